@@ -1,0 +1,1 @@
+"""The words of Dropmill as types: ids, records, events, errors. Standard library only, no I/O."""

@@ -1,0 +1,195 @@
+"""Every error that a caller may see, as one tree.
+
+    DropmillError
+    ├── SettingsError              start-up stops with its sentence
+    │   ├── ProcessorError         the processor cannot be used
+    │   └── DataFolderInUse        another process owns the data folder
+    ├── NotFound                   404
+    ├── BadRequest                 400
+    │   ├── MalformedUpload        400, says what was kept
+    │   ├── BadFileName            400
+    │   └── BadParameter           400
+    ├── UnsupportedMediaType       415
+    ├── RequestTooSlow             408
+    ├── TooLarge                   413
+    ├── Forbidden                  403
+    ├── MisdirectedRequest         421
+    ├── IllegalTransition          409
+    ├── ConfigConflict             412
+    ├── PreconditionRequired       428
+    ├── ConfigInvalid              422
+    ├── OutOfSpace                 507
+    └── Unavailable                503
+
+A class carries what is the same for all its instances: the stable `code`, the HTTP `status`, the `title`.
+The instance carries the `detail`: what is wrong here and what to do next. `docs/errors.md` lists every code.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class DropmillError(Exception):
+    """Something Dropmill refuses or cannot do, told in a sentence."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The request cannot be served"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        """Keep the sentence.
+
+        Args:
+            detail: what is wrong and what to do next, for a person.
+            extra: further JSON-able members of the problem document, such as `kept=[...]`.
+        """
+        super().__init__(detail)
+        self.detail = detail
+        self.extra: Mapping[str, Any] = extra
+
+
+class SettingsError(DropmillError):
+    """A setting is unknown or unusable; start-up stops."""
+
+    code = "bad_setting"
+    status = 500
+    title = "A setting cannot be used"
+
+
+class ProcessorError(SettingsError):
+    """The processor cannot be imported, is not callable, is async, or is missing."""
+
+    code = "bad_processor"
+    title = "The processor cannot be used"
+
+
+class DataFolderInUse(SettingsError):
+    """Another process already works on this data folder."""
+
+    code = "data_folder_in_use"
+    title = "The data folder is in use"
+
+
+class NotFound(DropmillError):
+    """No such thing, or none that the caller may see."""
+
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class BadRequest(DropmillError):
+    """The request does not say what it must say."""
+
+    code = "bad_request"
+    status = 400
+    title = "The request is malformed"
+
+
+class BadParameter(BadRequest):
+    """A query parameter has an unusable value."""
+
+    code = "bad_parameter"
+    title = "A parameter cannot be used"
+
+
+class BadFileName(BadRequest):
+    """A client's file name is not text, holds NUL, or is too long."""
+
+    code = "bad_file_name"
+    title = "A file name cannot be used"
+
+
+class MalformedUpload(BadRequest):
+    """The multipart body breaks off or is not multipart. `kept` names the files that ended before."""
+
+    code = "malformed_upload"
+    title = "The upload is malformed"
+
+
+class UnsupportedMediaType(DropmillError):
+    """The body is of a type this call does not read."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = "The body's type is not supported"
+
+
+class RequestTooSlow(DropmillError):
+    """The body stalled for longer than the idle limit."""
+
+    code = "body_idle"
+    status = 408
+    title = "The body stopped arriving"
+
+
+class TooLarge(DropmillError):
+    """The body or a part of it is over a limit."""
+
+    code = "too_large"
+    status = 413
+    title = "Too large"
+
+
+class Forbidden(DropmillError):
+    """The caller may not do this from where it stands."""
+
+    code = "forbidden"
+    status = 403
+    title = "Not allowed"
+
+
+class MisdirectedRequest(DropmillError):
+    """The `Host` header names a host this server does not answer for (stops DNS rebinding)."""
+
+    code = "unknown_host"
+    status = 421
+    title = "This server does not answer for that host"
+
+
+class IllegalTransition(DropmillError):
+    """The thing is not in a state from which this can be done; nothing was changed."""
+
+    code = "illegal_transition"
+    status = 409
+    title = "Not possible in this state"
+
+
+class ConfigConflict(DropmillError):
+    """Somebody else saved the config first; nothing was changed."""
+
+    code = "config_conflict"
+    status = 412
+    title = "The config was changed by someone else"
+
+
+class PreconditionRequired(DropmillError):
+    """The call must say which revision it replaces (`If-Match`)."""
+
+    code = "if_match_required"
+    status = 428
+    title = "If-Match is required"
+
+
+class ConfigInvalid(DropmillError):
+    """The text is no config that a script could read. `errors` lists line, column, path, message."""
+
+    code = "config_invalid"
+    status = 422
+    title = "The config is not valid"
+
+
+class OutOfSpace(DropmillError):
+    """The disk cannot take more; what was accepted before is safe."""
+
+    code = "out_of_space"
+    status = 507
+    title = "The disk is full"
+
+
+class Unavailable(DropmillError):
+    """Not now: the server is stopping, or something it needs is away."""
+
+    code = "unavailable"
+    status = 503
+    title = "Not available now"

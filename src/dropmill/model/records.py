@@ -1,0 +1,362 @@
+"""The nouns of Dropmill as frozen records, and the legal transitions between their states.
+
+A record is never changed: `dataclasses.replace` makes the next one. Times are aware UTC `datetime`s, sizes are
+bytes, durations seconds. Turning records into JSON is the business of `dropmill.live.messages`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dropmill.model.errors import IllegalTransition
+from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
+
+
+_State = TypeVar("_State", bound=StrEnum)
+
+
+class UploadState(StrEnum):
+    """The transfer of one file's bytes."""
+
+    ANNOUNCED = "announced"
+    RECEIVING = "receiving"
+    STORED = "stored"
+    ABORTED = "aborted"
+
+
+class JobState(StrEnum):
+    """The order to run the processor on one file."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in FINAL_JOB_STATES
+
+
+class AttemptState(StrEnum):
+    """One execution of a job."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+FINAL_JOB_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+UPLOAD_TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
+    UploadState.ANNOUNCED: frozenset({UploadState.RECEIVING, UploadState.ABORTED}),
+    UploadState.RECEIVING: frozenset({UploadState.STORED, UploadState.ABORTED}),
+    UploadState.STORED: frozenset(),
+    UploadState.ABORTED: frozenset(),
+}
+
+JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    # back to queued: the attempt was lost and attempts are left
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
+    # back to queued: someone asked for a retry
+    JobState.SUCCEEDED: frozenset({JobState.QUEUED}),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
+}
+
+ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
+    AttemptState.RUNNING: frozenset(
+        {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED, AttemptState.LOST}
+    ),
+    AttemptState.SUCCEEDED: frozenset(),
+    AttemptState.FAILED: frozenset(),
+    AttemptState.CANCELLED: frozenset(),
+    AttemptState.LOST: frozenset(),
+}
+
+
+def require_transition(table: Mapping[_State, frozenset[_State]], now: _State, then: _State, what: str) -> None:
+    """Return if `now` may become `then`, else raise.
+
+    Raises:
+        IllegalTransition: naming `what`, the state it is in and the one that was asked for.
+    """
+    if then not in table[now]:
+        raise IllegalTransition(f"The {what} is {now}; it cannot become {then}.")
+
+
+def utc_now() -> datetime:
+    """The wall clock, UTC, cut to milliseconds as the log shows them."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientIdentity:
+    """Who sent a request as far as the network tells. Not an account; never grants a right.
+
+    Attributes:
+        ip: the address in its shortest form; IPv4-mapped IPv6 is given as IPv4.
+        host: name from reverse DNS; None until or unless known.
+        verified: whether `host` resolves back to `ip`.
+        domain: registered domain of `host`, or all after its first label; None for a bare name.
+        user_agent: the header, cut to 400 characters; None if absent.
+    """
+
+    ip: str
+    host: str | None = None
+    verified: bool = False
+    domain: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many files of a submission are in each state; a file counts once, in the state it is in."""
+
+    announced: int = 0
+    receiving: int = 0
+    aborted: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def in_progress(self) -> int:
+        """Files that still keep the submission from settling."""
+        return self.announced + self.receiving + self.queued + self.running
+
+    @property
+    def total(self) -> int:
+        """All files, whatever became of them."""
+        return self.in_progress + self.aborted + self.succeeded + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """One press of Submit.
+
+    Attributes:
+        is_open: whether more files may come; that alone is stored about its state.
+        settled_at: when it last settled; None while it is not settled.
+        times_settled: how often it settled; more than once after a retry.
+    """
+
+    id: SubmissionId
+    is_open: bool
+    opened_at: datetime
+    settled_at: datetime | None
+    times_settled: int
+    client: ClientIdentity
+    account: str | None
+    counts: Counts
+
+    @property
+    def is_settled(self) -> bool:
+        """Not open, and no file announced or receiving, no job queued or running."""
+        return not self.is_open and self.counts.in_progress == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobError:
+    """Why a job did not succeed: `type` is a short stable word or an exception's class, `message` a sentence."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One execution of a job, numbered from 1.
+
+    Attributes:
+        exit_code: of the process; -n means killed by signal n; None while running or when lost.
+        config_revision: SHA-256 of the config it read.
+        output_size: bytes written to stdout and stderr, those not kept included.
+        host: name of the machine it runs on.
+    """
+
+    job_id: JobId
+    number: int
+    state: AttemptState
+    exit_code: int | None
+    config_revision: Sha256
+    started_at: datetime
+    settled_at: datetime | None
+    output_size: int
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """The order to run the processor on one file.
+
+    Attributes:
+        started_at: start of the newest attempt; None before the first.
+        settled_at: when it reached its final state; None before.
+        value: what the callable returned, if JSON can hold it.
+    """
+
+    id: JobId
+    file_id: FileId
+    submission_id: SubmissionId
+    state: JobState
+    queued_at: datetime
+    started_at: datetime | None
+    settled_at: datetime | None
+    exit_code: int | None
+    error: JobError | None
+    value: Any
+    output_size: int
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the start of the newest attempt to its end; None unless settled after an attempt."""
+        if self.started_at is None or self.settled_at is None or self.settled_at < self.started_at:
+            return None
+        return (self.settled_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """One file of a submission, from its announcement on.
+
+    Attributes:
+        name: what the client called it, last part only. Text, never a path.
+        path: what the client called it with its folders, as given. Text, never a path.
+        size: announced or stored size; None while unknown.
+        received: bytes known to be on disk.
+        sha256: of the stored bytes; None until stored.
+        blob: key of the bytes in the blob store; None until stored.
+        error: why the upload was aborted; None otherwise.
+        job: None until stored.
+    """
+
+    id: FileId
+    submission_id: SubmissionId
+    name: str
+    path: str
+    size: int | None
+    received: int
+    sha256: Sha256 | None
+    state: UploadState
+    blob: str | None
+    error: str | None
+    job: Job | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigRevision:
+    """Exact bytes of the config, and who saved them when and from where.
+
+    Attributes:
+        number: rises with every save; a restored revision repeats a SHA-256 under a new number.
+        client: None when the change was found on disk rather than sent.
+        is_mirrored: whether the file on disk is known to hold these bytes.
+    """
+
+    number: int
+    sha256: Sha256
+    size: int
+    saved_at: datetime
+    account: str | None
+    client: ClientIdentity | None
+    message: str | None
+    is_mirrored: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBlob:
+    """What a commit to the blob store made durable."""
+
+    key: str
+    size: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptOrder:
+    """All that one attempt needs; handed out by the guarded transition that starts it.
+
+    Attributes:
+        number: the attempt's number, and the fencing number its end must show.
+    """
+
+    job_id: JobId
+    submission_id: SubmissionId
+    file_id: FileId
+    number: int
+    file_name: str
+    file_path: str
+    blob: str
+    size: int
+    sha256: Sha256
+    client: ClientIdentity
+    config: ConfigRevision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptOutcome:
+    """How an attempt ended.
+
+    Attributes:
+        state: any but `running`.
+        value: what the callable returned, JSON-able; None for executables.
+    """
+
+    state: AttemptState
+    exit_code: int | None
+    error: JobError | None = None
+    value: Any = None
+    output_size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A throw-away report of how far something is; the newest wins, losing one loses nothing.
+
+    Attributes:
+        stage: `upload` (bytes received) or `process` (whatever the script counts).
+        total: None when unknown.
+        label: a few words from the script; None if it said none.
+    """
+
+    submission_id: SubmissionId
+    file_id: FileId
+    stage: str
+    value: float
+    total: float | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessorFile:
+    """What a callable gets as its `file` parameter; also `os.PathLike`.
+
+    Attributes:
+        name: what the client called it. Data only.
+        path: where the bytes are.
+        attempt: number of this attempt, from 1.
+    """
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+    job_id: str
+    submission_id: str
+    attempt: int
+    client: ClientIdentity = field(repr=False)
+
+    def __fspath__(self) -> str:
+        return str(self.path)

@@ -1,0 +1,220 @@
+"""Every setting, as one frozen dataclass made from flags and the environment.
+
+A flag beats its environment variable `DROPMILL_<FLAG>`, which beats the default. Each field carries its own
+documentation; `dropmill serve --help` and `docs/settings.md` are held to it by a test.
+"""
+
+import ipaddress
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dropmill.model.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "DROPMILL_"
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("is empty")
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _positive_int(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _seconds(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+def _grace(value: str) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return number
+
+
+def _auth(value: str) -> str:
+    if value not in ("auto", "off", "required"):
+        raise ValueError("must be auto, off or required")
+    return value
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """`HOST:PORT` (IPv6 in brackets) as a pair.
+
+    Raises:
+        ValueError: it has no such form.
+    """
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:8000 or [::1]:8000")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if ":" in bare and bare == host:
+        raise ValueError("an IPv6 address stands in brackets, for example [::1]:8000")
+    return bare, int(port)
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _command(value: str) -> tuple[str, ...]:
+    words = tuple(shlex.split(value))
+    if not words:
+        raise ValueError("is empty")
+    return words
+
+
+def _setting(flag: str, parse: Callable[[str], Any], default: Any, doc: str, *, metavar: str, many: bool = False) -> Any:
+    metadata = {"flag": flag, "parse": parse, "doc": doc, "metavar": metavar, "many": many}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the person who starts the server decided. Never editable from the browser."""
+
+    bind: tuple[str, ...] = _setting(
+        "--bind", _address, ("127.0.0.1:8000",), "Address to listen on; may be given several times.",
+        metavar="HOST:PORT", many=True,
+    )
+    data: Path = _setting(
+        "--data", _path, Path("data"), "Folder for files, output, database and log; made if missing. One server each.",
+        metavar="DIR",
+    )
+    config: Path = _setting(
+        "--config", _path, Path("config.yaml"),
+        "The script's YAML config, edited in the browser; made from the packaged one if missing.", metavar="FILE",
+    )
+    processor: str | None = _setting(
+        "--processor", _text, None,
+        "Python callable to run on each file, importable from the working directory. "
+        "Without it and --command: a built-in one that prints name, size and path.",
+        metavar="MODULE:FUNCTION",
+    )
+    command: tuple[str, ...] | None = _setting(
+        "--command", _command, None,
+        "Executable to run on each file, split as a shell splits words, no shell run; "
+        "{path} {config} {results} {work} {job_id} are replaced.",
+        metavar="'ARGV'",
+    )
+    concurrency: int = _setting(
+        "--concurrency", _positive_int, lambda: os.cpu_count() or 1, "Attempts that run at once. Default: CPU cores.",
+        metavar="N",
+    )
+    timeout: float | None = _setting(
+        "--timeout", _seconds, None, "Seconds an attempt may take before it is ended; none by default.", metavar="S"
+    )
+    grace: float = _setting(
+        "--grace", _grace, 5.0,
+        "Seconds between asking a script to end and killing it, at a timeout, a cancel, and when the server stops.",
+        metavar="S",
+    )
+    max_attempts: int = _setting(
+        "--max-attempts", _positive_int, 5,
+        "Attempts of a job that may be lost (the slot or the server died under them) before it fails.", metavar="N",
+    )
+    idle_timeout: float = _setting(
+        "--idle-timeout", _seconds, 30.0, "Seconds without a byte after which a request's body is given up.",
+        metavar="S",
+    )
+    auth: str = _setting(
+        "--auth", _auth, "auto",
+        "auto: open on loopback, refuse to start elsewhere. off: open to everyone who can reach the address. "
+        "required: sign-in (not available yet).",
+        metavar="auto|off|required",
+    )
+    allowed_host: tuple[str, ...] = _setting(
+        "--allowed-host", _text, (), "Further host name this server answers for; may be given several times.",
+        metavar="HOST", many=True,
+    )
+    allowed_origin: tuple[str, ...] = _setting(
+        "--allowed-origin", _text, (),
+        "Further origin whose pages may call this server, such as https://a.example; may be given several times.",
+        metavar="ORIGIN", many=True,
+    )
+    log_file: Path | None = _setting(
+        "--log-file", _path, None, "The event log. Default: log/dropmill.jsonl in the data folder.", metavar="FILE"
+    )
+    dns_servers: tuple[str, ...] = _setting(
+        "--dns-servers", _address, (),
+        "Name servers to ask for client host names instead of the machine's; the hosts file is then not read.",
+        metavar="HOST:PORT", many=True,
+    )
+
+    @property
+    def log_path(self) -> Path:
+        """Where the event log is written."""
+        return self.log_file or self.data / "log" / "dropmill.jsonl"
+
+    @property
+    def is_loopback_only(self) -> bool:
+        """Whether every address listened on can be reached from this machine alone."""
+        return all(_is_loopback(split_address(address)[0]) for address in self.bind)
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any], environment: Mapping[str, str]) -> "Settings":
+        """Settings from flags as the command line gave them (None: not given) and the environment.
+
+        Raises:
+            SettingsError: a setting is unknown or unusable; the sentence names it.
+        """
+        known = {environment_name(f.name): f for f in fields(cls)}
+        for name in environment:
+            if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+                raise SettingsError(f"{name} is set, but there is no such setting; docs/settings.md lists them all.")
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            given = flags.get(f.name)
+            if given is not None and given != ():
+                values[f.name] = _parse(given, f.metadata, f.metadata["flag"])
+            elif environment.get(environment_name(f.name), "") != "":
+                variable = environment_name(f.name)
+                raw: Any = environment[variable]
+                raw = [part.strip() for part in raw.split(",") if part.strip()] if f.metadata["many"] else raw
+                values[f.name] = _parse(raw, f.metadata, variable)
+        settings = cls(**values)
+        if settings.processor is not None and settings.command is not None:
+            raise SettingsError("--processor and --command are both set; a server runs one of them.")
+        return settings
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def _parse(given: Any, metadata: Mapping[str, Any], source: str) -> Any:
+    try:
+        if metadata["many"]:
+            return tuple(metadata["parse"](one) for one in given)
+        return metadata["parse"](given)
+    except ValueError as error:
+        raise SettingsError(f"{source} {given!r}: {error}.") from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
