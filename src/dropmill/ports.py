@@ -9,7 +9,7 @@ Every method is a coroutine unless it only touches memory. Cancelling a caller n
 handed to the ledger is made or refused whatever becomes of whoever waits for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,9 @@ class BlobStore(Protocol):
 
     async def sweep(self) -> int:
         """Remove what interrupted writers of an earlier process left; returns how many. Only at start-up."""
+
+    def keys(self) -> AsyncIterator[Sequence[str]]:
+        """Every committed key, some at a time."""
 
     async def free_bytes(self) -> int:
         """Bytes that may still be written."""
@@ -221,6 +224,9 @@ class Ledger(Protocol):
         submission_id: SubmissionId | None = None,
     ) -> Page[Job]:
         """Jobs, newest first."""
+
+    async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
+        """Those of the keys that belong to a stored file."""
 
     async def queued_jobs(self) -> Sequence[JobId]:
         """Every queued job, in the order in which they were queued."""

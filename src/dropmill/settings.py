@@ -81,7 +81,9 @@ def _command(value: str) -> tuple[str, ...]:
     return words
 
 
-def _setting(flag: str, parse: Callable[[str], Any], default: Any, doc: str, *, metavar: str, many: bool = False) -> Any:
+def _setting(
+    flag: str, parse: Callable[[str], Any], default: Any, doc: str, *, metavar: str, many: bool = False
+) -> Any:
     metadata = {"flag": flag, "parse": parse, "doc": doc, "metavar": metavar, "many": many}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
@@ -93,71 +95,115 @@ class Settings:
     """What the person who starts the server decided. Never editable from the browser."""
 
     bind: tuple[str, ...] = _setting(
-        "--bind", _address, ("127.0.0.1:8000",), "Address to listen on; may be given several times.",
-        metavar="HOST:PORT", many=True,
+        "--bind",
+        _address,
+        ("127.0.0.1:8000",),
+        "Address to listen on; may be given several times.",
+        metavar="HOST:PORT",
+        many=True,
     )
     data: Path = _setting(
-        "--data", _path, Path("data"), "Folder for files, output, database and log; made if missing. One server each.",
+        "--data",
+        _path,
+        Path("data"),
+        "Folder for files, output, database and log; made if missing. One server each.",
         metavar="DIR",
     )
     config: Path = _setting(
-        "--config", _path, Path("config.yaml"),
-        "The script's YAML config, edited in the browser; made from the packaged one if missing.", metavar="FILE",
+        "--config",
+        _path,
+        Path("config.yaml"),
+        "The script's YAML config, edited in the browser; made from the packaged one if missing.",
+        metavar="FILE",
     )
     processor: str | None = _setting(
-        "--processor", _text, None,
+        "--processor",
+        _text,
+        None,
         "Python callable to run on each file, importable from the working directory. "
         "Without it and --command: a built-in one that prints name, size and path.",
         metavar="MODULE:FUNCTION",
     )
     command: tuple[str, ...] | None = _setting(
-        "--command", _command, None,
+        "--command",
+        _command,
+        None,
         "Executable to run on each file, split as a shell splits words, no shell run; "
         "{path} {config} {results} {work} {job_id} are replaced.",
         metavar="'ARGV'",
     )
     concurrency: int = _setting(
-        "--concurrency", _positive_int, lambda: os.cpu_count() or 1, "Attempts that run at once. Default: CPU cores.",
+        "--concurrency",
+        _positive_int,
+        lambda: os.cpu_count() or 1,
+        "Attempts that run at once. Default: CPU cores.",
         metavar="N",
     )
     timeout: float | None = _setting(
         "--timeout", _seconds, None, "Seconds an attempt may take before it is ended; none by default.", metavar="S"
     )
     grace: float = _setting(
-        "--grace", _grace, 5.0,
+        "--grace",
+        _grace,
+        5.0,
         "Seconds between asking a script to end and killing it, at a timeout, a cancel, and when the server stops.",
         metavar="S",
     )
     max_attempts: int = _setting(
-        "--max-attempts", _positive_int, 5,
-        "Attempts of a job that may be lost (the slot or the server died under them) before it fails.", metavar="N",
+        "--max-attempts",
+        _positive_int,
+        5,
+        "Attempts of a job that may be lost (the slot or the server died under them) before it fails.",
+        metavar="N",
     )
     idle_timeout: float = _setting(
-        "--idle-timeout", _seconds, 30.0, "Seconds without a byte after which a request's body is given up.",
+        "--idle-timeout",
+        _seconds,
+        30.0,
+        "Seconds without a byte after which a request's body is given up.",
+        metavar="S",
+    )
+    seal_after: float = _setting(
+        "--seal-after",
+        _seconds,
+        86400.0,
+        "Seconds after which a submission that was opened for files to come, and got none, is sealed.",
         metavar="S",
     )
     auth: str = _setting(
-        "--auth", _auth, "auto",
+        "--auth",
+        _auth,
+        "auto",
         "auto: open on loopback, refuse to start elsewhere. off: open to everyone who can reach the address. "
         "required: sign-in (not available yet).",
         metavar="auto|off|required",
     )
     allowed_host: tuple[str, ...] = _setting(
-        "--allowed-host", _text, (), "Further host name this server answers for; may be given several times.",
-        metavar="HOST", many=True,
+        "--allowed-host",
+        _text,
+        (),
+        "Further host name this server answers for; may be given several times.",
+        metavar="HOST",
+        many=True,
     )
     allowed_origin: tuple[str, ...] = _setting(
-        "--allowed-origin", _text, (),
+        "--allowed-origin",
+        _text,
+        (),
         "Further origin whose pages may call this server, such as https://a.example; may be given several times.",
-        metavar="ORIGIN", many=True,
+        metavar="ORIGIN",
+        many=True,
     )
     log_file: Path | None = _setting(
         "--log-file", _path, None, "The event log. Default: log/dropmill.jsonl in the data folder.", metavar="FILE"
     )
     dns_servers: tuple[str, ...] = _setting(
-        "--dns-servers", _address, (),
+        "--dns-servers",
+        _address,
+        (),
         "Name servers to ask for client host names instead of the machine's; the hosts file is then not read.",
-        metavar="HOST:PORT", many=True,
+        metavar="HOST:PORT",
+        many=True,
     )
 
     @property

@@ -1,0 +1,1 @@
+"""Concrete engines behind the ports. Only `dropmill.app` chooses among them."""

@@ -1,0 +1,1 @@
+"""Bytes in: receiving uploads, opening and sealing submissions."""

@@ -1,0 +1,1 @@
+"""What is seen live: the wire's shapes, and one subscriber's snapshot, replay and follow."""

@@ -7,6 +7,7 @@
     ├── NotFound                   404
     ├── BadRequest                 400
     │   ├── MalformedUpload        400, says what was kept
+    │   ├── NothingSent            400
     │   ├── BadFileName            400
     │   └── BadParameter           400
     ├── UnsupportedMediaType       415
@@ -105,6 +106,13 @@ class MalformedUpload(BadRequest):
 
     code = "malformed_upload"
     title = "The upload is malformed"
+
+
+class NothingSent(BadRequest):
+    """The form came without a file."""
+
+    code = "no_file"
+    title = "No file was chosen"
 
 
 class UnsupportedMediaType(DropmillError):

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from dropmill.model.errors import IllegalTransition
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 
-
 _State = TypeVar("_State", bound=StrEnum)
 
 

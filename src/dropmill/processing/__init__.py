@@ -1,0 +1,1 @@
+"""Running the script: what a processor is, the warm process that forks it, one attempt, its output."""

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: Quart blueprints over the capabilities."""

@@ -1,0 +1,1 @@
+"""Everything on one machine: a directory, SQLite, asyncio, slots."""

@@ -1,0 +1,5 @@
+"""`python -m dropmill` is `dropmill`."""
+
+from dropmill.cli import main
+
+main()

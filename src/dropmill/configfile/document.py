@@ -1,0 +1,443 @@
+"""The rules for a config's text: what is accepted, what is refused and where, what it means as values.
+
+Pure: bytes in, findings or plain values out; no I/O. It never writes YAML: what is saved is the text that was checked.
+Slow and hungry on hostile text: the server asks `dropmill.configfile.checker`, which calls this in a child process.
+
+Accepted is one UTF-8 document (a byte order mark may stand first) of YAML 1.2 whose root is a mapping; an empty one and
+one of comments alone count as `{}`. Tags are those of the core schema, and `!!timestamp` since plain dates resolve to
+it; `!!binary`, `!!set`, `!!omap`, `!!pairs` and all others are refused: plain values are what every script can read.
+`<<` merges. Keys are single values, never null. Ruamel refuses `a:<tab>1` and a plain `=`, though YAML 1.2 would not;
+so does this, because the script is given ruamel's reading. What is accepted here can always be loaded with
+`YAML(typ="safe", pure=True)`, with the same values as `load` gives.
+
+Positions are 1-based, columns count UTF-16 units as browsers do, lines end with LF, CR LF or CR.
+"""
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from dropmill.model.errors import ConfigInvalid
+
+MAX_BYTES: Final = 1_048_576  # the contract's 1 MiB
+MAX_DEPTH: Final = 100  # aliases followed; three Python frames a level must fit the script's stack as well
+MAX_NODES: Final = 100_000  # keys and values, aliases expanded: an alias bomb of 1 KiB has 10**9
+MAX_NUMBER: Final = 1_000  # characters; Python itself will not print an integer of more than 4,300 digits
+MAX_FINDINGS: Final = 100  # of each kind; nobody reads more, and an answer stays small
+MAX_MESSAGE: Final = 300  # characters of a message or path: names in the text may be as long as the text
+
+_BOM: Final = "\ufeff"
+_LINE_END: Final = re.compile(r"\r\n?|\n")
+# YAML 1.2 section 5.1 without U+0085: a control character, which ruamel takes for a line end and browsers do not.
+_UNREADABLE: Final = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_DIRECTIVE_1_2: Final = re.compile(r"%YAML[ \t]+1\.2[ \t]*(#.*)?")
+
+_CORE: Final = "tag:yaml.org,2002:"
+_MERGE: Final = _CORE + "merge"
+_VALUE: Final = _CORE + "value"
+_TAGS: Final = {
+    ScalarNode: {_CORE + name for name in ("null", "bool", "int", "float", "str", "timestamp")},
+    SequenceNode: {_CORE + "seq"},
+    MappingNode: {_CORE + "map"},
+}
+_KINDS: Final = {ScalarNode: "single value", SequenceNode: "list", MappingNode: "mapping"}
+_WRONG_VALUE: Final = {
+    "null": "is not null",
+    "bool": "is neither true nor false",
+    "int": "is not a whole number; put it in quotes if it is meant as text",
+    "float": "is not a number; put it in quotes if it is meant as text",
+    "timestamp": "is a date or time that does not exist; put it in quotes if it is meant as text",
+}
+_PITFALLS: Final = (
+    (
+        re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF"),
+        "is text here, but true or false to readers of YAML 1.1; put it in quotes, or write true or false",
+    ),
+    (
+        re.compile(r"[-+]?0[0-9_]+|[-+]?0o[0-7_]+"),
+        "is a number that readers of YAML 1.1 take otherwise; write it without the leading zero, or in quotes",
+    ),
+    (
+        re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
+        "is text here, but a number to base 60 to readers of YAML 1.1; put it in quotes",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something about a config's text that a person should see.
+
+    Attributes:
+        line: from 1.
+        column: from 1, in UTF-16 units; a byte order mark counts for nothing.
+        path: JSON pointer (RFC 6901) to the value or key; "" for the whole document or where the text cannot be read.
+        message: a sentence without its full stop.
+    """
+
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as the API and the ledger show it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What a check found, in the order of the text.
+
+    Attributes:
+        errors: why the text is refused; at most `MAX_FINDINGS`. Text that breaks YAML's grammar gets one.
+        warnings: what is accepted, but may mean something else than its author thinks.
+    """
+
+    errors: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the text is accepted."""
+        return not self.errors
+
+
+def refusal(message: str) -> Report:
+    """A report that refuses the text as a whole."""
+    return Report(errors=(Finding(line=1, column=1, path="", message=message),))
+
+
+def check_size(text: bytes) -> Report | None:
+    """A report that refuses text over `MAX_BYTES`, or None; cheap, so that nothing larger travels anywhere."""
+    if len(text) > MAX_BYTES:
+        return refusal(f"The config has {len(text):,} bytes; at most {MAX_BYTES:,} are accepted")
+    return None
+
+
+def check_text(text: bytes) -> Report:
+    """Everything there is to say about a text. Never raises, whatever the text; may take seconds."""
+    return _examine(text)[0]
+
+
+def load(text: bytes) -> dict[Any, Any]:
+    """The values of an accepted text: dict, list, str, int, float, bool, None, date and datetime.
+
+    Raises:
+        ConfigInvalid: the text is not accepted; `errors` lists why.
+    """
+    report, values = _examine(text)
+    if not report.is_valid:
+        raise ConfigInvalid("The text is not a valid config.", errors=[e.as_json() for e in report.errors])
+    return values
+
+
+def _examine(raw: bytes) -> tuple[Report, dict[Any, Any]]:
+    if (too_large := check_size(raw)) is not None:
+        return too_large, {}
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        findings = _Findings(raw[: error.start].decode())
+        hint = "; it looks like UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        findings.add_error(error.start, (), f"The config is not UTF-8{hint}")
+        return findings.report(), {}
+    findings = _Findings(text)
+    if (unreadable := _UNREADABLE.search(text)) is not None:
+        code = ord(unreadable.group())
+        findings.add_error(unreadable.start(), (), f"The character U+{code:04X} is not allowed in YAML")
+        return findings.report(), {}
+    for start, directive in _directives(text):
+        if _DIRECTIVE_1_2.fullmatch(directive) is None:
+            findings.add_error(
+                start, (), f"The directive {_shown(directive)} is not accepted; YAML 1.2 is what is read"
+            )
+            return findings.report(), {}
+    return _read(text, findings)
+
+
+def _read(text: str, findings: "_Findings") -> tuple[Report, dict[Any, Any]]:
+    """Compose, walk, construct. Ruamel raises nearly anything on hostile text; every exception becomes a finding."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _BoundedComposer
+    composer: _BoundedComposer = yaml.composer
+    values: Any = None
+    try:
+        root = yaml.compose(text)
+        if root is not None and not _is_empty(root):
+            _Walk(yaml.constructor, findings).check(root)
+            if not findings.errors:
+                values = yaml.constructor.construct_document(root)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark or composer.reached
+        findings.add_error(mark.index if mark else 0, (), _sentence(error))
+    except MemoryError:
+        findings.add_error(0, (), "The config needs too much memory to be read")
+    except Exception as error:  # RecursionError, ValueError, KeyError, AssertionError, ... are all known to happen
+        reached = composer.reached.index if composer.reached else 0
+        findings.add_error(
+            reached, (), f"The config cannot be read from about here on ({type(error).__name__}: {error})"
+        )
+    for anchor, mark in composer.repeated_anchors:
+        findings.add_warning(
+            mark.index, (), f"The anchor &{_shown(anchor)} is there before; an alias means the nearest above"
+        )
+    return findings.report(), values or {}
+
+
+def _is_empty(root: Node) -> bool:
+    """Whether there is nothing behind the document's start, as in `---` alone."""
+    return isinstance(root, ScalarNode) and root.value == "" and root.style is None and root.ctag.handle is None
+
+
+def _directives(text: str) -> Iterator[tuple[int, str]]:
+    """Index and text of each directive line. Ruamel skips unknown ones in silence, hence by hand."""
+    start = len(_BOM) if text.startswith(_BOM) else 0
+    while start < len(text):
+        end = _LINE_END.search(text, start)
+        line = text[start : end.start() if end else len(text)]
+        if line.startswith("%"):
+            yield start, line
+        elif line.strip(" \t") and not line.lstrip(" \t").startswith("#"):
+            return
+        start = end.end() if end else len(text)
+
+
+def _sentence(error: MarkedYAMLError) -> str:
+    problem = str(error.problem or error.context)
+    if "'\\t' that cannot start any token" in problem:
+        return "A tab cannot stand here; use spaces"
+    context = f" ({error.context})" if error.problem and error.context else ""
+    return problem[:1].upper() + problem[1:] + context
+
+
+def _shown(name: Any) -> str:
+    """A name from the text, short enough for a sentence."""
+    text = str(name)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+class _Findings:
+    """Collects findings at indexes into a text and turns these into lines and columns."""
+
+    def __init__(self, text: str) -> None:
+        self.errors: list[Finding] = []
+        self.warnings: list[Finding] = []
+        self._text = text
+        self._starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
+
+    def add_error(self, index: int, path: tuple[Any, ...], message: str) -> None:
+        self._add(self.errors, index, path, message)
+
+    def add_warning(self, index: int, path: tuple[Any, ...], message: str) -> None:
+        self._add(self.warnings, index, path, message)
+
+    def _add(self, to: list[Finding], index: int, path: tuple[Any, ...], message: str) -> None:
+        if len(to) >= MAX_FINDINGS:
+            return
+        line, column = self.position(index)
+        pointer = "".join("/" + str(part)[:MAX_MESSAGE].replace("~", "~0").replace("/", "~1") for part in path)
+        to.append(Finding(line=line, column=column, path=_plain(pointer), message=_plain(message)))
+
+    def position(self, index: int) -> tuple[int, int]:
+        line = bisect_right(self._starts, index)
+        before = self._text[self._starts[line - 1] : index]
+        if line == 1:
+            before = before.removeprefix(_BOM)
+        return line, len(before.encode("utf-16-le")) // 2 + 1
+
+    def report(self) -> Report:
+        return Report(errors=_sorted(self.errors), warnings=_sorted(self.warnings))
+
+
+def _plain(text: str) -> str:
+    """Text that can be encoded, of bounded length: escapes in YAML can make lone surrogates."""
+    return text[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode()
+
+
+def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: (finding.line, finding.column)))
+
+
+@dataclass(slots=True)
+class _Extent:
+    """How far an anchored node reaches with its aliases expanded."""
+
+    nodes: int
+    height: int
+
+
+class _BoundedComposer(Composer):
+    """Makes the node graph, and stops at too many nodes, too deep nesting and self-reference, aliases expanded.
+
+    Expanding is only counted: what an alias adds is the count that its anchor's node made.
+    """
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        self.warn_double_anchors = False
+        self.repeated_anchors: list[tuple[str, Any]] = []
+        self.reached: Any = None
+        self._nodes = 0
+        self._level = 0
+        self._deepest = 0
+        self._extents: dict[int, _Extent] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        mark = self.reached = event.start_mark
+        if isinstance(event, AliasEvent):
+            node = super().compose_node(parent, index)
+            extent = self._extents.get(id(node))
+            if extent is None:
+                raise ComposerError(None, None, f"the alias *{_shown(event.anchor)} refers to what it stands in", mark)
+            self._grow(extent.nodes, extent.height, mark)
+            return node
+        if event.anchor in self.anchors:
+            self.repeated_anchors.append((event.anchor, mark))
+        nodes, deepest = self._nodes, self._deepest
+        self._deepest = self._level
+        self._grow(1, 1, mark)
+        self._level += 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if event.anchor is not None:
+            self._extents[id(node)] = _Extent(nodes=self._nodes - nodes, height=self._deepest - self._level)
+        self._deepest = max(self._deepest, deepest)
+        return node
+
+    def _grow(self, nodes: int, height: int, mark: Any) -> None:
+        self._nodes += nodes
+        self._deepest = max(self._deepest, self._level + height)
+        if self._nodes > MAX_NODES:
+            raise ComposerError(None, None, f"more than {MAX_NODES:,} keys and values, aliases expanded", mark)
+        if self._deepest > MAX_DEPTH:
+            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep, aliases followed", mark)
+
+
+class _Unreadable:
+    """Stands for the value of a scalar that has none; equal to nothing else."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Visits every node once and says what is wrong with it. Recursion is as deep as `MAX_DEPTH` at most."""
+
+    constructor: Any
+    findings: _Findings
+    path: list[Any] = field(default_factory=list)  # joined only for a finding: one key may be as long as the text
+    visited: set[int] = field(default_factory=set)
+
+    def check(self, root: Node) -> None:
+        if isinstance(root, MappingNode):
+            self.visit(root)
+        else:
+            self.error(root, f"The config must be a mapping (key: value), not a {_KINDS[type(root)]}")
+
+    def error(self, node: Node, message: str) -> None:
+        self.findings.add_error(node.start_mark.index, tuple(self.path), message)
+
+    def visit(self, node: Node) -> None:
+        if node.anchor is not None:
+            if id(node) in self.visited:
+                return
+            self.visited.add(id(node))
+        if isinstance(node, ScalarNode):
+            self.value_of(node)
+        elif not self.has_fitting_tag(node):
+            return
+        elif isinstance(node, MappingNode):
+            self.visit_mapping(node)
+        else:
+            for index, item in enumerate(node.value):
+                self.path.append(index)
+                self.visit(item)
+                self.path.pop()
+
+    def visit_mapping(self, node: MappingNode) -> None:
+        lines: dict[Any, int] = {}
+        for key, value in node.value:
+            self.path.append(key.value if isinstance(key, ScalarNode) else "?")
+            self.visit_key(key, value, lines)
+            self.visit(value)
+            self.path.pop()
+
+    def visit_key(self, key: Node, value: Node, lines: dict[Any, int]) -> None:
+        name: Any
+        if not isinstance(key, ScalarNode):
+            self.error(key, f"A {_KINDS[type(key)]} cannot be a key")
+            return
+        if key.tag == _MERGE and key.value == "<<":
+            name = _MERGE
+            sources = value.value if isinstance(value, SequenceNode) else [value]
+            for source in sources:
+                if not isinstance(source, MappingNode):
+                    self.error(source, f"'<<' merges mappings; this is a {_KINDS[type(source)]}")
+        elif key.tag == _VALUE and key.value == "=":
+            name = "="
+        else:
+            name = self.value_of(key)
+        if name is None:
+            self.error(key, "A key is missing, or is null; put it in quotes if it is meant as text")
+        elif name in lines:
+            self.error(key, f"The key '{_shown(key.value)}' is there twice; first on line {lines[name]}")
+        else:
+            lines[name] = self.findings.position(key.start_mark.index)[0]
+
+    def has_fitting_tag(self, node: Node) -> bool:
+        tag = str(node.tag)
+        if tag in _TAGS[type(node)]:
+            return True
+        name = _shown(tag.replace(_CORE, "!!", 1))
+        if tag in (_MERGE, _VALUE) and node.ctag.handle is None:
+            self.error(node, f"'{_shown(node.value)}' has a meaning of its own; put it in quotes")
+        elif any(tag in tags for tags in _TAGS.values()):
+            self.error(node, f"The tag {name} does not fit a {_KINDS[type(node)]}")
+        else:
+            self.error(node, f"The tag {name} is not one of YAML's core tags")
+        return False
+
+    def value_of(self, node: ScalarNode) -> Any:
+        """The scalar's value; an `_Unreadable` after saying what is wrong with it."""
+        if not self.has_fitting_tag(node):
+            return _Unreadable()
+        kind = str(node.tag).removeprefix(_CORE)
+        if kind == "str":
+            if _SURROGATE.search(node.value) is not None:
+                self.error(node, "The text holds half a character (a lone surrogate); write \\U and eight digits")
+            self.warn_of_pitfalls(node)
+            return node.value
+        if len(node.value) > MAX_NUMBER:
+            self.error(node, f"A value of {len(node.value):,} characters is too long to be anything but text")
+            return _Unreadable()
+        try:
+            value = self.constructor.construct_object(node)
+        except Exception:  # ValueError, KeyError, IndexError, OverflowError: whatever conversion ran into
+            self.error(node, f"'{_shown(node.value)}' {_WRONG_VALUE[kind]}")
+            return _Unreadable()
+        if kind == "null" and node.value.lower() not in ("", "~", "null"):
+            self.error(node, f"'{_shown(node.value)}' {_WRONG_VALUE[kind]}")
+        if kind == "float" and math.isinf(value) and "inf" not in node.value.lower():
+            self.warn(node, "is too large for a number and becomes infinity")
+        self.warn_of_pitfalls(node)
+        return value
+
+    def warn_of_pitfalls(self, node: ScalarNode) -> None:
+        if node.style is not None or node.ctag.handle is not None:
+            return
+        for pattern, message in _PITFALLS:
+            if pattern.fullmatch(node.value) is not None:
+                self.warn(node, message)
+
+    def warn(self, node: ScalarNode, message: str) -> None:
+        self.findings.add_warning(node.start_mark.index, tuple(self.path), f"'{_shown(node.value)}' {message}")

@@ -1,0 +1,401 @@
+"""The config as one truth with a mirror: the newest revision in the ledger is the truth, the file is its mirror.
+
+A save is checked, written beside the file, committed to the ledger, renamed over the file, and marked as mirrored
+there, in this order: killed anywhere, file and ledger hold the old or the new text whole, and the next start finishes
+what is left. An edit made with any editor is noticed and becomes a revision. A file that cannot be used never replaces
+the last good revision: it is reported as a `problem`, and kept aside when a save replaces it.
+
+YAML is read in a child process (`checker`), the file in threads (`mirror`). Nothing here decides who may save, nor
+speaks HTTP.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from watchfiles import awatch
+
+import dropmill
+from dropmill.configfile import mirror
+from dropmill.configfile.checker import Checker
+from dropmill.configfile.document import Finding, Report
+from dropmill.model.errors import (
+    ConfigConflict,
+    ConfigInvalid,
+    DropmillError,
+    OutOfSpace,
+    PreconditionRequired,
+    SettingsError,
+    Unavailable,
+)
+from dropmill.model.ids import Sha256
+from dropmill.model.records import ClientIdentity, ConfigRevision
+from dropmill.ports import Ledger
+
+T = TypeVar("T")
+
+AT_START_UP: Final = "at start-up"
+CHANGED_OUTSIDE: Final = "changed outside of Dropmill"
+
+_SETTLE_S: Final = 0.2  # editors empty a file before they write it: believe what stays for this long
+_SETTLE_ROUNDS: Final = 10
+_LOOK_S: Final = 2.0  # for what raises no notification: network file systems, and the command line's own saves
+_RECORDED_ERRORS: Final = 20  # of a refused text go into the ledger
+_HISTORY: Final = 50  # revisions looked through for one that the file may still hold
+_FULL_OR_READ_ONLY: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigProblem:
+    """Why the file on disk is not what scripts get: they get the last good revision instead.
+
+    Attributes:
+        sha256: of the bytes on disk that were refused; None when the file cannot be read at all.
+        findings: at least one.
+    """
+
+    sha256: Sha256 | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The first finding with its place, without a full stop."""
+        first = self.findings[0]
+        return f"line {first.line}, column {first.column}: {first.message}"
+
+
+def etag(revision: ConfigRevision) -> str:
+    """The strong entity tag of a revision's bytes, quoted (RFC 9110 section 8.8.3)."""
+    return f'"{revision.sha256}"'
+
+
+def packaged_default() -> bytes:
+    """The config that a new installation starts with. Reads the disk."""
+    package = Path(dropmill.__file__).parent
+    carried = package / "config.yaml"  # in a wheel; a checkout has it at its top level
+    return (carried if carried.is_file() else package.parent.parent / "config.yaml").read_bytes()
+
+
+class ConfigFile:
+    """The config: read, checked, saved and watched. One instance for one file; safe for many tasks at once."""
+
+    def __init__(self, path: Path, ledger: Ledger, checker: Checker) -> None:
+        self.path: Final = path
+        self.problem: ConfigProblem | None = None
+        self._ledger = ledger
+        self._checker = checker
+        self._lock = asyncio.Lock()
+        self._warned_of: str | None = None
+
+    async def open(self) -> str | None:
+        """Bring file and ledger together at start-up; before anything else is called.
+
+        Returns:
+            A sentence for the terminal if a file had to be written where none was, else None.
+
+        Raises:
+            SettingsError: there is no usable config: none in the ledger, and the file cannot be used (the sentence
+                names file, line and column), read or written.
+        """
+        async with self._lock:
+            await asyncio.to_thread(mirror.sweep, self.path)
+            newest = await self._ledger.newest_revision()
+            if newest is None:
+                return await self._open_first()
+            try:
+                disk = (await self._reconcile()).disk
+            except Unavailable as error:
+                _log.warning("%s", error.detail)
+                return None
+            if disk is None and await self._mirror(newest, disk):
+                return f"{self.path} was missing; the newest revision of the config was written there."
+            return None
+
+    async def read(self) -> tuple[bytes, ConfigRevision]:
+        """The config as it is now, edits made outside included; the last good revision while there is a `problem`."""
+        async with self._lock:
+            try:
+                newest = (await self._reconcile()).newest
+            except Unavailable as error:
+                self._warn(error.detail)
+                newest = await self._newest()
+        return await self._ledger.revision_text(newest.sha256), newest
+
+    async def check(self, text: bytes) -> Report:
+        """What there is to say about a text; changes nothing."""
+        return await self._checker.check(text)
+
+    async def save(
+        self,
+        text: bytes,
+        if_match: Sha256 | None,
+        client: ClientIdentity | None,
+        account: str | None,
+        message: str | None,
+    ) -> ConfigRevision:
+        """Replace the config with exactly these bytes.
+
+        Cancelling leaves the old or the new config, whole, in file and ledger alike. Once it is in the ledger it is
+        saved: a file that cannot be replaced then is logged, and tried again at the next look.
+
+        Args:
+            text: the whole new text.
+            if_match: SHA-256 of the text that the author saw.
+            client: who sends it; None on the command line.
+            account: whose it is; None without accounts.
+            message: the author's word on it; None if there is none.
+
+        Returns:
+            The new revision, or the newest one if it holds the same bytes.
+
+        Raises:
+            PreconditionRequired: `if_match` is None.
+            ConfigConflict: the config is another by now; with `current_etag` and `current`, its text.
+            ConfigInvalid: the text is refused (`config.rejected` is recorded); with `errors`.
+            OutOfSpace: the disk is full or read-only.
+            Unavailable: the file can be neither read nor written, or texts cannot be checked now.
+        """
+        if if_match is None:
+            raise PreconditionRequired("Say which revision this replaces: send its ETag as If-Match.")
+        report = await self._checker.check(text)  # before the lock: readers need not wait for it
+        async with self._lock:
+            seen = await self._reconcile()
+            if if_match != seen.newest.sha256:
+                raise await self._conflict(seen.newest)
+            if not report.is_valid:
+                errors = [finding.as_json() for finding in report.errors]
+                await self._ledger.reject_config(errors[:_RECORDED_ERRORS], client, account)
+                raise ConfigInvalid("The text cannot be used; nothing was saved.", errors=errors)
+            if mirror.sha256_of(text) == seen.newest.sha256:
+                if seen.disk != seen.newest.sha256:
+                    await self._mirror(seen.newest, seen.disk)
+                return seen.newest
+            return await _to_the_end(self._commit(text, seen, client, account, message))
+
+    async def watch(self) -> None:
+        """Notice edits made outside until cancelled, within about two seconds. An unusable edit does not end it."""
+        while True:
+            folders = await asyncio.to_thread(mirror.folders, self.path)
+            await self._look()
+            try:
+                changes = awatch(
+                    *folders,
+                    watch_filter=None,  # an editor may rename, a symlink on the way may be swapped: look at any change
+                    recursive=False,
+                    rust_timeout=int(_LOOK_S * 1000),
+                    yield_on_timeout=True,
+                )
+                async with contextlib.aclosing(changes):
+                    async for _ in changes:
+                        await self._look()
+                        if await asyncio.to_thread(mirror.folders, self.path) != folders:
+                            break
+            except OSError as error:  # the folder is gone, or the system has no more watches
+                self._warn(f"{self.path} cannot be watched ({error}); looking every {_LOOK_S:g} s instead.")
+                await asyncio.sleep(_LOOK_S)
+
+    async def _look(self) -> None:
+        try:
+            async with self._lock:
+                await self._reconcile()
+        except (DropmillError, OSError) as error:
+            self._warn(str(error))
+
+    def _warn(self, sentence: str) -> None:
+        """Log once what would otherwise repeat with every look."""
+        if sentence != self._warned_of:
+            self._warned_of = sentence
+            _log.warning("%s", sentence)
+
+    # --- below: with the lock held -----------------------------------------------------------------------------------
+
+    async def _open_first(self) -> str | None:
+        note = None
+        try:
+            text = await asyncio.to_thread(mirror.read, self.path)
+            if text is None:
+                text = await asyncio.to_thread(packaged_default)
+                await asyncio.to_thread(mirror.create, self.path, text)
+                note = f"{self.path} was missing; the packaged config was written there."
+        except OSError as error:
+            raise SettingsError(f"--config {self.path}: {error.strerror or error}.") from error
+        report = await self._checker.check(text)
+        if not report.is_valid:
+            problem = ConfigProblem(sha256=mirror.sha256_of(text), findings=report.errors)
+            raise SettingsError(f"--config {self.path}, {problem.sentence}.")
+        await self._ledger.save_revision(
+            text, base=None, client=None, account=None, message=AT_START_UP, is_mirrored=True
+        )
+        return note
+
+    async def _newest(self) -> ConfigRevision:
+        newest = await self._ledger.newest_revision()
+        if newest is None:
+            raise Unavailable("The config is not open yet.")
+        return newest
+
+    async def _reconcile(self) -> "_Seen":
+        """Take over what was edited outside, finish what a crash left; then say how things stand.
+
+        Raises:
+            Unavailable: the file cannot be read, or cannot be checked now.
+        """
+        before: Sha256 | None = None
+        for _ in range(_SETTLE_ROUNDS):
+            newest = await self._newest()
+            try:
+                text = await asyncio.to_thread(mirror.read, self.path)
+            except OSError as error:
+                await self._reject(None, (_unreadable(error),))
+                raise Unavailable(f"{self.path} cannot be read: {error.strerror or error}.") from error
+            disk = mirror.sha256_of(text)
+            if (seen := await self._without_edit(newest, disk)) is not None:
+                return seen
+            if text is not None and disk == before:
+                return await self._take_over(text, newest)
+            before = disk
+            await asyncio.sleep(_SETTLE_S)
+        raise Unavailable(f"{self.path} is being written to all the time; try again when that has stopped.")
+
+    async def _without_edit(self, newest: ConfigRevision, disk: Sha256 | None) -> "_Seen | None":
+        """How things stand if nobody edited the file since it was last looked at; else None."""
+        if disk == newest.sha256:
+            self.problem = None
+            if not newest.is_mirrored:
+                await self._ledger.mark_mirrored(newest.number)
+            return _Seen(newest=newest, disk=disk)
+        if not newest.is_mirrored and (disk is None or await self._is_from_before(disk)):
+            is_mirrored = await self._mirror(newest, disk)
+            return _Seen(newest=newest, disk=newest.sha256 if is_mirrored else disk)
+        # Gone: some editors do that for a moment. Refused: said and recorded already.
+        is_known = disk is None or (self.problem is not None and self.problem.sha256 == disk)
+        return _Seen(newest=newest, disk=disk) if is_known else None
+
+    async def _take_over(self, text: bytes, newest: ConfigRevision) -> "_Seen":
+        """Make a revision of what somebody wrote into the file, if it can be used."""
+        disk = mirror.sha256_of(text)
+        report = await self._checker.check(text)
+        if not report.is_valid:
+            await self._reject(disk, report.errors)
+            return _Seen(newest=newest, disk=disk)
+        revision = await self._ledger.save_revision(
+            text, base=newest.sha256, client=None, account=None, message=CHANGED_OUTSIDE, is_mirrored=True
+        )
+        self.problem = None
+        return _Seen(newest=revision, disk=disk)
+
+    async def _reject(self, disk: Sha256 | None, findings: tuple[Finding, ...]) -> None:
+        problem = ConfigProblem(sha256=disk, findings=findings)
+        if problem == self.problem:
+            return
+        errors = [finding.as_json() for finding in findings[:_RECORDED_ERRORS]]
+        await self._ledger.reject_config(errors, None, None)
+        self.problem = problem
+        _log.warning("%s, %s; the last good revision stays in use.", self.path, problem.sentence)
+
+    async def _is_from_before(self, disk: Sha256) -> bool:
+        """Whether the file still holds a revision from before the newest one, which never reached it."""
+        history = await self._ledger.revisions(before=None, limit=_HISTORY)
+        for revision in history.items[1:]:
+            if revision.sha256 == disk:
+                return True
+            if revision.is_mirrored:
+                return False
+        return False
+
+    async def _conflict(self, newest: ConfigRevision) -> ConfigConflict:
+        current = await self._ledger.revision_text(newest.sha256)
+        return ConfigConflict(
+            "The config was changed since you opened it; compare the two texts, then save again.",
+            current_etag=etag(newest),
+            current=current.decode(),
+        )
+
+    async def _commit(
+        self, text: bytes, seen: "_Seen", client: ClientIdentity | None, account: str | None, message: str | None
+    ) -> ConfigRevision:
+        try:
+            written = await asyncio.to_thread(mirror.write_beside, self.path, text, keep=self._is_refused(seen.disk))
+        except OSError as error:
+            sentence = f"{self.path} cannot be written: {error.strerror or error}. Nothing was saved."
+            raise (OutOfSpace if error.errno in _FULL_OR_READ_ONLY else Unavailable)(sentence) from error
+        try:
+            revision = await self._ledger.save_revision(
+                text,
+                base=seen.newest.sha256,
+                client=client,
+                account=account,
+                message=message,
+                is_mirrored=False,
+            )
+        except ConfigConflict:
+            await asyncio.to_thread(written.discard)
+            raise await self._conflict(await self._newest()) from None
+        except BaseException:
+            await asyncio.to_thread(written.discard)
+            raise
+        if await self._swap(written, revision, seen.disk):
+            return replace(revision, is_mirrored=True)
+        return revision
+
+    async def _mirror(self, revision: ConfigRevision, disk: Sha256 | None) -> bool:
+        """Write a revision that the ledger holds into the file; False if that cannot be done now."""
+        return await _to_the_end(self._write_mirror(revision, disk))
+
+    async def _write_mirror(self, revision: ConfigRevision, disk: Sha256 | None) -> bool:
+        text = await self._ledger.revision_text(revision.sha256)
+        try:
+            written = await asyncio.to_thread(mirror.write_beside, self.path, text, keep=self._is_refused(disk))
+        except OSError as error:
+            self._warn(f"The newest config is in use, but {self.path} cannot be written: {error.strerror or error}.")
+            return False
+        return await self._swap(written, revision, disk)
+
+    async def _swap(self, written: mirror.Written, revision: ConfigRevision, disk: Sha256 | None) -> bool:
+        try:
+            is_there = await asyncio.to_thread(written.put_in_place, disk)
+        except OSError as error:
+            self._warn(f"The newest config is in use, but {self.path} cannot be replaced: {error.strerror or error}.")
+            return False
+        if is_there:
+            self.problem = None
+            await self._ledger.mark_mirrored(revision.number)
+        return is_there
+
+    def _is_refused(self, disk: Sha256 | None) -> bool:
+        return self.problem is not None and disk is not None and self.problem.sha256 == disk
+
+
+def _unreadable(error: OSError) -> Finding:
+    return Finding(line=1, column=1, path="", message=f"The file cannot be read: {error.strerror or error}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """How ledger and file stand. `disk` is the SHA-256 of the file; None if there is no file."""
+
+    newest: ConfigRevision
+    disk: Sha256 | None
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run short work to its end even if the caller is cancelled meanwhile; then the cancellation goes on."""
+    running = asyncio.create_task(work)
+    interruption: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None:
+        if not running.cancelled() and (failure := running.exception()) is not None:
+            _log.warning("While saving the config for somebody who left: %s", failure)
+        raise interruption
+    return running.result()

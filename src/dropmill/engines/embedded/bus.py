@@ -1,0 +1,85 @@
+"""The embedded bus: hints between the coroutines of one process."""
+
+import asyncio
+from collections.abc import Mapping
+
+from dropmill.model.events import TOPIC_ALL
+from dropmill.model.ids import FileId
+from dropmill.model.records import Progress
+from dropmill.ports import Hints
+
+PROGRESS_MAX = 1000  # reports kept for one slow subscriber; the oldest goes first, for losing one loses nothing
+
+
+class Mailbox:
+    """`dropmill.ports.Subscription`: newest position per topic, newest report per file."""
+
+    def __init__(self, bus: "LocalBus") -> None:
+        self._bus = bus
+        self._topics: set[str] = set()
+        self._hints = Hints()
+        self._arrived = asyncio.Event()
+
+    def join(self, topic: str) -> None:
+        self._topics.add(topic)
+        self._bus.listeners.setdefault(topic, set()).add(self)
+
+    def leave(self, topic: str) -> None:
+        self._topics.discard(topic)
+        listeners = self._bus.listeners.get(topic)
+        if listeners is not None:
+            listeners.discard(self)
+            if not listeners:
+                del self._bus.listeners[topic]
+
+    async def next(self) -> Hints:
+        await self._arrived.wait()
+        self._arrived.clear()
+        taken, self._hints = self._hints, Hints()
+        return taken
+
+    def close(self) -> None:
+        for topic in list(self._topics):
+            self.leave(topic)
+
+    def tell(self, topic: str, position: int) -> None:
+        """A topic has reached a position."""
+        self._hints.moved[topic] = position
+        self._arrived.set()
+
+    def pass_on(self, progress: Progress) -> None:
+        """A report for this subscriber."""
+        reports = self._hints.progress
+        reports[progress.file_id, progress.stage] = progress
+        if len(reports) > PROGRESS_MAX:
+            del reports[next(iter(reports))]
+        self._arrived.set()
+
+
+class LocalBus:
+    """`dropmill.ports.Bus` within one process. Call it from the event loop only."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, set[Mailbox]] = {}
+        self._newest: dict[tuple[FileId, str], Progress] = {}
+
+    def moved(self, positions: Mapping[str, int]) -> None:
+        for topic, position in positions.items():
+            for mailbox in self.listeners.get(topic, ()):
+                mailbox.tell(topic, position)
+
+    def report(self, progress: Progress) -> None:
+        self._newest[progress.file_id, progress.stage] = progress
+        for topic in (f"submission:{progress.submission_id}", TOPIC_ALL):
+            for mailbox in self.listeners.get(topic, ()):
+                mailbox.pass_on(progress)
+
+    def newest_progress(self, file_id: FileId, stage: str) -> Progress | None:
+        return self._newest.get((file_id, stage))
+
+    def forget_progress(self, file_id: FileId) -> None:
+        for stage in ("upload", "process"):
+            self._newest.pop((file_id, stage), None)
+
+    def subscribe(self) -> Mailbox:
+        return Mailbox(self)

@@ -1,0 +1,47 @@
+"""One server a data folder: two embedded engines on one folder would each believe that the other's attempts are lost."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from dropmill.model.errors import DataFolderInUse, SettingsError
+
+
+class FolderLock:
+    """An advisory lock on `DIR/lock`, let go by the kernel when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Make the folder and take the lock.
+
+        Raises:
+            DataFolderInUse: another process has it; the sentence names folder and pid.
+            SettingsError: the folder cannot be made or written.
+        """
+        path = self._folder / "lock"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SettingsError(f"--data {self._folder}: cannot be used ({error.strerror}).") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise DataFolderInUse(
+                f"The data folder {self._folder} is in use by the process {holder}; stop that one, "
+                "or give this one a folder of its own with --data (DROPMILL_DATA). Run one server process a folder."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

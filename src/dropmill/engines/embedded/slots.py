@@ -1,0 +1,155 @@
+"""The embedded executor: one line of job ids, first come first served, and the slots of this machine.
+
+It knows when a job is run, not how: that is `AttemptRunner`. The line is rebuilt from the ledger at start-up by
+whoever starts it, so nothing is lost with it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from dropmill.model.ids import JobId
+from dropmill.model.records import JobState
+from dropmill.processing.attempt import AttemptRunner
+from dropmill.processing.output import OutputStore
+from dropmill.processing.pool import Slot, SlotPool
+
+UNRECORDED_PER_SLOT = 8  # ends waiting for the ledger at which nothing more is started: its disk stalls
+END_S = 15.0  # after the grace of a drain: longer than the pool gives a slot to answer a kill
+
+logger = logging.getLogger(__name__)
+
+
+class SlotExecutor:
+    """Runs queued jobs in the slots of a pool, as many at once as it has (`dropmill.ports.Executor`)."""
+
+    def __init__(
+        self,
+        *,
+        runner: AttemptRunner,
+        pool: SlotPool,
+        outputs: OutputStore,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Set up; `start` begins.
+
+        Args:
+            runner: runs one attempt.
+            pool: started and closed here.
+            outputs: written behind while this runs.
+            on_failure: told, on the loop, of an error in our own code that stopped all this. The server must stop.
+        """
+        self._runner = runner
+        self._pool = pool
+        self._outputs = outputs
+        self._on_failure = on_failure
+        # Bounded by the queued jobs of the ledger: an id waits once, and costs some 200 bytes.
+        self._line: dict[JobId, int] = {}
+        self._tickets = 0
+        self._served = 0
+        self._has_jobs = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(pool.size * UNRECORDED_PER_SLOT)
+        self._main: asyncio.Task[None] | None = None
+        self._dispatcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the slots and begin with the line.
+
+        Raises:
+            ProcessorError: the processor cannot be used, told in one line.
+        """
+        await self._runner.prepare()
+        try:
+            await self._pool.start()
+        except BaseException:
+            await self._pool.close()
+            raise
+        self._main = asyncio.create_task(self._work(), name="executor")
+        self._main.add_done_callback(self._tell_failure)
+
+    async def drain(self, grace_s: float) -> None:
+        """Pick up nothing more, let running attempts end within `grace_s`, then kill their processes.
+
+        What was killed stays running in the ledger; the next start declares it lost.
+        """
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._is_idle.wait()
+        except TimeoutError:
+            self._runner.shut_down()
+            try:
+                async with asyncio.timeout(END_S):
+                    await self._is_idle.wait()
+            except TimeoutError:
+                logger.error("%d attempts did not end; the next start finds them lost", len(self._running))
+
+    async def close(self) -> None:
+        """End everything at once; returns when no process of a script and no slot is left."""
+        main, self._main = self._main, None
+        if main is not None:
+            main.cancel()
+            await asyncio.wait([main])
+        await self._pool.close()
+
+    def submit(self, job_id: JobId) -> None:
+        """Put a job in line; one that waits already keeps its place."""
+        if job_id not in self._line:
+            self._tickets += 1
+            self._line[job_id] = self._tickets
+            self._has_jobs.set()
+
+    def cancel(self, job_id: JobId) -> bool:
+        """Ask for a job's running attempt to be ended; False if none runs here. The attempt's event is the answer."""
+        return self._runner.cancel(job_id)
+
+    def position(self, job_id: JobId) -> int | None:
+        """Estimated place in line, 1 being next; None if it does not wait here."""
+        ticket = self._line.get(job_id)
+        return None if ticket is None else ticket - self._served
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pool.keep())
+            tasks.create_task(self._outputs.write_behind())
+            self._dispatcher = tasks.create_task(self._dispatch(tasks))
+
+    async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            # First the slot, then the job: until one is free the job keeps its place in line.
+            slot = await self._pool.acquire()
+            try:
+                await self._room.acquire()
+                while not self._line:
+                    self._has_jobs.clear()
+                    await self._has_jobs.wait()
+            except asyncio.CancelledError:
+                self._pool.release(slot)
+                raise
+            if not slot.is_alive:  # it died while there was nothing to do
+                self._room.release()
+                continue
+            job_id = next(iter(self._line))
+            self._served = self._line.pop(job_id)
+            task = tasks.create_task(self._run(job_id, slot), name=f"job {job_id}")
+            self._running.add(task)
+            self._is_idle.clear()
+            task.add_done_callback(self._has_run)
+
+    async def _run(self, job_id: JobId, slot: Slot) -> None:
+        if await self._runner.run(job_id, slot) is JobState.QUEUED:
+            self.submit(job_id)
+
+    def _has_run(self, task: asyncio.Task[None]) -> None:
+        self._room.release()
+        self._running.discard(task)
+        if not self._running:
+            self._is_idle.set()
+
+    def _tell_failure(self, main: asyncio.Task[None]) -> None:
+        if not main.cancelled() and (error := main.exception()) is not None:
+            self._on_failure(error)

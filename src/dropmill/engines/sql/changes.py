@@ -1,0 +1,560 @@
+"""Every change to the ledger: state and event together, guarded by the model's transitions.
+
+A change is a plain function over a `Transaction`. It either raises before it has written anything that matters, and
+the engine rolls back, or it has appended the events that tell of it. Which events follow from which transition, and
+how counters move, is decided here and nowhere else, for every SQL engine alike.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from dropmill.engines.sql import rows
+from dropmill.engines.sql.tables import attempts, config_revisions, events, files, jobs, select_revisions, submissions
+from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Unavailable
+from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
+from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
+from dropmill.model.records import (
+    ATTEMPT_TRANSITIONS,
+    JOB_TRANSITIONS,
+    UPLOAD_TRANSITIONS,
+    Attempt,
+    AttemptOrder,
+    AttemptOutcome,
+    AttemptState,
+    ClientIdentity,
+    ConfigRevision,
+    JobError,
+    JobState,
+    StoredBlob,
+    UploadState,
+    require_transition,
+    utc_now,
+)
+from dropmill.ports import Recovery
+
+LOST = "lost"
+"""Error type of a job whose attempts were lost too often."""
+
+
+class Transaction:
+    """What one database transaction has gathered: events to append, and submissions read once and written once.
+
+    Events and counters of up to 256 changes travel in two statements instead of 256 each.
+    """
+
+    def __init__(self, connection: Connection, newest_cursor: int) -> None:
+        self.connection = connection
+        self.cursor = newest_cursor
+        self.moved: dict[str, int] = {}
+        self._events: list[dict[str, Any]] = []
+        self._submissions: dict[str, dict[str, Any]] = {}
+        self._changed: set[str] = set()
+
+    def emit(self, name: EventName, subject: Subject, **data: Any) -> int:
+        """Append an event; returns its cursor. `data` has exactly the keys of the catalogue."""
+        if set(data) != set(DATA_KEYS[name]):
+            raise AssertionError(f"{name} carries {sorted(DATA_KEYS[name])}, not {sorted(data)}")
+        self.cursor += 1
+        self._events.append(
+            {
+                "cursor": self.cursor,
+                "at": utc_now(),
+                "name": name.value,
+                "submission_id": subject.submission_id,
+                "file_id": subject.file_id,
+                "job_id": subject.job_id,
+                "attempt": subject.attempt,
+                "file_name": subject.name,
+                "account": subject.account,
+                "client": rows.client_json(subject.client),
+                "data": data,
+            }
+        )
+        for topic in topics_of(name, subject):
+            self.moved[topic] = self.cursor
+        return self.cursor
+
+    def submission(self, submission_id: str) -> dict[str, Any]:
+        """A submission's row, to be read and, followed by `change`, written.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = self._submissions.get(submission_id)
+        if row is None:
+            found = (
+                self.connection.execute(select(submissions).where(submissions.c.id == submission_id))
+                .mappings()
+                .one_or_none()
+            )
+            if found is None:
+                raise NotFound("There is no such submission.")
+            row = self._submissions[submission_id] = dict(found)
+        return row
+
+    def change(self, submission_id: str, **values: Any) -> None:
+        """Set columns of a submission; written by `flush`."""
+        self.submission(submission_id).update(values)
+        self._changed.add(submission_id)
+
+    def move(self, submission_id: str, before: str | None, after: str | None) -> None:
+        """Count a file under its new state instead of its old one (None: it was, or is, in none)."""
+        row = self.submission(submission_id)
+        if before is not None:
+            row[before] -= 1
+        if after is not None:
+            row[after] += 1
+        self._changed.add(submission_id)
+
+    def settle(self, submission_id: str) -> None:
+        """Record that a submission settled, if this change let it."""
+        row = self.submission(submission_id)
+        counts = rows.counts_of(row)
+        if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
+            return
+        self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
+        self.emit(
+            EventName.SUBMISSION_SETTLED,
+            self.subject(submission_id),
+            number=row["times_settled"],
+            counts={name: row[name] for name in rows.COUNTS},
+        )
+
+    def subject(self, submission_id: str) -> Subject:
+        """A subject that names the submission, its account and its client."""
+        row = self.submission(submission_id)
+        return Subject(submission_id=SubmissionId(submission_id), account=row["account"], client=rows.client_of(row))
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        for submission_id in self._changed:
+            row = self._submissions[submission_id]
+            self.connection.execute(update(submissions).where(submissions.c.seq == row["seq"]).values(**row))
+        if self._events:
+            self.connection.execute(insert(events), self._events)
+
+
+# --- submissions and uploads -----------------------------------------------------------------------------------------
+
+
+def open_submission(tx: Transaction, submission_id: SubmissionId, client: ClientIdentity, account: str | None) -> None:
+    """See `Ledger.open_submission`."""
+    tx.connection.execute(
+        insert(submissions).values(
+            id=submission_id,
+            is_open=True,
+            opened_at=utc_now(),
+            account=account,
+            ip=client.ip,
+            host=client.host,
+            verified=client.verified,
+            domain=client.domain,
+            user_agent=client.user_agent,
+            is_identified=False,
+        )
+    )
+    tx.emit(EventName.SUBMISSION_OPENED, tx.subject(submission_id))
+
+
+def identify_client(
+    tx: Transaction, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
+) -> None:
+    """See `Ledger.identify_client`."""
+    if tx.submission(submission_id)["is_identified"]:
+        return
+    tx.change(submission_id, host=host, verified=verified, domain=domain, is_identified=True)
+    tx.emit(EventName.CLIENT_IDENTIFIED, tx.subject(submission_id), host=host, verified=verified, domain=domain)
+
+
+def start_upload(
+    tx: Transaction, file_id: FileId, submission_id: SubmissionId, name: str, path: str, size: int | None
+) -> None:
+    """See `Ledger.start_upload`."""
+    if not tx.submission(submission_id)["is_open"]:
+        raise IllegalTransition("The submission is sealed; open another one.")
+    tx.connection.execute(
+        insert(files).values(
+            id=file_id,
+            submission_id=submission_id,
+            name=name,
+            path=path,
+            size=size,
+            state=UploadState.RECEIVING.value,
+        )
+    )
+    tx.move(submission_id, None, UploadState.RECEIVING.value)
+    subject = replace(tx.subject(submission_id), file_id=file_id, name=name)
+    tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
+
+
+def _file(tx: Transaction, file_id: str) -> rows.Row:
+    row = tx.connection.execute(select(files).where(files.c.id == file_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such file.")
+    return row
+
+
+def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: JobId) -> None:
+    """See `Ledger.store_upload`."""
+    row = _file(tx, file_id)
+    require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.STORED, "upload")
+    config_number = _newest_config_number(tx)
+    tx.connection.execute(
+        update(files)
+        .where(files.c.seq == row["seq"])
+        .values(state=UploadState.STORED.value, size=blob.size, received=blob.size, sha256=blob.sha256, blob=blob.key)
+    )
+    submission_id = row["submission_id"]
+    subject = replace(tx.subject(submission_id), file_id=file_id, name=row["name"])
+    tx.emit(EventName.UPLOAD_STORED, subject, size=blob.size, sha256=blob.sha256)
+    tx.move(submission_id, row["state"], JobState.QUEUED.value)
+    cursor = tx.emit(EventName.JOB_QUEUED, replace(subject, job_id=job_id), reason="stored")
+    tx.connection.execute(
+        insert(jobs).values(
+            id=job_id,
+            file_id=file_id,
+            submission_id=submission_id,
+            state=JobState.QUEUED.value,
+            queued_at=utc_now(),
+            queued_cursor=cursor,
+            config_number=config_number,
+        )
+    )
+
+
+def abort_upload(tx: Transaction, file_id: FileId, reason: str) -> None:
+    """See `Ledger.abort_upload`."""
+    row = _file(tx, file_id)
+    require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.ABORTED, "upload")
+    _abort(tx, row, reason)
+
+
+def _abort(tx: Transaction, row: rows.Row, reason: str) -> None:
+    tx.connection.execute(
+        update(files).where(files.c.seq == row["seq"]).values(state=UploadState.ABORTED.value, error=reason)
+    )
+    submission_id = row["submission_id"]
+    tx.move(submission_id, row["state"], UploadState.ABORTED.value)
+    subject = replace(tx.subject(submission_id), file_id=row["id"], name=row["name"])
+    tx.emit(EventName.UPLOAD_ABORTED, subject, reason=reason)
+    tx.settle(submission_id)
+
+
+def seal_submission(tx: Transaction, submission_id: SubmissionId) -> None:
+    """See `Ledger.seal_submission`."""
+    row = tx.submission(submission_id)
+    if not row["is_open"]:
+        return
+    announced = (
+        tx.connection.execute(
+            select(files).where(files.c.submission_id == submission_id, files.c.state == UploadState.ANNOUNCED.value)
+        )
+        .mappings()
+        .all()
+    )
+    for file in announced:
+        _abort(tx, file, "the submission was sealed before it came")
+    tx.change(submission_id, is_open=False)
+    tx.emit(EventName.SUBMISSION_SEALED, tx.subject(submission_id), counts={name: row[name] for name in rows.COUNTS})
+    tx.settle(submission_id)
+
+
+# --- jobs and attempts -----------------------------------------------------------------------------------------------
+
+
+def _job(tx: Transaction, job_id: str) -> rows.Row:
+    row = (
+        tx.connection.execute(
+            select(jobs, files.c.name, files.c.path, files.c.blob, files.c.size, files.c.sha256)
+            .join(files, files.c.id == jobs.c.file_id)
+            .where(jobs.c.id == job_id)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        raise NotFound("There is no such job.")
+    return row
+
+
+def _set_job(tx: Transaction, row: rows.Row, state: JobState, **values: Any) -> None:
+    require_transition(JOB_TRANSITIONS, JobState(row["state"]), state, "job")
+    tx.connection.execute(update(jobs).where(jobs.c.seq == row["seq"]).values(state=state.value, **values))
+    tx.move(row["submission_id"], row["state"], state.value)
+
+
+def _job_subject(tx: Transaction, row: rows.Row, attempt: int | None = None) -> Subject:
+    return replace(
+        tx.subject(row["submission_id"]), file_id=row["file_id"], job_id=row["id"], name=row["name"], attempt=attempt
+    )
+
+
+def start_attempt(tx: Transaction, job_id: JobId, host: str) -> AttemptOrder | None:
+    """See `Ledger.start_attempt`."""
+    row = _job(tx, job_id)
+    if row["state"] != JobState.QUEUED:
+        return None
+    number = row["attempt"] + 1
+    now = utc_now()
+    config = rows.revision_of(
+        tx.connection.execute(select_revisions().where(config_revisions.c.number == row["config_number"]))
+        .mappings()
+        .one()
+    )
+    tx.connection.execute(
+        insert(attempts).values(
+            job_id=job_id,
+            number=number,
+            state=AttemptState.RUNNING.value,
+            config_revision=config.sha256,
+            started_at=now,
+            host=host,
+        )
+    )
+    _set_job(tx, row, JobState.RUNNING, attempt=number, started_at=now)
+    tx.emit(EventName.ATTEMPT_STARTED, _job_subject(tx, row, number), config_revision=config.sha256, host=host)
+    return AttemptOrder(
+        job_id=job_id,
+        submission_id=row["submission_id"],
+        file_id=row["file_id"],
+        number=number,
+        file_name=row["name"],
+        file_path=row["path"],
+        blob=row["blob"],
+        size=row["size"],
+        sha256=row["sha256"],
+        client=rows.client_of(tx.submission(row["submission_id"])),
+        config=config,
+    )
+
+
+_ATTEMPT_EVENTS: Mapping[AttemptState, EventName] = {
+    AttemptState.SUCCEEDED: EventName.ATTEMPT_SUCCEEDED,
+    AttemptState.FAILED: EventName.ATTEMPT_FAILED,
+    AttemptState.CANCELLED: EventName.ATTEMPT_CANCELLED,
+}
+
+
+def end_attempt(tx: Transaction, job_id: JobId, number: int, outcome: AttemptOutcome) -> bool:
+    """See `Ledger.end_attempt`."""
+    row = _job(tx, job_id)
+    if row["state"] != JobState.RUNNING or row["attempt"] != number:
+        return False
+    now = utc_now()
+    require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, outcome.state, "attempt")
+    event = _ATTEMPT_EVENTS[outcome.state]  # a lost attempt has its own change
+    tx.connection.execute(
+        update(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.number == number)
+        .values(
+            state=outcome.state.value,
+            exit_code=outcome.exit_code,
+            settled_at=now,
+            output_size=outcome.output_size,
+        )
+    )
+    data: dict[str, Any] = {
+        "exit_code": outcome.exit_code,
+        "duration": _seconds(row["started_at"], now),
+        "output_size": outcome.output_size,
+    }
+    if event is EventName.ATTEMPT_FAILED:
+        data["error"] = _error_json(outcome.error)
+    tx.emit(event, _job_subject(tx, row, number), **data)
+    _settle_job(tx, row, JobState(outcome.state.value), outcome, now)
+    return True
+
+
+def _settle_job(tx: Transaction, row: rows.Row, state: JobState, outcome: AttemptOutcome, now: datetime) -> None:
+    error = outcome.error
+    _set_job(
+        tx,
+        row,
+        state,
+        settled_at=now,
+        exit_code=outcome.exit_code,
+        error_type=None if error is None else error.type,
+        error_message=None if error is None else error.message,
+        value=outcome.value,
+        output_size=outcome.output_size,
+    )
+    started_at = row["started_at"] if JobState(row["state"]) is JobState.RUNNING else None
+    tx.emit(
+        EventName.JOB_SETTLED,
+        _job_subject(tx, row, row["attempt"] or None),
+        state=state.value,
+        exit_code=outcome.exit_code,
+        error=_error_json(error),
+        duration=_seconds(started_at, now),
+        output_size=outcome.output_size,
+    )
+    tx.settle(row["submission_id"])
+
+
+def _error_json(error: JobError | None) -> dict[str, str] | None:
+    return None if error is None else {"type": error.type, "message": error.message}
+
+
+def _seconds(start: datetime | None, end: datetime) -> float | None:
+    return None if start is None else max((end - start).total_seconds(), 0.0)
+
+
+def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
+    """See `Ledger.lose_attempt`."""
+    row = _job(tx, job_id)
+    if row["state"] != JobState.RUNNING or row["attempt"] != number:
+        return None
+    now = utc_now()
+    lost = row["lost"] + 1
+    tx.connection.execute(
+        update(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.number == number)
+        .values(state=AttemptState.LOST.value, settled_at=now)
+    )
+    tx.emit(EventName.ATTEMPT_LOST, _job_subject(tx, row, number))
+    if lost < max_attempts:
+        cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason=LOST)
+        _set_job(tx, row, JobState.QUEUED, lost=lost, queued_at=now, queued_cursor=cursor, started_at=None)
+        return JobState.QUEUED
+    tx.connection.execute(update(jobs).where(jobs.c.seq == row["seq"]).values(lost=lost))
+    error = JobError(type=LOST, message=f"The process running it vanished {lost} times; it is not tried again.")
+    outcome = AttemptOutcome(state=AttemptState.LOST, exit_code=None, error=error)
+    _settle_job(tx, row, JobState.FAILED, outcome, now)
+    return JobState.FAILED
+
+
+def cancel_queued(tx: Transaction, job_id: JobId) -> bool:
+    """See `Ledger.cancel_queued`."""
+    row = _job(tx, job_id)
+    if row["state"] != JobState.QUEUED:
+        return False
+    outcome = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None)
+    _settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
+    return True
+
+
+def retry_job(tx: Transaction, job_id: JobId) -> None:
+    """See `Ledger.retry_job`."""
+    row = _job(tx, job_id)
+    require_transition(JOB_TRANSITIONS, JobState(row["state"]), JobState.QUEUED, "job")
+    if row["state"] == JobState.RUNNING:  # that way back is for lost attempts alone
+        raise IllegalTransition("The job is running; cancel it first.")
+    tx.change(row["submission_id"], settled_at=None)
+    cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason="retry")
+    _set_job(
+        tx,
+        row,
+        JobState.QUEUED,
+        lost=0,
+        queued_at=utc_now(),
+        queued_cursor=cursor,
+        config_number=_newest_config_number(tx),
+        started_at=None,
+        settled_at=None,
+        exit_code=None,
+        error_type=None,
+        error_message=None,
+        value=None,
+        output_size=0,
+    )
+
+
+def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
+    """See `Ledger.recover`."""
+    unfinished = (
+        tx.connection.execute(select(files).where(files.c.state == UploadState.RECEIVING.value).order_by(files.c.seq))
+        .mappings()
+        .all()
+    )
+    for file in unfinished:
+        _abort(tx, file, reason)
+    open_ids = (
+        tx.connection.execute(select(submissions.c.id).where(submissions.c.is_open).order_by(submissions.c.seq))
+        .scalars()
+        .all()
+    )
+    for submission_id in open_ids:
+        seal_submission(tx, SubmissionId(submission_id))
+    running = (
+        tx.connection.execute(select(attempts).where(attempts.c.state == AttemptState.RUNNING.value)).mappings().all()
+    )
+    lost: list[Attempt] = []
+    for attempt in running:
+        lost.append(rows.attempt_of(attempt))
+        lose_attempt(tx, JobId(attempt["job_id"]), attempt["number"], max_attempts)
+    return Recovery(lost=lost, aborted=len(unfinished), sealed=len(open_ids))
+
+
+# --- config ----------------------------------------------------------------------------------------------------------
+
+
+def _newest_config(tx: Transaction) -> rows.Row | None:
+    return (
+        tx.connection.execute(select_revisions().order_by(config_revisions.c.number.desc()).limit(1))
+        .mappings()
+        .one_or_none()
+    )
+
+
+def _newest_config_number(tx: Transaction) -> int:
+    row = _newest_config(tx)
+    if row is None:
+        raise Unavailable("There is no config revision yet; nothing can be queued.")
+    return int(row["number"])
+
+
+def save_revision(
+    tx: Transaction,
+    text: bytes,
+    *,
+    base: Sha256 | None,
+    client: ClientIdentity | None,
+    account: str | None,
+    message: str | None,
+    is_mirrored: bool,
+) -> ConfigRevision:
+    """See `Ledger.save_revision`."""
+    newest = _newest_config(tx)
+    if (None if newest is None else newest["sha256"]) != base:
+        raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
+    sha256 = Sha256(hashlib.sha256(text).hexdigest())
+    values = {
+        "number": 1 if newest is None else newest["number"] + 1,
+        "sha256": sha256,
+        "size": len(text),
+        "saved_at": utc_now(),
+        "account": account,
+        "client": rows.client_json(client),
+        "message": message,
+        "is_mirrored": is_mirrored,
+    }
+    tx.connection.execute(insert(config_revisions).values(text=text, **values))
+    tx.emit(
+        EventName.CONFIG_SAVED,
+        Subject(account=account, client=client),
+        sha256=sha256,
+        size=len(text),
+        message=message,
+    )
+    return rows.revision_of(values)
+
+
+def mark_mirrored(tx: Transaction, number: int) -> None:
+    """See `Ledger.mark_mirrored`."""
+    tx.connection.execute(update(config_revisions).where(config_revisions.c.number == number).values(is_mirrored=True))
+
+
+def reject_config(
+    tx: Transaction, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
+) -> None:
+    """See `Ledger.reject_config`."""
+    tx.emit(
+        EventName.CONFIG_REJECTED,
+        Subject(account=account, client=client),
+        errors=[dict(error) for error in errors],
+    )

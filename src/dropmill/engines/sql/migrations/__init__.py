@@ -1,0 +1,39 @@
+"""The ledger's schema, step by step; `upgrade` brings any older database to the newest."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from dropmill.engines.sql.tables import SCHEMA_HEAD
+from dropmill.model.errors import SettingsError
+
+
+def schema_version(connection: Connection) -> str | None:
+    """The migration a database stands at; None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the migrations a database lacks, in one transaction of the caller's.
+
+    Raises:
+        SettingsError: the database was made by a newer Dropmill.
+    """
+    version = schema_version(connection)
+    if version == SCHEMA_HEAD:
+        return
+    if version is not None and version > SCHEMA_HEAD:
+        raise SettingsError(
+            f"The database is of schema {version}, newer than this Dropmill's {SCHEMA_HEAD}; "
+            "start the newer Dropmill, or restore the backup made before it."
+        )
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

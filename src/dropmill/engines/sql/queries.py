@@ -1,0 +1,228 @@
+"""Every read of the ledger; each function sees one moment, inside the transaction its connection is in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, exists, func, or_, select
+
+from dropmill.engines.sql import rows
+from dropmill.engines.sql.tables import attempts, config_revisions, events, files, jobs, select_revisions, submissions
+from dropmill.model.errors import BadParameter, NotFound
+from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, EventName
+from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
+from dropmill.model.records import ConfigRevision, File, Job, JobState, Submission, UploadState
+from dropmill.ports import EventPage, Page, SubmissionView
+
+MAX_KEY = 2**63 - 1
+
+
+def _key(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_KEY:
+        raise BadParameter("`before` must be the `next` of the page before.")
+    return int(text)
+
+
+def _page_of(found: Sequence[rows.Row], limit: int, key: str = "seq") -> tuple[Sequence[rows.Row], str | None]:
+    """Cut what was read with one row more than the page holds."""
+    if len(found) <= limit:
+        return found, None
+    return found[:limit], str(found[limit - 1][key])
+
+
+def _one_of(text: str | None, choices: Sequence[str]) -> str | None:
+    if text is not None and text not in choices:
+        raise BadParameter(f"`state` must be one of {', '.join(choices)}.")
+    return text
+
+
+def newest_cursor(connection: Connection) -> Cursor:
+    """See `Ledger.newest_cursor`."""
+    return Cursor(connection.execute(select(func.max(events.c.cursor))).scalar_one_or_none() or 0)
+
+
+def _in_progress() -> Any:
+    c = submissions.c
+    return c.announced + c.receiving + c.queued + c.running
+
+
+def view_submission(
+    connection: Connection, submission_id: SubmissionId, after: str | None, limit: int, state: str | None
+) -> SubmissionView:
+    """See `Ledger.view_submission`."""
+    row = connection.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such submission.")
+    query = select(files).where(files.c.submission_id == submission_id)
+    if _one_of(state, [*UploadState, *JobState]) is not None:
+        query = query.outerjoin(jobs, jobs.c.file_id == files.c.id).where(
+            func.coalesce(jobs.c.state, files.c.state) == state
+        )
+    start = _key(after)
+    if start is not None:
+        query = query.where(files.c.seq > start)
+    found = connection.execute(query.order_by(files.c.seq).limit(limit + 1)).mappings().all()
+    page, following = _page_of(found, limit)
+    return SubmissionView(
+        submission=rows.submission_of(row),
+        files=_with_jobs(connection, page),
+        files_next=following,
+        cursor=newest_cursor(connection),
+    )
+
+
+def _with_jobs(connection: Connection, page: Sequence[rows.Row]) -> Sequence[File]:
+    ids = [row["id"] for row in page]
+    found: list[rows.Row] = []
+    for start in range(0, len(ids), 500):  # a bound below any database's limit on parameters
+        some = select(jobs).where(jobs.c.file_id.in_(ids[start : start + 500]))
+        found.extend(connection.execute(some).mappings().all())
+    by_file = {job.file_id: job for job in _jobs_of(connection, found)}
+    return [rows.file_of(row, by_file.get(row["id"])) for row in page]
+
+
+def _jobs_of(connection: Connection, found: Sequence[rows.Row]) -> list[Job]:
+    by_job: dict[str, list[Any]] = {row["id"]: [] for row in found}
+    ids = [row["id"] for row in found if row["attempt"]]
+    for start in range(0, len(ids), 500):
+        some = select(attempts).where(attempts.c.job_id.in_(ids[start : start + 500])).order_by(attempts.c.number)
+        for attempt in connection.execute(some).mappings():
+            by_job[attempt["job_id"]].append(rows.attempt_of(attempt))
+    return [rows.job_of(row, by_job[row["id"]]) for row in found]
+
+
+def list_submissions(
+    connection: Connection, before: str | None, limit: int, state: str | None, text: str | None
+) -> Page[Submission]:
+    """See `Ledger.submissions`."""
+    query = select(submissions)
+    match _one_of(state, ("open", "processing", "settled")):
+        case "open":
+            query = query.where(submissions.c.is_open)
+        case "processing":
+            query = query.where(~submissions.c.is_open, _in_progress() > 0)
+        case "settled":
+            query = query.where(~submissions.c.is_open, _in_progress() == 0)
+    if text:
+        query = query.where(
+            or_(
+                submissions.c.ip.contains(text, autoescape=True),
+                submissions.c.host.contains(text, autoescape=True),
+                exists()
+                .where(files.c.submission_id == submissions.c.id, files.c.path.contains(text, autoescape=True))
+                .correlate(submissions),
+            )
+        )
+    start = _key(before)
+    if start is not None:
+        query = query.where(submissions.c.seq < start)
+    found = connection.execute(query.order_by(submissions.c.seq.desc()).limit(limit + 1)).mappings().all()
+    page, following = _page_of(found, limit)
+    return Page(items=[rows.submission_of(row) for row in page], next=following)
+
+
+def get_file(connection: Connection, file_id: FileId) -> File:
+    """See `Ledger.file`."""
+    row = connection.execute(select(files).where(files.c.id == file_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such file.")
+    return _with_jobs(connection, [row])[0]
+
+
+def get_job(connection: Connection, job_id: JobId) -> Job:
+    """See `Ledger.job`."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such job.")
+    return _jobs_of(connection, [row])[0]
+
+
+def list_jobs(
+    connection: Connection,
+    before: str | None,
+    limit: int,
+    state: str | None,
+    text: str | None,
+    submission_id: SubmissionId | None,
+) -> Page[Job]:
+    """See `Ledger.jobs`."""
+    query: Select[Any] = select(jobs)
+    if _one_of(state, list(JobState)) is not None:
+        query = query.where(jobs.c.state == state)
+    if submission_id is not None:
+        query = query.where(jobs.c.submission_id == submission_id)
+    if text:
+        query = query.join(files, files.c.id == jobs.c.file_id).where(files.c.path.contains(text, autoescape=True))
+    start = _key(before)
+    if start is not None:
+        query = query.where(jobs.c.seq < start)
+    found = connection.execute(query.order_by(jobs.c.seq.desc()).limit(limit + 1)).mappings().all()
+    page, following = _page_of(found, limit)
+    return Page(items=_jobs_of(connection, page), next=following)
+
+
+def known_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """See `Ledger.known_blobs`."""
+    known: set[str] = set()
+    for start in range(0, len(keys), 500):
+        query = select(files.c.blob).where(files.c.blob.in_(keys[start : start + 500]))
+        known.update(connection.execute(query).scalars())
+    return known
+
+
+def queued_jobs(connection: Connection) -> Sequence[JobId]:
+    """See `Ledger.queued_jobs`."""
+    query = select(jobs.c.id).where(jobs.c.state == JobState.QUEUED.value).order_by(jobs.c.queued_cursor)
+    return [JobId(found) for found in connection.execute(query).scalars()]
+
+
+def events_after(connection: Connection, topic: str, after: Cursor, limit: int) -> EventPage:
+    """See `Ledger.events`.
+
+    Raises:
+        NotFound: there is no such topic.
+    """
+    query = select(events).where(events.c.cursor > after)
+    kind, _, key = topic.partition(":")
+    if topic == TOPIC_CONFIG:
+        names = [EventName.CONFIG_SAVED.value, EventName.CONFIG_REJECTED.value]
+        query = query.where(events.c.name.in_(names))
+    elif kind == "submission" and key:
+        query = query.where(events.c.submission_id == key)
+    elif kind == "account" and key:
+        query = query.where(events.c.account == key)
+    elif topic != TOPIC_ALL:
+        raise NotFound("There is no such topic.")
+    found = connection.execute(query.order_by(events.c.cursor).limit(limit)).mappings().all()
+    page = [rows.event_of(row) for row in found]
+    # A full page may not be the end; a short one is, as of this transaction's moment.
+    cursor = page[-1].cursor if len(page) == limit else max(newest_cursor(connection), after)
+    return EventPage(events=page, cursor=Cursor(cursor))
+
+
+def newest_revision(connection: Connection) -> ConfigRevision | None:
+    """See `Ledger.newest_revision`."""
+    query = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else rows.revision_of(row)
+
+
+def list_revisions(connection: Connection, before: str | None, limit: int) -> Page[ConfigRevision]:
+    """See `Ledger.revisions`."""
+    query = select_revisions()
+    start = _key(before)
+    if start is not None:
+        query = query.where(config_revisions.c.number < start)
+    found = connection.execute(query.order_by(config_revisions.c.number.desc()).limit(limit + 1)).mappings().all()
+    page, following = _page_of(found, limit, "number")
+    return Page(items=[rows.revision_of(row) for row in page], next=following)
+
+
+def revision_text(connection: Connection, sha256: Sha256) -> bytes:
+    """See `Ledger.revision_text`."""
+    query = select(config_revisions.c.text).where(config_revisions.c.sha256 == sha256).limit(1)
+    text = connection.execute(query).scalar_one_or_none()
+    if text is None:
+        raise NotFound("There is no such config revision.")
+    return bytes(text)

@@ -1,0 +1,202 @@
+"""The ledger's tables.
+
+Every list is paged by a rising integer key (`seq`, `number`, `cursor`), so that no page gets slower with history.
+`migrations/` makes these tables; a test holds the two equal.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    select,
+)
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_HEAD = "0001"
+"""The newest migration. Kept here so that a start on a current database need not import the migration tool."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC `datetime`, stored as `2026-11-20T08:15:30.123Z`: sorts as text, reads as the log does."""
+
+    impl = String(24)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """To text."""
+        return None if value is None else format_time(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From text."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+def format_time(value: datetime) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+
+
+class JsonText(TypeDecorator[Any]):
+    """Any JSON-able value, stored as ASCII text; NULL is None."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """To text."""
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """From text."""
+        return None if value is None else json.loads(value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _count() -> Any:
+    return {"nullable": False, "server_default": "0"}
+
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("is_open", Boolean, nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("settled_at", UtcTime),
+    Column("times_settled", Integer, **_count()),
+    Column("account", String(200)),
+    Column("ip", String(45), nullable=False),
+    Column("host", String(253)),
+    Column("verified", Boolean, nullable=False),
+    Column("domain", String(253)),
+    Column("user_agent", String(400)),
+    Column("is_identified", Boolean, nullable=False),
+    Column("announced", Integer, **_count()),
+    Column("receiving", Integer, **_count()),
+    Column("aborted", Integer, **_count()),
+    Column("queued", Integer, **_count()),
+    Column("running", Integer, **_count()),
+    Column("succeeded", Integer, **_count()),
+    Column("failed", Integer, **_count()),
+    Column("cancelled", Integer, **_count()),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("submission_id", String(32), ForeignKey("submissions.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger),
+    Column("received", BigInteger, **_count()),
+    Column("sha256", String(64)),
+    Column("state", String(16), nullable=False),
+    Column("blob", Text),
+    Column("error", Text),
+)
+Index("ix_files_submission", files.c.submission_id, files.c.seq)
+Index("ix_files_blob", files.c.blob)
+Index("ix_files_unfinished", files.c.seq, sqlite_where=files.c.state.in_(["announced", "receiving"]))
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("file_id", String(32), ForeignKey("files.id"), nullable=False, unique=True),
+    Column("submission_id", String(32), ForeignKey("submissions.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("queued_at", UtcTime, nullable=False),
+    Column("queued_cursor", Integer, nullable=False),  # of its newest job.queued event: its place in line
+    Column("started_at", UtcTime),
+    Column("settled_at", UtcTime),
+    Column("exit_code", Integer),
+    Column("error_type", Text),
+    Column("error_message", Text),
+    Column("value", JsonText),
+    Column("output_size", BigInteger, **_count()),
+    Column("attempt", Integer, **_count()),  # number of the newest attempt: the fencing number
+    Column("lost", Integer, **_count()),  # attempts lost since the job was last asked for
+    Column("config_number", Integer, ForeignKey("config_revisions.number"), nullable=False),
+)
+Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
+Index("ix_jobs_state", jobs.c.state, jobs.c.queued_cursor)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("exit_code", Integer),
+    Column("config_revision", String(64), nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("settled_at", UtcTime),
+    Column("output_size", BigInteger, **_count()),
+    Column("host", Text, nullable=False),
+)
+Index("ix_attempts_running", attempts.c.job_id, sqlite_where=attempts.c.state == "running")
+
+events = Table(
+    "events",
+    metadata,
+    Column("cursor", Integer, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("submission_id", String(32)),
+    Column("file_id", String(32)),
+    Column("job_id", String(32)),
+    Column("attempt", Integer),
+    Column("file_name", Text),
+    Column("account", String(200)),
+    Column("client", JsonText),
+    Column("data", JsonText, nullable=False),
+)
+Index("ix_events_submission", events.c.submission_id, events.c.cursor)
+Index("ix_events_account", events.c.account, events.c.cursor, sqlite_where=events.c.account.is_not(None))
+Index("ix_events_config", events.c.cursor, sqlite_where=events.c.name.in_(["config.saved", "config.rejected"]))
+
+config_revisions = Table(
+    "config_revisions",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("size", Integer, nullable=False),
+    Column("text", LargeBinary, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+    Column("account", String(200)),
+    Column("client", JsonText),
+    Column("message", Text),
+    Column("is_mirrored", Boolean, nullable=False),
+)
+
+
+def select_revisions() -> Select[Any]:
+    """A query for config revisions without their text, which may be a megabyte each."""
+    return select(*(column for column in config_revisions.c if column.name != "text"))

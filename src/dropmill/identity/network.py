@@ -1,0 +1,49 @@
+"""The client's address and program, from the connection and its headers; no look-up, no I/O.
+
+Whose address counts is decided here alone. A header never names the client: until proxies can be trusted by
+name, it is the peer of the connection.
+"""
+
+import ipaddress
+
+from dropmill.model.records import ClientIdentity
+
+UNKNOWN_ADDRESS = "unknown"
+"""The `ip` of a client whose connection has no address, such as a Unix socket."""
+
+USER_AGENT_MAX = 400  # characters; longer ones carry nothing that a person reads
+
+
+def client_address(peer: str | None) -> str:
+    """The address of a connection's peer in its shortest form.
+
+    Args:
+        peer: the address as the server tells it; None if the connection has none.
+
+    Returns:
+        IPv4 also for IPv4-mapped IPv6, IPv6 without its zone; `UNKNOWN_ADDRESS` for anything that is no address.
+    """
+    try:
+        address = ipaddress.ip_address(peer or "")
+    except ValueError:
+        return UNKNOWN_ADDRESS
+    if isinstance(address, ipaddress.IPv6Address):
+        # By way of the number, because the zone (fe80::1%eth0) names an interface of this machine, not the client.
+        address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return str(address)
+
+
+def identify(peer: str | None, user_agent: str | None) -> ClientIdentity:
+    """What is known of a client before any look-up.
+
+    Args:
+        peer: as for `client_address`.
+        user_agent: the header as sent; None if absent. What does not print (controls, escapes, bidirectional
+            overrides, line ends) is written as a Python escape, because logs and terminals show this text.
+    """
+    return ClientIdentity(ip=client_address(peer), user_agent=None if user_agent is None else _printable(user_agent))
+
+
+def _printable(text: str) -> str:
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:USER_AGENT_MAX])
+    return shown[:USER_AGENT_MAX]

@@ -1,0 +1,353 @@
+"""Receiving submissions: bytes to the blob store, state to the ledger, jobs to the executor.
+
+A request's body is received by a coroutine of ours, not by the request's handler: when the client leaves, the
+framework cancels the handler, while what has arrived must still be settled. Files whose part had ended stay and are
+processed; the one cut off is removed.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from dropmill.identity.resolver import Resolver
+from dropmill.intake.multipart import PartBegins, PartEnds, boundary_of, file_parts, stored_extension
+from dropmill.model.errors import DropmillError, NothingSent, RequestTooSlow, Unavailable
+from dropmill.model.ids import FileId, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.records import ClientIdentity, Progress
+from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Ledger
+
+log = logging.getLogger(__name__)
+
+FINISHING_MAX = 8
+"""Files of one request whose commit is under way while the next ones already arrive. Their fsyncs overlap and their
+ledger changes share a commit."""
+
+PROGRESS_EVERY_S = 0.25  # the contract's four reports a second a file
+SWEEP_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What one request left.
+
+    Attributes:
+        submission_id: None if no file had begun, so that none was opened.
+        stored: the client's paths of the files that are stored, in the order in which they were.
+    """
+
+    submission_id: SubmissionId | None
+    stored: tuple[str, ...]
+
+
+class Intake:
+    """Opens, fills and seals submissions."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        blobs: BlobStore,
+        executor: Executor,
+        bus: Bus,
+        resolver: Resolver,
+        idle_timeout_s: float,
+        seal_after_s: float,
+    ) -> None:
+        """Keep the ports.
+
+        Args:
+            idle_timeout_s: seconds a body may go without a byte before it is given up.
+            seal_after_s: seconds after which an announced submission without a file seals itself.
+        """
+        self._ledger = ledger
+        self._blobs = blobs
+        self._executor = executor
+        self._bus = bus
+        self._resolver = resolver
+        self._idle_timeout_s = idle_timeout_s
+        self._seal_after_s = seal_after_s
+        self._receiving: set[asyncio.Task[Receipt]] = set()
+        self._identifying: set[asyncio.Task[None]] = set()
+        self._received: dict[FileId, BlobWriter] = {}
+        self._announced: dict[SubmissionId, float] = {}
+        self._is_draining = False
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Remove what an earlier process left on disk without an entry in the ledger. Before anything is received."""
+        removed = await self._blobs.sweep()
+        async for keys in self._blobs.keys():
+            for key in set(keys) - set(await self._ledger.known_blobs(keys)):
+                await self._blobs.delete(key)
+                removed += 1
+        if removed:
+            log.info("Removed %d interrupted uploads of an earlier run.", removed)
+
+    async def run(self) -> None:
+        """Seal announced submissions that nobody filled; for the app's own care, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(SWEEP_EVERY_S, self._seal_after_s))
+            for submission_id, opened in list(self._announced.items()):
+                if loop.time() - opened >= self._seal_after_s:
+                    await self.seal(submission_id)
+
+    async def drain(self) -> None:
+        """Take nothing more; give up what is arriving, keeping the files that have ended."""
+        self._is_draining = True
+        for receiving in self._receiving:
+            receiving.cancel()
+        if self._receiving:
+            await asyncio.wait(self._receiving)
+        for identifying in self._identifying:
+            identifying.cancel()
+        if self._identifying:
+            await asyncio.wait(self._identifying)
+
+    # --- submissions -------------------------------------------------------------------------------------------------
+
+    async def open(self, client: ClientIdentity, account: str | None = None) -> SubmissionId:
+        """Open a submission that stays open until `seal`; returns its id."""
+        submission_id = await self._open(client, account)
+        self._announced[submission_id] = asyncio.get_running_loop().time()
+        return submission_id
+
+    async def seal(self, submission_id: SubmissionId) -> None:
+        """No more files will come. Sealing twice changes nothing.
+
+        Raises:
+            NotFound: there is no such submission.
+        """
+        self._announced.pop(submission_id, None)
+        await self._ledger.seal_submission(submission_id)
+
+    async def _open(self, client: ClientIdentity, account: str | None) -> SubmissionId:
+        self._require_running()
+        submission_id = new_submission_id()
+        await self._ledger.open_submission(submission_id, client, account)
+        identifying = asyncio.create_task(self._identify(submission_id, client.ip))
+        self._identifying.add(identifying)
+        identifying.add_done_callback(self._identifying.discard)
+        return submission_id
+
+    async def _identify(self, submission_id: SubmissionId, ip: str) -> None:
+        found = await self._resolver.resolve(ip)
+        try:
+            await self._ledger.identify_client(submission_id, found.host, found.verified, found.domain)
+        except DropmillError as error:
+            log.warning("The name of a client could not be recorded: %s", error)
+
+    def _require_running(self) -> None:
+        if self._is_draining:
+            raise Unavailable("The server is stopping; send it again in a moment.")
+
+    # --- bodies ------------------------------------------------------------------------------------------------------
+
+    async def receive_multipart(
+        self,
+        chunks: AsyncIterator[bytes],
+        content_type: str,
+        *,
+        client: ClientIdentity,
+        account: str | None = None,
+        submission_id: SubmissionId | None = None,
+        then_seal: bool = False,
+    ) -> Receipt:
+        """Store every file of a multipart body, each job queued as its part ends.
+
+        Args:
+            chunks: the body. Taken only as fast as the disk takes it.
+            content_type: the request's header.
+            client: who sends.
+            account: whose submission it is; None without accounts.
+            submission_id: the open submission to add to; None opens one with the first file, and seals it.
+            then_seal: seal an existing one too when the body ends, however it ends.
+
+        Raises:
+            MalformedUpload, BadFileName, RequestTooSlow, OutOfSpace, NothingSent, Unavailable: told with `kept`, the
+                paths of the files that were stored all the same, and `submission`, its id or None.
+            IllegalTransition: the submission is sealed.
+
+        Cancelling gives up the file that is arriving, keeps those whose part had ended, and seals as told.
+        """
+        self._require_running()
+        boundary = boundary_of(content_type)
+        request = _Request(
+            client=client, account=account, submission_id=submission_id, is_sealed_at_end=then_seal or not submission_id
+        )
+        receiving = asyncio.create_task(self._receive(request, file_parts(self._within_idle_limit(chunks), boundary)))
+        self._receiving.add(receiving)
+        receiving.add_done_callback(self._receiving.discard)
+        try:
+            return await asyncio.shield(receiving)
+        except asyncio.CancelledError:
+            if receiving.cancelled():  # not the caller but `drain` ended it
+                raise Unavailable("The server is stopping; send the rest again in a moment.") from None
+            receiving.cancel()
+            raise
+
+    def received(self, file_id: FileId) -> int | None:
+        """Bytes of a file that have arrived so far; None unless it is arriving now."""
+        writer = self._received.get(file_id)
+        return None if writer is None else writer.size
+
+    async def _within_idle_limit(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        # Quart's streaming path has no limit of its own: a stalled body was still open after 20 s.
+        iterator = aiter(chunks)
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_timeout_s):
+                    chunk = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise RequestTooSlow(f"No byte arrived for {self._idle_timeout_s:g} s.") from None
+            yield chunk
+
+    async def _receive(self, request: "_Request", parts: AsyncIterator[PartBegins | PartEnds | bytes]) -> Receipt:
+        failure: BaseException | None = None
+        try:
+            async for event in parts:
+                if isinstance(event, bytes):
+                    await self._write(request, event)
+                elif isinstance(event, PartBegins):
+                    await self._begin(request, event)
+                else:
+                    await self._end(request)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = error
+        receipt, trouble = await self._conclude(request, failure)
+        failure = trouble if failure is None else failure
+        if isinstance(failure, DropmillError):
+            failure.extra = {**failure.extra, "kept": list(receipt.stored), "submission": request.submission_id}
+        if failure is not None:
+            raise failure
+        return receipt
+
+    async def _begin(self, request: "_Request", part: PartBegins) -> None:
+        if request.submission_id is None:
+            request.submission_id = await self._open(request.client, request.account)
+        self._announced.pop(request.submission_id, None)
+        file_id = new_file_id()
+        # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
+        starting = asyncio.create_task(
+            self._ledger.start_upload(file_id, request.submission_id, part.name, part.path, None)
+        )
+        if not request.finishing and not request.stored:
+            await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
+        request.arriving = _Arriving(
+            file_id=file_id,
+            path=part.path,
+            writer=self._blobs.create(stored_extension(part.name)),
+            starting=starting,
+        )
+        self._received[file_id] = request.arriving.writer
+
+    async def _write(self, request: "_Request", data: bytes) -> None:
+        arriving = request.arriving
+        if arriving is None or request.submission_id is None:
+            raise AssertionError("bytes of a file came before its part began")
+        await arriving.writer.write(data)
+        now = asyncio.get_running_loop().time()
+        if now >= arriving.report_at:
+            arriving.report_at = now + PROGRESS_EVERY_S
+            self._bus.report(
+                Progress(
+                    submission_id=request.submission_id,
+                    file_id=arriving.file_id,
+                    stage="upload",
+                    value=arriving.writer.size,
+                )
+            )
+
+    async def _end(self, request: "_Request") -> None:
+        arriving, request.arriving = request.arriving, None
+        if arriving is None:
+            raise AssertionError("a file ended before its part began")
+        await request.slots.acquire()
+        finishing = asyncio.create_task(self._finish(request, arriving))
+        request.finishing.append(finishing)
+        finishing.add_done_callback(lambda _: request.slots.release())
+        if request.trouble is not None:
+            raise request.trouble
+
+    async def _finish(self, request: "_Request", arriving: "_Arriving") -> None:
+        """Commit a file whose part has ended. Never cancelled: what has arrived whole is kept."""
+        try:
+            await arriving.starting
+            blob = await arriving.writer.commit()
+            job_id = new_job_id()
+            await self._ledger.store_upload(arriving.file_id, blob, job_id)
+        except Exception as error:
+            request.trouble = request.trouble or error
+            await self._give_up(arriving, _reason(error))
+            return
+        finally:
+            self._forget(arriving)
+        request.stored[arriving.file_id] = arriving.path
+        self._executor.submit(job_id)
+
+    async def _give_up(self, arriving: "_Arriving", reason: str) -> None:
+        self._forget(arriving)
+        with contextlib.suppress(DropmillError):  # if it never started there is nothing to abort
+            await arriving.starting
+            await self._ledger.abort_upload(arriving.file_id, reason)
+        await arriving.writer.abort()
+
+    def _forget(self, arriving: "_Arriving") -> None:
+        self._received.pop(arriving.file_id, None)
+        self._bus.forget_progress(arriving.file_id)
+
+    async def _conclude(
+        self, request: "_Request", failure: BaseException | None
+    ) -> tuple[Receipt, BaseException | None]:
+        """Settle what the body left, whether it ended well or not."""
+        if request.arriving is not None:
+            await self._give_up(request.arriving, _reason(failure))
+        if request.finishing:
+            await asyncio.wait(request.finishing)
+        if request.submission_id is not None and request.is_sealed_at_end:
+            await self.seal(request.submission_id)
+        trouble = request.trouble
+        if failure is None and not request.finishing:
+            trouble = NothingSent("The form came without a file; choose one and send it again.")
+        return Receipt(submission_id=request.submission_id, stored=tuple(request.stored.values())), trouble
+
+
+@dataclass(kw_only=True, slots=True)
+class _Arriving:
+    """The file whose part is being read."""
+
+    file_id: FileId
+    path: str
+    writer: BlobWriter
+    starting: asyncio.Task[None]
+    report_at: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Request:
+    """One request's body on its way in."""
+
+    client: ClientIdentity
+    account: str | None
+    submission_id: SubmissionId | None
+    is_sealed_at_end: bool
+    arriving: _Arriving | None = None
+    stored: dict[FileId, str] = field(default_factory=dict)
+    finishing: list[asyncio.Task[None]] = field(default_factory=list)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FINISHING_MAX))
+    trouble: BaseException | None = None
+
+
+def _reason(error: BaseException | None) -> str:
+    match error:
+        case asyncio.CancelledError():
+            return "the connection was cut"
+        case DropmillError():
+            return error.detail
+        case _:
+            return "the server could not store it"

@@ -1,0 +1,246 @@
+"""One subscriber: what it joined, where it stands in each, and what it is sent next.
+
+Nothing is queued for a subscriber. Hints say that a topic moved; the events themselves are read from the ledger
+behind the subscriber's own cursor when it is ready for more. So a slow reader costs no memory and loses nothing, a
+fast one misses nothing, and a burst travels as few messages. Knows no socket: it is given a function that sends.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dropmill.live import messages
+from dropmill.live.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
+from dropmill.live.views import Views
+from dropmill.model.errors import DropmillError, NotFound
+from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event
+from dropmill.model.ids import Cursor, JobId, SubmissionId
+from dropmill.ports import Bus, Ledger
+
+EVENTS_MAX = 500  # in one message
+EVENTS_BYTES_MAX = 1024 * 1024  # of one message, unless a single event is larger
+OUTPUT_BYTES_MAX = 64 * 1024  # of output in one message
+JOINED_MAX = 256  # topics and streams of one subscriber
+
+SUBMISSION = "submission:"
+OUTPUT = "output:"
+
+
+class OutputPiece(Protocol):
+    """Some of an attempt's output: bytes from `offset` on."""
+
+    @property
+    def offset(self) -> int:
+        """Where `data` begins; behind what was asked for where bytes were not kept."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes; empty when there are no more for now."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the attempt has ended."""
+
+
+class Outputs(Protocol):
+    """Where output is read."""
+
+    async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputPiece:
+        """At most `limit` bytes of an attempt's output from byte `start` on."""
+
+
+class Orders(Protocol):
+    """What a subscriber may have done to a job."""
+
+    async def cancel(self, job_id: JobId) -> None:
+        """End it."""
+
+    async def retry(self, job_id: JobId) -> None:
+        """Put it back in line."""
+
+
+@dataclass(slots=True)
+class _Topic:
+    cursor: Cursor
+
+
+@dataclass(slots=True)
+class _Stream:
+    """An output stream; `number` None until the job has an attempt."""
+
+    job_id: JobId
+    number: int | None
+    offset: int
+
+
+class Subscriber:
+    """What one connection follows. `run` delivers until cancelled; `handle` takes the client's messages."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        bus: Bus,
+        views: Views,
+        outputs: Outputs,
+        orders: Orders,
+        send: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Join nothing yet.
+
+        Args:
+            send: sends one text message; waits while the client is slow, and bounds that wait itself.
+        """
+        self._ledger = ledger
+        self._views = views
+        self._outputs = outputs
+        self._orders = orders
+        self._send_text = send
+        self._mailbox = bus.subscribe()
+        self._joined: dict[str, _Topic | _Stream] = {}
+        self._sending = asyncio.Lock()  # a join's reply comes before its data
+
+    async def run(self) -> None:
+        """Deliver what the joined topics bring."""
+        try:
+            while True:
+                hints = await self._mailbox.next()
+                async with self._sending:
+                    for topic in hints.moved:
+                        await self._deliver(topic)
+                    for report in hints.progress.values():
+                        await self._send(messages.progress(report))
+        finally:
+            self._mailbox.close()
+
+    async def handle(self, message: ClientMessage) -> None:
+        """Do what the client asks and reply."""
+        async with self._sending:
+            try:
+                match message:
+                    case Join():
+                        await self._join(message)
+                        return
+                    case Leave():
+                        self._leave(message.topic)
+                    case Cancel():
+                        await self._orders.cancel(JobId(message.job_id))
+                    case Retry():
+                        await self._orders.retry(JobId(message.job_id))
+            except DropmillError as error:
+                await self._send(messages.reply(message.id, error.code, error.detail))
+            else:
+                await self._send(messages.reply(message.id))
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    async def _join(self, join: Join) -> None:
+        if len(self._joined) >= JOINED_MAX and join.topic not in self._joined:
+            await self._send(messages.reply(join.id, "too_many", f"At most {JOINED_MAX} topics a connection."))
+            return
+        # Listen before looking: what moves in between is then a hint too many, never one too few.
+        self._mailbox.join(join.topic)
+        try:
+            if join.topic.startswith(OUTPUT):
+                await self._join_stream(join)
+            else:
+                await self._join_topic(join)
+        except DropmillError:
+            if join.topic not in self._joined:
+                self._mailbox.leave(join.topic)
+            raise
+
+    async def _join_stream(self, join: Join) -> None:
+        job = await self._ledger.job(JobId(join.topic.removeprefix(OUTPUT)))
+        numbers = [attempt.number for attempt in job.attempts]
+        number = join.attempt if join.attempt is not None else max(numbers, default=None)
+        if number is not None and number not in numbers:
+            raise NotFound("The job has no such attempt.")
+        self._joined[join.topic] = _Stream(job_id=job.id, number=number, offset=join.after or 0)
+        await self._send(messages.reply(join.id))
+        await self._deliver(join.topic)
+
+    async def _join_topic(self, join: Join) -> None:
+        newest = await self._ledger.newest_cursor()
+        state: Json | None = None
+        if join.topic.startswith(SUBMISSION):
+            state, newest = await self._views.submission(SubmissionId(join.topic.removeprefix(SUBMISSION)))
+        elif join.topic not in (TOPIC_ALL, TOPIC_CONFIG):
+            raise NotFound("There is no such topic.")
+        await self._send(messages.reply(join.id))
+        if join.after is not None and join.after <= newest:
+            self._joined[join.topic] = _Topic(cursor=Cursor(join.after))
+            await self._deliver(join.topic)
+        else:  # a cursor from the future is from another ledger: begin afresh
+            self._joined[join.topic] = _Topic(cursor=newest)
+            await self._send(messages.snapshot(join.topic, newest, state))
+
+    def _leave(self, topic: str) -> None:
+        if self._joined.pop(topic, None) is None:
+            raise NotFound("That topic was not joined.")
+        self._mailbox.leave(topic)
+
+    # --- delivering --------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, topic: str) -> None:
+        match self._joined.get(topic):
+            case _Topic() as place:
+                await self._deliver_events(topic, place)
+            case _Stream() as place:
+                await self._deliver_output(place)
+
+    async def _deliver_events(self, topic: str, place: _Topic) -> None:
+        while True:
+            page = await self._ledger.events(topic, after=place.cursor, limit=EVENTS_MAX)
+            for message in _messages_of(topic, page.events):
+                await self._send(message)
+            place.cursor = page.cursor
+            if len(page.events) < EVENTS_MAX:
+                return
+
+    async def _deliver_output(self, place: _Stream) -> None:
+        if place.number is None:
+            job = await self._ledger.job(place.job_id)
+            if not job.attempts:
+                return
+            place.number = job.attempts[-1].number
+        while True:
+            piece = await self._outputs.read(place.job_id, place.number, place.offset, OUTPUT_BYTES_MAX)
+            data = piece.data if piece.is_over and len(piece.data) < OUTPUT_BYTES_MAX else _whole_characters(piece.data)
+            if not data:
+                return
+            end = piece.offset + len(data)
+            text = data.decode(errors="replace")
+            await self._send(messages.output(place.job_id, place.number, piece.offset, end, text))
+            place.offset = end
+
+    async def _send(self, message: Json) -> None:
+        await self._send_text(messages.dumps(message))
+
+
+def _messages_of(topic: str, some: Sequence[Event]) -> Iterator[Json]:
+    """Events as messages within the contract's size."""
+    gathered: list[Json] = []
+    size = 0
+    for event in some:
+        shape = messages.event_json(event)
+        length = len(messages.dumps(shape)) + 1
+        if gathered and size + length > EVENTS_BYTES_MAX:
+            yield messages.events(topic, gathered[-1]["cursor"], gathered)
+            gathered, size = [], 0
+        gathered.append(shape)
+        size += length
+    if gathered:
+        yield messages.events(topic, gathered[-1]["cursor"], gathered)
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Without the beginning of a UTF-8 character whose rest has not come yet (at most three bytes)."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0b1100_0000 == 0b1000_0000:
+            continue
+        length = 2 if byte >> 5 == 0b110 else 3 if byte >> 4 == 0b1110 else 4 if byte >> 3 == 0b11110 else 1
+        return data[:-back] if length > back else data
+    return data

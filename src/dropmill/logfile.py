@@ -1,0 +1,359 @@
+"""The event log: one JSON object a line for every event, in cursor order, for people and log shippers.
+
+The ledger is the truth, and this file follows it from the cursor in its own last line: whatever a kill, a full disk
+or a power cut takes from the end of the file is written again from the ledger, and nothing is written twice. So
+nothing is fsynced here, and nobody waits for this file. The log of operations (start-up, warnings) is not kept here.
+
+On disk: the file itself, and `.1.gz` (newest) to `.10.gz` beside it once it was rotated.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+
+from dropmill.model.errors import SettingsError, Unavailable
+from dropmill.model.events import TOPIC_ALL, Event, EventName
+from dropmill.model.ids import Cursor
+from dropmill.ports import Bus, Ledger
+
+logger = logging.getLogger(__name__)
+
+ROTATE_AT_BYTES = 64 * 2**20  # some 150,000 events; compressed to about a tenth
+KEEP_ROTATED = 10
+EVENTS_PER_WRITE = 500
+POLL_S = 5.0  # hints may be lost; a line is late by at most this
+RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0  # a full disk is tried again, less and less often
+MESSAGE_MAX = 1000  # characters; the whole error stands in the ledger and on the job's page
+
+
+class EventLog:
+    """Keeps the log file in step with the ledger."""
+
+    def __init__(
+        self,
+        path: Path,
+        ledger: Ledger,
+        bus: Bus,
+        *,
+        rotate_at_bytes: int = ROTATE_AT_BYTES,
+        keep_rotated: int = KEEP_ROTATED,
+        poll_s: float = POLL_S,
+        retry_s: float = RETRY_FIRST_S,
+    ) -> None:
+        """Touch nothing yet.
+
+        Args:
+            path: the file; it and its folder are made if missing.
+            ledger: where the events are read.
+            bus: says when there are new ones.
+            rotate_at_bytes: the file is put aside and compressed rather than grow beyond this.
+            keep_rotated: how many compressed ones are kept.
+            poll_s: seconds after which the ledger is asked without a hint.
+            retry_s: seconds before the first retry after the disk refused a write; doubled up to `RETRY_MOST_S`.
+        """
+        self._file = _LogFile(path, rotate_at_bytes, keep_rotated)
+        self._ledger = ledger
+        self._bus = bus
+        self._poll_s = poll_s
+        self._retry_s = retry_s
+        self._catching_up = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Find the end of the file, cut off a line that a kill left half-written, finish a rotation.
+
+        A file that is ahead of the ledger tells of another ledger: it is rotated away and the log begins anew.
+
+        Raises:
+            SettingsError: the file cannot be read and written, or is no event log.
+        """
+        try:
+            cursor = await asyncio.to_thread(self._file.position)
+            if cursor > await self._ledger.newest_cursor():
+                logger.warning("The event log %s is of another ledger; it is put aside.", self._file.path)
+                await asyncio.to_thread(self._file.begin_anew)
+        except OSError as error:
+            raise SettingsError(f"--log-file {self._file.path}: {error.strerror or error}.") from error
+
+    async def run(self) -> None:
+        """Follow the ledger until cancelled; `open` comes first. A disk that refuses a write is tried again for ever.
+
+        Cancelling leaves whole lines only; `flush` may follow.
+        """
+        subscription = self._bus.subscribe()
+        try:
+            subscription.join(TOPIC_ALL)
+            retry_s = self._retry_s
+            while True:
+                try:
+                    await self._catch_up()
+                except (OSError, Unavailable) as error:
+                    logger.warning("The event log is behind; trying again in %g s: %s", retry_s, error)
+                    await asyncio.sleep(retry_s)
+                    retry_s = min(2 * retry_s, RETRY_MOST_S)
+                    continue
+                retry_s = self._retry_s
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll_s):
+                        await subscription.next()
+        finally:
+            subscription.close()
+
+    async def flush(self) -> None:
+        """Write what the ledger holds now, in one try: what the disk refuses is written after the next start."""
+        try:
+            await self._catch_up()
+        except (OSError, Unavailable) as error:
+            logger.warning("The event log is behind; the next start catches up: %s", error)
+
+    async def _catch_up(self) -> None:
+        async with self._catching_up:
+            while True:
+                cursor = await asyncio.to_thread(self._file.position)
+                page = await self._ledger.events(TOPIC_ALL, after=cursor, limit=EVENTS_PER_WRITE)
+                if not page.events:
+                    return
+                # Cancelled here, the write goes on in its thread; whoever comes next waits for it in the file's lock.
+                await asyncio.to_thread(self._file.append, page.events)
+
+
+class _LogFile:
+    """The file and its rotated predecessors. Blocking; safe to call from several threads."""
+
+    def __init__(self, path: Path, rotate_at_bytes: int, keep_rotated: int) -> None:
+        self.path = path
+        self._rotate_at_bytes = rotate_at_bytes
+        self._keep_rotated = keep_rotated
+        self._lock = threading.Lock()
+        self._cursor: Cursor | None = None  # of the last line; None: to be read from the file
+
+    def position(self) -> Cursor:
+        """The cursor of the last line, 0 if there is none.
+
+        Raises:
+            SettingsError: the file is no event log.
+        """
+        with self._lock:
+            if self._cursor is None:
+                self._cursor = self._recover()
+            return self._cursor
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Write those events that are not in the file yet, by one call to the system.
+
+        Raises:
+            OSError: not all was written; the file may end in a part of a line until the next call of `position`.
+        """
+        with self._lock:
+            if self._cursor is None:
+                return  # an earlier write failed; these events are read again from where it stopped
+            new = [event for event in events if event.cursor > (self._cursor or 0)]
+            if not new:
+                return
+            text = "".join(map(line, new)).encode("ascii")
+            try:
+                if self._size() and self._size() + len(text) > self._rotate_at_bytes:
+                    self._rotate()
+                with self.path.open("ab", buffering=0) as file:
+                    written = file.write(text)
+                    while written < len(text):  # cut short by a full disk: asked again, the system says why
+                        written += file.write(text[written:])
+            except OSError:
+                self._cursor = None
+                raise
+            self._cursor = new[-1].cursor
+
+    def begin_anew(self) -> None:
+        """Put the file aside; the next line has whatever cursor comes."""
+        with self._lock:
+            if self._size():
+                self._rotate()
+            self._cursor = Cursor(0)
+
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _recover(self) -> Cursor:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._aside.exists():
+            self._compress_aside()
+        with self.path.open("a+b") as file:
+            file.seek(0)
+            _require_event_log(self.path, file.read(len(_LINE_START)))
+            cursor, end = _last_whole_line(file.fileno())
+            file.truncate(end)
+        newest = self._rotated(1)
+        if cursor is None and newest.exists():
+            with gzip.open(newest) as lines:
+                for text in lines:
+                    cursor = _cursor_of(text)
+        return cursor or Cursor(0)
+
+    # Rotation. A kill between any two steps neither loses nor repeats a line: the file is first renamed as a whole,
+    # and what stands aside is only removed when its compressed copy is on disk under its final name.
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.0")
+
+    def _rotated(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}.gz")
+
+    def _rotate(self) -> None:
+        self.path.replace(self._aside)
+        self._compress_aside()
+
+    def _compress_aside(self) -> None:
+        if not self._is_compressed():
+            partial = self.path.with_name(f"{self.path.name}.gz.partial")
+            with self._aside.open("rb") as plain, partial.open("wb") as raw:
+                with gzip.GzipFile(filename="", mode="wb", fileobj=raw) as packed:
+                    shutil.copyfileobj(plain, packed, 2**20)
+                raw.flush()
+                os.fsync(raw.fileno())
+            numbers = range(1, self._keep_rotated + 1)
+            # Up to the first gap only, which a kill during an earlier shift may have left.
+            free = next((n for n in numbers if not self._rotated(n).exists()), self._keep_rotated)
+            for number in range(free - 1, 0, -1):
+                self._rotated(number).replace(self._rotated(number + 1))
+            partial.replace(self._rotated(1))
+        self._aside.unlink()
+
+    def _is_compressed(self) -> bool:
+        try:
+            with self._aside.open("rb") as plain, gzip.open(self._rotated(1)) as packed:
+                return plain.readline() == packed.readline()  # no two lines are equal: each has its own cursor
+        except FileNotFoundError:
+            return False
+
+
+_LINE_START: Final = b'{"at":"'
+
+
+def _require_event_log(path: Path, head: bytes) -> None:
+    # Some file systems leave zeros where a power cut took what was not yet on disk.
+    head = head.lstrip(b"\0")
+    if not (_LINE_START.startswith(head) or head.startswith(_LINE_START)):
+        raise SettingsError(f"--log-file {path} holds something else than an event log; name another file.")
+
+
+def _last_whole_line(descriptor: int) -> tuple[Cursor | None, int]:
+    """The cursor of the last line that is whole, and where it ends; None and 0 if there is none."""
+    size = os.fstat(descriptor).st_size
+    window = 2**16
+    while True:
+        start = max(0, size - window)
+        tail = os.pread(descriptor, size - start, start)
+        end = tail.rfind(b"\n")
+        while end >= 0:
+            begin = tail.rfind(b"\n", 0, end) + 1
+            if begin == 0 and start > 0:
+                break  # the line may begin before the window
+            cursor = _cursor_of(tail[begin:end])
+            if cursor is not None:
+                return cursor, start + end + 1
+            end = begin - 1
+        if start == 0:
+            return None, 0
+        window *= 8
+
+
+def _cursor_of(text: bytes) -> Cursor | None:
+    try:
+        cursor = json.loads(text)["cursor"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return Cursor(cursor) if isinstance(cursor, int) else None
+
+
+def line(event: Event) -> str:
+    """An event as its line in the log: ASCII, every key, null where unknown, a line end."""
+    subject, data = event.subject, event.data
+    client: Any = subject.client
+    identified = event.name is EventName.CLIENT_IDENTIFIED
+    record = {
+        "at": event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "event": event.name.value,
+        "cursor": event.cursor,
+        "submission": subject.submission_id,
+        "file": subject.file_id,
+        "job": subject.job_id,
+        "attempt": subject.attempt,
+        "name": subject.name,
+        "size": data.get("size"),
+        "sha256": data.get("sha256"),
+        "state": data.get("state") or _STATES.get(event.name),
+        "duration": data.get("duration"),
+        "ip": client and client.ip,
+        # What this very event has found out is newer than what was known of the client before.
+        "host": data["host"] if identified else client and client.host,
+        "verified": data["verified"] if identified else client and client.verified,
+        "domain": data["domain"] if identified else client and client.domain,
+        "account": subject.account,
+        "user_agent": client and client.user_agent,
+        "message": _message(event)[:MESSAGE_MAX],
+    }
+    # JSON leaves DEL as it is; a terminal does not.
+    return json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
+
+
+_STATES: Mapping[EventName, str] = {
+    EventName.SUBMISSION_OPENED: "open",
+    EventName.SUBMISSION_SETTLED: "settled",
+    EventName.UPLOAD_STARTED: "receiving",
+    EventName.UPLOAD_STORED: "stored",
+    EventName.UPLOAD_ABORTED: "aborted",
+    EventName.JOB_QUEUED: "queued",
+    EventName.ATTEMPT_STARTED: "running",
+    EventName.ATTEMPT_SUCCEEDED: "succeeded",
+    EventName.ATTEMPT_FAILED: "failed",
+    EventName.ATTEMPT_CANCELLED: "cancelled",
+    EventName.ATTEMPT_LOST: "lost",
+}
+"""The state that an event's subject is in after it, where the event does not carry it."""
+
+_MESSAGES: Mapping[EventName, str] = {
+    EventName.SUBMISSION_OPENED: "Submission opened",
+    EventName.SUBMISSION_SEALED: "No more files will come",
+    EventName.UPLOAD_STARTED: "Upload started",
+    EventName.UPLOAD_STORED: "Upload stored",
+    EventName.UPLOAD_ABORTED: "Upload aborted: {reason}",
+    EventName.JOB_QUEUED: "Waiting for its turn ({reason})",
+    EventName.JOB_SETTLED: "Job {state}",
+    EventName.ATTEMPT_STARTED: "Attempt started on {host}, config {config_revision:.12}",
+    EventName.ATTEMPT_SUCCEEDED: "Attempt succeeded",
+    EventName.ATTEMPT_FAILED: "Attempt failed, exit code {exit_code}",
+    EventName.ATTEMPT_CANCELLED: "Attempt cancelled",
+    EventName.ATTEMPT_LOST: "Attempt lost: its process vanished",
+    EventName.CONFIG_SAVED: "Config saved",
+    EventName.CONFIG_REJECTED: "Config refused",
+    EventName.ACCOUNT_SIGNED_IN: "Signed in",
+    EventName.ACCOUNT_SIGNED_OUT: "Signed out",
+}
+
+
+def _message(event: Event) -> str:
+    data = event.data
+    if event.name is EventName.CLIENT_IDENTIFIED:
+        return f"Client is {data['host']}" if data["host"] else "The client's host name is not known"
+    if event.name is EventName.SUBMISSION_SETTLED:
+        counts = ", ".join(f"{count} {state}" for state, count in data["counts"].items() if count)
+        return f"Submission settled: {counts or 'no files'}"
+    if event.name is EventName.CONFIG_REJECTED and data["errors"]:
+        first = data["errors"][0]
+        return f"Config refused: line {first.get('line')}: {first.get('message')}"
+    if error := data.get("error"):
+        return f"{error['type']}: {error['message']}"
+    shown = {key: "unknown" if value is None else value for key, value in data.items()}
+    return str(data.get("message") or _MESSAGES[event.name].format_map(shown))

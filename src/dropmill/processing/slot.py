@@ -1,0 +1,497 @@
+"""The slot: a small warm process that forks one process for each attempt and leaves none behind.
+
+Run by the pool as `python -P -m dropmill.processing.slot FD TARGET`: FD is its end of a SOCK_SEQPACKET pair, TARGET the
+callable as `module:function`, or empty if attempts run executables. Standard library only, so that starting one is
+cheap and a fork carries nothing but what the callable imports itself. Linux only (pidfd, child subreaper, /proc).
+
+    server to slot    {"run": {...}} with two descriptors, the output pipe and the report pipe
+                      {"signal": "terminate"}   SIGTERM to the attempt's group
+                      {"signal": "kill"}        SIGKILL to it and to every descendant
+                      end of the socket: kill everything and exit
+    slot to server    {"ready": true} or {"error": "..."}   once, when the callable is imported and fits
+                      {"ended": -9}             after the last descendant is gone
+    attempt to server, on the report pipe: lines of one letter and JSON
+                      p[3, 10, "label"]  progress     v{...}  the value returned     e["Type", "message"]  what went wrong
+
+What it does not do: decide. Time limits, results and states are the server's.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import importlib
+import inspect
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, NoReturn
+
+MESSAGE_BYTES = (
+    128 * 1024
+)  # under the default socket buffer (208 KiB); names are bounded, a real message is about 2 KiB
+VALUE_BYTES = 64 * 1024  # what a callable returns beyond this is not kept: large things belong into the results folder
+LABEL_CHARACTERS = 200  # keeps a progress line under PIPE_BUF (4 KiB), so that lines of several processes never mix
+CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
+BY_NAME = ("file", "config", "results", "work", "report")
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Unusable(Exception):
+    """The callable cannot be a processor, told in half a sentence."""
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants of this process its children, instead of init's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl failed")
+
+
+def processes() -> Iterator[tuple[int, int, int]]:
+    """Every process of the machine as (pid, parent's pid, session id), zombies included."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as stat:
+                    # The command in brackets may hold anything, a closing bracket too: count from the last one.
+                    fields = stat.read().rpartition(b")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            yield int(name), int(fields[1]), int(fields[3])
+
+
+def end_descendants() -> dict[int, int]:
+    """Kill every descendant of this process, reap them all, and say how each ended (exit code, or -n for signal n).
+
+    Only for a process whose descendants are all to go. One that may not be killed (it runs as another user) is left.
+    """
+    codes: dict[int, int] = {}
+    while True:
+        try:
+            pid, outcome = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return codes
+        if pid:
+            codes[pid] = os.waitstatus_to_exitcode(outcome)
+            continue
+        if not _kill_below(os.getpid()):
+            return codes
+        time.sleep(0.001)  # the killed need a moment to die; their own children then become ours
+
+
+def _kill_below(root: int) -> bool:
+    """Send SIGKILL to every process below `root`; False if none of them may be killed."""
+    children: dict[int, list[int]] = {}
+    for pid, parent, _ in processes():
+        children.setdefault(parent, []).append(pid)
+    below = children.get(root, [])
+    has_hope = False
+    for pid in below:  # grows while it is walked: the whole tree
+        below.extend(children.get(pid, ()))
+        with contextlib.suppress(PermissionError):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            has_hope = True
+    return has_hope
+
+
+# --- the callable ----------------------------------------------------------------------------------------------------
+
+
+def find_callable(target: str) -> Callable[..., Any]:
+    """The callable that `module:function` names; importing it runs the user's module.
+
+    Raises:
+        Unusable: it cannot be imported, is not there, or is no function that can be run.
+    """
+    module_name, _, path = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise Unusable(_explain(error)) from error
+        raise Unusable(
+            f"there is no module named {error.name!r} in {os.getcwd()} or among the installed ones"
+        ) from None
+    except BaseException as error:  # SystemExit and whatever else a module may raise while it is imported
+        raise Unusable(_explain(error)) from error
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise Unusable(f"the module {module_name} has no {path!r}") from None
+    if not callable(found):
+        raise Unusable(f"{path!r} is a {type(found).__name__}, not a function")
+    for one in (found, getattr(found, "__call__", None)):  # noqa: B004 - an object may have an async __call__
+        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
+            raise Unusable(f"{path} is an async function; a processor is a plain one, it runs in its own process")
+        if inspect.isgeneratorfunction(one):
+            raise Unusable(f"{path} is a generator function (it has a yield); calling it would run nothing of it")
+    return found  # type: ignore[no-any-return]
+
+
+def bind(function: Callable[..., Any]) -> dict[str | None, str]:
+    """How the callable wants to be called: parameter name to what it gets (None: the first positional argument).
+
+    What it gets is one of `path` (pathlib.Path), `str` (the path as text), `file`, `config`, `results`, `work`,
+    `report`. The first parameter without a default gets the path, whatever its name; only if it bears one of the other
+    names and a later one without a default does not, that one gets the path.
+
+    Raises:
+        Unusable: a parameter without a default cannot be filled, or none of its parameters would be.
+    """
+    try:
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except (NameError, SyntaxError, AttributeError, TypeError):  # an annotation that only a type checker can read
+            signature = inspect.signature(function)
+    except (ValueError, TypeError):  # some functions written in C do not tell
+        return {None: "str"}
+    parameters = list(signature.parameters.values())
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    required = [p for p in named if p.default is p.empty]
+    for_path = next((p for p in required if p.name not in BY_NAME[1:]), required[0] if required else None)
+    plan: dict[str | None, str] = {}
+    for parameter in named:
+        name = parameter.name
+        key = None if parameter.kind is parameter.POSITIONAL_ONLY else name
+        if name == "file" or (name in BY_NAME and parameter is not for_path):
+            filler = name
+        elif parameter is for_path or name == "path":
+            filler = _path_type(parameter)
+        elif parameter.default is parameter.empty:
+            raise Unusable(
+                f"its parameter {name!r} cannot be filled; after the file there are {', '.join(BY_NAME)}, by these names"
+            )
+        else:
+            continue
+        if key is None and None in plan:
+            raise Unusable("only its first parameter may be positional-only")
+        plan[key] = filler
+    if not plan and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return {None: "str"}
+    if not plan and named:
+        raise Unusable("it takes no file: give it a parameter without a default, which gets the path")
+    return plan
+
+
+def _path_type(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return "path"
+    if annotation in ("Path", "pathlib.Path") or (parameter.name == "path" and annotation not in (str, "str")):
+        return "path"
+    return "str"
+
+
+def _explain(error: BaseException) -> str:
+    """An exception in one line, with the place in the user's own files."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    if len(frames) > 1 and not isinstance(error, SyntaxError):  # the first frame is this module's; a syntax error tells
+        text += f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return text
+
+
+# --- the slot --------------------------------------------------------------------------------------------------------
+
+
+class Slot:
+    """The warm process: waits for an order, forks, watches, cleans up."""
+
+    def __init__(self, channel: socket.socket, target: str) -> None:
+        """Import the callable, so that every attempt begins with it.
+
+        Raises:
+            Unusable: the callable is no processor.
+        """
+        self._channel = channel
+        self._function: Callable[..., Any] | None = None
+        self._plan: Mapping[str | None, str] = {}
+        self._configs: dict[str, dict[Any, Any]] = {}
+        if target:
+            self._function = find_callable(target)
+            self._plan = bind(self._function)
+            # What attempts will need is loaded once, before the fork, and only if it is wanted.
+            if "config" in self._plan.values():
+                importlib.import_module("ruamel.yaml")
+            if "file" in self._plan.values():
+                importlib.import_module("dropmill.model.records")
+        # What the module did to these while it was imported must not hide an attempt's end.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        end_descendants()  # an import's children would die with the first attempt: better every time alike
+        gc.collect()
+        gc.freeze()
+
+    def serve(self) -> None:
+        """Run attempts until the server's end of the socket is closed."""
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        pid = pidfd = -1
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if pidfd in ready:
+                poller.unregister(pidfd)
+                os.close(pidfd)
+                self._answer({"ended": end_descendants()[pid]})
+                pid = pidfd = -1
+            if self._channel.fileno() not in ready:
+                continue
+            data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 2)
+            if not data:
+                return
+            message = json.loads(data)
+            if "run" in message:
+                pid = self._fork(message["run"], *descriptors)
+                if pid != -1:
+                    pidfd = os.pidfd_open(pid)
+                    poller.register(pidfd, select.POLLIN)
+            elif pid == -1:
+                pass  # it ended by itself while the order to end it was under way
+            elif message["signal"] == "terminate":
+                _signal_group(pid, signal.SIGTERM)
+            else:
+                _signal_group(pid, signal.SIGKILL)
+                _kill_below(os.getpid())
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll tells that the server is gone
+            self._channel.send(json.dumps(message).encode())
+
+    def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
+        """Start an attempt: the child's pid, or -1 if none could be made (already answered)."""
+        config: dict[Any, Any] | None = None
+        problem: list[str] | None = None
+        if "config" in self._plan.values():
+            try:
+                config = self._config(order["config"], order["config_sha256"])
+            except Exception as error:  # ruamel also raises RecursionError, KeyError, ValueError
+                problem = ["config", f"The config cannot be read: {_explain(error)}"]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(report, _report_line("e", ["cannot_start", f"No process could be started: {error.strerror}."]))
+            self._answer({"ended": 127})
+            pid = -1
+        if pid == 0:
+            self._channel.close()
+            _Attempt(order, output, report).run(self._function, self._plan, config, problem)
+        os.close(output)
+        os.close(report)
+        return pid
+
+    def _config(self, path: str, sha256: str) -> dict[Any, Any]:
+        """The config as plain data. Read before the fork and kept, so that not every attempt pays for it."""
+        if sha256 not in self._configs:
+            from ruamel.yaml import YAML
+
+            # The pure loader speaks YAML 1.2, as the config's check does; the one in C would read `no` as False.
+            loaded = YAML(typ="safe", pure=True).load(Path(path).read_bytes())
+            while len(self._configs) >= CONFIGS_KEPT:
+                del self._configs[next(iter(self._configs))]
+            self._configs[sha256] = loaded if loaded is not None else {}
+            gc.freeze()
+        return self._configs[sha256]
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:  # just forked: its group is made a moment later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    except PermissionError:
+        pass  # all of it runs as another user now
+
+
+def _report_line(kind: str, what: Any) -> bytes:
+    return f"{kind}{json.dumps(what)}\n".encode()
+
+
+# --- the forked child ------------------------------------------------------------------------------------------------
+
+
+class _Attempt:
+    """One attempt, from inside its own process. `run` never returns."""
+
+    def __init__(self, order: Mapping[str, Any], output: int, report: int) -> None:
+        self._order = order
+        self._output = output
+        self._report = report
+
+    def run(
+        self,
+        function: Callable[..., Any] | None,
+        plan: Mapping[str | None, str],
+        config: dict[Any, Any] | None,
+        problem: list[str] | None,
+    ) -> NoReturn:
+        code = 127
+        try:
+            os.setsid()
+            os.dup2(self._output, 1)
+            os.dup2(self._output, 2)
+            os.close(self._output)
+            os.chdir(self._order["work"])
+            os.environ.update(self._order["environment"])
+            if problem is not None:
+                self._tell("e", problem)
+                code = 1
+            elif function is None:
+                self._execute()
+            else:
+                code = self._call(function, plan, config)
+        except Exception as error:
+            self._tell("e", ["cannot_start", f"The script cannot be started: {_message(error)}."])
+        finally:
+            os._exit(code)  # neither the slot's clean-up nor its loop is this process's business
+
+    def _execute(self) -> NoReturn:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and an ignored signal survives exec
+            signal.signal(number, signal.SIG_DFL)
+        argv = self._order["argv"]
+        os.execve(argv[0], argv, os.environ)  # noqa: S606 - no shell on purpose
+
+    def _call(self, function: Callable[..., Any], plan: Mapping[str | None, str], config: dict[Any, Any] | None) -> int:
+        # Line by line, so that lines are seen as they are printed; and no name can make `print` fail.
+        sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        faulthandler.enable(sys.stderr)  # a segmentation fault leaves a traceback in the output
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = 1
+        try:
+            value = function(*self._arguments(plan, config, None), **dict(self._named(plan, config)))
+        except SystemExit as end:
+            code = self._exit_code(end)
+            if code == 0:
+                self._tell("v", None)
+        except BaseException as error:  # KeyboardInterrupt too: whatever it is, it ends this attempt alone
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+            trace = error.__traceback__
+            error.__traceback__ = trace.tb_next if trace is not None else None  # from the user's own frame on
+            traceback.print_exception(error)
+            self._tell("e", [type(error).__name__, _message(error)])
+        else:
+            code = 0
+            self._tell("v", _jsonable(value))
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # closed or replaced by the callable
+                stream.flush()
+        return code
+
+    def _arguments(self, plan: Mapping[str | None, str], config: Any, key: None) -> list[Any]:
+        return [self._fill(plan[key], config)] if key in plan else []
+
+    def _named(self, plan: Mapping[str | None, str], config: Any) -> Iterator[tuple[str, Any]]:
+        for name, what in plan.items():
+            if name is not None:
+                yield name, self._fill(what, config)
+
+    def _fill(self, what: str, config: dict[Any, Any] | None) -> Any:
+        if what == "str":
+            return self._order["file"]["path"]
+        if what == "path":
+            return Path(self._order["file"]["path"])
+        if what == "config":
+            return config
+        if what == "report":
+            return self.report
+        if what == "file":
+            from dropmill.model.records import ClientIdentity, ProcessorFile
+
+            record = dict(self._order["file"])
+            record["path"] = Path(record["path"])
+            record["client"] = ClientIdentity(**record["client"])
+            return ProcessorFile(**record)
+        return Path(self._order[what])
+
+    def report(self, value: float, total: float | None = None, label: str | None = None) -> None:
+        """Tell how far the script is; the newest counts, and only about four a second are shown."""
+        self._tell("p", [value, total, None if label is None else str(label)[:LABEL_CHARACTERS]])
+
+    def _exit_code(self, end: SystemExit) -> int:
+        if end.code is None:
+            return 0
+        if isinstance(end.code, int):
+            return 0 if end.code == 0 else end.code & 0xFF or 1
+        print(end.code, file=sys.stderr)  # noqa: T201 - what Python itself does with sys.exit("sentence")
+        return 1
+
+    def _tell(self, kind: str, what: Any) -> None:
+        data = memoryview(_report_line(kind, what))
+        while data:
+            data = data[os.write(self._report, data) :]
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:4000]
+    except Exception:  # a broken __str__ is the script's, too
+        return ""
+
+
+def _jsonable(value: Any) -> Any:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return value if len(text) <= VALUE_BYTES else None
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def main(descriptor: int, target: str) -> None:
+    """Be a slot until the server is gone."""
+    channel = socket.socket(fileno=descriptor)
+    channel.set_inheritable(False)
+    # An import that hangs cannot watch the socket; the kernel watches for it.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    if poller.poll(0):
+        return  # the server went before the kernel knew
+    become_subreaper()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A module that starts threads while it is imported is the user's business, not a line on each restart.
+    warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+    sys.argv = [target]
+    sys.path.insert(0, os.getcwd())
+    try:
+        slot = Slot(channel, target)
+    except Unusable as error:
+        channel.send(json.dumps({"error": re.sub(r"\s+", " ", str(error))[:2000]}).encode())
+        return
+    _prctl(_PR_SET_PDEATHSIG, 0)
+    channel.send(b'{"ready": true}')
+    try:
+        slot.serve()
+    finally:
+        end_descendants()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
+    os._exit(0)  # threads and exit functions of the user's module have no part in a slot's end

@@ -1,0 +1,200 @@
+"""What every request passes, and the one place where errors become answers.
+
+Host and origin are checked before anything else: an allowlist of hosts stops DNS rebinding, which an Origin check
+does not. Errors are RFC 9457 problem documents, or a page that says the same to a browser that asks for HTML.
+"""
+
+import ipaddress
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from quart import Quart, Response, render_template, request, websocket
+from werkzeug.exceptions import HTTPException
+
+from dropmill.model.errors import BadRequest, DropmillError, Forbidden, MisdirectedRequest, Unavailable
+from dropmill.settings import Settings, split_address
+from dropmill.web.services import services
+
+log = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # not no-referrer: with it, form posts carry `Origin: null`
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDING_HEADERS = (
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Real-Ip",
+    "Via",
+)
+
+
+def install(app: Quart, settings: Settings) -> None:
+    """Put the guard in front of an app's routes and sockets."""
+    hosts = allowed_hosts(settings)
+    is_open_on_loopback = settings.auth == "auto"
+
+    def check(connection: Any, *, is_unsafe: bool) -> None:
+        _check_framing(connection)
+        _check_host(connection, hosts)
+        if is_open_on_loopback:
+            _check_direct(connection)
+        if is_unsafe:
+            _check_origin(connection, settings.allowed_origin)
+        if services().is_draining and connection.path != "/healthz":
+            raise Unavailable("The server is stopping; try again in a moment.")
+
+    @app.before_request
+    async def _before_request() -> None:
+        check(request, is_unsafe=request.method not in SAFE_METHODS)
+
+    @app.before_websocket
+    async def _before_websocket() -> Response | None:
+        # A socket can be opened by any page in the browser, so it is checked like a request that changes something.
+        try:
+            check(websocket, is_unsafe=True)
+        except DropmillError as error:
+            return _problem(error.status, error.title, error.detail, error.code, error.extra)
+        return None
+
+    @app.after_request
+    async def _after_request(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.errorhandler(DropmillError)
+    async def _refused(error: DropmillError) -> Response:
+        response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
+        if isinstance(error, Unavailable):
+            response.headers["Retry-After"] = "5"
+        return response
+
+    @app.errorhandler(HTTPException)
+    async def _http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        title = HTTPStatus(status).phrase
+        response = await _answer(status, title, _HTTP_DETAILS.get(status, title + "."), _http_code(status), {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers.update({k: v for k, v in error.get_headers() if k == "Allow"})
+        return response
+
+    @app.errorhandler(Exception)
+    async def _unexpected(error: Exception) -> Response:
+        log.error("Unexpected error at %s %s", request.method, request.path, exc_info=error)
+        detail = "Something went wrong inside Dropmill; its own log has the traceback."
+        return await _answer(500, "Internal error", detail, "internal_error", {})
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str]:
+    """Lower-case host names, without port and brackets, that this server answers for."""
+    hosts = {host.lower().strip("[]") for host in settings.allowed_host}
+    for bind in settings.bind:
+        host, _ = split_address(bind)
+        if host in ("localhost", "127.0.0.1", "::1"):
+            hosts |= {"localhost", "127.0.0.1", "::1"}
+        elif host not in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
+            hosts.add(host.lower())
+    return frozenset(hosts)
+
+
+def _check_framing(connection: Any) -> None:
+    # RFC 9112 section 6.3: both together may be an attempt at request smuggling.
+    if "Transfer-Encoding" in connection.headers and "Content-Length" in connection.headers:
+        raise BadRequest("Content-Length and Transfer-Encoding are both present.")
+    if len(connection.headers.getlist("Host")) > 1:
+        raise BadRequest("More than one Host header is present.")
+
+
+def _check_host(connection: Any, hosts: frozenset[str]) -> None:
+    name = _host_name(connection.headers.get("Host", ""))
+    if name not in hosts:
+        raise MisdirectedRequest(
+            "This server does not answer for the host you asked for; "
+            "start it with --allowed-host to add it (DROPMILL_ALLOWED_HOST)."
+        )
+
+
+def _host_name(header: str) -> str:
+    header = header.strip().lower()
+    if header.startswith("["):
+        try:
+            return ipaddress.IPv6Address(header[1:].partition("]")[0]).compressed
+        except ValueError:
+            return ""
+    return header.rpartition(":")[0] or header if header.count(":") <= 1 else ""
+
+
+def _check_direct(connection: Any) -> None:
+    for name in FORWARDING_HEADERS:
+        if name in connection.headers:
+            raise Forbidden(
+                f"The request came through a proxy ({name}), but this server is open to its own machine only. "
+                "To serve behind a proxy, start it with --trusted-proxy and --public-url, and with sign-in."
+            )
+
+
+def _check_origin(connection: Any, allowed: tuple[str, ...]) -> None:
+    origin = connection.headers.get("Origin")
+    if origin is not None and origin in allowed:
+        return
+    site = connection.headers.get("Sec-Fetch-Site")
+    if site is not None and site not in ("same-origin", "none"):
+        raise Forbidden("The request comes from a page of another site.")
+    scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
+    if origin is not None and origin != f"{scheme}://{connection.headers.get('Host', '')}":
+        raise Forbidden(
+            "The request comes from a page of another origin; start the server with --allowed-origin to allow it."
+        )
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+_HTTP_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+    400: "The request is malformed.",
+}
+
+
+def _http_code(status: int) -> str:
+    return HTTPStatus(status).name.lower()
+
+
+async def _answer(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
+    if wants_html():
+        page = await render_template("error.html", status=status, title=title, detail=detail, code=code, extra=extra)
+        return Response(page, status=status, content_type="text/html; charset=utf-8")
+    return _problem(status, title, detail, code, extra)
+
+
+def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extra}
+    return Response(json.dumps(document), status=status, content_type="application/problem+json")
+
+
+def wants_html() -> bool:
+    """Whether the client would rather have a page than JSON: a browser, not a script."""
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"], "application/json")
+    return best == "text/html"

@@ -1,0 +1,87 @@
+"""Jobs over HTTP: read, list, cancel, retry, and what they printed."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from quart import Blueprint, Response
+
+from dropmill.model.errors import NotFound
+from dropmill.model.ids import JobId, SubmissionId
+from dropmill.web import query
+from dropmill.web.services import services
+
+jobs = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs")
+
+PIECE_BYTES = 256 * 1024
+
+
+@jobs.get("")
+async def index() -> Any:
+    """Jobs, newest first."""
+    submission_id = query.text("submission")
+    page = await services().ledger.jobs(
+        before=query.text("before"),
+        limit=query.limit(),
+        state=query.text("state"),
+        text=query.text("q"),
+        submission_id=None if submission_id is None else SubmissionId(submission_id),
+    )
+    return {"items": [services().views.show_job(job) for job in page.items], "next": page.next}
+
+
+@jobs.get("/<job_id>")
+async def read(job_id: str) -> Any:
+    """One job with its attempts."""
+    return await services().views.job(JobId(job_id))
+
+
+@jobs.post("/<job_id>/cancel")
+async def cancel(job_id: str) -> Any:
+    """End a job."""
+    await services().jobs.cancel(JobId(job_id))
+    return await services().views.job(JobId(job_id)), 202
+
+
+@jobs.post("/<job_id>/retry")
+async def retry(job_id: str) -> Any:
+    """Put a settled job back in line, with today's config."""
+    await services().jobs.retry(JobId(job_id))
+    return await services().views.job(JobId(job_id)), 202
+
+
+@jobs.get("/<job_id>/output")
+async def output(job_id: str) -> Response:
+    """What an attempt printed, from a byte offset on, as far as it is there now.
+
+    Where bytes were not kept the answer ends; asking again from there gives what follows, and says where it begins.
+    """
+    job = await services().ledger.job(JobId(job_id))
+    numbers = [attempt.number for attempt in job.attempts]
+    number = query.number("attempt")
+    if number is None:
+        number = max(numbers, default=None)
+    elif number not in numbers:
+        raise NotFound("The job has no such attempt.")
+    start = query.number("from") or 0
+    headers = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Dropmill-Offset": str(start),
+    }
+    if number is None:
+        return Response(b"", headers=headers)
+    outputs = services().outputs
+    attempt = number
+    first = await outputs.read(job.id, attempt, start, PIECE_BYTES)
+    headers["Dropmill-Offset"] = str(first.offset)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        piece = first
+        while piece.data:
+            yield piece.data
+            end = piece.offset + len(piece.data)
+            piece = await outputs.read(job.id, attempt, end, PIECE_BYTES)
+            if piece.offset != end:
+                return
+
+    return Response(pieces(), headers=headers)

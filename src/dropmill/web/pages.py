@@ -1,0 +1,113 @@
+"""The pages: `/`, `/submissions`, `/submissions/<id>`, `/config`, rendered here, brought to life by `static/js`.
+
+Each also works without scripts. Nothing is decided here: what a page shows is read from the ledger and the config,
+what it does goes through the API.
+"""
+
+import unicodedata
+
+from quart import Blueprint, render_template, request
+
+from dropmill.identity.network import client_address
+from dropmill.live.messages import submission_json
+from dropmill.model.ids import SubmissionId
+from dropmill.web import query
+from dropmill.web.services import services
+from dropmill.web.words import WORDS, state_word
+
+pages = Blueprint("pages", __name__)
+pages.add_app_template_filter(state_word, "state_word")
+
+HISTORY_PAGE = 50  # submissions on one page of the history
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+@pages.get("/")
+async def drop() -> str:
+    """The page on which files are chosen and sent."""
+    return await render_template(
+        "upload.html",
+        page_data={"words": WORDS},
+        processor=services().processor.label,
+        config_path=services().settings.config,
+        client_ip=client_address(request.remote_addr),
+    )
+
+
+@pages.get("/submissions")
+async def history() -> str:
+    """Every submission, newest first; `before` leads to older ones."""
+    before = query.text("before")
+    page = await services().ledger.submissions(before=before, limit=HISTORY_PAGE)
+    return await render_template(
+        "submissions.html",
+        page_data={},
+        submissions=[submission_json(submission) for submission in page.items],
+        next=page.next,
+        is_newest=before is None,
+    )
+
+
+@pages.get("/submissions/<submission_id>")
+async def submission(submission_id: str) -> str:
+    """One submission as it is now; the page follows it from there.
+
+    Raises:
+        NotFound: there is none.
+    """
+    shape, cursor = await services().views.submission(SubmissionId(submission_id))
+    return await render_template(
+        "submission.html", page_data={"words": WORDS, "submission": shape, "cursor": cursor}, submission=shape
+    )
+
+
+@pages.get("/config")
+async def config() -> str:
+    """The script's config: to read without scripts, to edit with them."""
+    cursor = await services().ledger.newest_cursor()  # before the text, so that no later save goes unnoticed
+    text, revision = await services().config.read()
+    return await render_template(
+        "config.html",
+        page_data={"words": WORDS, "cursor": cursor},
+        text=text.decode(errors="replace").removeprefix("\ufeff"),
+        revision=revision,
+        config_path=services().settings.config,
+        problem=services().config.problem,
+    )
+
+
+@pages.app_template_filter("size")
+def size_text(size: int | None) -> str:
+    """A size in bytes as people read it, in binary units; "" for None."""
+    if size is None:
+        return ""
+    if size < 1024:
+        return f"{size} byte" if size == 1 else f"{size} bytes"
+    value = float(size)
+    unit = ""
+    for unit in _UNITS:
+        value /= 1024
+        if value < 1000:
+            break
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+
+
+@pages.app_template_filter("moment")
+def moment_text(time: str) -> str:
+    """A time of the API (RFC 3339, UTC) as people read it; scripts turn it into local time."""
+    return time[:19].replace("T", " ") + " UTC"
+
+
+@pages.app_template_filter("visible")
+def visible_text(text: str) -> str:
+    """A client's text with control characters, and those that turn or hide text, made visible."""
+    return "".join(_visible_character(character) for character in text)
+
+
+def _visible_character(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp"):
+        return character
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\u27e8U+{code:04X}\u27e9"

@@ -1,0 +1,52 @@
+"""Query parameters, parsed at the edge: each at most once, of one form, or 400."""
+
+from quart import request
+
+from dropmill.model.errors import BadParameter
+
+LIMIT_DEFAULT = 50
+LIMIT_MAX = 1000
+TEXT_MAX = 200
+MAX_NUMBER = 2**63 - 1
+
+
+def text(name: str) -> str | None:
+    """A short text; None if absent or empty.
+
+    Raises:
+        BadParameter: given twice, or too long.
+    """
+    values = request.args.getlist(name)
+    if len(values) > 1:
+        raise BadParameter(f"`{name}` is given more than once.")
+    if values and len(values[0]) > TEXT_MAX:
+        raise BadParameter(f"`{name}` is longer than {TEXT_MAX} characters.")
+    return values[0] if values and values[0] else None
+
+
+def number(name: str) -> int | None:
+    """A whole number, 0 or more; None if absent.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    value = text(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()) or int(value) > MAX_NUMBER:
+        raise BadParameter(f"`{name}` must be a whole number, 0 or more.")
+    return int(value)
+
+
+def limit() -> int:
+    """How many items a list may have; above `LIMIT_MAX` it is taken as that.
+
+    Raises:
+        BadParameter: not a whole number, or 0.
+    """
+    value = number("limit")
+    if value is None:
+        return LIMIT_DEFAULT
+    if value == 0:
+        raise BadParameter("`limit` must be at least 1.")
+    return min(value, LIMIT_MAX)

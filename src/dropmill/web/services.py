@@ -1,0 +1,46 @@
+"""What the blueprints need, in one place; `dropmill.app` fills it, a request finds it by `services()`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from quart import current_app
+
+from dropmill.configfile.revisions import ConfigFile
+from dropmill.intake.intake import Intake
+from dropmill.live.views import Views
+from dropmill.ports import BlobStore, Bus, Ledger
+from dropmill.processing.contract import Processor
+from dropmill.processing.jobs import Jobs
+from dropmill.processing.output import OutputStore
+from dropmill.settings import Settings
+
+EXTENSION = "dropmill"
+
+
+@dataclass(kw_only=True)
+class Services:
+    """Everything that is open while the server runs.
+
+    Attributes:
+        is_draining: whether the server is stopping: nothing new is taken.
+        sockets: closes each open socket, given a code and a reason.
+    """
+
+    settings: Settings
+    processor: Processor
+    ledger: Ledger
+    blobs: BlobStore
+    bus: Bus
+    intake: Intake
+    jobs: Jobs
+    outputs: OutputStore
+    config: ConfigFile
+    views: Views
+    is_draining: bool = False
+    sockets: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
+
+
+def services() -> Services:
+    """The services of the app that handles this request."""
+    found: Services = current_app.extensions[EXTENSION]
+    return found

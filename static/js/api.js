@@ -1,0 +1,74 @@
+// Calls of the HTTP API: JSON in and out, problems as errors. No DOM.
+
+/** What the server says went wrong (application/problem+json), or that it could not be reached (status 0). */
+export class Problem extends Error {
+  /**
+   * @param {number} status
+   * @param {Record<string, any>} body
+   */
+  constructor(status, body) {
+    super(body.detail || body.title || `The server answered ${status}.`);
+    this.status = status;
+    this.body = body;
+  }
+
+  /** @param {number} status @param {string} text @returns {Problem} */
+  static from(status, text) {
+    try {
+      return new Problem(status, JSON.parse(text));
+    } catch {
+      return new Problem(status, {});
+    }
+  }
+}
+
+/**
+ * @param {string} method
+ * @param {string} path below /api/v1
+ * @param {{body?: BodyInit, headers?: Record<string, string>}} [options]
+ * @returns {Promise<Response>} an answer below 400
+ * @throws {Problem}
+ */
+export async function call(method, path, options = {}) {
+  let response;
+  try {
+    response = await fetch(`/api/v1${path}`, {
+      method,
+      body: options.body,
+      headers: { Accept: "application/json", ...options.headers },
+    });
+  } catch {
+    throw new Problem(0, { detail: "The server cannot be reached." });
+  }
+  if (!response.ok) throw Problem.from(response.status, await response.text());
+  return response;
+}
+
+/**
+ * @param {string} method
+ * @param {string} path below /api/v1
+ * @param {any} [value] sent as JSON
+ * @returns {Promise<any>} the answer's JSON; null if it has no body
+ * @throws {Problem}
+ */
+export async function callJson(method, path, value) {
+  const options = value === undefined
+    ? {}
+    : { body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
+  const text = await (await call(method, path, options)).text();
+  return text ? JSON.parse(text) : null;
+}
+
+/**
+ * Every file of a submission, page after page.
+ * @param {{id: string, files: any[], files_next: string | null}} submission with its first files
+ * @returns {AsyncGenerator<any[]>} the pages behind the first
+ */
+export async function* furtherFiles(submission) {
+  let next = submission.files_next;
+  while (next) {
+    const page = await callJson("GET", `/submissions/${submission.id}/files?limit=1000&before=${encodeURIComponent(next)}`);
+    yield page.items;
+    next = page.next;
+  }
+}

@@ -1,0 +1,98 @@
+// Gets files from the person: drop (folders too), file chooser, paste. Knows nothing of what becomes of them.
+
+/** @typedef {import("./queue.js").Item} Item */
+
+/**
+ * Hear of files wherever on the page they are dropped or pasted, or chosen through the inputs.
+ * @param {object} parts
+ * @param {HTMLInputElement} parts.fileInput
+ * @param {HTMLInputElement} parts.folderInput
+ * @param {HTMLElement} parts.overlay shown while files are dragged over the page
+ * @param {(items: Item[], unreadable: string[]) => void} onItems
+ */
+export function mountDrop({ fileInput, folderInput, overlay }, onItems) {
+  for (const input of [fileInput, folderInput]) {
+    input.addEventListener("change", () => {
+      const items = [...(input.files ?? [])].map((file) => ({ path: file.webkitRelativePath || file.name, file }));
+      input.value = ""; // the same file may be chosen again after it was removed
+      onItems(items, []);
+    });
+  }
+
+  let depth = 0; // enter and leave also fire for every element on the way
+  const show = () => { overlay.hidden = depth === 0; };
+  addEventListener("dragenter", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    depth += 1;
+    show();
+  });
+  addEventListener("dragleave", (event) => {
+    if (!hasFiles(event)) return;
+    depth = event.relatedTarget === null ? 0 : Math.max(0, depth - 1);
+    show();
+  });
+  addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    if (event.dataTransfer) event.dataTransfer.dropEffect = "copy";
+  });
+  addEventListener("drop", async (event) => {
+    if (!hasFiles(event) || !event.dataTransfer) return;
+    event.preventDefault();
+    depth = 0;
+    show();
+    const { items, unreadable } = await itemsOf(event.dataTransfer);
+    onItems(items, unreadable);
+  });
+  addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length) onItems(files.map((file) => ({ path: file.name, file })), []);
+  });
+}
+
+/** @param {DragEvent} event */
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
+
+/**
+ * @param {DataTransfer} transfer
+ * @returns {Promise<{items: Item[], unreadable: string[]}>} every dropped file, those inside folders with their path
+ */
+async function itemsOf(transfer) {
+  // Entries must be asked for before the first await: the browser empties the list when the handler returns.
+  const entries = [...transfer.items].map((item) => (item.kind === "file" ? item.webkitGetAsEntry() : null));
+  const plain = [...transfer.files].map((file) => ({ path: file.name, file }));
+  /** @type {{items: Item[], unreadable: string[]}} */
+  const found = { items: plain, unreadable: [] };
+  if (!entries.some((entry) => entry?.isDirectory)) return found;
+  found.items = [];
+  for (const entry of entries) if (entry) await collect(entry, "", found);
+  return found;
+}
+
+/**
+ * @param {FileSystemEntry} entry
+ * @param {string} folder "" or a path that ends in a slash
+ * @param {{items: Item[], unreadable: string[]}} found
+ */
+async function collect(entry, folder, found) {
+  const path = folder + entry.name;
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => {
+        /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject);
+      });
+      found.items.push({ path, file });
+      return;
+    }
+    const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+    for (;;) {
+      /** @type {FileSystemEntry[]} */
+      const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+      if (some.length === 0) return; // browsers give a folder in portions of 100
+      for (const inner of some) await collect(inner, `${path}/`, found);
+    }
+  } catch {
+    found.unreadable.push(path); // removed meanwhile, or the person lacks the right to read it
+  }
+}

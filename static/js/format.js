@@ -1,0 +1,82 @@
+// Numbers, sizes, times and names as people read them. No DOM.
+
+const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
+const whole = new Intl.NumberFormat();
+const short = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
+const oneDigit = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const percentage = new Intl.NumberFormat(undefined, { style: "percent" });
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23",
+});
+const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const ORDINALS = ["next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
+
+/** @param {number} n */
+export const count = (n) => whole.format(n);
+
+/** @param {number} n @param {string} one @param {string} [many] */
+export const counted = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
+
+/** @param {number} fraction 0 to 1; never shows 100 % before it is whole */
+export const percent = (fraction) => percentage.format(fraction < 1 ? Math.min(fraction, 0.99) : 1);
+
+/** @param {number} size in bytes; binary units */
+export function bytes(size) {
+  let value = size;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  if (unit === 0) return counted(size, "byte");
+  return `${value >= 1000 ? whole.format(Math.round(value)) : short.format(value)} ${UNITS[unit]}`;
+}
+
+/** @param {number} seconds */
+export function duration(seconds) {
+  if (seconds < 0.1) return `${whole.format(Math.max(1, Math.round(seconds * 1000)))} ms`;
+  if (seconds < 10) return `${oneDigit.format(seconds)} s`;
+  const rounded = Math.round(seconds);
+  if (rounded < 60) return `${rounded} s`;
+  if (rounded < 3600) return `${Math.floor(rounded / 60)} min ${rounded % 60} s`;
+  return `${Math.floor(rounded / 3600)} h ${Math.floor((rounded % 3600) / 60)} min`;
+}
+
+/** @param {number} seconds a guess, so said roughly */
+export function roughly(seconds) {
+  if (seconds < 10) return "a few seconds left";
+  if (seconds < 90) return `about ${Math.round(seconds / 10) * 10} s left`;
+  if (seconds < 5400) return `about ${Math.round(seconds / 60)} min left`;
+  return `about ${Math.round(seconds / 3600)} h left`;
+}
+
+/** @param {string} iso RFC 3339 @returns {string} local time of day to a tenth of a second */
+export const timeOfDay = (iso) => clock.format(new Date(iso));
+
+/** @param {string} iso RFC 3339 */
+export const localDateTime = (iso) => dateTime.format(new Date(iso));
+
+/** @param {string} iso RFC 3339 @returns {string} the same moment in UTC, to show on hover */
+export const exactTime = (iso) => `${new Date(iso).toISOString().replace("T", " ").replace("Z", "")} UTC`;
+
+/** @param {number} position 1 is next */
+export const placeInLine = (position) => `${ORDINALS[position - 1] ?? `${whole.format(position)}th`} in line`;
+
+/**
+ * A client's text with what cannot be seen made visible: control characters, and those that turn or hide text.
+ * @param {string} text
+ */
+export function visible(text) {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (character) => {
+    const code = character.charCodeAt(0);
+    if (code < 0x20) return String.fromCharCode(0x2400 + code);
+    if (code === 0x7f) return "\u2421";
+    return `\u27e8U+${code.toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
+  });
+}
+
+/**
+ * @param {{ip: string, host?: string | null} | null | undefined} client
+ * @returns {string} the address, with its host name where one is known
+ */
+export const clientText = (client) => (client ? [client.ip, client.host].filter(Boolean).join(" ") : "");

@@ -1,0 +1,201 @@
+// The WebSocket /api/v1/live: joins topics, goes on where it was after a break, delivers each event once. No DOM.
+
+/** @typedef {{cursor: number, at: string, name: string, subject: Record<string, any>, data: Record<string, any>}} LiveEvent */
+/** @typedef {"connecting" | "live" | "reconnecting" | "refused"} Connection */
+/** @typedef {{topic: string, cursor: number, events: LiveEvent[]}} EventsMessage */
+/** @typedef {{file_id: string, stage: "upload" | "process", value: number, total: number | null, label: string | null}} ProgressMessage */
+/** @typedef {{job_id: string, attempt: number, offset: number, end: number, text: string}} OutputMessage */
+
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 15_000;
+const SILENT_HEARTBEATS = 2.5; // ticks may be late; two missed ones in a row are not
+const FINAL_CODES = new Set([4400, 4401, 4403]); // trying again would be answered the same
+
+/**
+ * Dispatches CustomEvents: `connection` (Connection), `hello`, `snapshot`, `events` (EventsMessage), `progress`
+ * (ProgressMessage), `output` (OutputMessage), `refused` ({topic, error}).
+ */
+export class Live extends EventTarget {
+  #url;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {Map<string, {after: number | null, attempt?: number | null}>} what is joined, and how far it was read */
+  #topics = new Map();
+  /** @type {Map<number, string>} joins that wait for their reply */
+  #asked = new Map();
+  #nextId = 1;
+  #failures = 0;
+  #retry = 0;
+  #watchdog = 0;
+  #heartbeatMs = 15_000;
+  /** @type {Connection} */
+  connection = "connecting";
+
+  /** @param {string} [url] */
+  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/live`) {
+    super();
+    this.#url = url;
+    addEventListener("online", () => this.#connectNow());
+    addEventListener("pageshow", () => this.#connectNow());
+  }
+
+  /** Connect; from then on the connection is kept up. */
+  start() {
+    if (this.#socket) return;
+    const socket = new WebSocket(this.#url, "dropmill.v1");
+    this.#socket = socket;
+    socket.addEventListener("message", (message) => this.#receive(message.data));
+    socket.addEventListener("close", (close) => {
+      if (this.#socket === socket) this.#closed(close.code);
+    });
+    this.#watch();
+  }
+
+  /**
+   * Follow a topic or an output stream.
+   * @param {string} topic
+   * @param {number | null} after cursor or byte offset; 0 is the beginning, null asks for a snapshot
+   */
+  join(topic, after) {
+    this.#topics.set(topic, { after });
+    this.#ask(topic);
+  }
+
+  /** @param {string} topic */
+  leave(topic) {
+    if (this.#topics.delete(topic)) this.#send({ type: "leave", id: this.#nextId++, topic });
+  }
+
+  /** @param {string} topic */
+  #ask(topic) {
+    const id = this.#nextId++;
+    const position = this.#topics.get(topic);
+    /** @type {Record<string, any>} */
+    const message = { type: "join", id, topic, after: position?.after ?? null };
+    if (topic.startsWith("output:")) message.attempt = position?.attempt ?? null;
+    if (this.#send(message)) this.#asked.set(id, topic);
+  }
+
+  /** @param {Record<string, any>} message @returns {boolean} whether there was a connection to send it on */
+  #send(message) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(JSON.stringify(message));
+    return true;
+  }
+
+  /** @param {string} text */
+  #receive(text) {
+    this.#watch();
+    const message = JSON.parse(text);
+    switch (message.type) {
+      case "hello":
+        this.#failures = 0;
+        this.#heartbeatMs = message.heartbeat * 1000;
+        this.#watch();
+        this.#become("live");
+        this.#tell("hello", message);
+        for (const topic of this.#topics.keys()) this.#ask(topic);
+        break;
+      case "snapshot":
+        this.#moveTo(message.topic, message.cursor);
+        this.#tell("snapshot", message);
+        break;
+      case "events":
+        this.#events(message);
+        break;
+      case "output":
+        this.#output(message);
+        break;
+      case "gap":
+        this.#ask(message.topic);
+        break;
+      case "reply":
+        this.#reply(message);
+        break;
+      case "progress":
+        this.#tell("progress", message);
+        break;
+      default: // tick, and what later protocols may add
+        break;
+    }
+  }
+
+  /** @param {EventsMessage} message */
+  #events(message) {
+    const position = this.#topics.get(message.topic);
+    if (!position) return; // left meanwhile
+    const after = position.after ?? 0;
+    const events = message.events.filter((event) => event.cursor > after);
+    this.#moveTo(message.topic, Math.max(after, message.cursor));
+    if (events.length) this.#tell("events", { ...message, events });
+  }
+
+  /** @param {OutputMessage} message */
+  #output(message) {
+    const position = this.#topics.get(`output:${message.job_id}`);
+    if (!position) return;
+    const isSameAttempt = position.attempt === message.attempt;
+    if (isSameAttempt && message.offset < (position.after ?? 0)) return; // read before a reconnect
+    position.attempt = message.attempt;
+    position.after = message.end;
+    this.#tell("output", message);
+  }
+
+  /** @param {{re: number, ok: boolean, error: {code: string, detail: string} | null}} message */
+  #reply(message) {
+    const topic = this.#asked.get(message.re);
+    this.#asked.delete(message.re);
+    if (message.ok || topic === undefined) return;
+    this.#topics.delete(topic);
+    this.#tell("refused", { topic, error: message.error });
+  }
+
+  /** @param {string} topic @param {number} cursor */
+  #moveTo(topic, cursor) {
+    const position = this.#topics.get(topic);
+    if (position) position.after = cursor;
+  }
+
+  /** @param {number} code */
+  #closed(code) {
+    this.#socket = null;
+    this.#asked.clear();
+    clearTimeout(this.#watchdog);
+    if (FINAL_CODES.has(code)) {
+      this.#become("refused");
+      return;
+    }
+    this.#become("reconnecting");
+    const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failures);
+    this.#failures += 1;
+    // Jitter: pages that lost the same server do not come back in the same instant.
+    this.#retry = window.setTimeout(() => this.start(), longest * (0.5 + Math.random() / 2));
+  }
+
+  #connectNow() {
+    if (this.connection !== "reconnecting") return;
+    clearTimeout(this.#retry);
+    this.start();
+  }
+
+  #watch() {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = window.setTimeout(() => {
+      const socket = this.#socket;
+      this.#closed(0);
+      socket?.close(); // its own close event may come minutes later, so it is not waited for
+    }, this.#heartbeatMs * SILENT_HEARTBEATS);
+  }
+
+  /** @param {Connection} connection */
+  #become(connection) {
+    if (this.connection === connection) return;
+    this.connection = connection;
+    this.#tell("connection", connection);
+  }
+
+  /** @param {string} type @param {any} detail */
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

@@ -1,0 +1,125 @@
+// The live log: one line an event, following the end until someone scrolls up.
+
+import { clientText, exactTime, timeOfDay, visible } from "./format.js";
+import { cloneTemplate, part, setText } from "./page.js";
+import { eventTone, eventWord } from "./words.js";
+
+/** @typedef {import("./live.js").LiveEvent} LiveEvent */
+
+const MAX_LINES = 2000; // the log file and the API keep the rest
+const NEAR_END_PX = 24;
+
+/** The log beside the rows. */
+export class LogView {
+  #box;
+  #lines;
+  #follow;
+  #earlier;
+  #isFollowing = true;
+  #unread = 0;
+  /** @type {LiveEvent[]} */
+  #waiting = [];
+
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.#box = part(root, "log-box");
+    this.#lines = part(root, "log-lines");
+    this.#follow = part(root, "log-follow");
+    this.#earlier = part(root, "log-earlier");
+    this.#box.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#box;
+      this.#setFollowing(scrollHeight - scrollTop - clientHeight < NEAR_END_PX);
+    });
+    this.#follow.addEventListener("click", () => {
+      this.#box.scrollTop = this.#box.scrollHeight;
+      this.#setFollowing(true);
+    });
+    this.#say();
+  }
+
+  /** @param {LiveEvent[]} events in cursor order */
+  add(events) {
+    if (this.#waiting.length === 0) requestAnimationFrame(() => this.#draw());
+    this.#waiting.push(...events);
+    if (this.#waiting.length > 2 * MAX_LINES) this.#waiting.splice(0, this.#waiting.length - MAX_LINES);
+  }
+
+  #draw() {
+    const events = this.#waiting.slice(-MAX_LINES);
+    let isCut = events.length < this.#waiting.length;
+    this.#waiting = [];
+    const lines = document.createDocumentFragment();
+    for (const event of events) lines.append(lineOf(event));
+    this.#lines.append(lines);
+    while (this.#lines.childElementCount > MAX_LINES) {
+      this.#lines.firstElementChild?.remove();
+      isCut = true;
+    }
+    if (isCut) this.#earlier.hidden = false;
+    if (this.#isFollowing) this.#box.scrollTop = this.#box.scrollHeight;
+    else this.#unread += events.length;
+    this.#say();
+  }
+
+  /** @param {boolean} isFollowing */
+  #setFollowing(isFollowing) {
+    this.#isFollowing = isFollowing;
+    if (isFollowing) this.#unread = 0;
+    this.#say();
+  }
+
+  #say() {
+    setText(this.#follow, this.#isFollowing ? "following" : this.#unread ? `${this.#unread} new, follow` : "paused, follow");
+    this.#follow.setAttribute("aria-pressed", String(this.#isFollowing));
+  }
+}
+
+/** @param {LiveEvent} event @returns {HTMLElement} */
+function lineOf({ at, name, subject, data }) {
+  const line = cloneTemplate("log-line-template");
+  line.dataset.tone = eventTone(name, data);
+  const time = /** @type {HTMLTimeElement} */ (part(line, "time"));
+  time.dateTime = at;
+  time.title = exactTime(at);
+  time.textContent = timeOfDay(at);
+  const word = part(line, "word");
+  word.textContent = eventWord(name);
+  word.title = name;
+  const text = textOf(name, subject, data);
+  const about = part(line, "about");
+  about.textContent = text;
+  about.title = text;
+  const client = clientText(name === "client.identified" ? { ...subject.client, ...data } : subject.client);
+  const from = part(line, "client");
+  from.textContent = client;
+  from.title = client;
+  return line;
+}
+
+/**
+ * @param {string} name
+ * @param {Record<string, any>} subject
+ * @param {Record<string, any>} data
+ * @returns {string} what the event is about, in few words
+ */
+function textOf(name, subject, data) {
+  const file = subject.name ? visible(subject.name) : "";
+  switch (name) {
+    case "upload.aborted":
+      return `${file}: ${data.reason}`;
+    case "attempt.failed":
+      return `${file}: ${data.error ? visible(data.error.message) : `exit ${data.exit_code}`}`;
+    case "job.settled":
+      return `${file}: ${data.state}`;
+    case "job.queued":
+      return data.reason === "stored" ? file : `${file}: ${data.reason === "retry" ? "asked again" : "after a lost attempt"}`;
+    case "client.identified":
+      return data.host ? `${data.host}${data.verified ? "" : " (not confirmed)"}` : "no host name";
+    case "submission.opened":
+    case "submission.sealed":
+    case "submission.settled":
+      return "submission";
+    default:
+      return file;
+  }
+}

@@ -1,0 +1,276 @@
+// One submission as the page knows it: the server's snapshot, the events behind it, and what this page itself sends.
+// No DOM. Folding an event twice, or one that the snapshot already held, ends in the same state.
+
+/** @typedef {import("./live.js").LiveEvent} LiveEvent */
+/** @typedef {import("./live.js").ProgressMessage} ProgressMessage */
+
+/**
+ * @typedef {object} Job
+ * @property {string} id
+ * @property {"queued" | "running" | "succeeded" | "failed" | "cancelled"} state
+ * @property {string | null} started_at
+ * @property {number | null} duration seconds of the newest attempt
+ * @property {number | null} position in line, 1 is next; an estimate
+ * @property {number | null} exit_code -n is signal n
+ * @property {{type: string, message: string} | null} error
+ * @property {number} output_size
+ * @property {number} attempts how many were started
+ * @property {{value: number, total: number | null, label: string | null} | null} progress
+ */
+
+/**
+ * @typedef {object} Entry one file
+ * @property {string} key stays the same for as long as the page shows it
+ * @property {string | null} id null until the server has seen its first byte
+ * @property {string} path as the client named it
+ * @property {number | null} size
+ * @property {number} received bytes
+ * @property {"announced" | "receiving" | "stored" | "aborted"} upload
+ * @property {string | null} error why the upload was aborted
+ * @property {number} speed bytes a second while this page sends it; else 0
+ * @property {Job | null} job
+ */
+
+/** @typedef {{announced: number, receiving: number, aborted: number, queued: number, running: number, succeeded: number, failed: number, cancelled: number}} Counts */
+
+/** @type {Record<string, number>} uploads only ever move on */
+const UPLOAD_ORDER = { announced: 0, receiving: 1, stored: 2, aborted: 2 };
+const SETTLED = new Set(["succeeded", "failed", "cancelled"]);
+
+/** Dispatches `change` (CustomEvent<Set<string> | null>: keys of changed entries, null when entries were added). */
+export class SubmissionModel extends EventTarget {
+  /** @type {string} */
+  id;
+  /** @type {Entry[]} in the order of the submission */
+  entries = [];
+  isOpen = true;
+  /** @type {string | null} */
+  openedAt = null;
+  /** @type {string | null} */
+  settledAt = null;
+  /** @type {{ip: string, host: string | null, verified: boolean, domain: string | null} | null} */
+  client = null;
+  /** @type {Map<string, Entry>} */
+  #byId = new Map();
+  /** @type {Entry[]} files of this page which the server has not seen yet, in the order in which they are sent */
+  #unseen = [];
+  #nextKey = 0;
+
+  /** @param {string} id */
+  constructor(id) {
+    super();
+    this.id = id;
+  }
+
+  /**
+   * Take over what the API says of the submission.
+   * @param {Record<string, any>} submission as the API gives it
+   * @param {boolean} [mayBeBehind] events newer than this answer may have been folded already: take only what cannot
+   *   go back
+   */
+  take(submission, mayBeBehind = false) {
+    this.isOpen = this.isOpen && submission.state === "open";
+    this.openedAt = submission.opened_at;
+    if (!mayBeBehind) this.settledAt = submission.settled_at;
+    this.client ??= submission.client;
+    this.takeFiles(submission.files, mayBeBehind);
+  }
+
+  /** @param {any[]} files as the API gives them @param {boolean} [mayBeBehind] as for `take` */
+  takeFiles(files, mayBeBehind = false) {
+    for (const file of files) {
+      const entry = this.#byId.get(file.id) ?? this.#bind(file.id, file.path || file.name);
+      entry.size = file.size ?? entry.size;
+      entry.received = Math.max(entry.received, file.received);
+      if (UPLOAD_ORDER[file.state] >= UPLOAD_ORDER[entry.upload]) {
+        entry.upload = file.state;
+        entry.error = file.error ?? null;
+      }
+      if (!file.job || (mayBeBehind && entry.job)) continue;
+      entry.job = { ...file.job, attempts: file.job.attempts.length };
+    }
+    this.#changed(null);
+  }
+
+  /**
+   * Show files that this page is about to send, before the server knows of them.
+   * @param {{path: string, size: number}[]} files
+   * @returns {Entry[]}
+   */
+  announce(files) {
+    const announced = files.map(({ path, size }) => this.#add({ path, size }));
+    this.#unseen.push(...announced);
+    this.#changed(null);
+    return announced;
+  }
+
+  /**
+   * How far this page has sent a file; the server's word for `stored` is still its event.
+   * @param {Entry} entry
+   * @param {number} sent bytes
+   * @param {number} speed bytes a second
+   */
+  sending(entry, sent, speed) {
+    if (entry.upload !== "announced" && entry.upload !== "receiving") return;
+    entry.upload = "receiving";
+    entry.received = Math.max(entry.received, sent);
+    entry.speed = speed;
+    this.#changed([entry]);
+  }
+
+  /** @param {ProgressMessage} progress */
+  progress({ file_id: fileId, stage, value, total, label }) {
+    const entry = this.#byId.get(fileId);
+    if (!entry) return;
+    if (stage === "upload") entry.received = Math.max(entry.received, value);
+    else if (entry.job?.state === "running") entry.job.progress = { value, total, label };
+    this.#changed([entry]);
+  }
+
+  /** @param {Map<string, number>} positions job id to place in line */
+  inLine(positions) {
+    const changed = this.entries.filter(({ job }) => job?.state === "queued" && job.position !== positions.get(job.id));
+    for (const { job } of changed) if (job) job.position = positions.get(job.id) ?? null;
+    if (changed.length) this.#changed(changed);
+  }
+
+  /** @param {LiveEvent[]} events in cursor order */
+  fold(events) {
+    /** @type {Set<Entry>} */
+    const touched = new Set();
+    const before = this.entries.length;
+    for (const event of events) {
+      const entry = this.#foldOne(event);
+      if (entry) touched.add(entry);
+    }
+    this.#changed(this.entries.length === before ? touched : null);
+  }
+
+  /** @param {LiveEvent} event @returns {Entry | null} the entry that it changed */
+  #foldOne({ name, at, subject, data }) {
+    switch (name) {
+      case "submission.opened":
+        this.openedAt = at;
+        this.client ??= subject.client;
+        return null;
+      case "client.identified":
+        if (this.client) Object.assign(this.client, data);
+        return null;
+      case "submission.sealed":
+        this.isOpen = false;
+        return null;
+      case "submission.settled":
+        this.settledAt = at;
+        return null;
+      default:
+        return subject.file_id ? this.#foldFile({ name, at, subject, data }) : null;
+    }
+  }
+
+  /** @param {Omit<LiveEvent, "cursor">} event @returns {Entry} */
+  #foldFile({ name, at, subject, data }) {
+    const entry = this.#byId.get(subject.file_id) ?? this.#bind(subject.file_id, data.path ?? subject.name);
+    switch (name) {
+      case "upload.started":
+        entry.upload = "receiving";
+        entry.size = data.size ?? entry.size;
+        return entry;
+      case "upload.stored":
+        Object.assign(entry, { upload: "stored", size: data.size, received: data.size, speed: 0 });
+        return entry;
+      case "upload.aborted":
+        Object.assign(entry, { upload: "aborted", error: data.reason, speed: 0 });
+        return entry;
+      case "job.queued":
+        this.settledAt = null;
+        entry.job = {
+          id: subject.job_id, state: "queued", started_at: null, duration: null, position: null,
+          exit_code: null, error: null, output_size: 0, attempts: entry.job?.attempts ?? 0, progress: null,
+        };
+        return entry;
+      default:
+        if (entry.job) this.#foldJob(entry.job, { name, at, subject, data });
+        return entry;
+    }
+  }
+
+  /** @param {Job} job @param {Omit<LiveEvent, "cursor">} event */
+  #foldJob(job, { name, at, subject, data }) {
+    if (name === "attempt.started") {
+      Object.assign(job, { state: "running", started_at: at, attempts: subject.attempt, progress: null, position: null });
+    } else if (name === "job.settled") {
+      const { state, exit_code, error, duration, output_size } = data;
+      Object.assign(job, { state, exit_code, error, duration, output_size, progress: null, position: null });
+    }
+  }
+
+  /**
+   * The entry for a file that the server names for the first time: the first unseen one of that path, else a new one.
+   * @param {string} fileId
+   * @param {string} path
+   * @returns {Entry}
+   */
+  #bind(fileId, path) {
+    const index = this.#unseen.findIndex((entry) => entry.path === path || inMultipart(entry.path) === path);
+    const [entry = this.#add({ path, size: null })] = index < 0 ? [] : this.#unseen.splice(index, 1);
+    entry.id = fileId;
+    this.#byId.set(fileId, entry);
+    return entry;
+  }
+
+  /** @param {{path: string, size: number | null}} file @returns {Entry} */
+  #add({ path, size }) {
+    /** @type {Entry} */
+    const entry = {
+      key: `f${this.#nextKey++}`, id: null, path, size, received: 0, upload: "announced", error: null, speed: 0, job: null,
+    };
+    this.entries.push(entry);
+    return entry;
+  }
+
+  /** @param {Iterable<Entry> | null} entries */
+  #changed(entries) {
+    const keys = entries && new Set([...entries].map((entry) => entry.key));
+    this.dispatchEvent(new CustomEvent("change", { detail: keys }));
+  }
+
+  /** @returns {Counts} how many files are in each state; a file counts once */
+  get counts() {
+    const counts = { announced: 0, receiving: 0, aborted: 0, queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 };
+    for (const { job, upload } of this.entries) {
+      const state = job?.state ?? (upload === "stored" ? "queued" : upload);
+      counts[state] += 1;
+    }
+    return counts;
+  }
+
+  /** @returns {{received: number, total: number}} bytes of all files that were not given up */
+  get bytes() {
+    let received = 0;
+    let total = 0;
+    for (const entry of this.entries) {
+      if (entry.upload === "aborted") continue;
+      received += entry.received;
+      total += entry.size ?? entry.received;
+    }
+    return { received, total };
+  }
+
+  /** @returns {boolean} whether the server has answered `stored` for every file and no more will come */
+  get isAllStored() {
+    return !this.isOpen && this.entries.every(({ upload }) => upload === "stored" || upload === "aborted");
+  }
+
+  /** @returns {boolean} whether nothing more happens by itself */
+  get isSettled() {
+    return this.isAllStored && this.entries.every(({ job, upload }) => upload === "aborted" || (job && SETTLED.has(job.state)));
+  }
+}
+
+/**
+ * A file name as browsers write it into a multipart header (HTML standard, multipart form data).
+ * @param {string} name
+ */
+function inMultipart(name) {
+  return name.replace(/\r\n|\r|\n/g, "%0D%0A").replace(/"/g, "%22");
+}

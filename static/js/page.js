@@ -1,0 +1,77 @@
+// What every page has: its data, its parts by name, the theme button, local times, a way to speak to screen readers.
+
+import { exactTime, localDateTime } from "./format.js";
+import { mountThemeButton } from "./theme.js";
+
+/**
+ * The data that the server gave this page.
+ * @returns {Record<string, any>}
+ */
+export function pageData() {
+  return JSON.parse(document.getElementById("page-data")?.textContent || "{}");
+}
+
+/**
+ * The element `data-part="name"` below a root; a missing one is a defect of the template.
+ * @param {ParentNode} root
+ * @param {string} name
+ * @returns {HTMLElement}
+ */
+export function part(root, name) {
+  const found = root.querySelector(`[data-part="${name}"]`);
+  if (!(found instanceof HTMLElement)) throw new Error(`the template lacks ${name}`);
+  return found;
+}
+
+/**
+ * A fresh copy of the first element of `<template id="...">`.
+ * @param {string} id
+ * @returns {HTMLElement}
+ */
+export function cloneTemplate(id) {
+  const template = document.getElementById(id);
+  if (!(template instanceof HTMLTemplateElement)) throw new Error(`the page lacks <template id="${id}">`);
+  const element = document.importNode(template.content, true).firstElementChild;
+  if (!(element instanceof HTMLElement)) throw new Error(`<template id="${id}"> is empty`);
+  return element;
+}
+
+/**
+ * Change a text only if it differs: an unchanged row costs no layout and a selection in it survives.
+ * @param {Element} element
+ * @param {string} text
+ */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const ANNOUNCE_EVERY_MS = 4000; // a screen reader needs about that long for a sentence; newer ones replace older ones
+let nextAnnouncement = "";
+let announcing = 0;
+
+/**
+ * Have a sentence read aloud, politely and not too often.
+ * @param {string} sentence
+ */
+export function announce(sentence) {
+  nextAnnouncement = sentence;
+  if (announcing) return;
+  const speak = () => {
+    announcing = 0;
+    const region = document.getElementById("announcer");
+    if (!region || !nextAnnouncement) return;
+    setText(region, nextAnnouncement);
+    nextAnnouncement = "";
+    announcing = window.setTimeout(speak, ANNOUNCE_EVERY_MS);
+  };
+  announcing = window.setTimeout(speak, 100);
+}
+
+const button = document.getElementById("theme-button");
+if (button instanceof HTMLButtonElement) mountThemeButton(button);
+
+for (const time of document.querySelectorAll("time[data-local]")) {
+  if (!(time instanceof HTMLTimeElement)) continue;
+  time.title = exactTime(time.dateTime);
+  time.textContent = localDateTime(time.dateTime);
+}

@@ -1,0 +1,238 @@
+// One row a file: builds rows from the model's entries and changes only what changed. Never asks the server anything;
+// what a person presses goes out as `row-action` (CustomEvent<{action: "cancel" | "retry", jobId: string}>).
+
+import { bytes, count, duration, percent, placeInLine, visible } from "./format.js";
+import { OutputPanel } from "./output.js";
+import { cloneTemplate, part, setText } from "./page.js";
+import { stateLook, stateOf, stateWord } from "./words.js";
+
+/** @typedef {import("./model.js").Entry} Entry */
+/** @typedef {import("./model.js").SubmissionModel} SubmissionModel */
+/** @typedef {import("./live.js").Live} Live */
+
+const PAGE_SIZE = 500; // rows a phone lays out without a pause that is felt
+const CAN_RETRY = new Set(["failed", "cancelled"]);
+
+/** @type {Record<string, (entry: Entry) => boolean>} */
+export const FILTERS = {
+  all: () => true,
+  working: (entry) => entry.upload === "receiving" || entry.job?.state === "running",
+  waiting: (entry) => stateOf(entry) === "queued" || stateOf(entry) === "stored" || stateOf(entry) === "announced",
+  failed: (entry) => ["failed", "aborted", "cancelled"].includes(stateOf(entry)),
+  succeeded: (entry) => stateOf(entry) === "succeeded",
+};
+
+/** The list of rows. */
+export class Rows {
+  #list;
+  #more;
+  #model;
+  #live;
+  /** @type {Map<string, Row>} by the entry's key */
+  #rows = new Map();
+  #limit = PAGE_SIZE;
+  #filter = FILTERS.all;
+
+  /** @param {HTMLElement} list @param {HTMLElement} more @param {SubmissionModel} model @param {Live} live */
+  constructor(list, more, model, live) {
+    this.#list = list;
+    this.#more = more;
+    this.#model = model;
+    this.#live = live;
+    more.addEventListener("click", () => {
+      const firstNew = this.#limit;
+      this.#limit += PAGE_SIZE;
+      this.renderAll();
+      /** @type {HTMLElement | undefined} */ (this.#list.children[firstNew])?.focus();
+    });
+  }
+
+  /** @param {string} name of a filter */
+  show(name) {
+    this.#filter = FILTERS[name];
+    this.#limit = PAGE_SIZE;
+    this.renderAll();
+  }
+
+  /** Bring every row in line with the model: which there are, in which order, and what they say. */
+  renderAll() {
+    const wanted = this.#model.entries.filter(this.#filter);
+    const shown = wanted.slice(0, this.#limit);
+    const keys = new Set(shown.map((entry) => entry.key));
+    for (const [key, row] of this.#rows) {
+      if (keys.has(key)) continue;
+      row.remove();
+      this.#rows.delete(key);
+    }
+    /** @type {Element | null} */
+    let next = this.#list.firstElementChild;
+    for (const entry of shown) {
+      let row = this.#rows.get(entry.key);
+      if (!row) {
+        row = new Row(entry, this.#live);
+        this.#rows.set(entry.key, row);
+      }
+      row.render();
+      if (row.element === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(row.element, next);
+    }
+    this.#more.hidden = wanted.length <= shown.length;
+    setText(this.#more, `Show more (${count(wanted.length - shown.length)} further files)`);
+  }
+
+  /** @param {Set<string>} keys of the entries that changed */
+  render(keys) {
+    if (this.#filter !== FILTERS.all) {
+      this.renderAll(); // a changed file may have entered or left what is shown
+      return;
+    }
+    for (const key of keys) this.#rows.get(key)?.render();
+  }
+
+  /** Move the clocks of what runs. @param {number} serverNow ms since 1970 by the server's clock */
+  tick(serverNow) {
+    for (const row of this.#rows.values()) row.tick(serverNow);
+  }
+}
+
+/** One row. */
+class Row {
+  #entry;
+  #live;
+  #parts;
+  /** @type {OutputPanel | null} */
+  #output = null;
+  element;
+
+  /** @param {Entry} entry @param {Live} live */
+  constructor(entry, live) {
+    this.#entry = entry;
+    this.#live = live;
+    this.element = cloneTemplate("row-template");
+    const get = (/** @type {string} */ name) => part(this.element, name);
+    this.#parts = {
+      icon: /** @type {Element} */ (this.element.querySelector("use")),
+      name: get("name"), note: get("note"), size: get("size"), state: get("state"),
+      uploadFill: get("upload-fill"), uploadText: get("upload-text"),
+      processBar: get("process-bar"), processFill: get("process-fill"), processText: get("process-text"),
+      output: get("output"), cancel: get("cancel"), retry: get("retry"),
+      error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), panel: get("panel"),
+    };
+    const name = visible(entry.path);
+    this.#parts.name.textContent = name;
+    this.#parts.name.title = name;
+    for (const [button, word] of /** @type {const} */ ([["output", "Output of"], ["cancel", "Cancel"], ["retry", "Retry"]])) {
+      this.#parts[button].setAttribute("aria-label", `${word} ${name}`);
+    }
+    this.#parts.output.addEventListener("click", () => this.#toggleOutput());
+    this.#parts.cancel.addEventListener("click", () => this.#act("cancel"));
+    this.#parts.retry.addEventListener("click", () => this.#act("retry"));
+  }
+
+  render() {
+    const entry = this.#entry;
+    const { job } = entry;
+    const state = stateOf(entry);
+    const look = stateLook(state);
+    const parts = this.#parts;
+    this.element.dataset.state = state;
+    this.element.dataset.tone = look.tone;
+    parts.icon.setAttribute("href", `#icon-${look.icon}`);
+    setText(parts.state, stateWord(state));
+    setText(parts.size, entry.size === null ? "" : bytes(entry.size));
+    this.#renderUpload();
+    this.#renderProcess();
+    setText(parts.note, this.#note());
+    parts.output.hidden = !job || job.attempts === 0;
+    parts.cancel.hidden = !(state === "queued" || state === "running");
+    parts.retry.hidden = !CAN_RETRY.has(state);
+    this.#renderError();
+    this.#output?.follow(job?.attempts ?? 0, state);
+  }
+
+  /** @param {number} serverNow */
+  tick(serverNow) {
+    const job = this.#entry.job;
+    if (job?.state !== "running" || !job.started_at) return;
+    const elapsed = Math.max(0, serverNow - Date.parse(job.started_at)) / 1000;
+    if (elapsed >= 1) setText(this.#parts.note, [job.progress?.label, `for ${duration(Math.floor(elapsed))}`].filter(Boolean).join(" · "));
+  }
+
+  remove() {
+    this.#output?.close();
+    this.element.remove();
+  }
+
+  #renderUpload() {
+    const { upload, received, size, speed } = this.#entry;
+    const { uploadFill, uploadText } = this.#parts;
+    const fraction = upload === "stored" ? 1 : size ? received / size : 0;
+    uploadFill.style.setProperty("inline-size", `${fraction * 100}%`);
+    if (upload === "receiving") {
+      setText(uploadText, [size ? percent(fraction * 0.999) : bytes(received), speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · "));
+    } else {
+      setText(uploadText, stateWord(upload).toLowerCase());
+    }
+  }
+
+  #renderProcess() {
+    const { job } = this.#entry;
+    const { processBar, processFill, processText } = this.#parts;
+    const { value = 0, total = null } = job?.progress ?? {};
+    const isRunning = job?.state === "running";
+    const isMeasured = isRunning && total !== null && total > 0;
+    const isOver = job !== null && !isRunning && job.state !== "queued";
+    processBar.classList.toggle("indeterminate", isRunning && !isMeasured);
+    processFill.style.setProperty("inline-size", isOver ? "100%" : isMeasured ? `${Math.min(100, (value / (total ?? 1)) * 100)}%` : "0%");
+    if (isMeasured) setText(processText, percent(value / (total ?? 1)));
+    else if (isOver && job.state === "failed" && job.exit_code) setText(processText, exitText(job.exit_code));
+    else setText(processText, isOver && job.duration !== null ? duration(job.duration) : "");
+  }
+
+  /** @returns {string} the quiet line below the name */
+  #note() {
+    const { job, upload } = this.#entry;
+    if (!job) return upload === "aborted" ? "nothing of it was kept" : "";
+    if (job.state === "queued") return job.position ? placeInLine(job.position) : "in line";
+    if (job.state === "running") return job.progress?.label ?? (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
+    const parts = [job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
+    return parts.filter(Boolean).join(" · ");
+  }
+
+  #renderError() {
+    const { job, upload, error } = this.#entry;
+    const parts = this.#parts;
+    const isFailed = job?.state === "failed";
+    parts.error.hidden = !isFailed && upload !== "aborted";
+    if (isFailed) {
+      setText(parts.errorText, job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.");
+      parts.errorLink.setAttribute("href", `/api/v1/jobs/${encodeURIComponent(job.id)}/output`);
+    } else if (upload === "aborted") {
+      setText(parts.errorText, `Not sent: ${error ?? "the upload was broken off"}.`);
+    }
+    parts.errorLink.hidden = !isFailed || job.attempts === 0;
+  }
+
+  #toggleOutput() {
+    const { job } = this.#entry;
+    const isOpen = this.#output === null && job !== null;
+    this.#parts.output.setAttribute("aria-expanded", String(isOpen));
+    this.#parts.panel.hidden = !isOpen;
+    if (isOpen) {
+      this.#output = new OutputPanel(this.#parts.panel, this.#live, job.id);
+      this.#output.follow(job.attempts, job.state);
+    } else {
+      this.#output?.close();
+      this.#output = null;
+    }
+  }
+
+  /** @param {"cancel" | "retry"} action */
+  #act(action) {
+    const jobId = this.#entry.job?.id;
+    if (jobId) this.element.dispatchEvent(new CustomEvent("row-action", { bubbles: true, detail: { action, jobId } }));
+  }
+}
+
+/** @param {number} exitCode -n is signal n */
+const exitText = (exitCode) => (exitCode < 0 ? `signal ${-exitCode}` : `exit ${exitCode}`);

@@ -1,0 +1,264 @@
+// The view of one submission: ties model, rows, log and the overall state to a connection. Used where it is sent,
+// after a reload, and in every other tab alike.
+
+import { Problem, callJson, furtherFiles } from "./api.js";
+import { bytes, count, counted, duration, localDateTime, percent, roughly, visible } from "./format.js";
+import { LogView } from "./log.js";
+import { SubmissionModel } from "./model.js";
+import { announce, part, setText } from "./page.js";
+import { FILTERS, Rows } from "./rows.js";
+
+/** @typedef {import("./live.js").Live} Live */
+/** @typedef {import("./model.js").Entry} Entry */
+/** @typedef {import("./model.js").Counts} Counts */
+
+const CLOCKS_EVERY_MS = 1000;
+const LINE_EVERY_MS = 3000; // places in line are estimates and not pushed
+const POLL_EVERY_MS = 3000; // while the socket is away the page still shows the truth, only later
+
+/** The view of one submission. */
+export class SubmissionView {
+  #root;
+  #live;
+  #rows;
+  #log;
+  #model;
+  #topic;
+  #skew = 0;
+  /** @type {Set<string> | null} keys that changed since the last frame; null: everything */
+  #changed = new Set();
+  #isDrawing = false;
+  /** @type {{total: number, speed: number} | null} what this page sends at the moment */
+  #sending = null;
+  #since = 0;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {Live} live
+   * @param {SubmissionModel} model
+   */
+  constructor(root, live, model) {
+    this.#root = root;
+    this.#live = live;
+    this.#model = model;
+    this.#topic = `submission:${model.id}`;
+    this.#rows = new Rows(part(root, "rows"), part(root, "more"), model, live);
+    this.#log = new LogView(part(document, "log"));
+    root.hidden = false;
+    part(document, "log").hidden = false;
+    model.addEventListener("change", (event) => this.#schedule(/** @type {CustomEvent<Set<string> | null>} */ (event).detail));
+    root.addEventListener("row-action", (event) => this.#act(/** @type {CustomEvent} */ (event).detail));
+    part(root, "retry-failed").addEventListener("click", () => this.#retryFailed());
+    for (const button of root.querySelectorAll("[data-filter]")) {
+      button.addEventListener("click", () => this.#filter(/** @type {HTMLElement} */ (button)));
+    }
+    this.#schedule(null);
+  }
+
+  /**
+   * Follow the submission from its first event on; state is taken only from those behind `since`.
+   * @param {number} since cursor that the model's state already holds
+   */
+  follow(since) {
+    this.#since = since;
+    const live = this.#live;
+    live.addEventListener("hello", (event) => {
+      this.#skew = Date.parse(/** @type {CustomEvent} */ (event).detail.server_time) - Date.now();
+    });
+    live.addEventListener("events", (event) => this.#receive(/** @type {CustomEvent} */ (event).detail));
+    live.addEventListener("progress", (event) => this.#model.progress(/** @type {CustomEvent} */ (event).detail));
+    live.join(this.#topic, 0);
+    setInterval(() => this.#rows.tick(Date.now() + this.#skew), CLOCKS_EVERY_MS);
+    setInterval(() => this.#askLine(), LINE_EVERY_MS);
+    setInterval(() => this.#poll(), POLL_EVERY_MS);
+  }
+
+  /** @param {{total: number, speed: number} | null} sending bytes sent so far and bytes a second; null: none are */
+  set sending(sending) {
+    this.#sending = sending;
+    this.#schedule(new Set());
+  }
+
+  /**
+   * Say what went wrong with the whole, and what can be done.
+   * @param {string} sentence "" takes it away
+   */
+  set problem(sentence) {
+    const box = part(this.#root, "problem");
+    box.hidden = sentence === "";
+    setText(part(box, "problem-text"), sentence);
+  }
+
+  /** @param {import("./live.js").EventsMessage} message */
+  #receive({ topic, events }) {
+    if (topic !== this.#topic) return;
+    this.#log.add(events);
+    this.#model.fold(events.filter((event) => event.cursor > this.#since));
+  }
+
+  /** @param {Set<string> | null} keys */
+  #schedule(keys) {
+    if (keys === null || this.#changed === null) this.#changed = null;
+    else for (const key of keys) this.#changed.add(key);
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    // A hidden tab gets no animation frames, but its title is watched.
+    if (document.hidden) setTimeout(() => this.#draw(), 250);
+    else requestAnimationFrame(() => this.#draw());
+  }
+
+  #draw() {
+    this.#isDrawing = false;
+    const changed = this.#changed;
+    this.#changed = new Set();
+    if (changed === null) this.#rows.renderAll();
+    else this.#rows.render(changed);
+    this.#rows.tick(Date.now() + this.#skew);
+    this.#drawOverall();
+  }
+
+  #drawOverall() {
+    const model = this.#model;
+    const { counts } = model;
+    const total = model.entries.length;
+    const failed = counts.failed + counts.aborted;
+    const over = counts.succeeded + counts.failed + counts.cancelled + counts.aborted;
+    const size = model.bytes;
+    const isSettled = model.isSettled;
+    const root = this.#root;
+    root.dataset.settled = String(isSettled);
+    setText(part(root, "headline"), total === 0 && !isSettled ? "Nothing has arrived yet" : `${count(over)} of ${counted(total, "file")}`);
+    setText(part(root, "summary"), this.#summary(counts, size).join(" · "));
+    part(root, "wait").hidden = isSettled;
+
+    const bar = part(root, "bar");
+    bar.setAttribute("aria-valuemax", String(total));
+    bar.setAttribute("aria-valuenow", String(over));
+    bar.setAttribute("aria-valuetext", `${over} of ${total} files processed`);
+    for (const [name, files] of Object.entries({ succeeded: counts.succeeded, failed, cancelled: counts.cancelled, running: counts.running })) {
+      part(bar, name).style.setProperty("inline-size", `${total ? (files / total) * 100 : 0}%`);
+    }
+    part(bar, "sent").style.setProperty("inline-size", `${size.total ? (size.received / size.total) * 100 : 0}%`);
+
+    setText(part(root, "safe"), this.#safety(isSettled, over === total && failed + counts.cancelled === 0));
+    part(root, "retry-failed").hidden = counts.failed + counts.cancelled === 0;
+    this.#drawFilters();
+    this.#drawClient();
+    this.#drawTitle(isSettled, over, failed, size);
+    if (total > 0) {
+      announce(isSettled ? `All ${counted(total, "file")} processed, ${count(failed)} failed.`
+        : `${count(over)} of ${counted(total, "file")} processed${failed ? `, ${count(failed)} failed` : ""}.`);
+    }
+  }
+
+  /** @param {Counts} counts @param {{received: number, total: number}} size */
+  #summary(counts, size) {
+    const parts = [];
+    if (counts.failed) parts.push(`${count(counts.failed)} failed`);
+    if (counts.aborted) parts.push(`${count(counts.aborted)} not sent`);
+    if (counts.cancelled) parts.push(`${count(counts.cancelled)} cancelled`);
+    if (this.#sending) {
+      const { total, speed } = this.#sending;
+      parts.push(`${bytes(Math.max(total, size.received))} of ${bytes(size.total)} sent`);
+      if (speed) parts.push(`${bytes(speed)}/s`, roughly(Math.max(0, size.total - size.received) / speed));
+    } else if (size.total) {
+      parts.push(size.received < size.total ? `${bytes(size.received)} of ${bytes(size.total)} sent` : bytes(size.total));
+    }
+    const { openedAt, settledAt } = this.#model;
+    if (openedAt && settledAt && this.#model.isSettled) {
+      parts.push(`took ${duration((Date.parse(settledAt) - Date.parse(openedAt)) / 1000)}`);
+    }
+    if (openedAt && !this.#sending) parts.push(localDateTime(openedAt));
+    return parts;
+  }
+
+  /** @param {boolean} isSettled @param {boolean} isAllGood @returns {string} whether the page may be closed */
+  #safety(isSettled, isAllGood) {
+    if (this.#sending) return "Keep this page open until all bytes have arrived.";
+    if (isSettled) return isAllGood ? "All of it is processed." : "All of it has ended; see below what did not succeed.";
+    if (this.#model.isAllStored) return "All bytes have arrived. It is safe to close this page; the rest goes on without it.";
+    return "More files may still come.";
+  }
+
+  #drawFilters() {
+    for (const button of this.#root.querySelectorAll("[data-filter]")) {
+      const name = /** @type {HTMLElement} */ (button).dataset.filter ?? "all";
+      setText(part(button, "filter-count"), count(this.#model.entries.filter(FILTERS[name]).length));
+    }
+  }
+
+  #drawClient() {
+    const { client } = this.#model;
+    if (!client) return;
+    const box = part(document, "client");
+    box.hidden = false;
+    setText(part(box, "ip"), visible(client.ip));
+    part(box, "host-known").hidden = !client.host;
+    setText(part(box, "host"), client.host ?? "");
+    setText(part(box, "verified"), client.verified ? "confirmed" : "not confirmed");
+    part(box, "domain-known").hidden = !client.domain;
+    setText(part(box, "domain"), client.domain ?? "");
+  }
+
+  /** @param {boolean} isSettled @param {number} over @param {number} failed @param {{received: number, total: number}} size */
+  #drawTitle(isSettled, over, failed, size) {
+    const total = this.#model.entries.length;
+    // Half for the bytes, half for the processing: neither alone tells how long it still takes.
+    const fraction = ((size.total ? size.received / size.total : over === total ? 1 : 0) + (total ? over / total : 0)) / 2;
+    const title = isSettled ? `${failed ? "✗" : "✓"} Dropmill` : `(${percent(Math.min(fraction, 0.99))}) Dropmill`;
+    if (document.title !== title) document.title = title;
+  }
+
+  /** @param {HTMLElement} chosen */
+  #filter(chosen) {
+    for (const button of this.#root.querySelectorAll("[data-filter]")) button.setAttribute("aria-pressed", String(button === chosen));
+    this.#rows.show(chosen.dataset.filter ?? "all");
+  }
+
+  /** @param {{action: "cancel" | "retry", jobId: string}} asked */
+  async #act({ action, jobId }) {
+    try {
+      await callJson("POST", `/jobs/${jobId}/${action}`);
+      this.problem = "";
+    } catch (error) {
+      // 409: it ended, or was asked again elsewhere, before the press arrived; the row already shows what it is.
+      if (error instanceof Problem && error.status !== 409) this.problem = error.message;
+    }
+  }
+
+  async #retryFailed() {
+    for (const { job } of this.#model.entries) {
+      if (job && (job.state === "failed" || job.state === "cancelled")) await this.#act({ action: "retry", jobId: job.id });
+    }
+  }
+
+  async #askLine() {
+    if (document.hidden || !this.#model.counts.queued) return;
+    try {
+      const page = await callJson("GET", `/submissions/${this.#model.id}/files?state=queued&limit=100`);
+      this.#model.inLine(new Map(page.items.map((/** @type {any} */ file) => [file.job?.id, file.job?.position ?? null])));
+    } catch {
+      // an estimate that could not be had; the next one is asked for in a moment
+    }
+  }
+
+  async #poll() {
+    if (this.#live.connection === "live" || this.#live.connection === "connecting" || this.#model.isSettled) return;
+    try {
+      await this.refresh();
+    } catch {
+      // the badge says that the server is away
+    }
+  }
+
+  /**
+   * Ask the API how the submission stands, beside the events.
+   * @throws {Problem}
+   */
+  async refresh() {
+    const isLive = () => this.#live.connection === "live";
+    const submission = await callJson("GET", `/submissions/${this.#model.id}`);
+    this.#model.take(submission, isLive());
+    for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, isLive());
+  }
+}

@@ -1,0 +1,53 @@
+// People's words for states and events. The table itself is the server's (web/words.py) and comes with the page, so
+// that pages with and without scripts say the same.
+
+import { pageData } from "./page.js";
+
+/** @typedef {import("./model.js").Entry} Entry */
+/** @typedef {"quiet" | "sending" | "working" | "good" | "bad"} Tone how a state looks; never said by colour alone */
+
+/** @type {{states: Record<string, string>, events: Record<string, string>}} */
+const table = pageData().words ?? { states: {}, events: {} };
+
+/** @type {Record<string, {tone: Tone, icon: string}>} */
+const LOOKS = {
+  announced: { tone: "quiet", icon: "up" },
+  receiving: { tone: "sending", icon: "up" },
+  stored: { tone: "quiet", icon: "clock" },
+  aborted: { tone: "bad", icon: "stop" },
+  queued: { tone: "quiet", icon: "clock" },
+  running: { tone: "working", icon: "play" },
+  succeeded: { tone: "good", icon: "check" },
+  failed: { tone: "bad", icon: "alert" },
+  cancelled: { tone: "quiet", icon: "stop" },
+};
+
+/** @type {Record<string, Tone>} */
+const EVENT_TONES = {
+  "upload.aborted": "bad",
+  "attempt.started": "working",
+  "attempt.succeeded": "good",
+  "attempt.failed": "bad",
+  "attempt.lost": "bad",
+  "config.rejected": "bad",
+  "config.saved": "good",
+  "submission.settled": "good",
+};
+
+/** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
+export const stateOf = (entry) => entry.job?.state ?? entry.upload;
+
+/** @param {string} state */
+export const stateWord = (state) => table.states[state] ?? state;
+
+/** @param {string} state */
+export const stateLook = (state) => LOOKS[state] ?? { tone: "quiet", icon: "clock" };
+
+/** @param {string} name of an event */
+export const eventWord = (name) => table.events[name] ?? name;
+
+/** @param {string} name of an event @param {Record<string, any>} data @returns {Tone} */
+export function eventTone(name, data) {
+  if (name === "job.settled") return stateLook(data.state).tone;
+  return EVENT_TONES[name] ?? "quiet";
+}

@@ -1,0 +1,201 @@
+"""The child process that reads YAML for the server."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dropmill.configfile.checker import MAX_WAITING, Checker
+from dropmill.configfile.document import MAX_BYTES, check_text
+from dropmill.model.errors import Unavailable
+
+BIG = "".join(f"key{i}: value {i} # comment\n" for i in range(20_000)).encode()  # about a second
+LIVENESS_S = 20.0
+
+
+@pytest.fixture
+async def checker() -> AsyncIterator[Checker]:
+    checker = Checker()
+    yield checker
+    await checker.close()
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes started by one, whatever thread started them."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in path.read_text().split()]
+    return found
+
+
+def checkers_of(pid: int) -> list[int]:
+    marked = b"dropmill.configfile.checker"
+    return [child for child in children_of(pid) if marked in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "text", [b"a: 1", b"a: no\nb: !x 1\n", b"a: \xe9", b'? "\\ud800"\n: *x', b"", "é😀: 010".encode()]
+)
+async def test_the_child_says_what_the_rules_say(checker: Checker, text: bytes) -> None:
+    assert await checker.check(text) == check_text(text)
+
+
+async def test_one_child_serves_many_checks(checker: Checker) -> None:
+    await checker.start()
+    before = checkers_of(os.getpid())
+    reports = await asyncio.gather(*(checker.check(f"a: {i}\na: 2".encode()) for i in range(20)))
+    assert {report.errors[0].line for report in reports} == {2}
+    assert len(before) == 1
+    assert checkers_of(os.getpid()) == before
+
+
+async def test_text_over_the_size_limit_starts_no_child(checker: Checker) -> None:
+    report = await checker.check(b"#" * (MAX_BYTES + 1))
+    assert "1,048,577 bytes" in report.errors[0].message
+    assert checkers_of(os.getpid()) == []
+
+
+async def test_the_loop_goes_on_while_a_large_text_is_read(checker: Checker) -> None:
+    await checker.start()
+    check = asyncio.create_task(checker.check(BIG))
+    turns = 0
+    while not check.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert (await check).is_valid
+    assert turns > 20
+
+
+async def test_text_that_takes_too_long_is_refused_and_the_next_check_works() -> None:
+    checker = Checker(time_limit_s=0.1)
+    try:
+        await checker.start()
+        (slow,) = checkers_of(os.getpid())
+        report = await checker.check(BIG)
+        assert "takes too long to read" in report.errors[0].message
+        assert not is_alive(slow)
+        assert (await checker.check(b"a: 1")).is_valid
+    finally:
+        await checker.close()
+
+
+async def test_a_child_that_died_while_idle_is_replaced(checker: Checker) -> None:
+    await checker.start()
+    (child,) = checkers_of(os.getpid())
+    os.kill(child, signal.SIGKILL)
+    assert (await checker.check(b"a: 1")).is_valid
+
+
+async def test_text_whose_reader_dies_twice_is_refused(checker: Checker) -> None:
+    await checker.start()
+    check = asyncio.create_task(checker.check(BIG))
+    killed: set[int] = set()
+    while not check.done():
+        for child in checkers_of(os.getpid()):
+            # killed while it reads the text, not while it starts: by then it has used some processor time on top
+            if child not in killed and len(killed) < 2 and _is_reading(child):
+                os.kill(child, signal.SIGKILL)
+                killed.add(child)
+        await asyncio.sleep(0.002)
+    assert "died of it, twice" in (await check).errors[0].message
+    assert (await checker.check(b"a: 1")).is_valid
+
+
+def _is_reading(child: int) -> bool:
+    """Whether the child holds a large text: its pipe gave it more bytes than its modules have."""
+    try:
+        fields = dict(
+            line.split(": ") for line in Path(f"/proc/{child}/status").read_text().splitlines() if ": " in line
+        )
+        limits = Path(f"/proc/{child}/limits").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    is_limited = any(
+        line.startswith("Max address space") and "unlimited" not in line[26:47] for line in limits.splitlines()
+    )
+    return is_limited and "R (running)" in fields.get("State", "")
+
+
+async def test_cancelling_ends_the_child_and_the_next_check_works(checker: Checker) -> None:
+    await checker.start()
+    (child,) = checkers_of(os.getpid())
+    check = asyncio.create_task(checker.check(BIG))
+    await asyncio.sleep(0.05)
+    check.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await check
+    assert not is_alive(child)
+    assert not (await checker.check(b"a: !x 1")).is_valid
+
+
+async def test_too_many_waiting_checks_are_turned_away(checker: Checker) -> None:
+    await checker.start()
+    checks = [asyncio.create_task(checker.check(b"a: 1")) for _ in range(MAX_WAITING + 5)]
+    answers = await asyncio.gather(*checks, return_exceptions=True)
+    assert sum(isinstance(answer, Unavailable) for answer in answers) == 5
+    assert (await checker.check(b"a: 1")).is_valid
+
+
+async def test_a_closed_checker_leaves_no_process_and_checks_no_more() -> None:
+    checker = Checker()
+    await checker.start()
+    check = asyncio.create_task(checker.check(BIG))
+    await asyncio.sleep(0.05)
+    await checker.close()
+    with pytest.raises(Unavailable):
+        await check
+    assert checkers_of(os.getpid()) == []
+    with pytest.raises(Unavailable):
+        await checker.check(b"a: 1")
+
+
+async def test_a_text_that_needs_too_much_memory_is_refused(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit itself is seen in the child; what the rules make of running into it is tried here."""
+    await checker.start()
+    (child,) = checkers_of(os.getpid())
+    limits = Path(f"/proc/{child}/limits").read_text()
+    assert str(1 << 30) in next(line for line in limits.splitlines() if line.startswith("Max address space"))
+
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("dropmill.configfile.document.YAML.compose", run_out)
+    assert "too much memory" in check_text(b"a: 1").errors[0].message
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_the_child_dies_with_a_killed_server(is_busy: bool) -> None:
+    server = f"""
+import asyncio, sys
+from dropmill.configfile.checker import Checker
+async def main():
+    checker = Checker()
+    await checker.start()
+    print("ready", flush=True)
+    await (checker.check(b"a: 1\\n" * 1 + b"".join(b"k%d: v\\n" % i for i in range(40000))) if {is_busy} else asyncio.sleep(60))
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (child,) = checkers_of(process.pid)
+        time.sleep(0.1)
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + LIVENESS_S
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(child)

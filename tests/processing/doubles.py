@@ -1,0 +1,245 @@
+"""In-memory stand-ins for the ports, as far as running attempts needs them."""
+
+import asyncio
+import contextlib
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from dropmill.engines.embedded.slots import SlotExecutor
+from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId, new_job_id
+from dropmill.model.records import (
+    AttemptOrder,
+    AttemptOutcome,
+    AttemptState,
+    ClientIdentity,
+    ConfigRevision,
+    JobError,
+    JobState,
+    Progress,
+    utc_now,
+)
+from dropmill.ports import BlobStore, Bus, Ledger
+from dropmill.processing.attempt import AttemptRunner
+from dropmill.processing.contract import Processor
+from dropmill.processing.output import OutputStore
+from dropmill.processing.pool import SlotPool
+from dropmill.settings import Settings
+
+LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
+
+
+class FakeLedger:
+    """Jobs, their attempts and the config; guarded like the real one."""
+
+    def __init__(self) -> None:
+        self.config = b"greeting: hello\nnested: {n: 3}\n"
+        self.orders: dict[JobId, AttemptOrder] = {}
+        self.states: dict[JobId, JobState] = {}
+        self.numbers: dict[JobId, int] = defaultdict(int)
+        self.lost: dict[JobId, int] = defaultdict(int)
+        self.outcomes: dict[tuple[JobId, int], AttemptOutcome] = {}
+        self.running = 0
+        self.most_running = 0
+        self.started: list[JobId] = []
+        self.problems: list[Exception] = []  # raised by the next changes, one each
+        self._changed = asyncio.Event()
+
+    def add(self, blob: Path, *, name: str = "a file.txt", client: ClientIdentity | None = None) -> JobId:
+        job_id = new_job_id()
+        data = blob.read_bytes()
+        self.orders[job_id] = AttemptOrder(
+            job_id=job_id,
+            submission_id=SubmissionId("s" + job_id),
+            file_id=FileId("f" + job_id),
+            number=0,
+            file_name=name,
+            file_path=f"folder/{name}",
+            blob=blob.name,
+            size=len(data),
+            sha256=Sha256(hashlib.sha256(data).hexdigest()),
+            client=client or ClientIdentity(ip="192.0.2.7", host="pc7.lab.example", verified=True),
+            config=self.revision(),
+        )
+        self.states[job_id] = JobState.QUEUED
+        return job_id
+
+    def revision(self) -> ConfigRevision:
+        return ConfigRevision(
+            number=1,
+            sha256=Sha256(hashlib.sha256(self.config).hexdigest()),
+            size=len(self.config),
+            saved_at=utc_now(),
+            account=None,
+            client=None,
+            message=None,
+            is_mirrored=True,
+        )
+
+    async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
+        await self._commit()
+        if self.states[job_id] is not JobState.QUEUED:
+            return None
+        self.states[job_id] = JobState.RUNNING
+        self.numbers[job_id] += 1
+        self.started.append(job_id)
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        order = self.orders[job_id]
+        values = {f: getattr(order, f) for f in order.__dataclass_fields__} | {"number": self.numbers[job_id]}
+        return AttemptOrder(**values)
+
+    async def end_attempt(self, job_id: JobId, number: int, outcome: AttemptOutcome) -> bool:
+        await self._commit()
+        if self.states[job_id] is not JobState.RUNNING or self.numbers[job_id] != number:
+            return False
+        self._settle(job_id, outcome, JobState(outcome.state))
+        return True
+
+    async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
+        await self._commit()
+        if self.states[job_id] is not JobState.RUNNING or self.numbers[job_id] != number:
+            return None
+        self.lost[job_id] += 1
+        state = JobState.QUEUED if self.lost[job_id] < max_attempts else JobState.FAILED
+        error = JobError(type="lost", message="lost")
+        self._settle(job_id, AttemptOutcome(state=AttemptState.LOST, exit_code=None, error=error), state)
+        return state
+
+    async def revision_text(self, sha256: Sha256) -> bytes:
+        return self.config
+
+    def _settle(self, job_id: JobId, outcome: AttemptOutcome, state: JobState) -> None:
+        self.running -= 1
+        self.outcomes[job_id, self.numbers[job_id]] = outcome
+        self.states[job_id] = state
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _commit(self) -> None:
+        await asyncio.sleep(0)
+        if self.problems:
+            raise self.problems.pop(0)
+
+    async def settled(self, job_id: JobId) -> AttemptOutcome:
+        """The outcome of the newest attempt, once the job is in a final state."""
+        async with asyncio.timeout(LIVENESS_S):
+            while not self.states[job_id].is_final:
+                await self._changed.wait()
+        return self.outcomes[job_id, self.numbers[job_id]]
+
+
+class FakeBlobs:
+    """Files of one folder under their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextlib.asynccontextmanager
+    async def local(self, key: str) -> AsyncIterator[Path]:
+        yield self._folder / key
+
+
+class FakeBus:
+    """Remembers every hint."""
+
+    def __init__(self) -> None:
+        self.positions: list[dict[str, int]] = []
+        self.reports: list[tuple[float, Progress]] = []
+        self.forgotten: list[FileId] = []
+
+    def moved(self, positions: Mapping[str, int]) -> None:
+        self.positions.append(dict(positions))
+
+    def report(self, progress: Progress) -> None:
+        self.reports.append((asyncio.get_running_loop().time(), progress))
+
+    def forget_progress(self, file_id: FileId) -> None:
+        self.forgotten.append(file_id)
+
+
+class Bench:
+    """A whole embedded engine around one processor, on real processes and a real folder."""
+
+    def __init__(self, folder: Path, *, slots: int = 1, **options: Any) -> None:
+        """Options are those of `Settings`; `module` is the text of a module `script` to be imported."""
+        module = options.pop("module", None)
+        if module is not None:
+            (folder / "script.py").write_text(module)
+        self.folder = folder
+        self.ledger = FakeLedger()
+        self.bus = FakeBus()
+        self.failures: list[BaseException] = []
+        settings = Settings(data=folder / "data", **options)
+        self.processor = Processor.from_settings(settings, folder)
+        self.pool = SlotPool(self.processor, slots)
+        self.outputs = OutputStore(settings.data / "outputs", cast("Bus", self.bus))
+        (folder / "blobs").mkdir(exist_ok=True)
+        self.runner = AttemptRunner(
+            ledger=cast("Ledger", self.ledger),
+            blobs=cast("BlobStore", FakeBlobs(folder / "blobs")),
+            bus=cast("Bus", self.bus),
+            pool=self.pool,
+            outputs=self.outputs,
+            processor=self.processor,
+            folder=settings.data,
+            timeout_s=settings.timeout,
+            grace_s=settings.grace,
+            max_attempts=settings.max_attempts,
+            host="here",
+        )
+        self.executor = SlotExecutor(
+            runner=self.runner, pool=self.pool, outputs=self.outputs, on_failure=self.failures.append
+        )
+
+    async def __aenter__(self) -> "Bench":
+        await self.executor.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.executor.close()
+        assert self.failures == []
+
+    def add(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> JobId:
+        blob = self.folder / "blobs" / f"{new_job_id()}.txt"
+        blob.write_bytes(content)
+        blob.chmod(0o400)
+        return self.ledger.add(blob, name=name)
+
+    def submit(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> JobId:
+        job_id = self.add(content, name=name)
+        self.executor.submit(job_id)
+        return job_id
+
+    async def run(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> tuple[AttemptOutcome, str]:
+        """One job to its end: its outcome and its output."""
+        job_id = self.submit(content, name=name)
+        outcome = await self.ledger.settled(job_id)
+        return outcome, await self.output(job_id)
+
+    async def output(self, job_id: JobId, number: int = 1) -> str:
+        chunk = await self.outputs.read(job_id, number, 0, 1 << 20)
+        return chunk.data.decode(errors="replace")
+
+    async def output_has(self, job_id: JobId, text: str, number: int = 1) -> str:
+        """Wait until a running attempt has written a text."""
+        async with asyncio.timeout(LIVENESS_S):
+            while text not in (output := await self.output(job_id, number)):
+                await asyncio.sleep(0.01)
+        return output
+
+
+def python(folder: Path, text: str) -> tuple[str, ...]:
+    """An argv template that runs a Python script file with the path as its argument."""
+    (folder / "tool.py").write_text(text)
+    return (sys.executable, "tool.py", "{path}")
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process is no more, not even as a zombie."""
+    async with asyncio.timeout(LIVENESS_S):
+        while Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.01)
