@@ -56,6 +56,8 @@ class SqliteLedger:
             on_commit: told after each commit which topics have reached which cursor. Runs on the event loop.
         """
         self._engine = _engine(path)
+        # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
+        self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
         self._on_commit = on_commit
         self._queue: asyncio.Queue[tuple[Callable[[Transaction], Any], asyncio.Future[Any]] | None] = asyncio.Queue(
             QUEUE_MAX
@@ -84,7 +86,7 @@ class SqliteLedger:
         self._engine.dispose()
 
     def _open(self) -> int:
-        with self._engine.begin() as connection:
+        with self._writing_engine.begin() as connection:
             upgrade(connection)
             return queries.newest_cursor(connection)
 
@@ -133,7 +135,7 @@ class SqliteLedger:
         return results, moved
 
     def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> tuple[list[Any], dict[str, int]]:
-        with self._engine.begin() as connection:
+        with self._writing_engine.begin() as connection:
             tx = Transaction(connection, self._cursor)
             results = [change(tx) for change in handed]
             tx.flush()
@@ -289,6 +291,10 @@ def _engine(path: Path) -> Engine:
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=2000"):
             connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, or_, select
 
 from dropmill.engines.sql import rows
 from dropmill.engines.sql.tables import attempts, config_revisions, events, files, jobs, select_revisions, submissions
@@ -177,24 +177,37 @@ def queued_jobs(connection: Connection) -> Sequence[JobId]:
     return [JobId(found) for found in connection.execute(query).scalars()]
 
 
+def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
+    query = select(events).where(events.c.cursor > bindparam("after"), *conditions)
+    return query.order_by(events.c.cursor).limit(bindparam("limit"))
+
+
+# Built once: read after every commit by whoever follows.
+_EVENTS = {
+    TOPIC_ALL: _following(),
+    TOPIC_CONFIG: _following(events.c.name.in_([EventName.CONFIG_SAVED.value, EventName.CONFIG_REJECTED.value])),
+}
+_EVENTS_OF = {
+    "submission": _following(events.c.submission_id == bindparam("key")),
+    "account": _following(events.c.account == bindparam("key")),
+}
+
+
 def events_after(connection: Connection, topic: str, after: Cursor, limit: int) -> EventPage:
     """See `Ledger.events`.
 
     Raises:
         NotFound: there is no such topic.
     """
-    query = select(events).where(events.c.cursor > after)
     kind, _, key = topic.partition(":")
-    if topic == TOPIC_CONFIG:
-        names = [EventName.CONFIG_SAVED.value, EventName.CONFIG_REJECTED.value]
-        query = query.where(events.c.name.in_(names))
-    elif kind == "submission" and key:
-        query = query.where(events.c.submission_id == key)
-    elif kind == "account" and key:
-        query = query.where(events.c.account == key)
-    elif topic != TOPIC_ALL:
+    if topic in _EVENTS:
+        query = _EVENTS[topic]
+    elif kind in _EVENTS_OF and key:
+        query = _EVENTS_OF[kind]
+    else:
         raise NotFound("There is no such topic.")
-    found = connection.execute(query.order_by(events.c.cursor).limit(limit)).mappings().all()
+    parameters = {"after": after, "limit": limit, "key": key}
+    found = connection.execute(query, parameters).mappings().all()
     page = [rows.event_of(row) for row in found]
     # A full page may not be the end; a short one is, as of this transaction's moment.
     cursor = page[-1].cursor if len(page) == limit else max(newest_cursor(connection), after)
