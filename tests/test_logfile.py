@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,27 +29,10 @@ from dropmill.ports import Bus, EventPage, Hints, Ledger, Subscription
 SOON_S = 10.0
 CLIENT = ClientIdentity(ip="10.0.0.7", host="pc7.lab.example", verified=True, domain="lab.example", user_agent="curl/8")
 AT = datetime(2026, 3, 1, 12, 0, 0, 123_000, timezone(timedelta(hours=2)))
-KEYS = [
-    "at",
-    "event",
-    "cursor",
-    "submission",
-    "file",
-    "job",
-    "attempt",
-    "name",
-    "size",
-    "sha256",
-    "state",
-    "duration",
-    "ip",
-    "host",
-    "verified",
-    "domain",
-    "account",
-    "user_agent",
-    "message",
-]
+KEYS = (
+    *("at", "event", "cursor", "submission", "file", "job", "attempt", "name", "size", "sha256", "state", "duration"),
+    *("ip", "host", "verified", "domain", "account", "user_agent", "message"),
+)
 DATA: Mapping[str, Any] = {
     "host": "pc8.lab.example",
     "verified": False,
@@ -192,7 +176,7 @@ def path(tmp_path: Path) -> Path:
 def test_every_event_has_every_key_in_order_and_a_message(name: EventName) -> None:
     text = line(event(7, name))
     record = json.loads(text)
-    assert list(record) == KEYS
+    assert tuple(record) == KEYS
     assert text.endswith("\n")
     assert text.count("\n") == 1
     assert record["event"] == name.value
@@ -203,7 +187,7 @@ def test_every_event_has_every_key_in_order_and_a_message(name: EventName) -> No
 def test_an_event_of_which_nothing_is_known_has_nulls(name: EventName) -> None:
     nothing: dict[str, Any] = dict.fromkeys(DATA_KEYS[name])
     record = json.loads(line(Event(cursor=Cursor(1), at=AT, name=name, subject=Subject(), data=nothing)))
-    assert list(record) == KEYS
+    assert tuple(record) == KEYS
     assert {record[key] for key in ("submission", "file", "job", "attempt", "ip", "host", "domain", "size")} == {None}
 
 
@@ -507,11 +491,11 @@ class Killed(BaseException):
     """Stands for the end of the process at one exact step."""
 
 
-@pytest.mark.parametrize("step", range(1, 12))
+@pytest.mark.parametrize("step", range(1, 7))
 async def test_a_rotation_cut_at_any_step_is_finished_by_the_next_life(
     path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Each rename, removal and sync of the second rotation, one after the other, is the one that never happens."""
+    """Each copy, sync, rename and removal of the second rotation, in turn, is the one that never happens."""
     ledger = FakeLedger(8)
     log = await write(path, ledger, rotate_at_bytes=3_000)
     ledger.add(8)
@@ -531,15 +515,10 @@ async def test_a_rotation_cut_at_any_step_is_finished_by_the_next_life(
         return call
 
     with monkeypatch.context() as patch:
-        for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "fsync"), (logfile.shutil, "copyfileobj")):
+        for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "fsync"), (shutil, "copyfileobj")):
             patch.setattr(owner, name, counted(getattr(owner, name)))
-        try:
+        with pytest.raises(Killed):
             await log.flush()
-        except Killed:
-            assert steps == step
-        else:
-            assert steps < step
-            assert step > 6  # the steps there are were all cut
     await write(path, ledger, rotate_at_bytes=3_000)
     assert whole_story(path) == upto(24)
     assert not path.with_name("dropmill.jsonl.0").exists()
@@ -616,7 +595,7 @@ async def test_a_disk_too_full_to_rotate_is_tried_again(path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(logfile.shutil, "copyfileobj", full)
+        patch.setattr(shutil, "copyfileobj", full)
         await log.flush()
     await log.flush()
     assert whole_story(path) == upto(16)

@@ -192,6 +192,7 @@ class Server:
         )
         await intake.recover()
         event_log = self._event_log = EventLog(settings.log_path.absolute(), ledger, bus)
+        await event_log.open()
         stack.push_async_callback(self._stop_background)
         self._run(event_log.run(), "event log")
         self._run(config_file.watch(), "config watch")

@@ -4,11 +4,10 @@ const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const whole = new Intl.NumberFormat();
 const short = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const oneDigit = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const percentage = new Intl.NumberFormat(undefined, { style: "percent" });
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23",
 });
-const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const ORDINALS = ["next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
 
 /** @param {number} n */
@@ -18,7 +17,7 @@ export const count = (n) => whole.format(n);
 export const counted = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
 
 /** @param {number} fraction 0 to 1; never shows 100 % before it is whole */
-export const percent = (fraction) => percentage.format(fraction < 1 ? Math.min(fraction, 0.99) : 1);
+export const percent = (fraction) => `${whole.format(fraction < 1 ? Math.floor(fraction * 100) : 100)} %`;
 
 /** @param {number} size in bytes; binary units */
 export function bytes(size) {
@@ -41,6 +40,9 @@ export function duration(seconds) {
   if (rounded < 3600) return `${Math.floor(rounded / 60)} min ${rounded % 60} s`;
   return `${Math.floor(rounded / 3600)} h ${Math.floor((rounded % 3600) / 60)} min`;
 }
+
+/** @param {number} seconds that are still running up, so in whole ones */
+export const elapsed = (seconds) => (seconds < 60 ? `${Math.floor(seconds)} s` : duration(Math.floor(seconds)));
 
 /** @param {number} seconds a guess, so said roughly */
 export function roughly(seconds) {

@@ -110,16 +110,23 @@ export function matchLines(before, after) {
 export function diff(before, after) {
   /** @type {DiffLine[]} */
   const out = [];
+  /** @type {DiffLine[]} those after the lines that they stand for */
+  let added = [];
   let next = 0;
+  const flush = (/** @type {number} */ until) => {
+    for (; next < until; next += 1) out.push({ kind: "removed", text: before[next] });
+    out.push(...added);
+    added = [];
+  };
   matchLines(before, after).forEach((from, index) => {
     if (from === -1) {
-      out.push({ kind: "added", text: after[index] });
+      added.push({ kind: "added", text: after[index] });
       return;
     }
-    for (; next < from; next += 1) out.push({ kind: "removed", text: before[next] });
+    flush(from);
     out.push({ kind: "same", text: after[index] });
     next = from + 1;
   });
-  for (; next < before.length; next += 1) out.push({ kind: "removed", text: before[next] });
+  flush(before.length);
   return out;
 }

@@ -1,7 +1,7 @@
 // One row a file: builds rows from the model's entries and changes only what changed. Never asks the server anything;
 // what a person presses goes out as `row-action` (CustomEvent<{action: "cancel" | "retry", jobId: string}>).
 
-import { bytes, count, duration, percent, placeInLine, visible } from "./format.js";
+import { bytes, count, duration, elapsed, percent, placeInLine, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
 import { cloneTemplate, part, setText } from "./page.js";
 import { stateLook, stateOf, stateWord } from "./words.js";
@@ -11,6 +11,8 @@ import { stateLook, stateOf, stateWord } from "./words.js";
 /** @typedef {import("./live.js").Live} Live */
 
 const PAGE_SIZE = 500; // rows a phone lays out without a pause that is felt
+/** @type {Record<string, string>} */
+const PROCESSED = { succeeded: "processed", failed: "failed", cancelled: "cancelled" };
 const CAN_RETRY = new Set(["failed", "cancelled"]);
 
 /** @type {Record<string, (entry: Entry) => boolean>} */
@@ -154,8 +156,8 @@ class Row {
   tick(serverNow) {
     const job = this.#entry.job;
     if (job?.state !== "running" || !job.started_at) return;
-    const elapsed = Math.max(0, serverNow - Date.parse(job.started_at)) / 1000;
-    if (elapsed >= 1) setText(this.#parts.note, [job.progress?.label, `for ${duration(Math.floor(elapsed))}`].filter(Boolean).join(" · "));
+    const seconds = Math.max(0, serverNow - Date.parse(job.started_at)) / 1000;
+    if (seconds >= 1) setText(this.#parts.note, [job.progress?.label, `for ${elapsed(seconds)}`].filter(Boolean).join(" · "));
   }
 
   remove() {
@@ -169,7 +171,7 @@ class Row {
     const fraction = upload === "stored" ? 1 : size ? received / size : 0;
     uploadFill.style.setProperty("inline-size", `${fraction * 100}%`);
     if (upload === "receiving") {
-      setText(uploadText, [size ? percent(fraction * 0.999) : bytes(received), speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · "));
+      setText(uploadText, [size ? percent(Math.min(fraction, 0.99)) : bytes(received), speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · "));
     } else {
       setText(uploadText, stateWord(upload).toLowerCase());
     }
@@ -186,7 +188,7 @@ class Row {
     processFill.style.setProperty("inline-size", isOver ? "100%" : isMeasured ? `${Math.min(100, (value / (total ?? 1)) * 100)}%` : "0%");
     if (isMeasured) setText(processText, percent(value / (total ?? 1)));
     else if (isOver && job.state === "failed" && job.exit_code) setText(processText, exitText(job.exit_code));
-    else setText(processText, isOver && job.duration !== null ? duration(job.duration) : "");
+    else setText(processText, isOver ? PROCESSED[job.state] : "");
   }
 
   /** @returns {string} the quiet line below the name */

@@ -54,7 +54,6 @@ async function submit(items) {
   history.pushState(null, "", `/submissions/${submission.id}`);
   addEventListener("popstate", () => location.reload());
   form.hidden = true;
-  part(document, "drop-more").hidden = false;
 
   const model = new SubmissionModel(submission.id);
   model.take(submission);

@@ -13,7 +13,7 @@ import { FILTERS, Rows } from "./rows.js";
 /** @typedef {import("./model.js").Counts} Counts */
 
 const CLOCKS_EVERY_MS = 1000;
-const LINE_EVERY_MS = 3000; // places in line are estimates and not pushed
+const LINE_EVERY_MS = 2000; // places in line are estimates and not pushed
 const POLL_EVERY_MS = 3000; // while the socket is away the page still shows the truth, only later
 
 /** The view of one submission. */
@@ -190,7 +190,7 @@ export class SubmissionView {
   #drawClient() {
     const { client } = this.#model;
     if (!client) return;
-    const box = part(document, "client");
+    const box = part(document, "client-note");
     box.hidden = false;
     setText(part(box, "ip"), visible(client.ip));
     part(box, "host-known").hidden = !client.host;

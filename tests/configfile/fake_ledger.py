@@ -1,4 +1,4 @@
-"""The ledger's part for the config, honest enough to be killed: a line of JSON a change, fsynced, read back at start."""
+"""The ledger's part for the config, honest enough to be killed: a line of JSON a change, fsynced."""
 
 import base64
 import hashlib

@@ -1,22 +1,24 @@
 """The child process that reads YAML for the server."""
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from dropmill.configfile.checker import MAX_WAITING, Checker
+from dropmill.configfile.checker import MAX_WAITING, MEMORY_LIMIT, Checker
 from dropmill.configfile.document import MAX_BYTES, check_text
 from dropmill.model.errors import Unavailable
 
 BIG = "".join(f"key{i}: value {i} # comment\n" for i in range(20_000)).encode()  # about a second
 LIVENESS_S = 20.0
+MEMORY_LIMITED = f"Max address space {MEMORY_LIMIT} "
 
 
 @pytest.fixture
@@ -37,6 +39,23 @@ def children_of(pid: int) -> list[int]:
 def checkers_of(pid: int) -> list[int]:
     marked = b"dropmill.configfile.checker"
     return [child for child in children_of(pid) if marked in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def limits_of(pid: int) -> str:
+    try:
+        return " ".join(Path(f"/proc/{pid}/limits").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIVENESS_S):
+        while not condition():  # noqa: ASYNC110 - other processes have no event
+            await asyncio.sleep(0.005)
+
+
+def is_gone(pid: int) -> bool:
+    return not is_alive(pid)
 
 
 def is_alive(pid: int) -> bool:
@@ -102,31 +121,14 @@ async def test_a_child_that_died_while_idle_is_replaced(checker: Checker) -> Non
 async def test_text_whose_reader_dies_twice_is_refused(checker: Checker) -> None:
     await checker.start()
     check = asyncio.create_task(checker.check(BIG))
-    killed: set[int] = set()
-    while not check.done():
-        for child in checkers_of(os.getpid()):
-            # killed while it reads the text, not while it starts: by then it has used some processor time on top
-            if child not in killed and len(killed) < 2 and _is_reading(child):
-                os.kill(child, signal.SIGKILL)
-                killed.add(child)
-        await asyncio.sleep(0.002)
+    for _ in range(2):
+        await until(lambda: [child for child in checkers_of(os.getpid()) if MEMORY_LIMITED in limits_of(child)] != [])
+        await asyncio.sleep(0.1)  # it limits itself just before it is ready; reading takes a second
+        (child,) = checkers_of(os.getpid())
+        os.kill(child, signal.SIGKILL)
+        await until(functools.partial(is_gone, child))
     assert "died of it, twice" in (await check).errors[0].message
     assert (await checker.check(b"a: 1")).is_valid
-
-
-def _is_reading(child: int) -> bool:
-    """Whether the child holds a large text: its pipe gave it more bytes than its modules have."""
-    try:
-        fields = dict(
-            line.split(": ") for line in Path(f"/proc/{child}/status").read_text().splitlines() if ": " in line
-        )
-        limits = Path(f"/proc/{child}/limits").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    is_limited = any(
-        line.startswith("Max address space") and "unlimited" not in line[26:47] for line in limits.splitlines()
-    )
-    return is_limited and "R (running)" in fields.get("State", "")
 
 
 async def test_cancelling_ends_the_child_and_the_next_check_works(checker: Checker) -> None:
@@ -166,8 +168,7 @@ async def test_a_text_that_needs_too_much_memory_is_refused(checker: Checker, mo
     """The limit itself is seen in the child; what the rules make of running into it is tried here."""
     await checker.start()
     (child,) = checkers_of(os.getpid())
-    limits = Path(f"/proc/{child}/limits").read_text()
-    assert str(1 << 30) in next(line for line in limits.splitlines() if line.startswith("Max address space"))
+    assert MEMORY_LIMITED in limits_of(child)
 
     def run_out(*_: object) -> None:
         raise MemoryError
@@ -178,14 +179,16 @@ async def test_a_text_that_needs_too_much_memory_is_refused(checker: Checker, mo
 
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_the_child_dies_with_a_killed_server(is_busy: bool) -> None:
+    busy_or_idle = "checker.check(text)" if is_busy else "asyncio.sleep(60)"
     server = f"""
-import asyncio, sys
+import asyncio
 from dropmill.configfile.checker import Checker
+text = b"".join(b"k%d: v\\n" % i for i in range(40000))
 async def main():
     checker = Checker()
     await checker.start()
     print("ready", flush=True)
-    await (checker.check(b"a: 1\\n" * 1 + b"".join(b"k%d: v\\n" % i for i in range(40000))) if {is_busy} else asyncio.sleep(60))
+    await {busy_or_idle}
 asyncio.run(main())
 """
     with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE) as process:

@@ -15,7 +15,6 @@ from ruamel.yaml import YAML
 from dropmill.configfile.document import MAX_BYTES, MAX_DEPTH, MAX_FINDINGS, MAX_NODES, check_text, load
 from dropmill.model.errors import ConfigInvalid
 
-
 UTC_Z = timezone(timedelta(0), name="Z")
 
 
@@ -96,6 +95,8 @@ REFUSED = [
     ("- 1", 1, 1, "", "must be a mapping"),
     ("just text", 1, 1, "", "must be a mapping"),
     ("~", 1, 1, "", "must be a mapping"),
+    ("!<tag:example.com,2026:x>", 1, 1, "", "must be a mapping"),
+    ("''", 1, 1, "", "must be a mapping"),
     ("a: 1\n---\nb: 2", 2, 1, "", "another document"),
     ("a: 1\na: 2", 2, 1, "/a", "'a' is there twice; first on line 1"),
     ("x: {'b': 1, \"b\": 2}", 1, 13, "/x/b", "'b' is there twice"),

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import SlotPool
 from dropmill.settings import Settings
 
-LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
+LIVENESS_S = 10.0  # for what takes milliseconds on an idle machine
 
 
 class FakeLedger:
@@ -227,7 +227,7 @@ class Bench:
     async def output_has(self, job_id: JobId, text: str, number: int = 1) -> str:
         """Wait until a running attempt has written a text."""
         async with asyncio.timeout(LIVENESS_S):
-            while text not in (output := await self.output(job_id, number)):
+            while text not in (output := await self.output(job_id, number)):  # noqa: ASYNC110 - as a page asks
                 await asyncio.sleep(0.01)
         return output
 
@@ -238,8 +238,13 @@ def python(folder: Path, text: str) -> tuple[str, ...]:
     return (sys.executable, "tool.py", "{path}")
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something outside our reach has come true."""
+    async with asyncio.timeout(LIVENESS_S):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
 async def gone(pid: int) -> None:
     """Wait until a process is no more, not even as a zombie."""
-    async with asyncio.timeout(LIVENESS_S):
-        while Path(f"/proc/{pid}").exists():
-            await asyncio.sleep(0.01)
+    await until(lambda: not Path(f"/proc/{pid}").exists())

@@ -145,9 +145,16 @@ sys.exit(int(what))
         outcome, _ = await bench.run(b"7")
         assert (outcome.exit_code, outcome.error) == (7, JobError(type="exit_code", message="exited with code 7"))
         outcome, _ = await bench.run(b"-9")
-        assert (outcome.exit_code, outcome.error) == (-9, JobError(type="signal", message="killed by SIGKILL (signal 9)"))
-        outcome, _ = await bench.run(b"-13")
-        assert outcome.exit_code == -13  # SIGPIPE is not ignored, as in a shell
+        assert (outcome.exit_code, outcome.error) == (
+            -9,
+            JobError(type="signal", message="killed by SIGKILL (signal 9)"),
+        )
+
+
+async def test_a_broken_pipe_ends_an_executable_as_in_a_shell(tmp_path: Path) -> None:
+    """Python ignores SIGPIPE, and what is ignored would stay so in the program (`yes | head` would never end)."""
+    async with Bench(tmp_path, command=("sh", "-c", "kill -PIPE $$")) as bench:
+        assert (await bench.run())[0].exit_code == -13
 
 
 async def test_a_program_that_vanished_fails_its_job_alone(tmp_path: Path) -> None:
@@ -369,5 +376,3 @@ def process(file):
         path = str(tmp_path / "blobs" / order.blob)
         told = ["a file.txt", "abc", path, 3, order.sha256, job_id, order.submission_id, 1]
         assert outcome.value == [*told, "192.0.2.7", "pc7.lab.example"]
-
-

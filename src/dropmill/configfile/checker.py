@@ -133,7 +133,6 @@ class _Child:
             *(sys.executable, "-P", "-m", "dropmill.configfile.checker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C on the terminal is for the server, which ends the child itself
         )
         return cls(process)
 
@@ -173,6 +172,9 @@ def _parse(answer: bytes) -> Report:
 
 def main() -> None:
     """Answer texts with reports until standard input ends."""
+    # A Ctrl-C on the terminal is for the server, which ends this child itself. Not a session of its own: by that the
+    # server tells what scripts left behind, and ends it.
+    os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # elsewhere the end of standard input has to do, once a running check has ended
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

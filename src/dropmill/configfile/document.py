@@ -197,7 +197,7 @@ def _read(text: str, findings: "_Findings") -> tuple[Report, dict[Any, Any]]:
 
 def _is_empty(root: Node) -> bool:
     """Whether there is nothing behind the document's start, as in `---` alone."""
-    return isinstance(root, ScalarNode) and root.value == "" and root.style is None and root.ctag.handle is None
+    return isinstance(root, ScalarNode) and root.value == "" and root.style is None and root.tag == _CORE + "null"
 
 
 def _directives(text: str) -> Iterator[tuple[int, str]]:

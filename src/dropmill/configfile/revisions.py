@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from watchfiles import awatch
 
-import dropmill
+from dropmill import assets
 from dropmill.configfile import mirror
 from dropmill.configfile.checker import Checker
 from dropmill.configfile.document import Finding, Report
@@ -74,13 +74,6 @@ class ConfigProblem:
 def etag(revision: ConfigRevision) -> str:
     """The strong entity tag of a revision's bytes, quoted (RFC 9110 section 8.8.3)."""
     return f'"{revision.sha256}"'
-
-
-def packaged_default() -> bytes:
-    """The config that a new installation starts with. Reads the disk."""
-    package = Path(dropmill.__file__).parent
-    carried = package / "config.yaml"  # in a wheel; a checkout has it at its top level
-    return (carried if carried.is_file() else package.parent.parent / "config.yaml").read_bytes()
 
 
 class ConfigFile:
@@ -221,7 +214,7 @@ class ConfigFile:
         try:
             text = await asyncio.to_thread(mirror.read, self.path)
             if text is None:
-                text = await asyncio.to_thread(packaged_default)
+                text = await asyncio.to_thread(lambda: assets.default_config().read_bytes())
                 await asyncio.to_thread(mirror.create, self.path, text)
                 note = f"{self.path} was missing; the packaged config was written there."
         except OSError as error:
@@ -259,7 +252,8 @@ class ConfigFile:
             if (seen := await self._without_edit(newest, disk)) is not None:
                 return seen
             if text is not None and disk == before:
-                return await self._take_over(text, newest)
+                with contextlib.suppress(ConfigConflict):  # another process saved meanwhile: look again
+                    return await self._take_over(text, newest)
             before = disk
             await asyncio.sleep(_SETTLE_S)
         raise Unavailable(f"{self.path} is being written to all the time; try again when that has stopped.")

@@ -14,60 +14,18 @@ from typing import NamedTuple, TypeVar
 
 from dropmill.model.errors import NotFound, OutOfSpace, Unavailable
 from dropmill.model.ids import JobId, Sha256
-from dropmill.model.records import AttemptOrder, AttemptOutcome, AttemptState, JobError, JobState, Progress
+from dropmill.model.records import AttemptOrder, AttemptOutcome, AttemptState, JobError, JobState
 from dropmill.ports import BlobStore, Bus, Ledger
 from dropmill.processing.contract import AttemptPaths, Processor
 from dropmill.processing.output import OutputStore, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
+from dropmill.processing.progress import ProgressFeed
 
-PROGRESS_S = 0.25  # between two reports of one file: four a second
 RETRY_S = 1.0  # between tries to record an outcome that the ledger cannot take now
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-class ProgressFeed:
-    """Passes a script's progress on: at most four reports a second, the newest wins, the last one always arrives."""
-
-    def __init__(self, bus: Bus, order: AttemptOrder) -> None:
-        self._bus = bus
-        self._order = order
-        self._loop = asyncio.get_running_loop()
-        self._next_at = 0.0
-        self._waiting: Progress | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def report(self, value: float, total: float | None, label: str | None) -> None:
-        """Take a report; it is published now or, unless a newer one comes, within a quarter of a second."""
-        self._waiting = Progress(
-            submission_id=self._order.submission_id,
-            file_id=self._order.file_id,
-            stage="process",
-            value=value,
-            total=total,
-            label=label,
-        )
-        if self._timer is None:
-            delay_s = self._next_at - self._loop.time()
-            if delay_s <= 0:
-                self._publish()
-            else:
-                self._timer = self._loop.call_later(delay_s, self._publish)
-
-    def close(self) -> None:
-        """Publish what waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._publish()
-
-    def _publish(self) -> None:
-        self._timer = None
-        if self._waiting is not None:
-            self._bus.report(self._waiting)
-            self._waiting = None
-            self._next_at = self._loop.time() + PROGRESS_S
 
 
 class _Identity(NamedTuple):
@@ -77,6 +35,23 @@ class _Identity(NamedTuple):
     inode: int
     size: int
     modified_ns: int
+
+
+class _Watched:
+    """A stream of output whose bytes are also shown to somebody else on their way."""
+
+    def __init__(self, stream: OutputStream, look_at: Callable[[bytes], None]) -> None:
+        self._stream = stream
+        self._look_at = look_at
+        self.when_room = stream.when_room
+
+    @property
+    def has_room(self) -> bool:
+        return self._stream.has_room
+
+    def write(self, data: bytes) -> bool:
+        self._look_at(data)
+        return self._stream.write(data)
 
 
 class _Active:
@@ -247,7 +222,9 @@ class AttemptRunner:
             if active.reason is not None:
                 return RunEnd(exit_code=None, reason=active.reason), False
             progress = ProgressFeed(self._bus, order)
-            run = active.run = slot.begin(self._processor.message(order, paths), stream, progress.report)
+            run = active.run = slot.begin(
+                self._processor.message(order, paths), _Watched(stream, progress.look_at), progress.report
+            )
             if self._timeout_s is not None:
                 run.limit(self._timeout_s, self._grace_s)
             end = await run.ended()
@@ -259,7 +236,7 @@ class AttemptRunner:
 
     def _outcome(self, end: RunEnd, is_input_changed: bool, output_size: int) -> AttemptOutcome:
         """How the attempt ended, in the ledger's words."""
-        state, error = AttemptState.FAILED, end.error
+        state, error, value = AttemptState.FAILED, end.error, None
         if end.reason is StopReason.CANCELLED:
             state, error = AttemptState.CANCELLED, None
         elif is_input_changed:
@@ -269,14 +246,12 @@ class AttemptRunner:
         elif error is not None:
             pass
         elif end.exit_code == 0 and (self._processor.target is None or end.has_value):
-            state = AttemptState.SUCCEEDED
+            state, value = AttemptState.SUCCEEDED, end.value
         elif end.exit_code == 0:
             error = JobError(type="no_result", message="The process ended by itself before the function returned.")
         else:
             error = _exit_error(end.exit_code or 0)
-        return AttemptOutcome(
-            state=state, exit_code=end.exit_code, error=error, value=end.value, output_size=output_size
-        )
+        return AttemptOutcome(state=state, exit_code=end.exit_code, error=error, value=value, output_size=output_size)
 
 
 def _exit_error(code: int) -> JobError:
@@ -290,7 +265,7 @@ def _exit_error(code: int) -> JobError:
 
 
 async def _insist(change: Callable[[], Awaitable[T]]) -> T:
-    """Make a change to the ledger, again and again while its disk is full or it is away: an outcome is never dropped."""
+    """Make a change to the ledger; again and again while its disk is full or it is away, so that none is dropped."""
     while True:
         try:
             return await change()

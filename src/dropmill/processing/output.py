@@ -69,7 +69,7 @@ class OutputStream:
         """Append; False if the writer should wait for `when_room` (the disk is behind)."""
         self._recent += data
         self.end += len(data)
-        del self._recent[: len(self._recent) - TAIL_BYTES]
+        del self._recent[: max(0, len(self._recent) - TAIL_BYTES)]
         self._changed(self)
         return self.has_room
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -333,7 +334,8 @@ class Run:
             case b"e", [str(kind), str(text)]:
                 self._error = JobError(type=kind, message=text)
             case b"p", [int() | float() as value, int() | float() | None as total, str() | None as label]:
-                self._on_report(value, total, label)
+                if math.isfinite(value) and (total is None or math.isfinite(total)):
+                    self._on_report(value, total, label)
 
 
 class SlotPool:

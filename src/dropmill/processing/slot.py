@@ -11,7 +11,7 @@ cheap and a fork carries nothing but what the callable imports itself. Linux onl
     slot to server    {"ready": true} or {"error": "..."}   once, when the callable is imported and fits
                       {"ended": -9}             after the last descendant is gone
     attempt to server, on the report pipe: lines of one letter and JSON
-                      p[3, 10, "label"]  progress     v{...}  the value returned     e["Type", "message"]  what went wrong
+                      p[3, 10, "label"]  progress    v{...}  the value returned    e["Type", "message"]  an error
 
 What it does not do: decide. Time limits, results and states are the server's.
 """
@@ -180,7 +180,7 @@ def bind(function: Callable[..., Any]) -> dict[str | None, str]:
             filler = _path_type(parameter)
         elif parameter.default is parameter.empty:
             raise Unusable(
-                f"its parameter {name!r} cannot be filled; after the file there are {', '.join(BY_NAME)}, by these names"
+                f"its parameter {name!r} cannot be filled; beside the file there are, by name, {', '.join(BY_NAME)}"
             )
         else:
             continue
@@ -259,6 +259,8 @@ class Slot:
             data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 2)
             if not data:
                 return
+            for descriptor in descriptors:  # received ones are inheritable, whatever recv_fds is told
+                os.set_inheritable(descriptor, False)
             message = json.loads(data)
             if "run" in message:
                 pid = self._fork(message["run"], *descriptors)
@@ -429,7 +431,9 @@ class _Attempt:
 
     def report(self, value: float, total: float | None = None, label: str | None = None) -> None:
         """Tell how far the script is; the newest counts, and only about four a second are shown."""
-        self._tell("p", [value, total, None if label is None else str(label)[:LABEL_CHARACTERS]])
+        # float() for what counts in its own kind of number, such as numpy's.
+        numbers = [n if n is None or isinstance(n, int) else float(n) for n in (value, total)]
+        self._tell("p", [*numbers, None if label is None else str(label)[:LABEL_CHARACTERS]])
 
     def _exit_code(self, end: SystemExit) -> int:
         if end.code is None:

@@ -29,7 +29,7 @@ async def drop() -> str:
         "upload.html",
         page_data={"words": WORDS},
         processor=services().processor.label,
-        config_path=services().settings.config,
+        config_path=services().settings.config.absolute(),
         client_ip=client_address(request.remote_addr),
     )
 
@@ -71,7 +71,7 @@ async def config() -> str:
         page_data={"words": WORDS, "cursor": cursor},
         text=text.decode(errors="replace").removeprefix("\ufeff"),
         revision=revision,
-        config_path=services().settings.config,
+        config_path=services().settings.config.absolute(),
         problem=services().config.problem,
     )
 

@@ -15,7 +15,7 @@ from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import Slot, SlotPool
 
 UNRECORDED_PER_SLOT = 8  # ends waiting for the ledger at which nothing more is started: its disk stalls
-END_S = 15.0  # after the grace of a drain: longer than the pool gives a slot to answer a kill
+END_S = 3.0  # for killed processes to be gone in a drain; the server has promised to exit within 5 s plus grace
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class SlotExecutor:
         self._room = asyncio.Semaphore(pool.size * UNRECORDED_PER_SLOT)
         self._main: asyncio.Task[None] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
+        self._is_draining = False
 
     async def start(self) -> None:
         """Start the slots and begin with the line.
@@ -75,6 +76,7 @@ class SlotExecutor:
 
         What was killed stays running in the ledger; the next start declares it lost.
         """
+        self._is_draining = True
         if self._dispatcher is not None:
             self._dispatcher.cancel()
         try:
@@ -116,7 +118,8 @@ class SlotExecutor:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pool.keep())
             tasks.create_task(self._outputs.write_behind())
-            self._dispatcher = tasks.create_task(self._dispatch(tasks))
+            if not self._is_draining:
+                self._dispatcher = tasks.create_task(self._dispatch(tasks))
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         while True:

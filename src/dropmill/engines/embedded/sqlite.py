@@ -59,36 +59,37 @@ class SqliteLedger:
         # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
         self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
         self._on_commit = on_commit
-        self._queue: asyncio.Queue[tuple[Callable[[Transaction], Any], asyncio.Future[Any]] | None] = asyncio.Queue(
-            QUEUE_MAX
-        )
+        # Bounded by the semaphore, which is fair: a full `asyncio.Queue` lets a newcomer overtake those who wait for
+        # room, and a change that waits while the ledger closes would get behind the last one taken.
+        self._queue: asyncio.Queue[tuple[Callable[[Transaction], Any], asyncio.Future[Any]] | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(QUEUE_MAX)
         self._writer_thread = ThreadPoolExecutor(1, "ledger-writer")
         self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
         self._writer: asyncio.Task[None] | None = None
-        self._cursor = 0
+        self._is_open = False
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Make or migrate the database and start the writer."""
-        loop = asyncio.get_running_loop()
-        self._cursor = await loop.run_in_executor(self._writer_thread, self._open)
+        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._open)
         self._writer = asyncio.create_task(self._write(), name="ledger writer")
+        self._is_open = True
 
     async def close(self) -> None:
         """Commit what was handed over, then close. Later changes raise `Unavailable`."""
+        self._is_open = False
         if self._writer is not None:
-            await self._queue.put(None)
+            self._queue.put_nowait(None)
             await self._writer
             self._writer = None
         self._reader_threads.shutdown()
         self._writer_thread.shutdown()
         self._engine.dispose()
 
-    def _open(self) -> int:
+    def _open(self) -> None:
         with self._writing_engine.begin() as connection:
             upgrade(connection)
-            return queries.newest_cursor(connection)
 
     # --- the writer --------------------------------------------------------------------------------------------------
 
@@ -101,16 +102,17 @@ class SqliteLedger:
                 waiting.append(self._queue.get_nowait())
             handed = [entry for entry in waiting if entry is not None]
             is_open = len(handed) == len(waiting)
+            for _ in handed:
+                self._room.release()
             if not handed:
                 continue
             results, moved = await loop.run_in_executor(
                 self._writer_thread, self._commit, [change for change, _ in handed]
             )
             for (_, future), result in zip(handed, results, strict=True):
-                if future.cancelled():
-                    continue
                 if isinstance(result, BaseException):
                     future.set_exception(result)
+                    future.exception()  # seen, though a caller that was cancelled will never ask
                 else:
                     future.set_result(result)
             if moved:
@@ -136,17 +138,18 @@ class SqliteLedger:
 
     def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> tuple[list[Any], dict[str, int]]:
         with self._writing_engine.begin() as connection:
-            tx = Transaction(connection, self._cursor)
+            tx = Transaction(connection, queries.newest_cursor(connection))
             results = [change(tx) for change in handed]
             tx.flush()
-        self._cursor = tx.cursor
         return results, tx.moved
 
     async def _change(self, change: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._writer is None or self._writer.done():
+        await self._room.acquire()
+        if not self._is_open:
+            self._room.release()
             raise Unavailable("The ledger is closed.")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        await self._queue.put((lambda tx: change(tx, *args, **kwargs), future))
+        self._queue.put_nowait((lambda tx: change(tx, *args, **kwargs), future))
         return await asyncio.shield(future)
 
     async def _read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

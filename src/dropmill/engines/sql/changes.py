@@ -390,6 +390,7 @@ def end_attempt(tx: Transaction, job_id: JobId, number: int, outcome: AttemptOut
     now = utc_now()
     require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, outcome.state, "attempt")
     event = _ATTEMPT_EVENTS[outcome.state]  # a lost attempt has its own change
+    outcome = replace(outcome, error=_storable(outcome.error))
     tx.run(
         _SET_ATTEMPT,
         key=job_id,
@@ -439,6 +440,14 @@ def _settle_job(tx: Transaction, row: rows.Row, state: JobState, outcome: Attemp
 
 def _error_json(error: JobError | None) -> dict[str, str] | None:
     return None if error is None else {"type": error.type, "message": error.message}
+
+
+def _storable(error: JobError | None) -> JobError | None:
+    """An error whose text any column takes: a script's may quote bytes that are no UTF-8, as surrogates."""
+    if error is None:
+        return None
+    kind, message = (text.encode(errors="backslashreplace").decode() for text in (error.type, error.message))
+    return JobError(type=kind, message=message)
 
 
 def _seconds(start: datetime | None, end: datetime) -> float | None:
@@ -569,7 +578,9 @@ def save_revision(
 
 def mark_mirrored(tx: Transaction, number: int) -> None:
     """See `Ledger.mark_mirrored`."""
-    tx.connection.execute(update(config_revisions).where(config_revisions.c.number == number).values(is_mirrored=True))
+    mark = update(config_revisions).where(config_revisions.c.number == number).values(is_mirrored=True)
+    if not tx.connection.execute(mark).rowcount:
+        raise NotFound("There is no such config revision.")
 
 
 def reject_config(

@@ -14,12 +14,13 @@ from dropmill.model.records import ConfigRevision, File, Job, JobState, Submissi
 from dropmill.ports import EventPage, Page, SubmissionView
 
 MAX_KEY = 2**63 - 1
+MAX_KEY_DIGITS = 19  # a longer one is no key, and Python refuses to read one of some thousands
 
 
 def _key(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) > MAX_KEY:
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_KEY_DIGITS) or int(text) > MAX_KEY:
         raise BadParameter("`before` must be the `next` of the page before.")
     return int(text)
 

@@ -1,0 +1,92 @@
+# What people type; `make` alone lists it. Needs make and a Python from 3.11 on with its venv module.
+#
+#   PYTHON  the interpreter that a new environment is made with
+#   VENV    the environment; name another one to try another Python: make test PYTHON=python3.13 VENV=.venv-3.13
+#   ARGS    more words for what run, test and bench start: make run ARGS='--bind 127.0.0.1:8080'
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+UV := $(BIN)/uv --no-python-downloads
+EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requirements-txt --no-header --quiet --no-emit-project
+CHROMIUM := chromium curl fonts-dejavu-core
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run test-setup test check fix bench lock clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv with the dropmill command in it
+
+run: install ## Install, then serve on http://127.0.0.1:8000
+	@$(BIN)/dropmill serve $(ARGS)
+
+test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
+	@if command -v chromium >/dev/null && command -v curl >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(CHROMIUM); \
+	else echo "Browser tests are skipped without Chromium and curl. To have them: sudo apt-get install $(CHROMIUM)"; fi
+
+test: test-setup ## Run every test, browser tests included
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest $(ARGS)
+
+check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked requirements are up to date
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	$(UV) lock --check --offline --quiet --python $(BIN)/python
+	@for name in $(REQUIREMENTS); do $(MAKE) --no-print-directory export-$$name | diff $$name - \
+		|| { echo "$$name is not what uv.lock says; run: make lock"; exit 1; }; done
+
+fix: $(DEVELOPED) ## Mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(DEVELOPED) ## Print the measurements
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove the environment, caches and built files; data stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Locked requirements. uv.lock is the source; what pip installs is exported from it, for every Python and platform,
+# with hashes. Addresses are cut out of the lock: where packages come from is the business of each machine's own pip.
+
+REQUIREMENTS := requirements.txt requirements-build.txt requirements-dev.txt
+LOCK_HEAD := \# Made by `make lock`. Addresses are cut out; CONTRIBUTING.md says how uv can still install from it.
+CUT_ADDRESSES := -e '/^\#/d' -e 's|url = "[^"]*/([^/"]+)"|path = "\1"|' -e 's|registry = "https?:[^"]*"|registry = "wheelhouse"|'
+
+lock: $(DEVELOPED) ## Renew uv.lock and the requirements; with ARGS=--upgrade to the newest versions
+	$(UV) lock --python $(BIN)/python $(ARGS)
+	@{ printf '%s\n' '$(LOCK_HEAD)'; sed -E $(CUT_ADDRESSES) uv.lock; } > uv.lock.new && mv uv.lock.new uv.lock
+	@for name in $(REQUIREMENTS); do $(MAKE) --no-print-directory export-$$name > $$name.new && mv $$name.new $$name || exit 1; done
+
+export-requirements.txt:
+	@printf '# Made by `make lock`: what dropmill needs to run.\n' && $(EXPORT) --no-dev
+export-requirements-build.txt:
+	@printf '# Made by `make lock`: what building dropmill needs.\n' && $(EXPORT) --only-group build
+export-requirements-dev.txt:
+	@printf '# Made by `make lock`: all of it, with what tests and checks need.\n' && $(EXPORT) --all-groups
+
+# Environments. The stamps are made last, so that an interrupted installation is taken up again.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dropmill needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml requirements.txt requirements-build.txt | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements-build.txt -r requirements.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED) requirements-dev.txt
+	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@

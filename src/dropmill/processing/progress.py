@@ -1,0 +1,122 @@
+"""How far a script is: what it reports, and what can be read from its output; thinned out for the bus.
+
+Progress is throw-away. It says nothing about an outcome and nothing is recorded.
+"""
+
+import asyncio
+import re
+
+from dropmill.model.records import AttemptOrder, Progress
+from dropmill.ports import Bus
+
+PROGRESS_S = 0.25  # between two reports of one file: four a second
+LOOKED_AT_BYTES = 4096  # of what came at once, from its end: the newest counts, and a script may write a GiB
+
+_MARK = b"dropmill: progress "
+_EXPLICIT = re.compile(rb"(\d{1,15}(?:\.\d{1,9})?)(?:/(\d{1,15}(?:\.\d{1,9})?)|(%))?(?:[ \t]+(.*))?\s*")
+_COLOUR = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+# Neither may touch a letter, a slash, a dot or a dash: 1/2/2024, src/1/2, 3/10px, v2.1/3 and 50%25 are no progress.
+_FOUND = re.compile(
+    rb"(?:(?<=[\s(\[|:,])|^)"
+    rb"(?:(?P<percent>\d{1,3}(?:\.\d{1,9})?)\s?%|(?P<n>\d{1,15})/(?P<m>\d{1,15}))"
+    rb"(?=$|[\s)\]|:,;]|\.(?:\s|$))"
+)
+
+Report = tuple[float, float | None, str | None]
+"""Value, total (None: unknown), label (None: none)."""
+
+
+def parse_explicit(line: bytes) -> Report | None:
+    """The report in a line `dropmill: progress 3/10 label` (also `45% label`); None if it is none."""
+    if not line.startswith(_MARK) or not (found := _EXPLICIT.fullmatch(line, len(_MARK))):
+        return None
+    value, total, percent, label = found.groups()
+    text = label.decode(errors="replace").strip()[:200] if label else ""
+    return float(value), 100.0 if percent else float(total) if total else None, text or None
+
+
+def find_progress(line: bytes) -> Report | None:
+    """The last `NN%` or `n/m` (n <= m, m > 1) in a line of output, as tqdm, rsync and curl print it; None if none."""
+    newest = None
+    for found in _FOUND.finditer(_COLOUR.sub(b"", line)):
+        if found["percent"] is not None:
+            value, total = float(found["percent"]), 100.0
+        else:
+            value, total = float(found["n"]), float(found["m"])
+        if value <= total and total > 1:
+            newest = (value, total, None)
+    return newest
+
+
+class ProgressFeed:
+    """Passes one attempt's progress on: at most four reports a second, the newest wins, the last one always arrives.
+
+    What the script says on purpose silences what is guessed from its output.
+    """
+
+    def __init__(self, bus: Bus, order: AttemptOrder) -> None:
+        """Publish on `bus`, for the file of `order`. Used on the event loop."""
+        self._bus = bus
+        self._order = order
+        self._loop = asyncio.get_running_loop()
+        self._is_explicit = False
+        self._rest = b""
+        self._next_at = 0.0
+        self._waiting: Progress | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def report(self, value: float, total: float | None, label: str | None) -> None:
+        """Take a report that the script made on purpose."""
+        self._is_explicit = True
+        self._pass_on((value, total, label))
+
+    def look_at(self, output: bytes) -> None:
+        """Look for progress in the newest output: in lines ended by a newline or redrawn with a carriage return."""
+        text = self._rest + output
+        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+        self._rest = text[end:][:LOOKED_AT_BYTES]
+        mark = text.rfind(_MARK, 0, end)
+        if mark >= 0 and (mark == 0 or text[mark - 1 : mark] in (b"\n", b"\r")):
+            report = parse_explicit(re.split(rb"[\r\n]", text[mark : mark + LOOKED_AT_BYTES], maxsplit=1)[0])
+            if report is not None:
+                self.report(*report)
+        if self._is_explicit:
+            return
+        lines = re.split(rb"[\r\n]+", text[max(0, end - LOOKED_AT_BYTES) : end])
+        if end > LOOKED_AT_BYTES:
+            del lines[0]  # cut, and half a number is another number
+        for line in reversed(lines):
+            found = find_progress(line)
+            if found is not None:
+                self._pass_on(found)
+                return
+
+    def close(self) -> None:
+        """Publish what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._publish()
+
+    def _pass_on(self, report: Report) -> None:
+        value, total, label = report
+        self._waiting = Progress(
+            submission_id=self._order.submission_id,
+            file_id=self._order.file_id,
+            stage="process",
+            value=value,
+            total=total,
+            label=label,
+        )
+        if self._timer is None:
+            delay_s = self._next_at - self._loop.time()
+            if delay_s <= 0:
+                self._publish()
+            else:
+                self._timer = self._loop.call_later(delay_s, self._publish)
+
+    def _publish(self) -> None:
+        self._timer = None
+        if self._waiting is not None:
+            self._bus.report(self._waiting)
+            self._waiting = None
+            self._next_at = self._loop.time() + PROGRESS_S

@@ -1,0 +1,752 @@
+"""The config's file and its history, with a real file and a real checker process."""
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+import pytest_asyncio
+from tests.configfile.fake_ledger import FakeLedger
+
+from dropmill import assets
+from dropmill.configfile import mirror
+from dropmill.configfile.checker import Checker
+from dropmill.configfile.document import MAX_BYTES, check_text
+from dropmill.configfile.revisions import ConfigFile, etag
+from dropmill.model.errors import (
+    ConfigConflict,
+    ConfigInvalid,
+    OutOfSpace,
+    PreconditionRequired,
+    SettingsError,
+    Unavailable,
+)
+from dropmill.model.ids import Sha256
+from dropmill.model.records import ClientIdentity, ConfigRevision
+from dropmill.ports import Ledger
+
+FIRST = b"# kept\na: 1 # one\n"
+SECOND = b"# kept\na: 2 # two\n"
+THIRD = b"# kept\na: 3 # three\n"
+INVALID = b"# typo\na: !x 3\n"
+CLIENT = ClientIdentity(ip="192.0.2.7")
+LIVENESS_S = 20.0
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def checker() -> AsyncIterator[Checker]:
+    """One for all tests here: it keeps nothing between two checks."""
+    checker = Checker()
+    yield checker
+    await checker.close()
+
+
+@pytest.fixture
+def ledger() -> FakeLedger:
+    return FakeLedger()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(FIRST)
+    return path
+
+
+@pytest.fixture
+def config(path: Path, ledger: FakeLedger, checker: Checker) -> ConfigFile:
+    return ConfigFile(path, cast(Ledger, ledger), checker)
+
+
+async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
+    if_match = mirror.sha256_of(base) if isinstance(base, bytes) else base
+    return await config.save(text, if_match, CLIENT, "ann", "why")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIVENESS_S):
+        while not condition():  # noqa: ASYNC110 - it looks at a file or a list, which have no event
+            await asyncio.sleep(0.02)
+
+
+# --- opening ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_start_makes_the_file_the_first_revision(config: ConfigFile, ledger: FakeLedger) -> None:
+    assert await config.open() is None
+    text, revision = await config.read()
+    assert text == FIRST
+    assert (revision.client, revision.message, revision.is_mirrored) == (None, "at start-up", True)
+    assert len(ledger.history) == 1
+
+
+async def test_a_missing_file_becomes_the_packaged_one_and_that_is_said(config: ConfigFile, path: Path) -> None:
+    path.unlink()
+    sentence = await config.open()
+    assert sentence is not None
+    assert str(path) in sentence
+    packaged = assets.default_config().read_bytes()
+    assert path.read_bytes() == packaged
+    assert (await config.read())[0] == packaged
+
+
+async def test_a_first_start_with_an_invalid_file_stops_naming_the_place(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    path.write_bytes(INVALID)
+    with pytest.raises(SettingsError, match=r"config\.yaml, line 2, column 4: The tag !x"):
+        await config.open()
+    assert ledger.history == []
+    assert path.read_bytes() == INVALID
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "no folder"])
+async def test_a_first_start_with_an_unusable_path_stops_with_a_sentence(
+    tmp_path: Path, ledger: FakeLedger, checker: Checker, kind: str
+) -> None:
+    path = tmp_path / "sub" / "config.yaml"
+    if kind != "no folder":
+        path.parent.mkdir()
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(SettingsError, match=r"--config .*config\.yaml"):
+        await ConfigFile(path, cast(Ledger, ledger), checker).open()
+
+
+async def test_a_later_start_with_the_same_file_changes_nothing(config: ConfigFile, ledger: FakeLedger) -> None:
+    await config.open()
+    assert await config.open() is None
+    assert len(ledger.history) == 1
+
+
+async def test_a_file_edited_while_the_server_was_down_becomes_a_revision(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    path.write_bytes(SECOND)
+    await config.open()
+    assert ledger.history[-1].message == "changed outside of Dropmill"
+    assert ledger.history[-1].client is None
+    assert (await config.read())[0] == SECOND
+
+
+async def test_a_file_removed_while_the_server_was_down_is_written_again(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    path.unlink()
+    sentence = await config.open()
+    assert sentence is not None
+    assert path.read_bytes() == FIRST
+
+
+async def test_a_start_with_a_broken_file_goes_on_with_the_last_good_revision(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    path.write_bytes(INVALID)
+    await config.open()
+    assert config.problem is not None
+    assert config.problem.sentence.startswith("line 2, column 4: The tag !x")
+    for _ in range(3):
+        assert (await config.read())[0] == FIRST
+    assert [errors[0]["line"] for errors, _, _ in ledger.rejections] == [2]
+    assert path.read_bytes() == INVALID
+
+
+@pytest.mark.parametrize("on_disk", [FIRST, SECOND, None])
+async def test_a_save_that_was_killed_after_its_commit_reaches_the_file_at_the_next_start(
+    config: ConfigFile, path: Path, ledger: FakeLedger, on_disk: bytes | None
+) -> None:
+    await config.open()
+    await ledger.save_revision(
+        SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None, is_mirrored=False
+    )
+    path.unlink()
+    if on_disk is not None:
+        path.write_bytes(on_disk)
+    await config.open()
+    assert path.read_bytes() == SECOND
+    assert [revision.is_mirrored for revision in ledger.history] == [True, True]
+
+
+async def test_two_saves_that_never_reached_the_file_are_finished_too(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    for base, text in ((FIRST, SECOND), (SECOND, THIRD)):
+        await ledger.save_revision(
+            text, base=mirror.sha256_of(base), client=None, account=None, message=None, is_mirrored=False
+        )
+    await config.read()
+    assert path.read_bytes() == THIRD
+    assert len(ledger.history) == 3
+
+
+async def test_an_outside_edit_beats_a_save_that_never_reached_the_file(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    """Both are in the history; the edit is what somebody has before their eyes."""
+    await config.open()
+    await ledger.save_revision(
+        SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None, is_mirrored=False
+    )
+    path.write_bytes(THIRD)
+    await config.open()
+    assert path.read_bytes() == THIRD
+    texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
+    assert texts == [FIRST, SECOND, THIRD]
+
+
+async def test_opening_removes_what_killed_saves_left_and_nothing_else(config: ConfigFile, path: Path) -> None:
+    (path.parent / ".config.yaml.0123456789abcdef.dropmill").write_bytes(b"half")
+    (path.parent / ".other.yaml.0123456789abcdef.dropmill").write_bytes(b"not ours")
+    (path.parent / ".config.yaml.swp").write_bytes(b"an editor's")
+    await config.open()
+    assert names_in(path.parent) == [".config.yaml.swp", ".other.yaml.0123456789abcdef.dropmill", "config.yaml"]
+
+
+# --- saving ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_save_replaces_file_and_newest_revision_with_exactly_these_bytes(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    text = b"\xef\xbb\xbf# caf\xc3\xa9\r\na:   1   # \tx \r\n\r\n# end without newline"
+    revision = await save(config, text, FIRST)
+    assert path.read_bytes() == text
+    assert await config.read() == (text, revision)
+    assert (revision.client, revision.account, revision.message, revision.is_mirrored) == (CLIENT, "ann", "why", True)
+    assert etag(revision) == f'"{mirror.sha256_of(text)}"'
+    assert ledger.history[-1] == revision
+    assert names_in(path.parent) == ["config.yaml"]
+
+
+async def test_a_save_without_a_base_is_refused(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    with pytest.raises(PreconditionRequired):
+        await save(config, SECOND, None)
+    assert path.read_bytes() == FIRST
+
+
+async def test_a_stale_save_is_refused_with_the_current_text(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    await save(config, SECOND, FIRST)
+    for text in (THIRD, INVALID):
+        with pytest.raises(ConfigConflict) as caught:
+            await save(config, text, FIRST)
+        assert caught.value.extra == {"current_etag": f'"{mirror.sha256_of(SECOND)}"', "current": SECOND.decode()}
+    assert path.read_bytes() == SECOND
+    assert len(ledger.history) == 2
+    assert ledger.rejections == []
+
+
+async def test_an_invalid_save_is_refused_with_its_lines_and_recorded(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    with pytest.raises(ConfigInvalid) as caught:
+        await save(config, b"".join(b"k%d: !x 1\n" % i for i in range(30)), FIRST)
+    assert [error["line"] for error in caught.value.extra["errors"]] == list(range(1, 31))
+    ((errors, client, account),) = ledger.rejections
+    assert ([error["line"] for error in errors], client, account) == (list(range(1, 21)), CLIENT, "ann")
+    assert path.read_bytes() == FIRST
+    assert config.problem is None
+
+
+async def test_saving_the_same_bytes_makes_no_revision(config: ConfigFile, ledger: FakeLedger) -> None:
+    await config.open()
+    assert (await save(config, FIRST, FIRST)).number == 1
+    assert len(ledger.history) == 1
+
+
+async def test_a_text_over_the_limit_is_refused(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    with pytest.raises(ConfigInvalid):
+        await save(config, b"#" * (MAX_BYTES + 1), FIRST)
+    assert path.read_bytes() == FIRST
+
+
+async def test_an_edit_made_outside_is_never_overwritten_by_a_save(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    path.write_bytes(SECOND)
+    with pytest.raises(ConfigConflict) as caught:
+        await save(config, THIRD, FIRST)
+    assert caught.value.extra["current"] == SECOND.decode()
+    assert path.read_bytes() == SECOND
+
+
+async def test_an_edit_made_between_commit_and_rename_is_not_overwritten(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await config.open()
+    commit = ledger.save_revision
+
+    async def commit_while_somebody_writes(*args: object, **named: object) -> ConfigRevision:
+        revision = await commit(*args, **named)  # type: ignore[arg-type]
+        path.write_bytes(THIRD)
+        monkeypatch.undo()
+        return revision
+
+    monkeypatch.setattr(ledger, "save_revision", commit_while_somebody_writes)
+    assert not (await save(config, SECOND, FIRST)).is_mirrored
+    assert path.read_bytes() == THIRD
+    assert (await config.read())[0] == THIRD
+    texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
+    assert texts == [FIRST, SECOND, THIRD]
+    assert names_in(path.parent) == ["config.yaml"]
+
+
+async def test_mode_and_owner_of_the_file_stay(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 23456)
+    before = path.stat()
+    await save(config, SECOND, FIRST)
+    after = path.stat()
+    assert stat.S_IMODE(after.st_mode) == 0o640
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+
+
+async def test_a_symbolic_link_stays_and_its_target_is_replaced(
+    tmp_path: Path, ledger: FakeLedger, checker: Checker
+) -> None:
+    target = tmp_path / "elsewhere" / "real.yaml"
+    target.parent.mkdir()
+    target.write_bytes(FIRST)
+    link = tmp_path / "config.yaml"
+    link.symlink_to("elsewhere/real.yaml")
+    config = ConfigFile(link, cast(Ledger, ledger), checker)
+    await config.open()
+    await save(config, SECOND, FIRST)
+    assert link.is_symlink()
+    assert target.read_bytes() == SECOND
+    assert names_in(target.parent) == ["real.yaml"]
+
+
+async def test_saving_over_a_broken_file_keeps_a_copy_of_it(config: ConfigFile, path: Path) -> None:
+    """Its bytes are in no revision: whoever wrote them must not lose them."""
+    await config.open()
+    path.write_bytes(INVALID)
+    assert (await config.read())[0] == FIRST
+    await save(config, SECOND, FIRST)
+    assert path.read_bytes() == SECOND
+    assert path.with_name("config.yaml.rejected").read_bytes() == INVALID
+    assert config.problem is None
+
+
+async def test_saving_the_last_good_text_mends_a_broken_file(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    path.write_bytes(INVALID)
+    assert (await save(config, FIRST, FIRST)).number == 1
+    assert path.read_bytes() == FIRST
+    assert config.problem is None
+    assert len(ledger.history) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOSPC, OutOfSpace), (errno.EDQUOT, OutOfSpace), (errno.EROFS, OutOfSpace), (errno.EACCES, Unavailable)],
+)
+async def test_a_disk_that_takes_nothing_refuses_the_save_and_changes_nothing(
+    config: ConfigFile,
+    path: Path,
+    ledger: FakeLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    error: type[Exception],
+) -> None:
+    await config.open()
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(error, match="Nothing was saved"):
+            await save(config, SECOND, FIRST)
+    assert path.read_bytes() == FIRST
+    assert names_in(path.parent) == ["config.yaml"]
+    assert len(ledger.history) == 1
+    assert (await save(config, SECOND, FIRST)).number == 2
+
+
+async def test_a_write_that_the_kernel_cuts_off_leaves_no_temporary_file(config: ConfigFile, path: Path) -> None:
+    """RLIMIT_FSIZE stands for the full disk: the write is refused in the middle of the text."""
+    script = f"""
+import asyncio, errno, pathlib, resource, signal
+from dropmill.configfile import mirror
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+path = pathlib.Path({str(path)!r})
+try:
+    mirror.write_beside(path, b"#" * 100_000, keep=False)
+except OSError as error:
+    print(errno.errorcode[error.errno], sorted(entry.name for entry in path.parent.iterdir()))
+"""
+    run = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "EFBIG ['config.yaml']\n"
+    assert path.read_bytes() == FIRST
+
+
+async def test_a_ledger_that_refuses_leaves_the_file_as_it_was(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await config.open()
+
+    async def away(*_: object, **__: object) -> ConfigRevision:
+        raise Unavailable("The ledger is away.")
+
+    monkeypatch.setattr(ledger, "save_revision", away)
+    with pytest.raises(Unavailable):
+        await save(config, SECOND, FIRST)
+    assert path.read_bytes() == FIRST
+    assert names_in(path.parent) == ["config.yaml"]
+
+
+async def test_a_file_that_cannot_be_renamed_over_is_still_saved_and_mirrored_later(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await config.open()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        revision = await save(config, SECOND, FIRST)
+    assert (revision.number, revision.is_mirrored) == (2, False)
+    assert path.read_bytes() == FIRST
+    assert (await config.read())[0] == SECOND
+    assert path.read_bytes() == SECOND
+    assert ledger.history[-1].is_mirrored
+    assert names_in(path.parent) == ["config.yaml"]
+
+
+async def test_a_client_that_leaves_at_any_moment_leaves_old_or_new_whole(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    outcomes = {"old": 0, "new": 0}
+    span_s = 0.01  # kept so that about every second save is cut off, however busy the machine is
+    for i in range(100):
+        before, newest = await config.read()
+        text = f"# save {i}\na: {'x' * 5000}\n".encode()
+        saving = asyncio.create_task(save(config, text, newest.sha256))
+        await asyncio.sleep(rng.random() * span_s)
+        saving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await saving
+        on_disk = path.read_bytes()
+        assert on_disk in (before, text)
+        assert names_in(path.parent) == ["config.yaml"]
+        assert ledger.history[-1].sha256 == mirror.sha256_of(on_disk)
+        assert ledger.history[-1].is_mirrored
+        outcomes["new" if on_disk == text else "old"] += 1
+        span_s *= 0.8 if on_disk == text else 1.25
+    print(outcomes)
+    assert min(outcomes.values()) > 0
+
+
+async def test_of_two_writers_with_the_same_base_exactly_one_wins(
+    config: ConfigFile, path: Path, ledger: FakeLedger, checker: Checker
+) -> None:
+    """In one instance, and with two instances on one file and ledger."""
+    await config.open()
+    other = ConfigFile(path, cast(Ledger, ledger), checker)
+    for i in range(100):
+        base = (await config.read())[1].sha256
+        texts = [f"# race {i}\nwriter: {writer}\n".encode() for writer in "ab"]
+        answers = await asyncio.gather(
+            save(config, texts[0], base),
+            save(other if i % 5 == 0 else config, texts[1], base),
+            return_exceptions=True,
+        )
+        winners = [text for text, answer in zip(texts, answers, strict=True) if isinstance(answer, ConfigRevision)]
+        losers = [answer for answer in answers if isinstance(answer, ConfigConflict)]
+        assert (len(winners), len(losers)) == (1, 1), answers
+        assert losers[0].extra["current"] == winners[0].decode()
+        assert (await config.read())[0] == path.read_bytes() == winners[0]
+    assert len(ledger.history) == 101
+
+
+# --- edits made outside ----------------------------------------------------------------------------------------------
+
+
+async def test_an_edit_found_while_another_process_saves_is_still_taken_over(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await config.open()
+    commit = ledger.save_revision
+    path.write_bytes(THIRD)
+
+    async def commit_after_another(*args: object, **named: object) -> ConfigRevision:
+        monkeypatch.undo()
+        await commit(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None, is_mirrored=False)
+        return await commit(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ledger, "save_revision", commit_after_another)
+    assert (await config.read())[0] == THIRD
+    texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
+    assert texts == [FIRST, SECOND, THIRD]
+
+
+async def test_reading_notices_an_edit_made_outside(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    path.write_bytes(SECOND)
+    text, revision = await config.read()
+    assert (text, revision.message) == (SECOND, "changed outside of Dropmill")
+
+
+async def test_a_file_that_an_editor_empties_before_it_writes_is_not_taken_for_an_empty_config(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    path.write_bytes(b"")
+    reading = asyncio.create_task(config.read())
+    await asyncio.sleep(0.05)
+    path.write_bytes(SECOND)
+    assert (await reading)[0] == SECOND
+    assert len(ledger.history) == 2
+
+
+async def test_a_file_that_vanishes_while_the_server_runs_changes_nothing(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    path.unlink()
+    assert (await config.read())[0] == FIRST
+    assert not path.exists()
+    await save(config, SECOND, FIRST)
+    assert path.read_bytes() == SECOND
+
+
+async def test_an_unreadable_file_is_a_problem_that_stops_saves_but_not_reads(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    path.unlink()
+    path.mkdir()
+    assert (await config.read())[0] == FIRST
+    assert config.problem is not None
+    assert "Not a regular file" in config.problem.sentence
+    with pytest.raises(Unavailable):
+        await save(config, SECOND, FIRST)
+    path.rmdir()
+    path.write_bytes(FIRST)
+    await config.read()
+    assert config.problem is None
+    assert len(ledger.rejections) == 1
+
+
+@pytest.mark.parametrize("how", ["in place", "renamed over", "removed and made again", "through a link"])
+async def test_watching_notices_every_way_of_editing(
+    config: ConfigFile, path: Path, ledger: FakeLedger, tmp_path_factory: pytest.TempPathFactory, how: str
+) -> None:
+    if how == "through a link":
+        target = tmp_path_factory.mktemp("elsewhere") / "real.yaml"
+        path.rename(target)
+        path.symlink_to(target)
+    await config.open()
+    watching = asyncio.create_task(config.watch())
+    await asyncio.sleep(0.2)
+    if how == "renamed over":
+        new = path.with_name("config.yaml~")
+        new.write_bytes(SECOND)
+        new.rename(path)
+    else:
+        if how == "removed and made again":
+            path.unlink()
+            await asyncio.sleep(0.1)
+        path.write_bytes(SECOND)
+    await until(lambda: len(ledger.history) == 2)
+    assert await ledger.revision_text(ledger.history[-1].sha256) == SECOND
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_watching_outlives_a_bad_edit_and_its_mending(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    watching = asyncio.create_task(config.watch())
+    await asyncio.sleep(0.2)
+    path.write_bytes(INVALID)
+    await until(lambda: config.problem is not None)
+    path.write_bytes(SECOND)
+    await until(lambda: config.problem is None)
+    assert not watching.done()
+    assert (len(ledger.history), len(ledger.rejections)) == (2, 1)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, checker: Checker) -> None:
+    path = tmp_path / "folder" / "config.yaml"
+    path.parent.mkdir()
+    path.write_bytes(FIRST)
+    config = ConfigFile(path, cast(Ledger, ledger), checker)
+    await config.open()
+    watching = asyncio.create_task(config.watch())
+    await asyncio.sleep(0.2)
+    path.unlink()
+    path.parent.rmdir()
+    await asyncio.sleep(0.2)
+    path.parent.mkdir()
+    path.write_bytes(SECOND)
+    await until(lambda: len(ledger.history) == 2)
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_watching_mirrors_what_another_process_saved_into_the_ledger(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    watching = asyncio.create_task(config.watch())
+    await ledger.save_revision(
+        SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None, is_mirrored=False
+    )
+    await until(lambda: path.read_bytes() == SECOND)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+SAVER = """
+import asyncio, pathlib, sys
+from dropmill.configfile.document import Report
+from dropmill.configfile.revisions import ConfigFile
+from tests.configfile.fake_ledger import FakeLedger
+
+class Trusting:
+    async def check(self, text):
+        return Report()
+
+async def main():
+    config = ConfigFile(pathlib.Path(sys.argv[1]), FakeLedger(pathlib.Path(sys.argv[2])), Trusting())
+    await config.open()
+    print("ready", flush=True)
+    i = 0
+    while True:
+        _, newest = await config.read()
+        await config.save(b"# save %d\\n" % i + b"# fill\\n" * 3000 + b"# end\\n", newest.sha256, None, None, None)
+        i += 1
+
+asyncio.run(main())
+"""
+
+
+async def test_a_server_killed_while_saving_leaves_old_or_new_whole_and_the_next_start_reconciles(
+    tmp_path: Path, checker: Checker
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    path, store = tmp_path / "config.yaml", tmp_path / "ledger.jsonl"
+    path.write_bytes(b"# save first\n# end\n")
+    unfinished = 0
+    for _ in range(20):
+        await asyncio.to_thread(_save_until_killed, path, store, rng.random() * 0.05)
+        on_disk = path.read_bytes()
+        assert on_disk.startswith(b"# save ")
+        assert on_disk.endswith(b"# end\n")
+        ledger = FakeLedger(store)
+        newest = ledger.history[-1]
+        texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history[-2:]]
+        assert on_disk in texts
+        unfinished += not newest.is_mirrored
+        config = ConfigFile(path, cast(Ledger, ledger), checker)
+        await config.open()
+        assert path.read_bytes() == texts[-1]
+        assert ledger.history[-1].number == newest.number  # finished, not taken for an edit
+        assert ledger.history[-1].is_mirrored
+        assert names_in(tmp_path) == ["config.yaml", "ledger.jsonl"]
+    print(f"{unfinished} of 20 kills fell between commit and mark")
+
+
+def _save_until_killed(path: Path, store: Path, after_s: float) -> None:
+    command = [sys.executable, "-c", SAVER, str(path), str(store)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as saver:
+        assert saver.stdout is not None
+        assert saver.stdout.readline() == b"ready\n"
+        time.sleep(after_s)
+        saver.send_signal(signal.SIGKILL)
+
+
+# --- real files ------------------------------------------------------------------------------------------------------
+
+
+def real_files() -> list[Path]:
+    """Commented YAML files that happen to be on this machine."""
+    folders = [
+        Path(sysconfig.get_paths()["purelib"]),
+        Path(sys.prefix),
+        Path("/usr/share"),
+        Path("/usr/lib"),
+        Path("/etc"),
+    ]
+    files = itertools.chain.from_iterable(folder.glob("**/*.y*ml") for folder in folders if folder.is_dir())
+    found: dict[bytes, Path] = {}
+    for file in files:
+        try:
+            if file.suffix in (".yaml", ".yml") and file.is_file() and file.stat().st_size <= 100 * 1024:
+                text = file.read_bytes()
+                if b"#" in text:
+                    found.setdefault(text, file)
+        except OSError:
+            continue
+        if len(found) == 50:
+            break
+    return list(found.values())
+
+
+async def test_real_commented_files_are_saved_byte_for_byte(config: ConfigFile, path: Path) -> None:
+    files = await asyncio.to_thread(real_files)
+    if not files:
+        pytest.skip("no commented YAML file on this machine")
+    await config.open()
+    saved = 0
+    for file in files:
+        text = file.read_bytes()
+        _, newest = await config.read()
+        if check_text(text).is_valid:
+            await save(config, text, newest.sha256)
+            assert path.read_bytes() == text, file
+            saved += 1
+        else:
+            with pytest.raises(ConfigInvalid):
+                await save(config, text, newest.sha256)
+            assert mirror.sha256_of(path.read_bytes()) == newest.sha256
+    print(f"{saved} of {len(files)} real files saved, the others refused")
+    assert saved > 0

@@ -1,0 +1,35 @@
+"""Real ports on a folder of the test's own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dropmill.engines.embedded.bus import LocalBus
+from dropmill.engines.embedded.disk import DiskBlobStore
+from dropmill.engines.embedded.sqlite import SqliteLedger
+
+
+@pytest.fixture
+def bus() -> LocalBus:
+    """The bus that `ledger` tells of its commits."""
+    return LocalBus()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path, bus: LocalBus) -> AsyncIterator[SqliteLedger]:
+    """A ledger with a first config revision, so that jobs can be queued; its `config.saved` is the event 1."""
+    opened = SqliteLedger(tmp_path / "ledger.sqlite", bus.moved)
+    await opened.open()
+    await opened.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None, is_mirrored=True)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def blobs(tmp_path: Path) -> AsyncIterator[DiskBlobStore]:
+    """An empty blob store in the test's folder."""
+    store = DiskBlobStore(tmp_path)
+    await store.open()
+    yield store
+    await store.close()

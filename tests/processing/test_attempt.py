@@ -1,0 +1,295 @@
+"""One attempt: what is prepared, what ends it, what is recorded, what is left."""
+
+import asyncio
+import os
+from itertools import pairwise
+from pathlib import Path
+
+from tests.processing.doubles import Bench, gone, python, until
+
+from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.records import AttemptState, JobError
+from dropmill.processing.output import HEAD_BYTES, TAIL_BYTES
+
+SUCCEEDED, FAILED, CANCELLED = AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED
+
+DEAF = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600"], start_new_session=True)
+print("pids", os.getpid(), child.pid, "end", flush=True)
+while True:
+    time.sleep(600)
+"""
+
+GENTLE = """
+import signal, sys, time
+def stop(*_):
+    print("cleaned up")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def pids(output: str) -> list[int]:
+    return [int(word) for word in output.split() if word.isdigit()]
+
+
+async def test_the_folders_are_there_during_the_attempt_and_gone_after(tmp_path: Path) -> None:
+    """Whatever is left in them: folders without rights, symbolic links to the outside."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    (outside / "kept").write_text("kept")
+    module = f"""
+import os
+def process(path, work, results):
+    (work / "deep" / "er").mkdir(parents=True)
+    (work / "deep" / "er" / "file").write_text("x")
+    (work / "link").symlink_to({str(outside)!r})
+    (results / "out.txt").write_text("result")
+    (work / "deep").chmod(0)
+    config = os.environ["DROPMILL_JOB_CONFIG"]
+    return [str(work), str(results), oct(os.stat(config).st_mode), open(config).read()]
+"""
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        outcome, _ = await bench.run()
+        work, results, mode, config = outcome.value
+        assert Path(work).parent == Path(results).parent
+        assert not Path(work).parent.exists()
+        assert (mode, config) == ("0o100400", bench.ledger.config.decode())
+        assert (outside / "kept").read_text() == "kept"
+        assert outside.stat().st_mode & 0o777 == 0o755
+
+
+async def test_what_an_earlier_process_left_is_cleared_at_start(tmp_path: Path) -> None:
+    left = tmp_path / "data" / "attempts" / "x.1" / "work"
+    left.mkdir(parents=True)
+    (left / "scratch").touch()
+    async with Bench(tmp_path, command=("true",)):
+        assert list((tmp_path / "data" / "attempts").iterdir()) == []
+
+
+async def test_each_attempt_reads_the_revision_it_was_ordered_with(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=("cat", "{config}")) as bench:
+        assert (await bench.run())[1] == bench.ledger.config.decode()
+        bench.ledger.config = b"second: 2\n"
+        assert (await bench.run())[1] == "second: 2\n"
+        assert len(list((tmp_path / "data" / "configs").iterdir())) == 2
+
+
+async def test_time_over_ends_the_script_and_all_it_started(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=python(tmp_path, DEAF), timeout=0.5, grace=0.1) as bench:
+        outcome, output = await bench.run()
+        assert (outcome.state, outcome.exit_code) == (FAILED, -9)
+        assert outcome.error == JobError(type="timed_out", message="timed out after 0.5 s")
+        found = pids(output)
+        assert len(found) == 2
+        assert [pid for pid in found if Path(f"/proc/{pid}").exists()] == []
+
+
+async def test_a_script_may_use_the_grace_time(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=python(tmp_path, GENTLE), timeout=1, grace=60) as bench:
+        outcome, output = await bench.run()
+        assert (outcome.state, outcome.exit_code) == (FAILED, 0)
+        assert output == "ready\ncleaned up\n"
+
+
+async def test_a_cancelled_script_is_asked_then_killed(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=python(tmp_path, DEAF), grace=0.1) as bench:
+        job_id = bench.submit()
+        found = pids(await bench.output_has(job_id, "end"))
+        assert bench.executor.cancel(job_id)
+        outcome = await bench.ledger.settled(job_id)
+        assert (outcome.state, outcome.exit_code, outcome.error) == (CANCELLED, -9, None)
+        assert outcome.output_size > 0
+        assert [pid for pid in found if Path(f"/proc/{pid}").exists()] == []
+        assert not bench.executor.cancel(job_id)
+        assert not bench.executor.cancel(bench.add())
+
+
+async def test_a_cancel_that_comes_before_the_process_still_counts(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=python(tmp_path, DEAF)) as bench:
+        job_id = bench.submit()
+        await until(lambda: bench.executor.cancel(job_id))
+        assert (await bench.ledger.settled(job_id)).state is CANCELLED
+
+
+async def test_a_stopped_slot_is_given_up_after_a_while(tmp_path: Path) -> None:
+    """A script may stop (SIGSTOP) the process that watches it; its time limit holds nevertheless."""
+    from dropmill.processing import pool
+
+    before, pool.KILL_ANSWER_S = pool.KILL_ANSWER_S, 0.1
+    module = """
+import os, signal, time
+def process(path):
+    print("pids", os.getpid(), "end")
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(600)
+"""
+    try:
+        async with Bench(tmp_path, module=module, processor="script:process", timeout=0.3, grace=0.1) as bench:
+            outcome, output = await bench.run()
+            assert outcome.error is not None
+            assert (outcome.state, outcome.exit_code, outcome.error.type) == (FAILED, None, "timed_out")
+            assert not Path(f"/proc/{pids(output)[0]}").exists()
+            assert (await bench.run())[0].error is not None  # in the slot that took its place
+    finally:
+        pool.KILL_ANSWER_S = before
+
+
+async def test_a_changed_input_fails_the_attempt(tmp_path: Path) -> None:
+    module = """
+import os
+def process(path):
+    what = path.read_text()
+    os.chmod(path, 0o600)
+    if what == "append":
+        path.write_text("append more")
+    elif what == "replace":
+        path.unlink(); path.write_text("replace")
+    elif what == "remove":
+        path.unlink()
+"""
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        for way in (b"append", b"replace", b"remove"):
+            outcome, _ = await bench.run(way)
+            assert outcome.error is not None
+            assert (outcome.state, outcome.error.type) == (FAILED, "input_changed")
+        assert (await bench.run(b"read"))[0].state is SUCCEEDED
+
+
+async def test_missing_bytes_fail_the_attempt_alone(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=("cat", "{path}")) as bench:
+        job_id = bench.add()
+        (tmp_path / "blobs" / bench.ledger.orders[job_id].blob).unlink()
+        bench.executor.submit(job_id)
+        assert (await bench.ledger.settled(job_id)).state is FAILED
+        assert (await bench.run(b"there"))[1] == "there"
+
+
+async def test_a_disk_without_room_for_the_folders_fails_the_attempt_alone(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=("true",)) as bench:
+        folder = tmp_path / "data" / "attempts"
+        folder.rmdir()
+        folder.touch()
+        outcome, _ = await bench.run()
+        assert outcome.error is not None
+        assert outcome.error.type == "cannot_start"
+        folder.unlink()
+        folder.mkdir()
+        assert (await bench.run())[0].state is SUCCEEDED
+
+
+async def test_an_outcome_waits_for_a_ledger_that_cannot_write(tmp_path: Path) -> None:
+    from dropmill.processing import attempt
+
+    before, attempt.RETRY_S = attempt.RETRY_S, 0.01
+    try:
+        async with Bench(tmp_path, command=("true",)) as bench:
+            bench.ledger.problems = [OutOfSpace("full"), Unavailable("away"), OutOfSpace("full")]
+            assert (await bench.run())[0].state is SUCCEEDED
+            assert bench.ledger.problems == []
+    finally:
+        attempt.RETRY_S = before
+
+
+async def test_much_output_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    script = """
+import sys
+line = b"x" * 65536
+for i in range(640):
+    sys.stdout.buffer.write(b"%010d" % i + line[10:])
+"""
+    size = 640 * 65536
+    async with Bench(tmp_path, command=python(tmp_path, script)) as bench:
+        job_id = bench.submit()
+        outcome = await bench.ledger.settled(job_id)
+        assert (outcome.state, outcome.output_size) == (SUCCEEDED, size)
+        head = await bench.outputs.read(job_id, 1, HEAD_BYTES - 65536, 10)
+        tail = await bench.outputs.read(job_id, 1, HEAD_BYTES, 10)
+        assert (head.data, tail.data) == (b"%010d" % 255, b"%010d" % (640 - TAIL_BYTES // 65536))
+        assert (tail.offset, tail.end) == (size - TAIL_BYTES, size)
+        on_disk = sum(p.stat().st_size for p in (tmp_path / "data" / "outputs").rglob("*") if p.is_file())
+        assert on_disk == HEAD_BYTES + TAIL_BYTES + 8
+
+
+async def test_binary_output_and_a_line_without_end_arrive_byte_for_byte(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 2000
+    async with Bench(tmp_path, command=("cat", "{path}")) as bench:
+        job_id = bench.submit(data)
+        assert (await bench.ledger.settled(job_id)).output_size == len(data)
+        assert (await bench.outputs.read(job_id, 1, 0, len(data) + 1)).data == data
+
+
+async def test_output_is_live(tmp_path: Path) -> None:
+    script = "import time\nprint('first')\ntime.sleep(600)"
+    async with Bench(tmp_path, command=python(tmp_path, script), grace=0) as bench:
+        job_id = bench.submit()
+        await bench.output_has(job_id, "first\n")  # although it goes to a pipe
+        assert not (await bench.outputs.read(job_id, 1, 0, 10)).is_over
+        bench.executor.cancel(job_id)
+        await bench.ledger.settled(job_id)
+        await asyncio.sleep(0)
+        assert (await bench.outputs.read(job_id, 1, 0, 10)).is_over
+
+
+async def test_progress_comes_at_most_four_times_a_second_and_the_last_always(tmp_path: Path) -> None:
+    module = """
+import time
+def process(path, report):
+    for i in range(1001):
+        report(i, 1000, "step" if i % 2 == 0 else None)
+        time.sleep(0.0005)
+"""
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        job_id = bench.submit()
+        await bench.ledger.settled(job_id)
+        order = bench.ledger.orders[job_id]
+        times = [at for at, _ in bench.bus.reports]
+        reports = [progress for _, progress in bench.bus.reports]
+        assert len(reports) > 1
+        assert min(b - a for a, b in pairwise(times[:-1])) >= 0.24  # the very last one may follow at once
+        assert (reports[-1].value, reports[-1].total, reports[-1].label) == (1000, 1000, "step")
+        assert {(p.stage, p.file_id, p.submission_id) for p in reports} == {
+            ("process", order.file_id, order.submission_id)
+        }
+        await until(lambda: bench.bus.forgotten == [order.file_id])
+
+
+async def test_only_numbers_are_progress(tmp_path: Path) -> None:
+    module = """
+from fractions import Fraction
+def process(path, report):
+    report(float("nan"), 10)
+    report(1, float("inf"))
+    report(Fraction(7, 2), 10, "long " * 1000)
+    try:
+        report("half", 10)
+    except ValueError:
+        return "refused"
+"""
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        assert (await bench.run())[0].value == "refused"
+        label = ("long " * 1000)[:200]
+        assert [(p.value, p.total, p.label) for _, p in bench.bus.reports] == [(3.5, 10, label)]
+
+
+async def test_nothing_is_left_open_after_many_attempts(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=("true",)) as bench:
+        await bench.run()
+        before = sorted(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            await bench.run()
+        assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_cancelled_run_leaves_no_process_and_the_attempt_running(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, command=python(tmp_path, DEAF))
+    async with bench:
+        job_id = bench.submit()
+        found = pids(await bench.output_has(job_id, "end"))
+    for pid in found:
+        await gone(pid)
+    assert bench.ledger.outcomes == {}

@@ -1,0 +1,114 @@
+"""What counts as progress, and how much of it is passed on."""
+
+import asyncio
+from pathlib import Path
+from typing import cast
+
+import pytest
+from tests.processing.doubles import FakeBus, FakeLedger, until
+
+from dropmill.ports import Bus
+from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b" 45%|####5     | 45/100 [00:04<00:05, 10.00it/s]", (45, 100)),
+        (b"Epoch 3/10", (3, 10)),
+        (b"[ 12%] Building CXX object", (12, 100)),
+        (b"  1,238,099  37%  146.38kB/s    0:00:08  (xfr#5, to-chk=169/396)", (37, 100)),
+        (b"############           45.3%", (45.3, 100)),
+        (b"\x1b[32m7/9\x1b[0m files", (7, 9)),
+        (b"(2/5) linking.", (2, 5)),
+        (b"downloaded 50 %, going on", (50, 100)),
+        (b"page 4/4.", (4, 4)),
+        (b"0/3", (0, 3)),
+        (b"on 1/2/2024", None),
+        (b"src/1/2", None),
+        (b"/tmp/3/10", None),
+        (b"3/10px", None),
+        (b"v2.1/3", None),
+        (b"a1/2", None),
+        (b"5/4", None),
+        (b"1/1", None),
+        (b"150%", None),
+        (b"url?q=50%25", None),
+        (b"2024-01/02", None),
+        (b"1/2.txt", None),
+        (b"nothing", None),
+    ],
+)
+def test_progress_is_read_as_tools_print_it(line: bytes, found: tuple[float, float] | None) -> None:
+    assert find_progress(line) == (None if found is None else (*found, None))
+
+
+@pytest.mark.parametrize(
+    ("line", "report"),
+    [
+        (b"dropmill: progress 3/10", (3, 10, None)),
+        (b"dropmill: progress 3/10 cutting out \xc3\xa4", (3, 10, "cutting out ä")),
+        (b"dropmill: progress 12.5% half of a quarter", (12.5, 100, "half of a quarter")),
+        (b"dropmill: progress 7 files", (7, None, "files")),
+        (b"dropmill: progress", None),
+        (b"dropmill: progress soon", None),
+        (b"say dropmill: progress 3/10", None),
+    ],
+)
+def test_a_line_may_report_on_purpose(line: bytes, report: tuple[float, float | None, str | None] | None) -> None:
+    assert parse_explicit(line) == report
+
+
+@pytest.fixture
+def bus() -> FakeBus:
+    return FakeBus()
+
+
+@pytest.fixture
+async def feed(bus: FakeBus, tmp_path: Path) -> ProgressFeed:
+    (tmp_path / "blob").touch()
+    ledger = FakeLedger()
+    return ProgressFeed(cast("Bus", bus), ledger.orders[ledger.add(tmp_path / "blob")])
+
+
+def values(bus: FakeBus) -> list[tuple[float, float | None]]:
+    return [(progress.value, progress.total) for _, progress in bus.reports]
+
+
+async def test_the_first_and_the_newest_are_published(feed: ProgressFeed, bus: FakeBus) -> None:
+    for i in range(100):
+        feed.look_at(b"%d/100\r" % i)
+    assert values(bus) == [(0, 100)]
+    await until(lambda: len(bus.reports) == 2)
+    feed.close()
+    assert values(bus) == [(0, 100), (99, 100)]
+
+
+async def test_a_line_may_come_in_pieces_and_counts_when_it_is_ended(feed: ProgressFeed, bus: FakeBus) -> None:
+    feed.look_at(b"\n1")
+    feed.look_at(b"2/1")
+    feed.look_at(b"5")
+    feed.close()
+    assert values(bus) == []
+    feed.look_at(b" files\n")
+    assert values(bus) == [(12, 15)]
+
+
+async def test_what_is_said_on_purpose_silences_the_guess(feed: ProgressFeed, bus: FakeBus) -> None:
+    feed.look_at(b"80%\ndropmill: progress 3/10\n90%\n")
+    feed.look_at(b"95%\n")
+    feed.close()
+    assert values(bus) == [(3, 10)]
+
+
+async def test_a_number_cut_by_the_window_is_not_half_read(feed: ProgressFeed, bus: FakeBus) -> None:
+    feed.look_at(b"9" * 3 + b"1/40" + b" " * (LOOKED_AT_BYTES - 5) + b"\n")
+    assert values(bus) == []
+
+
+async def test_a_flood_without_line_ends_is_not_kept(feed: ProgressFeed, bus: FakeBus) -> None:
+    for _ in range(100):
+        feed.look_at(b"x" * 65536)
+        await asyncio.sleep(0)
+    feed.look_at(b"\n5/6\n")
+    assert values(bus) == [(5, 6)]

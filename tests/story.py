@@ -1,0 +1,110 @@
+"""Steps of a file's story, told to a ledger, and what a ledger must tell of them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from dropmill.model.events import DATA_KEYS, Event
+from dropmill.model.ids import (
+    Cursor,
+    FileId,
+    JobId,
+    Sha256,
+    SubmissionId,
+    new_file_id,
+    new_job_id,
+    new_submission_id,
+)
+from dropmill.model.records import AttemptOutcome, AttemptState, ClientIdentity, Counts, JobError, StoredBlob
+from dropmill.ports import Ledger
+
+LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
+CLIENT = ClientIdentity(ip="192.0.2.7", user_agent="curl/8.5")
+SUCCEEDED = AttemptOutcome(state=AttemptState.SUCCEEDED, exit_code=0, value={"lines": 3}, output_size=7)
+FAILED = AttemptOutcome(
+    state=AttemptState.FAILED, exit_code=1, error=JobError(type="ValueError", message="no such column"), output_size=9
+)
+CANCELLED = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=-15)
+
+
+def blob(content: bytes = b"content\n", extension: str = ".txt") -> StoredBlob:
+    """A blob that a store might have committed."""
+    digest = hashlib.sha256(content).hexdigest()
+    return StoredBlob(key=new_file_id() + extension, size=len(content), sha256=Sha256(digest))
+
+
+async def save(ledger: Ledger, text: bytes = b"a: 1\n") -> Sha256:
+    """A config revision behind the newest one."""
+    newest = await ledger.newest_revision()
+    base = None if newest is None else newest.sha256
+    saved = await ledger.save_revision(text, base=base, client=None, account=None, message=None, is_mirrored=True)
+    return saved.sha256
+
+
+async def opened(ledger: Ledger, client: ClientIdentity = CLIENT, account: str | None = None) -> SubmissionId:
+    """A new, open submission."""
+    submission_id = new_submission_id()
+    await ledger.open_submission(submission_id, client, account)
+    return submission_id
+
+
+async def receiving(ledger: Ledger, submission_id: SubmissionId, path: str = "folder/a.txt") -> FileId:
+    """A file on its way in."""
+    file_id = new_file_id()
+    await ledger.start_upload(file_id, submission_id, path.rpartition("/")[2], path, None)
+    return file_id
+
+
+async def queued(ledger: Ledger, submission_id: SubmissionId, path: str = "folder/a.txt") -> JobId:
+    """A stored file whose job waits."""
+    job_id = new_job_id()
+    await ledger.store_upload(await receiving(ledger, submission_id, path), blob(), job_id)
+    return job_id
+
+
+async def running(ledger: Ledger, submission_id: SubmissionId, path: str = "folder/a.txt") -> JobId:
+    """A job whose first attempt runs."""
+    job_id = await queued(ledger, submission_id, path)
+    assert await ledger.start_attempt(job_id, "here") is not None
+    return job_id
+
+
+async def settled(ledger: Ledger, submission_id: SubmissionId, outcome: AttemptOutcome = SUCCEEDED) -> JobId:
+    """A job that has had one attempt."""
+    job_id = await running(ledger, submission_id)
+    assert await ledger.end_attempt(job_id, 1, outcome)
+    return job_id
+
+
+async def all_events(ledger: Ledger, topic: str = "all") -> Sequence[Event]:
+    """Every event of a topic; on `all` the cursors are 1, 2, 3, ..., and each event has the catalogue's keys."""
+    found: list[Event] = []
+    while page := (await ledger.events(topic, after=found[-1].cursor if found else Cursor(0), limit=500)).events:
+        found.extend(page)
+    for event in found:
+        assert set(event.data) == set(DATA_KEYS[event.name]), event
+        assert topic in event.topics
+    cursors = [event.cursor for event in found]
+    assert cursors == (list(range(1, len(found) + 1)) if topic == "all" else sorted(set(cursors)))
+    return found
+
+
+async def names(ledger: Ledger, topic: str = "all") -> list[str]:
+    """The names of a topic's events."""
+    return [event.name.value for event in await all_events(ledger, topic)]
+
+
+async def recount(ledger: Ledger, submission_id: SubmissionId) -> Counts:
+    """A submission's counts, counted from its files; the ledger's own counters must say the same."""
+    counted = dict.fromkeys(asdict(Counts()), 0)
+    after: str | None = None
+    while True:
+        view = await ledger.view_submission(submission_id, after=after, limit=100)
+        for file in view.files:
+            counted[file.state if file.job is None else file.job.state] += 1
+        after = view.files_next
+        if after is None:
+            break
+    counts = Counts(**counted)
+    assert view.submission.counts == counts
+    return counts

@@ -1,0 +1,164 @@
+"""Settings: flags before variables before defaults, unusable ones refused by name, every one documented."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dropmill.model.errors import SettingsError
+from dropmill.settings import Settings, environment_name, split_address
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+
+
+def load(flags: Mapping[str, Any] | None = None, **environment: str) -> Settings:
+    return Settings.load(flags or {}, environment)
+
+
+def default_in_words(field: "dataclasses.Field[Any]") -> str:
+    if field.default is dataclasses.MISSING:
+        return "CPU cores"
+    if field.default in (None, ()):
+        return "none"
+    value = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def row(field: "dataclasses.Field[Any]") -> str:
+    flag = f"{field.metadata['flag']} {field.metadata['metavar']}".replace("|", r"\|")
+    default = default_in_words(field)
+    return f"| `{flag}` | `{environment_name(field.name)}` | {default} | {field.metadata['doc']} |"
+
+
+def test_the_document_says_what_the_code_says() -> None:
+    lines = DOCUMENT.read_text().splitlines()
+    table = [line for line in lines if line.startswith("| `")]
+    wanted = [row(field) for field in FIELDS.values()]
+    assert table == wanted, "docs/settings.md should have these rows:\n" + "\n".join(wanted)
+
+
+def test_only_the_concurrency_depends_on_the_machine() -> None:
+    computed = [name for name, field in FIELDS.items() if field.default is dataclasses.MISSING]
+    assert computed == ["concurrency"]
+    assert load().concurrency == os.cpu_count()
+
+
+def test_every_flag_is_named_as_its_field() -> None:
+    assert {name: field.metadata["flag"] for name, field in FIELDS.items()} == {
+        name: "--" + name.replace("_", "-") for name in FIELDS
+    }
+
+
+def test_without_anything_it_serves_loopback() -> None:
+    settings = load()
+    assert settings.bind == ("127.0.0.1:8000",)
+    assert settings.is_loopback_only
+    assert settings.log_path == Path("data/log/dropmill.jsonl")
+
+
+def test_a_flag_beats_its_variable_which_beats_the_default() -> None:
+    assert load({"grace": None}).grace == 5.0
+    assert load({"grace": None}, DROPMILL_GRACE="7").grace == 7.0
+    assert load({"grace": "9"}, DROPMILL_GRACE="7").grace == 9.0
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert load(DROPMILL_TIMEOUT="").timeout is None
+
+
+def test_a_flag_that_was_not_repeated_counts_as_not_given() -> None:
+    assert load({"bind": ()}, DROPMILL_BIND="[::1]:9000").bind == ("[::1]:9000",)
+
+
+def test_a_variable_holds_a_list_between_commas() -> None:
+    settings = load(DROPMILL_DNS_SERVERS="127.0.0.1:5353, [::1]:5353,")
+    assert settings.dns_servers == ("127.0.0.1:5353", "[::1]:5353")
+
+
+def test_a_command_is_split_as_a_shell_splits_it() -> None:
+    assert load({"command": "wc -c '{path}' \"two words\""}).command == ("wc", "-c", "{path}", "two words")
+
+
+def test_the_log_file_may_stand_elsewhere() -> None:
+    assert load({"log_file": "/var/log/drop.jsonl"}).log_path == Path("/var/log/drop.jsonl")
+    assert load({"data": "/srv/drop"}).log_path == Path("/srv/drop/log/dropmill.jsonl")
+
+
+def test_an_unknown_variable_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match="DROPMILL_GRACES"):
+        load(DROPMILL_GRACES="1")
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    assert load(PATH="/bin", dropmill_grace="x") == load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bind", ["8000"]),
+        ("bind", ["localhost:"]),
+        ("bind", [":8000"]),
+        ("bind", ["::1:8000"]),
+        ("bind", ["127.0.0.1:70000"]),
+        ("bind", ["127.0.0.1:\u0668"]),
+        ("data", ""),
+        ("processor", ""),
+        ("command", ""),
+        ("command", "wc 'unclosed"),
+        ("concurrency", "0"),
+        ("concurrency", "two"),
+        ("timeout", "0"),
+        ("timeout", "-1"),
+        ("timeout", "inf"),
+        ("timeout", "nan"),
+        ("grace", "-1"),
+        ("grace", "nan"),
+        ("max_attempts", "0"),
+        ("idle_timeout", "0"),
+        ("seal_after", "0"),
+        ("auth", "maybe"),
+        ("dns_servers", ["127.0.0.1"]),
+    ],
+)
+def test_an_unusable_value_is_refused_by_its_flag(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=FIELDS[name].metadata["flag"]):
+        load({name: value})
+
+
+def test_an_unusable_variable_is_refused_by_its_name() -> None:
+    with pytest.raises(SettingsError, match="DROPMILL_CONCURRENCY 'many'"):
+        load(DROPMILL_CONCURRENCY="many")
+
+
+def test_a_server_runs_one_processor() -> None:
+    with pytest.raises(SettingsError, match="--processor and --command"):
+        load({"processor": "a:b", "command": "wc"})
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:8000", ("::1", 8000)), ("localhost:0", ("localhost", 0))],
+)
+def test_an_address_is_split(address: str, parts: tuple[str, int]) -> None:
+    assert split_address(address) == parts
+
+
+@pytest.mark.parametrize(
+    ("bind", "is_loopback"),
+    [
+        (["127.0.0.1:8000"], True),
+        (["127.8.8.8:1"], True),
+        (["[::1]:8000", "localhost:8001"], True),
+        (["0.0.0.0:8000"], False),
+        (["[::]:8000"], False),
+        (["127.0.0.1:8000", "192.0.2.1:8000"], False),
+        (["drop.example:8000"], False),
+    ],
+)
+def test_only_loopback_addresses_count_as_loopback(bind: list[str], is_loopback: bool) -> None:
+    assert load({"bind": bind}).is_loopback_only is is_loopback
