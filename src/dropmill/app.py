@@ -66,6 +66,7 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
         static_url_path="/static",
         template_folder=str(assets.templates()),
     )
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = None  # no Expires: see the guard
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
     connection.install(app)
     guard.install(app, settings)
@@ -243,7 +244,7 @@ class Server:
         if found is None or self._executor is None or found.is_draining:
             return
         found.is_draining = True
-        closing = [close(SOCKET_RESTARTING, "The server is restarting.") for close in list(found.sockets)]
+        closing = [close(SOCKET_RESTARTING, "The server is restarting.") for close in list(found.closers)]
         await asyncio.gather(found.intake.drain(), self._executor.drain(self._settings.grace), *closing)
 
     async def close(self) -> None:

@@ -20,10 +20,10 @@ from dropmill import __version__
 from dropmill.app import create_app, server_of
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, environment_name, split_address
-from dropmill.web.live import HEARTBEAT_S
+from dropmill.web.connection import LINGER_S
 
 BACKLOG = 1024  # connections the kernel holds while the loop is busy
-CONNECTIONS_END_S = 1.0  # after the drain; there is nothing left to wait for but clients that do not close
+CONNECTIONS_END_S = LINGER_S + 1.0  # after the drain; there is nothing left to wait for but clients that do not close
 IDLE_CONNECTION_S = 15.0  # also bounds how long headers may take
 
 
@@ -126,7 +126,6 @@ async def _serve(app: Quart, sockets: list[socket.socket]) -> None:
     config.keep_alive_timeout = IDLE_CONNECTION_S
     config.include_server_header = False
     config.websocket_max_message_size = 64 * 1024
-    config.websocket_ping_interval = HEARTBEAT_S
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     await hypercorn_serve(app, config, shutdown_trigger=until_stopped)

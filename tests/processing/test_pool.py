@@ -24,14 +24,17 @@ import os, signal, sys, time
 
 def daemon():
     "Forked twice, in a session of its own, nothing of ours in its environment, deaf to SIGTERM."
+    r, w = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("daemon", os.getpid(), flush=True)
+            os.write(w, b"x")
             os.execve("/bin/sleep", ["sleep", "600"], {})
         os._exit(0)
     os.wait()
+    os.read(r, 1)
 
 def process(path):
     what = path.read_text()

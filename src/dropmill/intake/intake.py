@@ -68,7 +68,7 @@ class Intake:
         self._resolver = resolver
         self._idle_timeout_s = idle_timeout_s
         self._seal_after_s = seal_after_s
-        self._receiving: set[asyncio.Task[Receipt]] = set()
+        self._receiving: dict[asyncio.Task[Receipt], _Request] = {}
         self._identifying: set[asyncio.Task[None]] = set()
         self._received: dict[FileId, BlobWriter] = {}
         self._announced: dict[SubmissionId, float] = {}
@@ -99,7 +99,7 @@ class Intake:
         """Take nothing more; give up what is arriving, keeping the files that have ended."""
         self._is_draining = True
         for receiving in self._receiving:
-            receiving.cancel()
+            self._stop_reading(receiving)
         if self._receiving:
             await asyncio.wait(self._receiving)
         for identifying in self._identifying:
@@ -179,15 +179,27 @@ class Intake:
             client=client, account=account, submission_id=submission_id, is_sealed_at_end=then_seal or not submission_id
         )
         receiving = asyncio.create_task(self._receive(request, file_parts(self._within_idle_limit(chunks), boundary)))
-        self._receiving.add(receiving)
-        receiving.add_done_callback(self._receiving.discard)
+        self._receiving[receiving] = request
+        receiving.add_done_callback(self._has_received)
         try:
             return await asyncio.shield(receiving)
         except asyncio.CancelledError:
             if receiving.cancelled():  # not the caller but `drain` ended it
                 raise Unavailable("The server is stopping; send the rest again in a moment.") from None
-            receiving.cancel()
+            self._stop_reading(receiving)
             raise
+
+    def _has_received(self, receiving: "asyncio.Task[Receipt]") -> None:
+        del self._receiving[receiving]
+        if not receiving.cancelled():
+            receiving.exception()  # seen, though the client that would be told may have left
+
+    def _stop_reading(self, receiving: "asyncio.Task[Receipt]") -> None:
+        """Give up a body. One that has been read to its end is being settled, and is let be."""
+        request = self._receiving.get(receiving)
+        if request is not None and request.is_reading:
+            request.is_reading = False
+            receiving.cancel()
 
     def received(self, file_id: FileId) -> int | None:
         """Bytes of a file that have arrived so far; None unless it is arriving now."""
@@ -219,6 +231,7 @@ class Intake:
                     await self._end(request)
         except (Exception, asyncio.CancelledError) as error:
             failure = error
+        request.is_reading = False
         receipt, trouble = await self._conclude(request, failure)
         failure = trouble if failure is None else failure
         if isinstance(failure, DropmillError):
@@ -228,16 +241,16 @@ class Intake:
         return receipt
 
     async def _begin(self, request: "_Request", part: PartBegins) -> None:
+        # Everything is noted in `request` before it is waited for: a cancel in between must leave nothing unsettled.
         if request.submission_id is None:
-            request.submission_id = await self._open(request.client, request.account)
+            request.opening = asyncio.create_task(self._open(request.client, request.account))
+            request.submission_id = await asyncio.shield(request.opening)
         self._announced.pop(request.submission_id, None)
         file_id = new_file_id()
         # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
         starting = asyncio.create_task(
             self._ledger.start_upload(file_id, request.submission_id, part.name, part.path, None)
         )
-        if not request.finishing and not request.stored:
-            await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
         request.arriving = _Arriving(
             file_id=file_id,
             path=part.path,
@@ -245,6 +258,8 @@ class Intake:
             starting=starting,
         )
         self._received[file_id] = request.arriving.writer
+        if not request.finishing:
+            await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
 
     async def _write(self, request: "_Request", data: bytes) -> None:
         arriving = request.arriving
@@ -267,10 +282,10 @@ class Intake:
         arriving, request.arriving = request.arriving, None
         if arriving is None:
             raise AssertionError("a file ended before its part began")
-        await request.slots.acquire()
         finishing = asyncio.create_task(self._finish(request, arriving))
         request.finishing.append(finishing)
         finishing.add_done_callback(lambda _: request.slots.release())
+        await request.slots.acquire()
         if request.trouble is not None:
             raise request.trouble
 
@@ -305,6 +320,9 @@ class Intake:
         self, request: "_Request", failure: BaseException | None
     ) -> tuple[Receipt, BaseException | None]:
         """Settle what the body left, whether it ended well or not."""
+        if request.opening is not None and request.submission_id is None:
+            with contextlib.suppress(DropmillError):
+                request.submission_id = await request.opening
         if request.arriving is not None:
             await self._give_up(request.arriving, _reason(failure))
         if request.finishing:
@@ -336,6 +354,8 @@ class _Request:
     account: str | None
     submission_id: SubmissionId | None
     is_sealed_at_end: bool
+    is_reading: bool = True
+    opening: asyncio.Task[SubmissionId] | None = None
     arriving: _Arriving | None = None
     stored: dict[FileId, str] = field(default_factory=dict)
     finishing: list[asyncio.Task[None]] = field(default_factory=list)

@@ -37,6 +37,14 @@ class _Identity(NamedTuple):
     modified_ns: int
 
 
+class _Ended(NamedTuple):
+    """What is known when an attempt's process is gone and its folders were looked through."""
+
+    run: RunEnd
+    is_input_changed: bool
+    is_tidy: bool
+
+
 class _Watched:
     """A stream of output whose bytes are also shown to somebody else on their way."""
 
@@ -60,11 +68,10 @@ class _Active:
     def __init__(self) -> None:
         self.run: Run | None = None
         self.reason: StopReason | None = None
-        self.grace_s = 0.0
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """End it early, also if its process is still to be started."""
-        self.reason, self.grace_s = self.reason or reason, grace_s
+        self.reason = self.reason or reason
         if self.run is not None:
             self.run.stop(reason, grace_s)
 
@@ -146,7 +153,7 @@ class AttemptRunner:
     async def run(self, job_id: JobId, slot: Slot) -> JobState | None:
         """Run the next attempt of a queued job in a slot of the pool and record its end.
 
-        The slot goes back to the pool as soon as the process has ended, before its end is recorded. Cancelling kills
+        The slot goes back to the pool when the end is handed to the ledger, before it is committed. Cancelling kills
         the process and leaves the attempt running in the ledger, as a crash would.
 
         Returns:
@@ -175,39 +182,33 @@ class AttemptRunner:
         self, order: AttemptOrder, slot: Slot, active: _Active, give_back: Callable[[], None]
     ) -> JobState | None:
         stream = self._outputs.open(order.job_id, order.number)
+        folder = self._attempts / f"{order.job_id}.{order.number}"
+        ended = None
         try:
             try:
                 async with self._blobs.local(order.blob) as path:
-                    end, is_changed = await self._execute(order, path, slot, active, stream, give_back)
+                    ended = await self._execute(order, path, folder, slot, active, stream)
+                end, is_changed = ended.run, ended.is_input_changed
             except (OSError, NotFound, OutOfSpace, Unavailable) as error:
                 # The disk or the store has failed us around the script; it is told like a script that cannot start.
-                end = RunEnd(
-                    exit_code=127, reason=active.reason, error=JobError(type="cannot_start", message=str(error))
-                )
-                is_changed = False
+                problem = JobError(type="cannot_start", message=str(error))
+                end, is_changed = RunEnd(exit_code=127, reason=active.reason, error=problem), False
             if end.reason is StopReason.SHUT_DOWN:
                 return None
-            if end.exit_code is None and end.reason is None:
-                lose = self._ledger.lose_attempt
-                return await _insist(lambda: lose(order.job_id, order.number, self._max_attempts))
-            outcome = self._outcome(end, is_changed, stream.end)
-            is_recorded = await _insist(lambda: self._ledger.end_attempt(order.job_id, order.number, outcome))
-            return JobState(outcome.state) if is_recorded else None
+            # The end is handed to the ledger, then the slot takes the next job while the ledger commits: no time is
+            # lost, and in the order of events there are never more attempts than slots.
+            asyncio.get_running_loop().call_soon(give_back)
+            return await self._record(order, end, is_changed, stream.end)
         finally:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
+            if ended is not None and not ended.is_tidy:
+                await asyncio.to_thread(_remove_tree, folder)  # may take long: nobody waits for it
 
     async def _execute(
-        self,
-        order: AttemptOrder,
-        path: Path,
-        slot: Slot,
-        active: _Active,
-        stream: OutputStream,
-        give_back: Callable[[], None],
-    ) -> tuple[RunEnd, bool]:
+        self, order: AttemptOrder, path: Path, folder: Path, slot: Slot, active: _Active, stream: OutputStream
+    ) -> _Ended:
         """Everything between two thread hops: before, what the process needs; after, what is left of it."""
-        folder = self._attempts / f"{order.job_id}.{order.number}"
         paths = AttemptPaths(
             input=path,
             config=self._configs / f"{order.config.sha256}.yaml",
@@ -218,21 +219,27 @@ class AttemptRunner:
         config = None if sha256 in self._known_configs else await self._ledger.revision_text(sha256)
         before = await asyncio.to_thread(_before, paths, config)
         self._known_configs.add(sha256)
+        end = RunEnd(exit_code=None, reason=active.reason)
         try:
-            if active.reason is not None:
-                return RunEnd(exit_code=None, reason=active.reason), False
-            progress = ProgressFeed(self._bus, order)
-            run = active.run = slot.begin(
-                self._processor.message(order, paths), _Watched(stream, progress.look_at), progress.report
-            )
-            if self._timeout_s is not None:
-                run.limit(self._timeout_s, self._grace_s)
-            end = await run.ended()
-            progress.close()
+            if active.reason is None:
+                progress = ProgressFeed(self._bus, order)
+                sink = _Watched(stream, progress.look_at)
+                run = active.run = slot.begin(self._processor.message(order, paths), sink, progress.report)
+                if self._timeout_s is not None:
+                    run.limit(self._timeout_s, self._grace_s)
+                end = await run.ended()
+                progress.close()
         finally:
-            give_back()
-            after = await asyncio.to_thread(_after, paths, stream)
-        return end, before != after
+            after, is_tidy = await asyncio.to_thread(_after, paths, stream)
+        return _Ended(end, before != after, is_tidy)
+
+    async def _record(self, order: AttemptOrder, end: RunEnd, is_changed: bool, output_size: int) -> JobState | None:
+        ledger, job_id, number = self._ledger, order.job_id, order.number
+        if end.exit_code is None and end.reason is None:
+            return await _insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
+        outcome = self._outcome(end, is_changed, output_size)
+        is_recorded = await _insist(lambda: ledger.end_attempt(job_id, number, outcome))
+        return JobState(outcome.state) if is_recorded else None
 
     def _outcome(self, end: RunEnd, is_input_changed: bool, output_size: int) -> AttemptOutcome:
         """How the attempt ended, in the ledger's words."""
@@ -290,12 +297,18 @@ def _before(paths: AttemptPaths, config: bytes | None) -> _Identity | None:
     return _identify(paths.input)
 
 
-def _after(paths: AttemptPaths, stream: OutputStream) -> _Identity | None:
-    """Save the rest of the output, take over the results, remove the folders, and see what the input is now."""
+def _after(paths: AttemptPaths, stream: OutputStream) -> tuple[_Identity | None, bool]:
+    """Save the rest of the output, take over the results, see what the input is now, and whether nothing is left."""
     stream.save()
     _take_over_results(paths.results)
-    _remove_tree(paths.work.parent)
-    return _identify(paths.input)
+    try:  # nearly always the folders are empty
+        paths.work.rmdir()
+        paths.results.rmdir()
+        paths.work.parent.rmdir()
+        is_tidy = True
+    except OSError:
+        is_tidy = False
+    return _identify(paths.input), is_tidy
 
 
 def _take_over_results(_results: Path) -> None:
@@ -312,12 +325,7 @@ def _identify(path: Path) -> _Identity | None:
 
 def _remove_tree(folder: Path) -> None:
     """Remove a folder whatever a script has put into it; what cannot be removed stays until the next start."""
-    try:  # nearly always there is nothing in it
-        (folder / "work").rmdir()
-        (folder / "results").rmdir()
-        folder.rmdir()
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         return
     for parent, names, _ in os.walk(folder):  # a folder may have been left without the right to change it

@@ -4,9 +4,9 @@
   handler took 1.1 GiB of memory). Here reading stops while more than `UNREAD_MAX` bytes wait to be taken.
 - `HttpConnection`: the above, and what is still to come of a body is read past once the answer is known, for a while,
   so that a client that only looks for an answer after writing gets it.
-- `WebSocketConnection`: incoming messages are bounded and typed; Quart's queue has no end.
-- `drop_compression`: Hypercorn always accepts permessage-deflate, and a 1 MiB message inflated to 1 GiB before its
-  size was checked.
+- `WebSocketConnection`: incoming messages are bounded and typed, Quart's queue has no end; and whoever closes, the
+  handler ends, and the client has a while to answer.
+- `mend_hypercorn`: what it does with sockets and leaves no setting for.
 
 Written against Quart 0.22 and Hypercorn 0.18; `tests/web/test_connection.py` fails when these change beneath us.
 """
@@ -16,20 +16,27 @@ import contextlib
 from collections import deque
 from collections.abc import Generator
 from typing import Any
+from urllib.parse import urlsplit
 
+import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
-from quart import Quart, Request
+from hypercorn.protocol.events import Event, StreamClosed
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, WebsocketScope
+from quart import Quart, Request, Websocket
 from quart.asgi import ASGIHTTPConnection, ASGIWebsocketConnection
 from quart.wrappers.request import Body
+from wsproto.events import Message
 
 UNREAD_MAX = 512 * 1024
 """Bytes of one body that may wait unread. Measured: 512 KiB is as fast as any; 1 MiB and more are slower and unstable
 (TCP zero-window stalls)."""
 
 LINGER_S = 2.0
-"""How long the rest of a body is read past after the answer; closing at once resets the connection, and the client
-loses the answer with it."""
+"""How long the rest of a body is read past after the answer, and a socket after its close; ending the connection at
+once would reset it, and the client would lose with it what it was told."""
+
+CLOSE_TIMEOUT_S = 1.0  # for the close itself; a client that reads nothing does not hold us up longer
 
 INCOMING_MAX = 256  # messages of one socket that wait to be handled; more is a flood
 
@@ -112,6 +119,10 @@ class BoundedRequest(Request):
 class HttpConnection(ASGIHTTPConnection):
     """One HTTP request and its answer."""
 
+    def __init__(self, app: Quart, scope: HTTPScope) -> None:
+        scope["path"] = _path(scope["path"])
+        super().__init__(app, scope)
+
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
         body: BoundedBody = request.body  # type: ignore[assignment]  # request_class is BoundedRequest
         while True:
@@ -142,12 +153,14 @@ class HttpConnection(ASGIHTTPConnection):
 
 
 class WebSocketConnection(ASGIWebsocketConnection):
-    """One socket. Messages wait in a bounded queue; a flood and an over-long or binary message end the connection."""
+    """One socket. Messages wait in a bounded queue; a flood and a binary message end the connection."""
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
+        scope["path"] = _path(scope["path"])
         super().__init__(app, scope)
         self.queue: asyncio.Queue[str] = asyncio.Queue(INCOMING_MAX)
         self._send: ASGISendCallable | None = None
+        self._is_over = asyncio.Event()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         self._send = send
@@ -156,32 +169,103 @@ class WebSocketConnection(ASGIWebsocketConnection):
     async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
         while True:
             event = await receive()
-            if event["type"] == "websocket.receive":
-                text = event.get("text")
-                if text is None:
-                    await self._end(WS_BAD, "Messages are JSON text.")
-                    return
-                try:
-                    self.queue.put_nowait(text)
-                except asyncio.QueueFull:
-                    await self._end(WS_FLOOD, "Too many messages at once.")
-                    return
-            elif event["type"] == "websocket.disconnect":
+            if event["type"] == "websocket.disconnect":
                 return
+            if event["type"] != "websocket.receive" or self._closed:
+                continue
+            text = event.get("text")
+            if text is None:
+                await self._end(WS_BAD, "Messages are JSON text.")
+                continue
+            try:
+                self.queue.put_nowait(text)
+            except asyncio.QueueFull:
+                await self._end(WS_FLOOD, "Too many messages at once.")
+
+    async def handle_websocket(self, websocket: Websocket, send: ASGISendCallable) -> None:
+        handling = asyncio.create_task(super().handle_websocket(websocket, send))
+        over = asyncio.create_task(self._is_over.wait())
+        try:
+            await asyncio.wait((handling, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            handling.cancel()
+            over.cancel()
+            await asyncio.wait((handling, over))
+        if not handling.cancelled():
+            handling.result()
+        if self._accepted:
+            await asyncio.sleep(LINGER_S)  # cut short by the client's answer, which ends `handle_messages`
+
+    async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
+        if self._closed:
+            await asyncio.Event().wait()  # for the end of the handler, which is near
+        await super().send_data(send, data)
+
+    async def close_connection(self, send: ASGISendCallable, code: int, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = True  # before it is sent: what else is on its way must not follow it
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await send({"type": "websocket.close", "code": code, "reason": reason})
+        except TimeoutError:
+            pass  # it stands behind what the client does not read
+        finally:
+            self._is_over.set()
 
     async def _end(self, code: int, reason: str) -> None:
-        if self._send is not None and self._accepted and not self._closed:
+        if self._send is not None and self._accepted:
             await self.close_connection(self._send, code, reason)
 
 
-def drop_compression() -> None:
-    """Make Hypercorn decline permessage-deflate, in this process, however it was started."""
+def _path(path: str) -> str:
+    """The path of a request target in whatever form it came (RFC 9112, section 3.2)."""
+    if path.startswith("/"):
+        return path
+    try:
+        return urlsplit(path).path or "/"
+    except ValueError:
+        return "/" + path  # nothing is there
+
+
+class _SocketStream(WSStream):
+    """A socket that Hypercorn refuses by itself is ended, for the app and for the client; it only says 400."""
+
+    async def handle(self, event: Event) -> None:
+        was_closed = self.closed
+        await super().handle(event)
+        if self.closed and not was_closed and not isinstance(event, StreamClosed):
+            if self.app_put is not None:
+                await self.app_put({"type": "websocket.disconnect", "code": 1006})
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+class _MessageBuffer(WebsocketBuffer):
+    """A message on its way in. Of one over the limit nothing is kept; Hypercorn keeps all that goes on coming."""
+
+    def extend(self, event: Message[Any]) -> None:
+        self.length += len(event.data)
+        if self.length > self.max_length:
+            self.value = None
+            raise FrameTooLargeError
+        self.length -= len(event.data)
+        super().extend(event)
+
+
+def mend_hypercorn() -> None:
+    """Change how the Hypercorn of this process treats sockets, however it was started.
+
+    It always accepts permessage-deflate (a 1 MiB message inflated to 1 GiB before its size was checked), keeps the
+    bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open.
+    """
     hypercorn.protocol.ws_stream.server_extensions_handshake = lambda requested, supported: None  # type: ignore[attr-defined]
+    hypercorn.protocol.ws_stream.WebsocketBuffer = _MessageBuffer  # type: ignore[misc]
+    hypercorn.protocol.h11.WSStream = _SocketStream  # type: ignore[attr-defined]
 
 
 def install(app: Quart) -> None:
     """Give an app these connections."""
-    drop_compression()
+    mend_hypercorn()
     app.request_class = BoundedRequest
     app.asgi_http_class = HttpConnection
     app.asgi_websocket_class = WebSocketConnection

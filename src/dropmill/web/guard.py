@@ -10,10 +10,17 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from quart import Quart, Response, render_template, request, websocket
+from quart import Quart, Response, has_request_context, render_template, request, websocket
 from werkzeug.exceptions import HTTPException
 
-from dropmill.model.errors import BadRequest, DropmillError, Forbidden, MisdirectedRequest, Unavailable
+from dropmill.model.errors import (
+    BadRequest,
+    DropmillError,
+    Forbidden,
+    MisdirectedRequest,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from dropmill.settings import Settings, split_address
 from dropmill.web.services import services
 
@@ -67,22 +74,25 @@ def install(app: Quart, settings: Settings) -> None:
     @app.before_request
     async def _before_request() -> None:
         check(request, is_unsafe=request.method not in SAFE_METHODS)
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnsupportedMediaType("Send the body without Content-Encoding; nothing is decompressed here.")
 
     @app.before_websocket
-    async def _before_websocket() -> Response | None:
+    async def _before_websocket() -> None:
         # A socket can be opened by any page in the browser, so it is checked like a request that changes something.
-        try:
-            check(websocket, is_unsafe=True)
-        except DropmillError as error:
-            return _problem(error.status, error.title, error.detail, error.code, error.extra)
-        return None
+        check(websocket, is_unsafe=True)
 
     @app.after_request
     async def _after_request(response: Response) -> Response:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+        if request.endpoint == "static":
+            response.headers["Cache-Control"] = "no-cache"  # asked for each time, sent when its ETag has changed
+        if _is_framed_twice(request):
+            response.headers["Connection"] = "close"  # where the next request would begin is anybody's guess
+        return _with_headers(response)
+
+    @app.after_websocket
+    async def _after_websocket(response: Any) -> Any:
+        return response and _with_headers(response)  # there is one only if the socket was refused
 
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
@@ -102,7 +112,7 @@ def install(app: Quart, settings: Settings) -> None:
 
     @app.errorhandler(Exception)
     async def _unexpected(error: Exception) -> Response:
-        log.error("Unexpected error at %s %s", request.method, request.path, exc_info=error)
+        log.error("Unexpected error at %s", (request if has_request_context() else websocket).path, exc_info=error)
         detail = "Something went wrong inside Dropmill; its own log has the traceback."
         return await _answer(500, "Internal error", detail, "internal_error", {})
 
@@ -119,9 +129,20 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     return frozenset(hosts)
 
 
-def _check_framing(connection: Any) -> None:
+def _with_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _is_framed_twice(connection: Any) -> bool:
     # RFC 9112 section 6.3: both together may be an attempt at request smuggling.
-    if "Transfer-Encoding" in connection.headers and "Content-Length" in connection.headers:
+    return "Transfer-Encoding" in connection.headers and "Content-Length" in connection.headers
+
+
+def _check_framing(connection: Any) -> None:
+    if _is_framed_twice(connection):
         raise BadRequest("Content-Length and Transfer-Encoding are both present.")
     if len(connection.headers.getlist("Host")) > 1:
         raise BadRequest("More than one Host header is present.")
@@ -160,7 +181,7 @@ def _check_origin(connection: Any, allowed: tuple[str, ...]) -> None:
     if origin is not None and origin in allowed:
         return
     site = connection.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in ("same-origin", "none"):
+    if site is not None and site != "same-origin":
         raise Forbidden("The request comes from a page of another site.")
     scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
     if origin is not None and origin != f"{scheme}://{connection.headers.get('Host', '')}":
@@ -196,5 +217,7 @@ def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Res
 
 def wants_html() -> bool:
     """Whether the client would rather have a page than JSON: a browser, not a script."""
+    if not has_request_context():
+        return False  # a browser shows nobody the answer to a socket it could not open
     best = request.accept_mimetypes.best_match(["application/json", "text/html"], "application/json")
     return best == "text/html"

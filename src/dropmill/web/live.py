@@ -1,6 +1,7 @@
 """Events over the socket, and without one."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from quart import Blueprint, websocket
@@ -20,7 +21,6 @@ HEARTBEAT_S = 15  # under the 60 s after which common proxies take a quiet conne
 SUBPROTOCOL = "dropmill.v1"
 
 SEND_TIMEOUT_S = 20  # for one message; a client that takes none for so long is let go
-CLOSE_TIMEOUT_S = 1
 WS_TOO_SLOW = 4408
 
 MESSAGES_PER_S = 50  # a page sends a handful; the burst allows a rejoin of all it follows
@@ -31,24 +31,16 @@ WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
 
 @live.websocket("/live")
 async def socket() -> None:
-    """One subscriber's connection."""
+    """One subscriber's connection. Once it is closed, by us or the client, this is cancelled."""
     connection = websocket._get_current_object()  # type: ignore[attr-defined]  # tasks of ours use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
-
-    async def close(code: int, reason: str) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await connection.close(code, reason)
-        except (TimeoutError, RuntimeError):
-            return  # gone, or closed already
 
     async def send(text: str) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await connection.send(text)
         except TimeoutError:
-            await close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
-            raise asyncio.CancelledError from None
+            await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
 
     async def beat() -> None:
         while True:
@@ -59,18 +51,18 @@ async def socket() -> None:
     subscriber = Subscriber(
         ledger=found.ledger, bus=found.bus, views=found.views, outputs=found.outputs, orders=found.jobs, send=send
     )
-    found.sockets.add(close)
+    found.closers.add(connection.close)
     try:
         await send(messages.dumps(messages.hello(utc_now(), HEARTBEAT_S)))
         async with asyncio.TaskGroup() as group:
             group.create_task(subscriber.run())
             group.create_task(beat())
-            await _listen(connection, subscriber, send, close)
+            await _listen(connection, subscriber, send)
     finally:
-        found.sockets.discard(close)
+        found.closers.discard(connection.close)
 
 
-async def _listen(connection: Any, subscriber: Subscriber, send: Any, close: Any) -> None:
+async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
     loop = asyncio.get_running_loop()
     allowance, since = float(MESSAGES_BURST), loop.time()
     while True:
@@ -79,8 +71,7 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any, close: Any
         allowance = min(allowance + (now - since) * MESSAGES_PER_S, MESSAGES_BURST) - 1
         since = now
         if allowance < 0:
-            await close(WS_FLOOD, "Too many messages.")
-            raise asyncio.CancelledError
+            await connection.close(WS_FLOOD, "Too many messages.")
         try:
             await subscriber.handle(parse(text))
         except BadMessage as error:
@@ -96,16 +87,21 @@ async def events() -> Any:
     wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
     found = services()
     mailbox = found.bus.subscribe()
+    waiting = asyncio.timeout(wait_s)
+
+    async def give_up(_code: int, _reason: str) -> None:
+        waiting.reschedule(0)
+
     try:
         mailbox.join(topic)
         page = await found.ledger.events(topic, after=after, limit=limit)
-        try:
-            async with asyncio.timeout(wait_s):
+        with contextlib.suppress(TimeoutError):
+            async with waiting:
+                found.closers.add(give_up)
                 while wait_s and not page.events:
                     await mailbox.next()
                     page = await found.ledger.events(topic, after=after, limit=limit)
-        except TimeoutError:
-            pass
     finally:
+        found.closers.discard(give_up)
         mailbox.close()
     return {"events": [event_json(event) for event in page.events], "cursor": page.cursor}

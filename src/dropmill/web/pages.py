@@ -83,13 +83,9 @@ def size_text(size: int | None) -> str:
         return ""
     if size < 1024:
         return f"{size} byte" if size == 1 else f"{size} bytes"
-    value = float(size)
-    unit = ""
-    for unit in _UNITS:
-        value /= 1024
-        if value < 1000:
-            break
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    value = size / 1024**power
+    return f"{value:.3g} {_UNITS[power - 1]}" if value < 1000 else f"{value:.0f} {_UNITS[power - 1]}"
 
 
 @pages.app_template_filter("moment")

@@ -23,7 +23,7 @@ class Services:
 
     Attributes:
         is_draining: whether the server is stopping: nothing new is taken.
-        sockets: closes each open socket, given a code and a reason.
+        closers: end what would stay open for long, sockets and long polls, given a socket's code and reason.
     """
 
     settings: Settings
@@ -37,7 +37,7 @@ class Services:
     config: ConfigFile
     views: Views
     is_draining: bool = False
-    sockets: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
+    closers: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
 
 
 def services() -> Services:

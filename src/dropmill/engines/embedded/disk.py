@@ -125,8 +125,8 @@ class DiskBlobWriter:
         self._gathered += data
         if len(self._gathered) >= WRITE_BYTES:
             block, self._gathered = self._gathered, bytearray()
-            await self._run(self._write_block(block))
             self._written += len(block)
+            await self._run(self._write_block(block))
 
     async def commit(self) -> StoredBlob:
         await self._run(self._commit())
@@ -135,6 +135,7 @@ class DiskBlobWriter:
     async def abort(self) -> None:
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
+            self._under_way.exception()  # seen, though a writer that was cancelled will never ask
         await self._close()
         await asyncio.get_running_loop().run_in_executor(self._store.threads, self._remove)
 
@@ -149,7 +150,12 @@ class DiskBlobWriter:
         loop = asyncio.get_running_loop()
         if self._file is None:
             self._file = await aiofiles.open(
-                self._temporary, "xb", buffering=0, loop=loop, executor=self._store.threads
+                self._temporary,
+                "xb",
+                buffering=0,
+                opener=lambda path, flags: os.open(path, flags, 0o600),
+                loop=loop,
+                executor=self._store.threads,
             )
         hashing = loop.run_in_executor(self._store.threads, self._hash.update, block)
         try:

@@ -1,4 +1,4 @@
-"""One server a data folder: two embedded engines on one folder would each believe that the other's attempts are lost."""
+"""One server a data folder: two on one folder would each believe that the other's attempts are lost."""
 
 import fcntl
 import os

@@ -1,0 +1,79 @@
+"""What a person does at a page and sees there, in the words of this project."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+
+MIB = 1024 * 1024
+# Chromium logs every answer from 400 on; the pages show these to the person, so they are no complaint.
+_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (409|412|422)")
+
+
+class Watched:
+    """Collects what a page complains about: script errors, console errors, breaches of the content security policy."""
+
+    def __init__(self, page: Page) -> None:
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._console)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not _ANSWERED.match(message.text):
+            self.complaints.append(message.text)
+
+
+def drop(page: Page, paths: Sequence[Path]) -> None:
+    """Drag files or folders from the desktop onto the middle of the page, as the operating system would report it."""
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        if kind == "drop":
+            expect(page.get_by_text("Drop to add")).to_be_visible()
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 500, "data": data})
+    devtools.detach()
+
+
+def submit(page: Page, *paths: Path) -> str:
+    """Choose files and press Submit; returns the submission's id."""
+    page.set_input_files("#files", list(paths))
+    return press_submit(page, len(paths))
+
+
+def press_submit(page: Page, count: int) -> str:
+    """Press Submit for that many files; returns the submission's id, which the address shows at once."""
+    page.get_by_role("button", name=f"Submit {count} file").click()
+    page.wait_for_url(re.compile("/submissions/.+"))
+    return page.url.rpartition("/")[2]
+
+
+def row(page: Page, name: str) -> Locator:
+    """The row of a file."""
+    return page.get_by_role("list", name="Files").get_by_role("listitem").filter(has_text=name)
+
+
+def log(page: Page) -> Locator:
+    """The live log."""
+    return page.get_by_role("log")
+
+
+def slow_down(page: Page, bytes_per_second: float) -> None:
+    """Let the page send no faster than that, so that what it shows meanwhile can be seen."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Network.enable")
+    conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
+    devtools.send("Network.emulateNetworkConditions", conditions)
+
+
+def sparse(path: Path, size: int) -> Path:
+    """A file of that size that takes no disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def text_file(path: Path, text: str = "some text\n") -> Path:
+    """A small file."""
+    path.write_text(text)
+    return path
