@@ -115,7 +115,7 @@ class Row {
     this.#parts = {
       icon: /** @type {Element} */ (this.element.querySelector("use")),
       name: get("name"), note: get("note"), size: get("size"), state: get("state"),
-      uploadFill: get("upload-fill"), uploadText: get("upload-text"),
+      uploadBar: get("upload-bar"), uploadFill: get("upload-fill"), uploadText: get("upload-text"),
       processBar: get("process-bar"), processFill: get("process-fill"), processText: get("process-text"),
       output: get("output"), cancel: get("cancel"), retry: get("retry"),
       error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), panel: get("panel"),
@@ -167,7 +167,8 @@ class Row {
 
   #renderUpload() {
     const { upload, received, size, speed } = this.#entry;
-    const { uploadFill, uploadText } = this.#parts;
+    const { uploadBar, uploadFill, uploadText } = this.#parts;
+    uploadBar.classList.toggle("indeterminate", upload === "receiving" && !size);
     const fraction = upload === "stored" ? 1 : size ? received / size : 0;
     uploadFill.style.setProperty("inline-size", `${fraction * 100}%`);
     if (upload === "receiving") {

@@ -18,7 +18,7 @@ FLAGS = (
 ).split()
 
 # Waits for the file `go` when the name asks for it, so that a test decides when it ends; no test depends on a pace.
-PROCESSOR = '''
+PROCESSOR = """
 import sys, time
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def process(path, file, config, report):
     if "broken" in file.name and not config.get("mended"):
         raise ValueError("cannot read <b>it</b>")
     print("last line", flush=True)
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 MIB = 1024 * 1024
-# Chromium logs every answer from 400 on; the pages show these to the person, so they are no complaint.
-_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (409|412|422)")
+# Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
+_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422)")
 
 
 class Watched:
@@ -20,7 +20,8 @@ class Watched:
         page.on("console", self._console)
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not _ANSWERED.match(message.text):
+        is_answer = _ANSWERED.match(message.text) and "/static/" not in message.location["url"]
+        if message.type in ("error", "warning") and not is_answer:
             self.complaints.append(message.text)
 
 

@@ -154,6 +154,13 @@ def test_after_a_broken_connection_nothing_is_missed_and_nothing_shown_twice(
         if len(sockets) != 2:  # the second one hears nothing
             socket.connect_to_server()
 
+    def wait_for_socket(number: int) -> WebSocketRoute:
+        for _ in range(500):
+            if len(sockets) >= number:
+                return sockets[number - 1]
+            page.wait_for_timeout(20)
+        raise AssertionError(f"the page opened only {len(sockets)} sockets")
+
     page = open_page("about:blank")
     page.route_web_socket("**/api/v1/live", connect)
     page.goto("/")
@@ -161,11 +168,11 @@ def test_after_a_broken_connection_nothing_is_missed_and_nothing_shown_twice(
     badge = page.get_by_role("banner").get_by_role("status")
     expect(row(page, "wait-break.txt")).to_contain_text("Processing")
     expect(badge).to_have_text("live")
-    sockets[0].close(code=1012)
+    wait_for_socket(1).close(code=1012)
     expect(badge).to_have_text("reconnecting")
     (site.folder / "go").touch()
     site.settled(submission_id)
-    sockets[1].close(code=1011)
+    wait_for_socket(2).close(code=1011)
     expect(badge).to_have_text("live")
     expect(row(page, "wait-break.txt")).to_contain_text("Succeeded")
     told = site.events(f"submission:{submission_id}")

@@ -15,22 +15,25 @@ from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore
 from dropmill.model.errors import OutOfSpace
 
 STORE_TWO = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
-from dropmill.engines.embedded.disk import DiskBlobStore, WRITE_BYTES
+from dropmill.engines.embedded.disk import DiskBlobStore
 
 async def main():
     store = DiskBlobStore(Path(sys.argv[1]))
     await store.open()
-    for size in (5, 2 * WRITE_BYTES + 5):
+    for chunks in (1, 9):
         writer = store.create("")
-        await writer.write(bytes(size))
+        for _ in range(chunks):
+            await writer.write(bytes(100_000))
         stored = await writer.commit()
-        print("answered", stored.key, flush=True)
+        os.write(1, f"answered {stored.key};".encode())
     await store.close()
 
 asyncio.run(main())
 """
+
+STRACE = ("strace", "-f", "-y", "-s", "64", "-e", "trace=write,fsync,rename,renameat2", "-o")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -38,8 +41,7 @@ def test_bytes_are_fsynced_then_renamed_then_their_folder_is_fsynced_then_it_is_
     trace = tmp_path / "trace"
     (tmp_path / "data").mkdir()
     answers = subprocess.run(
-        ["strace", "-f", "-y", "-o", trace, "-e", "trace=write,fsync,rename,renameat2", "-s", "64", sys.executable]
-        + ["-c", STORE_TWO, tmp_path / "data"],
+        [*STRACE, str(trace), sys.executable, "-c", STORE_TWO, str(tmp_path / "data")],
         check=True,
         capture_output=True,
         text=True,
@@ -128,4 +130,4 @@ async def test_a_commit_that_fails_at_any_step_can_be_aborted(
             await writer.commit()
     await writer.abort()
     assert list(blobs.incoming.iterdir()) == []
-    assert [key async for keys in blobs.keys() for key in keys] == []
+    assert [path for path in blobs.blobs.rglob("*") if path.is_file()] == []

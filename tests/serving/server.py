@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,13 +159,13 @@ class Server:
         made.connect((name, int(port)))
         return made
 
-    def live(self, **options: Any) -> ClientConnection:
+    @contextlib.contextmanager
+    def live(self, **options: Any) -> Iterator[ClientConnection]:
         """An open socket of events, its `hello` read."""
-        connection = websockets.sync.client.connect(
-            f"ws://{self.host}/api/v1/live", proxy=None, open_timeout=PATIENCE_S, **options
-        )
-        assert hear(connection)["type"] == "hello"
-        return connection
+        address = f"ws://{self.host}/api/v1/live"
+        with websockets.sync.client.connect(address, proxy=None, open_timeout=PATIENCE_S, **options) as connection:
+            assert hear(connection)["type"] == "hello"
+            yield connection
 
     def get(self, path: str) -> Any:
         """The JSON at a path below `/api/v1`."""

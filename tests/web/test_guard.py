@@ -1,7 +1,5 @@
 """What every request passes, asked of a real server."""
 
-import socket
-
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -19,15 +17,14 @@ def refusal_of_socket(server: Server, **headers: str) -> httpx.Response:
     """The answer to a handshake that is refused."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     host = given.pop("Host", None)
-    with pytest.raises(InvalidStatus) as refused:
-        if host is None:
-            connect(f"ws://{server.host}/api/v1/live", proxy=None, additional_headers=given)
-        else:
-            address = server.host.split(":")
-            with socket.create_connection((address[0], int(address[1]))) as made:
-                connect(f"ws://{host}/api/v1/live", sock=made, proxy=None, additional_headers=given)
+    with (
+        server.connect() as made,
+        pytest.raises(InvalidStatus) as refused,
+        connect(f"ws://{host or server.host}/api/v1/live", sock=made, proxy=None, additional_headers=given),
+    ):
+        pass
     answer = refused.value.response
-    return httpx.Response(answer.status_code, headers=list(answer.headers.raw_items()), content=answer.body or b"")
+    return httpx.Response(answer.status_code, headers=list(answer.headers.raw_items()), content=bytes(answer.body or b""))
 
 
 def require_problem(answer: httpx.Response, status: int, code: str) -> None:
@@ -108,7 +105,8 @@ def test_a_socket_from_another_origin_is_refused(server: Server, headers: dict[s
 def test_our_own_pages_and_scripts_may_change_things(server: Server, headers: dict[str, str]) -> None:
     filled = {name: value.format(host=server.host) for name, value in headers.items()}
     assert server.http.post("/api/v1/submissions", json={"files": []}, headers=filled).status_code == 201
-    server.live(additional_headers=filled).close()
+    with server.live(additional_headers=filled):
+        pass
 
 
 def test_reading_is_open_to_links_from_elsewhere(server: Server) -> None:
@@ -208,8 +206,8 @@ def test_a_method_that_is_not_offered_is_answered_with_those_that_are(server: Se
 
 def test_a_socket_where_there_is_none_is_refused(server: Server) -> None:
     for path, status in (("/nowhere", 404), ("/healthz", 400)):
-        with pytest.raises(InvalidStatus) as refused:
-            connect(f"ws://{server.host}{path}", proxy=None)
+        with pytest.raises(InvalidStatus) as refused, connect(f"ws://{server.host}{path}", proxy=None):
+            pass
         assert refused.value.response.status_code == status
     assert "Traceback" not in server.said()
 
