@@ -1,12 +1,12 @@
 // The live log: one line an event, following the end until someone scrolls up.
 
 import { clientText, exactTime, timeOfDay, visible } from "./format.js";
-import { cloneTemplate, part, setText } from "./page.js";
+import { cloneTemplate, paced, part, setText } from "./page.js";
 import { eventTone, eventWord } from "./words.js";
 
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */
 
-const MAX_LINES = 2000; // the log file and the API keep the rest
+const MAX_LINES = 1000; // the log file and the API keep the rest
 const NEAR_END_PX = 24;
 
 /** The log beside the rows. */
@@ -19,6 +19,7 @@ export class LogView {
   #unread = 0;
   /** @type {LiveEvent[]} */
   #waiting = [];
+  #askDraw = paced(() => this.#draw());
 
   /** @param {HTMLElement} root */
   constructor(root) {
@@ -39,8 +40,8 @@ export class LogView {
 
   /** @param {LiveEvent[]} events in cursor order */
   add(events) {
-    if (this.#waiting.length === 0) requestAnimationFrame(() => this.#draw());
     this.#waiting.push(...events);
+    this.#askDraw();
     if (this.#waiting.length > 2 * MAX_LINES) this.#waiting.splice(0, this.#waiting.length - MAX_LINES);
   }
 

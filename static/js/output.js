@@ -1,6 +1,6 @@
 // What one attempt wrote, live: joins the stream `output:<job_id>` and shows its end.
 
-import { part, setText } from "./page.js";
+import { paced, part, setText } from "./page.js";
 
 /** @typedef {import("./live.js").Live} Live */
 /** @typedef {import("./live.js").OutputMessage} OutputMessage */
@@ -42,7 +42,7 @@ export class OutputPanel {
   #hint;
   #screen = new Screen();
   #attempt = 0;
-  #isDrawing = false;
+  #askDraw = paced(() => this.#draw());
   /** @param {Event} event */
   #onOutput = (event) => this.#receive(/** @type {CustomEvent<OutputMessage>} */ (event).detail);
 
@@ -78,13 +78,10 @@ export class OutputPanel {
     if (message.job_id !== this.#jobId || message.attempt < this.#attempt) return;
     if (message.offset === 0) this.#screen = new Screen();
     this.#screen.write(message.text);
-    if (this.#isDrawing) return;
-    this.#isDrawing = true;
-    requestAnimationFrame(() => this.#draw());
+    this.#askDraw();
   }
 
   #draw() {
-    this.#isDrawing = false;
     const box = this.#text;
     const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 24;
     setText(box, this.#screen.text);

@@ -45,6 +45,27 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+const DRAW_EVERY_MS = 100; // fast enough for the eye; every frame would keep a busy page from ever resting
+
+/**
+ * Make a drawing function that may be asked for at any rate: it runs soon, and at most ten times a second.
+ * @param {() => void} draw
+ * @returns {() => void}
+ */
+export function paced(draw) {
+  let isAsked = false;
+  let last = -Infinity;
+  return () => {
+    if (isAsked) return;
+    isAsked = true;
+    setTimeout(() => {
+      isAsked = false;
+      last = performance.now();
+      draw();
+    }, last + DRAW_EVERY_MS - performance.now());
+  };
+}
+
 const ANNOUNCE_EVERY_MS = 4000; // a screen reader needs about that long for a sentence; newer ones replace older ones
 let nextAnnouncement = "";
 let announcing = 0;

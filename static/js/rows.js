@@ -170,7 +170,7 @@ class Row {
     const { uploadBar, uploadFill, uploadText } = this.#parts;
     uploadBar.classList.toggle("indeterminate", upload === "receiving" && !size);
     const fraction = upload === "stored" ? 1 : size ? received / size : 0;
-    uploadFill.style.setProperty("inline-size", `${fraction * 100}%`);
+    setFraction(uploadFill, fraction);
     if (upload === "receiving") {
       setText(uploadText, [size ? percent(Math.min(fraction, 0.99)) : bytes(received), speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · "));
     } else {
@@ -186,7 +186,7 @@ class Row {
     const isMeasured = isRunning && total !== null && total > 0;
     const isOver = job !== null && !isRunning && job.state !== "queued";
     processBar.classList.toggle("indeterminate", isRunning && !isMeasured);
-    processFill.style.setProperty("inline-size", isOver ? "100%" : isMeasured ? `${Math.min(100, (value / (total ?? 1)) * 100)}%` : "0%");
+    setFraction(processFill, isOver ? 1 : isMeasured ? Math.min(1, value / (total ?? 1)) : 0);
     if (isMeasured) setText(processText, percent(value / (total ?? 1)));
     else if (isOver && job.state === "failed" && job.exit_code) setText(processText, exitText(job.exit_code));
     else setText(processText, isOver ? PROCESSED[job.state] : "");
@@ -194,8 +194,8 @@ class Row {
 
   /** @returns {string} the quiet line below the name */
   #note() {
-    const { job, upload } = this.#entry;
-    if (!job) return upload === "aborted" ? "nothing of it was kept" : "";
+    const { job } = this.#entry;
+    if (!job) return "";
     if (job.state === "queued") return job.position ? placeInLine(job.position) : "in line";
     if (job.state === "running") return job.progress?.label ?? (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
     const parts = [job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
@@ -211,7 +211,7 @@ class Row {
       setText(parts.errorText, job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.");
       parts.errorLink.setAttribute("href", `/api/v1/jobs/${encodeURIComponent(job.id)}/output`);
     } else if (upload === "aborted") {
-      setText(parts.errorText, `Not sent: ${error ?? "the upload was broken off"}.`);
+      setText(parts.errorText, `Nothing of it was kept: ${error ?? "the upload was broken off"}.`);
     }
     parts.errorLink.hidden = !isFailed || job.attempts === 0;
   }
@@ -235,6 +235,12 @@ class Row {
     const jobId = this.#entry.job?.id;
     if (jobId) this.element.dispatchEvent(new CustomEvent("row-action", { bubbles: true, detail: { action, jobId } }));
   }
+}
+
+/** @param {HTMLElement} fill of a bar @param {number} fraction 0 to 1 */
+function setFraction(fill, fraction) {
+  const text = fraction.toFixed(4);
+  if (fill.style.getPropertyValue("--fraction") !== text) fill.style.setProperty("--fraction", text);
 }
 
 /** @param {number} exitCode -n is signal n */

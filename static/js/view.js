@@ -5,7 +5,7 @@ import { Problem, callJson, furtherFiles } from "./api.js";
 import { bytes, count, counted, duration, localDateTime, percent, roughly, visible } from "./format.js";
 import { LogView } from "./log.js";
 import { SubmissionModel } from "./model.js";
-import { announce, part, setText } from "./page.js";
+import { announce, paced, part, setText } from "./page.js";
 import { FILTERS, Rows } from "./rows.js";
 
 /** @typedef {import("./live.js").Live} Live */
@@ -25,9 +25,9 @@ export class SubmissionView {
   #model;
   #topic;
   #skew = 0;
-  /** @type {Set<string> | null} keys that changed since the last frame; null: everything */
+  /** @type {Set<string> | null} keys that changed since the last drawing; null: everything */
   #changed = new Set();
-  #isDrawing = false;
+  #askDraw = paced(() => this.#draw());
   /** @type {{total: number, speed: number} | null} what this page sends at the moment */
   #sending = null;
   #since = 0;
@@ -100,15 +100,10 @@ export class SubmissionView {
   #schedule(keys) {
     if (keys === null || this.#changed === null) this.#changed = null;
     else for (const key of keys) this.#changed.add(key);
-    if (this.#isDrawing) return;
-    this.#isDrawing = true;
-    // A hidden tab gets no animation frames, but its title is watched.
-    if (document.hidden) setTimeout(() => this.#draw(), 250);
-    else requestAnimationFrame(() => this.#draw());
+    this.#askDraw();
   }
 
   #draw() {
-    this.#isDrawing = false;
     const changed = this.#changed;
     this.#changed = new Set();
     if (changed === null) this.#rows.renderAll();
@@ -129,7 +124,8 @@ export class SubmissionView {
     root.dataset.settled = String(isSettled);
     setText(part(root, "headline"), total === 0 && !isSettled ? "Nothing has arrived yet" : `${count(over)} of ${counted(total, "file")}`);
     setText(part(root, "summary"), this.#summary(counts, size).join(" · "));
-    part(root, "wait").hidden = isSettled;
+    part(root, "wait").hidden = !this.#sending && counts.receiving + counts.queued + counts.running === 0;
+    part(root, "drop-more").hidden = this.#sending !== null; // leaving now would break it off
 
     const bar = part(root, "bar");
     bar.setAttribute("aria-valuemax", String(total));

@@ -1,11 +1,10 @@
 """The config page: what is saved is what was typed, byte for byte, and nobody is overwritten unasked."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-
 from tests.serving.server import Server
 
 MIXED = b"\xef\xbb\xbf# first\r\nname: bar   # aligned\n\nlist: [1,   2]\r\n# last, without an end"
@@ -13,7 +12,7 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def config(site: Server) -> Iterator[Callable[[bytes], None]]:
+def config(site: Server) -> Callable[[bytes], None]:
     """Saves a config as someone else would; each test begins with the mixed one."""
 
     def save(text: bytes) -> None:

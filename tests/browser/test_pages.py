@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, WebSocketRoute, expect
-
 from tests.browser.person import MIB, drop, log, press_submit, row, slow_down, sparse, submit, text_file
 from tests.serving.server import Server
 

@@ -22,8 +22,10 @@ from dropmill.model.errors import SettingsError
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
 
 
-def _plain(found: Any) -> Any:
-    return json.loads(json.dumps(found, default=str, sort_keys=True))
+def _plain(found: Any) -> list[str]:
+    return sorted(
+        json.dumps(one, default=str, sort_keys=True) for one in (found if isinstance(found, list) else [found])
+    )
 
 
 def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class FakeLedger:
         self.running = 0
         self.most_running = 0
         self.started: list[JobId] = []
+        self.on_start: Callable[[JobId], object] = lambda job_id: None  # called when an attempt has started
         self.problems: list[Exception] = []  # raised by the next changes, one each
         self._changed = asyncio.Event()
 
@@ -88,6 +89,7 @@ class FakeLedger:
         self.started.append(job_id)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
+        self.on_start(job_id)
         order = self.orders[job_id]
         values = {f: getattr(order, f) for f in order.__dataclass_fields__} | {"number": self.numbers[job_id]}
         return AttemptOrder(**values)

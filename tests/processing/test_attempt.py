@@ -2,13 +2,17 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from tests.processing.doubles import Bench, gone, python, until
 
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.records import AttemptState, JobError
+from dropmill.processing import attempt, pool
 from dropmill.processing.output import HEAD_BYTES, TAIL_BYTES
 
 SUCCEEDED, FAILED, CANCELLED = AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED
@@ -63,6 +67,32 @@ def process(path, work, results):
         assert outside.stat().st_mode & 0o777 == 0o755
 
 
+def test_folders_without_rights_are_removed_and_links_not_followed(tmp_path: Path) -> None:
+    """As an ordinary user, who may not look into a folder of mode 0."""
+    folder = Path(tempfile.mkdtemp())
+    tree, outside = folder / "tree", folder / "outside"
+    for path in (tree, outside, tree / "deep", tree / "deep" / "er"):
+        path.mkdir()
+    (tree / "deep" / "er" / "file").touch()
+    (tree / "deep" / "link").symlink_to(outside)
+    outside.chmod(0o755)
+    if os.getuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+    (tree / "deep" / "er").chmod(0)
+    (tree / "deep").chmod(0)
+    pid = os.fork()
+    if pid == 0:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        attempt._remove_tree(tree)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not tree.exists()
+    assert outside.stat().st_mode & 0o777 == 0o755
+    shutil.rmtree(folder)
+
+
 async def test_what_an_earlier_process_left_is_cleared_at_start(tmp_path: Path) -> None:
     left = tmp_path / "data" / "attempts" / "x.1" / "work"
     left.mkdir(parents=True)
@@ -111,16 +141,14 @@ async def test_a_cancelled_script_is_asked_then_killed(tmp_path: Path) -> None:
 
 async def test_a_cancel_that_comes_before_the_process_still_counts(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=python(tmp_path, DEAF)) as bench:
-        job_id = bench.submit()
-        await until(lambda: bench.executor.cancel(job_id))
-        assert (await bench.ledger.settled(job_id)).state is CANCELLED
+        bench.ledger.on_start = bench.executor.cancel
+        outcome, output = await bench.run()
+        assert (outcome.state, outcome.exit_code, output) == (CANCELLED, None, "")
 
 
-async def test_a_stopped_slot_is_given_up_after_a_while(tmp_path: Path) -> None:
+async def test_a_stopped_slot_is_given_up_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script may stop (SIGSTOP) the process that watches it; its time limit holds nevertheless."""
-    from dropmill.processing import pool
-
-    before, pool.KILL_ANSWER_S = pool.KILL_ANSWER_S, 0.1
+    monkeypatch.setattr(pool, "KILL_ANSWER_S", 0.1)
     module = """
 import os, signal, time
 def process(path):
@@ -128,15 +156,12 @@ def process(path):
     os.kill(os.getppid(), signal.SIGSTOP)
     time.sleep(600)
 """
-    try:
-        async with Bench(tmp_path, module=module, processor="script:process", timeout=0.3, grace=0.1) as bench:
-            outcome, output = await bench.run()
-            assert outcome.error is not None
-            assert (outcome.state, outcome.exit_code, outcome.error.type) == (FAILED, None, "timed_out")
-            assert not Path(f"/proc/{pids(output)[0]}").exists()
-            assert (await bench.run())[0].error is not None  # in the slot that took its place
-    finally:
-        pool.KILL_ANSWER_S = before
+    async with Bench(tmp_path, module=module, processor="script:process", timeout=0.3, grace=0.1) as bench:
+        outcome, output = await bench.run()
+        assert outcome.error is not None
+        assert (outcome.state, outcome.exit_code, outcome.error.type) == (FAILED, None, "timed_out")
+        assert not Path(f"/proc/{pids(output)[0]}").exists()
+        assert (await bench.run())[0].error is not None  # in the slot that took its place
 
 
 async def test_a_changed_input_fails_the_attempt(tmp_path: Path) -> None:
@@ -182,17 +207,12 @@ async def test_a_disk_without_room_for_the_folders_fails_the_attempt_alone(tmp_p
         assert (await bench.run())[0].state is SUCCEEDED
 
 
-async def test_an_outcome_waits_for_a_ledger_that_cannot_write(tmp_path: Path) -> None:
-    from dropmill.processing import attempt
-
-    before, attempt.RETRY_S = attempt.RETRY_S, 0.01
-    try:
-        async with Bench(tmp_path, command=("true",)) as bench:
-            bench.ledger.problems = [OutOfSpace("full"), Unavailable("away"), OutOfSpace("full")]
-            assert (await bench.run())[0].state is SUCCEEDED
-            assert bench.ledger.problems == []
-    finally:
-        attempt.RETRY_S = before
+async def test_an_outcome_waits_for_a_ledger_that_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "RETRY_S", 0.01)
+    async with Bench(tmp_path, command=("true",)) as bench:
+        bench.ledger.problems = [OutOfSpace("full"), Unavailable("away"), OutOfSpace("full")]
+        assert (await bench.run())[0].state is SUCCEEDED
+        assert bench.ledger.problems == []
 
 
 async def test_much_output_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
@@ -221,6 +241,17 @@ async def test_binary_output_and_a_line_without_end_arrive_byte_for_byte(tmp_pat
         job_id = bench.submit(data)
         assert (await bench.ledger.settled(job_id)).output_size == len(data)
         assert (await bench.outputs.read(job_id, 1, 0, len(data) + 1)).data == data
+
+
+async def test_a_pipe_full_at_the_end_is_read_to_its_end(tmp_path: Path) -> None:
+    script = """
+import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
+os.write(1, b"x" * (1 << 20))
+"""
+    async with Bench(tmp_path, command=python(tmp_path, script)) as bench:
+        for _ in range(3):
+            assert (await bench.run())[0].output_size == 1 << 20
 
 
 async def test_output_is_live(tmp_path: Path) -> None:
@@ -264,6 +295,7 @@ from fractions import Fraction
 def process(path, report):
     report(float("nan"), 10)
     report(1, float("inf"))
+    report(10 ** 400)
     report(Fraction(7, 2), 10, "long " * 1000)
     try:
         report("half", 10)

@@ -61,6 +61,7 @@ def test_everything_works_on_both_event_loops(tmp_path: Path) -> None:
             assert outcome.exit_code == -15
             slot = int(output.partition("pids ")[2].split()[1])
             assert [pid for pid in pids(output) if Path(f"/proc/{pid}").exists()] == [slot]
+            assert os.getsid(slot) == slot  # Ctrl-C on the server's terminal does not reach it
 
     for run in (asyncio.run, uvloop.run):
         run(main())

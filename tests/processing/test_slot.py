@@ -34,8 +34,8 @@ def tell(name, config, results, work, report):
 
 unprintable = "\\udc80"
 
-def fail():
-    raise ValueError("no such luck")
+def fail(text="no such luck"):
+    raise ValueError(text)
 
 def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -55,6 +55,8 @@ WAYS = {
     "exit text": lambda *a: sys.exit("sorry"),
     "os exit 0": lambda *a: os._exit(0),
     "os exit 4": lambda *a: os._exit(4),
+    "raise halves": lambda *a: fail("half \\udc80"),
+    "return halves": lambda *a: "\\udc80",
     "interrupt": lambda *a: os.kill(os.getpid(), signal.SIGINT),
     "segfault": lambda *a: crash(),
     "no newline": lambda *a: print("not ended", end=""),
@@ -112,6 +114,10 @@ async def test_each_way_to_end_has_its_outcome(tmp_path: Path, monkeypatch: pyte
         assert output.startswith("Traceback (most recent call last):\n")
         assert output.endswith("ValueError: no such luck\n")
         assert "slot.py" not in output
+
+        outcome, _ = await bench.run(b"raise halves")  # which no database would take
+        assert outcome.error == JobError(type="ValueError", message="half \\udc80")
+        assert await end("return halves") == (succeeded, 0, None)
 
         outcome, output = await bench.run(b"exit text")
         assert (outcome.state, outcome.exit_code, output) == (failed, 1, "sorry\n")
@@ -209,10 +215,16 @@ print(os.read(r, 20).decode())
 
 
 async def test_what_an_import_starts_does_not_live_on(tmp_path: Path) -> None:
-    module = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ndef process(path): return child.pid\n"
+    """It would be gone after the first attempt, so that only the first would find it."""
+    module = """
+import os, subprocess
+child = subprocess.Popen(["sleep", "600"])
+def process(path): return [child.pid, os.path.exists(f"/proc/{child.pid}")]
+"""
     async with Bench(tmp_path, module=module, processor="script:process") as bench:
-        outcome, _ = await bench.run()
-        await gone(outcome.value)
+        pid, is_there = (await bench.run())[0].value
+        assert not is_there
+        await gone(pid)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from websockets.sync.client import ClientConnection
 T = TypeVar("T")
 
 CONFIG = b"# kept\nname: bar   # aligned\nlist: [1,   2]\n"
+SERVE = (sys.executable, "-m", "dropmill", "serve")
 PATIENCE_S = 30.0  # until something that must happen counts as not happening
 _URL = re.compile(rb"Dropmill is serving on (http://\S+:(\d+))\n")
 _MARK = "SERVING_TEST"
@@ -64,8 +65,7 @@ class Server:
         begun = len(self.said())
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dropmill", "serve", "--bind", "127.0.0.1:0", "--data", str(self.data)]
-                + ["--config", str(self.config), *self.flags],
+                [*SERVE, "--bind", "127.0.0.1:0", "--data", str(self.data), "--config", str(self.config), *self.flags],
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

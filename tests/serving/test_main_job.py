@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.serving.server import CONFIG, Server, clean_environment, form, post, read_answer, until
 
 SUBMISSIONS = "/api/v1/submissions"
@@ -138,9 +137,11 @@ def test_a_retry_is_a_second_attempt(server: Server) -> None:
     job = submission["files"][0]["job"]["id"]
     assert server.http.post(f"/api/v1/jobs/{job}/retry").status_code == 202
     numbers = until(
-        lambda: [attempt["number"] for attempt in found["attempts"]]
-        if (found := server.get(f"/jobs/{job}"))["state"] == "succeeded" and len(found["attempts"]) == 2
-        else None
+        lambda: (
+            [attempt["number"] for attempt in found["attempts"]]
+            if (found := server.get(f"/jobs/{job}"))["state"] == "succeeded" and len(found["attempts"]) == 2
+            else None
+        )
     )
     assert numbers == [1, 2]
     assert server.http.post(f"/api/v1/jobs/{job}/cancel").status_code == 409
@@ -209,9 +210,7 @@ def test_a_save_must_say_what_it_replaces(server: Server) -> None:
 
 def test_a_broken_config_is_refused_with_the_line(server: Server) -> None:
     before = server.http.get(CONFIG_PATH)
-    answer = server.http.put(
-        CONFIG_PATH, content=b"a: 1\nb: [1\nc: 2\n", headers={"If-Match": before.headers["ETag"]}
-    )
+    answer = server.http.put(CONFIG_PATH, content=b"a: 1\nb: [1\nc: 2\n", headers={"If-Match": before.headers["ETag"]})
     assert (answer.status_code, answer.json()["code"]) == (422, "config_invalid")
     assert {"line", "column", "path", "message"} <= set(answer.json()["errors"][0])
     assert server.config.read_bytes() == before.content

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-RECEIVE_BYTES = 64 * 1024  # of the kernel's buffer, so that what is counted is what we hold
+RECEIVE_BYTES = 512 * 1024  # of the kernel's buffer, so that what is counted is what we hold
 
 
 @contextlib.asynccontextmanager
@@ -40,8 +42,22 @@ async def served(app: Quart) -> AsyncIterator[int]:
         await serving
 
 
+async def until(is_so: Callable[[], object]) -> None:
+    """Return once something is so."""
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+
+
 async def settled_tasks(baseline: int) -> None:
     """Return when no more tasks run than at first."""
-    async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > baseline:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(asyncio.all_tasks()) <= baseline)
+
+
+async def end_of(client: ClientConnection) -> tuple[int | None, str | None]:
+    """Read to the end; its code and reason."""
+    with contextlib.suppress(ConnectionClosed):
+        async with asyncio.timeout(10):
+            async for _ in client:
+                pass
+    return client.close_code, client.close_reason

@@ -1,6 +1,7 @@
 """One connection at a time, between the real Hypercorn and the real Quart: fails when these change beneath us."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -8,13 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 from hypercorn.protocol.ws_stream import FrameTooLargeError
 from quart import Quart, request, websocket
+from tests.web.serving_in_process import end_of, served, settled_tasks
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wsproto.events import TextMessage
 
 from dropmill.model.errors import TooLarge
 from dropmill.web import connection
-from tests.web.serving_in_process import served, settled_tasks
 
 MIB = 1024 * 1024
 HANDSHAKE = (
@@ -106,7 +107,7 @@ async def test_a_body_that_nobody_reads_stays_with_the_client(made: Made) -> Non
     length = 16 * MIB
     loop = asyncio.get_running_loop()
     with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 512 * 1024)
         client.setblocking(False)
         await loop.sock_connect(client, ("127.0.0.1", made.port))
         await loop.sock_sendall(client, f"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
@@ -125,7 +126,9 @@ async def test_a_body_that_nobody_reads_stays_with_the_client(made: Made) -> Non
         while sent < length:
             await loop.sock_sendall(client, chunk[: length - sent])
             sent += min(len(chunk), length - sent)
-        assert str(length).encode() in await loop.sock_recv(client, 65536) + await loop.sock_recv(client, 65536)
+        answer = b""
+        while str(length).encode() not in answer:
+            answer += await loop.sock_recv(client, 65536)
     assert made.read == length
 
 
@@ -206,14 +209,10 @@ async def test_a_whole_address_as_target_means_its_path(made: Made) -> None:
 async def closing(made: Made, path: str, *messages: str | bytes) -> tuple[int | None, str | None]:
     """Close code and reason after these messages."""
     async with connect(f"ws://127.0.0.1:{made.port}{path}", proxy=None) as client:
-        with pytest.raises(ConnectionClosed) as closed:
+        with contextlib.suppress(ConnectionClosed):
             for message in messages:
                 await client.send(message)
-            async with asyncio.timeout(10):
-                while True:
-                    await client.recv()
-    end = closed.value.rcvd
-    return (end.code, end.reason) if end else (None, None)
+        return await end_of(client)
 
 
 async def test_a_message_comes_back(made: Made) -> None:
@@ -247,11 +246,8 @@ async def test_a_message_over_the_limit_ends_the_connection(made: Made) -> None:
     async with connect(f"ws://127.0.0.1:{made.port}/echo", proxy=None, max_size=None) as client:
         await client.send("a" * 65536)
         assert await client.recv() == "a" * 65536
-        with pytest.raises(ConnectionClosed) as closed:
-            await client.send("a" * 65537)
-            await client.recv()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1009
+        await client.send("a" * 65537)
+        assert (await end_of(client))[0] == 1009
 
 
 async def test_nothing_is_kept_of_a_message_over_the_limit() -> None:

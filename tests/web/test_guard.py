@@ -2,13 +2,13 @@
 
 import httpx
 import pytest
+from tests.serving.server import Server, read_answer
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from dropmill.model.errors import SettingsError
 from dropmill.settings import Settings
 from dropmill.web.guard import FORWARDING_HEADERS, HEADERS, allowed_hosts
-from tests.serving.server import Server, read_answer
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -24,7 +24,9 @@ def refusal_of_socket(server: Server, **headers: str) -> httpx.Response:
     ):
         pass
     answer = refused.value.response
-    return httpx.Response(answer.status_code, headers=list(answer.headers.raw_items()), content=bytes(answer.body or b""))
+    return httpx.Response(
+        answer.status_code, headers=list(answer.headers.raw_items()), content=bytes(answer.body or b"")
+    )
 
 
 def require_problem(answer: httpx.Response, status: int, code: str) -> None:
@@ -41,7 +43,9 @@ def require_problem(answer: httpx.Response, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/submissions", "/static/css/tokens.css", "/healthz", "/nowhere"])
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.example", "", "[::2]", "a@b"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.example", "", "[::2]", "a@b"]
+)
 def test_another_host_is_misdirected(server: Server, path: str, host: str) -> None:
     require_problem(server.http.get(path, headers={"Host": host}), 421, "unknown_host")
 

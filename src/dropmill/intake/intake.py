@@ -142,7 +142,7 @@ class Intake:
 
     def _require_running(self) -> None:
         if self._is_draining:
-            raise Unavailable("The server is stopping; send it again in a moment.")
+            raise _stopping()
 
     # --- bodies ------------------------------------------------------------------------------------------------------
 
@@ -184,8 +184,6 @@ class Intake:
         try:
             return await asyncio.shield(receiving)
         except asyncio.CancelledError:
-            if receiving.cancelled():  # not the caller but `drain` ended it
-                raise Unavailable("The server is stopping; send the rest again in a moment.") from None
             self._stop_reading(receiving)
             raise
 
@@ -229,7 +227,9 @@ class Intake:
                     await self._begin(request, event)
                 else:
                     await self._end(request)
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:  # by the caller, or by `drain`
+            failure = _stopping() if self._is_draining else error
+        except Exception as error:
             failure = error
         request.is_reading = False
         receipt, trouble = await self._conclude(request, failure)
@@ -361,6 +361,10 @@ class _Request:
     finishing: list[asyncio.Task[None]] = field(default_factory=list)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FINISHING_MAX))
     trouble: BaseException | None = None
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("The server is stopping; send what was not stored again in a moment.")
 
 
 def _reason(error: BaseException | None) -> str:

@@ -17,6 +17,7 @@ FIELD_BYTES_MAX = 1024 * 1024  # of all form fields together; they are read past
 NAME_MAX = 4096  # bytes of UTF-8: what Linux takes as a whole path
 
 _BOUNDARY = re.compile(r"[!-~ ]{0,69}[!-~]")  # RFC 2046: 1 to 70 printable characters, not ending in a space
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;]*)')
 _EXTENSION = re.compile(r"(?<=.)(?:\.[A-Za-z0-9]{1,12}){1,3}\Z", re.DOTALL)
 
 
@@ -92,7 +93,7 @@ class _PartReader:
         for event in parser.parse(chunk):
             if isinstance(event, MultipartSegment):
                 self._is_file = bool(event.filename)
-                _require_name(event)
+                _check_disposition(event.header("Content-Disposition", ""))
                 if event.filename:
                     path = client_path(event.filename)
                     yield PartBegins(name=base_name(path), path=path)
@@ -107,10 +108,13 @@ class _PartReader:
                     raise MalformedUpload("The form fields beside the files are larger than 1 MiB.")
 
 
-def _require_name(segment: MultipartSegment) -> None:
-    _, options = parse_options_header(segment.header("Content-Disposition", ""))
-    if "name" not in options:
-        raise MalformedUpload("A part's Content-Disposition has no name (RFC 7578, section 4.2).")
+def _check_disposition(header: str) -> None:
+    """Return if a part's header leaves no doubt whether it is a file, and which (RFC 7578, section 4.2)."""
+    names = [name.lower() for name in _PARAMETER.findall(header)]
+    if names.count("name") != 1 or names.count("filename") > 1:
+        raise MalformedUpload("A part's Content-Disposition must have one name and at most one filename.")
+    if "filename*" in names and "filename" not in names:  # beside a filename it is not looked at
+        raise MalformedUpload("A part names its file by filename* alone, which forms may not; send filename.")
 
 
 def client_path(text: str) -> str:

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
 import os
 import signal
 import socket
@@ -37,6 +36,7 @@ RESTART_S = 5.0  # between tries to start a slot that does not become ready any 
 STARTS_AT_ONCE = 2  # starting an interpreter is all CPU; many at once would delay the attempts that run already
 CHUNK_BYTES = 64 * 1024  # of output read at a time, the size of a pipe: a chatty script shares the loop with all others
 DRAIN_CHUNKS = 32  # 2 MiB, above the largest pipe an ordinary user may ask for, read after an attempt's end at most
+MOST_COUNTED = 1e15  # of progress: what a browser's numbers hold exactly; NaN and infinity are not below it
 REPORT_BYTES = 256 * 1024  # longest report line; a returned value is at most a quarter of it
 
 logger = logging.getLogger(__name__)
@@ -164,10 +164,7 @@ class Slot:
 
     def bury(self) -> None:
         """Reap the dead process and kill what it left to us. Blocks until they are gone: call it in a thread."""
-        self._process.wait()
-        with _children_lock:
-            _own_pids.discard(self._process.pid)
-        _end_orphans()
+        _reap(self._process)
 
 
 class Run:
@@ -330,12 +327,26 @@ class Run:
             return
         match line[:1], what:
             case b"v", _:
-                self._returned = (what,)
+                self._returned = (what if _is_plain(what) else None,)
             case b"e", [str(kind), str(text)]:
-                self._error = JobError(type=kind, message=text)
+                self._error = JobError(type=_clean(kind)[:100], message=_clean(text)[:4000])
             case b"p", [int() | float() as value, int() | float() | None as total, str() | None as label]:
-                if math.isfinite(value) and (total is None or math.isfinite(total)):
-                    self._on_report(value, total, label)
+                if abs(value) <= MOST_COUNTED and (total is None or abs(total) <= MOST_COUNTED):
+                    self._on_report(value, total, None if label is None else _clean(label))
+
+
+def _clean(text: str) -> str:
+    """The text in a form that every database and every wire takes: Python's own may hold halves of characters."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON in UTF-8 can say it."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class SlotPool:
@@ -416,7 +427,7 @@ class SlotPool:
                 channel.close()
                 process = await spawning
                 process.kill()
-                await asyncio.to_thread(process.wait)
+                await asyncio.to_thread(_reap, process)
                 raise
             except OSError:
                 channel.close()
@@ -452,6 +463,13 @@ class SlotPool:
             )
             _own_pids.add(process.pid)
         return process
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+    with _children_lock:
+        _own_pids.discard(process.pid)
+    _end_orphans()
 
 
 def _end_orphans() -> None:

@@ -153,69 +153,70 @@ class HttpConnection(ASGIHTTPConnection):
 
 
 class WebSocketConnection(ASGIWebsocketConnection):
-    """One socket. Messages wait in a bounded queue; a flood and a binary message end the connection."""
+    """One socket. Messages wait in a bounded queue; a flood and a binary message end the connection.
+
+    Whoever closes it, the handler is cancelled first: it may be waiting for a client that does not read, and hold up
+    the close with what it sends.
+    """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
         scope["path"] = _path(scope["path"])
         super().__init__(app, scope)
         self.queue: asyncio.Queue[str] = asyncio.Queue(INCOMING_MAX)
-        self._send: ASGISendCallable | None = None
+        self._end: tuple[int, str] | None = None
+        self._is_ending = asyncio.Event()
         self._is_over = asyncio.Event()
-
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        self._send = send
-        await super().__call__(receive, send)
 
     async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 return
-            if event["type"] != "websocket.receive" or self._closed:
+            if event["type"] != "websocket.receive" or self._end is not None:
                 continue
             text = event.get("text")
             if text is None:
-                await self._end(WS_BAD, "Messages are JSON text.")
-                continue
-            try:
+                self._begin_end(WS_BAD, "Messages are JSON text.")
+            elif self.queue.full():
+                self._begin_end(WS_FLOOD, "Too many messages at once.")
+            else:
                 self.queue.put_nowait(text)
-            except asyncio.QueueFull:
-                await self._end(WS_FLOOD, "Too many messages at once.")
 
     async def handle_websocket(self, websocket: Websocket, send: ASGISendCallable) -> None:
         handling = asyncio.create_task(super().handle_websocket(websocket, send))
-        over = asyncio.create_task(self._is_over.wait())
+        ending = asyncio.create_task(self._is_ending.wait())
         try:
-            await asyncio.wait((handling, over), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait((handling, ending), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                handling.cancel()
+                ending.cancel()
+                await asyncio.wait((handling, ending))
+            if not handling.cancelled():
+                handling.result()
+            if self._end is not None:
+                with contextlib.suppress(TimeoutError):  # it stands behind what the client does not read
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await super().close_connection(send, *self._end)
         finally:
-            handling.cancel()
-            over.cancel()
-            await asyncio.wait((handling, over))
-        if not handling.cancelled():
-            handling.result()
+            self._is_over.set()
         if self._accepted:
             await asyncio.sleep(LINGER_S)  # cut short by the client's answer, which ends `handle_messages`
 
     async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
-        if self._closed:
-            await asyncio.Event().wait()  # for the end of the handler, which is near
-        await super().send_data(send, data)
+        if self._end is not None:
+            await self._is_over.wait()
+        else:
+            await super().send_data(send, data)
 
     async def close_connection(self, send: ASGISendCallable, code: int, reason: str) -> None:
-        if self._closed:
-            return
-        self._closed = True  # before it is sent: what else is on its way must not follow it
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await send({"type": "websocket.close", "code": code, "reason": reason})
-        except TimeoutError:
-            pass  # it stands behind what the client does not read
-        finally:
-            self._is_over.set()
+        self._begin_end(code, reason)
+        await self._is_over.wait()
 
-    async def _end(self, code: int, reason: str) -> None:
-        if self._send is not None and self._accepted:
-            await self.close_connection(self._send, code, reason)
+    def _begin_end(self, code: int, reason: str) -> None:
+        if self._end is None:
+            self._end = code, reason
+            self._is_ending.set()
 
 
 def _path(path: str) -> str:

@@ -1,0 +1,163 @@
+"""What every benchmark is given: how much to do, where, the client processes, and servers that end with it."""
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks import client
+from benchmarks.client import BLOCK_BYTES, Exchange, Form
+from benchmarks.programs import Program
+
+CLIENTS = 4  # processes that send
+PATIENCE_S = 120.0
+MIB, GIB = 2**20, 2**30
+SUBMISSIONS = "/api/v1/submissions"
+
+
+class Wrong(Exception):
+    """A server did not do what it is measured for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much work there is. Sizes in bytes, multiples of a MiB; `huge_bytes` None: not measured."""
+
+    upload_bytes: int
+    huge_bytes: int | None
+    files: int
+    single_files: int
+    requests: int
+    page_upload_bytes: int
+
+
+FULL = Scale(
+    upload_bytes=GIB, huge_bytes=4 * GIB, files=1000, single_files=100, requests=400, page_upload_bytes=512 * MIB
+)
+QUICK = Scale(
+    upload_bytes=128 * MIB, huge_bytes=None, files=200, single_files=20, requests=100, page_upload_bytes=64 * MIB
+)
+
+
+class Bench:
+    """One run of the benchmarks."""
+
+    def __init__(self, *, folder: Path, rounds: int, scale: Scale) -> None:
+        """`folder` takes everything that is written; whoever made it deletes it."""
+        self.folder = folder
+        self.rounds = rounds
+        self.scale = scale
+        self.commands: list[str] = []
+        self._programs = 0
+        self._stack = ExitStack()
+        self._clients = ProcessPoolExecutor(CLIENTS, multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._clients)
+        for ready in [self._clients.submit(client.prepare) for _ in range(CLIENTS)]:
+            ready.result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def say(self, text: str) -> None:
+        """Progress, for who waits."""
+        print(f"... {text}", file=sys.stderr, flush=True)
+
+    # --- servers -----------------------------------------------------------------------------------------------------
+
+    def dropmill(self, processor: str, *flags: str) -> Program:
+        """A `dropmill serve` in an empty data folder, with a processor of `benchmarks.processors`."""
+        return self.program(
+            lambda folder: [
+                *("-m", "dropmill", "serve", "--bind", "127.0.0.1:0", "--data", f"{folder}/data"),
+                *("--config", f"{folder}/config.yaml", "--processor", f"benchmarks.processors:{processor}", *flags),
+            ]
+        )
+
+    def program(self, arguments: Callable[[Path], Sequence[str]]) -> Program:
+        """A Python program that serves; started here, ended by `with` or with the run."""
+        self._programs += 1
+        folder = self.folder / f"{self._programs}"
+        folder.mkdir()
+        words = list(arguments(folder))
+        command = shlex.join(["python", *words]).replace(str(folder), "$DIR")
+        if command not in self.commands:
+            self.commands.append(command)
+        return Program(words, folder)
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def send(self, program: Program, path: str, form: Form) -> Future[Exchange]:
+        """Post a form from one of the client processes."""
+        return self._clients.submit(client.send_form, program.port, path, form)
+
+    def settled(self, program: Program, exchange: Exchange, files: int) -> dict[str, Any]:
+        """The Submission that an upload to Dropmill made, once it settled with every job succeeded.
+
+        Raises:
+            Wrong: it was refused, or not every file came through.
+        """
+        submission = created(exchange)
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            # The list, because one submission by its id carries its files: asking must not cost what is measured.
+            shown = get_json(program, f"{SUBMISSIONS}?limit=10")["items"]
+            found: dict[str, Any] = next(item for item in shown if item["id"] == submission["id"])
+            if found["state"] == "settled":
+                break
+            if time.monotonic() > end:
+                raise Wrong(f"a submission of {files} files had not settled after {PATIENCE_S:.0f} s")
+            time.sleep(0.1)
+        if found["counts"]["succeeded"] != files:
+            raise Wrong(f"of {files} jobs, {found['counts']['succeeded']} succeeded: {found['counts']}")
+        return found
+
+
+def created(exchange: Exchange) -> dict[str, Any]:
+    """The Submission in an answer.
+
+    Raises:
+        Wrong: it was refused.
+    """
+    if exchange.status != 201:
+        raise Wrong(f"an upload was answered with {exchange.status}: {exchange.body[:200]!r}")
+    answer: dict[str, Any] = json.loads(exchange.body)
+    return answer
+
+
+def get_json(program: Program, path: str) -> Any:
+    """What a server answers at a path.
+
+    Raises:
+        Wrong: not 200.
+    """
+    exchange = client.get(program.port, path)
+    if exchange.status != 200:
+        raise Wrong(f"GET {path} was answered with {exchange.status}: {exchange.body[:200]!r}")
+    return json.loads(exchange.body)
+
+
+@functools.cache
+def sha256_of_blocks(size: int) -> str:
+    """The client's own idea of the SHA-256 of the file it sends."""
+    digest = hashlib.sha256()
+    for _ in range(size // BLOCK_BYTES):
+        digest.update(client.block())
+    return digest.hexdigest()
+
+
+def quiet_disk() -> None:
+    """Have everything written that a measurement left to be written, so that the next one does not pay for it."""
+    os.sync()

@@ -1,0 +1,128 @@
+"""A server as a process of its own, and what the kernel knows about it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parent.parent
+START_S = 60.0
+END_S = 30.0
+
+_URL = re.compile(rb"(?:serving|Running) on http://127\.0\.0\.1:(\d+)")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Program:
+    """A Python program that serves on a port of loopback and says which. Ends with its `with`."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        """Start it and wait until it serves.
+
+        Args:
+            arguments: behind `python`.
+            folder: takes what it prints.
+
+        Raises:
+            OSError: it ended, or did not say where it serves.
+        """
+        self._said = folder / "said.txt"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DROPMILL_")}
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+        try:
+            self.port = self._find_port()
+        except BaseException:
+            self.end()
+            raise
+
+    def _find_port(self) -> int:
+        end = time.monotonic() + START_S
+        while (found := _URL.search(self._said.read_bytes())) is None:
+            if self._process.poll() is not None or time.monotonic() > end:
+                said = self._said.read_text(errors="replace").strip()
+                raise OSError(f"a server did not start ({self._process.args!r}): {said[-1000:]}")
+            time.sleep(0.02)
+        return int(found[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ask it to end, and end it if it does not."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    # --- what it costs -----------------------------------------------------------------------------------------------
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the server's own process so far, all its threads."""
+        return sum(_cpu_s(self._process.pid)[:2])
+
+    def children_cpu_s(self) -> float:
+        """CPU seconds of all it started, also of what has ended and was waited for.
+
+        An attempt counts once its slot has reaped it; slots live as long as the server.
+        """
+        pid = self._process.pid
+        return sum(_cpu_s(pid)[2:]) + sum(sum(_cpu_s(one)) for one in _descendants(pid))
+
+    def resident_bytes(self) -> int:
+        """Memory of the server's own process now."""
+        return self._memory("VmRSS")
+
+    def reset_peak(self) -> None:
+        """Let `peak_bytes` begin anew."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """Most memory of the server's own process since `reset_peak`."""
+        return self._memory("VmHWM")
+
+    def _memory(self, key: str) -> int:
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+        raise OSError(f"the kernel does not tell {key} of process {self._process.pid}")
+
+
+def _stat(pid: int) -> list[str]:
+    # The command in brackets may hold anything: count from the last bracket (proc(5); field 3 is the first here).
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_s(pid: int) -> list[float]:
+    """utime, stime, cutime, cstime."""
+    return [int(ticks) / _TICKS for ticks in _stat(pid)[11:15]]
+
+
+def _descendants(root: int) -> Iterator[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            children.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended while we looked
+    below = list(children.get(root, ()))
+    for pid in below:  # grows while it is walked: the whole tree
+        below.extend(children.get(pid, ()))
+        yield pid

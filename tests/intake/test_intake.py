@@ -1,0 +1,691 @@
+"""Receiving submissions with the real ledger, store and bus: what is kept, what is removed, what is told and when."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.story import CLIENT, LIVENESS_S, all_events, names, recount
+
+from dropmill.engines.embedded.bus import LocalBus
+from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.identity.resolver import HostName, Resolver
+from dropmill.intake.intake import FINISHING_MAX, PROGRESS_EVERY_S, Intake, Receipt
+from dropmill.model.errors import (
+    BadFileName,
+    DropmillError,
+    IllegalTransition,
+    MalformedUpload,
+    NotFound,
+    NothingSent,
+    OutOfSpace,
+    RequestTooSlow,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from dropmill.model.events import EventName
+from dropmill.model.ids import FileId, JobId, SubmissionId
+from dropmill.model.records import Counts, File, StoredBlob, Submission, UploadState
+from dropmill.ports import Executor
+
+TYPE = "multipart/form-data; boundary=B"
+END = b"--B--\r\n"
+
+
+def head(name: str) -> bytes:
+    return f'--B\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\n'.encode()
+
+
+def part(name: str, content: bytes = b"content\n") -> bytes:
+    return head(name) + content + b"\r\n"
+
+
+class Body:
+    """A request's body, sent by the test piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.taken = 0
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self._pieces.put_nowait(piece)
+
+    def end(self) -> None:
+        self._pieces.put_nowait(None)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pieces.get()
+        if piece is None:
+            raise StopAsyncIteration
+        self.taken += 1
+        return piece
+
+
+async def sent(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+class RecordingExecutor:
+    def __init__(self) -> None:
+        self.submitted: list[JobId] = []
+
+    def submit(self, job_id: JobId) -> None:
+        self.submitted.append(job_id)
+
+
+class Names:
+    """A resolver that answers at once, or never."""
+
+    def __init__(self) -> None:
+        self.is_dead = False
+
+    async def resolve(self, ip: str) -> HostName:
+        if self.is_dead:
+            await asyncio.get_running_loop().create_future()
+        return HostName(host="pc7.lab.example", verified=True, domain="lab.example")
+
+
+class Desk:
+    """An intake and all it stands on."""
+
+    def __init__(self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
+        self.ledger, self.blobs, self.bus = ledger, blobs, bus
+        self.executor, self.names = RecordingExecutor(), Names()
+        self.intake = self.intake_with()
+
+    def intake_with(self, *, idle_timeout_s: float = LIVENESS_S, seal_after_s: float = 86400.0) -> Intake:
+        return Intake(
+            ledger=self.ledger,
+            blobs=self.blobs,
+            executor=cast("Executor", self.executor),
+            bus=self.bus,
+            resolver=cast("Resolver", self.names),
+            idle_timeout_s=idle_timeout_s,
+            seal_after_s=seal_after_s,
+        )
+
+    def begin(self, body: Body, **options: Any) -> asyncio.Task[Receipt]:
+        return asyncio.create_task(self.intake.receive_multipart(aiter(body), TYPE, client=CLIENT, **options))
+
+    async def receive(self, *pieces: bytes, **options: Any) -> Receipt:
+        return await self.intake.receive_multipart(sent(*pieces), TYPE, client=CLIENT, **options)
+
+    async def submission(self) -> Submission:
+        """The newest submission."""
+        return (await self.ledger.submissions(before=None, limit=1)).items[0]
+
+    async def files(self) -> dict[str, File]:
+        """Files of the newest submission by their paths."""
+        view = await self.ledger.view_submission((await self.submission()).id, limit=1000)
+        return {file.path: file for file in view.files}
+
+    async def count(self, name: EventName) -> int:
+        return Counter(await names(self.ledger))[name.value]
+
+    async def stored_on_disk(self) -> set[str]:
+        return {path.name for path in self.blobs.blobs.rglob("*") if path.is_file()}
+
+    async def settled(self, *, kept: list[str], aborted: list[str], is_open: bool = False) -> None:
+        """All that an end of a body must have left, and nothing else, as soon as it can be."""
+        async with asyncio.timeout(LIVENESS_S):
+            while (await self.submission()).is_open is not is_open or (await self.submission()).counts.receiving:
+                await asyncio.sleep(0.005)
+            while len(self.executor.submitted) < len(kept):
+                await asyncio.sleep(0.005)
+        files = await self.files()
+        assert {path for path, file in files.items() if file.state is UploadState.STORED} == set(kept)
+        assert {path for path, file in files.items() if file.state is UploadState.ABORTED} == set(aborted)
+        assert await self.stored_on_disk() == {file.blob for file in files.values() if file.blob}
+        assert list(self.blobs.incoming.iterdir()) == []
+        assert set(self.executor.submitted) == {file.job.id for file in files.values() if file.job}
+        assert await recount(self.ledger, (await self.submission()).id) == Counts(
+            queued=len(kept), aborted=len(aborted)
+        )
+        for file in files.values():
+            assert self.intake.received(file.id) is None
+            assert self.bus.newest_progress(file.id, "upload") is None
+
+
+@pytest.fixture
+async def desk(ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> AsyncIterator[Desk]:
+    made = Desk(ledger, blobs, bus)
+    yield made
+    await made.intake.drain()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(LIVENESS_S):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+# --- what is stored --------------------------------------------------------------------------------------------------
+
+
+async def test_files_are_stored_under_generated_names_with_their_bytes(desk: Desk) -> None:
+    contents = {"../../x.tar.gz": b"traversal", "a.txt": b"", "same": bytes(3 * WRITE_BYTES + 1), "A.txt": b"case"}
+    receipt = await desk.receive(*(part(name, content) for name, content in contents.items()), END)
+    assert sorted(receipt.stored) == sorted(contents)
+    await desk.settled(kept=list(contents), aborted=[])
+    for path, file in (await desk.files()).items():
+        assert file.blob is not None
+        async with desk.blobs.local(file.blob) as stored:
+            assert await asyncio.to_thread(stored.read_bytes) == contents[path]
+            assert stored.is_relative_to(desk.blobs.blobs)
+        assert file.sha256 == hashlib.sha256(contents[path]).hexdigest()
+        assert file.size == file.received == len(contents[path])
+        assert file.name == path.rpartition("/")[2]
+    assert (await desk.files())["../../x.tar.gz"].blob.endswith(".tar.gz")  # type: ignore[union-attr]
+
+
+async def test_two_files_of_one_name_are_two_files(desk: Desk) -> None:
+    receipt = await desk.receive(part("a.txt", b"1"), part("a.txt", b"2"), END)
+    assert receipt.stored == ("a.txt", "a.txt")
+    assert await recount(desk.ledger, (await desk.submission()).id) == Counts(queued=2)
+
+
+async def test_the_client_is_named_off_the_way_of_its_bytes(desk: Desk) -> None:
+    desk.names.is_dead = True
+    await desk.receive(part("a.txt"), END)
+    assert (await desk.submission()).client == CLIENT
+    assert await desk.count(EventName.CLIENT_IDENTIFIED) == 0
+    desk.names.is_dead = False
+    await desk.receive(part("a.txt"), END)
+
+    async def is_identified() -> bool:
+        return (await desk.submission()).client.host == "pc7.lab.example"
+
+    await until(is_identified)
+
+
+@pytest.mark.parametrize("count", [FINISHING_MAX + 1, 200])
+async def test_many_small_files_of_one_body_are_all_stored(desk: Desk, count: int) -> None:
+    body = b"".join(part(f"{number}.txt", b"%d" % number) for number in range(count)) + END
+    receipt = await desk.receive(*(body[at : at + 4096] for at in range(0, len(body), 4096)))
+    assert len(receipt.stored) == count
+    await desk.settled(kept=[f"{number}.txt" for number in range(count)], aborted=[])
+
+
+async def test_no_more_files_than_a_few_are_under_way_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast small files come, a body does not open them all."""
+    gate, under_way, most = asyncio.Event(), 0, 0
+    commit = DiskBlobWriter.commit
+
+    async def slow(writer: DiskBlobWriter) -> StoredBlob:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await gate.wait()
+        under_way -= 1
+        return await commit(writer)
+
+    monkeypatch.setattr(DiskBlobWriter, "commit", slow)
+    body = Body()
+    receiving = desk.begin(body)
+    for number in range(5 * FINISHING_MAX):
+        body.send(part(f"{number}"))
+
+    async def is_stuck() -> bool:
+        return under_way >= FINISHING_MAX
+
+    await until(is_stuck)
+    await asyncio.sleep(0.05)
+    assert most <= FINISHING_MAX + 1
+    assert body.taken < 5 * FINISHING_MAX  # the rest waits where it came from
+    gate.set()
+    body.send(END)
+    body.end()
+    assert len((await receiving).stored) == 5 * FINISHING_MAX
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+
+
+async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_once(desk: Desk) -> None:
+    """Two parts with a pause between them, in which the first one's job runs to its end."""
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(part("first.txt"), head("second.txt"))
+
+    async def is_queued() -> bool:
+        return len(desk.executor.submitted) == 1
+
+    await until(is_queued)
+    assert not receiving.done()
+    job_id = desk.executor.submitted[0]
+    from tests.story import SUCCEEDED
+
+    assert await desk.ledger.start_attempt(job_id, "here") is not None
+    assert await desk.ledger.end_attempt(job_id, 1, SUCCEEDED)
+    assert (await desk.submission()).is_open
+    body.send(b"content\r\n", END)
+    body.end()
+    receipt = await receiving
+    assert receipt.stored == ("first.txt", "second.txt")
+    assert not (await desk.submission()).is_open
+    assert await desk.count(EventName.SUBMISSION_SETTLED) == 0
+    second = desk.executor.submitted[1]
+    await desk.ledger.start_attempt(second, "here")
+    await desk.ledger.end_attempt(second, 1, SUCCEEDED)
+    assert await desk.count(EventName.SUBMISSION_SETTLED) == 1
+    assert (await names(desk.ledger))[-1] == "submission.settled"
+
+
+async def test_a_file_shows_how_much_of_it_has_arrived(desk: Desk) -> None:
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(head("a.bin"), bytes(1000))
+    file_id: FileId | None = None
+
+    async def has_begun() -> bool:
+        nonlocal file_id
+        page = await desk.ledger.submissions(before=None, limit=1)
+        if page.items and (await desk.files()):
+            file_id = (await desk.files())["a.bin"].id
+        return file_id is not None and desk.intake.received(file_id) == 1000
+
+    await until(has_begun)
+    body.send(b"\r\n", END)
+    body.end()
+    await receiving
+    assert file_id is not None
+    assert desk.intake.received(file_id) is None
+
+
+async def test_progress_is_reported_at_once_and_then_at_most_four_times_a_second(
+    desk: Desk, bus: LocalBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[tuple[float, float]] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(bus, "report", lambda progress: reports.append((loop.time(), progress.value)))
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(head("a.bin"))
+    end_at = loop.time() + 3.5 * PROGRESS_EVERY_S
+    while loop.time() < end_at:
+        body.send(bytes(1000))
+        await asyncio.sleep(0.002)
+    body.send(b"\r\n", END)
+    body.end()
+    await receiving
+    assert len(reports) >= 2
+    assert reports[0][1] > 0
+    gaps = [after[0] - before[0] for before, after in zip(reports, reports[1:], strict=False)]
+    assert all(gap >= PROGRESS_EVERY_S - 0.001 for gap in gaps), gaps
+    assert [value for _, value in reports] == sorted(value for _, value in reports)
+
+
+# --- cut, malformed, stalled -----------------------------------------------------------------------------------------
+
+FIRST, SECOND = part("first.txt"), part("second.txt", bytes(2 * WRITE_BYTES))
+CUTS = {
+    "in the head of the first": (FIRST[:20], [], []),
+    "between head and content": (head("first.txt"), [], ["first.txt"]),
+    "in the content": (FIRST[:-4], [], ["first.txt"]),
+    "in the boundary": (FIRST + b"--", [], ["first.txt"]),
+    "in the head of the second": (FIRST + SECOND[:20], ["first.txt"], []),
+    "in the second's content": (FIRST + SECOND[: WRITE_BYTES + 5000], ["first.txt"], ["second.txt"]),
+    "before the last boundary": (FIRST + SECOND, ["first.txt"], ["second.txt"]),
+    "in the last boundary": (FIRST + SECOND + b"--B", ["first.txt"], ["second.txt"]),
+}
+
+
+@pytest.mark.parametrize("place", CUTS)
+async def test_a_body_that_breaks_off_leaves_no_half_file_and_names_what_was_kept(desk: Desk, place: str) -> None:
+    """However it breaks off: it ends, its client leaves, or the server stops."""
+    text, kept, aborted = CUTS[place]
+    with pytest.raises(MalformedUpload) as told:
+        await desk.receive(text)
+    assert told.value.extra["kept"] == kept
+    if kept or aborted:
+        assert told.value.extra["submission"] == (await desk.submission()).id
+        await desk.settled(kept=kept, aborted=aborted)
+    else:
+        assert told.value.extra["submission"] is None
+        assert await names(desk.ledger) == ["config.saved"]
+
+
+async def _taken(body: Body, count: int) -> None:
+    """Wait until the body is read that far, and the reader waits for more."""
+    async with asyncio.timeout(LIVENESS_S):
+        while body.taken < count or not body._pieces.empty():
+            await asyncio.sleep(0.002)
+    await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("place", CUTS)
+async def test_a_client_that_leaves_takes_only_its_half_file_along(desk: Desk, place: str) -> None:
+    text, kept, aborted = CUTS[place]
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(text)
+    await _taken(body, 1)
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    await desk.intake.drain()
+    if kept or aborted:
+        await desk.settled(kept=kept, aborted=aborted)
+    else:
+        assert await names(desk.ledger) == ["config.saved"]
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_a_client_that_leaves_at_any_moment_leaves_nothing_unsettled(desk: Desk, turns: int) -> None:
+    """The cut comes while something is being opened, started, written or committed."""
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(FIRST, SECOND[:WRITE_BYTES], SECOND[WRITE_BYTES:], part("third.txt")[:-3])
+    for _ in range(turns):
+        await asyncio.sleep(0 if turns % 2 else 0.0003)
+    receiving.cancel()
+    await asyncio.wait([receiving])
+    await desk.intake.drain()
+    page = await desk.ledger.submissions(before=None, limit=1)
+    if page.items:
+        files = await desk.files()
+        await desk.settled(
+            kept=[path for path, file in files.items() if file.state is UploadState.STORED],
+            aborted=[path for path, file in files.items() if file.state is not UploadState.STORED],
+        )
+    assert list(desk.blobs.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", CUTS)
+async def test_a_stopping_server_keeps_what_has_ended_and_tells_it(desk: Desk, place: str) -> None:
+    text, kept, aborted = CUTS[place]
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(text)
+    await _taken(body, 1)
+    await desk.intake.drain()
+    with pytest.raises(Unavailable) as told:
+        await receiving
+    assert told.value.extra["kept"] == kept
+    if kept or aborted:
+        await desk.settled(kept=kept, aborted=aborted)
+    with pytest.raises(Unavailable):
+        await desk.receive(part("late.txt"), END)
+    with pytest.raises(Unavailable):
+        await desk.intake.open(CLIENT)
+
+
+async def test_a_stop_lets_a_body_that_has_been_read_come_to_its_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    commit = DiskBlobWriter.commit
+
+    async def slow(writer: DiskBlobWriter) -> StoredBlob:
+        await gate.wait()
+        return await commit(writer)
+
+    monkeypatch.setattr(DiskBlobWriter, "commit", slow)
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(part("a.txt"), END)
+    body.end()
+    await _taken(body, 2)
+    stopping = asyncio.create_task(desk.intake.drain())
+    await asyncio.sleep(0.02)
+    assert not stopping.done()
+    gate.set()
+    assert (await receiving).stored == ("a.txt",)
+    await stopping
+    await desk.settled(kept=["a.txt"], aborted=[])
+
+
+async def test_a_body_that_stalls_is_given_up(desk: Desk) -> None:
+    desk.intake = desk.intake_with(idle_timeout_s=0.05)
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(FIRST, head("second.txt"), b"half")
+    with pytest.raises(RequestTooSlow) as told:
+        await receiving
+    assert told.value.extra["kept"] == ["first.txt"]
+    await desk.settled(kept=["first.txt"], aborted=["second.txt"])
+    assert (await desk.files())["second.txt"].error == told.value.detail
+
+
+async def test_a_slow_body_that_moves_is_not_given_up(desk: Desk) -> None:
+    desk.intake = desk.intake_with(idle_timeout_s=0.2)
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(head("a.txt"))
+    for _ in range(8):
+        await asyncio.sleep(0.05)
+        body.send(b"x")
+    body.send(b"\r\n", END)
+    body.end()
+    assert (await receiving).stored == ("a.txt",)
+
+
+async def test_a_name_that_cannot_be_kept_ends_the_body_and_keeps_what_came_before(desk: Desk) -> None:
+    with pytest.raises(BadFileName) as told:
+        await desk.receive(FIRST, part("a\0b"), part("never.txt"), END)
+    assert told.value.extra["kept"] == ["first.txt"]
+    await desk.settled(kept=["first.txt"], aborted=[])
+
+
+@pytest.mark.parametrize(
+    "body", [END, b'--B\r\nContent-Disposition: form-data; name="f"; filename=""\r\n\r\n\r\n' + END]
+)
+async def test_a_form_without_a_file_opens_nothing(desk: Desk, body: bytes) -> None:
+    with pytest.raises(NothingSent) as told:
+        await desk.receive(body)
+    assert (told.value.extra["kept"], told.value.extra["submission"]) == ([], None)
+    assert await names(desk.ledger) == ["config.saved"]
+
+
+async def test_a_body_of_another_type_is_refused_before_it_is_read(desk: Desk) -> None:
+    body = Body()
+    body.send(FIRST)
+    with pytest.raises(UnsupportedMediaType):
+        await desk.intake.receive_multipart(aiter(body), "text/plain", client=CLIENT)
+    assert body.taken == 0
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _full(monkeypatch: pytest.MonkeyPatch, *methods: str) -> Iterator[None]:
+    async def fail(*_: Any) -> None:
+        raise OutOfSpace("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        for method in methods:
+            owner = DiskBlobWriter if hasattr(DiskBlobWriter, method) else SqliteLedger
+            patch.setattr(owner, method, fail)
+        yield
+
+
+@pytest.mark.parametrize("method", ["write", "commit", "store_upload"])
+async def test_a_disk_that_fills_up_keeps_what_was_stored_and_service_resumes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(FIRST, head("second.txt"))
+
+    async def is_stored() -> bool:
+        return len(desk.executor.submitted) == 1
+
+    await until(is_stored)
+    with _full(monkeypatch, method):
+        body.send(bytes(2 * WRITE_BYTES), b"\r\n", END)
+        body.end()
+        with pytest.raises(OutOfSpace) as told:
+            await receiving
+    assert told.value.extra["kept"] == ["first.txt"]
+    await desk.settled(kept=["first.txt"], aborted=["second.txt"])
+    desk.executor.submitted.clear()
+    await desk.receive(part("third.txt"), END)
+    assert set(await desk.files()) == {"third.txt"}
+
+
+async def test_a_ledger_on_the_full_disk_hears_of_the_lost_file_once_its_bytes_have_made_room(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abort_upload = SqliteLedger.abort_upload
+
+    async def if_there_is_room(ledger: SqliteLedger, file_id: FileId, reason: str) -> None:
+        if any(desk.blobs.incoming.iterdir()):
+            raise OutOfSpace("The disk that holds the ledger is full.")
+        await abort_upload(ledger, file_id, reason)
+
+    monkeypatch.setattr(SqliteLedger, "abort_upload", if_there_is_room)
+    with _full(monkeypatch, "commit"), pytest.raises(OutOfSpace):
+        await desk.receive(head("a.bin"), bytes(2 * WRITE_BYTES), b"\r\n", END)
+    await desk.settled(kept=[], aborted=["a.bin"])
+
+
+async def test_a_ledger_that_cannot_be_written_names_what_was_kept_all_the_same(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _full(monkeypatch, "seal_submission"), pytest.raises(OutOfSpace) as told:
+        await desk.receive(FIRST, END)
+    assert told.value.extra["kept"] == ["first.txt"]
+
+
+async def test_whether_a_file_was_stored_is_asked_of_the_ledger_and_not_inferred_from_an_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_upload = SqliteLedger.store_upload
+
+    async def store_and_fail(ledger: SqliteLedger, file_id: FileId, stored: StoredBlob, job_id: JobId) -> None:
+        await store_upload(ledger, file_id, stored, job_id)
+        raise Unavailable("The connection to the ledger was lost.")
+
+    monkeypatch.setattr(SqliteLedger, "store_upload", store_and_fail)
+    with pytest.raises(Unavailable):
+        await desk.receive(FIRST, END)
+    (file,) = (await desk.files()).values()
+    assert file.state is UploadState.STORED
+    assert await desk.stored_on_disk() == {file.blob}
+
+
+async def test_recovery_removes_what_no_file_owns(desk: Desk) -> None:
+    await desk.receive(FIRST, END)
+    kept = await desk.stored_on_disk()
+    orphan, half = desk.blobs.create(".txt"), desk.blobs.create("")
+    await orphan.write(b"committed, and then the power went")
+    await orphan.commit()
+    await half.write(bytes(2 * WRITE_BYTES))
+    assert len(await desk.stored_on_disk()) == 2
+    await desk.intake.recover()
+    assert await desk.stored_on_disk() == kept
+    assert list(desk.blobs.incoming.iterdir()) == []
+    await half.abort()
+
+
+# --- submissions opened for files to come ----------------------------------------------------------------------------
+
+
+async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -> None:
+    submission_id = await desk.intake.open(CLIENT, "ada")
+    for name in ("a.txt", "b.txt"):
+        receipt = await desk.receive(part(name), END, submission_id=submission_id)
+        assert receipt == Receipt(submission_id=submission_id, stored=(name,))
+    await desk.settled(kept=["a.txt", "b.txt"], aborted=[], is_open=True)
+    await desk.intake.seal(submission_id)
+    await desk.intake.seal(submission_id)
+    cursor = await desk.ledger.newest_cursor()
+    with pytest.raises(IllegalTransition) as told:
+        await desk.receive(part("late.txt"), END, submission_id=submission_id)
+    assert told.value.extra["kept"] == []
+    assert await desk.ledger.newest_cursor() == cursor
+    await desk.settled(kept=["a.txt", "b.txt"], aborted=[])
+
+
+async def test_a_submission_sealed_while_a_body_comes_keeps_what_had_begun(desk: Desk) -> None:
+    submission_id = await desk.intake.open(CLIENT)
+    body = Body()
+    receiving = desk.begin(body, submission_id=submission_id)
+    body.send(FIRST, head("second.txt"))
+    await _taken(body, 2)
+    await desk.intake.seal(submission_id)
+    body.send(b"content\r\n", part("third.txt"), END)
+    body.end()
+    with pytest.raises(IllegalTransition) as told:
+        await receiving
+    assert told.value.extra["kept"] == ["first.txt", "second.txt"]
+    await desk.settled(kept=["first.txt", "second.txt"], aborted=[])
+
+
+@pytest.mark.parametrize("text", [FIRST + END, FIRST + SECOND[:100], END, b"no multipart"])
+async def test_then_seal_seals_when_the_body_ends_however_it_ends(desk: Desk, text: bytes) -> None:
+    submission_id = await desk.intake.open(CLIENT)
+    with contextlib.suppress(DropmillError):
+        await desk.receive(text, submission_id=submission_id, then_seal=True)
+    assert not (await desk.submission()).is_open
+
+
+async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: Desk) -> None:
+    for then_seal in (False, True):
+        with pytest.raises(NotFound) as told:
+            await desk.receive(FIRST, END, submission_id=SubmissionId("0" * 32), then_seal=then_seal)
+        assert told.value.extra["kept"] == []
+    assert await desk.stored_on_disk() == set()
+
+
+async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: Desk) -> None:
+    desk.intake = desk.intake_with(seal_after_s=0.15)
+    empty, filled = await desk.intake.open(CLIENT), await desk.intake.open(CLIENT)
+    running = asyncio.create_task(desk.intake.run())
+    await desk.receive(FIRST, END, submission_id=filled)
+
+    async def are_sealed() -> bool:
+        page = await desk.ledger.submissions(before=None, limit=9, state="open")
+        return not page.items
+
+    await until(are_sealed)
+    assert {one.id for one in (await desk.ledger.submissions(before=None, limit=9)).items} == {empty, filled}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_ledger_that_is_away_does_not_end_the_sealing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.intake = desk.intake_with(seal_after_s=0.02)
+    await desk.intake.open(CLIENT)
+    with _full(monkeypatch, "seal_submission"):
+        running = asyncio.create_task(desk.intake.run())
+        await asyncio.sleep(0.1)
+        assert not running.done()
+
+    async def is_sealed() -> bool:
+        return not (await desk.submission()).is_open
+
+    await until(is_sealed)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_every_event_of_an_upload_names_its_file_and_client(desk: Desk) -> None:
+    await desk.receive(FIRST, END, account="ada")
+    (file,) = (await desk.files()).values()
+    told = [event for event in await all_events(desk.ledger) if event.subject.file_id == file.id]
+    assert [event.name.value for event in told] == ["upload.started", "upload.stored", "job.queued"]
+    for event in told:
+        assert (event.subject.name, event.subject.account) == ("first.txt", "ada")
+        assert event.subject.client is not None
+        assert event.subject.client.ip == CLIENT.ip
+
+
+async def test_a_blob_store_folder_holds_nothing_but_blobs(desk: Desk, tmp_path: Path) -> None:
+    """What a client calls its file never reaches a path."""
+    for name in ("../../../../etc/x", "a\r\nb", "x" * 300, "con", "\u202e.txt"):
+        await desk.receive(part(name), END)
+    found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
+    assert found <= {"blobs", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"}
+    assert all(key[:32].isalnum() for key in await desk.stored_on_disk())
