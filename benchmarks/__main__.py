@@ -5,11 +5,12 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import healthz, page, small, upload
-from benchmarks.bench import FULL, QUICK, Bench, Wrong
+from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
 from benchmarks.table import Table
 
@@ -49,9 +50,9 @@ def main() -> int:
             for name in names:
                 try:
                     tables.append(SUBJECTS[name](bench))
-                except (Wrong, OSError) as error:
-                    failures.append(f"{name}: {error}")
-                    bench.say(f"FAILED {failures[-1]}")
+                except Exception as error:  # whatever it is, the others are still worth running
+                    traceback.print_exception(error)
+                    failures.append(f"{name}: {type(error).__name__}: {error}".splitlines()[0])
             commands = bench.commands
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +67,7 @@ def main() -> int:
     print("\nCommand lines ($DIR is a temporary folder):\n")
     for command in commands:
         print(f"    {command}")
-    print(f"\nTook {time.monotonic() - began:.0f} s.")
+    print(f"\nTook {time.monotonic() - began:.0f} s.", flush=True)
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0

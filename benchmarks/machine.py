@@ -3,6 +3,7 @@
 import os
 import platform
 import sqlite3
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def describe_machine(folder: Path) -> str:
     packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return "\n".join(
         [
-            "# Dropmill benchmarks",
+            f"# Dropmill benchmarks, {datetime.now(UTC):%Y-%m-%d}",
             "",
             f"{cores} cores ({_processor()}), {memory_gib:.0f} GiB, load {os.getloadavg()[0]:.1f} at the start; "
             f"{platform.system()} {platform.release()}, {_file_system(folder)}",

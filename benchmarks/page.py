@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Table:
             exchanges = [one.result() for one in sending]
             for exchange in exchanges:
                 if (sha256 := created(exchange)["files"][0]["sha256"]) != sha256_of_blocks(size):
-                    raise Wrong(f"an upload of {size} bytes is stored with the SHA-256 {sha256}")
+                    raise Wrong(f"{size} bytes were stored with the SHA-256 {sha256}, which is wrong")
                 bench.settled(program, exchange, 1)
             speeds.append(CLIENTS * size / MIB / max(exchange.seconds for exchange in exchanges))
     return Table(

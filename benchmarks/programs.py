@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,25 +44,29 @@ class Program:
                 stderr=said,
             )
         try:
-            self.port = self._find_port()
+            self.port = self._find_port(arguments)
         except BaseException:
             self.end()
             raise
 
-    def _find_port(self) -> int:
+    def _find_port(self, arguments: Sequence[str]) -> int:
         end = time.monotonic() + START_S
         while (found := _URL.search(self._said.read_bytes())) is None:
             if self._process.poll() is not None or time.monotonic() > end:
-                said = self._said.read_text(errors="replace").strip()
-                raise OSError(f"a server did not start ({self._process.args!r}): {said[-1000:]}")
+                raise OSError(f"`{shlex.join(arguments)}` did not start; it said:\n{self._last_words()}")
             time.sleep(0.02)
         return int(found[1])
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self.end()
+        if error_type is not None and (said := self._last_words()):
+            print(f"A server that was being measured said at last:\n{said}", file=sys.stderr)
+
+    def _last_words(self) -> str:
+        return self._said.read_text(errors="replace").strip()[-2000:]
 
     def end(self) -> None:
         """Ask it to end, and end it if it does not."""

@@ -46,7 +46,10 @@ def measure(bench: Bench) -> Table:
 
 
 def _send_singly(bench: Bench, program: Program, count: int) -> list[float]:
-    """Send files one after the other; how long after each was stored its attempt started, in seconds."""
+    """Send files one after the other; how long after each was stored its attempt started, in seconds.
+
+    By the ledger's own times, which are told to the millisecond.
+    """
     after = _newest_cursor(program)
     for n in range(count):
         exchange = bench.send(program, SUBMISSIONS, small_files([block()[n : n + FILE_BYTES]])).result()

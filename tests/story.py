@@ -18,7 +18,7 @@ from dropmill.model.ids import (
 from dropmill.model.records import AttemptOutcome, AttemptState, ClientIdentity, Counts, JobError, StoredBlob
 from dropmill.ports import Ledger
 
-LIVENESS_S = 3.0  # for what takes milliseconds on an idle machine
+LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
 CLIENT = ClientIdentity(ip="192.0.2.7", user_agent="curl/8.5")
 SUCCEEDED = AttemptOutcome(state=AttemptState.SUCCEEDED, exit_code=0, value={"lines": 3}, output_size=7)
 FAILED = AttemptOutcome(

@@ -15,7 +15,7 @@ from dropmill.identity.resolver import Resolver
 from dropmill.intake.multipart import PartBegins, PartEnds, boundary_of, file_parts, stored_extension
 from dropmill.model.errors import DropmillError, NothingSent, RequestTooSlow, Unavailable
 from dropmill.model.ids import FileId, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress
+from dropmill.model.records import ClientIdentity, Progress, UploadState
 from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Ledger
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Intake:
 
         Args:
             idle_timeout_s: seconds a body may go without a byte before it is given up.
-            seal_after_s: seconds after which an announced submission without a file seals itself.
+            seal_after_s: seconds without a new file after which an announced submission seals itself.
         """
         self._ledger = ledger
         self._blobs = blobs
@@ -87,13 +87,14 @@ class Intake:
             log.info("Removed %d interrupted uploads of an earlier run.", removed)
 
     async def run(self) -> None:
-        """Seal announced submissions that nobody filled; for the app's own care, until cancelled."""
+        """Seal announced submissions that nobody fills any more; for the app's own care, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._seal_after_s))
             for submission_id, opened in list(self._announced.items()):
                 if loop.time() - opened >= self._seal_after_s:
-                    await self.seal(submission_id)
+                    with contextlib.suppress(DropmillError):  # the ledger is away; the next round tries again
+                        await self.seal(submission_id)
 
     async def drain(self) -> None:
         """Take nothing more; give up what is arriving, keeping the files that have ended."""
@@ -121,8 +122,8 @@ class Intake:
         Raises:
             NotFound: there is no such submission.
         """
-        self._announced.pop(submission_id, None)
         await self._ledger.seal_submission(submission_id)
+        self._announced.pop(submission_id, None)
 
     async def _open(self, client: ClientIdentity, account: str | None) -> SubmissionId:
         self._require_running()
@@ -245,7 +246,8 @@ class Intake:
         if request.submission_id is None:
             request.opening = asyncio.create_task(self._open(request.client, request.account))
             request.submission_id = await asyncio.shield(request.opening)
-        self._announced.pop(request.submission_id, None)
+        if request.submission_id in self._announced:
+            self._announced[request.submission_id] = asyncio.get_running_loop().time()
         file_id = new_file_id()
         # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
         starting = asyncio.create_task(
@@ -258,7 +260,7 @@ class Intake:
             starting=starting,
         )
         self._received[file_id] = request.arriving.writer
-        if not request.finishing:
+        if not request.has_files:
             await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
 
     async def _write(self, request: "_Request", data: bytes) -> None:
@@ -283,8 +285,9 @@ class Intake:
         if arriving is None:
             raise AssertionError("a file ended before its part began")
         finishing = asyncio.create_task(self._finish(request, arriving))
-        request.finishing.append(finishing)
-        finishing.add_done_callback(lambda _: request.slots.release())
+        request.has_files = True
+        request.finishing.add(finishing)
+        finishing.add_done_callback(request.has_ended)
         await request.slots.acquire()
         if request.trouble is not None:
             raise request.trouble
@@ -306,11 +309,18 @@ class Intake:
         self._executor.submit(job_id)
 
     async def _give_up(self, arriving: "_Arriving", reason: str) -> None:
+        """Remove a file, unless the ledger, asked for it, has it as stored in spite of an error."""
         self._forget(arriving)
+        state = None
         with contextlib.suppress(DropmillError):  # if it never started there is nothing to abort
             await arriving.starting
-            await self._ledger.abort_upload(arriving.file_id, reason)
-        await arriving.writer.abort()
+            state = (await self._ledger.file(arriving.file_id)).state
+        if state is UploadState.STORED:
+            return
+        await arriving.writer.abort()  # first, for on a full disk this makes the room to record it
+        if state is not None:
+            with contextlib.suppress(DropmillError):  # the next start settles it
+                await self._ledger.abort_upload(arriving.file_id, reason)
 
     def _forget(self, arriving: "_Arriving") -> None:
         self._received.pop(arriving.file_id, None)
@@ -327,10 +337,13 @@ class Intake:
             await self._give_up(request.arriving, _reason(failure))
         if request.finishing:
             await asyncio.wait(request.finishing)
-        if request.submission_id is not None and request.is_sealed_at_end:
-            await self.seal(request.submission_id)
         trouble = request.trouble
-        if failure is None and not request.finishing:
+        if request.submission_id is not None and request.is_sealed_at_end:
+            try:
+                await self.seal(request.submission_id)
+            except DropmillError as error:
+                trouble = trouble or error
+        if failure is None and trouble is None and not request.has_files:
             trouble = NothingSent("The form came without a file; choose one and send it again.")
         return Receipt(submission_id=request.submission_id, stored=tuple(request.stored.values())), trouble
 
@@ -358,9 +371,15 @@ class _Request:
     opening: asyncio.Task[SubmissionId] | None = None
     arriving: _Arriving | None = None
     stored: dict[FileId, str] = field(default_factory=dict)
-    finishing: list[asyncio.Task[None]] = field(default_factory=list)
+    has_files: bool = False
+    finishing: set[asyncio.Task[None]] = field(default_factory=set)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FINISHING_MAX))
     trouble: BaseException | None = None
+
+    def has_ended(self, finishing: asyncio.Task[None]) -> None:
+        """A file whose part had ended is stored, or has been given up."""
+        self.finishing.discard(finishing)
+        self.slots.release()
 
 
 def _stopping() -> Unavailable:
