@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 ROTATE_AT_BYTES = 64 * 2**20  # some 150,000 events; compressed to about a tenth
 KEEP_ROTATED = 10
 EVENTS_PER_WRITE = 500
+GATHER_S = 0.05  # from a hint to the read: with a read a commit the log cost 1.7 ms of CPU a job, gathered 0.2
 POLL_S = 5.0  # hints may be lost; a line is late by at most this
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0  # a full disk is tried again, less and less often
 MESSAGE_MAX = 1000  # characters; the whole error stands in the ledger and on the job's page
@@ -104,6 +105,7 @@ class EventLog:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_s):
                         await subscription.next()
+                        await asyncio.sleep(GATHER_S)
         finally:
             subscription.close()
 
@@ -117,12 +119,16 @@ class EventLog:
     async def _catch_up(self) -> None:
         async with self._catching_up:
             while True:
-                cursor = await asyncio.to_thread(self._file.position)
+                cursor = self._file.known_position
+                if cursor is None:
+                    cursor = await asyncio.to_thread(self._file.position)
                 page = await self._ledger.events(TOPIC_ALL, after=cursor, limit=EVENTS_PER_WRITE)
                 if not page.events:
                     return
                 # Cancelled here, the write goes on in its thread; whoever comes next waits for it in the file's lock.
                 await asyncio.to_thread(self._file.append, page.events)
+                if len(page.events) < EVENTS_PER_WRITE:
+                    return  # what has come since has its own hint
 
 
 class _LogFile:
@@ -134,6 +140,11 @@ class _LogFile:
         self._keep_rotated = keep_rotated
         self._lock = threading.Lock()
         self._cursor: Cursor | None = None  # of the last line; None: to be read from the file
+
+    @property
+    def known_position(self) -> Cursor | None:
+        """As `position`, without touching the disk; None if that would be needed."""
+        return self._cursor
 
     def position(self) -> Cursor:
         """The cursor of the last line, 0 if there is none.
