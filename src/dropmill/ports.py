@@ -40,6 +40,10 @@ class BlobWriter(Protocol):
     """One blob on its way in. Invisible until `commit` has returned; used by one task at a time."""
 
     @property
+    def key(self) -> str:
+        """What the blob will be stored under, and what `BlobStore.resume` takes until then."""
+
+    @property
     def size(self) -> int:
         """Bytes given to `write` so far."""
 
@@ -51,6 +55,18 @@ class BlobWriter(Protocol):
         Raises:
             OutOfSpace: the disk is full; the blob can only be aborted.
         """
+
+    async def pause(self) -> None:
+        """Put down what was written so far, so that it survives this process (not a power cut); hold nothing open."""
+
+    async def begin_chunk(self) -> None:
+        """What is written from here on counts only as a whole: after a kill, `resume` finds none of it."""
+
+    async def keep_chunk(self) -> None:
+        """The chunk is whole: it counts from now on, and survives this process."""
+
+    async def drop_chunk(self) -> None:
+        """Forget the chunk."""
 
     async def commit(self) -> StoredBlob:
         """Make the blob durable and visible: written, fsynced, renamed, its folder fsynced.
@@ -69,14 +85,20 @@ class BlobStore(Protocol):
     def create(self, extension: str) -> BlobWriter:
         """Begin a blob; `extension` is "" or a checked one with its dot, such as ".tar.gz"."""
 
+    async def resume(self, key: str) -> BlobWriter:
+        """Go on with a blob that was paused, also in an earlier process; an unknown key begins it.
+
+        The hash of what is there already is made in the background; `commit` waits for it.
+        """
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """A real local path to the bytes, valid inside the context. Read-only."""
 
     async def delete(self, key: str) -> None:
         """Remove a blob; none is no error."""
 
-    async def sweep(self) -> int:
-        """Remove what interrupted writers of an earlier process left; returns how many. Only at start-up."""
+    async def sweep(self, resumable: Collection[str] = ()) -> int:
+        """Remove what writers of an earlier process left, except `resumable` keys; returns how many. At start-up."""
 
     def keys(self) -> AsyncIterator[Sequence[str]]:
         """Every committed key, some at a time."""

@@ -6,6 +6,7 @@ documentation; `dropmill serve --help` and `docs/settings.md` are held to it by 
 
 import ipaddress
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -46,6 +47,37 @@ def _grace(value: str) -> float:
     if not 0 <= number < float("inf"):
         raise ValueError("must be a number of seconds, 0 or more")
     return number
+
+
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_AGE_UNITS = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400, "W": 7 * 86400}
+
+
+def _quantity(value: str, units: Mapping[str, int]) -> float:
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", value.strip())
+    if found is None or found[2].upper() not in units:
+        raise KeyError(value)
+    return float(found[1]) * units[found[2].upper()]
+
+
+def _size(value: str) -> int:
+    """Bytes: `1048576`, `64MiB`, `1.5GB`."""
+    try:
+        return int(_quantity(value, _SIZE_UNITS))
+    except KeyError:
+        raise ValueError("must be a size such as 512MiB or 2GB") from None
+
+
+def _age(value: str) -> float:
+    """Seconds: `90`, `15m`, `12h`, `30d`."""
+    try:
+        seconds = _quantity(value, _AGE_UNITS)
+    except KeyError:
+        raise ValueError("must be a time such as 90s, 12h or 30d") from None
+    if seconds <= 0:
+        raise ValueError("must be a time above 0")
+    return seconds
 
 
 def _auth(value: str) -> str:
@@ -165,10 +197,51 @@ class Settings:
     )
     seal_after: float = _setting(
         "--seal-after",
-        _seconds,
+        _age,
         86400.0,
-        "Seconds after which a submission that was opened for files to come, and got none, is sealed.",
-        metavar="S",
+        "Time after which a submission that was opened for files to come, and got none, is sealed. Default: 24h.",
+        metavar="AGE",
+    )
+    upload_expiry: float = _setting(
+        "--upload-expiry",
+        _age,
+        86400.0,
+        "Time without a byte after which an unfinished resumable upload is removed. Default: 24h.",
+        metavar="AGE",
+    )
+    max_file_size: int | None = _setting(
+        "--max-file-size", _size, None, "Largest file accepted, such as 20GiB; no limit by default.", metavar="SIZE"
+    )
+    max_submission_size: int | None = _setting(
+        "--max-submission-size",
+        _size,
+        None,
+        "Most bytes of one submission's files together; no limit by default.",
+        metavar="SIZE",
+    )
+    max_files: int | None = _setting(
+        "--max-files", _positive_int, None, "Most files of one submission; no limit by default.", metavar="N"
+    )
+    min_free: int = _setting(
+        "--min-free",
+        _size,
+        2**30,
+        "Disk space that uploads leave free; below it they are refused with 507. Default: 1GiB.",
+        metavar="SIZE",
+    )
+    max_uploads_per_client: int | None = _setting(
+        "--max-uploads-per-client",
+        _positive_int,
+        None,
+        "Most requests with files that one address may have under way; no limit by default.",
+        metavar="N",
+    )
+    min_rate: int = _setting(
+        "--min-rate",
+        _size,
+        0,
+        "Least bytes a second a body must bring, measured over the idle timeout; 0, the default, asks for none.",
+        metavar="SIZE",
     )
     auth: str = _setting(
         "--auth",

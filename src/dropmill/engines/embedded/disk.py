@@ -1,7 +1,8 @@
 """The embedded blob store: one directory.
 
-    incoming/<key>        being written; whatever stands here at start-up was interrupted and is removed
-    blobs/<2>/<key>       committed: fsynced, renamed, directory fsynced, mode 0400
+    incoming/<key>          being written; at start-up all that nobody may go on with is removed
+    incoming/<key>.chunk    holds the offset at which a chunk began that counts only as a whole
+    blobs/<2>/<key>         committed: fsynced, renamed, directory fsynced, mode 0400
 
 A key is 32 random hexadecimal digits and a checked extension. Both folders lie in one file system, so that the
 rename is atomic. What a client called the file never reaches a path.
@@ -13,10 +14,11 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
@@ -27,6 +29,10 @@ from dropmill.model.records import StoredBlob
 
 WRITE_BYTES = 256 * 1024
 """Bytes gathered for one write. Measured: two to three times faster than 1-4 MiB, and faster than 64 KiB."""
+
+REREAD_BYTES = 4 * 1024 * 1024  # hashed in one thread hop after a restart: 5 ms, so that other hops get their turn
+
+CHUNK_SUFFIX = ".chunk"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
@@ -73,14 +79,21 @@ class DiskBlobStore:
     def _delete(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)
 
-    async def sweep(self) -> int:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._sweep)
+    async def resume(self, key: str) -> "DiskBlobWriter":
+        writer = DiskBlobWriter(self, key)
+        await asyncio.get_running_loop().run_in_executor(self._threads, writer.find)
+        return writer
 
-    def _sweep(self) -> int:
-        left = list(self.incoming.iterdir())
-        for path in left:
-            path.unlink()
-        return len(left)
+    async def sweep(self, resumable: Collection[str] = ()) -> int:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._sweep, resumable)
+
+    def _sweep(self, resumable: Collection[str]) -> int:
+        removed = 0
+        for path in list(self.incoming.iterdir()):
+            if path.name.removesuffix(CHUNK_SUFFIX) not in resumable:
+                path.unlink()
+                removed += 1
+        return removed
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
         loop = asyncio.get_running_loop()
@@ -103,16 +116,23 @@ class DiskBlobWriter:
 
     Bytes are gathered to `WRITE_BYTES`; then the gathered block is written by aiofiles while another thread hashes
     it. A file that fits one block is created, written, hashed, fsynced and renamed in one thread hop instead of five.
+
+    A hash's state cannot be saved. A resumed writer therefore reads again what is there, in the background and a
+    piece at a time, and goes on reading what is written, behind the writing; `commit` waits for it.
     """
 
     def __init__(self, store: DiskBlobStore, key: str) -> None:
+        self.key = key
         self._store = store
-        self._key = key
         self._temporary = store.incoming / key
+        self._chunk_note = store.incoming / (key + CHUNK_SUFFIX)
         self._gathered = bytearray()
         self._written = 0
         self._hash = hashlib.sha256()
         self._file: AsyncFileIO | None = None
+        self._exists = False
+        self._before_chunk: tuple[int, Any] | None = None
+        self._reader: _HashReader | None = None
         # What runs in a thread goes on when its caller is cancelled; `abort` waits for it, or a late write could
         # land in whatever reuses the descriptor's number.
         self._under_way: asyncio.Future[None] | None = None
@@ -121,82 +141,203 @@ class DiskBlobWriter:
     def size(self) -> int:
         return self._written + len(self._gathered)
 
+    def find(self) -> None:
+        """Take up what an earlier writer of this key left. Blocks; a chunk that was not whole is cut off."""
+        with suppress(FileNotFoundError):
+            # Empty: killed between making the note and filling it, before any byte of the chunk was written.
+            if offset := self._chunk_note.read_text():
+                os.truncate(self._temporary, int(offset))
+            self._chunk_note.unlink()
+        with suppress(FileNotFoundError):
+            self._written = self._temporary.stat().st_size
+            self._exists = True
+        if self._written:
+            self._reader = _HashReader(self._temporary, self._written)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         self._gathered += data
         if len(self._gathered) >= WRITE_BYTES:
-            block, self._gathered = self._gathered, bytearray()
-            self._written += len(block)
-            await self._run(self._write_block(block))
+            await self._write_gathered()
+
+    async def pause(self) -> None:
+        if self._gathered or not self._exists:
+            await self._write_gathered()
+        await self._run(self._close())
 
     async def commit(self) -> StoredBlob:
         await self._run(self._commit())
-        return StoredBlob(key=self._key, size=self._written, sha256=Sha256(self._hash.hexdigest()))
+        if self._reader is not None:
+            self._reader.may_read_to(self._written)
+            self._hash = await self._reader.finish(self._store.threads)
+        return StoredBlob(key=self.key, size=self._written, sha256=Sha256(self._hash.hexdigest()))
 
     async def abort(self) -> None:
-        if self._under_way is not None:
-            await asyncio.wait([self._under_way])
-            self._under_way.exception()  # seen, though a writer that was cancelled will never ask
+        await self._settle()
         await self._close()
-        await asyncio.get_running_loop().run_in_executor(self._store.threads, self._remove)
+        if self._reader is not None:
+            await self._reader.stop()
+        await self._in_thread(self._remove)
 
-    async def _run(self, step: Coroutine[None, None, None]) -> None:
-        self._under_way = asyncio.ensure_future(step)
-        try:
-            await asyncio.shield(self._under_way)
-        except OSError as error:
-            raise _translated(error) from error
+    async def _write_gathered(self) -> None:
+        block, self._gathered = self._gathered, bytearray()
+        self._written += len(block)
+        await self._run(self._write_block(block))
+        if self._reader is not None and self._before_chunk is None:
+            self._reader.may_read_to(self._written)
+            self._reader.read_on(self._store.threads)
 
     async def _write_block(self, block: bytearray) -> None:
         loop = asyncio.get_running_loop()
         if self._file is None:
             self._file = await aiofiles.open(
                 self._temporary,
-                "xb",
+                "ab" if self._exists else "xb",
                 buffering=0,
                 opener=lambda path, flags: os.open(path, flags, 0o600),
                 loop=loop,
                 executor=self._store.threads,
             )
-        hashing = loop.run_in_executor(self._store.threads, self._hash.update, block)
+            self._exists = True
+        hashing = self._in_thread(self._hash.update, block) if self._reader is None else None
         try:
             view = memoryview(block)
             while view:
                 view = view[await self._file.write(view) :]
         finally:
-            await hashing
+            if hashing is not None:
+                await hashing
 
-    async def _commit(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._store.threads, self._commit_in_thread)
+    # --- chunks that count as a whole --------------------------------------------------------------------------------
+
+    async def begin_chunk(self) -> None:
+        await self.pause()
+        self._before_chunk = (self._written, self._hash.copy())
+        await self._run(self._in_thread(self._chunk_note.write_text, str(self._written)))
+
+    async def keep_chunk(self) -> None:
+        await self.pause()
+        await self._run(self._in_thread(self._chunk_note.unlink))
+        self._before_chunk = None
+
+    async def drop_chunk(self) -> None:
+        if self._before_chunk is None:
+            raise AssertionError("no chunk was begun")
+        await self._settle()
         await self._close()
+        self._gathered = bytearray()
+        (self._written, self._hash), self._before_chunk = self._before_chunk, None
+        await self._run(self._in_thread(self._cut_back))
+
+    def _cut_back(self) -> None:
+        os.truncate(self._temporary, self._written)
+        self._chunk_note.unlink(missing_ok=True)
+
+    # --- below -------------------------------------------------------------------------------------------------------
+
+    def _in_thread(self, call: Callable[..., object], *args: object) -> "asyncio.Future[Any]":
+        return asyncio.get_running_loop().run_in_executor(self._store.threads, call, *args)
+
+    async def _run(self, step: Awaitable[None]) -> None:
+        self._under_way = asyncio.ensure_future(step)
+        try:
+            await asyncio.shield(self._under_way)
+        except OSError as error:
+            raise _translated(error) from error
+
+    async def _settle(self) -> None:
+        """Wait for what a cancelled caller left running."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
+            if not self._under_way.cancelled():
+                self._under_way.exception()  # seen, though a writer that was cancelled will never ask
 
     async def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             await file.close()
 
+    async def _commit(self) -> None:
+        await self._in_thread(self._commit_in_thread)
+        await self._close()
+
     def _commit_in_thread(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        if self._file is None:
+        if not self._exists:
             flags |= os.O_CREAT | os.O_EXCL
         descriptor = os.open(self._temporary, flags, 0o600)
         try:
             view = memoryview(self._gathered)
             while view:
                 view = view[os.write(descriptor, view) :]
-            self._hash.update(self._gathered)
+            if self._reader is None:
+                self._hash.update(self._gathered)
             self._written += len(self._gathered)
             self._gathered = bytearray()
             os.fchmod(descriptor, 0o400)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        final = self._store.path(self._key)
+        final = self._store.path(self.key)
         os.rename(self._temporary, final)
         fsync_folder(final.parent)
 
     def _remove(self) -> None:
         self._temporary.unlink(missing_ok=True)
-        self._store.path(self._key).unlink(missing_ok=True)
+        self._chunk_note.unlink(missing_ok=True)
+        self._store.path(self.key).unlink(missing_ok=True)
+
+
+class _HashReader:
+    """Hashes a growing file from its beginning, a piece a thread hop, no further than it may."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        # Opened now: the descriptor stays good when the file is renamed.
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._hash = hashlib.sha256()
+        self._done = 0
+        self._limit = limit
+        self._reading: asyncio.Task[None] | None = None
+
+    def may_read_to(self, limit: int) -> None:
+        """Bytes up to here will not be cut off again."""
+        self._limit = limit
+
+    def read_on(self, threads: ThreadPoolExecutor) -> None:
+        """Go on in the background, as far as it may."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(threads))
+
+    async def finish(self, threads: ThreadPoolExecutor) -> Any:
+        """Read to the end; the hash of it all."""
+        while self._done < self._limit:
+            self.read_on(threads)
+            if self._reading is not None:
+                await asyncio.shield(self._reading)
+        os.close(self._descriptor)
+        return self._hash
+
+    async def stop(self) -> None:
+        """Read no further."""
+        self._limit = 0
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+    async def _read(self, threads: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while self._done < self._limit:
+            size = min(self._limit - self._done, REREAD_BYTES)
+            self._done += await loop.run_in_executor(threads, self._hash_piece, self._done, size)
+
+    def _hash_piece(self, offset: int, size: int) -> int:
+        data = os.pread(self._descriptor, size, offset)
+        if not data:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        self._hash.update(data)
+        return len(data)
 
 
 def fsync_folder(folder: Path) -> None:
