@@ -22,6 +22,8 @@ def load(flags: Mapping[str, Any] | None = None, **environment: str) -> Settings
 def default_in_words(field: "dataclasses.Field[Any]") -> str:
     if field.default is dataclasses.MISSING:
         return "CPU cores"
+    if field.default is False:
+        return "off"
     if field.default in (None, ()):
         return "none"
     value = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
@@ -29,14 +31,15 @@ def default_in_words(field: "dataclasses.Field[Any]") -> str:
 
 
 def row(field: "dataclasses.Field[Any]") -> str:
-    flag = f"{field.metadata['flag']} {field.metadata['metavar']}".replace("|", r"\|")
+    flag = f"`{field.metadata['flag']} {field.metadata['metavar']}".strip().replace("|", r"\|") + "`"
+    flag = flag if field.metadata["flag"] else "none"
     default = default_in_words(field)
-    return f"| `{flag}` | `{environment_name(field.name)}` | {default} | {field.metadata['doc']} |"
+    return f"| {flag} | `{environment_name(field.name)}` | {default} | {field.metadata['doc']} |"
 
 
 def test_the_document_says_what_the_code_says() -> None:
     lines = DOCUMENT.read_text().splitlines()
-    table = [line for line in lines if line.startswith("| `")]
+    table = [line for line in lines if line.startswith("| ") and "| `DROPMILL_" in line]
     wanted = [row(field) for field in FIELDS.values()]
     assert table == wanted, "docs/settings.md should have these rows:\n" + "\n".join(wanted)
 
@@ -48,9 +51,46 @@ def test_only_the_concurrency_depends_on_the_machine() -> None:
 
 
 def test_every_flag_is_named_as_its_field() -> None:
-    assert {name: field.metadata["flag"] for name, field in FIELDS.items()} == {
-        name: "--" + name.replace("_", "-") for name in FIELDS
-    }
+    flags = {name: field.metadata["flag"] for name, field in FIELDS.items() if not is_secret(field)}
+    assert flags == {name: "--" + name.replace("_", "-") for name in flags}
+
+
+def is_secret(field: "dataclasses.Field[Any]") -> bool:
+    return not field.repr
+
+
+def test_a_secret_is_no_flag_and_is_not_shown() -> None:
+    assert [name for name, field in FIELDS.items() if is_secret(field)] == ["webhook_secret"]
+    assert FIELDS["webhook_secret"].metadata["flag"] is None
+    settings = load(DROPMILL_WEBHOOK_SECRET="hidden", DROPMILL_ON_SETTLED="https://a.example/hook")
+    assert settings.webhook_secret == "hidden"
+    assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a.example",
+        "a.example/hook",
+        "http://",
+        "https://:80/",
+        "http://a.example:99999",
+        "http://a b/",
+        "",
+        "http://[",
+    ],
+)
+def test_the_webhook_has_a_whole_http_address(url: str) -> None:
+    with pytest.raises(SettingsError, match="--on-settled"):
+        load({"on_settled": url})
+
+
+def test_exit_codes_stand_between_commas() -> None:
+    assert load({"retry_exit_codes": "75,111,-9"}).retry_exit_codes == (75, 111, -9)
+    assert load(DROPMILL_RETRY_EXIT_CODES="75, 111").retry_exit_codes == (75, 111)
+    for codes in ("0", "256", "-65", ",", "x", "1,,x"):
+        with pytest.raises(SettingsError, match="--retry-exit-codes"):
+            load({"retry_exit_codes": codes})
 
 
 def test_without_anything_it_serves_loopback() -> None:

@@ -25,24 +25,33 @@ from dropmill.engines.embedded.lock import FolderLock
 from dropmill.engines.embedded.slots import SlotExecutor
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.identity.resolver import Resolver
+from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
+from dropmill.intake.tus import Uploads
 from dropmill.live.views import Views
 from dropmill.logfile import EventLog
 from dropmill.model.errors import SettingsError
+from dropmill.model.records import RetryPolicy
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
 from dropmill.processing.jobs import Jobs
+from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import SlotPool
+from dropmill.processing.results import ResultLimits
+from dropmill.processing.upkeep import Retention
 from dropmill.settings import Settings
 from dropmill.web import connection, guard
 from dropmill.web.config import config
+from dropmill.web.downloads import downloads
 from dropmill.web.jobs import jobs
 from dropmill.web.live import live
 from dropmill.web.ops import ops
 from dropmill.web.pages import pages
 from dropmill.web.services import EXTENSION, Services
 from dropmill.web.submissions import submissions
+from dropmill.web.uploads import send
+from dropmill.web.uploads import uploads as uploads_blueprint
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +79,7 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
     connection.install(app)
     guard.install(app, settings)
-    for blueprint in (pages, submissions, jobs, config, live, ops):
+    for blueprint in (pages, submissions, jobs, downloads, config, live, ops, uploads_blueprint, send):
         app.register_blueprint(blueprint)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
     app.extensions["dropmill.server"] = server
@@ -149,7 +158,7 @@ class Server:
         await blobs.open()
         stack.push_async_callback(blobs.close)
         bus = LocalBus()
-        ledger = SqliteLedger(data / "ledger.sqlite", bus.moved)
+        ledger = SqliteLedger(data / "ledger.sqlite", bus.moved, tells_settled=settings.on_settled is not None)
         await ledger.open()
         stack.push_async_callback(ledger.close)
 
@@ -166,6 +175,10 @@ class Server:
 
         outputs = OutputStore(data / "outputs", bus)
         pool = SlotPool(self._processor, settings.concurrency)
+        limiter = Limiter(Limits.from_settings(settings), data)
+        if lacking := await asyncio.to_thread(limiter.open):
+            self.notices.append(lacking)
+        stack.callback(limiter.close)
         runner = AttemptRunner(
             ledger=ledger,
             blobs=blobs,
@@ -173,36 +186,75 @@ class Server:
             pool=pool,
             outputs=outputs,
             processor=self._processor,
+            limiter=limiter,
             folder=data,
+            result_limits=ResultLimits(count=settings.max_results, size=settings.max_results_size),
+            copies_input=settings.copy_input,
+            guesses_progress=settings.progress == "auto",
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
             host=platform.node() or "localhost",
+            retry=_retry_policy(settings),
         )
         executor = self._executor = SlotExecutor(runner=runner, pool=pool, outputs=outputs, on_failure=self._fail)
         resolver = Resolver(settings.dns_servers)
         stack.push_async_callback(resolver.close)
+        gate = Gate(
+            UploadLimits(
+                idle_timeout_s=settings.idle_timeout,
+                min_free=settings.min_free,
+                min_rate=settings.min_rate,
+                max_file_size=settings.max_file_size,
+                max_submission_size=settings.max_submission_size,
+                max_files=settings.max_files,
+                max_per_client=settings.max_uploads_per_client,
+            ),
+            blobs,
+        )
         intake = Intake(
             ledger=ledger,
             blobs=blobs,
             executor=executor,
             bus=bus,
             resolver=resolver,
-            idle_timeout_s=settings.idle_timeout,
+            gate=gate,
             seal_after_s=settings.seal_after,
         )
         await intake.recover()
+        uploads = Uploads(
+            ledger=ledger, blobs=blobs, bus=bus, intake=intake, gate=gate, expiry_s=settings.upload_expiry
+        )
+        await uploads.recover()
         event_log = self._event_log = EventLog(settings.log_path.absolute(), ledger, bus)
         await event_log.open()
         stack.push_async_callback(self._stop_background)
         self._run(event_log.run(), "event log")
         self._run(config_file.watch(), "config watch")
         self._run(intake.run(), "intake")
+        retention = Retention(
+            ledger=ledger,
+            blobs=blobs,
+            outputs=outputs,
+            logged=event_log.make_durable,
+            keep_s=settings.keep,
+            keep_bytes=settings.keep_size,
+            keep_events_s=settings.keep_events,
+        )
+        self._run(retention.run(), "retention")
+        if settings.on_settled is not None:
+            from dropmill.processing.webhook import Webhook  # its HTTP client takes 0.2 s to load
+
+            if settings.webhook_secret is None:
+                self.notices.append("Calls of --on-settled are not signed; set DROPMILL_WEBHOOK_SECRET to sign them.")
+            webhook = Webhook(ledger=ledger, bus=bus, url=settings.on_settled, secret=settings.webhook_secret)
+            self._run(webhook.run(), "webhook")
+        self._run(uploads.run(), "uploads")
 
         await executor.start()
         stack.push_async_callback(executor.close)
-        for job_id in await ledger.queued_jobs():
-            executor.submit(job_id)
+        for job in await ledger.queued_jobs():
+            executor.submit(job.id, job.submission_id, job.not_before)
 
         self._services = Services(
             settings=settings,
@@ -211,10 +263,11 @@ class Server:
             blobs=blobs,
             bus=bus,
             intake=intake,
+            uploads=uploads,
             jobs=Jobs(ledger=ledger, executor=executor),
             outputs=outputs,
             config=config_file,
-            views=Views(ledger=ledger, bus=bus, executor=executor, received=intake.received),
+            views=Views(ledger=ledger, bus=bus, executor=executor, received=lambda file_id: intake.received(file_id) or uploads.received(file_id)),
         )
         self._app.extensions[EXTENSION] = self._services
 
@@ -245,7 +298,9 @@ class Server:
             return
         found.is_draining = True
         closing = [close(SOCKET_RESTARTING, "The server is restarting.") for close in list(found.closers)]
-        await asyncio.gather(found.intake.drain(), self._executor.drain(self._settings.grace), *closing)
+        await asyncio.gather(
+            found.intake.drain(), found.uploads.drain(), self._executor.drain(self._settings.grace), *closing
+        )
 
     async def close(self) -> None:
         """Drain if that has not happened, then close everything; what was handed over is committed and logged."""
@@ -259,6 +314,14 @@ class Server:
             await asyncio.wait(self._background)
         if self._event_log is not None:
             await self._event_log.flush()
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy | None:
+    if not settings.retry_exit_codes:
+        return None
+    return RetryPolicy(
+        exit_codes=frozenset(settings.retry_exit_codes), times=settings.retry_times, delay_s=settings.retry_delay
+    )
 
 
 def _end_this_process() -> None:

@@ -36,11 +36,15 @@ def main() -> None:
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for f in reversed(fields(Settings)):
         metadata = f.metadata
+        if metadata["flag"] is None:
+            continue
         command = click.option(
             metadata["flag"],
             f.name,
-            metavar=metadata["metavar"],
+            metavar=metadata["metavar"] or None,
             multiple=metadata["many"],
+            is_flag=not metadata["metavar"],
+            flag_value="on" if not metadata["metavar"] else None,
             help=f"{metadata['doc']} [{environment_name(f.name)}]",
         )(command)
     return command

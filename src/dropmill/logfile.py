@@ -116,6 +116,14 @@ class EventLog:
         except (OSError, Unavailable) as error:
             logger.warning("The event log is behind; the next start catches up: %s", error)
 
+    async def make_durable(self) -> Cursor:
+        """Up to which cursor the log is on disk for good; 0 if that is not known now.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        return await asyncio.to_thread(self._file.make_durable)
+
     async def _catch_up(self) -> None:
         async with self._catching_up:
             while True:
@@ -181,6 +189,14 @@ class _LogFile:
                 self._cursor = None
                 raise
             self._cursor = new[-1].cursor
+
+    def make_durable(self) -> Cursor:
+        """Force the file to disk; returns the cursor of its last line, 0 if an earlier write failed."""
+        with self._lock:
+            if self._cursor and self.path.exists():  # what was rotated is on disk already
+                with self.path.open("rb") as file:
+                    os.fsync(file.fileno())
+            return self._cursor or Cursor(0)
 
     def begin_anew(self) -> None:
         """Put the file aside; the next line has whatever cursor comes."""

@@ -12,6 +12,7 @@ handed to the ledger is made or refused whatever becomes of whoever waits for it
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,12 +24,18 @@ from dropmill.model.records import (
     AttemptOutcome,
     ClientIdentity,
     ConfigRevision,
+    Delivery,
     File,
     Job,
     JobState,
+    KeptBytes,
     Progress,
+    QueuedJob,
+    Result,
+    RetryPolicy,
     StoredBlob,
     Submission,
+    UploadState,
 )
 
 T = TypeVar("T")
@@ -91,6 +98,21 @@ class BlobStore(Protocol):
         The hash of what is there already is made in the background; `commit` waits for it.
         """
 
+    async def adopt(self, folder: int, name: str) -> StoredBlob:
+        """Take a file of this machine into the store: its bytes become a blob, durable, and it is gone from its folder.
+
+        Only a regular file with one link that may be read is taken; no link is followed. Cancelling undoes it: there
+        is no blob then.
+
+        Args:
+            folder: descriptor of the directory that holds it; stays open until this has returned.
+            name: the file's name in there.
+
+        Raises:
+            ValueError: it is something else, which the text says ("is a symbolic link"). It stays where it is.
+            OutOfSpace: as for `BlobWriter.write`.
+        """
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """A real local path to the bytes, valid inside the context. Read-only."""
 
@@ -120,10 +142,15 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventPage:
-    """Events of a topic in cursor order, and how far was looked: the next read begins after `cursor`."""
+    """Events of a topic in cursor order, and how far was looked: the next read begins after `cursor`.
+
+    Attributes:
+        is_cut: whether events of the topic may be missing before these, because the oldest were removed.
+    """
 
     events: Sequence[Event]
     cursor: Cursor
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +163,35 @@ class SubmissionView:
     cursor: Cursor
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumableUpload:
+    """A file that was announced, and whose bytes may come in several requests.
+
+    Attributes:
+        size: of the whole file; None while it is not known (tus `creation-defer-length`).
+        received: bytes known to be on disk when that was last written down; the blob store knows better.
+        partial: key of the growing blob; None once stored or aborted.
+        metadata: as the client gave it (tus `Upload-Metadata`).
+        expected_sha256: what the whole file must have; None if the client did not say.
+        expires_at: when it is removed unless bytes come.
+        ip: of the client that opened the submission.
+    """
+
+    file_id: FileId
+    submission_id: SubmissionId
+    name: str
+    path: str
+    state: UploadState
+    size: int | None
+    received: int
+    partial: str | None
+    metadata: str
+    expected_sha256: Sha256 | None
+    expires_at: datetime | None
+    ip: str
+    account: str | None
+
+
 class Ledger(Protocol):
     """The truth: state and events, changed together in one transaction or not at all.
 
@@ -145,8 +201,28 @@ class Ledger(Protocol):
 
     # changes: submissions and uploads
 
-    async def open_submission(self, submission_id: SubmissionId, client: ClientIdentity, account: str | None) -> None:
-        """Record a new, open submission (`submission.opened`)."""
+    async def open_submission(
+        self,
+        submission_id: SubmissionId,
+        client: ClientIdentity,
+        account: str | None,
+        *,
+        is_announced: bool = False,
+        idempotency_key: str | None = None,
+    ) -> SubmissionId:
+        """Record a new, open submission (`submission.opened`).
+
+        Args:
+            submission_id: its id.
+            client: who opens it.
+            account: whose it is; None without accounts.
+            is_announced: whether it outlives the request, and this process, until it is sealed.
+            idempotency_key: what a repeat of the request will show; None if there is none.
+
+        Returns:
+            Its id; or, changing nothing, the id of the submission that the same key opened before, unless nothing
+            ever came of that one.
+        """
 
     async def identify_client(
         self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
@@ -157,6 +233,20 @@ class Ledger(Protocol):
         self, file_id: FileId, submission_id: SubmissionId, name: str, path: str, size: int | None
     ) -> None:
         """Record that a file's bytes begin to arrive (`upload.started`)."""
+
+    async def announce_uploads(self, uploads: Sequence[ResumableUpload]) -> None:
+        """Record files that will come to an open submission."""
+
+    async def open_for_upload(self, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
+        """Open a submission for one announced file and seal it, so that it settles with that file's job."""
+
+    async def begin_upload(self, file_id: FileId) -> None:
+        """Record that an announced file's bytes begin to arrive (`upload.started`); again is no error."""
+
+    async def extend_upload(
+        self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None
+    ) -> None:
+        """Note how far a resumable upload is; of one that has ended nothing is changed. No event."""
 
     async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId) -> None:
         """Record a file's bytes as durable and queue its job (`upload.stored`, `job.queued`)."""
@@ -172,8 +262,14 @@ class Ledger(Protocol):
     async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
         """Guarded transition of a queued job to running (`attempt.started`); None if it is not queued any more."""
 
-    async def end_attempt(self, job_id: JobId, number: int, outcome: AttemptOutcome) -> bool:
-        """Record an attempt's end and settle its job; False, and no change, if `number` is not the running attempt."""
+    async def end_attempt(
+        self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
+    ) -> JobState | None:
+        """Record an attempt's end and settle its job, or put it back in line as the retry policy says.
+
+        Returns:
+            What the job is now; None, and no change, if `number` is not the running attempt.
+        """
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         """Record that an attempt's process vanished (`attempt.lost`).
@@ -186,11 +282,51 @@ class Ledger(Protocol):
     async def cancel_queued(self, job_id: JobId) -> bool:
         """Settle a queued job as cancelled; False if it is not queued (ask the executor to cancel a running one)."""
 
-    async def retry_job(self, job_id: JobId) -> None:
-        """Put a settled job back in line with the newest config revision."""
+    async def retry_job(self, job_id: JobId) -> QueuedJob:
+        """Put a settled job back in line with the newest config revision; returns it as it waits now.
+
+        Raises:
+            Removed: its file's bytes are no longer kept.
+        """
+
+    async def retry_failed(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+        """Put the next `limit` failed or cancelled jobs of a submission back in line; a call is one transaction.
+
+        Raises:
+            Removed: the submission's bytes are no longer kept.
+        """
+
+    async def cancel_waiting(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+        """Settle the next `limit` queued jobs of a submission as cancelled; a call is one transaction."""
 
     async def recover(self, max_attempts: int, reason: str) -> "Recovery":
         """Settle what an earlier process left: uploads aborted for `reason`, submissions sealed, attempts lost."""
+
+    # changes: what is kept
+
+    async def begin_removal(self, submission_id: SubmissionId, settled_at: datetime) -> bool:
+        """Record that a submission's bytes are removed; from then on none of its jobs can be retried.
+
+        Returns:
+            False, and no change, unless it has been settled since `settled_at` and its bytes are kept.
+        """
+
+    async def end_removal(self, submission_id: SubmissionId) -> None:
+        """Record that the bytes are gone."""
+
+    async def remove_events(self, *, before: datetime, up_to: Cursor, limit: int) -> int:
+        """Remove at most `limit` of the oldest events, of before a time and not behind a cursor; returns how many.
+
+        The newest event stays, whatever its age, so that cursors go on where they are.
+        """
+
+    # changes: the webhook
+
+    async def end_delivery(self, submission_id: SubmissionId, number: int) -> None:
+        """Forget a delivery: it was made, or is given up."""
+
+    async def postpone_delivery(self, submission_id: SubmissionId, number: int, due_at: datetime) -> None:
+        """Record that a call was made in vain, and when the next one may be."""
 
     # changes: config
 
@@ -236,6 +372,13 @@ class Ledger(Protocol):
     async def job(self, job_id: JobId) -> Job:
         """One job with its attempts."""
 
+    async def result(self, job_id: JobId, path: str, attempt: int | None) -> Result:
+        """What an attempt left under exactly this path; `attempt` None is the job's newest.
+
+        Raises:
+            NotFound: nothing, or there is no such job or attempt.
+        """
+
     async def jobs(
         self,
         *,
@@ -247,11 +390,46 @@ class Ledger(Protocol):
     ) -> Page[Job]:
         """Jobs, newest first."""
 
-    async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
-        """Those of the keys that belong to a stored file."""
+    async def upload(self, file_id: FileId) -> ResumableUpload:
+        """One upload, whatever became of it."""
 
-    async def queued_jobs(self) -> Sequence[JobId]:
+    async def announced_upload(self, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
+        """The announced file of a submission that has this path, or else this name; None if there is none."""
+
+    async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
+        """Every resumable upload that is neither stored nor aborted."""
+
+    async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
+        """Some of those whose time is over."""
+
+    async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
+        """Some of the open submissions that were opened before, and that no file is arriving for."""
+
+    async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
+        """Those of the keys that belong to a stored file or to a result."""
+
+    async def queued_jobs(self) -> Sequence[QueuedJob]:
         """Every queued job, in the order in which they were queued."""
+
+    async def running_jobs(self, submission_id: SubmissionId) -> Sequence[JobId]:
+        """The running jobs of a submission."""
+
+    async def removable(
+        self, *, before: datetime | None, keep_bytes: int | None, limit: int
+    ) -> Sequence[tuple[SubmissionId, datetime]]:
+        """Settled submissions whose bytes should go, oldest first, with when they settled.
+
+        Args:
+            before: those that settled until then; None: none because of its age.
+            keep_bytes: as many of the oldest as it takes until no more than this is kept; None: none because of it.
+            limit: most submissions wanted.
+        """
+
+    async def removals(self, limit: int) -> Sequence[KeptBytes]:
+        """What is still to be deleted after `begin_removal`."""
+
+    async def deliveries(self, limit: int) -> Sequence[Delivery]:
+        """The next calls of the webhook, by when they are due; of each submission only the one whose turn it is."""
 
     async def events(self, topic: str, *, after: Cursor, limit: int) -> EventPage:
         """Events of a topic behind a cursor."""
@@ -316,6 +494,10 @@ class Subscription(Protocol):
         """Hear nothing more."""
 
 
+DELIVERIES = "deliveries"
+"""The stream that moves when the webhook has something to tell. Not for subscribers outside."""
+
+
 class Bus(Protocol):
     """Hints. May lose them, never blocks a publisher, keeps one mailbox a subscriber, bounded by latest-wins."""
 
@@ -341,14 +523,23 @@ class Bus(Protocol):
 class Executor(Protocol):
     """Gets queued jobs run. Takes ids: the rest is read from the ledger when the job is picked up."""
 
-    def submit(self, job_id: JobId) -> None:
-        """Put a job in line. Twice is harmless: the ledger's guarded transition lets one of them lose."""
+    def submit(self, job_id: JobId, submission_id: SubmissionId, not_before: datetime | None = None) -> None:
+        """Put a job in line. Twice is harmless: the ledger's guarded transition lets one of them lose.
+
+        Args:
+            job_id: which.
+            submission_id: whose; submissions take turns.
+            not_before: when it may be picked up; None: at once.
+        """
+
+    def withdraw(self, job_id: JobId) -> None:
+        """Take a job out of line that does not wait any more; none is no error."""
 
     def cancel(self, job_id: JobId) -> bool:
         """Ask for a job's running attempt to be ended; False if none runs here. The attempt's event is the answer."""
 
     def position(self, job_id: JobId) -> int | None:
-        """Estimated place in line, 1 being next; None if it does not wait here."""
+        """Estimated place in line, 1 being next; None if it does not wait here, or waits for its time to come."""
 
     async def drain(self, grace_s: float) -> None:
         """Pick up nothing more, let running attempts end within `grace_s`, then end their processes."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dropmill.model.errors import SettingsError
 
@@ -86,6 +87,52 @@ def _auth(value: str) -> str:
     return value
 
 
+def _positive_size(value: str) -> int:
+    size = _size(value)
+    if not 0 < size < 1 << 62:  # what the kernel takes as a limit
+        raise ValueError("must be a size above 0")
+    return size
+
+
+def size_in_words(size: int) -> str:
+    """A number of bytes as people write it, such as `512 MiB`; never rounded."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        factor = _SIZE_UNITS[unit.upper()]
+        if size >= factor and size % factor == 0:
+            return f"{size // factor} {unit}"
+    return f"{size} B"
+
+
+def _switch(value: str) -> bool:
+    if value.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
+        raise ValueError("must be on or off")
+    return value.lower() in ("1", "true", "yes", "on")
+
+
+def _progress(value: str) -> str:
+    if value not in ("auto", "off"):
+        raise ValueError("must be auto or off")
+    return value
+
+
+def _exit_codes(value: str) -> tuple[int, ...]:
+    codes = tuple(int(part) for part in value.split(",") if part.strip())
+    if not codes or not all(-64 <= code <= 255 and code != 0 for code in codes):
+        raise ValueError("must be exit codes from 1 to 255 between commas, or signals as -1 to -64")
+    return codes
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be a whole address, such as https://example.com/dropmill")
+    return value
+
+
 def split_address(value: str) -> tuple[str, int]:
     """`HOST:PORT` (IPv6 in brackets) as a pair.
 
@@ -114,12 +161,19 @@ def _command(value: str) -> tuple[str, ...]:
 
 
 def _setting(
-    flag: str, parse: Callable[[str], Any], default: Any, doc: str, *, metavar: str, many: bool = False
+    flag: str | None,
+    parse: Callable[[str], Any],
+    default: Any,
+    doc: str,
+    *,
+    metavar: str,
+    many: bool = False,
+    is_secret: bool = False,
 ) -> Any:
     metadata = {"flag": flag, "parse": parse, "doc": doc, "metavar": metavar, "many": many}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not is_secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +242,101 @@ class Settings:
         "Attempts of a job that may be lost (the slot or the server died under them) before it fails.",
         metavar="N",
     )
+    retry_exit_codes: tuple[int, ...] = _setting(
+        "--retry-exit-codes",
+        _exit_codes,
+        (),
+        "Exit codes after which a file is tried again by itself, such as 75,111; -9 stands for a signal. None by "
+        "default.",
+        metavar="N,...",
+    )
+    retry_times: int = _setting(
+        "--retry-times",
+        _positive_int,
+        3,
+        "How often a file is tried again by itself after one of --retry-exit-codes.",
+        metavar="N",
+    )
+    retry_delay: float = _setting(
+        "--retry-delay",
+        _seconds,
+        10.0,
+        "Seconds before the first of these, doubled for each further one, up to an hour.",
+        metavar="S",
+    )
+    memory: int | None = _setting(
+        "--memory",
+        _positive_size,
+        None,
+        "Memory an attempt may use, such as 2GiB; none by default. By a control group where one is delegated to the "
+        "server, otherwise by the address space of each process.",
+        metavar="SIZE",
+    )
+    cpu_time: int | None = _setting(
+        "--cpu-time",
+        _positive_int,
+        None,
+        "Whole seconds of CPU that each process of an attempt may use; none by default.",
+        metavar="S",
+    )
+    max_write: int | None = _setting(
+        "--max-write",
+        _positive_size,
+        None,
+        "Size of the largest file that a script may write; none by default.",
+        metavar="SIZE",
+    )
+    max_processes: int | None = _setting(
+        "--max-processes",
+        _positive_int,
+        None,
+        "Processes and threads an attempt may have at once; none by default. Only where a control group is delegated "
+        "to the server.",
+        metavar="N",
+    )
+    reload: bool = _setting(
+        "--reload",
+        _switch,
+        False,
+        "Import the callable anew when a file of the modules it came with has changed.",
+        metavar="",
+    )
+    fresh_process: bool = _setting(
+        "--fresh-process",
+        _switch,
+        False,
+        "Run the callable in a new interpreter for each file: slower, for modules that must not be forked.",
+        metavar="",
+    )
+    copy_input: bool = _setting(
+        "--copy-input",
+        _switch,
+        False,
+        "Give each attempt a copy of the file in its work folder, which it may change.",
+        metavar="",
+    )
+    progress: str = _setting(
+        "--progress",
+        _progress,
+        "auto",
+        "auto: read progress such as 45% or 3/10 from what a script writes. off: only what it reports on purpose.",
+        metavar="auto|off",
+    )
+    max_results: int = _setting(
+        "--max-results",
+        _positive_int,
+        10_000,
+        "Most result files of one attempt; one that leaves more fails, and none of them is kept.",
+        metavar="N",
+    )
+    max_results_size: int | None = _setting(
+        "--max-results-size",
+        _size,
+        None,
+        "Most bytes of one attempt's results together, such as 10GiB; one that leaves more fails, and none of them is "
+        "kept. No limit by default.",
+        metavar="SIZE",
+    )
     idle_timeout: float = _setting(
         "--idle-timeout",
         _seconds,
@@ -242,6 +391,44 @@ class Settings:
         0,
         "Least bytes a second a body must bring, measured over the idle timeout; 0, the default, asks for none.",
         metavar="SIZE",
+    )
+    keep: float | None = _setting(
+        "--keep",
+        _age,
+        None,
+        "Time after which a settled submission's files, results and output are removed, such as 30d; its history "
+        "stays. For ever by default.",
+        metavar="AGE",
+    )
+    keep_size: int | None = _setting(
+        "--keep-size",
+        _size,
+        None,
+        "Most bytes of files, results and output; beyond it those of the oldest settled submissions are removed. No "
+        "limit by default.",
+        metavar="SIZE",
+    )
+    keep_events: float | None = _setting(
+        "--keep-events",
+        _age,
+        None,
+        "Time after which events are removed, once they stand in the event log. For ever by default.",
+        metavar="AGE",
+    )
+    on_settled: str | None = _setting(
+        "--on-settled",
+        _http_url,
+        None,
+        "Address that is called (POST) each time a submission settles, until it answers with 2xx, for 24 hours.",
+        metavar="URL",
+    )
+    webhook_secret: str | None = _setting(
+        None,
+        _text,
+        None,
+        "Signs the calls of --on-settled. Only as a variable: a command line can be read by others.",
+        metavar="SECRET",
+        is_secret=True,
     )
     auth: str = _setting(
         "--auth",

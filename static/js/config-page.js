@@ -26,6 +26,7 @@ let etag = "";
 /** @type {{etag: string, original: Original} | null} a newer revision than the one that is edited */
 let theirs = null;
 let isSaving = false;
+let hasNewsWaiting = false;
 let isLoaded = false;
 let checkTimer = 0;
 let checks = 0;
@@ -135,6 +136,10 @@ async function save() {
   } finally {
     isSaving = false;
     drawState();
+    if (hasNewsWaiting) {
+      hasNewsWaiting = false;
+      noticeNewer().catch(() => {}); // the server is away: told again on reconnect
+    }
   }
 }
 
@@ -179,7 +184,11 @@ function diffRow(kind, whose, text) {
 
 /** Another page, or an editor on the server, saved: follow it at once, or say so if there is something to lose. */
 async function noticeNewer() {
-  if (isSaving || !isLoaded) return;
+  if (!isLoaded) return;
+  if (isSaving) {
+    hasNewsWaiting = true; // perhaps this page's own save; looked at when that has ended
+    return;
+  }
   const newest = await load();
   if (newest.etag === etag) return;
   showHistory();

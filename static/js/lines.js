@@ -40,6 +40,10 @@ export function encode(original, text) {
     const own = kept[index] === -1 ? "" : original.ends[kept[index]];
     return line + (own || common);
   });
+  out.forEach((line, index) => {
+    // A bare carriage return before an empty line that ends with a line feed would be read as one line end.
+    if (line.endsWith("\r") && out[index + 1]?.startsWith("\n")) out[index] += "\n";
+  });
   return new TextEncoder().encode((original.hasBom ? BOM : "") + out.join(""));
 }
 

@@ -6,8 +6,12 @@ import { eventTone, eventWord } from "./words.js";
 
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */
 
+/** @type {Record<string, string>} why a job waits once more */
+const QUEUED_AGAIN = { retry: "asked again", retry_policy: "tried again", lost: "after a lost attempt" };
+
 const MAX_LINES = 1000; // the log file and the API keep the rest
 const NEAR_END_PX = 24;
+const GESTURE_MS = 1000; // a flick goes on for about that long after the finger left
 
 /** The log beside the rows. */
 export class LogView {
@@ -16,6 +20,7 @@ export class LogView {
   #follow;
   #earlier;
   #isFollowing = true;
+  #touchedAt = -Infinity;
   #unread = 0;
   /** @type {LiveEvent[]} */
   #waiting = [];
@@ -27,9 +32,14 @@ export class LogView {
     this.#lines = part(root, "log-lines");
     this.#follow = part(root, "log-follow");
     this.#earlier = part(root, "log-earlier");
+    for (const gesture of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+      this.#box.addEventListener(gesture, () => { this.#touchedAt = performance.now(); }, { passive: true });
+    }
     this.#box.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.#box;
-      this.#setFollowing(scrollHeight - scrollTop - clientHeight < NEAR_END_PX);
+      if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#setFollowing(true);
+      // A box that changed its size scrolls too; only a person's scrolling pauses.
+      else if (performance.now() - this.#touchedAt < GESTURE_MS) this.#setFollowing(false);
     });
     this.#follow.addEventListener("click", () => {
       this.#box.scrollTop = this.#box.scrollHeight;
@@ -113,7 +123,7 @@ function textOf(name, subject, data) {
     case "job.settled":
       return `${file}: ${data.state}`;
     case "job.queued":
-      return data.reason === "stored" ? file : `${file}: ${data.reason === "retry" ? "asked again" : "after a lost attempt"}`;
+      return QUEUED_AGAIN[data.reason] ? `${file}: ${QUEUED_AGAIN[data.reason]}` : file;
     case "client.identified":
       return data.host ? `${data.host}${data.verified ? "" : " (not confirmed)"}` : "no host name";
     case "submission.opened":

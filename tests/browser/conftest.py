@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.browser.person import Watched
 from tests.serving.server import Server
 
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE_MS = 20_000  # until something that must be seen counts as not coming
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -50,6 +51,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -77,7 +79,7 @@ def open_page(chromium: Browser, site: Server) -> Iterator[Callable[..., Page]]:
     def open_one(path: str = "/", **options: Any) -> Page:
         context = chromium.new_context(base_url=site.url, **options)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         watched.append(Watched(page))
         page.goto(path)

@@ -178,6 +178,20 @@ def test_after_a_broken_connection_nothing_is_missed_and_nothing_shown_twice(
     expect(log(page).get_by_role("listitem")).to_have_count(len(told))
 
 
+def test_the_log_follows_its_end_until_someone_scrolls_up(page: Page, tmp_path: Path) -> None:
+    submit(page, *(text_file(tmp_path / f"line-{number}.txt") for number in range(12)))
+    expect(page.get_by_text("All of it is processed.")).to_be_visible()
+    newest = log(page).get_by_role("listitem").last
+    expect(newest).to_be_in_viewport()
+    log(page).hover()
+    page.mouse.wheel(0, -400)
+    follow = page.get_by_role("button", name="paused, follow")
+    expect(newest).not_to_be_in_viewport()
+    follow.click()
+    expect(newest).to_be_in_viewport()
+    expect(page.get_by_role("button", name="following")).to_be_visible()
+
+
 def test_a_form_without_scripts_uploads_and_shows_what_became_of_it(open_page: Open, tmp_path: Path) -> None:
     page = open_page("/", java_script_enabled=False)
     page.set_input_files("#files", [text_file(tmp_path / "plain.txt"), text_file(tmp_path / "<b>.txt")])

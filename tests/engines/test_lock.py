@@ -69,7 +69,11 @@ def test_a_released_folder_can_be_taken_again(tmp_path: Path) -> None:
 def test_the_lock_is_not_handed_down_to_programs_that_are_started(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path)
     lock.acquire()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # it has become that program: descriptors are closed on the way there
         lock.release()
         again = FolderLock(tmp_path)
         again.acquire()

@@ -67,7 +67,7 @@ async def test_a_waiting_job_knows_its_place(tmp_path: Path) -> None:
         first = running.submit(b"flag")
         await running.output_has(first, "end")
         second, third = running.submit(b"go"), running.submit(b"go")
-        running.executor.submit(third)  # twice changes nothing
+        running.submit_again(third)  # twice changes nothing
         positions = [running.executor.position(job_id) for job_id in (first, second, third)]
         assert positions == [None, 1, 2]
         (tmp_path / "flag").touch()
@@ -79,7 +79,7 @@ async def test_a_job_handed_in_twice_runs_once(tmp_path: Path) -> None:
     async with bench(tmp_path, slots=2) as running:
         job_id = running.submit(b"flag")
         await running.output_has(job_id, "end")
-        running.executor.submit(job_id)
+        running.submit_again(job_id)
         await running.run(b"go")  # behind it in line
         (tmp_path / "flag").touch()
         await running.ledger.settled(job_id)
@@ -90,7 +90,7 @@ async def test_a_job_that_is_queued_no_more_is_passed_over(tmp_path: Path) -> No
     async with bench(tmp_path) as running:
         cancelled = running.add(b"go")
         running.ledger.states[cancelled] = JobState.CANCELLED
-        running.executor.submit(cancelled)
+        running.submit_again(cancelled)
         await running.run(b"go")
         assert running.ledger.numbers[cancelled] == 0
 

@@ -16,6 +16,7 @@ from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.identity.resolver import HostName, Resolver
+from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import FINISHING_MAX, PROGRESS_EVERY_S, Intake, Receipt
 from dropmill.model.errors import (
     BadFileName,
@@ -91,7 +92,7 @@ class RecordingExecutor:
     def __init__(self) -> None:
         self.submitted: list[JobId] = []
 
-    def submit(self, job_id: JobId) -> None:
+    def submit(self, job_id: JobId, submission_id: SubmissionId) -> None:
         self.submitted.append(job_id)
 
 
@@ -122,7 +123,7 @@ class Desk:
             executor=cast("Executor", self.executor),
             bus=self.bus,
             resolver=cast("Resolver", self.names),
-            idle_timeout_s=idle_timeout_s,
+            gate=Gate(UploadLimits(idle_timeout_s=idle_timeout_s, min_free=0), self.blobs),
             seal_after_s=seal_after_s,
         )
 
@@ -640,7 +641,6 @@ async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: De
     for then_seal in (False, True):
         with pytest.raises(NotFound) as told:
             await desk.receive(FIRST, END, submission_id=SubmissionId("0" * 32), then_seal=then_seal)
-        assert told.value.extra["kept"] == []
     assert await desk.stored_on_disk() == set()
 
 

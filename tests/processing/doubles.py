@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.slots import SlotExecutor
-from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId, new_job_id
+from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
@@ -20,16 +21,20 @@ from dropmill.model.records import (
     JobError,
     JobState,
     Progress,
+    RetryPolicy,
     utc_now,
 )
 from dropmill.ports import BlobStore, Bus, Ledger
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
+from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import SlotPool
+from dropmill.processing.results import ResultLimits
 from dropmill.settings import Settings
 
 LIVENESS_S = 10.0  # for what takes milliseconds on an idle machine
+SUBMISSION = new_submission_id()  # of every job here
 
 
 class FakeLedger:
@@ -54,7 +59,7 @@ class FakeLedger:
         data = blob.read_bytes()
         self.orders[job_id] = AttemptOrder(
             job_id=job_id,
-            submission_id=SubmissionId("s" + job_id),
+            submission_id=SUBMISSION,
             file_id=FileId("f" + job_id),
             number=0,
             file_name=name,
@@ -94,12 +99,14 @@ class FakeLedger:
         values = {f: getattr(order, f) for f in order.__dataclass_fields__} | {"number": self.numbers[job_id]}
         return AttemptOrder(**values)
 
-    async def end_attempt(self, job_id: JobId, number: int, outcome: AttemptOutcome) -> bool:
+    async def end_attempt(
+        self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
+    ) -> JobState | None:
         await self._commit()
         if self.states[job_id] is not JobState.RUNNING or self.numbers[job_id] != number:
-            return False
+            return None
         self._settle(job_id, outcome, JobState(outcome.state))
-        return True
+        return self.states[job_id]
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         await self._commit()
@@ -135,10 +142,12 @@ class FakeLedger:
 
 
 class FakeBlobs:
-    """Files of one folder under their names."""
+    """Files of one folder under their names; results go to a real store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: DiskBlobStore) -> None:
         self._folder = folder
+        self.adopt = store.adopt
+        self.delete = store.delete
 
     @contextlib.asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
@@ -180,14 +189,21 @@ class Bench:
         self.pool = SlotPool(self.processor, slots)
         self.outputs = OutputStore(settings.data / "outputs", cast("Bus", self.bus))
         (folder / "blobs").mkdir(exist_ok=True)
+        self.store = DiskBlobStore(settings.data)
+        limiter = Limiter(Limits.from_settings(settings), settings.data)
+        self.lacking = limiter.open()
         self.runner = AttemptRunner(
             ledger=cast("Ledger", self.ledger),
-            blobs=cast("BlobStore", FakeBlobs(folder / "blobs")),
+            blobs=cast("BlobStore", FakeBlobs(folder / "blobs", self.store)),
             bus=cast("Bus", self.bus),
             pool=self.pool,
             outputs=self.outputs,
             processor=self.processor,
+            limiter=limiter,
+            result_limits=ResultLimits(count=settings.max_results, size=settings.max_results_size),
             folder=settings.data,
+            copies_input=settings.copy_input,
+            guesses_progress=settings.progress == "auto",
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
@@ -198,11 +214,13 @@ class Bench:
         )
 
     async def __aenter__(self) -> "Bench":
+        await self.store.open()
         await self.executor.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.executor.close()
+        await self.store.close()
         assert self.failures == []
 
     def add(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> JobId:
@@ -213,8 +231,11 @@ class Bench:
 
     def submit(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> JobId:
         job_id = self.add(content, name=name)
-        self.executor.submit(job_id)
+        self.submit_again(job_id)
         return job_id
+
+    def submit_again(self, job_id: JobId) -> None:
+        self.executor.submit(job_id, SUBMISSION)
 
     async def run(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> tuple[AttemptOutcome, str]:
         """One job to its end: its outcome and its output."""

@@ -146,9 +146,24 @@ async def test_a_cancel_that_comes_before_the_process_still_counts(tmp_path: Pat
         assert (outcome.state, outcome.exit_code, output) == (CANCELLED, None, "")
 
 
+async def test_a_stopped_slot_is_woken_to_end_its_attempt(tmp_path: Path) -> None:
+    module = """
+import os, signal, time
+def process(path):
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(600)
+"""
+    async with Bench(tmp_path, module=module, processor="script:process", timeout=0.3, grace=0) as bench:
+        for _ in range(2):
+            outcome, _ = await bench.run()
+            assert outcome.error is not None
+            assert (outcome.exit_code, outcome.error.type) == (-9, "timed_out")
+
+
 async def test_a_stopped_slot_is_given_up_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script may stop (SIGSTOP) the process that watches it; its time limit holds nevertheless."""
     monkeypatch.setattr(pool, "KILL_ANSWER_S", 0.1)
+    monkeypatch.setattr(pool.Slot, "wake", lambda slot: None)  # as if the script stopped it again at once
     module = """
 import os, signal, time
 def process(path):
@@ -189,7 +204,7 @@ async def test_missing_bytes_fail_the_attempt_alone(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=("cat", "{path}")) as bench:
         job_id = bench.add()
         (tmp_path / "blobs" / bench.ledger.orders[job_id].blob).unlink()
-        bench.executor.submit(job_id)
+        bench.submit_again(job_id)
         assert (await bench.ledger.settled(job_id)).state is FAILED
         assert (await bench.run(b"there"))[1] == "there"
 

@@ -31,7 +31,7 @@ def argv(processor: Processor, folder: Path) -> list[str]:
     blob.write_bytes(b"x")
     ledger = FakeLedger()
     order = ledger.orders[ledger.add(blob)]
-    filled: list[str] = json.loads(processor.message(order, PATHS))["run"]["argv"]
+    filled: list[str] = json.loads(processor.message(order, PATHS, {}))["run"]["argv"]
     return [word.replace(order.job_id, "JOB") for word in filled]
 
 
@@ -127,7 +127,17 @@ def test_the_environment_tells_of_the_job_and_of_nothing_else_of_ours(tmp_path: 
         "DROPMILL_JOB_CLIENT_HOST": "pc7.lab.example",
     }
     server = {"DROPMILL_DATA": "/d", "DROPMILL_WEBHOOK_SECRET": "s", "NOTIFY_SOCKET": "@x", "HOME": "/h"}
-    assert base_environment(server) == {"HOME": "/h", "PYTHONUNBUFFERED": "1"}
+    assert base_environment(server, tmp_path) == {"HOME": "/h", "PYTHONUNBUFFERED": "1"}
+
+
+def test_search_paths_still_lead_to_where_the_server_was_started(tmp_path: Path) -> None:
+    server = {"PYTHONPATH": "src:/opt/lib::../lib", "PATH": "bin:/usr/bin", "PYTHONUNBUFFERED": ""}
+    assert base_environment(server, Path("/home/a")) == {
+        "PYTHONPATH": "/home/a/src:/opt/lib:/home/a:/home/lib",
+        "PATH": "/home/a/bin:/usr/bin",
+        "PYTHONUNBUFFERED": "",
+    }
+    assert base_environment({"PYTHONPATH": ""}, tmp_path)["PYTHONPATH"] == ""
 
 
 def test_a_program_that_may_be_run_but_not_read_is_taken(tmp_path: Path) -> None:

@@ -248,8 +248,9 @@ def post(server: Server, length: int | None, path: str = "/api/v1/submissions") 
 
 def hear(connection: ClientConnection, kind: str | None = None) -> Any:
     """The next message of a socket, or the next of one kind."""
+    end = time.monotonic() + PATIENCE_S
     while True:
-        message = json.loads(connection.recv(PATIENCE_S))
+        message = json.loads(connection.recv(end - time.monotonic()))
         if kind is None or message["type"] == kind:
             return message
 

@@ -10,12 +10,23 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from dropmill.identity.resolver import Resolver
-from dropmill.intake.multipart import PartBegins, PartEnds, boundary_of, file_parts, stored_extension
-from dropmill.model.errors import DropmillError, NothingSent, RequestTooSlow, Unavailable
-from dropmill.model.ids import FileId, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress, UploadState
+from dropmill.intake.gate import Gate, Meter
+from dropmill.intake.multipart import (
+    PartBegins,
+    PartEnds,
+    PartEvent,
+    base_name,
+    boundary_of,
+    client_path,
+    file_parts,
+    stored_extension,
+)
+from dropmill.model.errors import DigestMismatch, DropmillError, NothingSent, Unavailable
+from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.records import ClientIdentity, Progress, UploadState, utc_now
 from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Ledger
 
 log = logging.getLogger(__name__)
@@ -26,6 +37,7 @@ ledger changes share a commit."""
 
 PROGRESS_EVERY_S = 0.25  # the contract's four reports a second a file
 SWEEP_EVERY_S = 60.0
+SWEEP_MAX = 100  # at once, so that a sweep does not hold up the ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +45,8 @@ class Receipt:
     """What one request left.
 
     Attributes:
-        submission_id: None if no file had begun, so that none was opened.
+        submission_id: None if no file had begun, so that none was opened. With an idempotency key that was seen
+            before it is the first request's.
         stored: the client's paths of the files that are stored, in the order in which they were.
     """
 
@@ -52,13 +65,13 @@ class Intake:
         executor: Executor,
         bus: Bus,
         resolver: Resolver,
-        idle_timeout_s: float,
+        gate: Gate,
         seal_after_s: float,
     ) -> None:
         """Keep the ports.
 
         Args:
-            idle_timeout_s: seconds a body may go without a byte before it is given up.
+            gate: what uploads may be and take.
             seal_after_s: seconds without a new file after which an announced submission seals itself.
         """
         self._ledger = ledger
@@ -66,19 +79,19 @@ class Intake:
         self._executor = executor
         self._bus = bus
         self._resolver = resolver
-        self._idle_timeout_s = idle_timeout_s
+        self._gate = gate
         self._seal_after_s = seal_after_s
         self._receiving: dict[asyncio.Task[Receipt], _Request] = {}
         self._identifying: set[asyncio.Task[None]] = set()
         self._received: dict[FileId, BlobWriter] = {}
-        self._announced: dict[SubmissionId, float] = {}
         self._is_draining = False
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
         """Remove what an earlier process left on disk without an entry in the ledger. Before anything is received."""
-        removed = await self._blobs.sweep()
+        unfinished = await self._ledger.unfinished_uploads()
+        removed = await self._blobs.sweep({upload.partial for upload in unfinished if upload.partial is not None})
         async for keys in self._blobs.keys():
             for key in set(keys) - set(await self._ledger.known_blobs(keys)):
                 await self._blobs.delete(key)
@@ -88,13 +101,12 @@ class Intake:
 
     async def run(self) -> None:
         """Seal announced submissions that nobody fills any more; for the app's own care, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._seal_after_s))
-            for submission_id, opened in list(self._announced.items()):
-                if loop.time() - opened >= self._seal_after_s:
-                    with contextlib.suppress(DropmillError):  # the ledger is away; the next round tries again
-                        await self.seal(submission_id)
+            with contextlib.suppress(DropmillError):  # the ledger is away; the next round tries again
+                before = utc_now() - timedelta(seconds=self._seal_after_s)
+                for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
+                    await self.seal(submission_id)
 
     async def drain(self) -> None:
         """Take nothing more; give up what is arriving, keeping the files that have ended."""
@@ -112,9 +124,7 @@ class Intake:
 
     async def open(self, client: ClientIdentity, account: str | None = None) -> SubmissionId:
         """Open a submission that stays open until `seal`; returns its id."""
-        submission_id = await self._open(client, account)
-        self._announced[submission_id] = asyncio.get_running_loop().time()
-        return submission_id
+        return await self._open(client, account, is_announced=True)
 
     async def seal(self, submission_id: SubmissionId) -> None:
         """No more files will come. Sealing twice changes nothing.
@@ -123,16 +133,30 @@ class Intake:
             NotFound: there is no such submission.
         """
         await self._ledger.seal_submission(submission_id)
-        self._announced.pop(submission_id, None)
 
-    async def _open(self, client: ClientIdentity, account: str | None) -> SubmissionId:
-        self._require_running()
+    async def _open(
+        self,
+        client: ClientIdentity,
+        account: str | None,
+        *,
+        is_announced: bool = False,
+        idempotency_key: str | None = None,
+    ) -> SubmissionId:
+        self.require_running()
         submission_id = new_submission_id()
-        await self._ledger.open_submission(submission_id, client, account)
-        identifying = asyncio.create_task(self._identify(submission_id, client.ip))
+        opened = await self._ledger.open_submission(
+            submission_id, client, account, is_announced=is_announced, idempotency_key=idempotency_key
+        )
+        if opened != submission_id:
+            raise _Repeated(opened)
+        self.identify(submission_id, client.ip)
+        return submission_id
+
+    def identify(self, submission_id: SubmissionId, ip: str) -> None:
+        """Have the name of a new submission's client looked up, beside everything else."""
+        identifying = asyncio.create_task(self._identify(submission_id, ip))
         self._identifying.add(identifying)
         identifying.add_done_callback(self._identifying.discard)
-        return submission_id
 
     async def _identify(self, submission_id: SubmissionId, ip: str) -> None:
         found = await self._resolver.resolve(ip)
@@ -141,7 +165,12 @@ class Intake:
         except DropmillError as error:
             log.warning("The name of a client could not be recorded: %s", error)
 
-    def _require_running(self) -> None:
+    def require_running(self) -> None:
+        """Return unless the server is stopping.
+
+        Raises:
+            Unavailable: it is.
+        """
         if self._is_draining:
             raise _stopping()
 
@@ -156,6 +185,7 @@ class Intake:
         account: str | None = None,
         submission_id: SubmissionId | None = None,
         then_seal: bool = False,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Store every file of a multipart body, each job queued as its part ends.
 
@@ -166,20 +196,80 @@ class Intake:
             account: whose submission it is; None without accounts.
             submission_id: the open submission to add to; None opens one with the first file, and seals it.
             then_seal: seal an existing one too when the body ends, however it ends.
+            idempotency_key: what a repeat of this request will show; None if there is none.
 
         Raises:
-            MalformedUpload, BadFileName, RequestTooSlow, OutOfSpace, NothingSent, Unavailable: told with `kept`, the
-                paths of the files that were stored all the same, and `submission`, its id or None.
+            MalformedUpload, BadFileName, RequestTooSlow, TooLarge, OutOfSpace, NothingSent, Unavailable: told with
+                `kept`, the paths of the files that were stored all the same, and `submission`, its id or None.
             IllegalTransition: the submission is sealed.
+            TooManyUploads: the address has as many requests under way as it may.
 
         Cancelling gives up the file that is arriving, keeps those whose part had ended, and seals as told.
         """
-        self._require_running()
         boundary = boundary_of(content_type)
+        counts = None
+        if submission_id is not None:
+            counts = (await self._ledger.view_submission(submission_id, limit=1)).submission.counts
         request = _Request(
-            client=client, account=account, submission_id=submission_id, is_sealed_at_end=then_seal or not submission_id
+            client=client,
+            account=account,
+            submission_id=submission_id,
+            is_sealed_at_end=then_seal or not submission_id,
+            idempotency_key=idempotency_key,
+            may_fill=counts is not None and counts.announced > 0,
+            meter=self._gate.meter(0 if counts is None else counts.total - counts.aborted - counts.announced),
         )
-        receiving = asyncio.create_task(self._receive(request, file_parts(self._within_idle_limit(chunks), boundary)))
+        return await self._run(request, file_parts(self._gate.pace(chunks), boundary))
+
+    async def receive_raw(
+        self,
+        chunks: AsyncIterator[bytes],
+        name: str,
+        *,
+        client: ClientIdentity,
+        account: str | None = None,
+        size: int | None,
+        expected_sha256: Sha256 | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Store a body as one file, in a submission of its own.
+
+        Args:
+            chunks: the file.
+            name: what the client calls it.
+            client: who sends.
+            account: whose submission it is; None without accounts.
+            size: the announced size; None if unknown.
+            expected_sha256: what the whole file must have; None if the client did not say.
+            idempotency_key: what a repeat of this request will show; None if there is none.
+
+        Raises:
+            DigestMismatch: it has another SHA-256; nothing is kept.
+            DropmillError: otherwise as `receive_multipart`.
+
+        Cancelling gives the file up.
+        """
+        self._gate.check_size(size)
+        await self._gate.check_room(size or 0)
+        path = client_path(name)
+        request = _Request(
+            client=client,
+            account=account,
+            submission_id=None,
+            is_sealed_at_end=True,
+            idempotency_key=idempotency_key,
+            expected_sha256=expected_sha256,
+            meter=self._gate.meter(),
+        )
+        return await self._run(request, _as_one_part(self._gate.pace(chunks), path))
+
+    async def _run(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
+        self.require_running()
+        with self._gate.admit(request.client.ip):
+            return await self._run_admitted(request, parts)
+
+    async def _run_admitted(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
+        receiving = asyncio.create_task(self._receive(request, parts))
         self._receiving[receiving] = request
         receiving.add_done_callback(self._has_received)
         try:
@@ -205,20 +295,7 @@ class Intake:
         writer = self._received.get(file_id)
         return None if writer is None else writer.size
 
-    async def _within_idle_limit(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        # Quart's streaming path has no limit of its own: a stalled body was still open after 20 s.
-        iterator = aiter(chunks)
-        while True:
-            try:
-                async with asyncio.timeout(self._idle_timeout_s):
-                    chunk = await anext(iterator)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise RequestTooSlow(f"No byte arrived for {self._idle_timeout_s:g} s.") from None
-            yield chunk
-
-    async def _receive(self, request: "_Request", parts: AsyncIterator[PartBegins | PartEnds | bytes]) -> Receipt:
+    async def _receive(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         failure: BaseException | None = None
         try:
             async for event in parts:
@@ -228,6 +305,8 @@ class Intake:
                     await self._begin(request, event)
                 else:
                     await self._end(request)
+        except _Repeated as repeated:
+            return Receipt(submission_id=repeated.submission_id, stored=())
         except asyncio.CancelledError as error:  # by the caller, or by `drain`
             failure = _stopping() if self._is_draining else error
         except Exception as error:
@@ -244,29 +323,41 @@ class Intake:
     async def _begin(self, request: "_Request", part: PartBegins) -> None:
         # Everything is noted in `request` before it is waited for: a cancel in between must leave nothing unsettled.
         if request.submission_id is None:
-            request.opening = asyncio.create_task(self._open(request.client, request.account))
+            request.opening = asyncio.create_task(self._open_first(request))
             request.submission_id = await asyncio.shield(request.opening)
-        if request.submission_id in self._announced:
-            self._announced[request.submission_id] = asyncio.get_running_loop().time()
-        file_id = new_file_id()
+        request.meter.begin_file()
+        announced = None
+        if request.may_fill:
+            announced = await self._ledger.announced_upload(request.submission_id, part.path)
         # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
-        starting = asyncio.create_task(
-            self._ledger.start_upload(file_id, request.submission_id, part.name, part.path, None)
-        )
+        if announced is not None:
+            file_id, expected = announced.file_id, announced.expected_sha256
+            starting = asyncio.create_task(self._ledger.begin_upload(file_id))
+        else:
+            file_id, expected = new_file_id(), request.expected_sha256
+            starting = asyncio.create_task(
+                self._ledger.start_upload(file_id, request.submission_id, part.name, part.path, None)
+            )
         request.arriving = _Arriving(
             file_id=file_id,
             path=part.path,
             writer=self._blobs.create(stored_extension(part.name)),
             starting=starting,
+            expected_sha256=expected,
         )
         self._received[file_id] = request.arriving.writer
         if not request.has_files:
             await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
 
+    async def _open_first(self, request: "_Request") -> SubmissionId:
+        await self._gate.check_room(0)
+        return await self._open(request.client, request.account, idempotency_key=request.idempotency_key)
+
     async def _write(self, request: "_Request", data: bytes) -> None:
         arriving = request.arriving
         if arriving is None or request.submission_id is None:
             raise AssertionError("bytes of a file came before its part began")
+        await request.meter.take(arriving.writer.size + len(data), len(data))
         await arriving.writer.write(data)
         now = asyncio.get_running_loop().time()
         if now >= arriving.report_at:
@@ -296,9 +387,7 @@ class Intake:
         """Commit a file whose part has ended. Never cancelled: what has arrived whole is kept."""
         try:
             await arriving.starting
-            blob = await arriving.writer.commit()
-            job_id = new_job_id()
-            await self._ledger.store_upload(arriving.file_id, blob, job_id)
+            await self.store(arriving.file_id, request.submission_id, arriving.writer, arriving.expected_sha256)
         except Exception as error:
             request.trouble = request.trouble or error
             await self._give_up(arriving, _reason(error))
@@ -306,7 +395,27 @@ class Intake:
         finally:
             self._forget(arriving)
         request.stored[arriving.file_id] = arriving.path
-        self._executor.submit(job_id)
+
+    async def store(
+        self,
+        file_id: FileId,
+        submission_id: SubmissionId | None,
+        writer: BlobWriter,
+        expected_sha256: Sha256 | None,
+    ) -> None:
+        """Make a file whose last byte has come durable, and queue its job.
+
+        Raises:
+            DigestMismatch: it has another SHA-256 than was expected; the caller gives it up.
+        """
+        if submission_id is None:
+            raise AssertionError("a file has no submission")
+        blob = await writer.commit()
+        if expected_sha256 is not None and blob.sha256 != expected_sha256:
+            raise DigestMismatch(f"The bytes that arrived have the SHA-256 {blob.sha256}; send the file again.")
+        job_id = new_job_id()
+        await self._ledger.store_upload(file_id, blob, job_id)
+        self._executor.submit(job_id, submission_id)
 
     async def _give_up(self, arriving: "_Arriving", reason: str) -> None:
         """Remove a file, unless the ledger, asked for it, has it as stored in spite of an error."""
@@ -356,6 +465,7 @@ class _Arriving:
     path: str
     writer: BlobWriter
     starting: asyncio.Task[None]
+    expected_sha256: Sha256 | None
     report_at: float = 0.0
 
 
@@ -367,6 +477,10 @@ class _Request:
     account: str | None
     submission_id: SubmissionId | None
     is_sealed_at_end: bool
+    meter: Meter
+    idempotency_key: str | None = None
+    may_fill: bool = False
+    expected_sha256: Sha256 | None = None
     is_reading: bool = True
     opening: asyncio.Task[SubmissionId] | None = None
     arriving: _Arriving | None = None
@@ -380,6 +494,22 @@ class _Request:
         """A file whose part had ended is stored, or has been given up."""
         self.finishing.discard(finishing)
         self.slots.release()
+
+
+class _Repeated(Exception):
+    """The request's idempotency key was seen before."""
+
+    def __init__(self, submission_id: SubmissionId) -> None:
+        super().__init__(submission_id)
+        self.submission_id = submission_id
+
+
+async def _as_one_part(chunks: AsyncIterator[bytes], path: str) -> AsyncIterator[PartEvent]:
+    yield PartBegins(name=base_name(path), path=path)
+    async for chunk in chunks:
+        if chunk:
+            yield chunk
+    yield PartEnds()
 
 
 def _stopping() -> Unavailable:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from dropmill.model.events import Event
+from dropmill.model.ids import JobId
 from dropmill.model.records import (
     Attempt,
     ClientIdentity,
@@ -18,6 +20,7 @@ from dropmill.model.records import (
     File,
     Job,
     Progress,
+    Result,
     Submission,
     UploadState,
 )
@@ -121,8 +124,11 @@ def file_json(file: File, momentary: Momentary) -> Json:
         "received": file.received if momentary.received is None else momentary.received,
         "sha256": file.sha256,
         "state": file.state.value,
+        "removed_at": time_text(file.removed_at),
         "job": None if file.job is None else job_json(file.job, momentary),
     }
+    if file.is_resumable:
+        shape["upload_url"] = f"/api/v1/uploads/{file.id}"
     if file.state is UploadState.ABORTED:
         shape["error"] = file.error
     return shape
@@ -138,6 +144,7 @@ def job_json(job: Job, momentary: Momentary) -> Json:
         "queued_at": time_text(job.queued_at),
         "started_at": time_text(job.started_at),
         "settled_at": time_text(job.settled_at),
+        "not_before": time_text(job.not_before),
         "duration": job.duration,
         "position": momentary.position,
         "progress": None if momentary.progress is None else _progress_values(momentary.progress),
@@ -145,8 +152,18 @@ def job_json(job: Job, momentary: Momentary) -> Json:
         "error": None if job.error is None else {"type": job.error.type, "message": job.error.message},
         "value": job.value,
         "output_size": job.output_size,
-        "results": [],
+        "result_count": job.result_count,
+        "results": [_result_json(job.id, result) for result in job.results],
         "attempts": [_attempt_json(attempt) for attempt in job.attempts],
+    }
+
+
+def _result_json(job_id: JobId, result: Result) -> Json:
+    return {
+        "path": result.path,
+        "size": result.size,
+        "sha256": result.sha256,
+        "url": f"/api/v1/jobs/{job_id}/results/{quote(result.path)}",
     }
 
 
@@ -305,6 +322,8 @@ def parse(text: Any) -> ClientMessage:
     """
     if not isinstance(text, str):
         raise BadMessage("Messages are JSON text.")
+    if len(text) > MESSAGE_MAX:
+        raise BadMessage(f"A message has at most {MESSAGE_MAX} characters.")
     try:
         message = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
@@ -312,7 +331,7 @@ def parse(text: Any) -> ClientMessage:
     if not isinstance(message, dict):
         raise BadMessage("The message is not a JSON object.")
     re = message.get("id")
-    if not (re is None or (isinstance(re, str | int) and len(str(re)) <= ID_MAX)):
+    if not (re is None or (isinstance(re, str | int) and not isinstance(re, bool) and len(str(re)) <= ID_MAX)):
         raise BadMessage("`id` must be a short string or a whole number.")
     match message.get("type"):
         case "join":

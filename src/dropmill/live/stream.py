@@ -193,11 +193,25 @@ class Subscriber:
     async def _deliver_events(self, topic: str, place: _Topic) -> None:
         while True:
             page = await self._ledger.events(topic, after=place.cursor, limit=EVENTS_MAX)
+            if page.is_cut:
+                await self._begin_afresh(topic, place)
+                continue
             for message in _messages_of(topic, page.events):
                 await self._send(message)
             place.cursor = page.cursor
             if len(page.events) < EVENTS_MAX:
                 return
+
+    async def _begin_afresh(self, topic: str, place: _Topic) -> None:
+        """What lies behind the subscriber's cursor was removed: tell how things stand now, and that there is a gap."""
+        state: Json | None = None
+        if topic.startswith(SUBMISSION):
+            state, place.cursor = await self._views.submission(SubmissionId(topic.removeprefix(SUBMISSION)))
+        else:
+            place.cursor = await self._ledger.newest_cursor()
+        # In this order: who joins again after its cursor when it hears of a gap stands behind it already.
+        await self._send(messages.snapshot(topic, place.cursor, state))
+        await self._send(messages.gap(topic, place.cursor))
 
     async def _deliver_output(self, place: _Stream) -> None:
         if place.number is None:
@@ -221,14 +235,15 @@ class Subscriber:
 
 def _messages_of(topic: str, some: Sequence[Event]) -> Iterator[Json]:
     """Events as messages within the contract's size."""
+    around = len(messages.dumps(messages.events(topic, messages.MAX_POSITION, [])))
     gathered: list[Json] = []
-    size = 0
+    size = around
     for event in some:
         shape = messages.event_json(event)
         length = len(messages.dumps(shape)) + 1
         if gathered and size + length > EVENTS_BYTES_MAX:
             yield messages.events(topic, gathered[-1]["cursor"], gathered)
-            gathered, size = [], 0
+            gathered, size = [], around
         gathered.append(shape)
         size += length
     if gathered:

@@ -5,6 +5,7 @@
     │   ├── ProcessorError         the processor cannot be used
     │   └── DataFolderInUse        another process owns the data folder
     ├── NotFound                   404
+    ├── Removed                    410
     ├── BadRequest                 400
     │   ├── MalformedUpload        400, says what was kept
     │   ├── NothingSent            400
@@ -13,6 +14,15 @@
     ├── UnsupportedMediaType       415
     ├── RequestTooSlow             408
     ├── TooLarge                   413
+    ├── RangeNotSatisfiable        416
+    │   ├── FileTooLarge           413
+    │   └── TooManyFiles           413
+    ├── TooManyUploads             429
+    ├── OffsetMismatch             409
+    ├── ChecksumMismatch           460, of a chunk (tus checksum extension)
+    ├── DigestMismatch             400, of a whole file
+    ├── UploadGone                 410
+    ├── TusVersionMismatch         412
     ├── Forbidden                  403
     ├── MisdirectedRequest         421
     ├── IllegalTransition          409
@@ -79,6 +89,14 @@ class NotFound(DropmillError):
     title = "Not found"
 
 
+class Removed(DropmillError):
+    """The bytes were removed, as `--keep` or `--keep-size` say; what is known of them stays."""
+
+    code = "removed"
+    status = 410
+    title = "No longer kept"
+
+
 class BadRequest(DropmillError):
     """The request does not say what it must say."""
 
@@ -137,6 +155,76 @@ class TooLarge(DropmillError):
     code = "too_large"
     status = 413
     title = "Too large"
+
+
+class FileTooLarge(TooLarge):
+    """A file is over the limit for one file."""
+
+    code = "file_too_large"
+    title = "The file is too large"
+
+
+class TooManyFiles(TooLarge):
+    """A submission is over the limit of files."""
+
+    code = "too_many_files"
+    title = "Too many files"
+
+
+class TooManyUploads(DropmillError):
+    """One address has as many uploads under way as it may."""
+
+    code = "too_many_uploads"
+    status = 429
+    title = "Too many uploads at once"
+
+
+class OffsetMismatch(DropmillError):
+    """The bytes do not begin where the upload stands; HEAD tells where that is. Nothing was taken."""
+
+    code = "offset_mismatch"
+    status = 409
+    title = "The upload stands elsewhere"
+
+
+class ChecksumMismatch(DropmillError):
+    """A chunk arrived with other bytes than its checksum tells; it was dropped, send it again."""
+
+    code = "checksum_mismatch"
+    status = 460
+    title = "The chunk's checksum does not match"
+
+
+class DigestMismatch(DropmillError):
+    """A whole file has another SHA-256 than the client told; nothing of it was kept."""
+
+    code = "digest_mismatch"
+    status = 400
+    title = "The file's digest does not match"
+
+
+class UploadGone(DropmillError):
+    """The upload was ended, or its time was over; begin another."""
+
+    code = "upload_gone"
+    status = 410
+    title = "The upload is gone"
+
+
+class TusVersionMismatch(DropmillError):
+    """The request does not speak tus 1.0.0."""
+
+    code = "tus_version_mismatch"
+    status = 412
+    title = "Another version of tus is spoken here"
+
+
+class RangeNotSatisfiable(DropmillError):
+    """The range asked for begins behind the end. `size` is how many bytes there are."""
+
+    code = "range_not_satisfiable"
+    status = 416
+    title = "The range cannot be sent"
 
 
 class Forbidden(DropmillError):

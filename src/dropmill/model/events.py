@@ -46,7 +46,15 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {
     EventName.UPLOAD_STORED: ("size", "sha256"),
     EventName.UPLOAD_ABORTED: ("reason",),
     EventName.JOB_QUEUED: ("reason",),
-    EventName.JOB_SETTLED: ("state", "exit_code", "error", "duration", "output_size"),
+    EventName.JOB_SETTLED: (
+        "state",
+        "exit_code",
+        "error",
+        "duration",
+        "output_size",
+        "result_count",
+        "results",
+    ),
     EventName.ATTEMPT_STARTED: ("config_revision", "host"),
     EventName.ATTEMPT_SUCCEEDED: ("exit_code", "duration", "output_size"),
     EventName.ATTEMPT_FAILED: ("exit_code", "error", "duration", "output_size"),
@@ -59,9 +67,12 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {
 }
 """The keys of each event's `data`, always all present; a value may be None.
 
-`size` bytes; `duration` seconds; `reason` of `job.queued` is `stored`, `retry` or `lost`; `counts` as in a Submission;
-`error` is `{"type", "message"}` or None; `number` counts how often the submission has settled.
+`size` bytes; `duration` seconds; `reason` of `job.queued` is `stored`, `retry` (someone asked), `retry_policy` (by
+`--retry-exit-codes`) or `lost`; `counts` as in a Submission; `error` is `{"type", "message"}` or None; `number` counts
+how often the submission has settled; `results` are the first `RESULTS_TOLD` of `result_count`, as `{"path", "size"}`.
 """
+
+RESULTS_TOLD = 3  # in one event: enough for a row of the page, and a burst of events stays small
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,9 +4,10 @@ A record is never changed: `dataclasses.replace` makes the next one. Times are a
 bytes, durations seconds. Turning records into JSON is the business of `dropmill.live.messages`.
 """
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +51,9 @@ class AttemptState(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
 
+
+RESULTS_LISTED = 100
+"""Results told of each job in a list of jobs or files; a job asked for by itself tells all."""
 
 FINAL_JOB_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
@@ -196,13 +200,31 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A file that an attempt left for download.
+
+    Attributes:
+        path: where it lay in the results folder, parts joined by `/`; printable text, never used as a path.
+        blob: key of its bytes in the blob store.
+    """
+
+    path: str
+    size: int
+    sha256: Sha256
+    blob: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """The order to run the processor on one file.
 
     Attributes:
         started_at: start of the newest attempt; None before the first.
         settled_at: when it reached its final state; None before.
+        not_before: when it may be picked up, while the retry policy holds it back; else None.
         value: what the callable returned, if JSON can hold it.
+        result_count: how many results the newest attempt left; 0 again once the job is asked for anew.
+        results: these, in the order of their paths; the first `RESULTS_LISTED` where many jobs are listed.
     """
 
     id: JobId
@@ -216,7 +238,10 @@ class Job:
     error: JobError | None
     value: Any
     output_size: int
+    not_before: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
+    result_count: int = 0
+    results: tuple[Result, ...] = ()
 
     @property
     def duration(self) -> float | None:
@@ -238,7 +263,9 @@ class File:
         sha256: of the stored bytes; None until stored.
         blob: key of the bytes in the blob store; None until stored.
         error: why the upload was aborted; None otherwise.
+        removed_at: when its bytes, output and results were removed to keep the disk free; None while they are kept.
         job: None until stored.
+        is_resumable: whether its bytes may still come in requests of their own.
     """
 
     id: FileId
@@ -252,6 +279,8 @@ class File:
     blob: str | None
     error: str | None
     job: Job | None
+    removed_at: datetime | None = None
+    is_resumable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -311,6 +340,7 @@ class AttemptOutcome:
     Attributes:
         state: any but `running`.
         value: what the callable returned, JSON-able; None for executables.
+        results: what it left for download, in the order of their paths, no path twice.
     """
 
     state: AttemptState
@@ -318,6 +348,89 @@ class AttemptOutcome:
     error: JobError | None = None
     value: Any = None
     output_size: int = 0
+    results: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """Which failed attempts are followed by another one without anybody asking, and after how long.
+
+    Attributes:
+        exit_codes: of the process; -n means killed by signal n.
+        times: attempts that may follow so, counted since the job was last asked for.
+        delay_s: before the first of them, doubled for each further one up to `LONGEST_RETRY_S`, or to itself.
+    """
+
+    exit_codes: frozenset[int]
+    times: int
+    delay_s: float
+
+    def applies(self, outcome: AttemptOutcome, tries: int) -> bool:
+        """Whether an attempt with this outcome is followed by another, after `tries` that were."""
+        error = outcome.error
+        return (
+            outcome.state is AttemptState.FAILED
+            and outcome.exit_code in self.exit_codes
+            and (error is None or error.type not in ENDED_BY_US)
+            and tries < self.times
+        )
+
+    def next_time(self, now: datetime, tries: int) -> datetime:
+        """When the next attempt may begin. A tenth more or less by chance: what failed together returns apart."""
+        longest = max(LONGEST_RETRY_S, self.delay_s)
+        delay = min(self.delay_s * 2.0 ** min(tries, 62), longest)
+        return now + timedelta(seconds=delay * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+
+
+LONGEST_RETRY_S = 3600.0
+ENDED_BY_US = frozenset({"timed_out", "input_changed"})
+"""Error types of attempts whose exit code is not the script's own word."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedJob:
+    """What an executor needs to know of a job that waits.
+
+    Attributes:
+        not_before: when it may be picked up; None: at once.
+    """
+
+    id: JobId
+    submission_id: SubmissionId
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One call of the webhook that is still to be made.
+
+    Attributes:
+        number: how often the submission had settled; with its id this names the delivery.
+        counts: as they were when it settled.
+        tries: calls made in vain so far.
+        due_at: when the next one may be made.
+    """
+
+    submission_id: SubmissionId
+    number: int
+    settled_at: datetime
+    counts: Counts
+    tries: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptBytes:
+    """Everything on disk that belongs to one submission and may be removed.
+
+    Attributes:
+        blobs: keys in the blob store: files and results.
+        attempts: job and number of each attempt, whose output is kept under them.
+    """
+
+    submission_id: SubmissionId
+    blobs: tuple[str, ...]
+    attempts: tuple[tuple[JobId, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,23 +4,36 @@ It knows the ports and the pool. Which job is next, and on which machine, is the
 """
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dropmill.model.errors import NotFound, OutOfSpace, Unavailable
 from dropmill.model.ids import JobId, Sha256
-from dropmill.model.records import AttemptOrder, AttemptOutcome, AttemptState, JobError, JobState
+from dropmill.model.records import (
+    AttemptOrder,
+    AttemptOutcome,
+    AttemptState,
+    JobError,
+    JobState,
+    QueuedJob,
+    RetryPolicy,
+)
 from dropmill.ports import BlobStore, Bus, Ledger
 from dropmill.processing.contract import AttemptPaths, Processor
+from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputStore, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
 from dropmill.processing.progress import ProgressFeed
+from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
 
+COPIED_BYTES = 1 << 20  # at a time, where the kernel does not copy by itself
 RETRY_S = 1.0  # between tries to record an outcome that the ledger cannot take now
 
 T = TypeVar("T")
@@ -43,6 +56,7 @@ class _Ended(NamedTuple):
     run: RunEnd
     is_input_changed: bool
     is_tidy: bool
+    taken: TakenOver = TakenOver()
 
 
 class _Watched:
@@ -68,12 +82,16 @@ class _Active:
     def __init__(self) -> None:
         self.run: Run | None = None
         self.reason: StopReason | None = None
+        self.taking_over: asyncio.Timeout | None = None
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """End it early, also if its process is still to be started."""
         self.reason = self.reason or reason
         if self.run is not None:
             self.run.stop(reason, grace_s)
+        taking_over, self.taking_over = self.taking_over, None
+        if taking_over is not None:
+            taking_over.reschedule(0)  # its process is gone, but its results may be large
 
 
 class AttemptRunner:
@@ -88,11 +106,16 @@ class AttemptRunner:
         pool: SlotPool,
         outputs: OutputStore,
         processor: Processor,
+        limiter: Limiter,
         folder: Path,
+        result_limits: ResultLimits,
+        copies_input: bool,
+        guesses_progress: bool,
         timeout_s: float | None,
         grace_s: float,
         max_attempts: int,
         host: str,
+        retry: RetryPolicy | None = None,
     ) -> None:
         """Set up; touches nothing yet.
 
@@ -103,11 +126,16 @@ class AttemptRunner:
             pool: gets its slots back through `run`.
             outputs: takes the output.
             processor: what the pool's slots run.
+            limiter: opened; holds attempts to their limits.
             folder: the data folder, absolute; `attempts` and `configs` below it are this class's own.
+            result_limits: how much an attempt may leave for download.
+            copies_input: whether each attempt gets a copy of the file.
+            guesses_progress: whether progress is also read from what a script writes for people.
             timeout_s: how long an attempt may take; None means no limit.
             grace_s: seconds between SIGTERM and SIGKILL.
             max_attempts: lost attempts after which a job fails.
             host: name of this machine, recorded with each attempt.
+            retry: which failed attempts are followed by another by themselves; None: none.
         """
         self._ledger = ledger
         self._blobs = blobs
@@ -115,11 +143,16 @@ class AttemptRunner:
         self._pool = pool
         self._outputs = outputs
         self._processor = processor
+        self._limiter = limiter
+        self._result_limits = result_limits
+        self._copies_input = copies_input
+        self._guesses_progress = guesses_progress
         self._attempts = folder / "attempts"
         self._configs = folder / "configs"
         self._timeout_s = timeout_s
         self._grace_s = grace_s
         self._max_attempts = max_attempts
+        self._retry = retry
         self._host = host
         self._active: dict[_Active, JobId] = {}  # a job handed in twice is here twice for a moment
         self._known_configs: set[Sha256] = set()
@@ -150,15 +183,14 @@ class AttemptRunner:
         for active in self._active:
             active.stop(StopReason.SHUT_DOWN, 0)
 
-    async def run(self, job_id: JobId, slot: Slot) -> JobState | None:
+    async def run(self, job_id: JobId, slot: Slot) -> QueuedJob | None:
         """Run the next attempt of a queued job in a slot of the pool and record its end.
 
         The slot goes back to the pool when the end is handed to the ledger, before it is committed. Cancelling kills
         the process and leaves the attempt running in the ledger, as a crash would.
 
         Returns:
-            The job's state now, `queued` if the attempt was lost and another may be tried; None if there was nothing
-            to run, or its end was left unrecorded by `shut_down`.
+            The job as it waits again, if the attempt was lost or failed and another is to be tried; else None.
         """
         active = _Active()
         self._active[active] = job_id
@@ -174,7 +206,10 @@ class AttemptRunner:
                 return None
             if order is None:
                 return None
-            return await self._run_order(order, slot, active, give_back)
+            if await self._run_order(order, slot, active, give_back) is not JobState.QUEUED:
+                return None
+            not_before = None if self._retry is None else (await self._ledger.job(job_id)).not_before
+            return QueuedJob(id=job_id, submission_id=order.submission_id, not_before=not_before)
         finally:
             give_back()
 
@@ -188,21 +223,22 @@ class AttemptRunner:
             try:
                 async with self._blobs.local(order.blob) as path:
                     ended = await self._execute(order, path, folder, slot, active, stream)
-                end, is_changed = ended.run, ended.is_input_changed
+                end, is_changed, taken = ended.run, ended.is_input_changed, ended.taken
             except (OSError, NotFound, OutOfSpace, Unavailable) as error:
                 # The disk or the store has failed us around the script; it is told like a script that cannot start.
                 problem = JobError(type="cannot_start", message=str(error))
                 end, is_changed = RunEnd(exit_code=127, reason=active.reason, error=problem), False
+                taken = TakenOver()
             if end.reason is StopReason.SHUT_DOWN:
                 return None
             # The end is handed to the ledger, then the slot takes the next job while the ledger commits: no time is
             # lost, and in the order of events there are never more attempts than slots.
             asyncio.get_running_loop().call_soon(give_back)
-            return await self._record(order, end, is_changed, stream.end)
+            return await self._record(order, end, is_changed, taken, stream.end)
         finally:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
-            if ended is not None and not ended.is_tidy:
+            if ended is None or not ended.is_tidy:
                 await asyncio.to_thread(_remove_tree, folder)  # may take long: nobody waits for it
 
     async def _execute(
@@ -219,29 +255,68 @@ class AttemptRunner:
         config = None if sha256 in self._known_configs else await self._ledger.revision_text(sha256)
         before = await asyncio.to_thread(_before, paths, config)
         self._known_configs.add(sha256)
+        if self._copies_input:
+            paths = replace(paths, input=await asyncio.to_thread(_copy_input, paths))
+        limits = await self._enter_limits(folder.name)
         end = RunEnd(exit_code=None, reason=active.reason)
         try:
             if active.reason is None:
-                progress = ProgressFeed(self._bus, order)
+                progress = ProgressFeed(self._bus, order, is_guessing=self._guesses_progress)
                 sink = _Watched(stream, progress.look_at)
-                run = active.run = slot.begin(self._processor.message(order, paths), sink, progress.report)
+                run = active.run = slot.begin(self._processor.message(order, paths, limits), sink, progress.report)
                 if self._timeout_s is not None:
                     run.limit(self._timeout_s, self._grace_s)
                 end = await run.ended()
                 progress.close()
         finally:
-            after, is_tidy = await asyncio.to_thread(_after, paths, stream)
-        return _Ended(end, before != after, is_tidy)
+            after, is_tidy = await asyncio.to_thread(_after, path, paths, stream)
+            if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
+                end = replace(end, error=excess)
+        taken = TakenOver()
+        has_ended_by_itself = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)
+        if has_ended_by_itself and not is_tidy:  # nobody waits for what a cancelled or lost attempt has left
+            end, taken = await self._take_over(end, paths.results, stream, active)
+        return _Ended(end, before != after, is_tidy, taken)
 
-    async def _record(self, order: AttemptOrder, end: RunEnd, is_changed: bool, output_size: int) -> JobState | None:
+    async def _take_over(
+        self, end: RunEnd, folder: Path, stream: OutputStream, active: _Active
+    ) -> tuple[RunEnd, TakenOver]:
+        """Move the results into the store and say in the output what was not taken; nothing, if told to stop."""
+        try:
+            async with asyncio.timeout(0 if active.reason else None) as active.taking_over:
+                taken = await take_over(folder, self._blobs, self._result_limits)
+        except TimeoutError:
+            return replace(end, reason=active.reason), TakenOver()
+        finally:
+            active.taking_over = None
+        if taken.note:
+            is_inside_line = stream.end > 0 and stream.recent(stream.end - 1, 1) != b"\n"
+            stream.write(("\n" * is_inside_line + taken.note).encode())
+            await asyncio.to_thread(stream.save)
+        return end, taken
+
+    async def _enter_limits(self, attempt: str) -> Mapping[str, Any]:
+        if not self._limiter.has_groups:  # then it touches no disk
+            return self._limiter.enter(attempt)
+        try:
+            return await asyncio.to_thread(self._limiter.enter, attempt)
+        except BaseException:
+            await asyncio.to_thread(self._limiter.leave, attempt)
+            raise
+
+    async def _record(
+        self, order: AttemptOrder, end: RunEnd, is_changed: bool, taken: TakenOver, output_size: int
+    ) -> JobState | None:
         ledger, job_id, number = self._ledger, order.job_id, order.number
         if end.exit_code is None and end.reason is None:
             return await _insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
-        outcome = self._outcome(end, is_changed, output_size)
-        is_recorded = await _insist(lambda: ledger.end_attempt(job_id, number, outcome))
-        return JobState(outcome.state) if is_recorded else None
+        outcome = self._outcome(end, is_changed, taken, output_size)
+        state = await _insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
+        if state is None:
+            await remove(taken.results, self._blobs)
+        return state
 
-    def _outcome(self, end: RunEnd, is_input_changed: bool, output_size: int) -> AttemptOutcome:
+    def _outcome(self, end: RunEnd, is_input_changed: bool, taken: TakenOver, output_size: int) -> AttemptOutcome:
         """How the attempt ended, in the ledger's words."""
         state, error, value = AttemptState.FAILED, end.error, None
         if end.reason is StopReason.CANCELLED:
@@ -252,13 +327,23 @@ class AttemptRunner:
             error = JobError(type="timed_out", message=f"timed out after {self._timeout_s:g} s")
         elif error is not None:
             pass
+        elif end.exit_code == 0 and taken.error is not None:
+            error = taken.error
         elif end.exit_code == 0 and (self._processor.target is None or end.has_value):
             state, value = AttemptState.SUCCEEDED, end.value
         elif end.exit_code == 0:
             error = JobError(type="no_result", message="The process ended by itself before the function returned.")
         else:
-            error = _exit_error(end.exit_code or 0)
-        return AttemptOutcome(state=state, exit_code=end.exit_code, error=error, value=value, output_size=output_size)
+            code = end.exit_code or 0
+            error = self._limiter.limits.explain(code) or _exit_error(code)
+        return AttemptOutcome(
+            state=state,
+            exit_code=end.exit_code,
+            error=error,
+            value=value,
+            output_size=output_size,
+            results=taken.results,
+        )
 
 
 def _exit_error(code: int) -> JobError:
@@ -297,10 +382,24 @@ def _before(paths: AttemptPaths, config: bytes | None) -> _Identity | None:
     return _identify(paths.input)
 
 
-def _after(paths: AttemptPaths, stream: OutputStream) -> tuple[_Identity | None, bool]:
-    """Save the rest of the output, take over the results, see what the input is now, and whether nothing is left."""
+def _copy_input(paths: AttemptPaths) -> Path:
+    """Put a copy of the input into the work folder; where the file system can, both share their blocks."""
+    copy = paths.work / paths.input.name
+    with paths.input.open("rb") as source, copy.open("xb") as target:  # in a folder that is its user's alone
+        try:
+            while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
+                pass
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            source.seek(target.seek(0, os.SEEK_END))  # as far as it went
+            shutil.copyfileobj(source, target, COPIED_BYTES)
+    return copy
+
+
+def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[_Identity | None, bool]:
+    """Save the rest of the output, see what the input is now, and whether nothing is left."""
     stream.save()
-    _take_over_results(paths.results)
     try:  # nearly always the folders are empty
         paths.work.rmdir()
         paths.results.rmdir()
@@ -308,11 +407,7 @@ def _after(paths: AttemptPaths, stream: OutputStream) -> tuple[_Identity | None,
         is_tidy = True
     except OSError:
         is_tidy = False
-    return _identify(paths.input), is_tidy
-
-
-def _take_over_results(_results: Path) -> None:
-    """Where what the script left for download will be moved into the store: its last process is gone here."""
+    return _identify(path), is_tidy
 
 
 def _identify(path: Path) -> _Identity | None:

@@ -53,12 +53,16 @@ class Processor:
         argv: template whose first word is an absolute path.
         label: how a page names it.
         directory: the server's working directory.
+        is_fresh: whether the callable gets a new interpreter for each attempt.
+        is_reloaded: whether the callable is imported anew when its files change.
     """
 
     target: str | None
     argv: tuple[str, ...] | None
     label: str
     directory: Path
+    is_fresh: bool = False
+    is_reloaded: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings, directory: Path) -> "Processor":
@@ -78,17 +82,33 @@ class Processor:
         target = settings.processor or DEFAULT_TARGET
         if not _TARGET.fullmatch(target):
             raise ProcessorError(f"--processor {target!r} must be MODULE:FUNCTION, for example thumbs.make:process.")
-        return cls(target=target, argv=None, label=target, directory=directory)
+        return cls(
+            target=target,
+            argv=None,
+            label=target,
+            directory=directory,
+            is_fresh=settings.fresh_process,
+            is_reloaded=settings.reload and not settings.fresh_process,
+        )
 
-    def message(self, order: AttemptOrder, paths: AttemptPaths) -> bytes:
-        """The order to a slot to run one attempt: small, whatever the file and the config hold."""
+    def message(self, order: AttemptOrder, paths: AttemptPaths, limits: Mapping[str, Any]) -> bytes:
+        """The order to a slot to run one attempt: small, whatever the file and the config hold.
+
+        Args:
+            order: what to run it on.
+            paths: where its things are.
+            limits: what `Limiter.enter` said.
+        """
         what: dict[str, Any] = {
             "environment": job_environment(order, paths),
             "work": str(paths.work),
+            **limits,
         }
         if self.argv is not None:
             what["argv"] = self._fill(order, paths)
         else:
+            if self.is_fresh:
+                what |= {"target": self.target, "directory": str(self.directory)}
             what |= {
                 "results": str(paths.results),
                 "config": str(paths.config),
@@ -118,13 +138,21 @@ class Processor:
         return [_BRACED_WORD.sub(lambda match: values[match[1]], word) for word in self.argv or ()]
 
 
-def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment every script starts from: the server's, without what is meant for the server alone."""
+def base_environment(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The environment every script starts from: the server's, without what is meant for the server alone.
+
+    Args:
+        environment: the server's.
+        directory: the server's working directory; search paths are made absolute by it, because attempts run elsewhere.
+    """
     kept = {
         name: value
         for name, value in environment.items()
         if not name.startswith(ENVIRONMENT_PREFIX) and name not in _SERVER_ONLY
     }
+    for name in ("PATH", "PYTHONPATH"):
+        if kept.get(name):
+            kept[name] = os.pathsep.join(os.path.normpath(directory / part) for part in kept[name].split(os.pathsep))
     kept.setdefault("PYTHONUNBUFFERED", "1")  # a Python script's lines are seen when they are printed, not at its end
     return kept
 

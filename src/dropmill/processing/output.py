@@ -12,7 +12,7 @@ It knows nothing of lines, encodings or progress. Output is not fsynced: a power
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +193,10 @@ class OutputStore:
         start = min(max(start, stream.recent_from), stream.end)
         return OutputChunk(offset=start, data=stream.recent(start, limit), end=stream.end, is_over=False)
 
+    async def remove(self, attempts: Sequence[tuple[JobId, int]]) -> None:
+        """Delete the output of attempts that are over; none is no error."""
+        await asyncio.to_thread(_remove, [self._path(job_id, number) for job_id, number in attempts])
+
     async def write_behind(self) -> None:
         """Save what running attempts write and tell the bus, until cancelled. One such task a store."""
         while True:
@@ -218,6 +222,12 @@ class OutputStore:
 
     def _path(self, job_id: JobId, number: int) -> Path:
         return self._folder / job_id[:2] / f"{job_id}.{number}"
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        for suffix in (".out", ".tail"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _write_pieces(pieces: list[tuple[OutputStream, int, bytes]]) -> set[OutputStream]:

@@ -100,6 +100,7 @@ class Slot:
         self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._run: Run | None = None
+        self._files: Mapping[str, list[int]] = {}
         self.first_word: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         self.died = asyncio.Event()
         self._loop.add_reader(channel.fileno(), self._on_message)
@@ -113,6 +114,26 @@ class Slot:
     def is_alive(self) -> bool:
         """Whether an attempt can still be run in it."""
         return not self.died.is_set()
+
+    def watch_files(self, files: Mapping[str, list[int]]) -> None:
+        """Take these files, each with time of change (ns) and size, for what the callable was imported from."""
+        self._files = files
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether `has_changed_files` has anything to look at."""
+        return bool(self._files)
+
+    def has_changed_files(self) -> bool:
+        """Whether the callable's files are other ones now. Touches the disk: call it in a thread."""
+        for path, stamp in self._files.items():
+            try:
+                found = os.stat(path)
+            except OSError:
+                return True
+            if [found.st_mtime_ns, found.st_size] != stamp:
+                return True
+        return False
 
     def begin(self, message: bytes, sink: Sink, on_report: OnReport) -> "Run":
         """Start an attempt; one at a time.
@@ -132,6 +153,11 @@ class Slot:
             socket.send_fds(self._channel, [message], descriptors)
         except OSError:
             self.kill()
+
+    def wake(self) -> None:
+        """Let the process go on: a script may have stopped it."""
+        if self.is_alive:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the process at once. What ran in it is told as lost."""
@@ -216,10 +242,12 @@ class Run:
         if grace_s <= 0:
             self._kill()
         elif is_first:
+            self._slot.wake()
             self._slot.send(b'{"signal": "terminate"}')
             self._later(grace_s, self._kill)
 
     def _kill(self) -> None:
+        self._slot.wake()
         self._slot.send(b'{"signal": "kill"}')
         self._later(KILL_ANSWER_S, self._slot.kill)
 
@@ -362,6 +390,11 @@ class SlotPool:
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
 
     @property
+    def _target(self) -> str:
+        """What slots import; empty for nothing."""
+        return "" if self._processor.is_fresh else self._processor.target or ""
+
+    @property
     def size(self) -> int:
         """How many attempts can run at once."""
         return self._size
@@ -373,7 +406,12 @@ class SlotPool:
             ProcessorError: it cannot, told in one line.
         """
         become_subreaper()
-        self._first = await self._start_slot()
+        if self._processor.is_fresh:  # looked at once, in a slot that then goes: the others import nothing
+            checked = await self._start_slot(self._processor.target or "")
+            checked.kill()
+            self._slots.discard(checked)
+            await asyncio.to_thread(checked.bury)
+        self._first = await self._start_slot(self._target)
 
     async def keep(self) -> None:
         """Keep all slots running until cancelled; to be awaited after `start`, by one task."""
@@ -396,6 +434,13 @@ class SlotPool:
             if slot.is_alive:
                 return slot
 
+    async def is_usable(self, slot: Slot) -> bool:
+        """Whether the next attempt may be run in an acquired slot; if not, it is being replaced already."""
+        if slot.is_alive and slot.is_watching and await asyncio.to_thread(slot.has_changed_files):
+            logger.info("the processor's files have changed, it is imported anew")
+            slot.kill()
+        return slot.is_alive
+
     def release(self, slot: Slot) -> None:
         """Give a slot back; a dead one is being replaced already."""
         if slot.is_alive:
@@ -405,7 +450,7 @@ class SlotPool:
         while True:
             while slot is None:
                 try:
-                    slot = await self._start_slot()
+                    slot = await self._start_slot(self._target)
                 except (ProcessorError, OSError) as error:
                     logger.error("a slot cannot be started, next try in %.0f s: %s", RESTART_S, error)
                     await asyncio.sleep(RESTART_S)
@@ -416,11 +461,11 @@ class SlotPool:
             self._slots.discard(slot)
             slot = None
 
-    async def _start_slot(self) -> Slot:
+    async def _start_slot(self, target: str) -> Slot:
         async with self._starting:
             channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             channel.setblocking(False)
-            spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, theirs))
+            spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, theirs, target))
             try:
                 process = await asyncio.shield(spawning)
             except asyncio.CancelledError:
@@ -440,24 +485,29 @@ class SlotPool:
             except TimeoutError:
                 word = {"error": f"it is not imported after {READY_S:.0f} s"}
             if "ready" in word:
+                if self._processor.is_reloaded:
+                    slot.watch_files(word["ready"])
                 return slot
             slot.kill()
             self._slots.discard(slot)
             await asyncio.to_thread(slot.bury)
             raise ProcessorError(f"The processor {self._processor.label} cannot be used: {word['error']}.")
 
-    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+    def _spawn(self, theirs: socket.socket, target: str) -> subprocess.Popen[bytes]:
         module = "dropmill.processing.slot"
         # -P: a json.py in the working directory must not stand in for the standard library's. In our own environment
         # it would also reach Python scripts.
-        arguments = [sys.executable, "-P", "-m", module, str(theirs.fileno()), self._processor.target or ""]
+        arguments = [sys.executable, "-P", "-m", module, str(theirs.fileno()), target]
+        if self._processor.is_reloaded:
+            # -B: compiled files are told from older ones by the second, and a change may follow within it.
+            arguments = [arguments[0], "-B", *arguments[1:], "reload"]
         with theirs, _children_lock:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a module prints while it is imported is for who started the server
                 cwd=self._processor.directory,
-                env=base_environment(os.environ),
+                env=base_environment(os.environ, self._processor.directory),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C on the terminal is for the server, which then ends the slots
             )

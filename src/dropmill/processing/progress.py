@@ -54,12 +54,18 @@ class ProgressFeed:
     What the script says on purpose silences what is guessed from its output.
     """
 
-    def __init__(self, bus: Bus, order: AttemptOrder) -> None:
-        """Publish on `bus`, for the file of `order`. Used on the event loop."""
+    def __init__(self, bus: Bus, order: AttemptOrder, *, is_guessing: bool = True) -> None:
+        """Publish on `bus`, for the file of `order`. Used on the event loop.
+
+        Args:
+            bus: hears of it.
+            order: of the attempt.
+            is_guessing: whether progress is also read from output that is meant for people.
+        """
         self._bus = bus
         self._order = order
         self._loop = asyncio.get_running_loop()
-        self._is_explicit = False
+        self._is_explicit = not is_guessing
         self._rest = b""
         self._next_at = 0.0
         self._waiting: Progress | None = None

@@ -1,14 +1,16 @@
 """The slot: a small warm process that forks one process for each attempt and leaves none behind.
 
-Run by the pool as `python -P -m dropmill.processing.slot FD TARGET`: FD is its end of a SOCK_SEQPACKET pair, TARGET the
-callable as `module:function`, or empty if attempts run executables. Standard library only, so that starting one is
-cheap and a fork carries nothing but what the callable imports itself. Linux only (pidfd, child subreaper, /proc).
+Run by the pool as `python -P -m dropmill.processing.slot FD TARGET [reload]`: FD is its end of a SOCK_SEQPACKET pair,
+TARGET the callable as `module:function`, or empty if attempts run executables or fresh interpreters. Standard library
+only, so that starting one is cheap and a fork carries nothing but what the callable imports itself. Linux only (pidfd,
+child subreaper, /proc). With `attempt ORDER REPORT`, two descriptors, it is the fresh interpreter of one attempt.
 
     server to slot    {"run": {...}} with two descriptors, the output pipe and the report pipe
                       {"signal": "terminate"}   SIGTERM to the attempt's group
                       {"signal": "kill"}        SIGKILL to it and to every descendant
                       end of the socket: kill everything and exit
-    slot to server    {"ready": true} or {"error": "..."}   once, when the callable is imported and fits
+    slot to server    {"ready": {...}} or {"error": "..."}   once, when the callable is imported and fits; with `reload`
+                                                what `files_of_modules` found
                       {"ended": -9}             after the last descendant is gone
     attempt to server, on the report pipe: lines of one letter and JSON
                       p[3, 10, "label"]  progress    v{...}  the value returned    e["Type", "message"]  an error
@@ -18,6 +20,7 @@ What it does not do: decide. Time limits, results and states are the server's.
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import gc
 import importlib
@@ -41,7 +44,9 @@ MESSAGE_BYTES = (
     128 * 1024
 )  # under the default socket buffer (208 KiB); names are bounded, a real message is about 2 KiB
 VALUE_BYTES = 64 * 1024  # what a callable returns beyond this is not kept: large things belong into the results folder
+CPU_GRACE_S = 1  # between SIGXCPU and SIGKILL
 LABEL_CHARACTERS = 200  # keeps a progress line under PIPE_BUF (4 KiB), so that lines of several processes never mix
+FILES_BYTES = MESSAGE_BYTES // 2  # of the list of files in the first message; a project with more has its first ones
 CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
 BY_NAME = ("file", "config", "results", "work", "report")
 
@@ -130,7 +135,7 @@ def find_callable(target: str) -> Callable[..., Any]:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise Unusable(_explain(error)) from error
         raise Unusable(
-            f"there is no module named {error.name!r} in {os.getcwd()} or among the installed ones"
+            f"there is no module named {error.name!r} in {sys.path[0]} or among the installed ones"
         ) from None
     except BaseException as error:  # SystemExit and whatever else a module may raise while it is imported
         raise Unusable(_explain(error)) from error
@@ -201,6 +206,41 @@ def _path_type(parameter: inspect.Parameter) -> str:
     if annotation in ("Path", "pathlib.Path") or (parameter.name == "path" and annotation not in (str, "str")):
         return "path"
     return "str"
+
+
+def files_of_modules(began_ns: int) -> dict[str, list[int]]:
+    """The files of all imported modules but the installed ones, each with time of change (ns) and size.
+
+    Args:
+        began_ns: when importing began, since the epoch; what changed later may have been read before, and counts as
+            changed.
+    """
+    import sysconfig
+
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    installed = tuple(os.path.join(folder, "") for folder in [*folders, str(Path(__file__).parents[1])])
+    found: dict[str, list[int]] = {}
+    room = FILES_BYTES
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if not isinstance(path, str) or path.startswith(installed) or "/site-packages/" in path:
+            continue
+        room -= len(path) + 40
+        if room < 0:
+            break
+        with contextlib.suppress(OSError):
+            stat = os.stat(path)
+            changed_ns = 0 if began_ns <= stat.st_mtime_ns <= time.time_ns() else stat.st_mtime_ns
+            found[path] = [changed_ns, stat.st_size]
+    return found
+
+
+def load_config(path: str) -> dict[Any, Any]:
+    """The config file as plain data; the pure loader speaks YAML 1.2, the one in C would read `no` as False."""
+    from ruamel.yaml import YAML
+
+    loaded = YAML(typ="safe", pure=True).load(Path(path).read_bytes())
+    return loaded if loaded is not None else {}
 
 
 def _explain(error: BaseException) -> str:
@@ -306,13 +346,10 @@ class Slot:
     def _config(self, path: str, sha256: str) -> dict[Any, Any]:
         """The config as plain data. Read before the fork and kept, so that not every attempt pays for it."""
         if sha256 not in self._configs:
-            from ruamel.yaml import YAML
-
-            # The pure loader speaks YAML 1.2, as the config's check does; the one in C would read `no` as False.
-            loaded = YAML(typ="safe", pure=True).load(Path(path).read_bytes())
+            loaded = load_config(path)
             while len(self._configs) >= CONFIGS_KEPT:
                 del self._configs[next(iter(self._configs))]
-            self._configs[sha256] = loaded if loaded is not None else {}
+            self._configs[sha256] = loaded
             gc.freeze()
         return self._configs[sha256]
 
@@ -352,6 +389,8 @@ class _Attempt:
         code = 127
         try:
             os.setsid()
+            for processes_file in self._order["groups"]:
+                Path(processes_file).write_text("0")  # this process
             os.dup2(self._output, 1)
             os.dup2(self._output, 2)
             os.close(self._output)
@@ -360,20 +399,57 @@ class _Attempt:
             if problem is not None:
                 self._tell("e", problem)
                 code = 1
+            elif "argv" in self._order:
+                self._execute(self._order["argv"])
             elif function is None:
-                self._execute()
+                self._begin_anew()
             else:
+                self._limit()
                 code = self._call(function, plan, config)
         except Exception as error:
             self._tell("e", ["cannot_start", f"The script cannot be started: {_message(error)}."])
         finally:
             os._exit(code)  # neither the slot's clean-up nor its loop is this process's business
 
-    def _execute(self) -> NoReturn:
+    def run_fresh(self) -> NoReturn:
+        """The rest of an attempt that has begun anew in this interpreter."""
+        code = 127
+        try:
+            function = find_callable(self._order["target"])
+            plan = bind(function)
+            config = load_config(self._order["config"]) if "config" in plan.values() else None
+            code = self._call(function, plan, config)
+        except Exception as error:
+            self._tell("e", ["cannot_start", f"The callable cannot be run: {_message(error)}."])
+        finally:
+            os._exit(code)
+
+    def _limit(self) -> None:
+        """Set the limits that hold for each process, as the last thing before the script's own code."""
+        limits = self._order["limits"]
+        if limits["memory"] is not None:
+            _lower(resource.RLIMIT_AS, limits["memory"])
+        if limits["max_write"] is not None:
+            _lower(resource.RLIMIT_FSIZE, limits["max_write"])
+        if limits["cpu_time"] is not None:
+            _lower(resource.RLIMIT_CPU, limits["cpu_time"], limits["cpu_time"] + CPU_GRACE_S)
+
+    def _execute(self, argv: list[str]) -> NoReturn:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and an ignored signal survives exec
             signal.signal(number, signal.SIG_DFL)
-        argv = self._order["argv"]
+        self._limit()
         os.execve(argv[0], argv, os.environ)  # noqa: S606 - no shell on purpose
+
+    def _begin_anew(self) -> NoReturn:
+        """Go on in a fresh interpreter, which finds the order in a file without a name."""
+        order = os.memfd_create("order", 0)
+        with open(order, "wb", closefd=False) as file:
+            file.write(json.dumps(self._order).encode())
+        os.lseek(order, 0, os.SEEK_SET)
+        os.set_inheritable(self._report, True)
+        module = ["-P", "-m", "dropmill.processing.slot", "attempt", str(order), str(self._report)]
+        self._limit()
+        os.execve(sys.executable, [sys.executable, *module], os.environ)  # noqa: S606 - our own interpreter
 
     def _call(self, function: Callable[..., Any], plan: Mapping[str | None, str], config: dict[Any, Any] | None) -> int:
         # Line by line, so that lines are seen as they are printed; and no name can make `print` fail.
@@ -394,7 +470,7 @@ class _Attempt:
             trace = error.__traceback__
             error.__traceback__ = trace.tb_next if trace is not None else None  # from the user's own frame on
             traceback.print_exception(error)
-            self._tell("e", [type(error).__name__, _message(error)])
+            self._tell("e", self._told(error))
         else:
             code = 0
             self._tell("v", _jsonable(value))
@@ -402,6 +478,14 @@ class _Attempt:
             with contextlib.suppress(Exception):  # closed or replaced by the callable
                 stream.flush()
         return code
+
+    def _told(self, error: BaseException) -> list[str]:
+        limits = self._order["limits"]
+        if isinstance(error, MemoryError) and limits["memory"] is not None:
+            return ["out_of_memory", "used more memory than --memory allows"]
+        if isinstance(error, OSError) and error.errno == errno.EFBIG and limits["max_write"] is not None:
+            return ["file_size_exceeded", "wrote a file larger than --max-write allows"]
+        return [type(error).__name__, _message(error)]
 
     def _arguments(self, plan: Mapping[str | None, str], config: Any, key: None) -> list[Any]:
         return [self._fill(plan[key], config)] if key in plan else []
@@ -449,6 +533,15 @@ class _Attempt:
             data = data[os.write(self._report, data) :]
 
 
+def _lower(kind: int, soft: int, hard: int | None = None) -> None:
+    """Set a limit on this process, never above the one it has already."""
+    allowed = resource.getrlimit(kind)[1]
+    wanted = [soft, soft if hard is None else hard]
+    if allowed != resource.RLIM_INFINITY:
+        wanted = [min(value, allowed) for value in wanted]
+    resource.setrlimit(kind, (wanted[0], wanted[1]))
+
+
 def _message(error: BaseException) -> str:
     try:
         return str(error)[:4000]
@@ -467,7 +560,7 @@ def _jsonable(value: Any) -> Any:
 # --- start -----------------------------------------------------------------------------------------------------------
 
 
-def main(descriptor: int, target: str) -> None:
+def main(descriptor: int, target: str, *, tells_files: bool) -> None:
     """Be a slot until the server is gone."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
@@ -483,19 +576,33 @@ def main(descriptor: int, target: str) -> None:
     warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
     sys.argv = [target]
     sys.path.insert(0, os.getcwd())
+    began_ns = time.time_ns()
     try:
         slot = Slot(channel, target)
     except Unusable as error:
         channel.send(json.dumps({"error": re.sub(r"\s+", " ", str(error))[:2000]}).encode())
         return
-    _prctl(_PR_SET_PDEATHSIG, 0)
-    channel.send(b'{"ready": true}')
+    # A script may have stopped its slot; when the server is gone it must go on, to see that and to clean up.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    channel.send(json.dumps({"ready": files_of_modules(began_ns) if tells_files else {}}).encode())
     try:
         slot.serve()
     finally:
         end_descendants()
 
 
+def go_on(order: int, report: int) -> NoReturn:
+    """Be the fresh interpreter of an attempt; both descriptors were left open for it."""
+    os.set_inheritable(report, False)
+    with open(order, "rb") as file:
+        attempt = json.load(file)
+    sys.argv = [attempt["target"]]
+    sys.path.insert(0, attempt["directory"])
+    _Attempt(attempt, 1, report).run_fresh()
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    if sys.argv[1] == "attempt":
+        go_on(int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), sys.argv[2], tells_files="reload" in sys.argv[3:])
     os._exit(0)  # threads and exit functions of the user's module have no part in a slot's end

@@ -18,6 +18,7 @@ from dropmill.model.errors import (
     DropmillError,
     Forbidden,
     MisdirectedRequest,
+    RangeNotSatisfiable,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -99,6 +100,8 @@ def install(app: Quart, settings: Settings) -> None:
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
         if isinstance(error, Unavailable):
             response.headers["Retry-After"] = "5"
+        if isinstance(error, RangeNotSatisfiable):
+            response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
         return response
 
     @app.errorhandler(HTTPException)

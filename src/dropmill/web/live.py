@@ -80,7 +80,10 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
 
 @live.get("/events")
 async def events() -> Any:
-    """Events of a topic behind a cursor; with `wait`, the next ones when there are none yet."""
+    """Events of a topic behind a cursor; with `wait`, the next ones when there are none yet.
+
+    `gap` says that older ones behind the cursor may have been removed: read the state anew.
+    """
     topic = query.text("topic") or "all"
     after = Cursor(query.number("after") or 0)
     limit = query.limit()
@@ -98,10 +101,10 @@ async def events() -> Any:
         with contextlib.suppress(TimeoutError):
             async with waiting:
                 found.closers.add(give_up)
-                while wait_s and not page.events:
+                while wait_s and not page.events and not page.is_cut:
                     await mailbox.next()
                     page = await found.ledger.events(topic, after=after, limit=limit)
     finally:
         found.closers.discard(give_up)
         mailbox.close()
-    return {"events": [event_json(event) for event in page.events], "cursor": page.cursor}
+    return {"events": [event_json(event) for event in page.events], "cursor": page.cursor, "gap": page.is_cut}

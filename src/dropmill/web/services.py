@@ -7,6 +7,7 @@ from quart import current_app
 
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.intake.intake import Intake
+from dropmill.intake.tus import Uploads
 from dropmill.live.views import Views
 from dropmill.ports import BlobStore, Bus, Ledger
 from dropmill.processing.contract import Processor
@@ -32,6 +33,7 @@ class Services:
     blobs: BlobStore
     bus: Bus
     intake: Intake
+    uploads: Uploads
     jobs: Jobs
     outputs: OutputStore
     config: ConfigFile

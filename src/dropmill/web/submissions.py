@@ -5,8 +5,9 @@ from typing import Any
 from quart import Blueprint, Response, jsonify, redirect, request, url_for
 
 from dropmill.identity.network import identify
+from dropmill.intake.intake import Receipt
 from dropmill.live.messages import Json, submission_json
-from dropmill.model.errors import BadRequest, NotFound
+from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
 from dropmill.model.records import ClientIdentity
 from dropmill.web import body, query
@@ -14,6 +15,8 @@ from dropmill.web.guard import wants_html
 from dropmill.web.services import Services, services
 
 submissions = Blueprint("submissions", __name__, url_prefix="/api/v1/submissions")
+
+KEY_MAX = 200  # characters of an Idempotency-Key
 
 
 def client_of_request() -> ClientIdentity:
@@ -31,6 +34,25 @@ async def describe_submission(found: Services, submission_id: str) -> Json:
     return shape
 
 
+def idempotency_key() -> str | None:
+    """What a repeat of this request will show; None without the header.
+
+    Raises:
+        BadRequest: it is too long, or does not print.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= KEY_MAX and key.isprintable()):
+        raise BadRequest(f"Idempotency-Key must be 1 to {KEY_MAX} printable characters.")
+    return key
+
+
+async def created(receipt: Receipt) -> Response:
+    """The answer to files that were taken: their submission, or its page for a browser's form."""
+    if receipt.submission_id is None:
+        raise NothingSent("Nothing was sent.")
+    return await _created(receipt.submission_id)
+
+
 async def _created(submission_id: SubmissionId) -> Response:
     if wants_html():
         page = redirect(url_for("pages.submission", submission_id=submission_id), 303)
@@ -46,19 +68,29 @@ async def create() -> Response:
     """Take the files of a form, or open a submission for files to come."""
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
-        if announced.get("files") != []:
-            raise BadRequest('Send {"files": []}; announcing files by name is not offered yet.')
-        return await _created(await services().intake.open(client_of_request()))
+        found, client = services(), client_of_request()
+        found.uploads.check_announcement(announced.get("files"))
+        submission_id = await found.intake.open(client)
+        await found.uploads.announce(submission_id, announced.get("files"), client, None)
+        return await _created(submission_id)
     receipt = await services().intake.receive_multipart(
-        aiter(request.body), request.headers.get("Content-Type", ""), client=client_of_request()
+        aiter(request.body),
+        request.headers.get("Content-Type", ""),
+        client=client_of_request(),
+        idempotency_key=idempotency_key(),
     )
-    return await _created(_required(receipt.submission_id))
+    return await created(receipt)
 
 
 @submissions.post("/<submission_id>/files")
 async def add_files(submission_id: str) -> Response:
     """Add the files of a form to an open submission; `?seal=1` seals it when the body ends, however it ends."""
-    await services().ledger.view_submission(SubmissionId(submission_id), limit=1)
+    if request.mimetype == "application/json":
+        announced = await body.read_json_object()
+        await services().uploads.announce(
+            SubmissionId(submission_id), announced.get("files"), client_of_request(), None
+        )
+        return await _created(SubmissionId(submission_id))
     receipt = await services().intake.receive_multipart(
         aiter(request.body),
         request.headers.get("Content-Type", ""),
@@ -66,7 +98,7 @@ async def add_files(submission_id: str) -> Response:
         submission_id=SubmissionId(submission_id),
         then_seal=query.text("seal") == "1",
     )
-    return await _created(_required(receipt.submission_id))
+    return await created(receipt)
 
 
 @submissions.post("/<submission_id>/seal")
@@ -74,6 +106,20 @@ async def seal(submission_id: str) -> Any:
     """No more files will come."""
     await services().intake.seal(SubmissionId(submission_id))
     return await describe_submission(services(), submission_id)
+
+
+@submissions.post("/<submission_id>/retry")
+async def retry(submission_id: str) -> Any:
+    """Put what failed or was cancelled back in line, with today's config."""
+    await services().jobs.retry_submission(SubmissionId(submission_id))
+    return await describe_submission(services(), submission_id), 202
+
+
+@submissions.post("/<submission_id>/cancel")
+async def cancel(submission_id: str) -> Any:
+    """End what runs or waits."""
+    await services().jobs.cancel_submission(SubmissionId(submission_id))
+    return await describe_submission(services(), submission_id), 202
 
 
 @submissions.get("/<submission_id>")
@@ -98,9 +144,3 @@ async def index() -> Any:
         before=query.text("before"), limit=query.limit(), state=query.text("state"), text=query.text("q")
     )
     return {"items": [submission_json(item) for item in page.items], "next": page.next}
-
-
-def _required(submission_id: SubmissionId | None) -> SubmissionId:
-    if submission_id is None:
-        raise NotFound("Nothing was sent.")
-    return submission_id

@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -61,6 +62,22 @@ class DiskBlobStore:
 
     def create(self, extension: str) -> "DiskBlobWriter":
         return DiskBlobWriter(self, secrets.token_hex(16) + extension)
+
+    async def adopt(self, folder: int, name: str) -> StoredBlob:
+        loop = asyncio.get_running_loop()
+        adoption = _Adoption(folder, name, self.path(secrets.token_hex(16)))
+        while True:
+            # A thread goes on when its caller is cancelled; what it does is waited for and undone.
+            hop = loop.run_in_executor(self._threads, adoption.go_on)
+            try:
+                if await asyncio.shield(hop):
+                    return adoption.stored
+            except BaseException as error:
+                await asyncio.wait([hop])
+                await loop.run_in_executor(self._threads, adoption.undo)
+                if isinstance(error, OSError):
+                    raise _translated(error) from error
+                raise
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         return self._local(key)
@@ -148,6 +165,10 @@ class DiskBlobWriter:
             if offset := self._chunk_note.read_text():
                 os.truncate(self._temporary, int(offset))
             self._chunk_note.unlink()
+        with suppress(FileNotFoundError):
+            # Killed between its rename and the ledger's commit: it was whole, and is stored once more.
+            os.rename(self._store.path(self.key), self._temporary)
+            self._temporary.chmod(0o600)
         with suppress(FileNotFoundError):
             self._written = self._temporary.stat().st_size
             self._exists = True
@@ -338,6 +359,93 @@ class _HashReader:
             raise OSError(errno.EIO, "the file is shorter than it was")
         self._hash.update(data)
         return len(data)
+
+
+class _Adoption:
+    """A file that becomes a blob by being renamed, in as many thread hops as its hash takes. All of it blocks."""
+
+    def __init__(self, folder: int, name: str, final: Path) -> None:
+        self._folder = folder
+        self._name = name
+        self._final = final
+        self._descriptor = -1
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    @property
+    def stored(self) -> StoredBlob:
+        """What it has become."""
+        return StoredBlob(key=self._final.name, size=self._size, sha256=Sha256(self._hash.hexdigest()))
+
+    def go_on(self) -> bool:
+        """Take a step; whether it was the last."""
+        if self._descriptor < 0:
+            self._descriptor = self._open()
+        end = self._size + REREAD_BYTES
+        while self._size < end:
+            piece = os.pread(self._descriptor, WRITE_BYTES, self._size)
+            if not piece:
+                self._move()
+                return True
+            self._hash.update(piece)
+            self._size += len(piece)
+        return False
+
+    def undo(self) -> None:
+        """Leave no blob and nothing open."""
+        self._close()
+        self._final.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        try:
+            # Looked at before it is opened: opening a device may already do something.
+            _require_plain(os.stat(self._name, dir_fd=self._folder, follow_symlinks=False))
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            return os.open(self._name, flags, dir_fd=self._folder)
+        except PermissionError:
+            raise ValueError("may not be read") from None
+        except FileNotFoundError:
+            raise ValueError("is gone") from None
+
+    def _move(self) -> None:
+        found = os.fstat(self._descriptor)
+        _require_plain(found)
+        if found.st_size != self._size:
+            raise ValueError("was still being written")
+        with suppress(PermissionError):  # another owner's, left by a container perhaps; our folder keeps it safe
+            os.fchmod(self._descriptor, 0o400)
+        os.fsync(self._descriptor)
+        try:
+            os.rename(self._name, self._final, src_dir_fd=self._folder)
+        except PermissionError:
+            raise ValueError("may not be moved") from None
+        moved = self._final.lstat()
+        if (moved.st_dev, moved.st_ino) != (found.st_dev, found.st_ino):
+            raise ValueError("was replaced while it was read")
+        fsync_folder(self._final.parent)
+        self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+_KINDS = {
+    stat.S_IFLNK: "is a symbolic link",
+    stat.S_IFDIR: "is a folder",
+    stat.S_IFIFO: "is a named pipe",
+    stat.S_IFSOCK: "is a socket",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFBLK: "is a device",
+}
+
+
+def _require_plain(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(_KINDS.get(stat.S_IFMT(found.st_mode), "is no regular file"))
+    if found.st_nlink != 1:
+        raise ValueError("is linked from elsewhere")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The embedded executor: one line of job ids, first come first served, and the slots of this machine.
+"""The embedded executor: one line of job ids, in which submissions take turns, and the slots of this machine.
 
 It knows when a job is run, not how: that is `AttemptRunner`. The line is rebuilt from the ledger at start-up by
 whoever starts it, so nothing is lost with it.
@@ -7,9 +7,11 @@ whoever starts it, so nothing is lost with it.
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
-from dropmill.model.ids import JobId
-from dropmill.model.records import JobState
+from dropmill.engines.embedded.line import Line
+from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.records import utc_now
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import Slot, SlotPool
@@ -43,10 +45,9 @@ class SlotExecutor:
         self._pool = pool
         self._outputs = outputs
         self._on_failure = on_failure
-        # Bounded by the queued jobs of the ledger: an id waits once, and costs some 200 bytes.
-        self._line: dict[JobId, int] = {}
-        self._tickets = 0
-        self._served = 0
+        # Bounded by the queued jobs of the ledger: an id waits once, and costs some 300 bytes.
+        self._line = Line()
+        self._later: dict[JobId, asyncio.TimerHandle] = {}
         self._has_jobs = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -92,27 +93,42 @@ class SlotExecutor:
 
     async def close(self) -> None:
         """End everything at once; returns when no process of a script and no slot is left."""
+        for job_id in list(self._later):
+            self._stop_timer(job_id)
         main, self._main = self._main, None
         if main is not None:
             main.cancel()
             await asyncio.wait([main])
         await self._pool.close()
 
-    def submit(self, job_id: JobId) -> None:
-        """Put a job in line; one that waits already keeps its place."""
-        if job_id not in self._line:
-            self._tickets += 1
-            self._line[job_id] = self._tickets
-            self._has_jobs.set()
+    def submit(self, job_id: JobId, submission_id: SubmissionId, not_before: datetime | None = None) -> None:
+        """Put a job in line; one that waits already keeps its place. One with a time comes into line at that time."""
+        self._stop_timer(job_id)
+        delay_s = 0.0 if not_before is None else (not_before - utc_now()).total_seconds()
+        if delay_s > 0:
+            loop = asyncio.get_running_loop()
+            self._later[job_id] = loop.call_later(delay_s, self.submit, job_id, submission_id)
+            return
+        self._line.add(job_id, submission_id)
+        self._has_jobs.set()
+
+    def withdraw(self, job_id: JobId) -> None:
+        """Take a job out of line that does not wait any more; none is no error."""
+        self._stop_timer(job_id)
+        self._line.withdraw(job_id)
+
+    def _stop_timer(self, job_id: JobId) -> None:
+        timer = self._later.pop(job_id, None)
+        if timer is not None:
+            timer.cancel()
 
     def cancel(self, job_id: JobId) -> bool:
         """Ask for a job's running attempt to be ended; False if none runs here. The attempt's event is the answer."""
         return self._runner.cancel(job_id)
 
     def position(self, job_id: JobId) -> int | None:
-        """Estimated place in line, 1 being next; None if it does not wait here."""
-        ticket = self._line.get(job_id)
-        return None if ticket is None else ticket - self._served
+        """Estimated place in line, 1 being next; None if it does not wait here, or waits for its time to come."""
+        return self._line.place(job_id)
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -130,22 +146,23 @@ class SlotExecutor:
                 while not self._line:
                     self._has_jobs.clear()
                     await self._has_jobs.wait()
+                is_usable = await self._pool.is_usable(slot)
             except asyncio.CancelledError:
                 self._pool.release(slot)
                 raise
-            if not slot.is_alive:  # it died while there was nothing to do
+            if not is_usable:  # it died, or its files changed, while there was nothing to do
                 self._room.release()
                 continue
-            job_id = next(iter(self._line))
-            self._served = self._line.pop(job_id)
+            job_id = self._line.take()
             task = tasks.create_task(self._run(job_id, slot), name=f"job {job_id}")
             self._running.add(task)
             self._is_idle.clear()
             task.add_done_callback(self._has_run)
 
     async def _run(self, job_id: JobId, slot: Slot) -> None:
-        if await self._runner.run(job_id, slot) is JobState.QUEUED:
-            self.submit(job_id)
+        waiting = await self._runner.run(job_id, slot)
+        if waiting is not None:
+            self.submit(waiting.id, waiting.submission_id, waiting.not_before)
 
     def _has_run(self, task: asyncio.Task[None]) -> None:
         self._room.release()

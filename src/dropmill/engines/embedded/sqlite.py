@@ -12,13 +12,14 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
-from dropmill.engines.sql import changes, queries
+from dropmill.engines.sql import changes, queries, resumable, upkeep
 from dropmill.engines.sql.changes import Transaction
 from dropmill.engines.sql.migrations import upgrade
 from dropmill.model.errors import OutOfSpace, Unavailable
@@ -28,13 +29,18 @@ from dropmill.model.records import (
     AttemptOutcome,
     ClientIdentity,
     ConfigRevision,
+    Delivery,
     File,
     Job,
     JobState,
+    KeptBytes,
+    QueuedJob,
+    Result,
+    RetryPolicy,
     StoredBlob,
     Submission,
 )
-from dropmill.ports import EventPage, Page, Recovery, SubmissionView
+from dropmill.ports import EventPage, Page, Recovery, ResumableUpload, SubmissionView
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
@@ -48,13 +54,17 @@ T = TypeVar("T")
 class SqliteLedger:
     """`dropmill.ports.Ledger` over one SQLite file."""
 
-    def __init__(self, path: Path, on_commit: Callable[[Mapping[str, int]], None]) -> None:
+    def __init__(
+        self, path: Path, on_commit: Callable[[Mapping[str, int]], None], *, tells_settled: bool = False
+    ) -> None:
         """Keep the path; nothing is opened before `open`.
 
         Args:
             path: the database file; its folder exists.
             on_commit: told after each commit which topics have reached which cursor. Runs on the event loop.
+            tells_settled: whether a delivery to the webhook is recorded each time a submission settles.
         """
+        self._tells_settled = tells_settled
         self._engine = _engine(path)
         # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
         self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
@@ -138,7 +148,7 @@ class SqliteLedger:
 
     def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> tuple[list[Any], dict[str, int]]:
         with self._writing_engine.begin() as connection:
-            tx = Transaction(connection, queries.newest_cursor(connection))
+            tx = Transaction(connection, queries.newest_cursor(connection), tells_settled=self._tells_settled)
             results = [change(tx) for change in handed]
             tx.flush()
         return results, tx.moved
@@ -161,8 +171,18 @@ class SqliteLedger:
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
-    async def open_submission(self, submission_id: SubmissionId, client: ClientIdentity, account: str | None) -> None:
-        await self._change(changes.open_submission, submission_id, client, account)
+    async def open_submission(
+        self,
+        submission_id: SubmissionId,
+        client: ClientIdentity,
+        account: str | None,
+        *,
+        is_announced: bool = False,
+        idempotency_key: str | None = None,
+    ) -> SubmissionId:
+        return await self._change(
+            changes.open_submission, submission_id, client, account, is_announced, idempotency_key
+        )
 
     async def identify_client(
         self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
@@ -173,6 +193,20 @@ class SqliteLedger:
         self, file_id: FileId, submission_id: SubmissionId, name: str, path: str, size: int | None
     ) -> None:
         await self._change(changes.start_upload, file_id, submission_id, name, path, size)
+
+    async def announce_uploads(self, uploads: Sequence[ResumableUpload]) -> None:
+        await self._change(resumable.announce_uploads, uploads)
+
+    async def open_for_upload(self, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
+        await self._change(resumable.open_for_upload, upload, client, account)
+
+    async def begin_upload(self, file_id: FileId) -> None:
+        await self._change(resumable.begin_upload, file_id)
+
+    async def extend_upload(
+        self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None
+    ) -> None:
+        await self._change(resumable.extend_upload, file_id, size, received, expires_at)
 
     async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId) -> None:
         await self._change(changes.store_upload, file_id, blob, job_id)
@@ -186,8 +220,10 @@ class SqliteLedger:
     async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
         return await self._change(changes.start_attempt, job_id, host)
 
-    async def end_attempt(self, job_id: JobId, number: int, outcome: AttemptOutcome) -> bool:
-        return await self._change(changes.end_attempt, job_id, number, outcome)
+    async def end_attempt(
+        self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
+    ) -> JobState | None:
+        return await self._change(changes.end_attempt, job_id, number, outcome, retry)
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         return await self._change(changes.lose_attempt, job_id, number, max_attempts)
@@ -195,8 +231,29 @@ class SqliteLedger:
     async def cancel_queued(self, job_id: JobId) -> bool:
         return await self._change(changes.cancel_queued, job_id)
 
-    async def retry_job(self, job_id: JobId) -> None:
-        await self._change(changes.retry_job, job_id)
+    async def retry_job(self, job_id: JobId) -> QueuedJob:
+        return await self._change(changes.retry_job, job_id)
+
+    async def retry_failed(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+        return await self._change(changes.retry_failed, submission_id, after, limit)
+
+    async def cancel_waiting(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+        return await self._change(changes.cancel_waiting, submission_id, after, limit)
+
+    async def begin_removal(self, submission_id: SubmissionId, settled_at: datetime) -> bool:
+        return await self._change(upkeep.begin_removal, submission_id, settled_at)
+
+    async def end_removal(self, submission_id: SubmissionId) -> None:
+        await self._change(upkeep.end_removal, submission_id)
+
+    async def remove_events(self, *, before: datetime, up_to: Cursor, limit: int) -> int:
+        return await self._change(upkeep.remove_events, before, up_to, limit)
+
+    async def end_delivery(self, submission_id: SubmissionId, number: int) -> None:
+        await self._change(upkeep.end_delivery, submission_id, number)
+
+    async def postpone_delivery(self, submission_id: SubmissionId, number: int, due_at: datetime) -> None:
+        await self._change(upkeep.postpone_delivery, submission_id, number, due_at)
 
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
         return await self._change(changes.recover, max_attempts, reason)
@@ -247,6 +304,9 @@ class SqliteLedger:
     async def job(self, job_id: JobId) -> Job:
         return await self._read(queries.get_job, job_id)
 
+    async def result(self, job_id: JobId, path: str, attempt: int | None) -> Result:
+        return await self._read(queries.get_result, job_id, path, attempt)
+
     async def jobs(
         self,
         *,
@@ -258,11 +318,40 @@ class SqliteLedger:
     ) -> Page[Job]:
         return await self._read(queries.list_jobs, before, limit, state, text, submission_id)
 
+    async def upload(self, file_id: FileId) -> ResumableUpload:
+        return await self._read(resumable.get_upload, file_id)
+
+    async def announced_upload(self, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
+        return await self._read(resumable.announced_upload, submission_id, path)
+
+    async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
+        return await self._read(resumable.unfinished_uploads)
+
+    async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
+        return await self._read(resumable.expired_uploads, now, limit)
+
+    async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
+        return await self._read(resumable.stale_submissions, before, limit)
+
     async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
         return await self._read(queries.known_blobs, list(keys))
 
-    async def queued_jobs(self) -> Sequence[JobId]:
+    async def queued_jobs(self) -> Sequence[QueuedJob]:
         return await self._read(queries.queued_jobs)
+
+    async def running_jobs(self, submission_id: SubmissionId) -> Sequence[JobId]:
+        return await self._read(queries.running_jobs, submission_id)
+
+    async def removable(
+        self, *, before: datetime | None, keep_bytes: int | None, limit: int
+    ) -> Sequence[tuple[SubmissionId, datetime]]:
+        return await self._read(upkeep.removable, before, keep_bytes, limit)
+
+    async def removals(self, limit: int) -> Sequence[KeptBytes]:
+        return await self._read(upkeep.removals, limit)
+
+    async def deliveries(self, limit: int) -> Sequence[Delivery]:
+        return await self._read(upkeep.next_deliveries, limit)
 
     async def events(self, topic: str, *, after: Cursor, limit: int) -> EventPage:
         return await self._read(queries.events_after, topic, after, limit)

@@ -14,9 +14,19 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Select, bindparam, insert, select, update
 
 from dropmill.engines.sql import rows
-from dropmill.engines.sql.tables import attempts, config_revisions, events, files, jobs, select_revisions, submissions
-from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Unavailable
-from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
+from dropmill.engines.sql.tables import (
+    attempts,
+    config_revisions,
+    deliveries,
+    events,
+    files,
+    jobs,
+    results,
+    select_revisions,
+    submissions,
+)
+from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, Unavailable
+from dropmill.model.events import DATA_KEYS, RESULTS_TOLD, EventName, Subject, topics_of
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
     ATTEMPT_TRANSITIONS,
@@ -30,28 +40,39 @@ from dropmill.model.records import (
     ConfigRevision,
     JobError,
     JobState,
+    QueuedJob,
+    RetryPolicy,
     StoredBlob,
     UploadState,
     require_transition,
     utc_now,
 )
-from dropmill.ports import Recovery
+from dropmill.ports import DELIVERIES, Page, Recovery
 
 LOST = "lost"
 """Error type of a job whose attempts were lost too often."""
 
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
+_SUBMISSION_BY_KEY = select(submissions).where(submissions.c.idempotency_key == bindparam("key"))
 _SUBMISSION = select(submissions).where(submissions.c.id == bindparam("key"))
 _SET_SUBMISSION = update(submissions).where(submissions.c.seq == bindparam("key"))
 _ADD_SUBMISSION = insert(submissions)
 _FILE = select(files).where(files.c.id == bindparam("key"))
 _SET_FILE = update(files).where(files.c.seq == bindparam("key"))
 _ADD_FILE = insert(files)
-_JOB = (
-    select(jobs, files.c.name, files.c.path, files.c.blob, files.c.size, files.c.sha256)
-    .join(files, files.c.id == jobs.c.file_id)
-    .where(jobs.c.id == bindparam("key"))
+_JOBS = select(jobs, files.c.name, files.c.path, files.c.blob, files.c.size, files.c.sha256, files.c.removed_at).join(
+    files, files.c.id == jobs.c.file_id
+)
+_JOB = _JOBS.where(jobs.c.id == bindparam("key"))
+_JOBS_OF_SUBMISSION = (
+    _JOBS.where(
+        jobs.c.submission_id == bindparam("key"),
+        jobs.c.state.in_(bindparam("states", expanding=True)),
+        jobs.c.seq > bindparam("after"),
+    )
+    .order_by(jobs.c.seq)
+    .limit(bindparam("limit"))
 )
 _SET_JOB = update(jobs).where(jobs.c.seq == bindparam("key"))
 _ADD_JOB = insert(jobs)
@@ -59,7 +80,9 @@ _SET_ATTEMPT = update(attempts).where(
     attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
 )
 _ADD_ATTEMPT = insert(attempts)
+_ADD_RESULTS = insert(results)
 _ADD_EVENTS = insert(events)
+_ADD_DELIVERY = insert(deliveries)
 _REVISION = select_revisions().where(config_revisions.c.number == bindparam("key"))
 _NEWEST_REVISION = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
 
@@ -70,8 +93,16 @@ class Transaction:
     Events and counters of up to 256 changes travel in two statements instead of 256 each.
     """
 
-    def __init__(self, connection: Connection, newest_cursor: int) -> None:
+    def __init__(self, connection: Connection, newest_cursor: int, *, tells_settled: bool = False) -> None:
+        """Gather for a connection that has begun.
+
+        Args:
+            connection: where it is written.
+            newest_cursor: of the newest event in the ledger.
+            tells_settled: whether the webhook is to be called each time a submission settles.
+        """
         self.connection = connection
+        self._tells_settled = tells_settled
         self.cursor = newest_cursor
         self.moved: dict[str, int] = {}
         self._events: list[dict[str, Any]] = []
@@ -147,12 +178,17 @@ class Transaction:
         if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
             return
         self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
-        self.emit(
-            EventName.SUBMISSION_SETTLED,
-            self.subject(submission_id),
-            number=row["times_settled"],
-            counts={name: row[name] for name in rows.COUNTS},
-        )
+        told = {"number": row["times_settled"], "counts": {name: row[name] for name in rows.COUNTS}}
+        cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **told)
+        if self._tells_settled:
+            now = row["settled_at"]
+            self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **told)
+            self.moved[DELIVERIES] = cursor
+
+    def keep(self, submission_id: str, size: int) -> None:
+        """Count bytes that the submission holds on disk from now on."""
+        row = self.submission(submission_id)
+        self.change(submission_id, kept_bytes=row["kept_bytes"] + size)
 
     def subject(self, submission_id: str) -> Subject:
         """A subject that names the submission, its account and its client."""
@@ -186,11 +222,16 @@ class Transaction:
         """A newer revision was added."""
         self._newest_config = None
 
-    def flush(self) -> None:
-        """Write what was gathered."""
+    def flush_submissions(self) -> None:
+        """Write the submissions that were changed."""
         for submission_id in self._changed:
             row = self._submissions[submission_id]
             self.run(_SET_SUBMISSION, key=row["seq"], **row)
+        self._changed.clear()
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self.flush_submissions()
         if self._events:
             self.connection.execute(_ADD_EVENTS, self._events)
 
@@ -198,8 +239,23 @@ class Transaction:
 # --- submissions and uploads -----------------------------------------------------------------------------------------
 
 
-def open_submission(tx: Transaction, submission_id: SubmissionId, client: ClientIdentity, account: str | None) -> None:
+def open_submission(
+    tx: Transaction,
+    submission_id: SubmissionId,
+    client: ClientIdentity,
+    account: str | None,
+    is_announced: bool,
+    idempotency_key: str | None,
+) -> SubmissionId:
     """See `Ledger.open_submission`."""
+    if idempotency_key is not None:
+        tx.flush_submissions()
+        first = tx.one(_SUBMISSION_BY_KEY, key=idempotency_key)
+        if first is not None and not _is_void(first):
+            return SubmissionId(first["id"])
+        if first is not None:
+            tx.change(first["id"], idempotency_key=None)
+            tx.flush_submissions()
     tx.run(
         _ADD_SUBMISSION,
         id=submission_id,
@@ -212,8 +268,17 @@ def open_submission(tx: Transaction, submission_id: SubmissionId, client: Client
         domain=client.domain,
         user_agent=client.user_agent,
         is_identified=False,
+        is_announced=is_announced,
+        idempotency_key=idempotency_key,
     )
     tx.emit(EventName.SUBMISSION_OPENED, tx.subject(submission_id))
+    return submission_id
+
+
+def _is_void(row: rows.Row) -> bool:
+    """Whether nothing ever came of a submission: a repeat of its request may then begin it anew."""
+    counts = rows.counts_of(row)
+    return not row["is_open"] and counts.total == counts.aborted
 
 
 def identify_client(
@@ -266,11 +331,13 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
         received=blob.size,
         sha256=blob.sha256,
         blob=blob.key,
+        partial=None,
     )
     submission_id = row["submission_id"]
     subject = replace(tx.subject(submission_id), file_id=file_id, name=row["name"])
     tx.emit(EventName.UPLOAD_STORED, subject, size=blob.size, sha256=blob.sha256)
     tx.move(submission_id, row["state"], JobState.QUEUED.value)
+    tx.keep(submission_id, blob.size)
     cursor = tx.emit(EventName.JOB_QUEUED, replace(subject, job_id=job_id), reason="stored")
     tx.run(
         _ADD_JOB,
@@ -292,7 +359,7 @@ def abort_upload(tx: Transaction, file_id: FileId, reason: str) -> None:
 
 
 def _abort(tx: Transaction, row: rows.Row, reason: str) -> None:
-    tx.run(_SET_FILE, key=row["seq"], state=UploadState.ABORTED.value, error=reason)
+    tx.run(_SET_FILE, key=row["seq"], state=UploadState.ABORTED.value, error=reason, partial=None)
     submission_id = row["submission_id"]
     tx.move(submission_id, row["state"], UploadState.ABORTED.value)
     subject = replace(tx.subject(submission_id), file_id=row["id"], name=row["name"])
@@ -358,7 +425,7 @@ def start_attempt(tx: Transaction, job_id: JobId, host: str) -> AttemptOrder | N
         started_at=now,
         host=host,
     )
-    _set_job(tx, row, JobState.RUNNING, attempt=number, started_at=now)
+    _set_job(tx, row, JobState.RUNNING, attempt=number, started_at=now, not_before=None)
     tx.emit(EventName.ATTEMPT_STARTED, _job_subject(tx, row, number), config_revision=config.sha256, host=host)
     return AttemptOrder(
         job_id=job_id,
@@ -382,11 +449,13 @@ _ATTEMPT_EVENTS: Mapping[AttemptState, EventName] = {
 }
 
 
-def end_attempt(tx: Transaction, job_id: JobId, number: int, outcome: AttemptOutcome) -> bool:
+def end_attempt(
+    tx: Transaction, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None
+) -> JobState | None:
     """See `Ledger.end_attempt`."""
     row = _job(tx, job_id)
     if row["state"] != JobState.RUNNING or row["attempt"] != number:
-        return False
+        return None
     now = utc_now()
     require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, outcome.state, "attempt")
     event = _ATTEMPT_EVENTS[outcome.state]  # a lost attempt has its own change
@@ -400,6 +469,8 @@ def end_attempt(tx: Transaction, job_id: JobId, number: int, outcome: AttemptOut
         settled_at=now,
         output_size=outcome.output_size,
     )
+    if outcome.results:
+        tx.connection.execute(_ADD_RESULTS, rows.results_to_add(job_id, number, outcome.results))
     data: dict[str, Any] = {
         "exit_code": outcome.exit_code,
         "duration": _seconds(row["started_at"], now),
@@ -408,8 +479,20 @@ def end_attempt(tx: Transaction, job_id: JobId, number: int, outcome: AttemptOut
     if event is EventName.ATTEMPT_FAILED:
         data["error"] = _error_json(outcome.error)
     tx.emit(event, _job_subject(tx, row, number), **data)
-    _settle_job(tx, row, JobState(outcome.state.value), outcome, now)
-    return True
+    tx.keep(row["submission_id"], outcome.output_size + sum(result.size for result in outcome.results))
+    if retry is not None and retry.applies(outcome, row["tries"]):
+        not_before = retry.next_time(now, row["tries"])
+        _requeue(tx, row, "retry_policy", tries=row["tries"] + 1, not_before=not_before)
+        return JobState.QUEUED
+    state = JobState(outcome.state.value)
+    _settle_job(tx, row, state, outcome, now)
+    return state
+
+
+def _requeue(tx: Transaction, row: rows.Row, reason: str, **values: Any) -> None:
+    cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason=reason)
+    values = {"not_before": None, "started_at": None, "queued_at": utc_now(), "queued_cursor": cursor, **values}
+    _set_job(tx, row, JobState.QUEUED, **values)
 
 
 def _settle_job(tx: Transaction, row: rows.Row, state: JobState, outcome: AttemptOutcome, now: datetime) -> None:
@@ -419,11 +502,13 @@ def _settle_job(tx: Transaction, row: rows.Row, state: JobState, outcome: Attemp
         row,
         state,
         settled_at=now,
+        not_before=None,
         exit_code=outcome.exit_code,
         error_type=None if error is None else error.type,
         error_message=None if error is None else error.message,
         value=outcome.value,
         output_size=outcome.output_size,
+        result_count=len(outcome.results),
     )
     started_at = row["started_at"] if JobState(row["state"]) is JobState.RUNNING else None
     tx.emit(
@@ -434,6 +519,8 @@ def _settle_job(tx: Transaction, row: rows.Row, state: JobState, outcome: Attemp
         error=_error_json(error),
         duration=_seconds(started_at, now),
         output_size=outcome.output_size,
+        result_count=len(outcome.results),
+        results=[{"path": result.path, "size": result.size} for result in outcome.results[:RESULTS_TOLD]],
     )
     tx.settle(row["submission_id"])
 
@@ -464,8 +551,7 @@ def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int)
     tx.run(_SET_ATTEMPT, key=job_id, attempt_number=number, state=AttemptState.LOST.value, settled_at=now)
     tx.emit(EventName.ATTEMPT_LOST, _job_subject(tx, row, number))
     if lost < max_attempts:
-        cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason=LOST)
-        _set_job(tx, row, JobState.QUEUED, lost=lost, queued_at=now, queued_cursor=cursor, started_at=None)
+        _requeue(tx, row, LOST, lost=lost)
         return JobState.QUEUED
     tx.run(_SET_JOB, key=row["seq"], lost=lost)
     error = JobError(type=LOST, message=f"The process running it vanished {lost} times; it is not tried again.")
@@ -479,48 +565,100 @@ def cancel_queued(tx: Transaction, job_id: JobId) -> bool:
     row = _job(tx, job_id)
     if row["state"] != JobState.QUEUED:
         return False
-    outcome = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None)
-    _settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
+    _cancel_queued(tx, row)
     return True
 
 
-def retry_job(tx: Transaction, job_id: JobId) -> None:
+def _cancel_queued(tx: Transaction, row: rows.Row) -> None:
+    outcome = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None)
+    _settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
+
+
+def retry_job(tx: Transaction, job_id: JobId) -> QueuedJob:
     """See `Ledger.retry_job`."""
     row = _job(tx, job_id)
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), JobState.QUEUED, "job")
-    if row["state"] == JobState.RUNNING:  # that way back is for lost attempts alone
+    if row["state"] == JobState.RUNNING:  # that way back is for attempts that were lost, and for the retry policy
         raise IllegalTransition("The job is running; cancel it first.")
+    _require_kept(row)
+    _retry(tx, row)
+    return QueuedJob(id=job_id, submission_id=row["submission_id"])
+
+
+def _require_kept(row: rows.Row) -> None:
+    if row["removed_at"] is not None:
+        raise Removed("The file is no longer kept on this server, so it cannot be processed again; send it anew.")
+
+
+def _retry(tx: Transaction, row: rows.Row) -> None:
     tx.change(row["submission_id"], settled_at=None)
-    cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason="retry")
-    _set_job(
+    _requeue(
         tx,
         row,
-        JobState.QUEUED,
+        "retry",
         lost=0,
-        queued_at=utc_now(),
-        queued_cursor=cursor,
+        tries=0,
         config_number=tx.newest_config().number,
-        started_at=None,
         settled_at=None,
         exit_code=None,
         error_type=None,
         error_message=None,
         value=None,
         output_size=0,
+        result_count=0,
     )
+
+
+def _some_jobs(
+    tx: Transaction, submission_id: str, states: Sequence[JobState], after: str | None, limit: int
+) -> tuple[Sequence[rows.Row], str | None]:
+    tx.submission(submission_id)
+    parameters = {"key": submission_id, "states": list(states), "after": int(after or 0), "limit": limit + 1}
+    found = tx.connection.execute(_JOBS_OF_SUBMISSION, parameters).mappings().all()
+    return found[:limit], str(found[limit - 1]["seq"]) if len(found) > limit else None
+
+
+def retry_failed(tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int) -> Page[JobId]:
+    """See `Ledger.retry_failed`."""
+    some, following = _some_jobs(tx, submission_id, (JobState.FAILED, JobState.CANCELLED), after, limit)
+    for row in some:
+        _require_kept(row)
+        _retry(tx, row)
+    return Page(items=[JobId(row["id"]) for row in some], next=following)
+
+
+def cancel_waiting(tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int) -> Page[JobId]:
+    """See `Ledger.cancel_waiting`."""
+    some, following = _some_jobs(tx, submission_id, (JobState.QUEUED,), after, limit)
+    for row in some:
+        _cancel_queued(tx, row)
+    return Page(items=[JobId(row["id"]) for row in some], next=following)
 
 
 def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     """See `Ledger.recover`."""
     unfinished = (
-        tx.connection.execute(select(files).where(files.c.state == UploadState.RECEIVING.value).order_by(files.c.seq))
+        tx.connection.execute(
+            select(files)
+            .where(files.c.state == UploadState.RECEIVING.value, files.c.partial.is_(None))
+            .order_by(files.c.seq)
+        )
         .mappings()
         .all()
     )
     for file in unfinished:
         _abort(tx, file, reason)
+    tx.flush_submissions()
+    # Announced ones go on while a file may still come; one whose files have all come, or were cut off, does not.
+    may_go_on = submissions.c.announced + submissions.c.receiving > 0
+    is_fresh = submissions.c.announced + submissions.c.aborted + submissions.c.queued + submissions.c.running == 0
+    is_fresh &= submissions.c.receiving + submissions.c.succeeded + submissions.c.failed + submissions.c.cancelled == 0
     open_ids = (
-        tx.connection.execute(select(submissions.c.id).where(submissions.c.is_open).order_by(submissions.c.seq))
+        tx.connection.execute(
+            select(submissions.c.id)
+            .where(submissions.c.is_open, ~(submissions.c.is_announced & (may_go_on | is_fresh)))
+            .order_by(submissions.c.seq)
+        )
         .scalars()
         .all()
     )

@@ -3,14 +3,33 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, exists, func, or_, select
 
 from dropmill.engines.sql import rows
-from dropmill.engines.sql.tables import attempts, config_revisions, events, files, jobs, select_revisions, submissions
+from dropmill.engines.sql.tables import (
+    attempts,
+    config_revisions,
+    events,
+    files,
+    jobs,
+    results,
+    select_revisions,
+    submissions,
+)
 from dropmill.model.errors import BadParameter, NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, EventName
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
-from dropmill.model.records import ConfigRevision, File, Job, JobState, Submission, UploadState
+from dropmill.model.records import (
+    RESULTS_LISTED,
+    ConfigRevision,
+    File,
+    Job,
+    JobState,
+    QueuedJob,
+    Result,
+    Submission,
+    UploadState,
+)
 from dropmill.ports import EventPage, Page, SubmissionView
 
 MAX_KEY = 2**63 - 1
@@ -38,9 +57,13 @@ def _one_of(text: str | None, choices: Sequence[str]) -> str | None:
     return text
 
 
+_NEWEST_CURSOR = select(func.max(events.c.cursor))
+_OLDEST_CURSOR = select(func.min(events.c.cursor))
+
+
 def newest_cursor(connection: Connection) -> Cursor:
     """See `Ledger.newest_cursor`."""
-    return Cursor(connection.execute(select(func.max(events.c.cursor))).scalar_one_or_none() or 0)
+    return Cursor(connection.execute(_NEWEST_CURSOR).scalar_one_or_none() or 0)
 
 
 def _in_progress() -> Any:
@@ -83,14 +106,33 @@ def _with_jobs(connection: Connection, page: Sequence[rows.Row]) -> Sequence[Fil
     return [rows.file_of(row, by_file.get(row["id"])) for row in page]
 
 
-def _jobs_of(connection: Connection, found: Sequence[rows.Row]) -> list[Job]:
+def _jobs_of(connection: Connection, found: Sequence[rows.Row], results_max: int = RESULTS_LISTED) -> list[Job]:
     by_job: dict[str, list[Any]] = {row["id"]: [] for row in found}
     ids = [row["id"] for row in found if row["attempt"]]
     for start in range(0, len(ids), 500):
         some = select(attempts).where(attempts.c.job_id.in_(ids[start : start + 500])).order_by(attempts.c.number)
         for attempt in connection.execute(some).mappings():
             by_job[attempt["job_id"]].append(rows.attempt_of(attempt))
-    return [rows.job_of(row, by_job[row["id"]]) for row in found]
+    results_of = _results_of(connection, [row["id"] for row in found if row["result_count"]], results_max)
+    return [rows.job_of(row, by_job[row["id"]], results_of.get(row["id"], ())) for row in found]
+
+
+_RESULTS = (
+    select(results)
+    .join(jobs, (results.c.job_id == jobs.c.id) & (results.c.attempt == jobs.c.attempt))
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), results.c.number < bindparam("results_max"))
+    .order_by(results.c.job_id, results.c.number)
+)
+
+
+def _results_of(connection: Connection, ids: Sequence[str], results_max: int) -> dict[str, list[Result]]:
+    """The first results of each job's newest attempt."""
+    by_job: dict[str, list[Result]] = {job_id: [] for job_id in ids}
+    for start in range(0, len(ids), 500):
+        parameters = {"ids": ids[start : start + 500], "results_max": results_max}
+        for row in connection.execute(_RESULTS, parameters).mappings():
+            by_job[row["job_id"]].append(rows.result_of(row))
+    return by_job
 
 
 def list_submissions(
@@ -98,13 +140,14 @@ def list_submissions(
 ) -> Page[Submission]:
     """See `Ledger.submissions`."""
     query = select(submissions)
+    # Without a time at which it settled are only few: an index of its own finds them however long the history is.
     match _one_of(state, ("open", "processing", "settled")):
         case "open":
-            query = query.where(submissions.c.is_open)
+            query = query.where(submissions.c.settled_at.is_(None), submissions.c.is_open)
         case "processing":
-            query = query.where(~submissions.c.is_open, _in_progress() > 0)
+            query = query.where(submissions.c.settled_at.is_(None), ~submissions.c.is_open)
         case "settled":
-            query = query.where(~submissions.c.is_open, _in_progress() == 0)
+            query = query.where(submissions.c.settled_at.is_not(None))
     if text:
         query = query.where(
             or_(
@@ -136,7 +179,27 @@ def get_job(connection: Connection, job_id: JobId) -> Job:
     row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such job.")
-    return _jobs_of(connection, [row])[0]
+    return _jobs_of(connection, [row], results_max=row["result_count"])[0]
+
+
+_RESULT = (
+    select(results)
+    .join(jobs, jobs.c.id == results.c.job_id)
+    .where(
+        results.c.job_id == bindparam("job_id"),
+        results.c.attempt == func.coalesce(bindparam("attempt", type_=Integer), jobs.c.attempt),
+        results.c.path == bindparam("path"),
+    )
+)
+
+
+def get_result(connection: Connection, job_id: JobId, path: str, attempt: int | None) -> Result:
+    """See `Ledger.result`."""
+    parameters = {"job_id": job_id, "path": path, "attempt": attempt}
+    row = connection.execute(_RESULT, parameters).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such result.")
+    return rows.result_of(row)
 
 
 def list_jobs(
@@ -167,15 +230,31 @@ def known_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
     """See `Ledger.known_blobs`."""
     known: set[str] = set()
     for start in range(0, len(keys), 500):
-        query = select(files.c.blob).where(files.c.blob.in_(keys[start : start + 500]))
-        known.update(connection.execute(query).scalars())
+        # `partial` too: a growing blob may be stored already without the ledger's knowing, killed between the two.
+        for column in (files.c.blob, files.c.partial, results.c.blob):
+            known.update(connection.execute(select(column).where(column.in_(keys[start : start + 500]))).scalars())
     return known
 
 
-def queued_jobs(connection: Connection) -> Sequence[JobId]:
+_QUEUED = (
+    select(jobs.c.id, jobs.c.submission_id, jobs.c.not_before)
+    .where(jobs.c.state == JobState.QUEUED.value)
+    .order_by(jobs.c.queued_cursor)
+)
+_RUNNING = select(jobs.c.id, jobs.c.submission_id).where(jobs.c.state == JobState.RUNNING.value)
+
+
+def queued_jobs(connection: Connection) -> Sequence[QueuedJob]:
     """See `Ledger.queued_jobs`."""
-    query = select(jobs.c.id).where(jobs.c.state == JobState.QUEUED.value).order_by(jobs.c.queued_cursor)
-    return [JobId(found) for found in connection.execute(query).scalars()]
+    return [
+        QueuedJob(id=JobId(job_id), submission_id=SubmissionId(submission_id), not_before=not_before)
+        for job_id, submission_id, not_before in connection.execute(_QUEUED)
+    ]
+
+
+def running_jobs(connection: Connection, submission_id: SubmissionId) -> Sequence[JobId]:
+    """See `Ledger.running_jobs`. All that run are few; a submission's jobs may be many."""
+    return [JobId(job_id) for job_id, owner in connection.execute(_RUNNING) if owner == submission_id]
 
 
 def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
@@ -212,7 +291,22 @@ def events_after(connection: Connection, topic: str, after: Cursor, limit: int) 
     page = [rows.event_of(row) for row in found]
     # A full page may not be the end; a short one is, as of this transaction's moment.
     cursor = page[-1].cursor if len(page) == limit else max(newest_cursor(connection), after)
-    return EventPage(events=page, cursor=Cursor(cursor))
+    return EventPage(events=page, cursor=Cursor(cursor), is_cut=_is_cut(connection, kind, key, after))
+
+
+_FIRST_OF_SUBMISSION = (
+    select(events.c.name).where(events.c.submission_id == bindparam("key")).order_by(events.c.cursor).limit(1)
+)
+
+
+def _is_cut(connection: Connection, kind: str, key: str, after: Cursor) -> bool:
+    """Whether the topic may have had events behind `after` that were removed."""
+    oldest = connection.execute(_OLDEST_CURSOR).scalar_one_or_none()
+    if oldest is None or after >= oldest - 1:
+        return False
+    # Removed are always the oldest: a submission whose first event is there has them all.
+    first = connection.execute(_FIRST_OF_SUBMISSION, {"key": key}).scalar_one_or_none() if key else None
+    return kind != "submission" or first != EventName.SUBMISSION_OPENED
 
 
 def newest_revision(connection: Connection) -> ConfigRevision | None:

@@ -17,6 +17,7 @@ from dropmill.model.records import (
     Job,
     JobError,
     JobState,
+    Result,
     Submission,
     UploadState,
 )
@@ -88,8 +89,29 @@ def attempt_of(row: Row) -> Attempt:
     )
 
 
-def job_of(row: Row, attempts: Sequence[Attempt]) -> Job:
-    """A job with its attempts."""
+def result_of(row: Row) -> Result:
+    """A result."""
+    return Result(path=row["path"], size=row["size"], sha256=Sha256(row["sha256"]), blob=row["blob"])
+
+
+def results_to_add(job_id: JobId, attempt: int, results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The rows of an attempt's results."""
+    return [
+        {
+            "job_id": job_id,
+            "attempt": attempt,
+            "number": number,
+            "path": result.path,
+            "size": result.size,
+            "sha256": result.sha256,
+            "blob": result.blob,
+        }
+        for number, result in enumerate(results)
+    ]
+
+
+def job_of(row: Row, attempts: Sequence[Attempt], results: Sequence[Result]) -> Job:
+    """A job with its attempts and results."""
     return Job(
         id=JobId(row["id"]),
         file_id=FileId(row["file_id"]),
@@ -102,7 +124,10 @@ def job_of(row: Row, attempts: Sequence[Attempt]) -> Job:
         error=error_of(row),
         value=row["value"],
         output_size=row["output_size"],
+        not_before=row["not_before"],
         attempts=tuple(attempts),
+        result_count=row["result_count"],
+        results=tuple(results),
     )
 
 
@@ -120,6 +145,8 @@ def file_of(row: Row, job: Job | None) -> File:
         blob=row["blob"],
         error=row["error"],
         job=job,
+        removed_at=row["removed_at"],
+        is_resumable=row["partial"] is not None,
     )
 
 

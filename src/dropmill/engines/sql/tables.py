@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Dialect,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -22,11 +23,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     select,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_HEAD = "0001"
+SCHEMA_HEAD = "0003"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
 
 
@@ -95,6 +98,8 @@ submissions = Table(
     Column("domain", String(253)),
     Column("user_agent", String(400)),
     Column("is_identified", Boolean, nullable=False),
+    Column("is_announced", Boolean, nullable=False),  # opened for files to come: survives the request that opened it
+    Column("idempotency_key", String(400), unique=True),
     Column("announced", Integer, **_count()),
     Column("receiving", Integer, **_count()),
     Column("aborted", Integer, **_count()),
@@ -103,7 +108,14 @@ submissions = Table(
     Column("succeeded", Integer, **_count()),
     Column("failed", Integer, **_count()),
     Column("cancelled", Integer, **_count()),
+    Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
+    Column("removed_at", UtcTime),
+    Column("is_removing", Boolean, nullable=False, server_default=text("0")),
 )
+_is_kept = submissions.c.removed_at.is_(None)
+Index("ix_submissions_unsettled", submissions.c.seq, sqlite_where=submissions.c.settled_at.is_(None))
+Index("ix_submissions_kept", submissions.c.settled_at, submissions.c.kept_bytes, sqlite_where=_is_kept)
+Index("ix_submissions_removing", submissions.c.seq, sqlite_where=submissions.c.is_removing == literal_column("1"))
 
 files = Table(
     "files",
@@ -119,9 +131,16 @@ files = Table(
     Column("state", String(16), nullable=False),
     Column("blob", Text),
     Column("error", Text),
+    Column("removed_at", UtcTime),
+    # of a resumable upload, until it is stored or aborted:
+    Column("partial", Text),  # key of the growing blob; NULL for one that ends with its request
+    Column("metadata", Text),  # as the client gave it
+    Column("expected_sha256", String(64)),
+    Column("expires_at", UtcTime),
 )
 Index("ix_files_submission", files.c.submission_id, files.c.seq)
 Index("ix_files_blob", files.c.blob)
+Index("ix_files_partial", files.c.partial, sqlite_where=files.c.partial.is_not(None))
 Index("ix_files_unfinished", files.c.seq, sqlite_where=files.c.state.in_(["announced", "receiving"]))
 
 jobs = Table(
@@ -141,12 +160,16 @@ jobs = Table(
     Column("error_message", Text),
     Column("value", JsonText),
     Column("output_size", BigInteger, **_count()),
+    Column("result_count", Integer, **_count()),
     Column("attempt", Integer, **_count()),  # number of the newest attempt: the fencing number
     Column("lost", Integer, **_count()),  # attempts lost since the job was last asked for
+    Column("tries", Integer, **_count()),  # attempts that the retry policy added since then
+    Column("not_before", UtcTime),
     Column("config_number", Integer, ForeignKey("config_revisions.number"), nullable=False),
 )
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
 Index("ix_jobs_state", jobs.c.state, jobs.c.queued_cursor)
+Index("ix_jobs_listed", jobs.c.state, jobs.c.seq)
 
 attempts = Table(
     "attempts",
@@ -162,6 +185,21 @@ attempts = Table(
     Column("host", Text, nullable=False),
 )
 Index("ix_attempts_running", attempts.c.job_id, sqlite_where=attempts.c.state == "running")
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),  # from 0, in the order of paths: a list takes the first few by it
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("blob", Text, nullable=False),
+    ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.number"], name="fk_results_attempt"),
+)
+Index("ix_results_path", results.c.job_id, results.c.attempt, results.c.path, unique=True)
+Index("ix_results_blob", results.c.blob)
 
 events = Table(
     "events",
@@ -181,6 +219,18 @@ events = Table(
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)
 Index("ix_events_account", events.c.account, events.c.cursor, sqlite_where=events.c.account.is_not(None))
 Index("ix_events_config", events.c.cursor, sqlite_where=events.c.name.in_(["config.saved", "config.rejected"]))
+
+deliveries = Table(  # calls of the webhook that are still to be made
+    "deliveries",
+    metadata,
+    Column("submission_id", String(32), ForeignKey("submissions.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("settled_at", UtcTime, nullable=False),
+    Column("counts", JsonText, nullable=False),
+    Column("tries", Integer, **_count()),
+    Column("due_at", UtcTime, nullable=False),
+)
+Index("ix_deliveries_due", deliveries.c.due_at)
 
 config_revisions = Table(
     "config_revisions",

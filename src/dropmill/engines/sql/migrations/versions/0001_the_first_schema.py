@@ -67,6 +67,8 @@ def upgrade() -> None:
         sa.Column("domain", sa.String(length=253), nullable=True),
         sa.Column("user_agent", sa.String(length=400), nullable=True),
         sa.Column("is_identified", sa.Boolean(), nullable=False),
+        sa.Column("is_announced", sa.Boolean(), nullable=False),
+        sa.Column("idempotency_key", sa.String(length=400), nullable=True),
         sa.Column("announced", sa.Integer(), server_default="0", nullable=False),
         sa.Column("receiving", sa.Integer(), server_default="0", nullable=False),
         sa.Column("aborted", sa.Integer(), server_default="0", nullable=False),
@@ -77,6 +79,7 @@ def upgrade() -> None:
         sa.Column("cancelled", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_submissions")),
         sa.UniqueConstraint("id", name=op.f("uq_submissions_id")),
+        sa.UniqueConstraint("idempotency_key", name=op.f("uq_submissions_idempotency_key")),
     )
     op.create_table(
         "files",
@@ -91,12 +94,19 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("blob", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("partial", sa.Text(), nullable=True),
+        sa.Column("metadata", sa.Text(), nullable=True),
+        sa.Column("expected_sha256", sa.String(length=64), nullable=True),
+        sa.Column("expires_at", sa.String(length=24), nullable=True),
         sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_files_submission_id")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_files")),
         sa.UniqueConstraint("id", name=op.f("uq_files_id")),
     )
     with op.batch_alter_table("files", schema=None) as batch_op:
         batch_op.create_index("ix_files_blob", ["blob"], unique=False)
+        batch_op.create_index(
+            "ix_files_partial", ["partial"], unique=False, sqlite_where=sa.text("partial IS NOT NULL")
+        )
         batch_op.create_index("ix_files_submission", ["submission_id", "seq"], unique=False)
         batch_op.create_index(
             "ix_files_unfinished", ["seq"], unique=False, sqlite_where=sa.text("state IN ('announced', 'receiving')")

@@ -1,0 +1,110 @@
+"""Retention: old bytes and old events go, what is known of them stays.
+
+A submission's files, results and output go together: `--keep` after it settled, or the oldest first beyond
+`--keep-size`. The ledger says so first, in a transaction that refuses whatever is in use; then the bytes are deleted,
+then the ledger notes that they are. Killed anywhere between, the next start goes on. Events go by `--keep-events`,
+never before the event log has them on disk.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.ids import Cursor
+from dropmill.model.records import KeptBytes, utc_now
+from dropmill.ports import BlobStore, Ledger
+from dropmill.processing.output import OutputStore
+
+SUBMISSIONS_AT_ONCE = 50
+EVENTS_A_CHANGE = 1000  # some 10 ms of the ledger's writer
+EVERY_MOST_S, EVERY_LEAST_S = 60.0, 0.5
+SIZE_EVERY_S = 10.0  # a size is exceeded for so long at most, and by what arrives meanwhile
+
+logger = logging.getLogger(__name__)
+
+
+class Retention:
+    """Removes what is no longer to be kept."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        blobs: BlobStore,
+        outputs: OutputStore,
+        logged: Callable[[], Awaitable[Cursor]],
+        keep_s: float | None,
+        keep_bytes: int | None,
+        keep_events_s: float | None,
+    ) -> None:
+        """Touch nothing yet.
+
+        Args:
+            ledger: decides.
+            blobs: has files and results.
+            outputs: has the output.
+            logged: tells up to which cursor the event log is on disk.
+            keep_s: seconds for which the bytes of a settled submission are kept; None: for ever.
+            keep_bytes: most bytes kept, those in use counted; None: no limit.
+            keep_events_s: seconds for which events are kept; None: for ever.
+        """
+        self._ledger = ledger
+        self._blobs = blobs
+        self._outputs = outputs
+        self._logged = logged
+        self._keep_s = keep_s
+        self._keep_bytes = keep_bytes
+        self._keep_events_s = keep_events_s
+
+    async def run(self) -> None:
+        """Finish what an earlier process began, then sweep until cancelled; return if everything is kept for ever."""
+        ages = [age / 10 for age in (self._keep_s, self._keep_events_s) if age is not None]
+        if self._keep_bytes is not None:
+            ages.append(SIZE_EVERY_S)
+        every_s = max(EVERY_LEAST_S, min(EVERY_MOST_S, *ages, EVERY_MOST_S))
+        while True:
+            try:
+                await self.sweep()
+            except (OSError, OutOfSpace, Unavailable) as error:
+                logger.warning("What is no longer kept could not be removed, trying again: %s", error)
+            if not ages:
+                return
+            await asyncio.sleep(every_s)
+
+    async def sweep(self) -> None:
+        """Remove what is too old or too much now.
+
+        Raises:
+            OSError: the disk refused; what the ledger has marked is tried again by the next sweep.
+            OutOfSpace, Unavailable: the ledger cannot be written.
+        """
+        await self._delete_marked()
+        while await self._mark():
+            await self._delete_marked()
+        if self._keep_events_s is not None:
+            before = utc_now() - timedelta(seconds=self._keep_events_s)
+            up_to = await self._logged()
+            while await self._ledger.remove_events(before=before, up_to=up_to, limit=EVENTS_A_CHANGE):
+                pass
+
+    async def _mark(self) -> bool:
+        if self._keep_s is None and self._keep_bytes is None:
+            return False
+        before = None if self._keep_s is None else utc_now() - timedelta(seconds=self._keep_s)
+        found = await self._ledger.removable(before=before, keep_bytes=self._keep_bytes, limit=SUBMISSIONS_AT_ONCE)
+        marked = [await self._ledger.begin_removal(submission_id, settled_at) for submission_id, settled_at in found]
+        return any(marked)
+
+    async def _delete_marked(self) -> None:
+        while marked := await self._ledger.removals(limit=SUBMISSIONS_AT_ONCE):
+            for kept in marked:
+                await self._delete(kept)
+
+    async def _delete(self, kept: KeptBytes) -> None:
+        for key in kept.blobs:
+            await self._blobs.delete(key)
+        await self._outputs.remove(kept.attempts)
+        await self._ledger.end_removal(kept.submission_id)
+        logger.info("Removed the bytes of submission %s: %d files.", kept.submission_id, len(kept.blobs))

@@ -1,0 +1,108 @@
+"""Names that scripts and clients gave, made fit to be names of files on whoever's machine they end.
+
+Text only; nothing here knows where bytes lie. What is not fit is what Windows, macOS or Linux refuse or act on:
+separators, drive letters, `..`, control characters, characters that turn text around, device names.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from urllib.parse import quote
+
+NAME_BYTES = 200  # of one part in UTF-8; file systems take 255, and a number may be added
+
+_UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[/\\]")
+
+_CONTENT_TYPES = {
+    "csv": "text/csv",
+    "gif": "image/gif",
+    "gz": "application/gzip",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "log": "text/plain",
+    "md": "text/plain",
+    "mp3": "audio/mpeg",
+    "mp4": "video/mp4",
+    "pdf": "application/pdf",
+    "png": "image/png",
+    "txt": "text/plain",
+    "wav": "audio/wav",
+    "webm": "video/webm",
+    "webp": "image/webp",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "zip": "application/zip",
+}
+"""What a browser may be told that bytes are; none of it can act. Anything else is just bytes."""
+
+
+def content_type(name: str) -> str:
+    """The type to send a file of this name under, from a fixed list; never what a client said."""
+    return _CONTENT_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+
+
+def attachment(path: str) -> str:
+    """`Content-Disposition` that offers the last part of a path as the name to save under (RFC 6266)."""
+    name = fit_name(_SEPARATORS.split(path)[-1])
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().replace("%", "_").strip()
+    if plain.partition(".")[0] == "":
+        plain = f"download{plain}"
+    value = f'attachment; filename="{plain}"'
+    return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def fit_name(part: str) -> str:
+    """One part of a path as a name that can be saved anywhere."""
+    name = _UNFIT.sub("_", part).rstrip(". ")
+    if _DEVICES.match(name):
+        name = f"_{name}"
+    if len(name.encode()) > NAME_BYTES:
+        stem, dot, suffix = name.rpartition(".")
+        suffix = dot + suffix if stem and len(suffix) <= 12 else ""
+        name = name.removesuffix(suffix).encode()[: NAME_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
+    return name or "_"
+
+
+class ArchiveNames:
+    """Names inside one archive: fit, each used once, also where case does not count, and none both file and folder."""
+
+    def __init__(self) -> None:
+        self._is_folder: dict[str, bool] = {}
+        self._numbers: dict[str, int] = {}
+
+    def folder(self, path: str) -> str:
+        """A folder of its own for this path; the folders around it are shared. Ends in `/`."""
+        parts = _parts(path)
+        return self._free(self._inside("", parts[:-1]), parts[-1], is_folder=True) + "/"
+
+    def file(self, folder: str, path: str) -> str:
+        """A name for a file in a folder that `folder` gave."""
+        parts = _parts(path)
+        return self._free(self._inside(folder, parts[:-1]), parts[-1], is_folder=False)
+
+    def _inside(self, folder: str, parts: Sequence[str]) -> str:
+        for part in parts:
+            name = folder + part
+            folder = (name if self._is_folder.get(_folded(name)) else self._free(folder, part, is_folder=True)) + "/"
+        return folder
+
+    def _free(self, folder: str, part: str, *, is_folder: bool) -> str:
+        name = folder + part
+        key = _folded(name)
+        stem, dot, suffix = part.rpartition(".")
+        while _folded(name) in self._is_folder:
+            number = self._numbers[key] = self._numbers.get(key, 1) + 1
+            name = f"{folder}{stem} ({number}){dot}{suffix}" if stem else f"{folder}{part} ({number})"
+        self._is_folder[_folded(name)] = is_folder
+        return name
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in _SEPARATORS.split(path) if part not in ("", ".", "..")]
+    return [fit_name(part) for part in parts] or ["_"]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

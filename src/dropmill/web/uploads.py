@@ -1,0 +1,205 @@
+"""Uploads over HTTP that are no forms: resumable ones (tus 1.0.0), and `PUT /send/NAME` for `curl -T`."""
+
+import base64
+import binascii
+import re
+from email.utils import format_datetime
+
+from quart import Blueprint, Response, request, url_for
+from werkzeug.datastructures import Headers
+
+from dropmill.intake.tus import CHECKSUMS, SIZE_MAX, Standing, parse_checksum
+from dropmill.model.errors import (
+    BadRequest,
+    TooLarge,
+    TusVersionMismatch,
+    UnsupportedMediaType,
+)
+from dropmill.model.ids import FileId, Sha256
+from dropmill.web.services import services
+from dropmill.web.submissions import client_of_request, created, idempotency_key
+
+uploads = Blueprint("uploads", __name__, url_prefix="/api/v1/uploads")
+send = Blueprint("send", __name__, url_prefix="/send")
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
+OCTETS = "application/offset+octet-stream"
+
+
+@uploads.after_request
+async def _speak_tus(response: Response) -> Response:
+    response.headers["Tus-Resumable"] = VERSION
+    if response.status_code == TusVersionMismatch.status:
+        response.headers["Tus-Version"] = VERSION
+    return response
+
+
+@uploads.route("", methods=["OPTIONS"])
+@uploads.route("/<file_id>", methods=["OPTIONS"])
+async def options(file_id: str = "") -> Response:
+    """What this server speaks."""
+    headers = {
+        "Tus-Version": VERSION,
+        "Tus-Extension": EXTENSIONS,
+        "Tus-Checksum-Algorithm": ",".join(CHECKSUMS),
+    }
+    most = services().settings.max_file_size
+    if most is not None:
+        headers["Tus-Max-Size"] = str(most)
+    return Response(status=204, headers=headers)
+
+
+@uploads.post("")
+async def create() -> Response:
+    """Begin an upload; the first bytes may come along."""
+    _require_tus()
+    size = _size()
+    length = request.content_length
+    brings_bytes = length != 0 and request.content_type is not None
+    if brings_bytes:
+        _require_octets()
+    upload = await services().uploads.create(
+        client=client_of_request(),
+        account=None,
+        size=size,
+        metadata=request.headers.get("Upload-Metadata", ""),
+        content_length=length if brings_bytes else None,
+    )
+    standing = Standing(upload=upload, offset=0)
+    if brings_bytes and size != 0:
+        standing = await _append(upload.file_id, 0, None)
+    response = Response(status=201, headers=_headers(standing))
+    response.headers["Location"] = url_for("uploads.head", file_id=upload.file_id)
+    return response
+
+
+@uploads.route("/<file_id>", methods=["HEAD"])
+async def head(file_id: str) -> Response:
+    """Where an upload stands."""
+    _require_tus()
+    standing = await services().uploads.find(FileId(file_id))
+    headers = _headers(standing)
+    if standing.upload.metadata:
+        headers["Upload-Metadata"] = standing.upload.metadata
+    if standing.upload.size is None:
+        headers["Upload-Defer-Length"] = "1"
+    else:
+        headers["Upload-Length"] = str(standing.upload.size)
+    return Response(status=200, headers=headers)
+
+
+@uploads.patch("/<file_id>")
+async def append(file_id: str) -> Response:
+    """Take bytes from an offset on."""
+    _require_tus()
+    _require_octets()
+    offset = _number("Upload-Offset")
+    if offset is None:
+        raise BadRequest("Upload-Offset is missing.")
+    standing = await _append(FileId(file_id), offset, _number("Upload-Length"))
+    return Response(status=204, headers=_headers(standing))
+
+
+@uploads.delete("/<file_id>")
+async def terminate(file_id: str) -> Response:
+    """End an upload and remove what has come."""
+    _require_tus()
+    await services().uploads.terminate(FileId(file_id))
+    return Response(status=204)
+
+
+@uploads.post("/<file_id>")
+async def override(file_id: str) -> Response:
+    """PATCH, DELETE or HEAD for clients that can only POST (tus core protocol, `X-HTTP-Method-Override`)."""
+    match request.headers.get("X-HTTP-Method-Override", "").upper():
+        case "PATCH":
+            return await append(file_id)
+        case "DELETE":
+            return await terminate(file_id)
+        case "HEAD":
+            return await head(file_id)
+    raise BadRequest("POST to an upload needs X-HTTP-Method-Override: PATCH, DELETE or HEAD.")
+
+
+async def _append(file_id: FileId, offset: int, size: int | None) -> Standing:
+    checksum = request.headers.get("Upload-Checksum")
+    return await services().uploads.append(
+        file_id,
+        aiter(request.body),
+        offset=offset,
+        client=client_of_request(),
+        size=size,
+        content_length=request.content_length,
+        checksum=None if checksum is None else parse_checksum(checksum),
+    )
+
+
+def _headers(standing: Standing) -> dict[str, str]:
+    headers = {"Upload-Offset": str(standing.offset)}
+    if standing.upload.expires_at is not None and standing.upload.partial is not None:
+        headers["Upload-Expires"] = format_datetime(standing.upload.expires_at, usegmt=True)
+    return headers
+
+
+def _require_tus() -> None:
+    if request.headers.get("Tus-Resumable") != VERSION:
+        raise TusVersionMismatch(f"Send Tus-Resumable: {VERSION}.")
+
+
+def _require_octets() -> None:
+    if request.mimetype != OCTETS:
+        raise UnsupportedMediaType(f"Send the bytes as {OCTETS}.")
+
+
+def _size() -> int | None:
+    size = _number("Upload-Length")
+    deferred = request.headers.get("Upload-Defer-Length")
+    if deferred is not None and deferred != "1":
+        raise BadRequest("Upload-Defer-Length can only be 1.")
+    if (size is None) == (deferred is None):
+        raise BadRequest("Send either Upload-Length or Upload-Defer-Length: 1.")
+    return size
+
+
+def _number(name: str) -> int | None:
+    value = request.headers.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise BadRequest(f"{name} must be a whole number.")
+    if len(value) > len(str(SIZE_MAX)) or int(value) > SIZE_MAX:
+        raise TooLarge(f"{name} is larger than any file.")
+    return int(value)
+
+
+# --- curl -T ---------------------------------------------------------------------------------------------------------
+
+
+@send.put("/<path:name>")
+async def put(name: str) -> Response:
+    """One file as the body, in a submission of its own."""
+    receipt = await services().intake.receive_raw(
+        aiter(request.body),
+        name,
+        client=client_of_request(),
+        size=request.content_length,
+        expected_sha256=_repr_digest(request.headers),
+        idempotency_key=idempotency_key(),
+    )
+    return await created(receipt)
+
+
+def _repr_digest(headers: Headers) -> Sha256 | None:
+    """The SHA-256 that a `Repr-Digest` header gives (RFC 9530); None without the header."""
+    header = headers.get("Repr-Digest")
+    if header is None:
+        return None
+    found = re.search(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):", header)
+    try:
+        digest = base64.b64decode(found[1], validate=True) if found else b""
+    except binascii.Error:
+        digest = b""
+    if len(digest) != 32:
+        raise BadRequest("Repr-Digest must carry sha-256=:BASE64: (RFC 9530); other algorithms are not checked here.")
+    return Sha256(digest.hex())

@@ -1,0 +1,512 @@
+"""One subscriber on the real ledger and bus: what it joined, it gets, all of it, once, in order."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+from tests import story
+from tests.story import LIVENESS_S, SUCCEEDED, all_events
+
+from dropmill.engines.embedded.bus import LocalBus
+from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.live import stream
+from dropmill.live.messages import Cancel, Join, Leave, Retry
+from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
+from dropmill.live.views import FILES_SHOWN, Views
+from dropmill.model.errors import IllegalTransition, NotFound
+from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.model.records import Progress
+from dropmill.ports import Executor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    offset: int
+    data: bytes
+    is_over: bool
+
+
+class FakeOutputs:
+    """Output in memory; `kept_from` is where it begins to be kept."""
+
+    def __init__(self) -> None:
+        self.data: dict[tuple[JobId, int], bytes] = {}
+        self.over: set[tuple[JobId, int]] = set()
+        self.kept_from = 0
+
+    async def read(self, job_id: JobId, number: int, start: int, limit: int) -> Piece:
+        data = self.data.get((job_id, number), b"")
+        start = max(start, self.kept_from)
+        return Piece(offset=start, data=data[start : start + limit], is_over=(job_id, number) in self.over)
+
+
+class FakeOrders:
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+        self.retried: list[str] = []
+
+    async def cancel(self, job_id: JobId) -> None:
+        if job_id == "unknown":
+            raise NotFound("There is no such job.")
+        self.cancelled.append(job_id)
+
+    async def retry(self, job_id: JobId) -> None:
+        if job_id == "queued":
+            raise IllegalTransition("The job is queued.")
+        self.retried.append(job_id)
+
+
+class FakeExecutor:
+    def position(self, job_id: JobId) -> int | None:
+        return 3
+
+
+class Page:
+    """A connection's far end: keeps what it is sent, and folds the events as a page does."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.lengths: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._arrived = asyncio.Event()
+
+    async def send(self, text: str) -> None:
+        await self.gate.wait()
+        self.messages.append(json.loads(text))
+        self.lengths.append(len(text))
+        self._arrived.set()
+
+    def of(self, kind: str, topic: str | None = None) -> list[dict[str, Any]]:
+        found = [message for message in self.messages if message["type"] == kind]
+        return [message for message in found if topic is None or message["topic"] == topic]
+
+    def cursors(self, topic: str = "all") -> list[int]:
+        """Cursors of the events it was sent; every message's own cursor is its last event's."""
+        found: list[int] = []
+        for message in self.of("events", topic):
+            found += [event["cursor"] for event in message["events"]]
+            assert message["cursor"] == found[-1]
+        return found
+
+    def text(self) -> str:
+        """The output it was sent; each piece begins where the one before ended."""
+        pieces = self.of("output")
+        for before, after in pairwise(pieces):
+            assert before["end"] <= after["offset"]
+        return "".join(piece["text"] for piece in pieces)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(LIVENESS_S):
+            while not condition():
+                self._arrived.clear()
+                await self._arrived.wait()
+
+
+class Room:
+    """What subscribers stand on."""
+
+    def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
+        self.ledger, self.bus = ledger, bus
+        self.outputs, self.orders = FakeOutputs(), FakeOrders()
+        self.views = Views(ledger=ledger, bus=bus, executor=cast("Executor", FakeExecutor()), received=lambda _: 5)
+
+    @asynccontextmanager
+    async def page(self) -> AsyncIterator[tuple[Page, Callable[..., Awaitable[dict[str, Any]]]]]:
+        """A page and how it says something; what it says answers with the reply."""
+        page = Page()
+        subscriber = Subscriber(
+            ledger=self.ledger,
+            bus=self.bus,
+            views=self.views,
+            outputs=self.outputs,
+            orders=self.orders,
+            send=page.send,
+        )
+
+        async def say(message: Join | Leave | Cancel | Retry) -> dict[str, Any]:
+            before = len(page.of("reply"))
+            await subscriber.handle(message)
+            reply = page.of("reply")[before]
+            assert reply["re"] == message.id
+            return reply
+
+        running = asyncio.create_task(subscriber.run())
+        await asyncio.sleep(0)
+        try:
+            yield page, say
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            assert running.cancelled()
+
+
+@pytest.fixture
+def room(ledger: SqliteLedger, bus: LocalBus) -> Room:
+    return Room(ledger, bus)
+
+
+def join(topic: str, after: int | None = None, *, attempt: int | None = None) -> Join:
+    return Join(id=f"join {topic}", topic=topic, after=after, attempt=attempt)
+
+
+# --- joining topics --------------------------------------------------------------------------------------------------
+
+
+async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(room: Room) -> None:
+    submission_id = await story.opened(room.ledger)
+    job_id = await story.queued(room.ledger, submission_id)
+    topic = f"submission:{submission_id}"
+    async with room.page() as (page, say):
+        assert (await say(join(topic)))["ok"]
+        reply, snapshot = page.messages
+        assert (reply["type"], snapshot["type"]) == ("reply", "snapshot")
+        cursor = await room.ledger.newest_cursor()
+        assert (snapshot["topic"], snapshot["cursor"]) == (topic, cursor)
+        state = snapshot["state"]
+        assert (state["id"], state["state"], state["counts"]["queued"]) == (submission_id, "open", 1)
+        (file,) = state["files"]
+        assert (file["job"]["id"], file["job"]["position"], state["files_next"]) == (job_id, 3, None)
+        await room.ledger.start_attempt(job_id, "here")
+        await story.opened(room.ledger)  # of no interest here
+        await room.ledger.seal_submission(submission_id)
+        await page.until(lambda: len(page.cursors(topic)) == 2)
+        assert page.cursors(topic) == [cursor + 1, cursor + 3]
+    # `all` and `config` are only events: their snapshot has no state.
+    async with room.page() as (page, say):
+        for topic in ("all", "config"):
+            await say(join(topic))
+            assert page.messages[-1]["type"] == "snapshot"
+            assert page.messages[-1]["state"] is None
+
+
+async def test_a_snapshot_shows_the_first_files_and_where_the_rest_begins(room: Room) -> None:
+    submission_id = await story.opened(room.ledger)
+    paths = [f"{number}.txt" for number in range(FILES_SHOWN + 5)]
+    await asyncio.gather(*(story.receiving(room.ledger, submission_id, path) for path in paths))
+    async with room.page() as (page, say):
+        await say(join(f"submission:{submission_id}"))
+        state = page.of("snapshot")[0]["state"]
+        assert len(state["files"]) == FILES_SHOWN
+        assert {file["received"] for file in state["files"]} == {5}
+        rest, following = await room.views.files(submission_id, after=state["files_next"], limit=100, state=None)
+        assert sorted([*(file["path"] for file in state["files"]), *(file["path"] for file in rest)]) == sorted(paths)
+        assert following is None
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 9])
+async def test_a_join_after_a_cursor_replays_from_there_and_follows(room: Room, after: int) -> None:
+    for _ in range(8):
+        await story.opened(room.ledger)
+    async with room.page() as (page, say):
+        await say(join("all", after))
+        assert page.of("snapshot") == []
+        assert page.cursors() == list(range(after + 1, 10))
+        await story.opened(room.ledger)
+        await page.until(lambda: bool(page.cursors()) and page.cursors()[-1] == 10)
+        assert page.cursors() == list(range(after + 1, 11))
+
+
+async def test_events_have_the_contracts_shape(room: Room) -> None:
+    await story.opened(room.ledger)
+    async with room.page() as (page, say):
+        await say(join("all", 1))
+        (event,) = page.of("events")[0]["events"]
+        assert set(event) == {"cursor", "at", "name", "subject", "data"}
+        assert event["name"] == "submission.opened"
+        assert event["subject"]["client"]["ip"] == story.CLIENT.ip
+
+
+async def test_a_cursor_from_the_future_begins_afresh(room: Room) -> None:
+    """The page knew another ledger; what it shows is of no use."""
+    async with room.page() as (page, say):
+        await say(join("all", 99))
+        assert page.of("snapshot") == [{"type": "snapshot", "topic": "all", "cursor": 1, "state": None}]
+        await story.opened(room.ledger)
+        await page.until(lambda: page.cursors() == [2])
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["*", "x' OR 1=1--", "", "stats", "account:", "submission:", "submission:" + "0" * 32, "output:" + "0" * 32],
+)
+async def test_a_topic_that_does_not_exist_is_not_found_and_not_followed(room: Room, topic: str) -> None:
+    async with room.page() as (page, say):
+        reply = await say(join(topic, 0))
+        assert (reply["ok"], reply["error"]["code"]) == (False, "not_found")
+        assert [message["type"] for message in page.messages] == ["reply"]
+        assert room.bus.listeners == {}
+
+
+async def test_after_leaving_nothing_more_comes(room: Room) -> None:
+    async with room.page() as (page, say):
+        await say(join("all"))
+        await say(join("config"))
+        assert (await say(Leave(id=2, topic="all")))["ok"]
+        await story.opened(room.ledger)
+        await story.save(room.ledger, b"a: 2\n")
+        await page.until(lambda: bool(page.of("events")))
+        assert page.of("events", "all") == []
+        assert page.cursors("config") == [3]
+        reply = await say(Leave(id=3, topic="all"))
+        assert reply["error"]["code"] == "not_found"
+
+
+async def test_joining_again_begins_where_it_is_asked_to(room: Room) -> None:
+    async with room.page() as (page, say):
+        await say(join("all", 0))
+        await say(join("all", 0))
+        assert page.cursors() == [1, 1]
+        await story.opened(room.ledger)
+        await page.until(lambda: len(page.cursors()) == 3)
+
+
+async def test_too_many_topics_are_refused_and_those_joined_stay(room: Room) -> None:
+    submission_id = await story.opened(room.ledger)
+    jobs = await asyncio.gather(*(story.queued(room.ledger, submission_id) for _ in range(JOINED_MAX - 1)))
+    async with room.page() as (_, say):
+        await say(join("all"))
+        for job_id in jobs:
+            assert (await say(join(f"output:{job_id}", 0)))["ok"]
+        reply = await say(join("config"))
+        assert (reply["ok"], reply["error"]["code"]) == (False, "too_many")
+        assert (await say(join("all")))["ok"]  # one that is joined is no further one
+        await say(Leave(id=1, topic="all"))
+        assert (await say(join("config")))["ok"]
+
+
+# --- no hole, no double ----------------------------------------------------------------------------------------------
+
+
+async def test_no_subscriber_misses_an_event_or_gets_one_twice(room: Room) -> None:
+    """Pages that join at random moments, leave, and join again after their cursor, while many write."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    submissions = [await story.opened(room.ledger) for _ in range(3)]
+
+    async def write() -> None:
+        for _ in range(40):
+            await asyncio.gather(
+                *(story.settled(room.ledger, chance.choice(submissions)) for _ in range(chance.randint(1, 4)))
+            )
+
+    async def watch() -> None:
+        topic = chance.choice(["all", *(f"submission:{one}" for one in submissions)])
+        async with room.page() as (page, say):
+            begin: int | None = None
+            for _ in range(chance.randint(1, 5)):
+                await asyncio.sleep(chance.random() * 0.05)
+                seen = page.cursors(topic)
+                await say(join(topic, seen[-1] if seen else begin))
+                if begin is None:
+                    begin = page.of("snapshot")[0]["cursor"]
+                await asyncio.sleep(chance.random() * 0.05)
+                await say(Leave(id=0, topic=topic))
+            await writing
+            seen = page.cursors(topic)
+            await say(join(topic, seen[-1] if seen else begin))
+            assert begin is not None
+            expected = [event.cursor for event in await all_events(room.ledger, topic) if event.cursor > begin]
+            assert page.cursors(topic) == expected
+
+    async def follow() -> None:
+        """Joins once and stays."""
+        async with room.page() as (page, say):
+            await asyncio.sleep(chance.random() * 0.1)
+            await say(join("all", 0))
+            await writing
+            newest = await room.ledger.newest_cursor()
+            await page.until(lambda: page.cursors()[-1] == newest)
+            assert page.cursors() == list(range(1, newest + 1))
+
+    writing = asyncio.create_task(write())
+    await asyncio.gather(*(watch() for _ in range(6)), *(follow() for _ in range(4)))
+
+
+async def test_a_slow_reader_costs_few_messages_and_misses_nothing(room: Room) -> None:
+    async with room.page() as (page, say):
+        await say(join("all", 0))
+        page.gate.clear()
+        for _ in range(40):
+            await story.opened(room.ledger)
+        page.gate.set()
+        await page.until(lambda: page.cursors()[-1] == 41)
+        assert page.cursors() == list(range(1, 42))
+        assert len(page.of("events")) <= 4
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_holds_at_most_500_events(room: Room) -> None:
+    await asyncio.gather(*(story.opened(room.ledger) for _ in range(2 * EVENTS_MAX + 10)))
+    async with room.page() as (page, say):
+        await say(join("all", 0))
+        assert [len(message["events"]) for message in page.of("events")] == [EVENTS_MAX, EVENTS_MAX, 11]
+        assert page.cursors() == list(range(1, 2 * EVENTS_MAX + 12))
+
+
+@pytest.mark.parametrize("limit", range(1000, 1600, 30))
+async def test_a_message_with_all_that_is_around_its_events_keeps_to_its_size(
+    room: Room, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(stream, "EVENTS_BYTES_MAX", limit)
+    for _ in range(12):
+        await story.opened(room.ledger)
+    async with room.page() as (page, say):
+        await say(join("all", 1))
+        assert page.cursors() == list(range(2, 14))
+        sizes = [length for message, length in zip(page.messages, page.lengths, strict=True) if "events" in message]
+        assert max(sizes) <= limit
+        assert len(sizes) < 12
+
+
+async def test_a_message_is_at_most_a_mebibyte(room: Room) -> None:
+    submission_id = await story.opened(room.ledger)
+    name = "\U0001f4a9" * 1000  # the longest that a client may send; 12 bytes a character in JSON
+    await asyncio.gather(*(story.receiving(room.ledger, submission_id, name) for _ in range(150)))
+    async with room.page() as (page, say):
+        await say(join("all", 0))
+        assert page.cursors() == list(range(1, 153))
+        assert max(page.lengths) <= EVENTS_BYTES_MAX
+        assert len(page.of("events")) >= 3
+
+
+# --- output ----------------------------------------------------------------------------------------------------------
+
+
+async def _with_attempt(room: Room) -> JobId:
+    return await story.running(room.ledger, await story.opened(room.ledger))
+
+
+def _write(room: Room, job_id: JobId, data: bytes, *, number: int = 1, is_over: bool = False) -> None:
+    key = (job_id, number)
+    room.outputs.data[key] = room.outputs.data.get(key, b"") + data
+    if is_over:
+        room.outputs.over.add(key)
+    room.bus.moved({f"output:{job_id}": len(room.outputs.data[key])})
+
+
+async def test_output_is_continuous_and_no_character_is_split(room: Room) -> None:
+    """The bytes arrive one by one; pieces always hold whole characters."""
+    job_id = await _with_attempt(room)
+    text = "a\u00e9\u20ac\U0001f4a9b\u0301\n" * 3
+    async with room.page() as (page, say):
+        await say(join(f"output:{job_id}", 0))
+        for byte in text.encode():
+            _write(room, job_id, bytes([byte]))
+            await asyncio.sleep(0)
+        await page.until(lambda: page.text() == text)
+        pieces = page.of("output")
+        assert "\ufffd" not in page.text()
+        assert [piece["offset"] for piece in pieces] == [0, *(piece["end"] for piece in pieces[:-1])]
+        assert pieces[-1]["end"] == len(text.encode())
+        assert {(piece["job_id"], piece["attempt"]) for piece in pieces} == {(job_id, 1)}
+
+
+async def test_large_output_comes_in_pieces_that_split_no_character(room: Room) -> None:
+    job_id = await _with_attempt(room)
+    text = "x" + "\u20ac" * OUTPUT_BYTES_MAX
+    _write(room, job_id, text.encode(), is_over=True)
+    async with room.page() as (page, say):
+        await say(join(f"output:{job_id}", 0))
+        assert page.text() == text
+        assert all(piece["end"] - piece["offset"] <= OUTPUT_BYTES_MAX for piece in page.of("output"))
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"a\xe2\x82", b"\xf0\x9f", b"\xe2(\xa1", b"\x80\x80\x80\x80"])
+async def test_bytes_that_are_no_text_are_replaced_and_none_is_held_back_at_the_end(room: Room, data: bytes) -> None:
+    job_id = await _with_attempt(room)
+    async with room.page() as (page, say):
+        await say(join(f"output:{job_id}", 0))
+        _write(room, job_id, data)
+        await asyncio.sleep(0.01)
+        _write(room, job_id, b"", is_over=True)
+        await page.until(lambda: bool(page.of("output")) and page.of("output")[-1]["end"] == len(data))
+        assert page.of("output")[0]["offset"] == 0
+
+
+async def test_output_is_joined_at_a_byte_and_shows_what_was_not_kept(room: Room) -> None:
+    job_id = await _with_attempt(room)
+    _write(room, job_id, b"0123456789")
+    async with room.page() as (page, say):
+        await say(join(f"output:{job_id}", 4))
+        assert page.text() == "456789"
+        room.outputs.kept_from = 15
+        _write(room, job_id, b"not keptkept")
+        await page.until(lambda: len(page.of("output")) == 2)
+        assert (page.of("output")[1]["offset"], page.of("output")[1]["end"]) == (15, 22)
+
+
+async def test_output_of_a_job_that_waits_begins_with_its_first_attempt(room: Room) -> None:
+    job_id = await story.queued(room.ledger, await story.opened(room.ledger))
+    async with room.page() as (page, say):
+        assert (await say(join(f"output:{job_id}", 0)))["ok"]
+        await room.ledger.start_attempt(job_id, "here")
+        _write(room, job_id, b"begun")
+        await page.until(lambda: page.text() == "begun")
+
+
+async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room: Room) -> None:
+    job_id = await _with_attempt(room)
+    await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
+    await room.ledger.retry_job(job_id)
+    await room.ledger.start_attempt(job_id, "here")
+    _write(room, job_id, b"first", number=1)
+    _write(room, job_id, b"second", number=2)
+    topic = f"output:{job_id}"
+    for attempt, text in ((None, "second"), (1, "first"), (2, "second")):
+        async with room.page() as (page, say):
+            await say(join(topic, 0, attempt=attempt))
+            assert page.text() == text
+    async with room.page() as (page, say):
+        reply = await say(join(topic, 0, attempt=3))
+        assert reply["error"]["code"] == "not_found"
+        _write(room, job_id, b"more", number=2)
+        await asyncio.sleep(0.01)
+        assert page.of("output") == []
+
+
+# --- progress and orders ---------------------------------------------------------------------------------------------
+
+
+async def test_progress_reaches_those_who_follow_the_newest_only(room: Room) -> None:
+    submission_id = await story.opened(room.ledger)
+    async with room.page() as (page, say):
+        await say(join(f"submission:{submission_id}"))
+        for value in range(50):
+            room.bus.report(
+                Progress(submission_id=submission_id, file_id=FileId("f"), stage="process", value=value, total=50)
+            )
+        room.bus.report(Progress(submission_id=SubmissionId("other"), file_id=FileId("g"), stage="process", value=1))
+        await page.until(lambda: bool(page.of("progress")))
+        assert page.of("progress") == [
+            {"type": "progress", "file_id": "f", "stage": "process", "value": 49, "total": 50, "label": None}
+        ]
+
+
+async def test_orders_are_carried_out_or_answered_with_their_error(room: Room) -> None:
+    async with room.page() as (_, say):
+        assert (await say(Cancel(id=1, job_id="a")))["ok"]
+        assert (await say(Retry(id=2, job_id="b")))["ok"]
+        assert (await say(Cancel(id=3, job_id="unknown")))["error"]["code"] == "not_found"
+        reply = await say(Retry(id=4, job_id="queued"))
+        assert reply["error"] == {"code": "illegal_transition", "detail": "The job is queued."}
+    assert (room.orders.cancelled, room.orders.retried) == (["a"], ["b"])
+
+
+async def test_a_subscriber_that_ends_hears_nothing_more(room: Room) -> None:
+    async with room.page() as (page, say):
+        await say(join("all"))
+        assert room.bus.listeners
+    await story.opened(room.ledger)
+    assert room.bus.listeners == {}
+    assert page.of("events") == []
+    assert (await room.ledger.events("all", after=Cursor(0), limit=9)).cursor == 2

@@ -1,0 +1,152 @@
+"""Cancelling and retrying, with the real ledger."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from tests import story
+
+from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.model.errors import IllegalTransition, NotFound
+from dropmill.model.ids import JobId, SubmissionId, new_job_id, new_submission_id
+from dropmill.model.records import JobState
+from dropmill.ports import Executor
+from dropmill.processing.jobs import JOBS_A_CHANGE, Jobs
+
+
+class RecordingExecutor:
+    def __init__(self) -> None:
+        self.running: set[JobId] = set()
+        self.cancelled: list[JobId] = []
+        self.submitted: list[JobId] = []
+        self.withdrawn: list[JobId] = []
+
+    def submit(self, job_id: JobId, submission_id: SubmissionId) -> None:
+        self.submitted.append(job_id)
+
+    def withdraw(self, job_id: JobId) -> None:
+        self.withdrawn.append(job_id)
+
+    def cancel(self, job_id: JobId) -> bool:
+        if job_id in self.running:
+            self.cancelled.append(job_id)
+        return job_id in self.running
+
+
+@pytest.fixture
+def executor() -> RecordingExecutor:
+    return RecordingExecutor()
+
+
+@pytest.fixture
+def jobs(ledger: SqliteLedger, executor: RecordingExecutor) -> Jobs:
+    return Jobs(ledger=ledger, executor=cast("Executor", executor))
+
+
+async def test_a_waiting_job_is_cancelled_at_once(
+    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+) -> None:
+    job_id = await story.queued(ledger, await story.opened(ledger))
+    await jobs.cancel(job_id)
+    assert (await ledger.job(job_id)).state is JobState.CANCELLED
+    assert executor.cancelled == []
+    assert executor.withdrawn == [job_id]
+
+
+async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
+    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+) -> None:
+    job_id = await story.running(ledger, await story.opened(ledger))
+    executor.running.add(job_id)
+    await jobs.cancel(job_id)
+    assert executor.cancelled == [job_id]
+    assert (await ledger.job(job_id)).state is JobState.RUNNING
+
+
+async def test_what_cannot_be_cancelled_says_why(jobs: Jobs, ledger: SqliteLedger) -> None:
+    submission_id = await story.opened(ledger)
+    with pytest.raises(IllegalTransition, match="settled already"):
+        await jobs.cancel(await story.settled(ledger, submission_id))
+    with pytest.raises(IllegalTransition, match="in a moment"):
+        await jobs.cancel(await story.running(ledger, submission_id))
+    with pytest.raises(NotFound):
+        await jobs.cancel(new_job_id())
+
+
+async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
+    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+) -> None:
+    submission_id = await story.opened(ledger)
+    job_id = await story.settled(ledger, submission_id)
+    await jobs.retry(job_id)
+    assert (await ledger.job(job_id)).state is JobState.QUEUED
+    with pytest.raises(IllegalTransition):
+        await jobs.retry(job_id)
+    with pytest.raises(NotFound):
+        await jobs.retry(new_job_id())
+    assert executor.submitted == [job_id]
+
+
+async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_config(
+    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+) -> None:
+    submission_id = await story.opened(ledger)
+    wanted = [await story.settled(ledger, submission_id, story.FAILED) for _ in range(2)]
+    wanted.append(await story.settled(ledger, submission_id, story.CANCELLED))
+    others = [await story.settled(ledger, submission_id), await story.running(ledger, submission_id)]
+    elsewhere = await story.settled(ledger, await story.opened(ledger), story.FAILED)
+    mended = await story.save(ledger, b"mended: true\n")
+
+    await jobs.retry_submission(submission_id)
+
+    assert executor.submitted == wanted
+    assert [job.id for job in await ledger.queued_jobs()] == wanted
+    for job_id in wanted:
+        order = await ledger.start_attempt(job_id, "here")
+        assert order is not None
+        assert order.config.sha256 == mended
+    assert [(await ledger.job(job_id)).state for job_id in (*others, elsewhere)] == [
+        JobState.SUCCEEDED,
+        JobState.RUNNING,
+        JobState.FAILED,
+    ]
+    await jobs.retry_submission(submission_id)  # nothing left to retry is no error
+    assert executor.submitted == wanted
+
+
+async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
+    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+) -> None:
+    submission_id = await story.opened(ledger)
+    running = await story.running(ledger, submission_id)
+    waiting = [await story.queued(ledger, submission_id) for _ in range(3)]
+    elsewhere = await story.queued(ledger, await story.opened(ledger))
+    executor.running.add(running)
+
+    await jobs.cancel_submission(submission_id)
+
+    assert executor.withdrawn == waiting
+    assert executor.cancelled == [running]
+    assert [(await ledger.job(job_id)).state for job_id in waiting] == [JobState.CANCELLED] * 3
+    assert [job.id for job in await ledger.queued_jobs()] == [elsewhere]
+
+
+async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_once(
+    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+) -> None:
+    submission_id = await story.opened(ledger)
+    count = JOBS_A_CHANGE + 1
+    wanted = list(await asyncio.gather(*(story.queued(ledger, submission_id) for _ in range(count))))
+    await jobs.cancel_submission(submission_id)
+    assert sorted(executor.withdrawn) == sorted(wanted)
+    await jobs.retry_submission(submission_id)
+    assert executor.submitted == executor.withdrawn
+    counts = await story.recount(ledger, submission_id)
+    assert (counts.queued, counts.cancelled) == (count, 0)
+
+
+async def test_there_must_be_a_submission(jobs: Jobs) -> None:
+    with pytest.raises(NotFound):
+        await jobs.retry_submission(new_submission_id())
+    with pytest.raises(NotFound):
+        await jobs.cancel_submission(new_submission_id())
