@@ -14,6 +14,8 @@
  * @property {number | null} exit_code -n is signal n
  * @property {{type: string, message: string} | null} error
  * @property {number} output_size
+ * @property {number} result_count files left for download by the newest attempt
+ * @property {{path: string, size: number}[]} results the first of them
  * @property {number} attempts how many were started
  * @property {{value: number, total: number | null, label: string | null} | null} progress
  */
@@ -185,7 +187,8 @@ export class SubmissionModel extends EventTarget {
         this.settledAt = null;
         entry.job = {
           id: subject.job_id, state: "queued", started_at: null, duration: null, position: null,
-          exit_code: null, error: null, output_size: 0, attempts: entry.job?.attempts ?? 0, progress: null,
+          exit_code: null, error: null, output_size: 0, result_count: 0, results: [],
+          attempts: entry.job?.attempts ?? 0, progress: null,
         };
         return entry;
       default:
@@ -199,8 +202,8 @@ export class SubmissionModel extends EventTarget {
     if (name === "attempt.started") {
       Object.assign(job, { state: "running", started_at: at, attempts: subject.attempt, progress: null, position: null });
     } else if (name === "job.settled") {
-      const { state, exit_code, error, duration, output_size } = data;
-      Object.assign(job, { state, exit_code, error, duration, output_size, progress: null, position: null });
+      const { state, exit_code, error, duration, output_size, result_count = 0, results = [] } = data;
+      Object.assign(job, { state, exit_code, error, duration, output_size, result_count, results, progress: null, position: null });
     }
   }
 

@@ -26,6 +26,7 @@ export class Screen {
     if (this.#settled.length > MAX_CHARACTERS) {
       this.#settled = this.#settled.slice(this.#settled.indexOf("\n", this.#settled.length - MAX_CHARACTERS / 2) + 1);
     }
+    if (this.#line.length > MAX_CHARACTERS) this.#line = this.#line.slice(-MAX_CHARACTERS / 2); // one without an end
   }
 
   /** @returns {string} */

@@ -4,6 +4,7 @@
 import { bytes, count, duration, elapsed, percent, placeInLine, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
 import { cloneTemplate, part, setText } from "./page.js";
+import { listResults, resultText, resultUrl } from "./results.js";
 import { stateLook, stateOf, stateWord } from "./words.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
@@ -118,15 +119,17 @@ class Row {
       uploadBar: get("upload-bar"), uploadFill: get("upload-fill"), uploadText: get("upload-text"),
       processBar: get("process-bar"), processFill: get("process-fill"), processText: get("process-text"),
       output: get("output"), cancel: get("cancel"), retry: get("retry"),
+      result: get("result"), results: get("results"), resultList: get("result-list"),
       error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), panel: get("panel"),
     };
     const name = visible(entry.path);
     this.#parts.name.textContent = name;
     this.#parts.name.title = name;
-    for (const [button, word] of /** @type {const} */ ([["output", "Output of"], ["cancel", "Cancel"], ["retry", "Retry"]])) {
+    for (const [button, word] of /** @type {const} */ ([["output", "Output of"], ["result", "Result of"], ["results", "Results of"], ["cancel", "Cancel"], ["retry", "Retry"]])) {
       this.#parts[button].setAttribute("aria-label", `${word} ${name}`);
     }
     this.#parts.output.addEventListener("click", () => this.#toggleOutput());
+    this.#parts.results.addEventListener("click", () => this.#toggleResults());
     this.#parts.cancel.addEventListener("click", () => this.#act("cancel"));
     this.#parts.retry.addEventListener("click", () => this.#act("retry"));
   }
@@ -148,6 +151,7 @@ class Row {
     parts.output.hidden = !job || job.attempts === 0;
     parts.cancel.hidden = !(state === "queued" || state === "running");
     parts.retry.hidden = !CAN_RETRY.has(state);
+    this.#renderResults();
     this.#renderError();
     this.#output?.follow(job?.attempts ?? 0, state);
   }
@@ -198,8 +202,18 @@ class Row {
     if (!job) return "";
     if (job.state === "queued") return job.position ? placeInLine(job.position) : "in line";
     if (job.state === "running") return job.progress?.label ?? (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
-    const parts = [job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
+    const parts = [resultText(job), job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
     return parts.filter(Boolean).join(" · ");
+  }
+
+  #renderResults() {
+    const { job } = this.#entry;
+    const { result, results, resultList } = this.#parts;
+    const total = job?.result_count ?? 0;
+    result.hidden = total !== 1;
+    results.hidden = total < 2;
+    if (job && total === 1) result.setAttribute("href", resultUrl(job.id, job.results[0]));
+    if (total < 2 && !resultList.hidden) this.#toggleResults(); // a retry has begun
   }
 
   #renderError() {
@@ -228,6 +242,16 @@ class Row {
       this.#output?.close();
       this.#output = null;
     }
+  }
+
+  #toggleResults() {
+    const { job } = this.#entry;
+    const { results, resultList } = this.#parts;
+    const isOpen = resultList.hidden && job !== null;
+    results.setAttribute("aria-expanded", String(isOpen));
+    resultList.hidden = !isOpen;
+    resultList.replaceChildren();
+    if (isOpen) void listResults(resultList, job);
   }
 
   /** @param {"cancel" | "retry"} action */

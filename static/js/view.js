@@ -125,6 +125,9 @@ export class SubmissionView {
     setText(part(root, "headline"), total === 0 && !isSettled ? "Nothing has arrived yet" : `${count(over)} of ${counted(total, "file")}`);
     setText(part(root, "summary"), this.#summary(counts, size).join(" · "));
     part(root, "wait").hidden = !this.#sending && counts.receiving + counts.queued + counts.running === 0;
+    const download = part(root, "download-results");
+    download.hidden = !model.entries.some(({ job }) => job && job.result_count > 0);
+    download.setAttribute("href", `/api/v1/submissions/${encodeURIComponent(model.id)}/results.zip`);
     part(root, "drop-more").hidden = this.#sending !== null; // leaving now would break it off
 
     const bar = part(root, "bar");

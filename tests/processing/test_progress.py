@@ -1,6 +1,9 @@
 """What counts as progress, and how much of it is passed on."""
 
 import asyncio
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -112,3 +115,55 @@ async def test_a_flood_without_line_ends_is_not_kept(feed: ProgressFeed, bus: Fa
         await asyncio.sleep(0)
     feed.look_at(b"\n5/6\n")
     assert values(bus) == [(5, 6)]
+
+
+# Real tools. `recorded` holds what they wrote into a pipe; each is fed in pieces of every size.
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+class NothingWithheld(ProgressFeed):
+    """Publishes each report at once, however soon after the one before."""
+
+    def look_at(self, output: bytes) -> None:
+        super().look_at(output)
+        self.close()
+
+
+def shown(data: bytes, size: int) -> list[float]:
+    """Per cent shown, as the bytes come in pieces of that size."""
+    bus, ledger = FakeBus(), FakeLedger()
+    feed = NothingWithheld(cast("Bus", bus), ledger.orders[ledger.add(Path(__file__))])
+    for start in range(0, len(data), size):
+        feed.look_at(data[start : start + size])
+    assert all(total is not None and 0 <= value <= total for value, total in values(bus))
+    return [round(100 * value / total, 1) for value, total in values(bus) if total]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 65536])
+@pytest.mark.parametrize(
+    ("tool", "runs"),
+    [("tqdm", 2), ("rsync", 3), ("rsync_total", 1), ("curl_bar", 1), ("ffmpeg", 1)],
+)
+async def test_a_real_tool_moves_the_bar_to_its_end(tool: str, runs: int, size: int) -> None:
+    """Forwards only, from nothing to all of it, as often as the tool begins anew."""
+    seen = shown((RECORDED / f"{tool}.txt").read_bytes(), size)
+    assert seen[-1] == 100
+    if size < 100:
+        assert len(seen) >= 6
+        assert seen[0] < 35
+        falls = [pair for pair in pairwise(seen) if pair[0] > pair[1]]
+        assert len(falls) == runs - 1
+
+
+@pytest.mark.parametrize("size", [1, 65536])
+async def test_a_table_without_progress_moves_nothing(size: int) -> None:
+    """The meter of curl that is no bar: numbers without a sign."""
+    assert shown((RECORDED / "curl_meter.txt").read_bytes(), size) == []
+
+
+async def test_prints_of_a_script_move_the_bar() -> None:
+    script = "for i in range(1, 8): print('step', f'{i}/7:', 'resize', flush=True)\nprint('4 of 7 changed, 1/2 a day')"
+    running = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
+    output, _ = await running.communicate()
+    assert shown(output, 1) == [round(100 * i / 7, 1) for i in range(1, 8)] + [50.0]

@@ -26,7 +26,7 @@ from dropmill.intake.multipart import (
 )
 from dropmill.model.errors import DigestMismatch, DropmillError, NothingSent, Unavailable
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress, UploadState, utc_now
+from dropmill.model.records import ClientIdentity, Progress, StoredBlob, UploadState, utc_now
 from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Ledger
 
 log = logging.getLogger(__name__)
@@ -375,6 +375,7 @@ class Intake:
         arriving, request.arriving = request.arriving, None
         if arriving is None:
             raise AssertionError("a file ended before its part began")
+        arriving.before, request.last = request.last, arriving
         finishing = asyncio.create_task(self._finish(request, arriving))
         request.has_files = True
         request.finishing.add(finishing)
@@ -387,12 +388,19 @@ class Intake:
         """Commit a file whose part has ended. Never cancelled: what has arrived whole is kept."""
         try:
             await arriving.starting
-            await self.store(arriving.file_id, request.submission_id, arriving.writer, arriving.expected_sha256)
+            blob = await self._commit(arriving.writer, arriving.expected_sha256)
+            if arriving.before is not None:
+                await arriving.before.handed.wait()  # jobs are queued in the order of their files
+            queueing = asyncio.create_task(self._queue(arriving.file_id, request.submission_id, blob))
+            arriving.handed.set()
+            await queueing
         except Exception as error:
             request.trouble = request.trouble or error
             await self._give_up(arriving, _reason(error))
             return
         finally:
+            arriving.handed.set()
+            arriving.before = None  # or each file of a request would hold all before it
             self._forget(arriving)
         request.stored[arriving.file_id] = arriving.path
 
@@ -408,11 +416,17 @@ class Intake:
         Raises:
             DigestMismatch: it has another SHA-256 than was expected; the caller gives it up.
         """
-        if submission_id is None:
-            raise AssertionError("a file has no submission")
+        await self._queue(file_id, submission_id, await self._commit(writer, expected_sha256))
+
+    async def _commit(self, writer: BlobWriter, expected_sha256: Sha256 | None) -> StoredBlob:
         blob = await writer.commit()
         if expected_sha256 is not None and blob.sha256 != expected_sha256:
             raise DigestMismatch(f"The bytes that arrived have the SHA-256 {blob.sha256}; send the file again.")
+        return blob
+
+    async def _queue(self, file_id: FileId, submission_id: SubmissionId | None, blob: StoredBlob) -> None:
+        if submission_id is None:
+            raise AssertionError("a file has no submission")
         job_id = new_job_id()
         await self._ledger.store_upload(file_id, blob, job_id)
         self._executor.submit(job_id, submission_id)
@@ -466,6 +480,8 @@ class _Arriving:
     writer: BlobWriter
     starting: asyncio.Task[None]
     expected_sha256: Sha256 | None
+    before: "_Arriving | None" = None  # the file before it in the same request
+    handed: asyncio.Event = field(default_factory=asyncio.Event)  # to the ledger, or given up
     report_at: float = 0.0
 
 
@@ -484,6 +500,7 @@ class _Request:
     is_reading: bool = True
     opening: asyncio.Task[SubmissionId] | None = None
     arriving: _Arriving | None = None
+    last: _Arriving | None = None
     stored: dict[FileId, str] = field(default_factory=dict)
     has_files: bool = False
     finishing: set[asyncio.Task[None]] = field(default_factory=set)

@@ -227,9 +227,9 @@ def _own_groups(root: Path) -> Iterator[tuple[set[str] | None, Path, bool]]:
         _, names, path = line.split(":", 2)
         for controllers, top, point in mounts:
             if (controllers is None) == (names == "") and set(filter(None, names.split(","))) <= (controllers or set()):
-                relative = os.path.relpath(path, top)
-                if not relative.startswith(".."):
-                    yield controllers, point / relative, relative == "."
+                below = os.path.relpath(path, top)
+                if not below.startswith(".."):
+                    yield controllers, point / below, below == "."
 
 
 def _is_handed_over(group: Path) -> bool:

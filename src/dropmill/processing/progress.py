@@ -21,6 +21,9 @@ _FOUND = re.compile(
     rb"(?:(?P<percent>\d{1,3}(?:\.\d{1,9})?)\s?%|(?P<n>\d{1,15})/(?P<m>\d{1,15}))"
     rb"(?=$|[\s)\]|:,;]|\.(?:\s|$))"
 )
+# ffmpeg says how long its input is, then again and again how far it is.
+_LENGTH = re.compile(rb"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?),", re.MULTILINE)
+_PLACE = re.compile(rb"\btime=(\d+):(\d\d):(\d\d(?:\.\d+)?)\b")
 
 Report = tuple[float, float | None, str | None]
 """Value, total (None: unknown), label (None: none)."""
@@ -48,6 +51,11 @@ def find_progress(line: bytes) -> Report | None:
     return newest
 
 
+def _seconds(found: re.Match[bytes]) -> float:
+    hours, minutes, seconds = (float(group) for group in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
 class ProgressFeed:
     """Passes one attempt's progress on: at most four reports a second, the newest wins, the last one always arrives.
 
@@ -66,6 +74,8 @@ class ProgressFeed:
         self._order = order
         self._loop = asyncio.get_running_loop()
         self._is_explicit = not is_guessing
+        self._length_s: float | None = None  # of a medium that ffmpeg works on
+        self._is_timed = False
         self._rest = b""
         self._next_at = 0.0
         self._waiting: Progress | None = None
@@ -88,14 +98,26 @@ class ProgressFeed:
                 self.report(*report)
         if self._is_explicit:
             return
+        if b"Duration: " in text:
+            for length in _LENGTH.finditer(text, 0, end):
+                self._length_s = _seconds(length)
+        # From then on the encoder's percentages, which are of other things, are none of ours.
+        self._is_timed = self._is_timed or (bool(self._length_s) and b" time=" in text)
         lines = re.split(rb"[\r\n]+", text[max(0, end - LOOKED_AT_BYTES) : end])
         if end > LOOKED_AT_BYTES:
             del lines[0]  # cut, and half a number is another number
         for line in reversed(lines):
-            found = find_progress(line)
+            found = self._find(line)
             if found is not None:
                 self._pass_on(found)
                 return
+
+    def _find(self, line: bytes) -> Report | None:
+        if not self._is_timed:
+            return find_progress(line)
+        if not self._length_s or not (place := _PLACE.search(line)):
+            return None
+        return min(_seconds(place), self._length_s), self._length_s, None
 
     def close(self) -> None:
         """Publish what waits."""
