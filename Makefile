@@ -14,11 +14,11 @@ DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV := $(BIN)/uv --no-python-downloads
 EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requirements-txt --no-header --quiet --no-emit-project
-CHROMIUM := chromium curl fonts-dejavu-core
+DEBIAN := chromium curl fonts-dejavu-core tesseract-ocr tesseract-ocr-eng
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test check fix bench lock clean
+.PHONY: help install run test-setup test faults check fix bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +29,16 @@ run: install ## Install, then serve on http://127.0.0.1:8000
 	@$(BIN)/dropmill serve $(ARGS)
 
 test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
-	@if command -v chromium >/dev/null && command -v curl >/dev/null; then :; \
+	@if command -v chromium >/dev/null && command -v curl >/dev/null && command -v tesseract >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(CHROMIUM); \
-	else echo "Browser tests are skipped without Chromium and curl. To have them: sudo apt-get install $(CHROMIUM)"; fi
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN); \
+	else echo "Tests are skipped for what is missing of Chromium, curl and tesseract. To have them: sudo apt-get install $(DEBIAN)"; fi
 
 test: test-setup ## Run every test, browser tests included
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest $(ARGS)
+
+faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output
+	$(BIN)/python -m pytest tests/faults --full $(ARGS)
 
 check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked requirements are up to date
 	$(BIN)/ruff check

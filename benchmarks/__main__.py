@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import healthz, page, small, upload
+from benchmarks import healthz, history, page, small, upload
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
 from benchmarks.table import Table
@@ -20,6 +20,7 @@ SUBJECTS: dict[str, Callable[[Bench], Table]] = {
     "small": small.measure,
     "healthz": healthz.measure,
     "page": page.measure,
+    "history": history.measure,
 }
 
 

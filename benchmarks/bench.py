@@ -39,13 +39,29 @@ class Scale:
     single_files: int
     requests: int
     page_upload_bytes: int
+    history_jobs: int
+    queued_jobs: int
 
 
 FULL = Scale(
-    upload_bytes=GIB, huge_bytes=4 * GIB, files=1000, single_files=100, requests=400, page_upload_bytes=512 * MIB
+    upload_bytes=GIB,
+    huge_bytes=4 * GIB,
+    files=1000,
+    single_files=100,
+    requests=400,
+    page_upload_bytes=512 * MIB,
+    history_jobs=100_000,
+    queued_jobs=10_000,
 )
 QUICK = Scale(
-    upload_bytes=128 * MIB, huge_bytes=None, files=200, single_files=20, requests=100, page_upload_bytes=64 * MIB
+    upload_bytes=128 * MIB,
+    huge_bytes=None,
+    files=200,
+    single_files=20,
+    requests=100,
+    page_upload_bytes=64 * MIB,
+    history_jobs=5000,
+    queued_jobs=500,
 )
 
 

@@ -10,6 +10,11 @@ def nothing(path: str) -> None:
     """Cost nothing, so that what remains is the server's."""
 
 
+def wait(path: str) -> None:
+    """Hold the slot until it is ended."""
+    time.sleep(BUSY_MOST_S)
+
+
 def busy(path: str) -> None:
     """Burn CPU until the file appears whose path is the content of the dropped one."""
     end = Path(Path(path).read_text())

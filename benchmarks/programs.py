@@ -20,7 +20,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Program:
-    """A Python program that serves on a port of loopback and says which. Ends with its `with`."""
+    """A Python program that serves on a port of loopback and says which. Ends with its `with`.
+
+    Attributes:
+        port: where it serves.
+        started_s: seconds until it said so.
+    """
 
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         """Start it and wait until it serves.
@@ -34,6 +39,7 @@ class Program:
         """
         self._said = folder / "said.txt"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DROPMILL_")}
+        began = time.monotonic()
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -45,6 +51,7 @@ class Program:
             )
         try:
             self.port = self._find_port(arguments)
+            self.started_s = time.monotonic() - began
         except BaseException:
             self.end()
             raise

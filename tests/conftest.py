@@ -10,6 +10,11 @@ from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.sqlite import SqliteLedger
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full`: fault tests in full size, some minutes."""
+    parser.addoption("--full", action="store_true", help="run the tests of tests/faults in full size")
+
+
 @pytest.fixture
 def bus() -> LocalBus:
     """The bus that `ledger` tells of its commits."""

@@ -48,6 +48,8 @@ DATA: Mapping[str, Any] = {
     "error": {"type": "ValueError", "message": "no such column"},
     "duration": 1.5,
     "output_size": 7,
+    "result_count": 1,
+    "results": [{"path": "out.txt", "size": 3}],
     "config_revision": "cd" * 32,
     "message": "raise the limit",
     "errors": [{"line": 4, "column": 2, "path": "", "message": "a key stands twice"}],

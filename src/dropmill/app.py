@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -30,7 +31,7 @@ from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
 from dropmill.live.views import Views
 from dropmill.logfile import EventLog
-from dropmill.model.errors import SettingsError
+from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.model.records import RetryPolicy
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
@@ -69,13 +70,14 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
         SettingsError: it may not be served like this, or the processor cannot be used.
     """
     require_safe(settings, is_bound_by_us=is_bound_by_us)
-    app = Quart(
+    app = _App(
         "dropmill",
         static_folder=str(assets.static()),
         static_url_path="/static",
         template_folder=str(assets.templates()),
     )
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = None  # no Expires: see the guard
+    app.url_map.merge_slashes = False  # no redirects of ours, whose address would be made of the Host header
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
     connection.install(app)
     guard.install(app, settings)
@@ -83,9 +85,16 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
         app.register_blueprint(blueprint)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
     app.extensions["dropmill.server"] = server
-    app.before_serving(server.open)
+    app.before_serving(server.open_or_leave)
     app.after_serving(server.close)
     return app
+
+
+class _App(Quart):
+    def log_exception(self, exception_info: Any) -> None:
+        # A start that is refused is told in one sentence by whoever serves; a traceback would only hide it.
+        if not isinstance(exception_info[1], DropmillError):
+            super().log_exception(exception_info)
 
 
 def server_of(app: Quart) -> "Server":
@@ -131,6 +140,16 @@ class Server:
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = _end_this_process
         self.notices: list[str] = []
+
+    async def open_or_leave(self) -> None:
+        """Open, or end the process with one line; raised, it would be told in two tracebacks, one of them Quart's."""
+        try:
+            await self.open()
+        except DropmillError as error:
+            print(f"dropmill: {error.detail}", file=sys.stderr)  # noqa: T201  # as a command line does
+            # The task that carries the exit would be complained about too.
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+            sys.exit(2)
 
     # --- open --------------------------------------------------------------------------------------------------------
 

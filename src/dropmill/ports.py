@@ -192,6 +192,21 @@ class ResumableUpload:
     account: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holding:
+    """What a submission holds: its files that are not aborted, those still to come included.
+
+    Attributes:
+        files: how many.
+        announced: how many of them have not begun to come.
+        size: bytes of them all, of one whose size is not known those that have come.
+    """
+
+    files: int = 0
+    announced: int = 0
+    size: int = 0
+
+
 class Ledger(Protocol):
     """The truth: state and events, changed together in one transaction or not at all.
 
@@ -240,8 +255,14 @@ class Ledger(Protocol):
     async def open_for_upload(self, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
         """Open a submission for one announced file and seal it, so that it settles with that file's job."""
 
-    async def begin_upload(self, file_id: FileId) -> None:
-        """Record that an announced file's bytes begin to arrive (`upload.started`); again is no error."""
+    async def begin_upload(self, file_id: FileId, *, is_resumable: bool = True) -> None:
+        """Record that an announced file's bytes begin to arrive (`upload.started`).
+
+        Args:
+            file_id: which.
+            is_resumable: whether they may come in several requests; then to begin again is no error. Otherwise the
+                file comes or fails as a whole, and its growing blob is forgotten.
+        """
 
     async def extend_upload(
         self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None
@@ -396,6 +417,9 @@ class Ledger(Protocol):
     async def announced_upload(self, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
         """The announced file of a submission that has this path, or else this name; None if there is none."""
 
+    async def holding(self, submission_id: SubmissionId) -> Holding:
+        """What a submission holds."""
+
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
         """Every resumable upload that is neither stored nor aborted."""
 
@@ -403,7 +427,7 @@ class Ledger(Protocol):
         """Some of those whose time is over."""
 
     async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
-        """Some of the open submissions that were opened before, and that no file is arriving for."""
+        """Some of the submissions that were opened for files to come, and that since `before` none came for."""
 
     async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
         """Those of the keys that belong to a stored file or to a result."""

@@ -18,6 +18,9 @@ from dropmill.model.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "DROPMILL_"
 
+CLIENT_VARIABLES = ("DROPMILL_SERVER", "DROPMILL_TOKEN")
+"""What `dropmill send` and `dropmill watch` read; no settings of a server, but its user may be the same."""
+
 
 def _text(value: str) -> str:
     if not value:
@@ -454,6 +457,16 @@ class Settings:
         metavar="ORIGIN",
         many=True,
     )
+    certfile: Path | None = _setting(
+        "--certfile",
+        _path,
+        None,
+        "Certificate chain in PEM form: serve https instead of http, with --keyfile.",
+        metavar="FILE",
+    )
+    keyfile: Path | None = _setting(
+        "--keyfile", _path, None, "The certificate's private key in PEM form, without a passphrase.", metavar="FILE"
+    )
     log_file: Path | None = _setting(
         "--log-file", _path, None, "The event log. Default: log/dropmill.jsonl in the data folder.", metavar="FILE"
     )
@@ -472,6 +485,11 @@ class Settings:
         return self.log_file or self.data / "log" / "dropmill.jsonl"
 
     @property
+    def is_https(self) -> bool:
+        """Whether `dropmill serve` speaks TLS itself."""
+        return self.certfile is not None
+
+    @property
     def is_loopback_only(self) -> bool:
         """Whether every address listened on can be reached from this machine alone."""
         return all(_is_loopback(split_address(address)[0]) for address in self.bind)
@@ -485,7 +503,7 @@ class Settings:
         """
         known = {environment_name(f.name): f for f in fields(cls)}
         for name in environment:
-            if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            if name.startswith(ENVIRONMENT_PREFIX) and name not in known and name not in CLIENT_VARIABLES:
                 raise SettingsError(f"{name} is set, but there is no such setting; docs/settings.md lists them all.")
         values: dict[str, Any] = {}
         for f in fields(cls):
@@ -500,6 +518,8 @@ class Settings:
         settings = cls(**values)
         if settings.processor is not None and settings.command is not None:
             raise SettingsError("--processor and --command are both set; a server runs one of them.")
+        if (settings.certfile is None) != (settings.keyfile is None):
+            raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
         return settings
 
 

@@ -1,6 +1,6 @@
 // Gets files from the person: drop (folders too), file chooser, paste. Knows nothing of what becomes of them.
 
-/** @typedef {import("./queue.js").Item} Item */
+/** @typedef {import("./transfers.js").Item} Item */
 
 /**
  * Hear of files wherever on the page they are dropped or pasted, or chosen through the inputs.

@@ -22,8 +22,7 @@
 
 /**
  * @typedef {object} Entry one file
- * @property {string} key stays the same for as long as the page shows it
- * @property {string | null} id null until the server has seen its first byte
+ * @property {string} id
  * @property {string} path as the client named it
  * @property {number | null} size
  * @property {number} received bytes
@@ -31,6 +30,10 @@
  * @property {string | null} error why the upload was aborted
  * @property {number} speed bytes a second while this page sends it; else 0
  * @property {Job | null} job
+ * @property {string | null} uploadUrl where its bytes may come in requests of their own
+ * @property {"waiting" | "sending" | "together" | "paused" | "retrying" | "refused" | null} sending how far this page is
+ *   with sending it: `together` in a form with others, `retrying` and `refused` after a failure; null: it is not
+ * @property {string} remark what there is to say of its sending
  */
 
 /** @typedef {{announced: number, receiving: number, aborted: number, queued: number, running: number, succeeded: number, failed: number, cancelled: number}} Counts */
@@ -39,7 +42,7 @@
 const UPLOAD_ORDER = { announced: 0, receiving: 1, stored: 2, aborted: 2 };
 const SETTLED = new Set(["succeeded", "failed", "cancelled"]);
 
-/** Dispatches `change` (CustomEvent<Set<string> | null>: keys of changed entries, null when entries were added). */
+/** Dispatches `change` (CustomEvent<Set<string> | null>: ids of changed entries, null when entries were added). */
 export class SubmissionModel extends EventTarget {
   /** @type {string} */
   id;
@@ -54,9 +57,6 @@ export class SubmissionModel extends EventTarget {
   client = null;
   /** @type {Map<string, Entry>} */
   #byId = new Map();
-  /** @type {Entry[]} files of this page which the server has not seen yet, in the order in which they are sent */
-  #unseen = [];
-  #nextKey = 0;
 
   /** @param {string} id */
   constructor(id) {
@@ -81,12 +81,13 @@ export class SubmissionModel extends EventTarget {
   /** @param {any[]} files as the API gives them @param {boolean} [mayBeBehind] as for `take` */
   takeFiles(files, mayBeBehind = false) {
     for (const file of files) {
-      const entry = this.#byId.get(file.id) ?? this.#bind(file.id, file.path || file.name);
+      const entry = this.#byId.get(file.id) ?? this.#add(file.id, file.path || file.name);
       entry.size = file.size ?? entry.size;
-      entry.received = Math.max(entry.received, file.received);
+      entry.uploadUrl = file.upload_url ?? entry.uploadUrl;
+      if (!entry.sending) entry.received = Math.max(entry.received, file.received);
       if (UPLOAD_ORDER[file.state] >= UPLOAD_ORDER[entry.upload]) {
         entry.upload = file.state;
-        entry.error = file.error ?? null;
+        entry.error ??= file.error ?? null;
       }
       if (!file.job || (mayBeBehind && entry.job)) continue;
       entry.job = { ...file.job, attempts: file.job.attempts.length };
@@ -95,28 +96,31 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * Show files that this page is about to send, before the server knows of them.
-   * @param {{path: string, size: number}[]} files
-   * @returns {Entry[]}
+   * How far this page is with sending a file.
+   * @param {Entry} entry
+   * @param {Entry["sending"]} sending null: it is sent, or given up
+   * @param {string} [remark]
    */
-  announce(files) {
-    const announced = files.map(({ path, size }) => this.#add({ path, size }));
-    this.#unseen.push(...announced);
-    this.#changed(null);
-    return announced;
+  turn(entry, sending, remark = "") {
+    Object.assign(entry, { sending, remark, speed: sending === "sending" || sending === "together" ? entry.speed : 0 });
+    this.#changed([entry]);
   }
 
   /**
-   * How far this page has sent a file; the server's word for `stored` is still its event.
+   * How many bytes of a file this page has sent; the server's word for `stored` is still its event.
    * @param {Entry} entry
-   * @param {number} sent bytes
+   * @param {number} bytes fewer than before after a cut: what had not come whole does not count
    * @param {number} speed bytes a second
    */
-  sending(entry, sent, speed) {
+  sent(entry, bytes, speed) {
     if (entry.upload !== "announced" && entry.upload !== "receiving") return;
-    entry.upload = "receiving";
-    entry.received = Math.max(entry.received, sent);
-    entry.speed = speed;
+    Object.assign(entry, { upload: "receiving", received: bytes, speed });
+    this.#changed([entry]);
+  }
+
+  /** This page gives a file up. @param {Entry} entry @param {string} reason */
+  giveUp(entry, reason) {
+    Object.assign(entry, { upload: "aborted", error: reason, sending: null, speed: 0, remark: "" });
     this.#changed([entry]);
   }
 
@@ -124,7 +128,7 @@ export class SubmissionModel extends EventTarget {
   progress({ file_id: fileId, stage, value, total, label }) {
     const entry = this.#byId.get(fileId);
     if (!entry) return;
-    if (stage === "upload") entry.received = Math.max(entry.received, value);
+    if (stage === "upload" && !entry.sending) entry.received = Math.max(entry.received, value);
     else if (entry.job?.state === "running") entry.job.progress = { value, total, label };
     this.#changed([entry]);
   }
@@ -171,7 +175,7 @@ export class SubmissionModel extends EventTarget {
 
   /** @param {Omit<LiveEvent, "cursor">} event @returns {Entry} */
   #foldFile({ name, at, subject, data }) {
-    const entry = this.#byId.get(subject.file_id) ?? this.#bind(subject.file_id, data.path ?? subject.name);
+    const entry = this.#byId.get(subject.file_id) ?? this.#add(subject.file_id, data.path ?? subject.name);
     switch (name) {
       case "upload.started":
         entry.upload = "receiving";
@@ -181,7 +185,7 @@ export class SubmissionModel extends EventTarget {
         Object.assign(entry, { upload: "stored", size: data.size, received: data.size, speed: 0 });
         return entry;
       case "upload.aborted":
-        Object.assign(entry, { upload: "aborted", error: data.reason, speed: 0 });
+        Object.assign(entry, { upload: "aborted", error: entry.error ?? data.reason, speed: 0 });
         return entry;
       case "job.queued":
         this.settledAt = null;
@@ -208,33 +212,26 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * The entry for a file that the server names for the first time: the first unseen one of that path, else a new one.
-   * @param {string} fileId
+   * A new entry for a file that the server names for the first time.
+   * @param {string} id
    * @param {string} path
    * @returns {Entry}
    */
-  #bind(fileId, path) {
-    const index = this.#unseen.findIndex((entry) => entry.path === path || inMultipart(entry.path) === path);
-    const [entry = this.#add({ path, size: null })] = index < 0 ? [] : this.#unseen.splice(index, 1);
-    entry.id = fileId;
-    this.#byId.set(fileId, entry);
-    return entry;
-  }
-
-  /** @param {{path: string, size: number | null}} file @returns {Entry} */
-  #add({ path, size }) {
+  #add(id, path) {
     /** @type {Entry} */
     const entry = {
-      key: `f${this.#nextKey++}`, id: null, path, size, received: 0, upload: "announced", error: null, speed: 0, job: null,
+      id, path, size: null, received: 0, upload: "announced", error: null, speed: 0, job: null,
+      uploadUrl: null, sending: null, remark: "",
     };
     this.entries.push(entry);
+    this.#byId.set(id, entry);
     return entry;
   }
 
   /** @param {Iterable<Entry> | null} entries */
   #changed(entries) {
-    const keys = entries && new Set([...entries].map((entry) => entry.key));
-    this.dispatchEvent(new CustomEvent("change", { detail: keys }));
+    const ids = entries && new Set([...entries].map((entry) => entry.id));
+    this.dispatchEvent(new CustomEvent("change", { detail: ids }));
   }
 
   /** @returns {Counts} how many files are in each state; a file counts once */
@@ -259,6 +256,11 @@ export class SubmissionModel extends EventTarget {
     return { received, total };
   }
 
+  /** @returns {number} bytes a second that this page sends */
+  get speed() {
+    return this.entries.reduce((sum, { speed }) => sum + speed, 0);
+  }
+
   /** @returns {boolean} whether the server has answered `stored` for every file and no more will come */
   get isAllStored() {
     return !this.isOpen && this.entries.every(({ upload }) => upload === "stored" || upload === "aborted");
@@ -268,12 +270,4 @@ export class SubmissionModel extends EventTarget {
   get isSettled() {
     return this.isAllStored && this.entries.every(({ job, upload }) => upload === "aborted" || (job && SETTLED.has(job.state)));
   }
-}
-
-/**
- * A file name as browsers write it into a multipart header (HTML standard, multipart form data).
- * @param {string} name
- */
-function inMultipart(name) {
-  return name.replace(/\r\n|\r|\n/g, "%0D%0A").replace(/"/g, "%22");
 }

@@ -1,83 +1,438 @@
-// Sends files into an open submission. No DOM. One multipart request carries them all, in their order; how the bytes
-// travel is known here alone.
+// Sends one submission's files: announces them, gives each to a transfer, at most three at once, tries again after what
+// passes by itself, seals at the end. No DOM; how bytes travel is in transfers.js. What becomes of each file is written
+// into the model; `change` is dispatched when what a person may do has changed.
 
-import { Problem, callJson } from "./api.js";
+import { Problem, callJson, furtherFiles } from "./api.js";
+import { FormTransfer, ResumableTransfer, Stopped, canRead, removeUpload } from "./transfers.js";
 
-/** @typedef {{path: string, file: File}} Item */
-/** @typedef {{index: number, sent: number, total: number, speed: number}} Sent the file being sent, its bytes so far, all bytes so far */
+/** @typedef {import("./transfers.js").Item} Item */
+/** @typedef {import("./model.js").Entry} Entry */
+/** @typedef {import("./model.js").SubmissionModel} SubmissionModel */
 
+/**
+ * @typedef {object} Send one file that this page sends
+ * @property {Item} item
+ * @property {Entry | null} entry null until the server has been told of it
+ * @property {ResumableTransfer | FormTransfer | null} transfer that carries it now
+ */
+
+const AT_ONCE = 3; // of the six connections that a browser opens to a host
+const ANNOUNCED_AT_ONCE = 1000; // the API's limit
+const LARGE = 8 * 1024 * 1024; // what is worth a request of its own, and resuming
+const FORM_FILES = 500;
+const FORM_BYTES = 32 * 1024 * 1024; // a cut form costs at most its one file under way, but its answer is all or nothing
+const RETRY_FIRST_MS = 500; // also long enough for the server to notice a cut and settle what was cut
+const RETRY_MAX_MS = 20_000;
 const SPEED_OVER_S = 3; // long enough to read the number, short enough to follow a change
 
-/** @returns {Promise<Record<string, any>>} a new, open submission without files */
-export const openSubmission = () => callJson("POST", "/submissions", { files: [] });
+/**
+ * @param {Item[]} items
+ * @returns {Promise<Record<string, any>>} a new, open submission in which the first of them are announced
+ */
+export const openSubmission = (items) => callJson("POST", "/submissions", { files: announcement(items.slice(0, ANNOUNCED_AT_ONCE)) });
 
-/** @param {string} id */
-export const sealSubmission = (id) => callJson("POST", `/submissions/${id}/seal`);
+/** @param {Item[]} items */
+const announcement = (items) => items.map(({ path, file }) => ({ name: path.slice(path.lastIndexOf("/") + 1), path, size: file.size, type: file.type }));
 
-/** Dispatches `progress` (CustomEvent<Sent>). */
-export class Upload extends EventTarget {
-  #url;
-  #items;
-  #request = new XMLHttpRequest(); // fetch does not tell how much of a body was sent
-  #speed = 0;
-  #last = { at: 0, loaded: 0 };
+/** Line breaks and quotes do not survive in a form's header; such names take the other way. @param {Item} item */
+const isLarge = ({ path, file }) => file.size > LARGE || /["\r\n]/.test(path);
 
-  /** @param {string} submissionId @param {Item[]} items */
-  constructor(submissionId, items) {
+/** @param {Problem} problem @param {boolean} isUpload of one file, where 409 and 460 mean: ask where it stands */
+const passes = ({ status }, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
+  || (status >= 500 && status !== 507) || (isUpload && (status === 409 || status === 460));
+
+/** The sending of one submission's files. */
+export class Sending extends EventTarget {
+  #model;
+  /** @type {Send[]} */
+  #sends;
+  /** @type {Set<Entry>} that were given to a file of this page */
+  #given = new Set();
+  /** @type {Map<object, Problem>} by who is trying again, and not for the first time */
+  #troubles = new Map();
+  /** @type {Set<() => void>} */
+  #resting = new Set();
+  #announcing = Promise.resolve();
+  #lanes = 0;
+  #working = 0; // lanes, and whatever else goes on
+  #isSealed = false;
+  /** @type {Problem | null} why the whole does not go on */
+  #problem = null;
+
+  /** @param {SubmissionModel} model @param {Item[]} items */
+  constructor(model, items) {
     super();
-    this.#url = `/api/v1/submissions/${submissionId}/files`;
-    this.#items = items;
+    this.#model = model;
+    this.#sends = items.map((item) => ({ item, entry: null, transfer: null }));
   }
 
-  /**
-   * @returns {Promise<Record<string, any>>} the Submission, once the server has answered that every file is stored
-   * @throws {Problem} what was stored before stays stored; status 0: the connection broke or a file could not be read
-   */
-  send() {
-    const form = new FormData();
-    for (const { path, file } of this.#items) form.append("file", file, path);
-    const request = this.#request;
-    return new Promise((resolve, reject) => {
-      request.upload.addEventListener("progress", (event) => this.#progress(event.loaded, event.total));
-      request.addEventListener("load", () => {
-        if (request.status < 300) resolve(JSON.parse(request.responseText));
-        else reject(Problem.from(request.status, request.responseText));
-      });
-      request.addEventListener("error", () => {
-        reject(new Problem(0, { detail: "The connection broke, or a file was changed or can no longer be read." }));
-      });
-      request.addEventListener("abort", () => reject(new Problem(0, { detail: "You stopped sending." })));
-      request.open("POST", this.#url);
-      request.setRequestHeader("Accept", "application/json");
-      this.#last = { at: performance.now(), loaded: 0 };
-      request.send(form);
+  // --- what a person sees and does -----------------------------------------------------------------------------------
+
+  /** @returns {boolean} whether something is being sent, or will be by itself */
+  get isActive() {
+    return this.#working > 0;
+  }
+
+  /** @returns {boolean} whether nothing is left to send, and the server was told so */
+  get isOver() {
+    return this.#isSealed;
+  }
+
+  /** @returns {boolean} whether there are files that go piece by piece */
+  get hasLarge() {
+    return this.#sends.some(({ item }) => isLarge(item));
+  }
+
+  /** @returns {boolean} whether one of those is not sent yet, so that what came of it must outlive this page */
+  get isResumable() {
+    return this.#unsettled.some(({ item }) => isLarge(item));
+  }
+
+  /** @returns {string} what keeps it from going on at the moment; "" if nothing does */
+  get trouble() {
+    return [...this.#troubles.values()].at(-1)?.message ?? "";
+  }
+
+  /** @returns {{paused: number, refused: number, reason: string}} files that wait for a person, and the first refusal */
+  get held() {
+    const refused = this.#in("refused");
+    const reason = this.#problem?.message ?? refused[0]?.entry?.remark ?? "";
+    return { paused: this.#in("paused").length, refused: refused.length, reason };
+  }
+
+  /** @param {string} [id] of an entry; without it whatever is not sent yet */
+  pause(id) {
+    const chosen = this.#chosen(id).filter(({ entry }) => entry?.sending && entry.sending !== "refused");
+    for (const { entry } of chosen) if (entry) this.#model.turn(entry, "paused");
+    for (const { transfer } of chosen) transfer?.stop();
+    this.tryNow(); // who rests finds nothing to do, and ends
+  }
+
+  /** Begin; later: go on. @param {string} [id] of an entry; without it whatever was paused or refused */
+  resume(id) {
+    this.#problem = null;
+    void this.#work(async () => {
+      const held = this.#chosen(id).filter(({ entry }) => entry?.sending === "paused" || entry?.sending === "refused");
+      const refused = held.filter(({ entry }) => entry?.sending === "refused");
+      if (refused.length) await this.#renew(refused);
+      for (const { entry } of held) if (entry?.sending) this.#model.turn(entry, "waiting");
+      await this.#announce();
+      this.#fillLanes();
     });
   }
 
-  /** Stop sending. Files whose last byte has arrived stay. */
-  abort() {
-    this.#request.abort();
+  /** @param {string} id of an entry that is not in a form under way */
+  cancel(id) {
+    for (const send of this.#chosen(id)) this.#drop(send, "you cancelled it");
   }
 
-  /** @param {number} loaded bytes of the body handed over @param {number} total bytes of the whole body */
-  #progress(loaded, total) {
-    const now = performance.now();
-    const seconds = (now - this.#last.at) / 1000;
-    if (seconds > 0) {
-      const weight = this.#speed === 0 ? 1 : 1 - Math.exp(-seconds / SPEED_OVER_S);
-      this.#speed += weight * ((loaded - this.#last.loaded) / seconds - this.#speed);
-      this.#last = { at: now, loaded };
+  /** Send no more; for when nothing is under way. */
+  giveUp() {
+    this.#problem = null;
+    for (const send of this.#unsettled) {
+      if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, "you left it at that"); // sealing tells the server
+      else this.#drop(send, "you left it at that");
     }
-    // The body is parts one after another, each a short header and its file.
-    const size = this.#items.reduce((sum, { file }) => sum + file.size, 0);
-    const header = (total - size) / (this.#items.length + 1);
-    let begin = 0;
-    let index = 0;
-    while (index < this.#items.length - 1 && begin + header + this.#items[index].file.size < loaded) {
-      begin += header + this.#items[index].file.size;
-      index += 1;
+    this.#sends = this.#sends.filter(({ entry }) => entry !== null);
+    this.#settle();
+  }
+
+  /** Do not wait longer before trying again. */
+  tryNow() {
+    for (const wake of this.#resting) wake();
+  }
+
+  // --- files ---------------------------------------------------------------------------------------------------------
+
+  /** @param {string | undefined} id @returns {Send[]} */
+  #chosen(id) {
+    return id === undefined ? this.#unsettled : this.#sends.filter(({ entry }) => entry?.id === id);
+  }
+
+  /** @param {Entry["sending"]} sending @returns {Send[]} */
+  #in(sending) {
+    return this.#sends.filter(({ entry }) => entry?.sending === sending);
+  }
+
+  /** @returns {Send[]} files that are neither sent nor given up */
+  get #unsettled() {
+    return this.#sends.filter(({ entry }) => entry === null || entry.sending !== null);
+  }
+
+  /** Tell the server of every file that it does not know yet; one at a time, or a file would be told of twice. */
+  #announce() {
+    const announcing = this.#announcing.then(() => this.#persist(async () => {
+      let untold = this.#match();
+      if (untold.length) untold = await this.#learn(); // an answer may have been lost
+      while (untold.length) {
+        for (let first = 0; first < untold.length; first += ANNOUNCED_AT_ONCE) {
+          const files = announcement(untold.slice(first, first + ANNOUNCED_AT_ONCE).map(({ item }) => item));
+          await callJson("POST", `/submissions/${this.#model.id}/files`, { files });
+        }
+        untold = await this.#learn();
+      }
+    }));
+    this.#announcing = announcing.catch(() => {});
+    return announcing;
+  }
+
+  /** Ask how the submission stands. @returns {Promise<Send[]>} files that the server does not know */
+  async #learn() {
+    const submission = await callJson("GET", `/submissions/${this.#model.id}`);
+    this.#model.take(submission, true);
+    for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, true);
+    return this.#match();
+  }
+
+  /** Give each file the entry that the server made for it. @returns {Send[]} files without one */
+  #match() {
+    const untold = this.#sends.filter(({ entry }) => entry === null);
+    if (untold.length === 0) return [];
+    /** @type {Map<string, Entry[]>} */
+    const free = new Map();
+    for (const entry of this.#model.entries) {
+      if (this.#given.has(entry) || entry.upload === "aborted") continue;
+      const same = free.get(entry.path);
+      if (same) same.push(entry);
+      else free.set(entry.path, [entry]);
     }
-    const sent = Math.max(0, Math.min(this.#items[index].file.size, Math.floor(loaded - begin - header)));
-    this.dispatchEvent(new CustomEvent("progress", { detail: { index, sent, total: Math.min(loaded, size), speed: this.#speed } }));
+    for (const send of untold) {
+      const entry = free.get(send.item.path)?.shift();
+      if (!entry) continue;
+      send.entry = entry;
+      this.#given.add(entry);
+      if (entry.upload !== "stored") this.#model.turn(entry, "waiting"); // empty files are stored by being announced
+    }
+    return untold.filter(({ entry }) => entry === null);
+  }
+
+  /**
+   * Learn what became of files whose sending broke off or was refused. One that the server gave up, or that a broken
+   * form had begun, gets a new entry: the server counts both.
+   * @param {Send[]} sends
+   */
+  async #renew(sends) {
+    await this.#persist(() => this.#learn());
+    /** @type {[Send, Entry][]} */
+    const again = [];
+    for (const send of sends) {
+      const { entry, item } = send;
+      if (!entry?.sending) continue;
+      if (entry.upload === "stored") {
+        this.#model.turn(entry, null);
+      } else if (entry.upload === "aborted" || (entry.upload === "receiving" && !isLarge(item))) {
+        again.push([send, { ...entry }]);
+        this.#model.turn(entry, null);
+        send.entry = null;
+      }
+    }
+    if (again.length) await this.#announce();
+    for (const [{ entry }, { sending, remark }] of again) if (entry) this.#model.turn(entry, sending, remark);
+  }
+
+  /** Give a file up, here at once and on the server as soon as it hears of it. @param {Send} send @param {string} reason */
+  #drop({ entry, transfer }, reason) {
+    if (!entry?.sending) return;
+    this.#model.giveUp(entry, reason);
+    transfer?.stop();
+    void this.#work(() => this.#persist(async () => {
+      try {
+        if (entry.uploadUrl) await removeUpload(entry.uploadUrl);
+      } catch (error) {
+        // 404, 410: it is gone already. 409: it had come whole before; the server's event says so.
+        if (!(error instanceof Problem) || ![404, 409, 410].includes(error.status)) throw error;
+      }
+    }));
+  }
+
+  // --- lanes ---------------------------------------------------------------------------------------------------------
+
+  #fillLanes() {
+    while (this.#lanes < AT_ONCE) {
+      const group = this.#take();
+      if (group.length === 0) return;
+      this.#lanes += 1;
+      void this.#work(async () => {
+        await this.#lane(group);
+        this.#lanes -= 1;
+      });
+    }
+  }
+
+  /** @returns {Send[]} what goes next, marked as going: one large file, or small ones for one form */
+  #take() {
+    const waiting = this.#in("waiting");
+    let group = waiting.slice(0, 1);
+    if (group.length && !isLarge(group[0].item)) {
+      let size = 0;
+      group = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES).filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
+    }
+    for (const { item, entry } of group) if (entry) this.#model.turn(entry, isLarge(item) ? "sending" : "together", entry.remark);
+    return group;
+  }
+
+  /** Send one group after another until none waits. @param {Send[]} group the first one */
+  async #lane(group) {
+    const lane = {};
+    let failures = 0;
+    for (; group.length; group = this.#take()) {
+      const isOne = isLarge(group[0].item);
+      const ended = await this.#attempt(group);
+      if (ended === null || hasMoved(group)) {
+        failures = 0;
+        this.#recovered(lane);
+      }
+      for (const send of group) send.transfer = null;
+      if (ended instanceof Problem) {
+        const isPassing = passes(ended, isOne);
+        if (isPassing && ended.status === 0) await this.#dropUnreadable(group);
+        const remark = ended.status === 460 ? "a piece arrived damaged and was sent again" : ended.message;
+        for (const { entry } of group) if (isGoing(entry)) this.#model.turn(entry, isPassing ? "retrying" : "refused", remark);
+        if (isPassing) failures += 1;
+        if (isPassing && !(ended.status === 460 && failures === 1)) await this.#rest(lane, ended, failures);
+      }
+      if (ended !== null && !isOne) {
+        if (ended instanceof Stopped) await this.#rest(lane, null, 1); // the server settles what was cut
+        await this.#renew(group);
+      }
+      for (const { entry } of group) if (entry?.sending === "retrying") this.#model.turn(entry, "waiting", entry.remark);
+    }
+    this.#recovered(lane);
+  }
+
+  /** @param {Send[]} group @returns {Promise<Problem | Stopped | null>} why it ended early */
+  async #attempt(group) {
+    const model = this.#model;
+    const speed = new Speed();
+    const [{ item, entry }] = group;
+    if (entry === null || entry.uploadUrl === null) throw new Error("a file was taken before it was announced");
+    const transfer = isLarge(item)
+      ? new ResumableTransfer(entry.uploadUrl, item.file, (received) => model.sent(entry, received, speed.at(received)))
+      : new FormTransfer(model.id, group.map((send) => send.item), (index, sent) => {
+        const before = group.slice(0, index);
+        for (const send of before) if (send.entry) model.sent(send.entry, send.item.file.size, 0);
+        const now = speed.at(before.reduce((sum, send) => sum + send.item.file.size, sent));
+        const current = group[index].entry;
+        if (current) model.sent(current, sent, now);
+      });
+    for (const send of group) send.transfer = transfer;
+    try {
+      await transfer.run();
+      for (const send of group) if (send.entry) model.turn(send.entry, null, send.entry.remark);
+      return null;
+    } catch (error) {
+      for (const send of group) if (send.entry?.speed) model.sent(send.entry, send.entry.received, 0);
+      return error instanceof Problem || error instanceof Stopped ? error : new Problem(0, { detail: String(error) });
+    }
+  }
+
+  /** @param {Send[]} sends */
+  async #dropUnreadable(sends) {
+    for (const send of sends) {
+      if (isGoing(send.entry) && !(await canRead(send.item.file))) this.#drop(send, "it was changed or can no longer be read");
+    }
+  }
+
+  // --- going on ------------------------------------------------------------------------------------------------------
+
+  /** Have something count as going on until it has ended. @param {() => Promise<unknown>} action */
+  async #work(action) {
+    this.#working += 1;
+    this.#changed();
+    try {
+      await action();
+    } catch (error) {
+      this.#problem = error instanceof Problem ? error : new Problem(0, { detail: String(error) });
+    }
+    this.#working -= 1;
+    this.#settle();
+    this.#changed();
+  }
+
+  /** Say that no more will come, once that is so. */
+  #settle() {
+    if (this.#working || this.#isSealed || this.#problem || this.#unsettled.length) return;
+    void this.#work(async () => {
+      this.#model.take(await this.#persist(() => callJson("POST", `/submissions/${this.#model.id}/seal`)), true);
+      this.#isSealed = true;
+    });
+  }
+
+  /**
+   * Do something that a lost connection or a restart of the server only delays.
+   * @template T
+   * @param {() => Promise<T>} action
+   * @returns {Promise<T>}
+   * @throws {Problem} of another kind
+   */
+  async #persist(action) {
+    const who = {};
+    for (let failures = 1; ; failures += 1) {
+      try {
+        const result = await action();
+        this.#recovered(who);
+        return result;
+      } catch (error) {
+        if (!(error instanceof Problem) || !passes(error, false)) {
+          this.#recovered(who);
+          throw error;
+        }
+        await this.#rest(who, error, failures);
+      }
+    }
+  }
+
+  /** @param {object} who @param {Problem | null} problem @param {number} failures in a row */
+  async #rest(who, problem, failures) {
+    if (problem && failures > 1) {
+      this.#troubles.set(who, problem); // the first time it is the row's affair: most are over at the next try
+      this.#changed();
+    }
+    const wait = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+    await new Promise((/** @type {(_: void) => void} */ resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        this.#resting.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, wait);
+      this.#resting.add(wake);
+    });
+  }
+
+  /** @param {object} who */
+  #recovered(who) {
+    if (this.#troubles.delete(who)) this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** @param {Entry | null} entry @returns {entry is Entry} */
+const isGoing = (entry) => entry !== null && (entry.sending === "sending" || entry.sending === "together");
+
+/** @param {Send[]} group */
+const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload === "stored" || (transfer instanceof ResumableTransfer && transfer.hasMoved));
+
+/** Bytes a second, smoothed. */
+class Speed {
+  #value = 0;
+  #last = { at: 0, bytes: -1 };
+
+  /** @param {number} bytes so far @returns {number} */
+  at(bytes) {
+    const at = performance.now();
+    const { at: before, bytes: had } = this.#last;
+    if (had < 0 || bytes < had || at === before) {
+      if (at !== before) this.#last = { at, bytes };
+      return this.#value;
+    }
+    const seconds = (at - before) / 1000;
+    const weight = this.#value === 0 ? 1 : 1 - Math.exp(-seconds / SPEED_OVER_S);
+    this.#value += weight * ((bytes - had) / seconds - this.#value);
+    this.#last = { at, bytes };
+    return this.#value;
   }
 }

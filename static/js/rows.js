@@ -1,5 +1,5 @@
 // One row a file: builds rows from the model's entries and changes only what changed. Never asks the server anything;
-// what a person presses goes out as `row-action` (CustomEvent<{action: "cancel" | "retry", jobId: string}>).
+// what a person presses goes out as `row-action` (CustomEvent<RowAction>).
 
 import { bytes, count, duration, elapsed, percent, placeInLine, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
@@ -10,18 +10,21 @@ import { stateLook, stateOf, stateWord } from "./words.js";
 /** @typedef {import("./model.js").Entry} Entry */
 /** @typedef {import("./model.js").SubmissionModel} SubmissionModel */
 /** @typedef {import("./live.js").Live} Live */
+/** @typedef {{action: "cancel" | "retry", jobId: string} | {action: "pause" | "resume" | "give-up", fileId: string}} RowAction */
 
 const PAGE_SIZE = 500; // rows a phone lays out without a pause that is felt
 /** @type {Record<string, string>} */
 const PROCESSED = { succeeded: "processed", failed: "failed", cancelled: "cancelled" };
 const CAN_RETRY = new Set(["failed", "cancelled"]);
+/** @type {Set<string | null>} what this page is about to send; a form under way is one request and goes as it is */
+const CAN_GIVE_UP = new Set(["waiting", "sending", "paused", "retrying", "refused"]);
 
 /** @type {Record<string, (entry: Entry) => boolean>} */
 export const FILTERS = {
   all: () => true,
-  working: (entry) => entry.upload === "receiving" || entry.job?.state === "running",
-  waiting: (entry) => stateOf(entry) === "queued" || stateOf(entry) === "stored" || stateOf(entry) === "announced",
-  failed: (entry) => ["failed", "aborted", "cancelled"].includes(stateOf(entry)),
+  working: (entry) => ["receiving", "retrying", "running"].includes(stateOf(entry)),
+  waiting: (entry) => ["announced", "paused", "stored", "queued"].includes(stateOf(entry)),
+  failed: (entry) => ["failed", "refused", "aborted", "cancelled"].includes(stateOf(entry)),
   succeeded: (entry) => stateOf(entry) === "succeeded",
 };
 
@@ -31,7 +34,7 @@ export class Rows {
   #more;
   #model;
   #live;
-  /** @type {Map<string, Row>} by the entry's key */
+  /** @type {Map<string, Row>} by the entry's id */
   #rows = new Map();
   #limit = PAGE_SIZE;
   #filter = FILTERS.all;
@@ -61,19 +64,19 @@ export class Rows {
   renderAll() {
     const wanted = this.#model.entries.filter(this.#filter);
     const shown = wanted.slice(0, this.#limit);
-    const keys = new Set(shown.map((entry) => entry.key));
-    for (const [key, row] of this.#rows) {
-      if (keys.has(key)) continue;
+    const ids = new Set(shown.map((entry) => entry.id));
+    for (const [id, row] of this.#rows) {
+      if (ids.has(id)) continue;
       row.remove();
-      this.#rows.delete(key);
+      this.#rows.delete(id);
     }
     /** @type {Element | null} */
     let next = this.#list.firstElementChild;
     for (const entry of shown) {
-      let row = this.#rows.get(entry.key);
+      let row = this.#rows.get(entry.id);
       if (!row) {
         row = new Row(entry, this.#live);
-        this.#rows.set(entry.key, row);
+        this.#rows.set(entry.id, row);
       }
       row.render();
       if (row.element === next) next = next.nextElementSibling;
@@ -83,13 +86,13 @@ export class Rows {
     setText(this.#more, `Show more (${count(wanted.length - shown.length)} further files)`);
   }
 
-  /** @param {Set<string>} keys of the entries that changed */
-  render(keys) {
+  /** @param {Set<string>} ids of the entries that changed */
+  render(ids) {
     if (this.#filter !== FILTERS.all) {
       this.renderAll(); // a changed file may have entered or left what is shown
       return;
     }
-    for (const key of keys) this.#rows.get(key)?.render();
+    for (const id of ids) this.#rows.get(id)?.render();
   }
 
   /** Move the clocks of what runs. @param {number} serverNow ms since 1970 by the server's clock */
@@ -118,20 +121,22 @@ class Row {
       name: get("name"), note: get("note"), size: get("size"), state: get("state"),
       uploadBar: get("upload-bar"), uploadFill: get("upload-fill"), uploadText: get("upload-text"),
       processBar: get("process-bar"), processFill: get("process-fill"), processText: get("process-text"),
-      output: get("output"), cancel: get("cancel"), retry: get("retry"),
+      output: get("output"), cancel: get("cancel"), retry: get("retry"), pause: get("pause"), resume: get("resume"),
       result: get("result"), results: get("results"), resultList: get("result-list"),
       error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), panel: get("panel"),
     };
     const name = visible(entry.path);
     this.#parts.name.textContent = name;
     this.#parts.name.title = name;
-    for (const [button, word] of /** @type {const} */ ([["output", "Output of"], ["result", "Result of"], ["results", "Results of"], ["cancel", "Cancel"], ["retry", "Retry"]])) {
+    for (const [button, word] of /** @type {const} */ ([["output", "Output of"], ["result", "Result of"], ["results", "Results of"], ["cancel", "Cancel"], ["retry", "Retry"], ["pause", "Pause"], ["resume", "Resume"]])) {
       this.#parts[button].setAttribute("aria-label", `${word} ${name}`);
     }
     this.#parts.output.addEventListener("click", () => this.#toggleOutput());
     this.#parts.results.addEventListener("click", () => this.#toggleResults());
     this.#parts.cancel.addEventListener("click", () => this.#act("cancel"));
     this.#parts.retry.addEventListener("click", () => this.#act("retry"));
+    this.#parts.pause.addEventListener("click", () => this.#tell({ action: "pause", fileId: entry.id }));
+    this.#parts.resume.addEventListener("click", () => this.#tell({ action: "resume", fileId: entry.id }));
   }
 
   render() {
@@ -149,7 +154,10 @@ class Row {
     this.#renderProcess();
     setText(parts.note, this.#note());
     parts.output.hidden = !job || job.attempts === 0;
-    parts.cancel.hidden = !(state === "queued" || state === "running");
+    const { sending } = entry;
+    parts.cancel.hidden = !(state === "queued" || state === "running" || CAN_GIVE_UP.has(sending));
+    parts.pause.hidden = sending !== "sending" && sending !== "retrying";
+    parts.resume.hidden = sending !== "paused" && sending !== "refused";
     parts.retry.hidden = !CAN_RETRY.has(state);
     this.#renderResults();
     this.#renderError();
@@ -170,9 +178,10 @@ class Row {
   }
 
   #renderUpload() {
-    const { upload, received, size, speed } = this.#entry;
+    const { upload, received, size, speed, sending } = this.#entry;
     const { uploadBar, uploadFill, uploadText } = this.#parts;
-    uploadBar.classList.toggle("indeterminate", upload === "receiving" && !size);
+    const isHeld = sending !== null && stateOf(this.#entry) === sending;
+    uploadBar.classList.toggle("indeterminate", upload === "receiving" && !size && !isHeld);
     const fraction = upload === "stored" ? 1 : size ? received / size : 0;
     setFraction(uploadFill, fraction);
     if (upload === "receiving") {
@@ -198,8 +207,8 @@ class Row {
 
   /** @returns {string} the quiet line below the name */
   #note() {
-    const { job } = this.#entry;
-    if (!job) return "";
+    const { job, sending, remark } = this.#entry;
+    if (!job) return sending === "refused" ? "" : remark;
     if (job.state === "queued") return job.position ? placeInLine(job.position) : "in line";
     if (job.state === "running") return job.progress?.label ?? (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
     const parts = [resultText(job), job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
@@ -217,13 +226,15 @@ class Row {
   }
 
   #renderError() {
-    const { job, upload, error } = this.#entry;
+    const { job, upload, error, sending, remark } = this.#entry;
     const parts = this.#parts;
     const isFailed = job?.state === "failed";
-    parts.error.hidden = !isFailed && upload !== "aborted";
+    parts.error.hidden = !isFailed && upload !== "aborted" && sending !== "refused";
     if (isFailed) {
       setText(parts.errorText, job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.");
       parts.errorLink.setAttribute("href", `/api/v1/jobs/${encodeURIComponent(job.id)}/output`);
+    } else if (sending === "refused") {
+      setText(parts.errorText, remark);
     } else if (upload === "aborted") {
       setText(parts.errorText, `Nothing of it was kept: ${error ?? "the upload was broken off"}.`);
     }
@@ -256,8 +267,14 @@ class Row {
 
   /** @param {"cancel" | "retry"} action */
   #act(action) {
-    const jobId = this.#entry.job?.id;
-    if (jobId) this.element.dispatchEvent(new CustomEvent("row-action", { bubbles: true, detail: { action, jobId } }));
+    const { id, job } = this.#entry;
+    if (job) this.#tell({ action, jobId: job.id });
+    else this.#tell({ action: "give-up", fileId: id });
+  }
+
+  /** @param {RowAction} detail */
+  #tell(detail) {
+    this.element.dispatchEvent(new CustomEvent("row-action", { bubbles: true, detail }));
   }
 }
 

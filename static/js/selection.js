@@ -3,7 +3,7 @@
 import { bytes, counted, visible } from "./format.js";
 import { announce, cloneTemplate, part, setText } from "./page.js";
 
-/** @typedef {import("./queue.js").Item} Item */
+/** @typedef {import("./transfers.js").Item} Item */
 
 const MAX_SHOWN = 500;
 

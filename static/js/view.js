@@ -28,7 +28,7 @@ export class SubmissionView {
   /** @type {Set<string> | null} keys that changed since the last drawing; null: everything */
   #changed = new Set();
   #askDraw = paced(() => this.#draw());
-  /** @type {{total: number, speed: number} | null} what this page sends at the moment */
+  /** @type {"going" | "held" | null} this page's sending; null: it sends nothing */
   #sending = null;
   #since = 0;
 
@@ -73,7 +73,7 @@ export class SubmissionView {
     setInterval(() => this.#poll(), POLL_EVERY_MS);
   }
 
-  /** @param {{total: number, speed: number} | null} sending bytes sent so far and bytes a second; null: none are */
+  /** @param {"going" | "held" | null} sending whether this page sends, or waits for a person to; null: neither */
   set sending(sending) {
     this.#sending = sending;
     this.#schedule(new Set());
@@ -124,7 +124,8 @@ export class SubmissionView {
     root.dataset.settled = String(isSettled);
     setText(part(root, "headline"), total === 0 && !isSettled ? "Nothing has arrived yet" : `${count(over)} of ${counted(total, "file")}`);
     setText(part(root, "summary"), this.#summary(counts, size).join(" · "));
-    part(root, "wait").hidden = !this.#sending && counts.receiving + counts.queued + counts.running === 0;
+    const isReceiving = this.#sending ? this.#sending === "going" : counts.receiving > 0;
+    part(root, "wait").hidden = !isReceiving && counts.queued + counts.running === 0;
     const download = part(root, "download-results");
     download.hidden = !model.entries.some(({ job }) => job && job.result_count > 0);
     download.setAttribute("href", `/api/v1/submissions/${encodeURIComponent(model.id)}/results.zip`);
@@ -157,8 +158,8 @@ export class SubmissionView {
     if (counts.aborted) parts.push(`${count(counts.aborted)} not sent`);
     if (counts.cancelled) parts.push(`${count(counts.cancelled)} cancelled`);
     if (this.#sending) {
-      const { total, speed } = this.#sending;
-      parts.push(`${bytes(Math.max(total, size.received))} of ${bytes(size.total)} sent`);
+      const { speed } = this.#model;
+      parts.push(`${bytes(size.received)} of ${bytes(size.total)} sent`);
       if (speed) parts.push(`${bytes(speed)}/s`, roughly(Math.max(0, size.total - size.received) / speed));
     } else if (size.total) {
       parts.push(size.received < size.total ? `${bytes(size.received)} of ${bytes(size.total)} sent` : bytes(size.total));
@@ -173,10 +174,11 @@ export class SubmissionView {
 
   /** @param {boolean} isSettled @param {boolean} isAllGood @returns {string} whether the page may be closed */
   #safety(isSettled, isAllGood) {
+    if (this.#sending === "held") return "What has arrived is kept. Keep this page open to send the rest.";
     if (this.#sending) return "Keep this page open until all bytes have arrived.";
     if (isSettled) return isAllGood ? "All of it is processed." : "All of it has ended; see below what did not succeed.";
     if (this.#model.isAllStored) return "All bytes have arrived. It is safe to close this page; the rest goes on without it.";
-    return "More files may still come.";
+    return this.#model.isOpen ? "More files may still come." : "The last bytes have arrived; the server is storing them.";
   }
 
   #drawFilters() {
@@ -214,10 +216,11 @@ export class SubmissionView {
     this.#rows.show(chosen.dataset.filter ?? "all");
   }
 
-  /** @param {{action: "cancel" | "retry", jobId: string}} asked */
-  async #act({ action, jobId }) {
+  /** @param {import("./rows.js").RowAction} asked */
+  async #act(asked) {
+    if (!("jobId" in asked)) return; // about sending, so the sending page's affair
     try {
-      await callJson("POST", `/jobs/${jobId}/${action}`);
+      await callJson("POST", `/jobs/${asked.jobId}/${asked.action}`);
       this.problem = "";
     } catch (error) {
       // 409: it ended, or was asked again elsewhere, before the press arrived; the row already shows what it is.
@@ -226,8 +229,11 @@ export class SubmissionView {
   }
 
   async #retryFailed() {
-    for (const { job } of this.#model.entries) {
-      if (job && (job.state === "failed" || job.state === "cancelled")) await this.#act({ action: "retry", jobId: job.id });
+    try {
+      await callJson("POST", `/submissions/${this.#model.id}/retry`);
+      this.problem = "";
+    } catch (error) {
+      if (error instanceof Problem) this.problem = error.message;
     }
   }
 

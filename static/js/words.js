@@ -15,6 +15,9 @@ const LOOKS = {
   receiving: { tone: "sending", icon: "up" },
   stored: { tone: "quiet", icon: "clock" },
   aborted: { tone: "bad", icon: "stop" },
+  paused: { tone: "quiet", icon: "pause" },
+  retrying: { tone: "working", icon: "clock" },
+  refused: { tone: "bad", icon: "alert" },
   queued: { tone: "quiet", icon: "clock" },
   running: { tone: "working", icon: "play" },
   succeeded: { tone: "good", icon: "check" },
@@ -34,8 +37,11 @@ const EVENT_TONES = {
   "submission.settled": "good",
 };
 
+/** @type {Set<string | null>} how this page's sending of a file may stand that is more telling than the upload's state */
+const HELD = new Set(["paused", "retrying", "refused"]);
+
 /** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
-export const stateOf = (entry) => entry.job?.state ?? entry.upload;
+export const stateOf = ({ job, sending, upload }) => job?.state ?? (sending && HELD.has(sending) && upload !== "stored" ? sending : upload);
 
 /** @param {string} state */
 export const stateWord = (state) => table.states[state] ?? state;

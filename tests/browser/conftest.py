@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.browser.person import Watched
+from tests.serving.proxy import Proxy
 from tests.serving.server import Server
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -21,6 +22,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP plain.test 127.0.0.1",  # a host that browsers do not trust as they trust loopback
 ]
 
 # Waits for the file `go` when the name asks for it, so that a test decides when it ends; no test depends on a pace.
@@ -63,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that the module's tests share, with a processor that obeys file names."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "obedient.py").write_text(PROCESSOR)
-    server = Server(folder, "--processor", "obedient:process", "--concurrency", "2")
+    server = Server(folder, "--processor", "obedient:process", "--concurrency", "2", "--allowed-host", "plain.test")
     try:
         yield server.start()
     finally:
@@ -76,12 +78,12 @@ def open_page(chromium: Browser, site: Server) -> Iterator[Callable[..., Page]]:
     contexts: list[BrowserContext] = []
     watched: list[Watched] = []
 
-    def open_one(path: str = "/", **options: Any) -> Page:
-        context = chromium.new_context(base_url=site.url, **options)
+    def open_one(path: str = "/", *, through: Proxy | None = None, **options: Any) -> Page:
+        context = chromium.new_context(base_url=site.url if through is None else through.url, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        watched.append(Watched(page))
+        watched.append(Watched(page, may_break=through is not None))
         page.goto(path)
         return page
 
@@ -90,6 +92,13 @@ def open_page(chromium: Browser, site: Server) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert [complaint for one in watched for complaint in one.complaints] == []
+
+
+@pytest.fixture
+def line(site: Server) -> Iterator[Proxy]:
+    """A line to the site that can be cut; it leads to wherever the site serves after a restart."""
+    with Proxy(lambda: site.host) as proxy:
+        yield proxy
 
 
 @pytest.fixture

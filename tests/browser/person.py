@@ -1,5 +1,7 @@
 """What a person does at a page and sees there, in the words of this project."""
 
+import hashlib
+import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,20 +10,24 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 MIB = 1024 * 1024
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
-_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422)")
+_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422|460|503)")
+_BROKEN = re.compile("Failed to load resource: net::|WebSocket connection to .* failed")
 
 
 class Watched:
     """Collects what a page complains about: script errors, console errors, breaches of the content security policy."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, *, may_break: bool = False) -> None:
+        """Watch from now on; `may_break` where the test breaks connections itself."""
         self.complaints: list[str] = []
+        self._may_break = may_break
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._console)
 
     def _console(self, message: ConsoleMessage) -> None:
         is_answer = _ANSWERED.match(message.text) and "/static/" not in message.location["url"]
-        if message.type in ("error", "warning") and not is_answer:
+        is_broken = self._may_break and _BROKEN.match(message.text)
+        if message.type in ("error", "warning") and not is_answer and not is_broken:
             self.complaints.append(message.text)
 
 
@@ -72,6 +78,18 @@ def sparse(path: Path, size: int) -> Path:
     with path.open("wb") as file:
         file.truncate(size)
     return path
+
+
+def random_file(path: Path, size: int, seed: int) -> str:
+    """A file of that size of which no piece is like another; returns its SHA-256."""
+    source = random.Random(seed)
+    whole = hashlib.sha256()
+    with path.open("wb") as file:
+        while (left := size - file.tell()) > 0:
+            piece = source.randbytes(min(left, MIB))
+            whole.update(piece)
+            file.write(piece)
+    return whole.hexdigest()
 
 
 def text_file(path: Path, text: str = "some text\n") -> Path:

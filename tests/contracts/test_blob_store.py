@@ -2,15 +2,16 @@
 
 import asyncio
 import hashlib
+import os
 import random
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore
+from dropmill.engines.embedded.disk import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
 from dropmill.model.records import StoredBlob
 from dropmill.ports import BlobStore, BlobWriter
 
@@ -190,3 +191,75 @@ async def test_a_sweep_removes_what_was_interrupted_and_keeps_what_was_stored(tm
 
 async def test_the_room_left_is_told(store: BlobStore) -> None:
     assert await store.free_bytes() > 0
+
+
+# --- files of this machine -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A folder and its descriptor."""
+    path = tmp_path / "somebody's"
+    path.mkdir()
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield path, descriptor
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("size", [0, 1, WRITE_BYTES, REREAD_BYTES, REREAD_BYTES + 1, 3 * REREAD_BYTES - 1])
+async def test_a_file_is_adopted_with_its_bytes_and_gone_from_its_folder(
+    store: BlobStore, folder: tuple[Path, int], size: int
+) -> None:
+    path, descriptor = folder
+    content = random.Random(size).randbytes(size)
+    (path / "a name\n").write_bytes(content)
+    stored = await store.adopt(descriptor, "a name\n")
+    assert (stored.size, stored.sha256) == (size, hashlib.sha256(content).hexdigest())
+    assert await content_of(store, stored.key) == content
+    assert await keys(store) == [stored.key]
+    assert list(path.iterdir()) == []
+    async with store.local(stored.key) as local:
+        assert stat.S_IMODE(local.stat().st_mode) == 0o400
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "folder", "pipe", "device", "nothing"])
+async def test_only_a_file_of_its_own_is_adopted(store: BlobStore, folder: tuple[Path, int], kind: str) -> None:
+    """Anything else stays where it is, and is said to be what it is."""
+    path, descriptor = folder
+    (path.parent / "secret").write_text("secret")
+    odd = path / "odd"
+    match kind:
+        case "link":
+            odd.symlink_to(path.parent / "secret")
+        case "dangling link":
+            odd.symlink_to("nowhere")
+        case "hard link":
+            odd.hardlink_to(path.parent / "secret")
+        case "folder":
+            odd.mkdir()
+        case "pipe":
+            os.mkfifo(odd)
+        case "device":
+            if os.getuid() != 0:
+                pytest.skip("only root makes devices")
+            os.mknod(odd, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    before = os.path.lexists(odd)
+    with pytest.raises(ValueError, match=r"^is "):
+        await store.adopt(descriptor, "odd")
+    assert os.path.lexists(odd) == before
+    assert await keys(store) == []
+    assert (path.parent / "secret").read_text() == "secret"
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_cancelled_adoption_leaves_no_blob(store: BlobStore, folder: tuple[Path, int], turns: int) -> None:
+    path, descriptor = folder
+    (path / "x").write_bytes(bytes(3 * REREAD_BYTES))
+    adopting = asyncio.ensure_future(store.adopt(descriptor, "x"))
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
+    adopting.cancel()
+    await asyncio.wait([adopting])
+    if not adopting.cancelled():
+        await store.delete(adopting.result().key)
+    assert await keys(store) == []

@@ -129,6 +129,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
     duration = told[7].data["duration"]
     assert duration >= 0
     job_settled = {"state": "succeeded", "exit_code": 0, "error": None, "duration": duration, "output_size": 7}
+    job_settled |= {"result_count": 0, "results": []}
     assert [(event.name.value, event.data) for event in told] == [
         ("submission.opened", {}),
         ("client.identified", {"host": "pc7.lab.example", "verified": True, "domain": "lab.example"}),
@@ -536,7 +537,15 @@ async def test_a_waiting_job_is_cancelled_at_once_and_others_not(ledger: Ledger)
     job_id, running = await story.queued(ledger, submission_id), await story.running(ledger, submission_id)
     assert await ledger.cancel_queued(job_id)
     event = (await all_events(ledger))[-1]
-    assert event.data == {"state": "cancelled", "exit_code": None, "error": None, "duration": None, "output_size": 0}
+    assert event.data == {
+        "state": "cancelled",
+        "exit_code": None,
+        "error": None,
+        "duration": None,
+        "output_size": 0,
+        "result_count": 0,
+        "results": [],
+    }
     assert event.subject.attempt is None
     cursor = await ledger.newest_cursor()
     assert not await ledger.cancel_queued(job_id)

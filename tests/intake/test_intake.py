@@ -599,7 +599,7 @@ async def test_recovery_removes_what_no_file_owns(desk: Desk) -> None:
 
 
 async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -> None:
-    submission_id = await desk.intake.open(CLIENT, "ada")
+    submission_id, _ = await desk.intake.open(CLIENT, "ada")
     for name in ("a.txt", "b.txt"):
         receipt = await desk.receive(part(name), END, submission_id=submission_id)
         assert receipt == Receipt(submission_id=submission_id, stored=(name,))
@@ -615,7 +615,7 @@ async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -
 
 
 async def test_a_submission_sealed_while_a_body_comes_keeps_what_had_begun(desk: Desk) -> None:
-    submission_id = await desk.intake.open(CLIENT)
+    submission_id, _ = await desk.intake.open(CLIENT)
     body = Body()
     receiving = desk.begin(body, submission_id=submission_id)
     body.send(FIRST, head("second.txt"))
@@ -631,7 +631,7 @@ async def test_a_submission_sealed_while_a_body_comes_keeps_what_had_begun(desk:
 
 @pytest.mark.parametrize("text", [FIRST + END, FIRST + SECOND[:100], END, b"no multipart"])
 async def test_then_seal_seals_when_the_body_ends_however_it_ends(desk: Desk, text: bytes) -> None:
-    submission_id = await desk.intake.open(CLIENT)
+    submission_id, _ = await desk.intake.open(CLIENT)
     with contextlib.suppress(DropmillError):
         await desk.receive(text, submission_id=submission_id, then_seal=True)
     assert not (await desk.submission()).is_open
@@ -646,7 +646,7 @@ async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: De
 
 async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: Desk) -> None:
     desk.intake = desk.intake_with(seal_after_s=0.15)
-    empty, filled = await desk.intake.open(CLIENT), await desk.intake.open(CLIENT)
+    (empty, _), (filled, _) = await desk.intake.open(CLIENT), await desk.intake.open(CLIENT)
     running = asyncio.create_task(desk.intake.run())
     await desk.receive(FIRST, END, submission_id=filled)
 

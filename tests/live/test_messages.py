@@ -21,6 +21,7 @@ from dropmill.model.records import (
     JobError,
     JobState,
     Progress,
+    Result,
     Submission,
     UploadState,
 )
@@ -153,6 +154,8 @@ def _job() -> Job:
         value=None,
         output_size=7,
         attempts=(attempt,),
+        result_count=2,
+        results=(Result(path="a b/%é?.txt", size=5, sha256=Sha256("ef" * 32), blob="key"),),
     )
 
 
@@ -212,6 +215,7 @@ def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server()
         "received": 12,
         "sha256": "ab" * 32,
         "state": "stored",
+        "removed_at": None,
         "job": {
             "id": "j",
             "file_id": "f",
@@ -222,12 +226,21 @@ def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server()
             "settled_at": settled_at,
             "duration": 2.0,
             "position": None,
+            "not_before": None,
             "progress": None,
             "exit_code": -9,
             "error": {"type": "signal", "message": "killed"},
             "value": None,
             "output_size": 7,
-            "results": [],
+            "result_count": 2,
+            "results": [
+                {
+                    "path": "a b/%é?.txt",
+                    "size": 5,
+                    "sha256": "ef" * 32,
+                    "url": "/api/v1/jobs/j/results/a%20b/%25%C3%A9%3F.txt",
+                }
+            ],
             "attempts": [
                 {
                     "number": 1,

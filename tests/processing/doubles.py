@@ -190,7 +190,7 @@ class Bench:
         self.outputs = OutputStore(settings.data / "outputs", cast("Bus", self.bus))
         (folder / "blobs").mkdir(exist_ok=True)
         self.store = DiskBlobStore(settings.data)
-        limiter = Limiter(Limits.from_settings(settings), settings.data)
+        limiter = self.limiter = Limiter(Limits.from_settings(settings), settings.data)
         self.lacking = limiter.open()
         self.runner = AttemptRunner(
             ledger=cast("Ledger", self.ledger),
@@ -221,6 +221,7 @@ class Bench:
     async def __aexit__(self, *_: object) -> None:
         await self.executor.close()
         await self.store.close()
+        self.limiter.close()
         assert self.failures == []
 
     def add(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> JobId:

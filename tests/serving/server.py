@@ -10,6 +10,7 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -26,8 +27,8 @@ T = TypeVar("T")
 
 CONFIG = b"# kept\nname: bar   # aligned\nlist: [1,   2]\n"
 SERVE = (sys.executable, "-m", "dropmill", "serve")
-PATIENCE_S = 30.0  # until something that must happen counts as not happening
-_URL = re.compile(rb"Dropmill is serving on (http://\S+:(\d+))\n")
+PATIENCE_S = 20.0  # until something that must happen counts as not happening
+_URL = re.compile(rb"Dropmill is serving on (https?://\S+:(\d+))\n")
 _MARK = "SERVING_TEST"
 
 
@@ -41,8 +42,14 @@ class Server:
         url: where it serves, once started.
     """
 
-    def __init__(self, folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> None:
-        """Prepare the folders; `start` starts."""
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        """Prepare the folders; `start` starts. `certificate` is what `http` trusts."""
         self.folder = folder
         self.data = folder / "data"
         self.config = folder / "config.yaml"
@@ -54,6 +61,7 @@ class Server:
         self._said = folder / "said.txt"
         self._process: subprocess.Popen[bytes] | None = None
         self._client: httpx.Client | None = None
+        self._trust = True if certificate is None else ssl.create_default_context(cafile=certificate)
         folder.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
             self.config.write_bytes(CONFIG)
@@ -79,7 +87,7 @@ class Server:
             return _URL.search(self._said.read_bytes(), begun)
 
         self.url = until(told)[1].decode()
-        self._client = httpx.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False)
+        self._client = httpx.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False, verify=self._trust)
         return self
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -147,7 +155,7 @@ class Server:
     @property
     def host(self) -> str:
         """`HOST:PORT`."""
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
     def connect(self, **sizes: int) -> socket.socket:
         """A connection to write raw bytes to; `send_bytes` bounds the kernel's buffer."""

@@ -13,6 +13,7 @@ from tests.identity.name_server import NameServer
 from tests.serving.server import SERVE, Server, clean_environment, form, hear, post, read_answer, reset, until
 
 Make = Callable[..., Server]
+HALF = bytes(600_000)  # more than is gathered before a file is begun on disk
 
 SCRIPT = """
 import ctypes, os, pathlib, signal, sys, time
@@ -55,7 +56,7 @@ def test_after_a_kill_every_stored_file_is_processed_and_settles_once(make_serve
     submissions = [server.send(("waits", b"1"), ("queued", b"2"))["id"], server.send(("also", b"3"))["id"]]
     job = server.get(f"/submissions/{submissions[0]}")["files"][0]["job"]["id"]
     until(lambda: server.http.get(f"/api/v1/jobs/{job}/output").content)
-    body = form([("whole", b"4"), ("half", bytes(5000))])[:-100]
+    body = form([("whole", b"4"), ("half", HALF)])[:-100]
     with server.connect() as upload:
         upload.sendall(post(server, 1_000_000) + body)
         until(lambda: [event for event in server.events() if event["subject"]["name"] == "half"])
@@ -121,7 +122,7 @@ def test_a_pause_between_two_parts_settles_the_submission_once(make_server: Make
 def test_an_upload_that_breaks_off_keeps_what_was_whole_and_nothing_else(
     odd: Server, cut: str, is_chunked: bool
 ) -> None:
-    whole, half = form([(f"whole-{cut}-{is_chunked}", b"1")], is_closed=False), form([("half", bytes(5000))])[:-100]
+    whole, half = form([(f"whole-{cut}-{is_chunked}", b"1")], is_closed=False), form([("half", HALF)])[:-100]
     body = whole + half
     upload = odd.connect()
     with upload:
@@ -308,9 +309,9 @@ def test_hypercorn_serves_it_only_when_told_that_it_is_open(tmp_path: Path) -> N
         timeout=60,
         check=False,
     )
-    assert ended.returncode != 0
-    assert "DROPMILL_AUTH=off" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    # Hypercorn 0.18 exits with 0 whatever its worker did, so only the line tells.
+    (line,) = ended.stderr.splitlines()
+    assert "DROPMILL_AUTH=off" in line
 
 
 def test_hypercorn_serves_it_with_one_process_a_folder(tmp_path: Path) -> None:
@@ -347,14 +348,13 @@ def test_hypercorn_serves_it_with_one_process_a_folder(tmp_path: Path) -> None:
 
         second = start(tmp_path / "second.txt", "127.0.0.1:0")
         try:
-            assert second.wait(60) != 0
+            second.wait(60)
         finally:
             second.kill()
             second.wait()
-        said = (tmp_path / "second.txt").read_text()
-        assert str(first.pid) in said
-        assert "DROPMILL_DATA" in said
-        assert "Traceback" not in said
+        (line,) = (tmp_path / "second.txt").read_text().splitlines()
+        assert (tmp_path / "data" / "lock").read_text().strip() in line
+        assert "DROPMILL_DATA" in line
     finally:
         first.terminate()
         end = first.wait(60)

@@ -157,7 +157,7 @@ def test_files_are_added_to_an_open_submission_until_it_is_sealed(server: Server
     assert server.http.post(f"{path}/seal").status_code == 200
     assert server.http.post(f"{path}/seal").status_code == 200
     late = server.http.post(f"{path}/files", files={"f": ("two", b"2")})
-    assert late.status_code == 409
+    assert (late.status_code, late.json()["code"]) == (409, "submission_sealed")
     assert [file["name"] for file in server.settled(opened.json()["id"])["files"]] == ["one"]
 
 

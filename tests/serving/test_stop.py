@@ -25,6 +25,7 @@ def process(path):
 """
 
 Make = Callable[..., Server]
+HALF = bytes(600_000)  # more than is gathered before a file is begun on disk
 
 
 def slow_server(make_server: Make, *flags: str) -> Server:
@@ -72,7 +73,7 @@ def test_a_stop_tells_everyone_and_loses_nothing(make_server: Make, number: sign
         hear(page, "snapshot")
         idle.sendall(f"GET /healthz HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
         assert read_answer(idle)[0] == 200
-        body = form([("whole.txt", b"kept")])[: -len("--B--\r\n")] + form([("half.txt", bytes(5000))])[:-100]
+        body = form([("whole.txt", b"kept")])[: -len("--B--\r\n")] + form([("half.txt", HALF)])[:-100]
         upload.sendall(post(server, 1_000_000) + body)
         sent = until(lambda: stored(server, "whole.txt"))
         poll.start()

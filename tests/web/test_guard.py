@@ -216,6 +216,11 @@ def test_a_socket_where_there_is_none_is_refused(server: Server) -> None:
     assert "Traceback" not in server.said()
 
 
+def test_an_address_with_doubled_slashes_is_another_address(server: Server) -> None:
+    for path in ("/api//v1/submissions", "/static//etc/passwd"):
+        require_problem(server.http.get(server.url + path), 404, "not_found")
+
+
 def test_head_answers_as_get_without_the_body(server: Server) -> None:
     for path in ("/", "/api/v1/submissions", "/api/v1/config", "/static/css/tokens.css"):
         head, get = server.http.head(path), server.http.get(path)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from dropmill.model.errors import FileTooLarge, OutOfSpace, RequestTooSlow, TooLarge, TooManyFiles, TooManyUploads
-from dropmill.ports import BlobStore
+from dropmill.ports import BlobStore, Holding
 
 LOOK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two looks at the free disk: 0.1 s at full speed
 
@@ -21,7 +21,7 @@ class UploadLimits:
 
     Attributes:
         idle_timeout_s: seconds without a byte.
-        min_rate: bytes a second, over `idle_timeout_s`; 0 asks for none.
+        min_rate: bytes a second of waiting for them, over `idle_timeout_s`; 0 asks for none.
         min_free: bytes that uploads leave free on the disk.
         max_per_client: requests with files of one address at once.
     """
@@ -33,6 +33,11 @@ class UploadLimits:
     max_submission_size: int | None = None
     max_files: int | None = None
     max_per_client: int | None = None
+
+    @property
+    def are_for_submissions(self) -> bool:
+        """Whether what a submission holds already matters."""
+        return self.max_files is not None or self.max_submission_size is not None
 
 
 class Gate:
@@ -71,6 +76,21 @@ class Gate:
         if most is not None and size is not None and size > most:
             raise FileTooLarge(f"The file is larger than the {most} bytes that are accepted.")
 
+    def check_submission(self, holding: Holding) -> None:
+        """Refuse what would make a submission hold too much.
+
+        Args:
+            holding: what it would hold.
+
+        Raises:
+            TooManyFiles, TooLarge: it would.
+        """
+        most_files, most = self.limits.max_files, self.limits.max_submission_size
+        if most_files is not None and holding.files > most_files:
+            raise TooManyFiles(f"A submission may have {most_files} files.")
+        if most is not None and holding.size > most:
+            raise TooLarge(f"The submission is larger than the {most} bytes that are accepted.")
+
     async def check_room(self, size: int) -> None:
         """Refuse what would leave too little of the disk.
 
@@ -83,9 +103,9 @@ class Gate:
                 "What was stored before is safe."
             )
 
-    def meter(self, bytes_before: int = 0, files_before: int = 0) -> "Meter":
-        """A meter for one request; what its submission holds already counts too."""
-        return Meter(self, bytes_before, files_before)
+    def meter(self, holding: Holding) -> "Meter":
+        """A meter for one request, to whose submission `holding` counts already."""
+        return Meter(self, holding)
 
     async def pace(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same chunks, as long as they keep coming.
@@ -96,8 +116,10 @@ class Gate:
         iterator = aiter(chunks)
         loop = asyncio.get_running_loop()
         limits = self.limits
-        since, brought = loop.time(), 0
+        # Only waiting counts: what our own disk takes its time with is not the client's doing.
+        waited, brought = 0.0, 0
         while True:
+            since = loop.time()
             try:
                 async with asyncio.timeout(limits.idle_timeout_s):
                     chunk = await anext(iterator)
@@ -105,21 +127,22 @@ class Gate:
                 return
             except TimeoutError:
                 raise RequestTooSlow(f"No byte arrived for {limits.idle_timeout_s:g} s.") from None
+            waited += loop.time() - since
             brought += len(chunk)
-            if limits.min_rate and loop.time() - since >= limits.idle_timeout_s:
-                if brought < limits.min_rate * limits.idle_timeout_s:
+            if limits.min_rate and waited >= limits.idle_timeout_s:
+                if brought < limits.min_rate * waited:
                     raise RequestTooSlow(f"The body brings less than {limits.min_rate} bytes a second.")
-                since, brought = loop.time(), 0
+                waited, brought = 0.0, 0
             yield chunk
 
 
 class Meter:
     """Counts what one request brings."""
 
-    def __init__(self, gate: Gate, bytes_before: int, files_before: int) -> None:
+    def __init__(self, gate: Gate, holding: Holding) -> None:
         self._gate = gate
-        self._bytes = bytes_before
-        self._files = files_before
+        self._files = holding.files
+        self._bytes = holding.size
         self._unseen = 0
 
     def begin_file(self) -> None:
@@ -128,10 +151,12 @@ class Meter:
         Raises:
             TooManyFiles: the submission has as many as it may.
         """
-        most = self._gate.limits.max_files
-        if most is not None and self._files >= most:
-            raise TooManyFiles(f"A submission may have {most} files.")
+        self._gate.check_submission(Holding(files=self._files + 1))
         self._files += 1
+
+    def begin_announced_file(self, size: int | None) -> None:
+        """A file that counts already, with `size` bytes; None if its size is not known."""
+        self._bytes -= size or 0
 
     async def take(self, file_size: int, length: int) -> None:
         """`length` more bytes, with which the file has `file_size`.
@@ -139,11 +164,9 @@ class Meter:
         Raises:
             FileTooLarge, TooLarge, OutOfSpace: over a limit.
         """
-        limits = self._gate.limits
         self._gate.check_size(file_size)
+        self._gate.check_submission(Holding(size=self._bytes + length))
         self._bytes += length
-        if limits.max_submission_size is not None and self._bytes > limits.max_submission_size:
-            raise TooLarge(f"The submission is larger than the {limits.max_submission_size} bytes that are accepted.")
         self._unseen += length
         if self._unseen >= LOOK_EVERY_BYTES:
             self._unseen = 0

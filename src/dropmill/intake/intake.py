@@ -26,8 +26,8 @@ from dropmill.intake.multipart import (
 )
 from dropmill.model.errors import DigestMismatch, DropmillError, NothingSent, Unavailable
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress, StoredBlob, UploadState, utc_now
-from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Ledger
+from dropmill.model.records import ClientIdentity, Progress, StoredBlob, utc_now
+from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Holding, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Intake:
         self._receiving: dict[asyncio.Task[Receipt], _Request] = {}
         self._identifying: set[asyncio.Task[None]] = set()
         self._received: dict[FileId, BlobWriter] = {}
+        self._by_key: dict[str, asyncio.Task[Receipt]] = {}
         self._is_draining = False
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -122,9 +123,18 @@ class Intake:
 
     # --- submissions -------------------------------------------------------------------------------------------------
 
-    async def open(self, client: ClientIdentity, account: str | None = None) -> SubmissionId:
-        """Open a submission that stays open until `seal`; returns its id."""
-        return await self._open(client, account, is_announced=True)
+    async def open(
+        self, client: ClientIdentity, account: str | None = None, *, idempotency_key: str | None = None
+    ) -> tuple[SubmissionId, bool]:
+        """Open a submission that stays open until `seal`.
+
+        Returns:
+            Its id, and whether it is new; it is not if the same key opened one before.
+        """
+        try:
+            return await self._open(client, account, is_announced=True, idempotency_key=idempotency_key), True
+        except _Repeated as repeated:
+            return repeated.submission_id, False
 
     async def seal(self, submission_id: SubmissionId) -> None:
         """No more files will come. Sealing twice changes nothing.
@@ -185,6 +195,7 @@ class Intake:
         account: str | None = None,
         submission_id: SubmissionId | None = None,
         then_seal: bool = False,
+        size: int | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Store every file of a multipart body, each job queued as its part ends.
@@ -196,6 +207,7 @@ class Intake:
             account: whose submission it is; None without accounts.
             submission_id: the open submission to add to; None opens one with the first file, and seals it.
             then_seal: seal an existing one too when the body ends, however it ends.
+            size: of the body; None if unknown.
             idempotency_key: what a repeat of this request will show; None if there is none.
 
         Raises:
@@ -207,17 +219,16 @@ class Intake:
         Cancelling gives up the file that is arriving, keeps those whose part had ended, and seals as told.
         """
         boundary = boundary_of(content_type)
-        counts = None
-        if submission_id is not None:
-            counts = (await self._ledger.view_submission(submission_id, limit=1)).submission.counts
+        await self._gate.check_room(size or 0)
+        holding = Holding() if submission_id is None else await self._ledger.holding(submission_id)
         request = _Request(
             client=client,
             account=account,
             submission_id=submission_id,
             is_sealed_at_end=then_seal or not submission_id,
             idempotency_key=idempotency_key,
-            may_fill=counts is not None and counts.announced > 0,
-            meter=self._gate.meter(0 if counts is None else counts.total - counts.aborted - counts.announced),
+            may_fill=holding.announced > 0,
+            meter=self._gate.meter(holding),
         )
         return await self._run(request, file_parts(self._gate.pace(chunks), boundary))
 
@@ -250,6 +261,7 @@ class Intake:
         Cancelling gives the file up.
         """
         self._gate.check_size(size)
+        self._gate.check_submission(Holding(files=1, size=size or 0))
         await self._gate.check_room(size or 0)
         path = client_path(name)
         request = _Request(
@@ -259,18 +271,24 @@ class Intake:
             is_sealed_at_end=True,
             idempotency_key=idempotency_key,
             expected_sha256=expected_sha256,
-            meter=self._gate.meter(),
+            meter=self._gate.meter(Holding()),
         )
         return await self._run(request, _as_one_part(self._gate.pace(chunks), path))
 
     async def _run(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         self.require_running()
+        # Whether a repeat is one is known when the first has ended: of one that was cut off nothing may be left.
+        while (first := self._by_key.get(request.idempotency_key or "")) is not None:
+            await asyncio.wait([first])
+            self.require_running()
         with self._gate.admit(request.client.ip):
             return await self._run_admitted(request, parts)
 
     async def _run_admitted(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         receiving = asyncio.create_task(self._receive(request, parts))
         self._receiving[receiving] = request
+        if request.idempotency_key is not None:
+            self._by_key[request.idempotency_key] = receiving
         receiving.add_done_callback(self._has_received)
         try:
             return await asyncio.shield(receiving)
@@ -279,7 +297,9 @@ class Intake:
             raise
 
     def _has_received(self, receiving: "asyncio.Task[Receipt]") -> None:
-        del self._receiving[receiving]
+        key = self._receiving.pop(receiving).idempotency_key
+        if key is not None:
+            del self._by_key[key]
         if not receiving.cancelled():
             receiving.exception()  # seen, though the client that would be told may have left
 
@@ -323,16 +343,20 @@ class Intake:
     async def _begin(self, request: "_Request", part: PartBegins) -> None:
         # Everything is noted in `request` before it is waited for: a cancel in between must leave nothing unsettled.
         if request.submission_id is None:
-            request.opening = asyncio.create_task(self._open_first(request))
+            opening = self._open(request.client, request.account, idempotency_key=request.idempotency_key)
+            request.opening = asyncio.create_task(opening)
             request.submission_id = await asyncio.shield(request.opening)
-        request.meter.begin_file()
         announced = None
         if request.may_fill:
             announced = await self._ledger.announced_upload(request.submission_id, part.path)
+        if announced is None:
+            request.meter.begin_file()
+        else:
+            request.meter.begin_announced_file(announced.size)
         # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
         if announced is not None:
             file_id, expected = announced.file_id, announced.expected_sha256
-            starting = asyncio.create_task(self._ledger.begin_upload(file_id))
+            starting = asyncio.create_task(self._ledger.begin_upload(file_id, is_resumable=False))
         else:
             file_id, expected = new_file_id(), request.expected_sha256
             starting = asyncio.create_task(
@@ -348,10 +372,6 @@ class Intake:
         self._received[file_id] = request.arriving.writer
         if not request.has_files:
             await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
-
-    async def _open_first(self, request: "_Request") -> SubmissionId:
-        await self._gate.check_room(0)
-        return await self._open(request.client, request.account, idempotency_key=request.idempotency_key)
 
     async def _write(self, request: "_Request", data: bytes) -> None:
         arriving = request.arriving
@@ -434,14 +454,14 @@ class Intake:
     async def _give_up(self, arriving: "_Arriving", reason: str) -> None:
         """Remove a file, unless the ledger, asked for it, has it as stored in spite of an error."""
         self._forget(arriving)
-        state = None
+        file = None
         with contextlib.suppress(DropmillError):  # if it never started there is nothing to abort
             await arriving.starting
-            state = (await self._ledger.file(arriving.file_id)).state
-        if state is UploadState.STORED:
+            file = await self._ledger.file(arriving.file_id)
+        if file is not None and file.blob == arriving.writer.key:
             return
         await arriving.writer.abort()  # first, for on a full disk this makes the room to record it
-        if state is not None:
+        if file is not None:
             with contextlib.suppress(DropmillError):  # the next start settles it
                 await self._ledger.abort_upload(arriving.file_id, reason)
 

@@ -7,7 +7,6 @@ let go, so that a dead connection never holds a file.
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hashlib
 import logging
@@ -16,12 +15,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from dropmill.intake.gate import Gate
+from dropmill.intake.gate import Gate, Meter
 from dropmill.intake.intake import PROGRESS_EVERY_S, SWEEP_EVERY_S, SWEEP_MAX, Intake
 from dropmill.intake.multipart import base_name, client_path, stored_extension
 from dropmill.model.errors import (
     BadRequest,
     ChecksumMismatch,
+    DigestMismatch,
     DropmillError,
     IllegalTransition,
     OffsetMismatch,
@@ -32,7 +32,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.records import ClientIdentity, Progress, UploadState, utc_now
-from dropmill.ports import BlobStore, BlobWriter, Bus, Ledger, ResumableUpload
+from dropmill.ports import BlobStore, BlobWriter, Bus, Holding, Ledger, ResumableUpload
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ kept is read again from its beginning when it goes on."""
 FINISH_WAIT_S = 10.0
 """How long the last request of an upload waits for its file to be stored. It is stored at once unless the hash of an
 earlier process's bytes is still being made; then the answer goes out, and the job follows."""
+
+DRAIN_WAIT_S = 2.0  # how long a stopping server waits for files that have come whole; the next start finishes the rest
+NOTE_EVERY_S = 60.0  # an upload that is being sent is told to live on, in case this process dies under it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +70,33 @@ class Standing:
     offset: int
 
 
+@dataclass(kw_only=True, slots=True)
+class _Patch:
+    """What one request brings to an upload."""
+
+    chunks: AsyncIterator[bytes]
+    offset: int
+    size: int | None
+    content_length: int | None
+    checksum: Checksum | None
+    reading: asyncio.Task[None] | None = None
+    is_given_up: bool = False
+
+    def give_up(self) -> None:
+        """Have it read no further. What has come is settled by whoever reads it, who is not cancelled."""
+        self.is_given_up = True
+        if self.reading is not None:
+            self.reading.cancel()
+
+
 @dataclass(slots=True)
 class _Live:
-    """What this process holds of one upload."""
+    """What this process holds of one upload; `users` have its turn or wait for it."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     writer: BlobWriter | None = None
-    reading: asyncio.Task[None] | None = None
+    patch: _Patch | None = None
     finishing: asyncio.Task[None] | None = None
 
 
@@ -104,6 +126,7 @@ class Uploads:
         self._expiry = timedelta(seconds=expiry_s)
         self._live: dict[FileId, _Live] = {}
         self._appending: set[asyncio.Task[int]] = set()
+        self._to_finish: set[FileId] = set()  # whole, but the disk or the ledger failed
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -113,33 +136,41 @@ class Uploads:
             if upload.size and upload.state is UploadState.ANNOUNCED:
                 continue  # no byte of it has come
             async with self._turn(upload.file_id) as live:
-                writer = await self._writer(live, upload)
-                if writer.size == upload.size:
-                    await self._ledger.begin_upload(upload.file_id)
-                    self._finish(live, upload, writer)
+                await self._finish_if_whole(live, upload, await self._writer(live, upload))
 
     async def run(self) -> None:
-        """End uploads whose time is over; for the app's own care, until cancelled."""
+        """End uploads whose time is over, finish what could not be; for the app's own care, until cancelled."""
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._expiry.total_seconds()))
             with contextlib.suppress(DropmillError):  # the ledger is away; the next round tries again
                 for upload in await self._ledger.expired_uploads(utc_now(), limit=SWEEP_MAX):
                     live = self._live.get(upload.file_id)
-                    if live is None or not live.users:
-                        await self._end(upload.file_id, "no byte came for too long")
+                    if live is None or not (live.users or live.finishing):
+                        await self._look(upload.file_id)
+            for file_id in tuple(self._to_finish):
+                self._to_finish.discard(file_id)
+                await self._look(file_id)
+
+    async def _look(self, file_id: FileId) -> None:
+        """Do what is due for an upload."""
+        with contextlib.suppress(DropmillError, OSError):
+            await self.find(file_id)
 
     async def drain(self) -> None:
         """Let go of every request; what has come stays, to go on from."""
         for live in self._live.values():
-            if live.reading is not None:
-                live.reading.cancel()
+            if live.patch is not None:
+                live.patch.give_up()
         if self._appending:
-            await asyncio.wait(self._appending)
+            await asyncio.wait(self._appending, timeout=DRAIN_WAIT_S)
         finishing = [live.finishing for live in self._live.values() if live.finishing is not None]
-        for one in finishing:
-            one.cancel()  # the next start finishes it
         if finishing:
-            await asyncio.wait(finishing)
+            _, late = await asyncio.wait(finishing, timeout=DRAIN_WAIT_S)
+            for one in late:
+                one.cancel()  # it reads what an earlier process took; the next start finishes it
+        rest = [*finishing, *self._appending]
+        if rest:
+            await asyncio.wait(rest)
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
@@ -172,12 +203,13 @@ class Uploads:
         self._gate.check_size(size)
         if size is not None and content_length is not None and content_length > size:
             raise TooLarge("The request brings more bytes than the upload has.")
-        await self._gate.check_room(size or 0)
-        name = values.get("filename") or "upload"
         joined = values.get("submission")
+        await self._check_submission(joined, 1, size or 0)
+        name = values.get("filename") or "upload"
+        path = values.get("relativePath")
         upload = self._new(
             submission_id=SubmissionId(joined) if joined else new_submission_id(),
-            path=client_path(values.get("relativePath") or name),
+            path=client_path(name if path in (None, "", "null") else path),  # null: Uppy's way to have none
             name=client_path(name),
             size=size,
             metadata=metadata,
@@ -201,7 +233,7 @@ class Uploads:
 
         Raises:
             BadRequest: the list is not of that form.
-            FileTooLarge, OutOfSpace: one may not come; none is begun.
+            FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one may not come; none is begun.
             IllegalTransition: the submission is sealed.
         """
         self.check_announcement(files)
@@ -218,7 +250,7 @@ class Uploads:
             )
             for name, path, size in _announcements(files)
         ]
-        await self._gate.check_room(sum(upload.size or 0 for upload in uploads))
+        await self._check_submission(submission_id, len(uploads), sum(upload.size or 0 for upload in uploads))
         if uploads:
             await self._ledger.announce_uploads(uploads)
         for upload in uploads:
@@ -235,10 +267,16 @@ class Uploads:
         for _, _, size in _announcements(files):
             self._gate.check_size(size)
 
+    async def _check_submission(self, joined: str | None, files: int, size: int) -> None:
+        held = Holding()
+        if joined is not None and self._gate.limits.are_for_submissions:
+            held = await self._ledger.holding(SubmissionId(joined))
+        self._gate.check_submission(Holding(files=held.files + files, size=held.size + size))
+        await self._gate.check_room(size)
+
     async def _finish_empty(self, upload: ResumableUpload) -> None:
         async with self._turn(upload.file_id) as live:
-            await self._ledger.begin_upload(upload.file_id)
-            self._finish(live, upload, await self._writer(live, upload))
+            await self._finish_if_whole(live, upload, await self._writer(live, upload))
         await self._wait_finished(live)
 
     def _new(
@@ -279,12 +317,14 @@ class Uploads:
             UploadGone: it was ended.
         """
         async with self._turn(file_id) as live:
-            upload = await self._ledger.upload(file_id)
-            if upload.state is UploadState.ABORTED:
-                raise UploadGone("The upload was ended; begin another.")
+            upload = await self._living(live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 return Standing(upload=upload, offset=upload.size or 0)
-            return Standing(upload=upload, offset=(await self._writer(live, upload)).size)
+            writer = await self._writer(live, upload)
+            await self._finish_if_whole(live, upload, writer)
+            offset = writer.size
+        await self._wait_finished(live)
+        return Standing(upload=upload, offset=offset)
 
     async def append(
         self,
@@ -317,20 +357,15 @@ class Uploads:
 
         Cancelling, as a client does that leaves, keeps what has come, without a checksum.
         """
-        self._intake.require_running()
-        with self._gate.admit(client.ip):
-            appending = asyncio.create_task(
-                self._append(file_id, chunks, offset, size, content_length, checksum), name=f"upload {file_id}"
-            )
-            self._appending.add(appending)
-            appending.add_done_callback(self._has_appended)
-            try:
-                reached = await asyncio.shield(appending)
-            except asyncio.CancelledError:
-                live = self._live.get(file_id)
-                if live is not None and live.reading is not None:
-                    live.reading.cancel()
-                raise
+        patch = _Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
+        appending = asyncio.create_task(self._append(file_id, client.ip, patch), name=f"upload {file_id}")
+        self._appending.add(appending)
+        appending.add_done_callback(self._has_appended)
+        try:
+            reached = await asyncio.shield(appending)
+        except asyncio.CancelledError:
+            patch.give_up()
+            raise
         return Standing(upload=await self._ledger.upload(file_id), offset=reached)
 
     def _has_appended(self, appending: "asyncio.Task[int]") -> None:
@@ -338,116 +373,107 @@ class Uploads:
         if not appending.cancelled():
             appending.exception()  # seen, though the client that would be told may have left
 
-    async def _append(
-        self,
-        file_id: FileId,
-        chunks: AsyncIterator[bytes],
-        offset: int,
-        size: int | None,
-        content_length: int | None,
-        checksum: Checksum | None,
-    ) -> int:
-        async with self._turn(file_id) as live:
-            upload = await self._ledger.upload(file_id)
-            if upload.state is UploadState.ABORTED:
-                raise UploadGone("The upload was ended; begin another.")
-            if upload.state is UploadState.STORED or live.finishing is not None:
-                raise IllegalTransition("The upload has come whole; there is nothing to add.")
-            upload = self._with_size(upload, size)
-            writer = await self._writer(live, upload)
-            if offset != writer.size:
-                raise OffsetMismatch(f"The upload stands at byte {writer.size}, not {offset}.", offset=writer.size)
-            if upload.size is not None and content_length is not None and offset + content_length > upload.size:
-                raise TooLarge("The request brings more bytes than the upload has left.")
-            await self._gate.check_room(content_length or 0)
-            await self._ledger.begin_upload(file_id)
-            try:
-                if checksum is None:
-                    await self._take(live, upload, writer, chunks)
-                else:
-                    await self._take_whole(live, upload, writer, chunks, checksum)
-            except (OutOfSpace, OSError):
-                live.writer = None  # the disk did not take all it was given: look again where the upload stands
-                raise
-            finally:
-                if live.writer is not None:
-                    await self._note(upload, writer, offset)
-                    if writer.size == upload.size:
-                        self._finish(live, upload, writer)
-        if live.finishing is not None:
-            await self._wait_finished(live)
+    async def _append(self, file_id: FileId, ip: str, patch: _Patch) -> int:
+        # Counted inside the turn: a dead connection, once it has let go, does not count against its successor.
+        async with self._turn(file_id, patch) as live:
+            with self._gate.admit(ip):
+                upload = await self._living(live, file_id)
+                if upload.state is UploadState.STORED or live.finishing is not None:
+                    raise IllegalTransition("The upload has come whole; there is nothing to add.")
+                writer = await self._writer(live, upload)
+                if patch.offset != writer.size:
+                    raise OffsetMismatch(
+                        f"The upload stands at byte {writer.size}, not {patch.offset}.", offset=writer.size
+                    )
+                meter = await self._meter(upload, writer)
+                upload = self._with_size(upload, patch.size, writer.size)
+                brought = patch.content_length or 0
+                if upload.size is not None and patch.offset + brought > upload.size:
+                    raise TooLarge("The request brings more bytes than the upload has left.")
+                await self._gate.check_room(brought)
+                await self._ledger.begin_upload(file_id)
+                upload = replace(upload, state=UploadState.RECEIVING)
+                try:
+                    await self._take(upload, writer, patch, meter)
+                except (OutOfSpace, OSError):
+                    live.writer = None  # the disk did not take all it was given: look again where the upload stands
+                    raise
+                finally:
+                    if live.writer is not None:
+                        await self._note(upload, writer, patch.offset)
+                        await self._finish_if_whole(live, upload, writer)
+        await self._wait_finished(live)
         return writer.size
 
-    def _with_size(self, upload: ResumableUpload, size: int | None) -> ResumableUpload:
+    def _with_size(self, upload: ResumableUpload, size: int | None, received: int) -> ResumableUpload:
         if size is None or size == upload.size:
             return upload
         if upload.size is not None:
             raise BadRequest("The upload's size was told before, and was another.")
+        if size < received:
+            raise BadRequest(f"The upload has {received} bytes already; it cannot have {size} in all.")
         self._gate.check_size(size)
         return replace(upload, size=size)
 
-    async def _take(
-        self, live: _Live, upload: ResumableUpload, writer: BlobWriter, chunks: AsyncIterator[bytes]
-    ) -> None:
-        try:
-            await self._read(live, upload, writer, chunks, [])
-        finally:
-            await writer.pause()
+    async def _meter(self, upload: ResumableUpload, writer: BlobWriter) -> Meter:
+        held = 0
+        if self._gate.limits.are_for_submissions:
+            own = upload.received if upload.size is None else upload.size
+            held = (await self._ledger.holding(upload.submission_id)).size - own + writer.size
+        return self._gate.meter(Holding(size=held))
 
-    async def _take_whole(
-        self,
-        live: _Live,
-        upload: ResumableUpload,
-        writer: BlobWriter,
-        chunks: AsyncIterator[bytes],
-        checksum: Checksum,
-    ) -> None:
+    async def _take(self, upload: ResumableUpload, writer: BlobWriter, patch: _Patch, meter: Meter) -> None:
+        if patch.checksum is None:
+            try:
+                await self._read(upload, writer, patch, meter, None)
+            finally:
+                await writer.pause()
+            return
         await writer.begin_chunk()
-        digest = hashlib.new(checksum.algorithm, usedforsecurity=False)
+        digest = hashlib.new(patch.checksum.algorithm, usedforsecurity=False)
         try:
-            await self._read(live, upload, writer, chunks, [digest])
+            await self._read(upload, writer, patch, meter, digest)
+            if digest.digest() != patch.checksum.digest:
+                raise ChecksumMismatch("The chunk's bytes are not what its checksum tells; send it again.")
         except BaseException:
             await writer.drop_chunk()
             raise
-        if digest.digest() != checksum.digest:
-            await writer.drop_chunk()
-            raise ChecksumMismatch("The chunk's bytes are not what its checksum tells; send it again.")
         await writer.keep_chunk()
 
     async def _read(
         self,
-        live: _Live,
         upload: ResumableUpload,
         writer: BlobWriter,
-        chunks: AsyncIterator[bytes],
-        digests: "Sequence[hashlib._Hash]",
+        patch: _Patch,
+        meter: Meter,
+        digest: "hashlib._Hash | None",
     ) -> None:
         """Read in a task of its own, which whoever needs the turn may cancel: the rest of us goes on to settle."""
         self._intake.require_running()
-        live.reading = asyncio.create_task(self._write(upload, writer, chunks, digests))
+        patch.reading = asyncio.create_task(self._write(upload, writer, patch, meter, digest))
+        if patch.is_given_up:
+            patch.reading.cancel()
         try:
-            await asyncio.shield(live.reading)
+            await asyncio.shield(patch.reading)
         except asyncio.CancelledError:
             raise Unavailable("The upload was taken over by another request, or the server is stopping.") from None
-        finally:
-            live.reading = None
 
     async def _write(
         self,
         upload: ResumableUpload,
         writer: BlobWriter,
-        chunks: AsyncIterator[bytes],
-        digests: "Sequence[hashlib._Hash]",
+        patch: _Patch,
+        meter: Meter,
+        digest: "hashlib._Hash | None",
     ) -> None:
         loop = asyncio.get_running_loop()
-        meter = self._gate.meter()
-        report_at = 0.0
-        async for chunk in self._gate.pace(chunks):
+        report_at, note_at = 0.0, loop.time() + NOTE_EVERY_S
+        async for chunk in self._gate.pace(patch.chunks):
             size = writer.size + len(chunk)
             if upload.size is not None and size > upload.size:
                 raise TooLarge("The request brings more bytes than the upload has left.")
             await meter.take(size, len(chunk))
-            for digest in digests:
+            if digest is not None:
                 await loop.run_in_executor(None, digest.update, chunk)
             await writer.write(chunk)
             if loop.time() >= report_at:
@@ -460,6 +486,11 @@ class Uploads:
                         value=writer.size,
                         total=upload.size,
                     )
+                )
+            if loop.time() >= note_at:
+                note_at = loop.time() + NOTE_EVERY_S
+                await self._ledger.extend_upload(
+                    upload.file_id, size=upload.size, received=patch.offset, expires_at=utc_now() + self._expiry
                 )
 
     async def _note(self, upload: ResumableUpload, writer: BlobWriter, before: int) -> None:
@@ -481,63 +512,91 @@ class Uploads:
             NotFound, UploadGone: there is none, or no more.
             IllegalTransition: it has come whole.
         """
-        await self._end(file_id, "the client ended it")
-
-    async def _end(self, file_id: FileId, reason: str) -> None:
         async with self._turn(file_id) as live:
-            upload = await self._ledger.upload(file_id)
-            if upload.state is UploadState.ABORTED:
-                raise UploadGone("The upload was ended before.")
-            if live.finishing is not None:
+            upload = await self._living(live, file_id)
+            if upload.state is UploadState.STORED or live.finishing is not None:
                 raise IllegalTransition("The upload has come whole; it cannot be ended any more.")
-            await self._ledger.abort_upload(file_id, reason)
-            if upload.partial is not None:
-                await (await self._writer(live, upload)).abort()
-            live.writer = None
-        self._bus.forget_progress(file_id)
+            await self._end(live, upload, await self._writer(live, upload), "the client ended it")
 
-    def _finish(self, live: _Live, upload: ResumableUpload, writer: BlobWriter) -> None:
+    async def _living(self, live: _Live, file_id: FileId) -> ResumableUpload:
+        """The upload, if it has not ended but by being stored; its time is looked at here."""
+        upload = await self._ledger.upload(file_id)
+        if upload.state is UploadState.ABORTED:
+            raise UploadGone("The upload was ended; begin another.")
+        is_late = upload.expires_at is not None and upload.expires_at < utc_now()
+        if is_late and upload.partial is not None and live.finishing is None:
+            writer = await self._writer(live, upload)
+            if writer.size != upload.size:
+                await self._end(live, upload, writer, "no byte came for too long")
+                raise UploadGone("No byte came for too long; begin another upload.")
+        return upload
+
+    async def _end(self, live: _Live, upload: ResumableUpload, writer: BlobWriter, reason: str) -> None:
+        await self._ledger.abort_upload(upload.file_id, reason)
+        await writer.abort()
+        live.writer = None
+        self._bus.forget_progress(upload.file_id)
+
+    async def _finish_if_whole(self, live: _Live, upload: ResumableUpload, writer: BlobWriter) -> None:
+        if writer.size != upload.size:
+            return
+        if upload.state is UploadState.ANNOUNCED:
+            await self._ledger.begin_upload(upload.file_id)  # an empty one begins where it ends
         live.finishing = asyncio.create_task(self._store(upload, writer), name=f"finish {upload.file_id}")
         live.finishing.add_done_callback(lambda finishing: self._has_finished(upload.file_id, finishing))
 
     async def _store(self, upload: ResumableUpload, writer: BlobWriter) -> None:
         try:
             await self._intake.store(upload.file_id, upload.submission_id, writer, upload.expected_sha256)
-        except Exception as error:
-            reason = error.detail if isinstance(error, DropmillError) else "the server could not store it"
-            if (await self._ledger.upload(upload.file_id)).state is not UploadState.STORED:
-                await writer.abort()
-                await self._ledger.abort_upload(upload.file_id, reason)
+        except DigestMismatch as error:
+            await writer.abort()
+            await self._ledger.abort_upload(upload.file_id, error.detail)
             raise
         finally:
             self._bus.forget_progress(upload.file_id)
 
     def _has_finished(self, file_id: FileId, finishing: "asyncio.Task[None]") -> None:
-        if not finishing.cancelled() and (error := finishing.exception()) is not None:
-            log.warning("The upload %s could not be finished: %s", file_id, error)
         live = self._live.get(file_id)
-        if live is not None and not live.users:
-            del self._live[file_id]
+        error = None if finishing.cancelled() else finishing.exception()
+        if error is not None and not isinstance(error, DigestMismatch):
+            log.warning("The upload %s has come whole but could not be stored yet: %s", file_id, error)
+            self._to_finish.add(file_id)
+            if live is not None:
+                live.finishing = live.writer = None
+        if live is not None:
+            self._forget_idle(file_id, live)
 
     async def _wait_finished(self, live: _Live) -> None:
-        if live.finishing is None:
+        finishing = live.finishing
+        if finishing is None:
             return
-        await asyncio.wait([live.finishing], timeout=FINISH_WAIT_S)
-        if live.finishing.done():
-            live.finishing.result()
+        await asyncio.wait([finishing], timeout=FINISH_WAIT_S)
+        if finishing.done() and not finishing.cancelled():
+            finishing.result()
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _turn(self, file_id: FileId) -> AsyncIterator[_Live]:
-        """The only one at work on an upload; who is reading for it is asked to let go."""
+    async def _turn(self, file_id: FileId, patch: _Patch | None = None) -> AsyncIterator[_Live]:
+        """The only one at work on an upload; who is sending it is asked to let go.
+
+        Args:
+            file_id: which.
+            patch: what will be read meanwhile, which whoever comes next may ask to let go.
+        """
         live = self._live.setdefault(file_id, _Live())
         live.users += 1
         try:
-            if live.reading is not None:
-                live.reading.cancel()
+            if live.patch is not None:
+                live.patch.give_up()
             async with live.turn:
-                yield live
+                live.patch = patch
+                if patch is not None and live.users > 1:
+                    patch.give_up()
+                try:
+                    yield live
+                finally:
+                    live.patch = None
         finally:
             live.users -= 1
             self._forget_idle(file_id, live)
@@ -555,7 +614,7 @@ class Uploads:
     async def _writer(self, live: _Live, upload: ResumableUpload) -> BlobWriter:
         if live.writer is None:
             if upload.partial is None:
-                raise UploadGone("The upload was ended; begin another.")
+                raise IllegalTransition("The file is being sent in another way.")
             live.writer = await self._blobs.resume(upload.partial)
         return live.writer
 
@@ -578,7 +637,7 @@ def parse_metadata(header: str) -> Mapping[str, str]:
             raise BadRequest("Upload-Metadata has a key twice, too many keys, or one that is no key.")
         try:
             values[key] = base64.b64decode(encoded.strip(), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise BadRequest(f"The value of {key!r} in Upload-Metadata is not base64 of UTF-8 text.") from None
     return values
 
@@ -594,7 +653,7 @@ def parse_checksum(header: str) -> Checksum:
         raise BadRequest(f"Upload-Checksum must name one of {', '.join(CHECKSUMS)}.")
     try:
         digest = base64.b64decode(encoded.strip(), validate=True)
-    except binascii.Error:
+    except ValueError:
         digest = b""
     if len(digest) != hashlib.new(algorithm, usedforsecurity=False).digest_size:
         raise BadRequest(f"Upload-Checksum must carry a {algorithm} digest in base64.")

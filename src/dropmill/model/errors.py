@@ -14,9 +14,9 @@
     ├── UnsupportedMediaType       415
     ├── RequestTooSlow             408
     ├── TooLarge                   413
-    ├── RangeNotSatisfiable        416
     │   ├── FileTooLarge           413
     │   └── TooManyFiles           413
+    ├── RangeNotSatisfiable        416
     ├── TooManyUploads             429
     ├── OffsetMismatch             409
     ├── ChecksumMismatch           460, of a chunk (tus checksum extension)
@@ -26,6 +26,7 @@
     ├── Forbidden                  403
     ├── MisdirectedRequest         421
     ├── IllegalTransition          409
+    │   └── SubmissionSealed       409
     ├── ConfigConflict             412
     ├── PreconditionRequired       428
     ├── ConfigInvalid              422
@@ -249,6 +250,13 @@ class IllegalTransition(DropmillError):
     code = "illegal_transition"
     status = 409
     title = "Not possible in this state"
+
+
+class SubmissionSealed(IllegalTransition):
+    """The submission takes no more files; what is sent needs another one."""
+
+    code = "submission_sealed"
+    title = "The submission is sealed"
 
 
 class ConfigConflict(DropmillError):

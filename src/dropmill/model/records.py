@@ -52,7 +52,7 @@ class AttemptState(StrEnum):
     LOST = "lost"
 
 
-RESULTS_LISTED = 100
+RESULTS_LISTED = 20
 """Results told of each job in a list of jobs or files; a job asked for by itself tells all."""
 
 FINAL_JOB_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})

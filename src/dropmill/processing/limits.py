@@ -108,7 +108,7 @@ class Limiter:
             lacking.append("--memory limits the address space of each process instead of the memory of an attempt")
         if wanted["pids"] is not None and "pids" not in self._parents:
             lacking.append("--max-processes has no effect")
-        return f"No control groups are delegated to this server: {'; '.join(lacking)}." if lacking else None
+        return f"No control group for this is delegated to the server: {'; '.join(lacking)}." if lacking else None
 
     @property
     def has_groups(self) -> bool:
@@ -214,6 +214,15 @@ def _usable_groups(root: Path, kinds: list[str]) -> dict[str, Path]:
     return found
 
 
+def is_delegated(root: Path = Path("/")) -> bool:
+    """Whether this process is in a control group that it may divide. Looks only; `Limiter.open` changes things."""
+    with contextlib.suppress(OSError):
+        for _, group, is_top in _own_groups(root):
+            if is_top or _is_handed_over(group) or _is_handed_over(group.parent):
+                return True
+    return False
+
+
 def _own_groups(root: Path) -> Iterator[tuple[set[str] | None, Path, bool]]:
     """The groups this process is in: controllers (None: version 2, the file system says), folder, whether on top."""
     mounts: list[tuple[set[str] | None, str, Path]] = []
@@ -221,8 +230,8 @@ def _own_groups(root: Path) -> Iterator[tuple[set[str] | None, Path, bool]]:
         before, _, after = line.partition(" - ")
         kind, _, options = [*after.split(), "", "", ""][:3]
         if kind in ("cgroup", "cgroup2"):
-            top, point = before.split()[3:5]
-            mounts.append((None if kind == "cgroup2" else set(options.split(",")), top, root / point.lstrip("/")))
+            top, at = before.split()[3:5]
+            mounts.append((None if kind == "cgroup2" else set(options.split(",")), top, root / at.lstrip("/")))
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         for controllers, top, point in mounts:

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import JobError
 from dropmill.processing.contract import Processor, base_environment
-from dropmill.processing.slot import MESSAGE_BYTES, become_subreaper, processes
+from dropmill.processing.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
 
 READY_S = 120.0  # heavy imports from a slow disk take a minute; beyond, an import hangs
 KILL_ANSWER_S = 10.0  # after SIGKILL: a slot that has not answered by then is stopped or stuck, and is killed itself
@@ -531,6 +531,8 @@ def _end_orphans() -> None:
             for pid, parent, session in processes():
                 if parent == own_pid and session != own_session and pid not in _own_pids:
                     with contextlib.suppress(ProcessLookupError, PermissionError):  # it may run as another user now
+                        os.kill(pid, signal.SIGSTOP)
+                        kill_below(pid)
                         os.kill(pid, signal.SIGKILL)
                         killed.append(pid)
         if not killed:

@@ -98,23 +98,39 @@ def end_descendants() -> dict[int, int]:
         if pid:
             codes[pid] = os.waitstatus_to_exitcode(outcome)
             continue
-        if not _kill_below(os.getpid()):
+        if not kill_below(os.getpid()):
             return codes
         time.sleep(0.001)  # the killed need a moment to die; their own children then become ours
 
 
-def _kill_below(root: int) -> bool:
+def kill_below(root: int) -> bool:
     """Send SIGKILL to every process below `root`; False if none of them may be killed."""
+    below: set[int] = set()
+    # First they are stopped, and looked for again until there is none more: the room that a killed one leaves would be
+    # filled by those that are still forking.
+    while new := _below(root) - below:
+        below |= new
+        _send_all(new, signal.SIGSTOP)
+    return _send_all(below, signal.SIGKILL)
+
+
+def _below(root: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, parent, _ in processes():
         children.setdefault(parent, []).append(pid)
-    below = children.get(root, [])
+    found = list(children.get(root, ()))
+    for pid in found:  # grows while it is walked: the whole tree
+        found.extend(children.get(pid, ()))
+    return set(found)
+
+
+def _send_all(pids: set[int], number: signal.Signals) -> bool:
+    """Send a signal; False if none of them may be sent it (they run as another user)."""
     has_hope = False
-    for pid in below:  # grows while it is walked: the whole tree
-        below.extend(children.get(pid, ()))
+    for pid in pids:
         with contextlib.suppress(PermissionError):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
             has_hope = True
     return has_hope
 
@@ -313,7 +329,7 @@ class Slot:
                 _signal_group(pid, signal.SIGTERM)
             else:
                 _signal_group(pid, signal.SIGKILL)
-                _kill_below(os.getpid())
+                kill_below(os.getpid())
 
     def _answer(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll tells that the server is gone

@@ -3,10 +3,11 @@
 - `BoundedBody`: Quart reads a request's body as fast as it comes, whatever the handler does with it (1 GiB into a slow
   handler took 1.1 GiB of memory). Here reading stops while more than `UNREAD_MAX` bytes wait to be taken.
 - `HttpConnection`: the above, and what is still to come of a body is read past once the answer is known, for a while,
-  so that a client that only looks for an answer after writing gets it.
+  so that a client that only looks for an answer after writing gets it. One that asks whether to send its body at all
+  (`Expect: 100-continue`) is told to when somebody takes it, not before.
 - `WebSocketConnection`: incoming messages are bounded and typed, Quart's queue has no end; and whoever closes, the
   handler ends, and the client has a while to answer.
-- `mend_hypercorn`: what it does with sockets and leaves no setting for.
+- `mend_hypercorn`: what it does with sockets, and HTTP/2, and leaves no setting for.
 
 Written against Quart 0.22 and Hypercorn 0.18; `tests/web/test_connection.py` fails when these change beneath us.
 """
@@ -14,13 +15,19 @@ Written against Quart 0.22 and Hypercorn 0.18; `tests/web/test_connection.py` fa
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+import h11
+import hypercorn.protocol
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
-from hypercorn.protocol.events import Event, StreamClosed
+from hypercorn.config import Config
+from hypercorn.protocol.events import Event, Response, StreamClosed
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, WebsocketScope
 from quart import Quart, Request, Websocket
@@ -37,6 +44,9 @@ LINGER_S = 2.0
 once would reset it, and the client would lose with it what it was told."""
 
 CLOSE_TIMEOUT_S = 1.0  # for the close itself; a client that reads nothing does not hold us up longer
+
+SEND_BODY = "dropmill.http.continue"
+"""A message to the server of our own: tell the client to send its body (RFC 9110, section 10.1.1)."""
 
 INCOMING_MAX = 256  # messages of one socket that wait to be handled; more is a flood
 
@@ -55,8 +65,11 @@ class BoundedBody(Body):
         self._room.set()
         self._is_bounded = True
         self._is_discarded = False
+        self.ask: Callable[[], Awaitable[None]] | None = None
+        """Asks the client to send; None once that has happened, or if the client does not wait for it."""
 
     async def __anext__(self) -> bytes:
+        await self._ask_once()
         while not self._chunks:
             if self._complete.is_set():
                 raise StopAsyncIteration
@@ -72,8 +85,14 @@ class BoundedBody(Body):
         # Whoever wants the whole body at once would wait for ever behind a bound.
         self._is_bounded = False
         self._room.set()
+        yield from self._ask_once().__await__()
         yield from self._complete.wait().__await__()
         return b"".join(self._chunks)
+
+    async def _ask_once(self) -> None:
+        ask, self.ask = self.ask, None
+        if ask is not None:
+            await ask()
 
     def append(self, data: bytes) -> None:
         if not data or self._is_discarded:
@@ -137,6 +156,8 @@ class HttpConnection(ASGIHTTPConnection):
 
     async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
         body: BoundedBody = request.body  # type: ignore[assignment]  # see above
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            body.ask = lambda: send({"type": SEND_BODY})  # type: ignore[misc,arg-type]
 
         async def send_then_linger(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -241,6 +262,16 @@ class _SocketStream(WSStream):
             await self.send(StreamClosed(stream_id=self.stream_id))
 
 
+class _RequestStream(HTTPStream):
+    """A request whose app says when its body is wanted."""
+
+    async def app_send(self, message: Any) -> None:
+        if message is None or message["type"] != SEND_BODY:
+            await super().app_send(message)
+        elif self.state is ASGIHTTPState.REQUEST and not self.closed:
+            await self.send(Response(stream_id=self.stream_id, headers=[], status_code=HTTPStatus.CONTINUE))
+
+
 class _MessageBuffer(WebsocketBuffer):
     """A message on its way in. Of one over the limit nothing is kept; Hypercorn keeps all that goes on coming."""
 
@@ -253,14 +284,39 @@ class _MessageBuffer(WebsocketBuffer):
         super().extend(event)
 
 
+class _Http1Protocol(H11Protocol):
+    """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade."""
+
+    async def stream_send(self, event: Any) -> None:
+        if not isinstance(event, Response) or event.status_code != HTTPStatus.CONTINUE:
+            await super().stream_send(event)
+        elif self.connection.they_are_waiting_for_100_continue:
+            await super()._send_h11_event(h11.InformationalResponse(status_code=event.status_code, headers=[]))
+
+    async def _send_h11_event(self, event: Any) -> None:
+        # Hypercorn would tell every client to go on, before the app has seen the request.
+        if not isinstance(event, h11.InformationalResponse) or event.status_code != HTTPStatus.CONTINUE:
+            await super()._send_h11_event(event)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        return  # `Upgrade: h2c` may be ignored (RFC 9110, section 7.8); HTTP/2's preface is a request for nothing here
+
+
 def mend_hypercorn() -> None:
-    """Change how the Hypercorn of this process treats sockets, however it was started.
+    """Change how the Hypercorn of this process treats connections, however it was started.
 
     It always accepts permessage-deflate (a 1 MiB message inflated to 1 GiB before its size was checked), keeps the
-    bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open.
+    bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open. It tells
+    a client that asks first to send its body, whatever the app will say to it.
+
+    Its HTTP/2 lets a client send 64 KiB of a body and then wait for a round trip, without a setting to widen that, and
+    one slow body holds up all others of its connection. Browsers choose HTTP/2 by themselves; so it is not offered.
     """
+    Config.alpn_protocols = ["http/1.1"]
+    hypercorn.protocol.H11Protocol = _Http1Protocol  # type: ignore[attr-defined]
     hypercorn.protocol.ws_stream.server_extensions_handshake = lambda requested, supported: None  # type: ignore[attr-defined]
     hypercorn.protocol.ws_stream.WebsocketBuffer = _MessageBuffer  # type: ignore[misc]
+    hypercorn.protocol.h11.HTTPStream = _RequestStream  # type: ignore[attr-defined]
     hypercorn.protocol.h11.WSStream = _SocketStream  # type: ignore[attr-defined]
 
 

@@ -83,7 +83,8 @@ def _headers(name: str) -> dict[str, str]:
 async def _download(key: str, size: int, sha256: Sha256, name: str) -> Response:
     """The answer that carries a blob, or the range of it that was asked for."""
     if request.if_none_match.contains_weak(sha256):
-        response = Response(b"", status=304)
+        response = Response((), status=304)
+        del response.headers["Content-Type"]
         response.set_etag(sha256)
         return response
     span = _span(size, sha256)

@@ -43,6 +43,12 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+HSTS = "max-age=2592000"
+"""30 days. It binds every port of the host name, other services on that machine included, and nobody can take it back
+from a browser before its time; so neither a year nor the subdomains."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDING_HEADERS = (
     "Forwarded",
@@ -125,8 +131,8 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     hosts = {host.lower().strip("[]") for host in settings.allowed_host}
     for bind in settings.bind:
         host, _ = split_address(bind)
-        if host in ("localhost", "127.0.0.1", "::1"):
-            hosts |= {"localhost", "127.0.0.1", "::1"}
+        if host in LOOPBACK_NAMES:
+            hosts |= LOOPBACK_NAMES
         elif host not in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
             hosts.add(host.lower())
     return frozenset(hosts)
@@ -136,6 +142,9 @@ def _with_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
+    connection: Any = request if has_request_context() else websocket
+    if connection.scheme in ("https", "wss") and _host_name(connection.headers.get("Host", "")) not in LOOPBACK_NAMES:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
     return response
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from quart import Blueprint, Response
 
-from dropmill.model.errors import NotFound
+from dropmill.model.errors import NotFound, Removed
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
 from dropmill.web.services import services
@@ -73,6 +73,8 @@ async def output(job_id: str) -> Response:
     outputs = services().outputs
     attempt = number
     first = await outputs.read(job.id, attempt, start, PIECE_BYTES)
+    if not first.data and job.state.is_final and (await services().ledger.file(job.file_id)).removed_at is not None:
+        raise Removed("The output is no longer kept on this server.")
     headers["Dropmill-Offset"] = str(first.offset)
 
     async def pieces() -> AsyncIterator[bytes]:

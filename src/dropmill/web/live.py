@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
-from quart import Blueprint, websocket
+from quart import Blueprint, request, websocket
 
 from dropmill.live import messages
 from dropmill.live.messages import BadMessage, event_json, parse
@@ -13,7 +14,7 @@ from dropmill.model.ids import Cursor
 from dropmill.model.records import utc_now
 from dropmill.web import query
 from dropmill.web.connection import WS_FLOOD
-from dropmill.web.services import services
+from dropmill.web.services import Services, services
 
 live = Blueprint("live", __name__, url_prefix="/api/v1")
 
@@ -25,6 +26,8 @@ WS_TOO_SLOW = 4408
 
 MESSAGES_PER_S = 50  # a page sends a handful; the burst allows a rejoin of all it follows
 MESSAGES_BURST = 600
+
+EVENT_STREAM = "text/event-stream"
 
 WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
 
@@ -82,18 +85,26 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
 async def events() -> Any:
     """Events of a topic behind a cursor; with `wait`, the next ones when there are none yet.
 
-    `gap` says that older ones behind the cursor may have been removed: read the state anew.
+    `after=newest` stands for the cursor of this moment: what is answered is where to follow from.
+
+    `gap` says that older ones behind the cursor may have been removed: read the state anew. Whoever accepts
+    `text/event-stream` gets them as they happen, until he leaves (WHATWG HTML, section 9.2).
     """
     topic = query.text("topic") or "all"
-    after = Cursor(query.number("after") or 0)
     limit = query.limit()
     wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
     found = services()
+    if request.accept_mimetypes.best_match(["application/json", EVENT_STREAM], "application/json") == EVENT_STREAM:
+        after = await _after(found, request.headers.get("Last-Event-ID"))
+        await found.ledger.events(topic, after=after, limit=1)  # whether there is such a topic
+        return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
+    after = await _after(found)
     mailbox = found.bus.subscribe()
     waiting = asyncio.timeout(wait_s)
 
     async def give_up(_code: int, _reason: str) -> None:
-        waiting.reschedule(0)
+        with contextlib.suppress(RuntimeError):  # it is over already
+            waiting.reschedule(0)
 
     try:
         mailbox.join(topic)
@@ -108,3 +119,44 @@ async def events() -> Any:
         found.closers.discard(give_up)
         mailbox.close()
     return {"events": [event_json(event) for event in page.events], "cursor": page.cursor, "gap": page.is_cut}
+
+
+async def _after(found: Services, last_id: str | None = None) -> Cursor:
+    """The cursor a request names; a browser that comes back names the last event it got."""
+    if last_id is not None and last_id.isascii() and last_id.isdigit() and int(last_id) <= query.MAX_NUMBER:
+        return Cursor(int(last_id))
+    if query.text("after") == "newest":
+        return await found.ledger.newest_cursor()
+    return Cursor(query.number("after") or 0)
+
+
+async def _stream(found: Services, topic: str, after: Cursor) -> AsyncIterator[bytes]:
+    mailbox = found.bus.subscribe()
+    over = asyncio.Event()
+
+    async def give_up(_code: int, _reason: str) -> None:
+        over.set()
+
+    found.closers.add(give_up)
+    ending = asyncio.create_task(over.wait())
+    hint = asyncio.create_task(mailbox.next())
+    try:
+        mailbox.join(topic)
+        yield b": Dropmill's events\n\n"  # so that the headers go out, and a proxy that holds them back is found out
+        while not over.is_set():
+            page = await found.ledger.events(topic, after=after, limit=query.LIMIT_DEFAULT)
+            after = page.cursor
+            if page.events:
+                lines = (f"id: {event.cursor}\ndata: {messages.dumps(event_json(event))}\n\n" for event in page.events)
+                yield "".join(lines).encode()
+                continue
+            await asyncio.wait((hint, ending), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            if hint.done():
+                hint = asyncio.create_task(mailbox.next())
+            else:
+                yield b":\n\n"
+    finally:
+        found.closers.discard(give_up)
+        mailbox.close()
+        hint.cancel()
+        ending.cancel()

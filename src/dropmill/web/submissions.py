@@ -70,13 +70,15 @@ async def create() -> Response:
         announced = await body.read_json_object()
         found, client = services(), client_of_request()
         found.uploads.check_announcement(announced.get("files"))
-        submission_id = await found.intake.open(client)
-        await found.uploads.announce(submission_id, announced.get("files"), client, None)
+        submission_id, is_new = await found.intake.open(client, idempotency_key=idempotency_key())
+        if is_new:
+            await found.uploads.announce(submission_id, announced.get("files"), client, None)
         return await _created(submission_id)
     receipt = await services().intake.receive_multipart(
         aiter(request.body),
         request.headers.get("Content-Type", ""),
         client=client_of_request(),
+        size=request.content_length,
         idempotency_key=idempotency_key(),
     )
     return await created(receipt)
@@ -97,6 +99,7 @@ async def add_files(submission_id: str) -> Response:
         client=client_of_request(),
         submission_id=SubmissionId(submission_id),
         then_seal=query.text("seal") == "1",
+        size=request.content_length,
     )
     return await created(receipt)
 

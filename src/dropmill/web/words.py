@@ -11,6 +11,10 @@ STATE_WORDS: Mapping[str, str] = {
     "receiving": "Sending",
     "stored": "Sent",
     "aborted": "Not sent",
+    # uploads, as the page that sends them knows more
+    "paused": "Paused",
+    "retrying": "Trying again",
+    "refused": "Refused",
     # jobs
     "queued": "Waiting",
     "running": "Processing",

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -46,13 +46,18 @@ class DiskBlobStore:
         self.blobs = folder / "blobs"
         # Hashing and writing release the interpreter lock; a few threads let several uploads overlap their fsyncs.
         self._threads = ThreadPoolExecutor(8, "blob-store")
+        self._readings: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Make the folders."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._make_folders)
 
     async def close(self) -> None:
-        """Wait for writes under way."""
+        """Wait for writes under way; what is only read is given up."""
+        for reading in self._readings:
+            reading.cancel()
+        if self._readings:
+            await asyncio.wait(self._readings)
         self._threads.shutdown()
 
     def _make_folders(self) -> None:
@@ -127,6 +132,18 @@ class DiskBlobStore:
         """Where this store's blocking calls run."""
         return self._threads
 
+    def read_beside(self, reading: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have something read in the background, at most until this store is closed."""
+        task = asyncio.create_task(reading)
+        self._readings.add(task)
+        task.add_done_callback(self._has_read)
+        return task
+
+    def _has_read(self, reading: asyncio.Task[None]) -> None:
+        self._readings.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # seen, though nobody may ever want the hash
+
 
 class DiskBlobWriter:
     """`dropmill.ports.BlobWriter` to a file in `incoming`.
@@ -161,19 +178,19 @@ class DiskBlobWriter:
     def find(self) -> None:
         """Take up what an earlier writer of this key left. Blocks; a chunk that was not whole is cut off."""
         with suppress(FileNotFoundError):
-            # Empty: killed between making the note and filling it, before any byte of the chunk was written.
-            if offset := self._chunk_note.read_text():
-                os.truncate(self._temporary, int(offset))
-            self._chunk_note.unlink()
-        with suppress(FileNotFoundError):
             # Killed between its rename and the ledger's commit: it was whole, and is stored once more.
             os.rename(self._store.path(self.key), self._temporary)
-            self._temporary.chmod(0o600)
         with suppress(FileNotFoundError):
-            self._written = self._temporary.stat().st_size
+            os.chmod(self._temporary, 0o600)  # killed in its commit, it may be read-only already
             self._exists = True
+            # A note without its end was cut off itself: no byte of its chunk was written.
+            if (note := self._chunk_note.read_text()).endswith("\n"):
+                os.truncate(self._temporary, int(note))
+        self._chunk_note.unlink(missing_ok=True)
+        if self._exists:
+            self._written = self._temporary.stat().st_size
         if self._written:
-            self._reader = _HashReader(self._temporary, self._written)
+            self._reader = _HashReader(self._store, self._temporary, self._written)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -183,15 +200,24 @@ class DiskBlobWriter:
             await self._write_gathered()
 
     async def pause(self) -> None:
-        if self._gathered or not self._exists:
-            await self._write_gathered()
-        await self._run(self._close())
+        try:
+            if self._under_way is not None:  # a cancelled caller may have left a write running
+                await self._run(self._under_way)
+            if self._gathered or not self._exists:
+                await self._write_gathered()
+        finally:
+            await self._run(self._close())
 
     async def commit(self) -> StoredBlob:
-        await self._run(self._commit())
         if self._reader is not None:
-            self._reader.may_read_to(self._written)
-            self._hash = await self._reader.finish(self._store.threads)
+            await self.pause()
+            self._reader.read_to(self._written)
+            self._hash = await self._reader.finish()
+        try:
+            await self._run(self._commit())
+        except asyncio.CancelledError:
+            await self._settle()  # it cannot be stopped, and whoever comes next must find it still
+            raise
         return StoredBlob(key=self.key, size=self._written, sha256=Sha256(self._hash.hexdigest()))
 
     async def abort(self) -> None:
@@ -206,8 +232,7 @@ class DiskBlobWriter:
         self._written += len(block)
         await self._run(self._write_block(block))
         if self._reader is not None and self._before_chunk is None:
-            self._reader.may_read_to(self._written)
-            self._reader.read_on(self._store.threads)
+            self._reader.read_to(self._written)
 
     async def _write_block(self, block: bytearray) -> None:
         loop = asyncio.get_running_loop()
@@ -235,12 +260,14 @@ class DiskBlobWriter:
     async def begin_chunk(self) -> None:
         await self.pause()
         self._before_chunk = (self._written, self._hash.copy())
-        await self._run(self._in_thread(self._chunk_note.write_text, str(self._written)))
+        await self._run(self._in_thread(self._chunk_note.write_text, f"{self._written}\n"))
 
     async def keep_chunk(self) -> None:
         await self.pause()
         await self._run(self._in_thread(self._chunk_note.unlink))
         self._before_chunk = None
+        if self._reader is not None:
+            self._reader.read_to(self._written)
 
     async def drop_chunk(self) -> None:
         if self._before_chunk is None:
@@ -311,50 +338,46 @@ class DiskBlobWriter:
 
 
 class _HashReader:
-    """Hashes a growing file from its beginning, a piece a thread hop, no further than it may."""
+    """Hashes a growing file from its beginning, in the background, a piece a thread hop, no further than it may.
 
-    def __init__(self, path: Path, limit: int) -> None:
-        # Opened now: the descriptor stays good when the file is renamed.
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    Opens the file for each piece: thousands of uploads may wait to be gone on with, and hold nothing open.
+    """
+
+    def __init__(self, store: DiskBlobStore, path: Path, limit: int) -> None:
+        self._store = store
+        self._path = path
         self._hash = hashlib.sha256()
-        self._done = 0
+        self._offset = 0
         self._limit = limit
         self._reading: asyncio.Task[None] | None = None
 
-    def may_read_to(self, limit: int) -> None:
-        """Bytes up to here will not be cut off again."""
+    def read_to(self, limit: int) -> None:
+        """Go on; bytes up to here will not be cut off again."""
         self._limit = limit
-
-    def read_on(self, threads: ThreadPoolExecutor) -> None:
-        """Go on in the background, as far as it may."""
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read(threads))
+            self._reading = self._store.read_beside(self._read())
 
-    async def finish(self, threads: ThreadPoolExecutor) -> Any:
-        """Read to the end; the hash of it all."""
-        while self._done < self._limit:
-            self.read_on(threads)
-            if self._reading is not None:
-                await asyncio.shield(self._reading)
-        os.close(self._descriptor)
+    async def finish(self) -> Any:
+        """Wait until it has read as far as it may; the hash of it all."""
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
         return self._hash
 
     async def stop(self) -> None:
         """Read no further."""
-        self._limit = 0
         if self._reading is not None:
+            self._reading.cancel()
             await asyncio.wait([self._reading])
-        with suppress(OSError):
-            os.close(self._descriptor)
 
-    async def _read(self, threads: ThreadPoolExecutor) -> None:
+    async def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._done < self._limit:
-            size = min(self._limit - self._done, REREAD_BYTES)
-            self._done += await loop.run_in_executor(threads, self._hash_piece, self._done, size)
+        while self._offset < self._limit:
+            size = min(self._limit - self._offset, REREAD_BYTES)
+            self._offset += await loop.run_in_executor(self._store.threads, self._hash_piece, self._offset, size)
 
     def _hash_piece(self, offset: int, size: int) -> int:
-        data = os.pread(self._descriptor, size, offset)
+        with open(self._path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), size, offset)
         if not data:
             raise OSError(errno.EIO, "the file is shorter than it was")
         self._hash.update(data)

@@ -40,7 +40,7 @@ from dropmill.model.records import (
     StoredBlob,
     Submission,
 )
-from dropmill.ports import EventPage, Page, Recovery, ResumableUpload, SubmissionView
+from dropmill.ports import EventPage, Holding, Page, Recovery, ResumableUpload, SubmissionView
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
@@ -200,8 +200,8 @@ class SqliteLedger:
     async def open_for_upload(self, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
         await self._change(resumable.open_for_upload, upload, client, account)
 
-    async def begin_upload(self, file_id: FileId) -> None:
-        await self._change(resumable.begin_upload, file_id)
+    async def begin_upload(self, file_id: FileId, *, is_resumable: bool = True) -> None:
+        await self._change(resumable.begin_upload, file_id, is_resumable)
 
     async def extend_upload(
         self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None
@@ -324,6 +324,9 @@ class SqliteLedger:
     async def announced_upload(self, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
         return await self._read(resumable.announced_upload, submission_id, path)
 
+    async def holding(self, submission_id: SubmissionId) -> Holding:
+        return await self._read(resumable.holding, submission_id)
+
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
         return await self._read(resumable.unfinished_uploads)
 
@@ -392,9 +395,10 @@ def _engine(path: Path) -> Engine:
 
 
 def _translated(error: Exception) -> Exception:
-    if isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError):
-        if error.orig.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+    cause = error.orig if isinstance(error, OperationalError) else error
+    if isinstance(cause, sqlite3.OperationalError):
+        if cause.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
             return OutOfSpace("The disk that holds the ledger is full; nothing was changed.")
-        if error.orig.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if cause.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Unavailable("The ledger is busy; try again.")
     return error

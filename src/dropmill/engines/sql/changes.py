@@ -13,19 +13,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, Select, bindparam, insert, select, update
 
-from dropmill.engines.sql import rows
+from dropmill.engines.sql import prepared, rows
 from dropmill.engines.sql.tables import (
     attempts,
     config_revisions,
     deliveries,
     events,
     files,
+    is_unfinished,
     jobs,
     results,
     select_revisions,
     submissions,
 )
-from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, Unavailable
+from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, SubmissionSealed, Unavailable
 from dropmill.model.events import DATA_KEYS, RESULTS_TOLD, EventName, Subject, topics_of
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
@@ -113,11 +114,11 @@ class Transaction:
 
     def one(self, query: Select[Any], **parameters: Any) -> rows.Row | None:
         """The row that a query finds; None if none."""
-        return self.connection.execute(query, parameters).mappings().one_or_none()
+        return prepared.one(self.connection, query, parameters)
 
     def run(self, statement: Executable, **parameters: Any) -> None:
         """Run an insert or an update; parameters that it does not bind are the columns it sets."""
-        self.connection.execute(statement, parameters)
+        prepared.run(self.connection, statement, [parameters])
 
     def emit(self, name: EventName, subject: Subject, **data: Any) -> int:
         """Append an event; returns its cursor. `data` has exactly the keys of the catalogue."""
@@ -233,7 +234,7 @@ class Transaction:
         """Write what was gathered."""
         self.flush_submissions()
         if self._events:
-            self.connection.execute(_ADD_EVENTS, self._events)
+            prepared.run(self.connection, _ADD_EVENTS, self._events)
 
 
 # --- submissions and uploads -----------------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def start_upload(
 ) -> None:
     """See `Ledger.start_upload`."""
     if not tx.submission(submission_id)["is_open"]:
-        raise IllegalTransition("The submission is sealed; open another one.")
+        raise SubmissionSealed("The submission is sealed; open another one.")
     tx.run(
         _ADD_FILE,
         id=file_id,
@@ -640,7 +641,7 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     unfinished = (
         tx.connection.execute(
             select(files)
-            .where(files.c.state == UploadState.RECEIVING.value, files.c.partial.is_(None))
+            .where(is_unfinished, files.c.state == UploadState.RECEIVING.value, files.c.partial.is_(None))
             .order_by(files.c.seq)
         )
         .mappings()
@@ -656,7 +657,8 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     open_ids = (
         tx.connection.execute(
             select(submissions.c.id)
-            .where(submissions.c.is_open, ~(submissions.c.is_announced & (may_go_on | is_fresh)))
+            .where(submissions.c.settled_at.is_(None), submissions.c.is_open)
+            .where(~(submissions.c.is_announced & (may_go_on | is_fresh)))
             .order_by(submissions.c.seq)
         )
         .scalars()

@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, exists, func, or_, select
 
-from dropmill.engines.sql import rows
+from dropmill.engines.sql import prepared, rows
 from dropmill.engines.sql.tables import (
     attempts,
     config_revisions,
     events,
     files,
+    is_about_config,
     jobs,
     results,
     select_revisions,
@@ -57,13 +58,14 @@ def _one_of(text: str | None, choices: Sequence[str]) -> str | None:
     return text
 
 
-_NEWEST_CURSOR = select(func.max(events.c.cursor))
-_OLDEST_CURSOR = select(func.min(events.c.cursor))
+_NEWEST_CURSOR = select(func.max(events.c.cursor).label("cursor"))
+_OLDEST_CURSOR = select(func.min(events.c.cursor).label("cursor"))
 
 
 def newest_cursor(connection: Connection) -> Cursor:
     """See `Ledger.newest_cursor`."""
-    return Cursor(connection.execute(_NEWEST_CURSOR).scalar_one_or_none() or 0)
+    newest = prepared.one(connection, _NEWEST_CURSOR, {})
+    return Cursor(newest["cursor"] or 0) if newest else Cursor(0)
 
 
 def _in_progress() -> Any:
@@ -265,7 +267,7 @@ def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
 # Built once: read after every commit by whoever follows.
 _EVENTS = {
     TOPIC_ALL: _following(),
-    TOPIC_CONFIG: _following(events.c.name.in_([EventName.CONFIG_SAVED.value, EventName.CONFIG_REJECTED.value])),
+    TOPIC_CONFIG: _following(is_about_config),
 }
 _EVENTS_OF = {
     "submission": _following(events.c.submission_id == bindparam("key")),
@@ -301,8 +303,8 @@ _FIRST_OF_SUBMISSION = (
 
 def _is_cut(connection: Connection, kind: str, key: str, after: Cursor) -> bool:
     """Whether the topic may have had events behind `after` that were removed."""
-    oldest = connection.execute(_OLDEST_CURSOR).scalar_one_or_none()
-    if oldest is None or after >= oldest - 1:
+    oldest = prepared.one(connection, _OLDEST_CURSOR, {})
+    if oldest is None or oldest["cursor"] is None or after >= oldest["cursor"] - 1:
         return False
     # Removed are always the oldest: a submission whose first event is there has them all.
     first = connection.execute(_FIRST_OF_SUBMISSION, {"key": key}).scalar_one_or_none() if key else None

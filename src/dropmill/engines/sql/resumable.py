@@ -8,16 +8,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from dropmill.engines.sql import rows
 from dropmill.engines.sql.changes import Transaction, open_submission
-from dropmill.engines.sql.tables import files, submissions
+from dropmill.engines.sql.tables import files, is_unfinished, jobs, submissions
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, Sha256, SubmissionId
 from dropmill.model.records import UPLOAD_TRANSITIONS, ClientIdentity, UploadState, require_transition
-from dropmill.ports import ResumableUpload
+from dropmill.ports import Holding, ResumableUpload
 
 _ADD_FILE = insert(files)
 _SET_FILE = update(files).where(files.c.seq == bindparam("key"))
@@ -25,9 +25,7 @@ _UPLOAD = select(files, submissions.c.ip, submissions.c.account).join(
     submissions, submissions.c.id == files.c.submission_id
 )
 _BY_ID = _UPLOAD.where(files.c.id == bindparam("key"))
-_UNFINISHED = _UPLOAD.where(
-    files.c.state.in_([UploadState.ANNOUNCED.value, UploadState.RECEIVING.value]), files.c.partial.is_not(None)
-).order_by(files.c.seq)
+_UNFINISHED = _UPLOAD.where(is_unfinished, files.c.partial.is_not(None)).order_by(files.c.seq)
 _EXPIRED = _UNFINISHED.where(files.c.expires_at < bindparam("now")).limit(bindparam("limit"))
 _ANNOUNCED = (
     _UPLOAD.where(
@@ -38,9 +36,15 @@ _ANNOUNCED = (
     .order_by(files.c.path != bindparam("path"), files.c.seq)
     .limit(1)
 )
+_HOLDING = select(func.count(), func.coalesce(func.sum(func.coalesce(files.c.size, files.c.received)), 0)).where(
+    files.c.submission_id == bindparam("key"), files.c.state != UploadState.ABORTED.value
+)
+_ANNOUNCED_COUNT = select(submissions.c.announced).where(submissions.c.id == bindparam("key"))
 _STALE = (
     select(submissions.c.id)
-    .where(submissions.c.is_open, submissions.c.opened_at < bindparam("before"), submissions.c.receiving == 0)
+    .where(submissions.c.settled_at.is_(None), submissions.c.is_open, submissions.c.is_announced)
+    .where(submissions.c.opened_at < bindparam("before"), submissions.c.receiving == 0)
+    .where(~exists().where(jobs.c.submission_id == submissions.c.id, jobs.c.queued_at >= bindparam("before")))
     .limit(bindparam("limit"))
 )
 
@@ -102,13 +106,14 @@ def open_for_upload(tx: Transaction, upload: ResumableUpload, client: ClientIden
     tx.emit(EventName.SUBMISSION_SEALED, tx.subject(upload.submission_id), counts=counts)
 
 
-def begin_upload(tx: Transaction, file_id: FileId) -> None:
+def begin_upload(tx: Transaction, file_id: FileId, is_resumable: bool) -> None:
     """See `Ledger.begin_upload`."""
     row = _find(tx.one(_BY_ID, key=file_id))
-    if row["state"] == UploadState.RECEIVING:
+    if is_resumable and row["state"] == UploadState.RECEIVING and row["partial"] is not None:
         return
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.RECEIVING, "upload")
-    tx.run(_SET_FILE, key=row["seq"], state=UploadState.RECEIVING.value)
+    partial = row["partial"] if is_resumable else None
+    tx.run(_SET_FILE, key=row["seq"], state=UploadState.RECEIVING.value, partial=partial)
     tx.move(row["submission_id"], row["state"], UploadState.RECEIVING.value)
     subject = replace(tx.subject(row["submission_id"]), file_id=file_id, name=row["name"])
     tx.emit(EventName.UPLOAD_STARTED, subject, size=row["size"], path=row["path"])
@@ -142,6 +147,15 @@ def announced_upload(connection: Connection, submission_id: SubmissionId, path: 
     parameters = {"key": submission_id, "path": path}
     row = connection.execute(_ANNOUNCED, parameters).mappings().one_or_none()
     return None if row is None else _upload_of(row)
+
+
+def holding(connection: Connection, submission_id: SubmissionId) -> Holding:
+    """See `Ledger.holding`."""
+    announced = connection.execute(_ANNOUNCED_COUNT, {"key": submission_id}).scalar_one_or_none()
+    if announced is None:
+        raise NotFound("There is no such submission.")
+    count, size = connection.execute(_HOLDING, {"key": submission_id}).one()
+    return Holding(files=count, announced=announced, size=size)
 
 
 def unfinished_uploads(connection: Connection) -> Sequence[ResumableUpload]:

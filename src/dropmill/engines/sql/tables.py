@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     literal_column,
     select,
     text,
@@ -80,6 +82,11 @@ metadata = MetaData(
 
 def _count() -> Any:
     return {"nullable": False, "server_default": "0"}
+
+
+def _is_one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
+    """A condition whose values are written out in the query, as only so an index with the same condition is used."""
+    return column.in_(bindparam(f"{column.name}_written_out", values, expanding=True, literal_execute=True))
 
 
 submissions = Table(
@@ -142,6 +149,7 @@ Index("ix_files_submission", files.c.submission_id, files.c.seq)
 Index("ix_files_blob", files.c.blob)
 Index("ix_files_partial", files.c.partial, sqlite_where=files.c.partial.is_not(None))
 Index("ix_files_unfinished", files.c.seq, sqlite_where=files.c.state.in_(["announced", "receiving"]))
+is_unfinished = _is_one_of(files.c.state, "announced", "receiving")
 
 jobs = Table(
     "jobs",
@@ -168,8 +176,8 @@ jobs = Table(
     Column("config_number", Integer, ForeignKey("config_revisions.number"), nullable=False),
 )
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
-Index("ix_jobs_state", jobs.c.state, jobs.c.queued_cursor)
-Index("ix_jobs_listed", jobs.c.state, jobs.c.seq)
+Index("ix_jobs_state", jobs.c.state, jobs.c.seq)
+Index("ix_jobs_submission_state", jobs.c.submission_id, jobs.c.state, jobs.c.seq)
 
 attempts = Table(
     "attempts",
@@ -219,6 +227,7 @@ events = Table(
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)
 Index("ix_events_account", events.c.account, events.c.cursor, sqlite_where=events.c.account.is_not(None))
 Index("ix_events_config", events.c.cursor, sqlite_where=events.c.name.in_(["config.saved", "config.rejected"]))
+is_about_config = _is_one_of(events.c.name, "config.saved", "config.rejected")
 
 deliveries = Table(  # calls of the webhook that are still to be made
     "deliveries",

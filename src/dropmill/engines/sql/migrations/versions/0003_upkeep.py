@@ -29,7 +29,9 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("tries", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("not_before", sa.String(length=24), nullable=True))
-        batch_op.create_index("ix_jobs_listed", ["state", "seq"], unique=False)
+        batch_op.drop_index("ix_jobs_state")
+        batch_op.create_index("ix_jobs_state", ["state", "seq"], unique=False)
+        batch_op.create_index("ix_jobs_submission_state", ["submission_id", "state", "seq"], unique=False)
 
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.add_column(sa.Column("kept_bytes", sa.BigInteger(), server_default="0", nullable=False))

@@ -1,25 +1,22 @@
-"""The command line."""
+"""`dropmill serve`: the app in Hypercorn, on sockets bound here, ended gracefully."""
 
 import asyncio
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import click
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.utils import LifespanFailureError
 from quart import Quart
 
-from dropmill import __version__
 from dropmill.app import create_app, server_of
 from dropmill.model.errors import DropmillError, SettingsError
-from dropmill.settings import Settings, environment_name, split_address
+from dropmill.settings import Settings, split_address
 from dropmill.web.connection import LINGER_S
 
 BACKLOG = 1024  # connections the kernel holds while the loop is busy
@@ -27,52 +24,50 @@ CONNECTIONS_END_S = LINGER_S + 1.0  # after the drain; there is nothing left to 
 IDLE_CONNECTION_S = 15.0  # also bounds how long headers may take
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="dropmill")
-def main() -> None:
-    """A web drop zone in front of a script: drop files, each is processed, every step is seen live."""
+def run(flags: Mapping[str, Any]) -> None:
+    """Serve until SIGTERM or SIGINT; ends the process if it cannot.
 
-
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for f in reversed(fields(Settings)):
-        metadata = f.metadata
-        if metadata["flag"] is None:
-            continue
-        command = click.option(
-            metadata["flag"],
-            f.name,
-            metavar=metadata["metavar"] or None,
-            multiple=metadata["many"],
-            is_flag=not metadata["metavar"],
-            flag_value="on" if not metadata["metavar"] else None,
-            help=f"{metadata['doc']} [{environment_name(f.name)}]",
-        )(command)
-    return command
-
-
-@main.command()
-@_settings_options
-def serve(**flags: Any) -> None:
-    """Serve the drop zone until SIGTERM or Ctrl-C."""
+    Args:
+        flags: of the command line, as `Settings.load` takes them.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("hypercorn.error", "alembic", "watchfiles"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = Settings.load(flags, os.environ)
+        require_certificate(settings)
         app = create_app(settings, is_bound_by_us=True)
         sockets = [_listen(address) for address in settings.bind]
     except DropmillError as error:
         _stop_with(error.detail)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(_serve(app, sockets))
-        except LifespanFailureError:
-            failure = server_of(app).failure
-            if isinstance(failure, DropmillError):
-                _stop_with(failure.detail)
-            raise
+        runner.run(_serve(app, sockets, settings))
     if server_of(app).failure is not None:
         sys.exit(1)
+
+
+def require_certificate(settings: Settings) -> None:
+    """Return if https can be served with the certificate and key that the settings name, or they name none.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if settings.certfile is None:
+        return
+    for flag, path in (("--certfile", settings.certfile), ("--keyfile", settings.keyfile)):
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as error:
+            raise SettingsError(f"{flag} {path}: cannot be read ({error.strerror}).") from None
+    try:
+        # With a passphrase of our own, or OpenSSL would ask for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certfile, settings.keyfile, password="")
+    except ssl.SSLError as error:
+        raise SettingsError(
+            f"--certfile {settings.certfile} and --keyfile {settings.keyfile}: must be a certificate and its key in "
+            f"PEM form, the key without a passphrase ({error.reason or 'not usable'})."
+        ) from None
 
 
 def _stop_with(sentence: str) -> Any:
@@ -104,7 +99,7 @@ def _listen(address: str) -> socket.socket:
     return listening
 
 
-async def _serve(app: Quart, sockets: list[socket.socket]) -> None:
+async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -> None:
     server = server_of(app)
     stopping = asyncio.Event()
     server.on_failure = stopping.set
@@ -117,7 +112,7 @@ async def _serve(app: Quart, sockets: list[socket.socket]) -> None:
         for notice in server.notices:
             print(notice)
         for listening in sockets:
-            print(f"Dropmill is serving on {_url(listening)}", flush=True)
+            print(f"Dropmill is serving on {_url(listening, is_https=settings.is_https)}", flush=True)
         await stopping.wait()
         # Here, and not after: Hypercorn would cut connections first and tell us last, and on Python 3.12 and 3.13
         # one open socket would keep it from ending at all.
@@ -130,11 +125,14 @@ async def _serve(app: Quart, sockets: list[socket.socket]) -> None:
     config.keep_alive_timeout = IDLE_CONNECTION_S
     config.include_server_header = False
     config.websocket_max_message_size = 64 * 1024
+    config.certfile = None if settings.certfile is None else str(settings.certfile)
+    config.keyfile = None if settings.keyfile is None else str(settings.keyfile)
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     await hypercorn_serve(app, config, shutdown_trigger=until_stopped)
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, *, is_https: bool) -> str:
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_https else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,97 @@
+"""The command line: what can be typed.
+
+What a command does stands in a module beside, loaded when it is run: sending needs nothing of the server, and works
+where the server does not.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dropmill import __version__
+from dropmill.settings import Settings, environment_name
+
+LOCAL_SERVER = "http://127.0.0.1:8000"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dropmill")
+def main() -> None:
+    """A web drop zone in front of a script: drop files, each is processed, every step is seen live."""
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for f in reversed(fields(Settings)):
+        metadata = f.metadata
+        if metadata["flag"] is None:
+            continue
+        command = click.option(
+            metadata["flag"],
+            f.name,
+            metavar=metadata["metavar"] or None,
+            multiple=metadata["many"],
+            is_flag=not metadata["metavar"],
+            flag_value="on" if not metadata["metavar"] else None,
+            help=f"{metadata['doc']} [{environment_name(f.name)}]",
+        )(command)
+    return command
+
+
+def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--token", metavar="T", envvar="DROPMILL_TOKEN", help="Who you are, where sign-in is required. [DROPMILL_TOKEN]"
+    )(command)
+    return click.option(
+        "--server",
+        metavar="URL",
+        envvar="DROPMILL_SERVER",
+        default=LOCAL_SERVER,
+        help=f"Where Dropmill serves. Default: {LOCAL_SERVER} [DROPMILL_SERVER]",
+    )(command)
+
+
+@main.command()
+@_settings_options
+def serve(**flags: Any) -> None:
+    """Serve the drop zone until SIGTERM or Ctrl-C."""
+    from dropmill.cli.serving import run
+
+    run(flags)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@_client_options
+@click.option("--watch", "is_watching", is_flag=True, help="Follow to the end; exit 0 only if every job succeeded.")
+def send(paths: tuple[Path, ...], server: str, token: str | None, is_watching: bool) -> None:
+    """Send files and folders as one submission.
+
+    What was interrupted goes on where it stood when the same command is run again.
+    """
+    from dropmill.cli.sending import run
+
+    run(paths, server, token, is_watching=is_watching)
+
+
+@main.command()
+@click.argument("submission", required=False)
+@_client_options
+@click.option("--json", "as_json", is_flag=True, help="Each event as one line of JSON.")
+def watch(submission: str | None, server: str, token: str | None, as_json: bool) -> None:
+    """Follow events until Ctrl-C: those to come, or all of one submission."""
+    from dropmill.cli.watching import run
+
+    run(submission, server, token, as_json=as_json)
+
+
+@main.command()
+@_settings_options
+@click.option("--url", metavar="URL", help="Also check the way to a running server at this address.")
+def doctor(url: str | None, **flags: Any) -> None:
+    """Check what a server with these settings needs; exit 1 if something is missing."""
+    from dropmill.cli.examining import run
+
+    run(flags, url)

@@ -1,0 +1,340 @@
+"""What every ledger promises about files that are announced first and whose bytes come in several requests."""
+
+# ruff: noqa: F811 - parameters named like the fixtures they are
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests import story
+from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
+from tests.story import CLIENT, SUCCEEDED, all_events, blob, names, recount
+
+from dropmill.model.errors import DropmillError, IllegalTransition, NotFound
+from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.records import Counts, JobState, UploadState, utc_now
+from dropmill.ports import Holding, Ledger, ResumableUpload
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+TOMORROW = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def upload_to(submission_id: SubmissionId, path: str = "folder/a.txt", size: int | None = 8) -> ResumableUpload:
+    """An upload that has not been told to the ledger yet."""
+    file_id = new_file_id()
+    return ResumableUpload(
+        file_id=file_id,
+        submission_id=submission_id,
+        name=path.rpartition("/")[2],
+        path=path,
+        state=UploadState.ANNOUNCED,
+        size=size,
+        received=0,
+        partial=file_id + ".txt",
+        metadata="filename YS50eHQ=",
+        expected_sha256=Sha256("0" * 64),
+        expires_at=TOMORROW,
+        ip=CLIENT.ip,
+        account=None,
+    )
+
+
+async def announced(
+    ledger: Ledger, submission_id: SubmissionId, path: str = "folder/a.txt", size: int | None = 8
+) -> ResumableUpload:
+    upload = upload_to(submission_id, path, size)
+    await ledger.announce_uploads([upload])
+    return upload
+
+
+async def opened(ledger: Ledger) -> SubmissionId:
+    """An open submission that waits for files to come."""
+    submission_id = new_submission_id()
+    await ledger.open_submission(submission_id, CLIENT, None, is_announced=True)
+    return submission_id
+
+
+async def stored(ledger: Ledger, upload: ResumableUpload) -> None:
+    await ledger.begin_upload(upload.file_id)
+    await ledger.store_upload(upload.file_id, replace(blob(), key=upload.partial or ""), new_job_id())
+
+
+# --- from announcement to end ----------------------------------------------------------------------------------------
+
+
+async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engine: Engine) -> None:
+    submission_id = await opened(ledger)
+    upload, deferred = await announced(ledger, submission_id), await announced(ledger, submission_id, "b", None)
+    for reader in (ledger, await engine.open()):
+        assert await reader.upload(upload.file_id) == upload
+        assert await reader.upload(deferred.file_id) == deferred
+        assert await reader.unfinished_uploads() == [upload, deferred]
+    assert await recount(ledger, submission_id) == Counts(announced=2)
+    assert "upload.started" not in await names(ledger)
+    with pytest.raises(NotFound):
+        await ledger.upload(FileId("0" * 32))
+
+
+async def test_an_upload_begins_once_and_is_told_once(ledger: Ledger) -> None:
+    upload = await announced(ledger, await opened(ledger))
+    await ledger.begin_upload(upload.file_id)
+    await ledger.begin_upload(upload.file_id)
+    started = [event for event in await all_events(ledger) if event.name.value == "upload.started"]
+    assert [(event.subject.file_id, event.data) for event in started] == [
+        (upload.file_id, {"size": 8, "path": "folder/a.txt"})
+    ]
+    assert await ledger.upload(upload.file_id) == replace(upload, state=UploadState.RECEIVING)
+    assert await recount(ledger, upload.submission_id) == Counts(receiving=1)
+
+
+async def test_how_far_it_is_is_noted_without_an_event_and_not_after_its_end(ledger: Ledger) -> None:
+    upload = await announced(ledger, await opened(ledger), size=None)
+    await ledger.begin_upload(upload.file_id)
+    before = len(await all_events(ledger))
+    later = utc_now().replace(microsecond=0) + timedelta(days=1)
+    await ledger.extend_upload(upload.file_id, size=8, received=5, expires_at=later)
+    noted = await ledger.upload(upload.file_id)
+    assert (noted.size, noted.received, noted.expires_at) == (8, 5, later)
+    assert (await ledger.file(upload.file_id)).received == 5
+    assert len(await all_events(ledger)) == before
+    await stored(ledger, upload)
+    await ledger.extend_upload(upload.file_id, size=9, received=6, expires_at=None)
+    found = await ledger.upload(upload.file_id)
+    assert (found.state, found.size, found.received, found.partial) == (UploadState.STORED, 8, 8, None)
+
+
+async def test_a_stored_or_aborted_upload_is_no_longer_to_be_gone_on_with(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    first, second, third = [await announced(ledger, submission_id, name) for name in "abc"]
+    await stored(ledger, first)
+    await ledger.abort_upload(second.file_id, "no byte came for too long")
+    assert [upload.file_id for upload in await ledger.unfinished_uploads()] == [third.file_id]
+    assert (await ledger.upload(second.file_id)).partial is None
+    assert await ledger.known_blobs([first.partial or "", second.partial or ""]) in ([first.partial], {first.partial})
+    for ended in (first, second):
+        with pytest.raises(IllegalTransition):
+            await ledger.begin_upload(ended.file_id)
+
+
+async def test_a_sealed_submission_takes_no_more_and_gives_up_what_was_only_announced(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    waiting, coming = await announced(ledger, submission_id, "a"), await announced(ledger, submission_id, "b")
+    await ledger.begin_upload(coming.file_id)
+    await ledger.seal_submission(submission_id)
+    assert await recount(ledger, submission_id) == Counts(aborted=1, receiving=1)
+    with pytest.raises(IllegalTransition):
+        await ledger.announce_uploads([upload_to(submission_id, "c"), upload_to(submission_id, "d")])
+    assert await recount(ledger, submission_id) == Counts(aborted=1, receiving=1)
+    assert (await ledger.upload(waiting.file_id)).state is UploadState.ABORTED
+    with pytest.raises(NotFound):
+        await ledger.announce_uploads([upload_to(SubmissionId("0" * 32))])
+
+
+async def test_a_submission_of_one_upload_settles_with_its_file(ledger: Ledger) -> None:
+    for ends_well in (True, False):
+        upload = upload_to(new_submission_id())
+        await ledger.open_for_upload(upload, CLIENT, "ada")
+        submission = (await ledger.view_submission(upload.submission_id, limit=1)).submission
+        assert (submission.is_open, submission.is_settled, submission.account) == (False, False, "ada")
+        assert submission.counts == Counts(announced=1)
+        if ends_well:
+            await stored(ledger, upload)
+            job_id = (await ledger.queued_jobs())[0].id
+            await ledger.start_attempt(job_id, "here")
+            await ledger.end_attempt(job_id, 1, SUCCEEDED)
+        else:
+            await ledger.abort_upload(upload.file_id, "the client ended it")
+        assert (await ledger.view_submission(upload.submission_id, limit=1)).submission.is_settled
+        topic = f"submission:{upload.submission_id}"
+        assert (await names(ledger, topic))[:2] == ["submission.opened", "submission.sealed"]
+        assert (await names(ledger, topic))[-1] == "submission.settled"
+
+
+# --- filled by a form ------------------------------------------------------------------------------------------------
+
+
+async def test_an_announced_file_is_found_by_its_path_before_its_name(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    by_name = await announced(ledger, submission_id, "x/a.txt")
+    by_path = await announced(ledger, submission_id, "a.txt")
+    found = await ledger.announced_upload(submission_id, "a.txt")
+    assert found is not None
+    assert found.file_id == by_path.file_id
+    await ledger.begin_upload(by_path.file_id)
+    found = await ledger.announced_upload(submission_id, "a.txt")
+    assert found is not None
+    assert found.file_id == by_name.file_id
+    assert await ledger.announced_upload(submission_id, "b.txt") is None
+    assert await ledger.announced_upload(await opened(ledger), "a.txt") is None
+
+
+async def test_a_file_that_comes_in_one_piece_cannot_be_gone_on_with(ledger: Ledger) -> None:
+    """Nor by a second form that found it announced at the same moment."""
+    upload = await announced(ledger, await opened(ledger))
+    await ledger.begin_upload(upload.file_id, is_resumable=False)
+    assert (await ledger.upload(upload.file_id)).partial is None
+    assert await ledger.unfinished_uploads() == []
+    for is_resumable in (False, True):
+        with pytest.raises(IllegalTransition):
+            await ledger.begin_upload(upload.file_id, is_resumable=is_resumable)
+    other = await announced(ledger, upload.submission_id)
+    await ledger.begin_upload(other.file_id)
+    with pytest.raises(IllegalTransition):
+        await ledger.begin_upload(other.file_id, is_resumable=False)
+
+
+async def test_a_submission_holds_what_has_come_and_what_is_to_come(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    assert await ledger.holding(submission_id) == Holding()
+    await announced(ledger, submission_id, "a", 100)
+    gone = await announced(ledger, submission_id, "b", 1000)
+    deferred = await announced(ledger, submission_id, "c", None)
+    assert await ledger.holding(submission_id) == Holding(files=3, announced=3, size=1100)
+    await ledger.begin_upload(deferred.file_id)
+    await ledger.extend_upload(deferred.file_id, size=None, received=7, expires_at=None)
+    await ledger.abort_upload(gone.file_id, "")
+    await story.queued(ledger, submission_id)
+    assert await ledger.holding(submission_id) == Holding(files=3, announced=1, size=100 + 7 + blob().size)
+    with pytest.raises(NotFound):
+        await ledger.holding(SubmissionId("0" * 32))
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+async def test_only_uploads_whose_time_is_over_are_expired(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    late, fresh, gone = [await announced(ledger, submission_id, name) for name in "abc"]
+    for upload in (late, gone):
+        await ledger.extend_upload(upload.file_id, size=8, received=0, expires_at=LONG_AGO)
+    await ledger.abort_upload(gone.file_id, "")
+    expired = await ledger.expired_uploads(utc_now(), limit=10)
+    assert [upload.file_id for upload in expired] == [late.file_id]
+    assert await ledger.expired_uploads(LONG_AGO, limit=10) == []
+    assert len(await ledger.expired_uploads(TOMORROW + timedelta(days=1), limit=1)) == 1
+    assert fresh.file_id not in {upload.file_id for upload in expired}
+
+
+async def test_a_submission_that_no_file_came_for_is_stale(ledger: Ledger) -> None:
+    """Not one whose request is still open, nor one that a file is coming to or came to lately."""
+    empty, waiting, coming, filled, sealed = [await opened(ledger) for _ in range(5)]
+    by_request = await story.opened(ledger)
+    await announced(ledger, waiting)
+    await ledger.begin_upload((await announced(ledger, coming)).file_id)
+    await story.queued(ledger, filled)
+    await ledger.seal_submission(sealed)
+    middle = utc_now()
+    await asyncio.sleep(0.01)
+    await announced(ledger, filled)
+    assert set(await ledger.stale_submissions(TOMORROW, limit=10)) == {empty, waiting, filled}
+    assert await ledger.stale_submissions(LONG_AGO, limit=10) == []
+    assert len(await ledger.stale_submissions(TOMORROW, limit=1)) == 1
+    await asyncio.sleep(0.01)
+    await story.queued(ledger, waiting)  # opened long before, but just filled
+    assert set(await ledger.stale_submissions(middle, limit=10)) == {empty, filled}
+    assert by_request not in await ledger.stale_submissions(TOMORROW, limit=10)
+
+
+# --- a repeated request ----------------------------------------------------------------------------------------------
+
+
+async def _open(ledger: Ledger, key: str | None) -> tuple[SubmissionId, bool]:
+    wanted = new_submission_id()
+    got = await ledger.open_submission(wanted, CLIENT, None, idempotency_key=key)
+    return got, got == wanted
+
+
+async def _leave_open(ledger: Ledger, submission_id: SubmissionId) -> None: ...
+
+
+async def _store_a_file(ledger: Ledger, submission_id: SubmissionId) -> None:
+    await story.queued(ledger, submission_id)
+    await ledger.seal_submission(submission_id)
+
+
+async def _cut_off(ledger: Ledger, submission_id: SubmissionId) -> None:
+    await ledger.abort_upload(await story.receiving(ledger, submission_id), "cut off")
+    await ledger.seal_submission(submission_id)
+
+
+async def _seal(ledger: Ledger, submission_id: SubmissionId) -> None:
+    await ledger.seal_submission(submission_id)
+
+
+@pytest.mark.parametrize(
+    ("first", "is_repeat"), [(_leave_open, True), (_store_a_file, True), (_cut_off, False), (_seal, False)]
+)
+async def test_a_key_shows_its_first_submission_unless_nothing_came_of_that(
+    ledger: Ledger, first: Callable[[Ledger, SubmissionId], Awaitable[None]], is_repeat: bool
+) -> None:
+    submission_id, is_new = await _open(ledger, "k")
+    assert is_new
+    await first(ledger, submission_id)
+    before = len(await all_events(ledger))
+    again, is_new = await _open(ledger, "k")
+    assert is_new is not is_repeat
+    assert (again == submission_id) is is_repeat
+    assert len(await all_events(ledger)) == before + (0 if is_repeat else 1)
+    assert (await _open(ledger, "k"))[0] == again
+    assert (await _open(ledger, "other"))[1]
+    assert (await _open(ledger, None))[1]
+    assert (await _open(ledger, None))[1]
+
+
+async def test_of_many_at_once_with_one_key_one_opens(ledger: Ledger) -> None:
+    found = await asyncio.gather(*(_open(ledger, "k") for _ in range(20)))
+    assert len({submission_id for submission_id, _ in found}) == 1
+    assert sum(is_new for _, is_new in found) == 1
+
+
+# --- after a kill ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger, engine: Engine) -> None:
+    alone = upload_to(new_submission_id())
+    await ledger.open_for_upload(alone, CLIENT, None)
+    await ledger.begin_upload(alone.file_id)
+    waiting, half, filled, by_form = [await opened(ledger) for _ in range(4)]
+    fresh = await opened(ledger)
+    by_request = await story.opened(ledger)
+    await announced(ledger, waiting)
+    await ledger.begin_upload((await announced(ledger, half)).file_id)
+    await story.queued(ledger, filled)
+    in_one_piece = await announced(ledger, by_form)
+    await ledger.begin_upload(in_one_piece.file_id, is_resumable=False)
+    await story.receiving(ledger, by_request)
+
+    after = await engine.open()
+    recovery = await after.recover(5, "the server stopped")
+
+    assert (recovery.aborted, recovery.sealed) == (2, 3)
+    is_open = {
+        submission_id: (await after.view_submission(submission_id, limit=1)).submission.is_open
+        for submission_id in (waiting, half, filled, by_form, fresh, by_request)
+    }
+    assert is_open == {waiting: True, half: True, filled: False, by_form: False, fresh: True, by_request: False}
+    assert {upload.submission_id for upload in await after.unfinished_uploads()} == {
+        alone.submission_id,
+        waiting,
+        half,
+    }
+    assert (await after.file(in_one_piece.file_id)).error == "the server stopped"
+    assert (await after.queued_jobs())[0].submission_id == filled
+    assert (await after.jobs(before=None, limit=1)).items[0].state is JobState.QUEUED
+    again = await after.recover(5, "again")
+    assert (again.aborted, again.sealed) == (0, 0)
+
+
+async def test_two_ends_of_one_upload_leave_one(ledger: Ledger) -> None:
+    upload = await announced(ledger, await opened(ledger))
+    await ledger.begin_upload(upload.file_id)
+    ends = await asyncio.gather(
+        ledger.store_upload(upload.file_id, blob(), new_job_id()),
+        ledger.abort_upload(upload.file_id, "ended"),
+        ledger.store_upload(upload.file_id, blob(), new_job_id()),
+        return_exceptions=True,
+    )
+    assert [isinstance(end, DropmillError) for end in ends] == [False, True, True]
+    assert await recount(ledger, upload.submission_id) == Counts(queued=1)

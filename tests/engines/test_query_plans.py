@@ -1,0 +1,116 @@
+"""What a ledger reads and changes all the time finds its rows by an index, however long the history is."""
+
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from tests import story
+
+from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.model.ids import Cursor, JobId, SubmissionId
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+Call = Callable[[SqliteLedger, SubmissionId, JobId], Awaitable[Any]]
+
+CALLS: Mapping[str, Call] = {
+    "history": lambda ledger, s, j: ledger.submissions(before=None, limit=50),
+    "older history": lambda ledger, s, j: ledger.submissions(before="9", limit=50),
+    "open submissions": lambda ledger, s, j: ledger.submissions(before=None, limit=50, state="open"),
+    "submissions under way": lambda ledger, s, j: ledger.submissions(before=None, limit=50, state="processing"),
+    "settled submissions": lambda ledger, s, j: ledger.submissions(before=None, limit=50, state="settled"),
+    "one submission": lambda ledger, s, j: ledger.view_submission(s, limit=100),
+    "further files": lambda ledger, s, j: ledger.view_submission(s, after="1", limit=100),
+    "failed files": lambda ledger, s, j: ledger.view_submission(s, limit=100, state="failed"),
+    "jobs": lambda ledger, s, j: ledger.jobs(before=None, limit=50),
+    "failed jobs": lambda ledger, s, j: ledger.jobs(before="9", limit=50, state="failed"),
+    "jobs of a submission": lambda ledger, s, j: ledger.jobs(before=None, limit=50, submission_id=s),
+    "failed jobs of a submission": lambda ledger, s, j: ledger.jobs(
+        before=None, limit=50, submission_id=s, state="failed"
+    ),
+    "one job": lambda ledger, s, j: ledger.job(j),
+    "running jobs": lambda ledger, s, j: ledger.running_jobs(s),
+    "events": lambda ledger, s, j: ledger.events("all", after=Cursor(1), limit=500),
+    "events of a submission": lambda ledger, s, j: ledger.events(f"submission:{s}", after=Cursor(1), limit=500),
+    "events of an account": lambda ledger, s, j: ledger.events("account:ada", after=Cursor(1), limit=500),
+    "events of the config": lambda ledger, s, j: ledger.events("config", after=Cursor(0), limit=500),
+    "known blobs": lambda ledger, s, j: ledger.known_blobs(["a", "b"]),
+    "what may go": lambda ledger, s, j: ledger.removable(before=NOW, keep_bytes=1, limit=10),
+    "what is going": lambda ledger, s, j: ledger.removals(10),
+    "deliveries": lambda ledger, s, j: ledger.deliveries(8),
+    "recovery": lambda ledger, s, j: ledger.recover(5, "why"),
+    "retry of all that failed": lambda ledger, s, j: ledger.retry_failed(s, after=None, limit=10),
+    "pick-up": lambda ledger, s, j: ledger.start_attempt(j, "here"),
+    "end": lambda ledger, s, j: ledger.end_attempt(j, 2, story.FAILED),
+    "cancel of all that waits": lambda ledger, s, j: ledger.cancel_waiting(s, after=None, limit=10),
+    "removal": lambda ledger, s, j: ledger.begin_removal(s, NOW),
+    "old events": lambda ledger, s, j: ledger.remove_events(before=NOW, up_to=Cursor(2), limit=10),
+}
+
+# A scan in the order of the table's own key, that ends with the page.
+PAGED = {
+    "history": "submissions",
+    "settled submissions": "submissions",
+    "jobs": "jobs",
+    "old events": "events",
+}
+# Few rows, whatever the history: config revisions are saved by hand, deliveries go when they are made.
+SMALL = {"config_revisions", "deliveries"}
+# Indexes of what is under way or still kept, and of nothing else.
+PARTIAL = {
+    "ix_submissions_unsettled",
+    "ix_submissions_removing",
+    "ix_submissions_kept",
+    "ix_files_unfinished",
+    "ix_attempts_running",
+}
+
+
+def plans(path: Path, statements: list[str]) -> list[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return [
+            row[3]
+            for statement in statements
+            if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        ]
+    finally:
+        connection.close()
+
+
+async def test_no_hot_query_walks_through_history_or_sorts(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path, lambda _: None, tells_settled=True)
+    await ledger.open()
+    await story.save(ledger)
+    submission_id = await story.opened(ledger)
+    job_id = await story.settled(ledger, submission_id, story.FAILED)
+    await ledger.seal_submission(submission_id)
+
+    seen: list[str] = []
+
+    @event.listens_for(ledger._engine, "checkout")
+    def _see(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
+        connection.set_trace_callback(seen.append)
+
+    found = {}
+    for name, call in CALLS.items():
+        seen.clear()
+        await call(ledger, submission_id, job_id)
+        assert seen, name
+        found[name] = plans(path, seen)
+    await ledger.close()
+
+    bad = []
+    for name, steps in found.items():
+        for step in steps:
+            scan = re.match(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?", step)
+            is_bounded = scan is not None and (scan[2] in PARTIAL or scan[1] in SMALL or PAGED.get(name) == scan[1])
+            if "TEMP B-TREE" in step or (scan and not is_bounded):
+                bad.append((name, step))
+    assert bad == []

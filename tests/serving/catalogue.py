@@ -1,0 +1,95 @@
+"""The catalogue of bad inputs (`bad_inputs.jsonl`): one case a line, read and made into bytes.
+
+A case has `id`, `surface`, `what`, `input`, `expect`, and a `reason` where its expectation was decided here.
+`input` is text, or `{"base64"}`, or `{"repeat": {"unit", "times", "prefix", "suffix"}}`, or `{"each": [...]}`.
+A prefix or unit in angle brackets names what is built around it. How a surface is played is the business of the tests.
+
+`expect`: `status` the numbers an answer may have, 0 meaning none; `code` of its problem document; `is_closed` whether
+the connection must end; `stored` and `aborted` how many files it leaves; `then` how the client goes on (`fin`, `rst`);
+`is_pipelined` that `status` are the answers to several requests, in order; `is_text_kept` whether a file name is shown
+as it was given. Of sockets: `reply` the codes of refusals, `close` the close codes, 1006 meaning none was said;
+`is_silent` whether nothing need happen.
+"""
+
+import base64
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BOUNDARY_HEAD = (
+    b"POST {{submissions}} HTTP/1.1\r\nHost: {{host}}\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of the catalogue."""
+
+    id: str
+    surface: str
+    what: str
+    input: Any
+    expect: Mapping[str, Any]
+    reason: str | None = None
+
+    def texts(self, filled: Mapping[str, str]) -> list[bytes]:
+        """What is to be sent, one after the other; `filled` are the placeholders of this run."""
+        each = self.input["each"] if isinstance(self.input, dict) and "each" in self.input else [self.input]
+        return [text for one in each for text in _made(one, filled)]
+
+
+def cases(*surfaces: str) -> list[Case]:
+    """The cases of some surfaces."""
+    lines = Path(__file__).with_name("bad_inputs.jsonl").read_text("ascii").splitlines()
+    return [case for case in (Case(**json.loads(line)) for line in lines) if case.surface in surfaces]
+
+
+def frame(payload: bytes, first: int = 0x81) -> bytes:
+    """A client's WebSocket frame, masked with zeros (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes([first, 0x80 | size]) + bytes(4) + payload
+    if size < 65536:
+        return bytes([first, 0xFE]) + struct.pack(">H", size) + bytes(4) + payload
+    return bytes([first, 0xFF]) + struct.pack(">Q", size) + bytes(4) + payload
+
+
+def _made(one: Any, filled: Mapping[str, str]) -> list[bytes]:
+    if isinstance(one, str):
+        return [_fill(one.encode(errors="surrogatepass"), filled)]
+    if "base64" in one:
+        return [_fill(base64.b64decode(one["base64"]), filled)]
+    repeat = one["repeat"]
+    unit, prefix, suffix = (repeat.get(part, "").encode() for part in ("unit", "prefix", "suffix"))
+    times = repeat["times"]
+    if unit == b"<frame fin=0 op=0 len=0>":
+        return [frame(b"", first=0x01) + frame(b"", first=0x00) * times]
+    if b"{{i}}" in unit:
+        units = [unit.replace(b"{{i}}", str(i).encode()) for i in range(times)]
+        if not prefix:
+            return units  # messages of their own
+    else:
+        units = [unit * times]
+    body = b"".join(units) + suffix
+    if prefix.startswith(b"<text frame payload>"):
+        return [frame(body)]
+    if prefix.startswith(b"<multipart body>"):
+        body = prefix.removeprefix(b"<multipart body>") + body
+        return [_fill(BOUNDARY_HEAD % len(body), filled) + body]
+    head, is_chunked, rest = prefix.partition(b"<chunked:>")
+    if is_chunked:
+        body = rest + body
+        pieces = [body[at : at + CHUNK] for at in range(0, len(body), CHUNK)]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    return [_fill(head, filled) + _fill(body, filled)]
+
+
+def _fill(text: bytes, filled: Mapping[str, str]) -> bytes:
+    for name, value in filled.items():
+        text = text.replace(b"{{%b}}" % name.encode(), value.encode())
+    return text
