@@ -3,15 +3,18 @@
 import hashlib
 import random
 import re
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import CDPSession, ConsoleMessage, Locator, Page, expect
 
 MIB = 1024 * 1024
+_DEVTOOLS: weakref.WeakKeyDictionary[Page, CDPSession] = weakref.WeakKeyDictionary()
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
-_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422|460|503)")
+_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422|460|503|507)")
 _BROKEN = re.compile("Failed to load resource: net::|WebSocket connection to .* failed")
+_UNTRUSTED = re.compile("The Cross-Origin-Opener-Policy header has been ignored")  # on plain http off loopback
 
 
 class Watched:
@@ -27,7 +30,8 @@ class Watched:
     def _console(self, message: ConsoleMessage) -> None:
         is_answer = _ANSWERED.match(message.text) and "/static/" not in message.location["url"]
         is_broken = self._may_break and _BROKEN.match(message.text)
-        if message.type in ("error", "warning") and not is_answer and not is_broken:
+        is_untrusted = _UNTRUSTED.match(message.text)
+        if message.type in ("error", "warning") and not (is_answer or is_broken or is_untrusted):
             self.complaints.append(message.text)
 
 
@@ -66,9 +70,11 @@ def log(page: Page) -> Locator:
 
 
 def slow_down(page: Page, bytes_per_second: float) -> None:
-    """Let the page send no faster than that, so that what it shows meanwhile can be seen."""
-    devtools = page.context.new_cdp_session(page)
-    devtools.send("Network.enable")
+    """Let the page send no faster than that, so that what it shows meanwhile can be seen; -1 lifts it."""
+    if page not in _DEVTOOLS:  # each session's limit counts, so a second one could not lift the first one's
+        _DEVTOOLS[page] = page.context.new_cdp_session(page)
+        _DEVTOOLS[page].send("Network.enable")
+    devtools = _DEVTOOLS[page]
     conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
     devtools.send("Network.emulateNetworkConditions", conditions)
 

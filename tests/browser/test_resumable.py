@@ -200,8 +200,10 @@ def test_a_name_that_no_form_can_carry_arrives_as_it_is(open_page: Open, site: S
     assert sorted(file["path"] for file in files_of(site, submission_id)) == ["plain.txt", name]
 
 
-def test_a_file_that_changed_before_it_was_sent_is_told_and_the_others_arrive(open_page: Open, tmp_path: Path) -> None:
-    page = open_page("/")
+def test_a_file_that_changed_before_it_was_sent_is_told_and_the_others_arrive(
+    open_page: Open, line: Proxy, tmp_path: Path
+) -> None:
+    page = open_page("/", through=line)
     paths = [text_file(tmp_path / "changed.txt"), text_file(tmp_path / "plain.txt")]
     page.set_input_files("#files", paths)
     paths[0].unlink()

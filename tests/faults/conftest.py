@@ -52,7 +52,9 @@ class Pulse:
 
     def _ask(self) -> None:
         with httpx.Client(base_url=self._server.url, timeout=PATIENCE_S, trust_env=False) as client:
-            while not self._stop.wait(0.05) and self.problem is None:
+            is_over = False
+            while not is_over and self.problem is None:
+                is_over = self._stop.wait(0.05)  # once more after the end, so that it was asked in any case
                 try:
                     answer = client.get("/healthz")
                 except httpx.HTTPError as error:
@@ -69,6 +71,7 @@ class Pulse:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(2 * PATIENCE_S)
+        assert not self._thread.is_alive()
         assert self.problem is None
         assert self.count > 0
 

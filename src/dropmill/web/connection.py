@@ -21,9 +21,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import h11
+import hypercorn.asyncio.run
 import hypercorn.protocol
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.protocol.events import Event, Response, StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
@@ -42,6 +44,8 @@ UNREAD_MAX = 512 * 1024
 LINGER_S = 2.0
 """How long the rest of a body is read past after the answer, and a socket after its close; ending the connection at
 once would reset it, and the client would lose with it what it was told."""
+
+FAREWELL_S = 1.0  # of a TLS connection that has nothing left to send
 
 CLOSE_TIMEOUT_S = 1.0  # for the close itself; a client that reads nothing does not hold us up longer
 
@@ -284,6 +288,29 @@ class _MessageBuffer(WebsocketBuffer):
         super().extend(event)
 
 
+class _Connection(TCPServer):
+    """A connection that ends when we end it. Over TLS a client has 30 s to say its farewell, and one that says none
+    ends in a traceback, whatever it was sent; a server could not stop meanwhile."""
+
+    async def _close(self) -> None:
+        self._limit_farewell()
+        await super()._close()
+
+    async def _initiate_server_close(self) -> None:
+        self._limit_farewell()
+        await super()._initiate_server_close()
+
+    def _limit_farewell(self) -> None:
+        if self.writer.get_extra_info("ssl_object") is not None:
+            self.loop.call_later(FAREWELL_S, self._abort_if_flushed)
+
+    def _abort_if_flushed(self) -> None:
+        if self.writer.transport.get_write_buffer_size():
+            self._limit_farewell()
+        else:
+            self.writer.transport.abort()
+
+
 class _Http1Protocol(H11Protocol):
     """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade."""
 
@@ -312,6 +339,7 @@ def mend_hypercorn() -> None:
     Its HTTP/2 lets a client send 64 KiB of a body and then wait for a round trip, without a setting to widen that, and
     one slow body holds up all others of its connection. Browsers choose HTTP/2 by themselves; so it is not offered.
     """
+    hypercorn.asyncio.run.TCPServer = _Connection  # type: ignore[attr-defined]
     Config.alpn_protocols = ["http/1.1"]
     hypercorn.protocol.H11Protocol = _Http1Protocol  # type: ignore[attr-defined]
     hypercorn.protocol.ws_stream.server_extensions_handshake = lambda requested, supported: None  # type: ignore[attr-defined]
