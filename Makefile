@@ -14,11 +14,12 @@ DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV := $(BIN)/uv --no-python-downloads
 EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requirements-txt --no-header --quiet --no-emit-project
-DEBIAN := chromium curl fonts-dejavu-core tesseract-ocr tesseract-ocr-eng
+DEBIAN := chromium curl fonts-dejavu-core nodejs npm tesseract-ocr tesseract-ocr-eng
+NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test faults check fix bench lock clean
+.PHONY: help install run test-setup test faults check fix bench assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +30,11 @@ run: install ## Install, then serve on http://127.0.0.1:8000
 	@$(BIN)/dropmill serve $(ARGS)
 
 test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
-	@if command -v chromium >/dev/null && command -v curl >/dev/null && command -v tesseract >/dev/null; then :; \
+	@if command -v chromium >/dev/null && command -v curl >/dev/null && command -v npm >/dev/null && command -v tesseract >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN); \
-	else echo "Tests are skipped for what is missing of Chromium, curl and tesseract. To have them: sudo apt-get install $(DEBIAN)"; fi
+	else echo "Tests are skipped for what is missing of Chromium, curl, npm and tesseract. To have them: sudo apt-get install $(DEBIAN)"; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
 test: test-setup ## Run every test, browser tests included
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest $(ARGS)
@@ -45,6 +47,8 @@ check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked r
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES) && npm --prefix frontend run --silent types; \
+	else echo "The types of the browser code are not checked without npm."; fi
 	$(UV) lock --check --offline --quiet --python $(BIN)/python
 	@for name in $(REQUIREMENTS); do $(MAKE) --no-print-directory export-$$name | diff $$name - \
 		|| { echo "$$name is not what uv.lock says; run: make lock"; exit 1; }; done
@@ -56,8 +60,11 @@ fix: $(DEVELOPED) ## Mend what ruff can mend
 bench: $(DEVELOPED) ## Print the measurements
 	$(BIN)/python -m benchmarks $(ARGS)
 
+assets: $(NODE_MODULES) ## Build static/vendor anew from frontend; needs node and npm
+	npm --prefix frontend run --silent build
+
 clean: ## Remove the environment, caches and built files; data stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) frontend/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Locked requirements. uv.lock is the source; what pip installs is exported from it, for every Python and platform,
@@ -92,4 +99,8 @@ $(INSTALLED): pyproject.toml requirements.txt requirements-build.txt | $(BIN)/py
 
 $(DEVELOPED): $(INSTALLED) requirements-dev.txt
 	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(NODE_MODULES): frontend/package.json frontend/package-lock.json
+	npm --prefix frontend ci --loglevel=error
 	@touch $@

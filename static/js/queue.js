@@ -212,7 +212,12 @@ export class Sending extends EventTarget {
    * @param {Send[]} sends
    */
   async #renew(sends) {
-    await this.#persist(() => this.#learn());
+    try {
+      await this.#persist(() => this.#learn());
+    } catch (error) {
+      for (const { entry } of sends) if (entry?.sending) this.#model.turn(entry, "refused", String(error instanceof Error ? error.message : error));
+      return;
+    }
     /** @type {[Send, Entry][]} */
     const again = [];
     for (const send of sends) {
@@ -253,20 +258,22 @@ export class Sending extends EventTarget {
       if (group.length === 0) return;
       this.#lanes += 1;
       void this.#work(async () => {
-        await this.#lane(group);
-        this.#lanes -= 1;
+        try {
+          await this.#lane(group);
+        } finally {
+          this.#lanes -= 1;
+        }
       });
     }
   }
 
-  /** @returns {Send[]} what goes next, marked as going: one large file, or small ones for one form */
+  /** @returns {Send[]} what goes next, marked as going: small files for one form, else one large file */
   #take() {
     const waiting = this.#in("waiting");
-    let group = waiting.slice(0, 1);
-    if (group.length && !isLarge(group[0].item)) {
-      let size = 0;
-      group = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES).filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
-    }
+    let size = 0;
+    // Small ones first: they are soon over, and behind three large ones they would wait for long.
+    const small = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES).filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
+    const group = small.length ? small : waiting.slice(0, 1);
     for (const { item, entry } of group) if (entry) this.#model.turn(entry, isLarge(item) ? "sending" : "together", entry.remark);
     return group;
   }
@@ -295,7 +302,8 @@ export class Sending extends EventTarget {
         if (ended instanceof Stopped) await this.#rest(lane, null, 1); // the server settles what was cut
         await this.#renew(group);
       }
-      for (const { entry } of group) if (entry?.sending === "retrying") this.#model.turn(entry, "waiting", entry.remark);
+      const isDamaged = ended instanceof Problem && ended.status === 460; // worth being read once it goes on
+      for (const { entry } of group) if (entry?.sending === "retrying") this.#model.turn(entry, "waiting", isDamaged ? entry.remark : "");
     }
     this.#recovered(lane);
   }

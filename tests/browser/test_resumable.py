@@ -69,13 +69,15 @@ def test_a_damaged_piece_is_sent_again_by_itself(
 ) -> None:
     size = 30 * MIB
     expected = random_file(tmp_path / "fragile.bin", size, seed)
-    line.damage_at(random.Random(seed).randrange(size))
+    line.damage_at(random.Random(seed).randrange(4 * MIB))
     page = open_page("/", through=line)
+    slow_down(page, 15 * MIB)
     answers: list[int] = []
     page.on("response", lambda answer: answers.append(answer.status))
-    submission_id = submit(page, tmp_path / "fragile.bin", text_file(tmp_path / "wait.txt"))
+    submission_id = submit(page, tmp_path / "fragile.bin")
+    expect(row(page, "fragile.bin")).to_contain_text("a piece arrived damaged and was sent again")
+    slow_down(page, -1)
     expect(row(page, "fragile.bin")).to_contain_text("Succeeded")
-    (site.folder / "go").touch()
     expect(page.get_by_text("All of it is processed.")).to_be_visible()
     assert answers.count(460) == 1
     file = files_of(site, submission_id)[0]

@@ -86,17 +86,17 @@ def plans(path: Path, statements: list[str]) -> list[str]:
 async def test_no_hot_query_walks_through_history_or_sorts(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = SqliteLedger(path, lambda _: None, tells_settled=True)
+    seen: list[str] = []
+
+    @event.listens_for(ledger._engine, "connect")
+    def _see(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_trace_callback(seen.append)
+
     await ledger.open()
     await story.save(ledger)
     submission_id = await story.opened(ledger)
     job_id = await story.settled(ledger, submission_id, story.FAILED)
     await ledger.seal_submission(submission_id)
-
-    seen: list[str] = []
-
-    @event.listens_for(ledger._engine, "checkout")
-    def _see(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
-        connection.set_trace_callback(seen.append)
 
     found = {}
     for name, call in CALLS.items():

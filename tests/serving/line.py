@@ -21,7 +21,7 @@ class Line:
         target: the port it leads to; may be changed.
         passed: bytes that have come through to the server.
         most_in_flight: the most bytes that were under way to the server at once.
-        connections: how many were made.
+        faults: how often it has altered or refused something.
         body_limit: bodies announced larger are answered with 413 and HTML, as a proxy would; None lets all pass.
     """
 
@@ -30,7 +30,7 @@ class Line:
         self.port = 0
         self.passed = 0
         self.most_in_flight = 0
-        self.connections = 0
+        self.faults = 0
         self.body_limit: int | None = None
         self._delay_s = delay_s
         self._in_flight = 0
@@ -102,7 +102,6 @@ class Line:
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = [writer.transport]
-        self.connections += 1
         try:
             with contextlib.suppress(OSError):
                 up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
@@ -134,10 +133,12 @@ class Line:
                         back.write(b"HTTP/1.1 413 Too Large\r\nContent-Type: text/html\r\nContent-Length: 2\r\n")
                         back.write(b"Connection: close\r\n\r\nno")
                         await back.drain()
+                        self.faults += 1
                         raise ConnectionError("refused")
                     if self._alteration is not None and self._alteration[0] in data:
                         data = data.replace(*self._alteration, 1)
                         self._alteration = None
+                        self.faults += 1
                     self._in_flight += len(data)
                     self.most_in_flight = max(self.most_in_flight, self._in_flight)
                 await waiting.put((self._loop.time() + self._delay_s, data))

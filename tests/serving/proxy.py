@@ -1,6 +1,7 @@
-"""A line between a client and a server that can be cut, slowed and made to damage what it carries, and that sees it all.
+"""A line between a client and a server that knows uploads: cuts and damages them at an offset, and counts them.
 
-TCP on loopback, in a thread of its own. It reads HTTP/1.1 only as far as to know which bytes are the bodies of uploads.
+TCP on loopback, in a thread of its own. It reads HTTP/1.1 only as far as to tell which bytes are the bodies of
+uploads. A line that delays, holds and alters any bytes is in `line`.
 """
 
 import asyncio
@@ -27,21 +28,14 @@ class Proxy:
 
     Attributes:
         host: `HOST:PORT` to connect to; stays the same when the target moves.
-        delay_s: how much later everything arrives, in each direction.
         carried: bytes of upload bodies so far, those that were lost with a cut included.
         uploads: method and path of every request that uploaded something, in order.
         most_at_once: largest number of those under way at one moment.
     """
 
-    def __init__(self, target: Callable[[], str], *, delay_s: float = 0.0) -> None:
-        """Prepare.
-
-        Args:
-            target: `HOST:PORT` to carry to; asked for every connection.
-            delay_s: see the class.
-        """
+    def __init__(self, target: Callable[[], str]) -> None:
+        """Prepare to carry to `target`, a `HOST:PORT` that is asked for every connection."""
         self.host = ""
-        self.delay_s = delay_s
         self.carried = 0
         self.uploads: list[tuple[str, str]] = []
         self.most_at_once = 0
@@ -132,14 +126,8 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, see: Callable[[bytes], bytes]
     ) -> None:
         while data := await reader.read(READ_BYTES):
-            seen = see(data)
-            if self.delay_s:
-                self._loop.call_later(self.delay_s, writer.write, seen)  # many may be on their way at a time
-            else:
-                writer.write(seen)
+            writer.write(see(data))
             await writer.drain()
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
         with contextlib.suppress(OSError):
             writer.write_eof()
 

@@ -1,4 +1,4 @@
-"""https by Dropmill itself: over HTTP/1.1 only, because HTTP/2 would throttle uploads; what belongs to https is there."""
+"""https by Dropmill itself: over HTTP/1.1 only, because HTTP/2 would throttle uploads; and what belongs to https."""
 
 import contextlib
 import os
@@ -13,6 +13,11 @@ import pytest
 from tests.serving.line import Line
 from tests.serving.server import SERVE, Server, clean_environment, hear, read_answer
 from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from dropmill.cli.serving import require_certificate
+from dropmill.model.errors import SettingsError
+from dropmill.settings import Settings
 
 H2_WINDOW = 64 * 1024  # what Hypercorn's HTTP/2 lets a client send ahead
 NAME = "box.example"  # as which the server is known beyond its machine
@@ -20,7 +25,7 @@ NAME = "box.example"  # as which the server is known beyond its machine
 Make = Callable[..., Server]
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path, *, days: int = 30) -> tuple[Path, Path]:
     """A certificate for localhost, 127.0.0.1 and `NAME`, and its key."""
     if shutil.which("openssl") is None:
         if "CI" in os.environ:
@@ -28,8 +33,21 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         pytest.skip("openssl is not installed")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     names = f"subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:{NAME}"
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "30", "-subj", "/CN=localhost")
-    made = ("openssl", "req", "-x509", *kind, "-addext", names, "-keyout", str(key), "-out", str(certificate))
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-subj", "/CN=localhost")
+    made = (
+        "openssl",
+        "req",
+        "-x509",
+        *kind,
+        "-days",
+        str(days),
+        "-addext",
+        names,
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    )
     subprocess.run(made, check=True, capture_output=True)
     return certificate, key
 
@@ -52,7 +70,8 @@ def https(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Pat
 
 def trusting(certificate: tuple[Path, Path], *protocols: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=certificate[0])
-    context.set_alpn_protocols(list(protocols))
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     return context
 
 
@@ -127,9 +146,9 @@ def test_the_own_origin_is_the_one_of_https(https: Server, origin: str, status: 
 
 
 def test_pages_open_their_socket(https: Server, certificate: tuple[Path, Path]) -> None:
-    address = f"wss://localhost:{https.url.rpartition(':')[2]}/api/v1/live"
-    context = ssl.create_default_context(cafile=certificate[0])
-    with connect(address, ssl=context, proxy=None, origin=f"https://localhost:{https.url.rpartition(':')[2]}") as live:  # type: ignore[arg-type]
+    host = f"localhost:{https.url.rpartition(':')[2]}"
+    origin = Origin(f"https://{host}")
+    with connect(f"wss://{host}/api/v1/live", ssl=trusting(certificate), proxy=None, origin=origin) as live:
         assert hear(live)["type"] == "hello"
 
 
@@ -152,31 +171,42 @@ def test_it_stops_with_connections_open(make_server: Make, certificate: tuple[Pa
 def test_a_certificate_that_cannot_be_used_stops_the_start_with_one_line(
     tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
-    good, key = map(str, certificate)
+    good, key = certificate
     other = make_certificate(tmp_path)[1]
     locked = tmp_path / "locked.pem"
     subprocess.run(("openssl", "pkey", "-in", key, "-aes128", "-passout", "pass:x", "-out", locked), check=True)
-    for flags, said in (
-        (("--certfile", good), "--keyfile"),
-        (("--certfile", good, "--keyfile", "missing.pem"), "missing.pem"),
-        (("--certfile", good, "--keyfile", good), "PEM"),
-        (("--certfile", good, "--keyfile", str(other)), str(other)),
-        (("--certfile", good, "--keyfile", str(locked)), "passphrase"),
-    ):
-        start = (*SERVE, "--bind", "127.0.0.1:0", "--data", str(tmp_path / "data"), *flags)
-        ended = subprocess.run(
-            start,
-            cwd=tmp_path,
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-        assert ended.returncode == 2
-        (line,) = ended.stderr.splitlines()
-        assert said in line
-        assert line.startswith("dropmill: --certfile") or line.startswith("dropmill: --keyfile")
+    for keyfile, said in ((tmp_path / "missing", "missing"), (good, "PEM"), (other, "key"), (locked, "passphrase")):
+        with pytest.raises(SettingsError, match=said):
+            require_certificate(Settings(certfile=good, keyfile=keyfile))
+    start = (
+        *SERVE,
+        "--bind",
+        "127.0.0.1:0",
+        "--data",
+        str(tmp_path),
+        "--certfile",
+        str(good),
+        "--keyfile",
+        str(locked),
+    )
+    ended = subprocess.run(
+        start,
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("dropmill: --certfile")
+
+
+def test_certificate_and_key_are_given_together() -> None:
+    for name in ("certfile", "keyfile"):
+        with pytest.raises(SettingsError, match="go together"):
+            Settings.load({name: "file.pem"}, {})
 
 
 def test_http_on_the_port_of_https_is_refused_quietly(https: Server) -> None:

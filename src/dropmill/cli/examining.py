@@ -91,7 +91,11 @@ def run(flags: Mapping[str, Any], url: str | None) -> None:
     if url is not None:
         from dropmill.cli.the_way import WAY_CHECKS, Way
 
-        way = Way(url)
+        try:
+            way = Way(url)
+        except ValueError as error:
+            tell("way", iter([fail(f"--url {url}: {error}")]))
+            sys.exit(1)
         for subject, look in WAY_CHECKS.items():
             tell(subject, look(way))
             if not way.is_open:

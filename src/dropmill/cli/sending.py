@@ -33,7 +33,7 @@ from dropmill.cli.wording import event_line, printable, say_wait, size_text, sto
 
 SMALL = 8 * 1024 * 1024  # bytes; from here on a file is worth requests of its own, and being resumed
 FORM_BYTES = 32 * 1024 * 1024  # of files that go together in one request; read into memory
-FORM_FILES = 500
+FORM_FILES = 250
 NAME_COLUMNS = 40  # of a progress bar's line
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it

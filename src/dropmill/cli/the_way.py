@@ -62,10 +62,16 @@ class Way:
     """
 
     def __init__(self, url: str) -> None:
-        """Connect to nothing yet; `check_http` tells whether the URL is one."""
+        """Connect to nothing yet.
+
+        Raises:
+            ValueError: it is no URL.
+        """
         self.url = url if "://" in url else f"http://{url}"
         self.is_open = False
         parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address such as https://drop.example.com")
         self.is_tls = parts.scheme == "https"
         self.name = parts.hostname or ""
         self._authority = parts.netloc.rpartition("@")[2]
@@ -111,7 +117,7 @@ def check_http(way: Way) -> Findings:
     """The server is reached, and is a Dropmill."""
     try:
         answer = way.ask("GET /readyz", Connection="close")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         yield fail(f"{way.url} cannot be reached ({error})")
         return
     if answer.status == 200 and answer.is_ours:
@@ -157,7 +163,7 @@ def check_websocket(way: Way) -> Findings:
         yield ok("sockets are opened")
     elif answer.status == 401:
         yield ok("sockets reach the server; it asks for sign-in")
-    elif answer.is_ours and answer.status != 404:
+    elif answer.is_ours and answer.status in (403, 421, 503):
         yield fail(f"sockets are refused: {answer.detail}")
     else:
         yield fail("sockets are not opened: the proxy must pass Upgrade and Connection on; pages poll meanwhile")

@@ -357,6 +357,7 @@ class Uploads:
 
         Cancelling, as a client does that leaves, keeps what has come, without a checksum.
         """
+        self._intake.require_running()
         patch = _Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
         appending = asyncio.create_task(self._append(file_id, client.ip, patch), name=f"upload {file_id}")
         self._appending.add(appending)

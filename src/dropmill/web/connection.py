@@ -3,7 +3,8 @@
 - `BoundedBody`: Quart reads a request's body as fast as it comes, whatever the handler does with it (1 GiB into a slow
   handler took 1.1 GiB of memory). Here reading stops while more than `UNREAD_MAX` bytes wait to be taken.
 - `HttpConnection`: the above, and what is still to come of a body is read past once the answer is known, for a while,
-  so that a client that only looks for an answer after writing gets it. One that asks whether to send its body at all
+  so that a client that only looks for an answer after writing gets it. A change whose request has come whole is made
+  even if the client has left. One that asks whether to send its body at all
   (`Expect: 100-continue`) is told to when somebody takes it, not before.
 - `WebSocketConnection`: incoming messages are bounded and typed, Quart's queue has no end; and whoever closes, the
   handler ends, and the client has a while to answer.
@@ -145,6 +146,7 @@ class HttpConnection(ASGIHTTPConnection):
     def __init__(self, app: Quart, scope: HTTPScope) -> None:
         scope["path"] = _path(scope["path"])
         super().__init__(app, scope)
+        self._is_handled = asyncio.Event()
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
         body: BoundedBody = request.body  # type: ignore[assignment]  # request_class is BoundedRequest
@@ -156,6 +158,8 @@ class HttpConnection(ASGIHTTPConnection):
                 if not message.get("more_body", False):
                     body.set_complete()
             elif message["type"] == "http.disconnect":
+                if body.is_complete and request.method not in ("GET", "HEAD", "OPTIONS"):
+                    await self._is_handled.wait()  # the handler is cancelled when we return
                 return
 
     async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
@@ -174,7 +178,10 @@ class HttpConnection(ASGIHTTPConnection):
                         await body.wait_complete()
             await send(message)
 
-        await super().handle_request(request, send_then_linger)
+        try:
+            await super().handle_request(request, send_then_linger)
+        finally:
+            self._is_handled.set()
 
 
 class WebSocketConnection(ASGIWebsocketConnection):
@@ -289,8 +296,11 @@ class _MessageBuffer(WebsocketBuffer):
 
 
 class _Connection(TCPServer):
-    """A connection that ends when we end it. Over TLS a client has 30 s to say its farewell, and one that says none
-    ends in a traceback, whatever it was sent; a server could not stop meanwhile."""
+    """A connection that ends when we end it.
+
+    Over TLS a client has 30 s to say its farewell, during which the server cannot stop, and one that says none ends in
+    a traceback.
+    """
 
     async def _close(self) -> None:
         self._limit_farewell()

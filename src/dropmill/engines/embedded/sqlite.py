@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dropmill.engines.sql import changes, queries, resumable, upkeep
 from dropmill.engines.sql.changes import Transaction
@@ -68,6 +68,7 @@ class SqliteLedger:
         self._engine = _engine(path)
         # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
         self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._connection: Connection | None = None  # the writer's, used in its thread only
         self._on_commit = on_commit
         # Bounded by the semaphore, which is fair: a full `asyncio.Queue` lets a newcomer overtake those who wait for
         # room, and a change that waits while the ledger closes would get behind the last one taken.
@@ -93,6 +94,8 @@ class SqliteLedger:
             self._queue.put_nowait(None)
             await self._writer
             self._writer = None
+        if self._connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._close_connection)
         self._reader_threads.shutdown()
         self._writer_thread.shutdown()
         self._engine.dispose()
@@ -147,11 +150,22 @@ class SqliteLedger:
         return results, moved
 
     def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> tuple[list[Any], dict[str, int]]:
-        with self._writing_engine.begin() as connection:
-            tx = Transaction(connection, queries.newest_cursor(connection), tells_settled=self._tells_settled)
-            results = [change(tx) for change in handed]
-            tx.flush()
+        # Kept open: taking a connection from the pool and giving it back costs as much as a small change.
+        connection = self._connection = self._connection or self._writing_engine.connect()
+        try:
+            with connection.begin():
+                tx = Transaction(connection, queries.newest_cursor(connection), tells_settled=self._tells_settled)
+                results = [change(tx) for change in handed]
+                tx.flush()
+        except (sqlite3.Error, SQLAlchemyError):
+            self._close_connection()  # whatever state it is in, the next one is fresh
+            raise
         return results, tx.moved
+
+    def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     async def _change(self, change: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         await self._room.acquire()

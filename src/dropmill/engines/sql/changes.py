@@ -108,7 +108,7 @@ class Transaction:
         self.moved: dict[str, int] = {}
         self._events: list[dict[str, Any]] = []
         self._submissions: dict[str, dict[str, Any]] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, set[str]] = {}  # columns
         self._revisions: dict[int, ConfigRevision] = {}
         self._newest_config: ConfigRevision | None = None
 
@@ -161,16 +161,13 @@ class Transaction:
     def change(self, submission_id: str, **values: Any) -> None:
         """Set columns of a submission; written by `flush`."""
         self.submission(submission_id).update(values)
-        self._changed.add(submission_id)
+        self._changed.setdefault(submission_id, set()).update(values)
 
     def move(self, submission_id: str, before: str | None, after: str | None) -> None:
         """Count a file under its new state instead of its old one (None: it was, or is, in none)."""
         row = self.submission(submission_id)
-        if before is not None:
-            row[before] -= 1
-        if after is not None:
-            row[after] += 1
-        self._changed.add(submission_id)
+        counted = {state: row[state] + by for state, by in ((before, -1), (after, 1)) if state is not None}
+        self.change(submission_id, **counted)
 
     def settle(self, submission_id: str) -> None:
         """Record that a submission settled, if this change let it."""
@@ -225,9 +222,9 @@ class Transaction:
 
     def flush_submissions(self) -> None:
         """Write the submissions that were changed."""
-        for submission_id in self._changed:
+        for submission_id, columns in self._changed.items():
             row = self._submissions[submission_id]
-            self.run(_SET_SUBMISSION, key=row["seq"], **row)
+            self.run(_SET_SUBMISSION, key=row["seq"], **{column: row[column] for column in sorted(columns)})
         self._changed.clear()
 
     def flush(self) -> None:
