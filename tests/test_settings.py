@@ -44,6 +44,10 @@ def test_the_document_says_what_the_code_says() -> None:
     assert table == wanted, "docs/settings.md should have these rows:\n" + "\n".join(wanted)
 
 
+def test_the_variables_of_the_clients_are_no_settings() -> None:
+    assert load(DROPMILL_SERVER="http://a.example", DROPMILL_TOKEN="t") == load()
+
+
 def test_only_the_concurrency_depends_on_the_machine() -> None:
     computed = [name for name, field in FIELDS.items() if field.default is dataclasses.MISSING]
     assert computed == ["concurrency"]

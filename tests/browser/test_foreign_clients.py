@@ -112,7 +112,7 @@ def test_tus_js_client_resumes_after_cuts_a_killed_server_and_a_reload(
     open_page: Open, site: Server, line: Proxy, packages: Path, tmp_path: Path, seed: int, chunk: str
 ) -> None:
     chance = random.Random(seed)
-    size = 60 * MIB
+    size = 40 * MIB
     expected = random_file(tmp_path / "tus.bin", size, seed)
     line.cut_at([chance.randrange(size // 3), chance.randrange(size // 3, size // 2)])
     page = open_page("about:blank", through=line)
@@ -136,7 +136,7 @@ def test_uppy_resumes_after_cuts_a_killed_server_and_a_pause(
     open_page: Open, site: Server, line: Proxy, uppy: Path, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
-    size = 40 * MIB
+    size = 25 * MIB
     names = ["uppy-1.bin", "uppy-2.bin"]
     expected = {name: random_file(tmp_path / name, size, seed + number) for number, name in enumerate(names)}
     line.cut_at([chance.randrange(size // 2), chance.randrange(size // 2, size)])

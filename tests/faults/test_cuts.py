@@ -20,7 +20,7 @@ Make = Callable[..., Server]
 
 KINDS = ("fin", "rst", "stall")
 IDLE_S = 0.5
-ANSWER_S = 60.0
+STALL_S = 3.0  # a silent client's patience, where nothing can be answered yet
 
 
 async def cut(server: Server, text: bytes, kind: str) -> bytes:
@@ -38,9 +38,9 @@ async def cut(server: Server, text: bytes, kind: str) -> bytes:
             return b""
         if kind == "fin":
             writer.write_eof()
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(STALL_S):
             return await reader.read(65536)
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):
         return b""
     finally:
         writer.close()
@@ -90,8 +90,8 @@ def test_a_form_that_is_cut_at_any_byte_leaves_whole_files_only(make_server: Mak
     assert len(submissions) > len(content)  # many had got as far as a file
     found = {}
     for submission in submissions:
-        (file,) = server.settled(submission["id"])["files"]
-        found[file["name"]] = file
+        for file in server.settled(submission["id"])["files"]:  # none if it was cut between the two
+            found[file["name"]] = file
     stored = {name: file for name, file in found.items() if file["state"] == "stored"}
     assert {file["state"] for file in found.values()} <= {"stored", "aborted"}
     assert {name for name, is_whole in whole.items() if is_whole} <= set(stored) <= maybe
@@ -145,12 +145,11 @@ def test_a_large_upload_survives_any_number_of_cuts(make_server: Make, chance: r
         proxy.cut_at(chance.randrange(size) for _ in range(cuts))
         while offset < size:
             sent_before = proxy.carried
-            with socket.create_connection(tuple(proxy.host.split(":"))) as connection:  # type: ignore[arg-type]
-                with contextlib.suppress(ConnectionError):
-                    connection.sendall(patch_head(server, url, offset, size - offset))
-                    for at in range(offset - offset % len(block), size, len(block)):
-                        connection.sendall(block[max(0, offset - at) :])
-                    connection.recv(65536)
+            with contextlib.suppress(ConnectionError), connect(proxy) as connection:
+                connection.sendall(patch_head(server, url, offset, size - offset))
+                for at in range(offset - offset % len(block), size, len(block)):
+                    connection.sendall(block[max(0, offset - at) :])
+                connection.recv(65536)
             now = asyncio.run(head(server, url))
             assert offset <= now <= offset + proxy.carried - sent_before
             if now < size:
@@ -164,6 +163,11 @@ def test_a_large_upload_survives_any_number_of_cuts(make_server: Make, chance: r
     assert (file["state"], file["sha256"]) == ("stored", digest.hexdigest())
     assert server.arriving() == []
     require_once(server, 1)
+
+
+def connect(proxy: Proxy) -> socket.socket:
+    name, port = proxy.host.split(":")
+    return socket.create_connection((name, int(port)))
 
 
 def announced(server: Server, count: int, size: int) -> list[str]:

@@ -152,6 +152,24 @@ def test_pages_open_their_socket(https: Server, certificate: tuple[Path, Path]) 
         assert hear(live)["type"] == "hello"
 
 
+def test_the_command_line_sends_and_trusts_what_it_is_told_to(
+    https: Server, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "sent.txt").write_text("over https")
+    around = {"XDG_CACHE_HOME": str(tmp_path), "NO_PROXY": "*"}
+    send = (*SERVE[:-1], "send", "sent.txt", "--server", https.url)
+
+    def run(**more: str) -> "subprocess.CompletedProcess[str]":
+        environment = clean_environment(around | more)
+        return subprocess.run(send, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
+
+    refused = run()
+    assert refused.returncode == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert run(SSL_CERT_FILE=str(certificate[0])).returncode == 0
+
+
 def test_it_stops_with_connections_open(make_server: Make, certificate: tuple[Path, Path]) -> None:
     """TLS has a farewell of its own; a client that does not say it does not hold the server up."""
     flags = ("--certfile", str(certificate[0]), "--keyfile", str(certificate[1]))
