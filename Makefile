@@ -14,12 +14,12 @@ DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV := $(BIN)/uv --no-python-downloads
 EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requirements-txt --no-header --quiet --no-emit-project
-DEBIAN := chromium curl fonts-dejavu-core nodejs npm tesseract-ocr tesseract-ocr-eng
+DEBIAN := chromium curl openssl fonts-dejavu-core nodejs npm tesseract-ocr tesseract-ocr-eng
 NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test faults check fix bench assets lock clean
+.PHONY: help install run test-setup test faults catalogue check fix bench assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,10 @@ run: install ## Install, then serve on http://127.0.0.1:8000
 	@$(BIN)/dropmill serve $(ARGS)
 
 test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
-	@if command -v chromium >/dev/null && command -v curl >/dev/null && command -v npm >/dev/null && command -v tesseract >/dev/null; then :; \
+	@if command -v chromium >/dev/null && command -v curl >/dev/null && command -v openssl >/dev/null && command -v npm >/dev/null && command -v tesseract >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN); \
-	else echo "Tests are skipped for what is missing of Chromium, curl, npm and tesseract. To have them: sudo apt-get install $(DEBIAN)"; fi
+	else echo "Tests are skipped for what is missing of Chromium, curl, openssl, npm and tesseract. To have them: sudo apt-get install $(DEBIAN)"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
 test: test-setup ## Run every test, browser tests included
@@ -41,6 +41,9 @@ test: test-setup ## Run every test, browser tests included
 
 faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output
 	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+
+catalogue: $(DEVELOPED) ## Play bad inputs against a server of its own: make catalogue FILE=bad_inputs.jsonl
+	$(BIN)/python -m tests.catalogue.run $(FILE) $(ARGS)
 
 check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked requirements are up to date
 	$(BIN)/ruff check

@@ -107,14 +107,14 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * How many bytes of a file this page has sent; the server's word for `stored` is still its event.
+   * How many bytes of a file this page has handed over; which state the upload is in, the server alone says.
    * @param {Entry} entry
    * @param {number} bytes fewer than before after a cut: what had not come whole does not count
    * @param {number} speed bytes a second
    */
   sent(entry, bytes, speed) {
     if (entry.upload !== "announced" && entry.upload !== "receiving") return;
-    Object.assign(entry, { upload: "receiving", received: bytes, speed });
+    Object.assign(entry, { received: bytes, speed });
     this.#changed([entry]);
   }
 

@@ -19,9 +19,11 @@ import { FormTransfer, ResumableTransfer, Stopped, canRead, removeUpload } from 
 const AT_ONCE = 3; // of the six connections that a browser opens to a host
 const ANNOUNCED_AT_ONCE = 1000; // the API's limit
 const LARGE = 8 * 1024 * 1024; // what is worth a request of its own, and resuming
-const FORM_FILES = 500;
-const FORM_BYTES = 32 * 1024 * 1024; // a cut form costs at most its one file under way, but its answer is all or nothing
-const RETRY_FIRST_MS = 500; // also long enough for the server to notice a cut and settle what was cut
+const FORM_FILES = 500; // of one form: large enough that its answer costs little, small enough to be soon over
+const FORM_BYTES = 32 * 1024 * 1024;
+const RETRY_FIRST_MS = 500;
+const SETTLED_MS = 3000; // without a change: the server has stored what it had read of a broken form
+const SETTLING_MAX_MS = 60_000; // longer than the server waits for a byte of a connection whose end it has not heard of
 const RETRY_MAX_MS = 20_000;
 const SPEED_OVER_S = 3; // long enough to read the number, short enough to follow a change
 
@@ -29,10 +31,12 @@ const SPEED_OVER_S = 3; // long enough to read the number, short enough to follo
  * @param {Item[]} items
  * @returns {Promise<Record<string, any>>} a new, open submission in which the first of them are announced
  */
-export const openSubmission = (items) => callJson("POST", "/submissions", { files: announcement(items.slice(0, ANNOUNCED_AT_ONCE)) });
+export const openSubmission = (items) => callJson("POST", "/submissions", announcement(items.slice(0, ANNOUNCED_AT_ONCE)));
 
 /** @param {Item[]} items */
-const announcement = (items) => items.map(({ path, file }) => ({ name: path.slice(path.lastIndexOf("/") + 1), path, size: file.size, type: file.type }));
+const announcement = (items) => ({
+  files: items.map(({ path, file: { size, type } }) => ({ name: path.slice(path.lastIndexOf("/") + 1), path, size, type })),
+});
 
 /** Line breaks and quotes do not survive in a form's header; such names take the other way. @param {Item} item */
 const isLarge = ({ path, file }) => file.size > LARGE || /["\r\n]/.test(path);
@@ -130,8 +134,9 @@ export class Sending extends EventTarget {
   giveUp() {
     this.#problem = null;
     for (const send of this.#unsettled) {
-      if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, "you left it at that"); // sealing tells the server
-      else this.#drop(send, "you left it at that");
+      const reason = "you left it at that";
+      if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, reason); // the sealing tells the server
+      else this.#drop(send, reason);
     }
     this.#sends = this.#sends.filter(({ entry }) => entry !== null);
     this.#settle();
@@ -166,8 +171,8 @@ export class Sending extends EventTarget {
       if (untold.length) untold = await this.#learn(); // an answer may have been lost
       while (untold.length) {
         for (let first = 0; first < untold.length; first += ANNOUNCED_AT_ONCE) {
-          const files = announcement(untold.slice(first, first + ANNOUNCED_AT_ONCE).map(({ item }) => item));
-          await callJson("POST", `/submissions/${this.#model.id}/files`, { files });
+          const items = untold.slice(first, first + ANNOUNCED_AT_ONCE).map(({ item }) => item);
+          await callJson("POST", `/submissions/${this.#model.id}/files`, announcement(items));
         }
         untold = await this.#learn();
       }
@@ -207,15 +212,41 @@ export class Sending extends EventTarget {
   }
 
   /**
+   * Wait until the server is through with a form that broke off. It goes on with what it has read already; a file sent
+   * again before that would count twice.
+   * @param {Send[]} group in the form's order
+   */
+  async #awaitSettled(group) {
+    const begun = performance.now();
+    let before = "";
+    let since = begun;
+    for (;;) {
+      await this.#persist(() => this.#learn());
+      const states = group.map(({ entry }) => entry?.upload);
+      const now = performance.now();
+      const first = states.find((state) => state !== "stored");
+      if (first === undefined || first === "aborted") return; // the server has noticed where the form ends
+      if (states.join() !== before) since = now;
+      if (now - since >= SETTLED_MS && !states.includes("receiving")) return;
+      if (now - begun >= SETTLING_MAX_MS) return;
+      before = states.join();
+      await new Promise((resolve) => { setTimeout(resolve, RETRY_FIRST_MS); });
+    }
+  }
+
+  /**
    * Learn what became of files whose sending broke off or was refused. One that the server gave up, or that a broken
    * form had begun, gets a new entry: the server counts both.
    * @param {Send[]} sends
+   * @param {boolean} isForm whether they were in one, in this order
    */
-  async #renew(sends) {
+  async #renew(sends, isForm = false) {
     try {
-      await this.#persist(() => this.#learn());
+      if (isForm) await this.#awaitSettled(sends);
+      else await this.#persist(() => this.#learn());
     } catch (error) {
-      for (const { entry } of sends) if (entry?.sending) this.#model.turn(entry, "refused", String(error instanceof Error ? error.message : error));
+      const reason = error instanceof Error ? error.message : String(error);
+      for (const { entry } of sends) if (entry?.sending) this.#model.turn(entry, "refused", reason);
       return;
     }
     /** @type {[Send, Entry][]} */
@@ -229,13 +260,19 @@ export class Sending extends EventTarget {
         again.push([send, { ...entry }]);
         this.#model.turn(entry, null);
         send.entry = null;
+      } else if (!isLarge(item)) {
+        this.#model.sent(entry, 0, 0);
       }
     }
     if (again.length) await this.#announce();
     for (const [{ entry }, { sending, remark }] of again) if (entry) this.#model.turn(entry, sending, remark);
   }
 
-  /** Give a file up, here at once and on the server as soon as it hears of it. @param {Send} send @param {string} reason */
+  /**
+   * Give a file up: here at once, on the server as soon as it hears of it.
+   * @param {Send} send
+   * @param {string} reason
+   */
   #drop({ entry, transfer }, reason) {
     if (!entry?.sending) return;
     this.#model.giveUp(entry, reason);
@@ -270,11 +307,13 @@ export class Sending extends EventTarget {
   /** @returns {Send[]} what goes next, marked as going: small files for one form, else one large file */
   #take() {
     const waiting = this.#in("waiting");
-    let size = 0;
     // Small ones first: they are soon over, and behind three large ones they would wait for long.
-    const small = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES).filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
-    const group = small.length ? small : waiting.slice(0, 1);
-    for (const { item, entry } of group) if (entry) this.#model.turn(entry, isLarge(item) ? "sending" : "together", entry.remark);
+    const small = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES);
+    let size = 0;
+    const form = small.filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
+    const group = form.length ? form : waiting.slice(0, 1);
+    const how = form.length ? "together" : "sending";
+    for (const { entry } of group) if (entry) this.#model.turn(entry, how, entry.remark);
     return group;
   }
 
@@ -294,16 +333,17 @@ export class Sending extends EventTarget {
         const isPassing = passes(ended, isOne);
         if (isPassing && ended.status === 0) await this.#dropUnreadable(group);
         const remark = ended.status === 460 ? "a piece arrived damaged and was sent again" : ended.message;
-        for (const { entry } of group) if (isGoing(entry)) this.#model.turn(entry, isPassing ? "retrying" : "refused", remark);
+        const next = isPassing ? "retrying" : "refused";
+        for (const { entry } of group) if (isGoing(entry)) this.#model.turn(entry, next, remark);
         if (isPassing) failures += 1;
         if (isPassing && !(ended.status === 460 && failures === 1)) await this.#rest(lane, ended, failures);
       }
-      if (ended !== null && !isOne) {
-        if (ended instanceof Stopped) await this.#rest(lane, null, 1); // the server settles what was cut
-        await this.#renew(group);
+      if (ended !== null && !isOne) await this.#renew(group, true);
+      for (const { entry } of group) {
+        if (entry?.sending !== "retrying") continue;
+        const isDamaged = ended instanceof Problem && ended.status === 460; // still worth being read when it goes on
+        this.#model.turn(entry, "waiting", isDamaged ? entry.remark : "");
       }
-      const isDamaged = ended instanceof Problem && ended.status === 460; // worth being read once it goes on
-      for (const { entry } of group) if (entry?.sending === "retrying") this.#model.turn(entry, "waiting", isDamaged ? entry.remark : "");
     }
     this.#recovered(lane);
   }
@@ -337,7 +377,8 @@ export class Sending extends EventTarget {
   /** @param {Send[]} sends */
   async #dropUnreadable(sends) {
     for (const send of sends) {
-      if (isGoing(send.entry) && !(await canRead(send.item.file))) this.#drop(send, "it was changed or can no longer be read");
+      if (!isGoing(send.entry) || (await canRead(send.item.file))) continue;
+      this.#drop(send, "it was changed or can no longer be read");
     }
   }
 
@@ -390,9 +431,9 @@ export class Sending extends EventTarget {
     }
   }
 
-  /** @param {object} who @param {Problem | null} problem @param {number} failures in a row */
+  /** @param {object} who @param {Problem} problem @param {number} failures in a row */
   async #rest(who, problem, failures) {
-    if (problem && failures > 1) {
+    if (failures > 1) {
       this.#troubles.set(who, problem); // the first time it is the row's affair: most are over at the next try
       this.#changed();
     }
@@ -422,7 +463,8 @@ export class Sending extends EventTarget {
 const isGoing = (entry) => entry !== null && (entry.sending === "sending" || entry.sending === "together");
 
 /** @param {Send[]} group */
-const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload === "stored" || (transfer instanceof ResumableTransfer && transfer.hasMoved));
+const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload === "stored"
+  || (transfer instanceof ResumableTransfer && transfer.hasMoved));
 
 /** Bytes a second, smoothed. */
 class Speed {

@@ -180,11 +180,11 @@ class Row {
   #renderUpload() {
     const { upload, received, size, speed, sending } = this.#entry;
     const { uploadBar, uploadFill, uploadText } = this.#parts;
-    const isHeld = sending !== null && stateOf(this.#entry) === sending;
-    uploadBar.classList.toggle("indeterminate", upload === "receiving" && !size && !isHeld);
+    const isBegun = stateOf(this.#entry) === "receiving" || (sending !== null && upload !== "stored" && received > 0);
+    uploadBar.classList.toggle("indeterminate", isBegun && !size);
     const fraction = upload === "stored" ? 1 : size ? received / size : 0;
     setFraction(uploadFill, fraction);
-    if (upload === "receiving") {
+    if (isBegun) {
       setText(uploadText, [size ? percent(Math.min(fraction, 0.99)) : bytes(received), speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · "));
     } else {
       setText(uploadText, stateWord(upload).toLowerCase());

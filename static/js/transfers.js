@@ -128,7 +128,8 @@ export async function removeUpload(url) {
 /** @param {Error & {originalResponse?: {getStatus(): number, getBody(): string} | null}} error */
 function problemOf(error) {
   const response = error.originalResponse;
-  return response ? Problem.from(response.getStatus(), response.getBody()) : new Problem(0, { detail: "The connection broke." });
+  if (!response) return new Problem(0, { detail: "The connection broke." });
+  return Problem.from(response.getStatus(), response.getBody());
 }
 
 /** Gives each piece its SHA-256 (tus checksum extension); the server drops one that does not match. */

@@ -41,7 +41,12 @@ const EVENT_TONES = {
 const HELD = new Set(["paused", "retrying", "refused"]);
 
 /** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
-export const stateOf = ({ job, sending, upload }) => job?.state ?? (sending && HELD.has(sending) && upload !== "stored" ? sending : upload);
+export function stateOf({ job, sending, upload, received }) {
+  if (job) return job.state;
+  if (sending === null || upload === "stored") return upload;
+  if (HELD.has(sending)) return sending;
+  return sending !== "waiting" && received > 0 ? "receiving" : upload;
+}
 
 /** @param {string} state */
 export const stateWord = (state) => table.states[state] ?? state;

@@ -53,7 +53,7 @@ def test_a_large_file_survives_cuts_and_a_killed_server(
     submission_id = submit(page, tmp_path / "large.bin")
     until(lambda: line.carried > killed_at)
     site.kill()
-    expect(row(page, "large.bin")).to_contain_text("Trying again")
+    expect(row(page, "large.bin")).to_contain_text("Retrying")
     site.start()
     expect(row(page, "large.bin")).to_contain_text("Succeeded", timeout=60_000)
     expect(page.get_by_text("All of it is processed.")).to_be_visible()

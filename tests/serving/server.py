@@ -263,8 +263,8 @@ def hear(connection: ClientConnection, kind: str | None = None) -> Any:
             return message
 
 
-def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """One answer: number, headers in lower case, body; 0 if the connection ended without one."""
+def read_answer(connection: socket.socket, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
+    """One answer: number, headers in lower case, body (none to HEAD); 0 if the connection ended without one."""
     received = b""
     try:
         while b"\r\n\r\n" not in received:
@@ -274,7 +274,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
         head, _, body = received.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        while len(body) < int(headers.get("content-length", 0)):
+        while has_body and len(body) < int(headers.get("content-length", 0)):
             if not (more := connection.recv(65536)):
                 break
             body += more

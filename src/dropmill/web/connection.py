@@ -8,7 +8,7 @@
   (`Expect: 100-continue`) is told to when somebody takes it, not before.
 - `WebSocketConnection`: incoming messages are bounded and typed, Quart's queue has no end; and whoever closes, the
   handler ends, and the client has a while to answer.
-- `mend_hypercorn`: what it does with sockets, and HTTP/2, and leaves no setting for.
+- `mend_hypercorn`: what it does with sockets, with each byte of a body, and HTTP/2, and leaves no setting for.
 
 Written against Quart 0.22 and Hypercorn 0.18; `tests/web/test_connection.py` fails when these change beneath us.
 """
@@ -26,10 +26,13 @@ import hypercorn.asyncio.run
 import hypercorn.protocol
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
+from h11._readers import ContentLengthReader
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol import events
 from hypercorn.protocol.events import Event, Response, StreamClosed
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, WebsocketScope
@@ -295,34 +298,121 @@ class _MessageBuffer(WebsocketBuffer):
         super().extend(event)
 
 
+class _Reader(asyncio.StreamReader):
+    """What a connection brings, in the pieces in which the event loop has it (up to 256,000 bytes with uvloop).
+
+    A `StreamReader` copies every byte three times to give it out in pieces of 64 KiB. Only `read` is for use here; it
+    gives out a whole piece, whatever it is asked for, and no more than one piece waits.
+    """
+
+    _pieces: deque[bytes]
+
+    # What it inherits, and typeshed leaves out.
+    _eof: bool
+    _paused: bool
+    _exception: Exception | None
+    _transport: asyncio.ReadTransport
+    _wakeup_waiter: Callable[[], None]
+    _wait_for_data: Callable[[str], Awaitable[None]]
+
+    @classmethod
+    def take_over(cls, reader: Any) -> None:
+        """Make a reader one of these; what has come already comes first."""
+        reader.__class__ = cls  # rather than a new one: its protocol holds this one, and feeds it
+        reader._pieces = deque([bytes(reader._buffer)] if reader._buffer else [])
+
+    def feed_data(self, data: Any) -> None:
+        self._pieces.append(data)
+        self._wakeup_waiter()
+        if not self._paused:
+            self._transport.pause_reading()
+            self._paused = True
+
+    def at_eof(self) -> bool:
+        return self._eof and not self._pieces
+
+    async def read(self, n: int = -1) -> bytes:
+        if self._exception is not None:
+            raise self._exception
+        if not self._pieces and not self._eof:
+            await self._wait_for_data("read")  # goes on reading, if that was paused
+        return self._pieces.popleft() if self._pieces else b""
+
+
 class _Connection(TCPServer):
-    """A connection that ends when we end it.
+    """A connection that is read by a `_Reader`, and ends when we end it.
 
     Over TLS a client has 30 s to say its farewell, during which the server cannot stop, and one that says none ends in
     a traceback.
     """
 
+    async def run(self) -> None:
+        _Reader.take_over(self.reader)
+        await super().run()
+
     async def _close(self) -> None:
-        self._limit_farewell()
-        await super()._close()
+        if not self._is_tls:
+            await super()._close()
+            return
+        self._begin_farewell()
+        try:
+            await self.writer.wait_closed()
+        except (OSError, asyncio.CancelledError):  # as the one this replaces: only the end of the process cancels here
+            self.writer.transport.abort()
+        finally:
+            await self.idle_task.stop()
 
     async def _initiate_server_close(self) -> None:
-        self._limit_farewell()
-        await super()._initiate_server_close()
+        if self._is_tls:
+            await self.protocol.handle(Closed())
+            self._begin_farewell()
+        else:
+            await super()._initiate_server_close()
 
-    def _limit_farewell(self) -> None:
-        if self.writer.get_extra_info("ssl_object") is not None:
+    @property
+    def _is_tls(self) -> bool:
+        return self.writer.get_extra_info("sslcontext") is not None
+
+    def _begin_farewell(self) -> None:
+        # Once: asyncio's TLS connections cannot be aborted any more after they were closed a second time.
+        if not self.writer.transport.is_closing():
+            self.writer.close()
             self.loop.call_later(FAREWELL_S, self._abort_if_flushed)
 
     def _abort_if_flushed(self) -> None:
         if self.writer.transport.get_write_buffer_size():
-            self._limit_farewell()
+            self.loop.call_later(FAREWELL_S, self._abort_if_flushed)
         else:
             self.writer.transport.abort()
 
 
 class _Http1Protocol(H11Protocol):
-    """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade."""
+    """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade.
+
+    Bytes in the middle of a body of known length go past h11, which would copy them four times to say what they are.
+    """
+
+    async def handle(self, event: Any) -> None:
+        if self.stream is not None and isinstance(event, RawData) and self._is_inside_body(event.data):
+            await self.stream.handle(events.Body(stream_id=STREAM_ID, data=event.data))
+        else:
+            await super().handle(event)
+
+    def _is_inside_body(self, data: bytes) -> bool:
+        """Whether h11 needs not see this; it is told how much it was."""
+        connection: Any = self.connection
+        if not data or not isinstance(connection, h11.Connection) or connection.their_state is not h11.SEND_BODY:
+            return False
+        reader: Any = connection._reader
+        if (
+            not isinstance(reader, ContentLengthReader)
+            or len(data) >= reader._remaining
+            or connection._receive_buffer
+            or connection.they_are_waiting_for_100_continue
+        ):
+            return False
+        reader._remaining -= len(data)
+        return True
 
     async def stream_send(self, event: Any) -> None:
         if not isinstance(event, Response) or event.status_code != HTTPStatus.CONTINUE:
@@ -346,11 +436,15 @@ def mend_hypercorn() -> None:
     bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open. It tells
     a client that asks first to send its body, whatever the app will say to it.
 
+    It hands a body over in pieces of 64 KiB, copied eight times, of which ten may wait. Without that an upload takes
+    1.7 instead of 2.4 CPU seconds a GiB (1.5 instead of 2.1 without a form), SHA-256 and writing included.
+
     Its HTTP/2 lets a client send 64 KiB of a body and then wait for a round trip, without a setting to widen that, and
     one slow body holds up all others of its connection. Browsers choose HTTP/2 by themselves; so it is not offered.
     """
     hypercorn.asyncio.run.TCPServer = _Connection  # type: ignore[attr-defined]
     Config.alpn_protocols = ["http/1.1"]
+    Config.max_app_queue_size = 1
     hypercorn.protocol.H11Protocol = _Http1Protocol  # type: ignore[attr-defined]
     hypercorn.protocol.ws_stream.server_extensions_handshake = lambda requested, supported: None  # type: ignore[attr-defined]
     hypercorn.protocol.ws_stream.WebsocketBuffer = _MessageBuffer  # type: ignore[misc]

@@ -19,6 +19,7 @@ from dropmill.model.errors import (
     Forbidden,
     MisdirectedRequest,
     RangeNotSatisfiable,
+    TooManyUploads,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -104,7 +105,7 @@ def install(app: Quart, settings: Settings) -> None:
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable | TooManyUploads):
             response.headers["Retry-After"] = "5"
         if isinstance(error, RangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{error.extra['size']}"

@@ -13,7 +13,7 @@ STATE_WORDS: Mapping[str, str] = {
     "aborted": "Not sent",
     # uploads, as the page that sends them knows more
     "paused": "Paused",
-    "retrying": "Trying again",
+    "retrying": "Retrying",
     "refused": "Refused",
     # jobs
     "queued": "Waiting",

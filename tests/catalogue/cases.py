@@ -6,9 +6,12 @@ A prefix or unit in angle brackets names what is built around it. How a surface 
 
 `expect`: `status` the numbers an answer may have, 0 meaning none; `code` of its problem document; `is_closed` whether
 the connection must end; `stored` and `aborted` how many files it leaves; `then` how the client goes on (`fin`, `rst`);
-`is_pipelined` that `status` are the answers to several requests, in order; `is_text_kept` whether a file name is shown
-as it was given. Of sockets: `reply` the codes of refusals, `close` the close codes, 1006 meaning none was said;
-`is_silent` whether nothing need happen.
+`is_pipelined` whether they are the numbers of several answers, in order; `times` to send it, one after the other;
+`at_once` on so many connections; `segments` sizes of the pieces it is sent in, once each. Of uploads `received` bytes
+that came before, `is_sending` whether more are on their way, `is_ended` whether it was ended, `is_gone` whether it is
+afterwards. Of sockets `reply` the codes of refusals, `close` the close codes, 1006 meaning none was said; `is_silent`
+whether nothing need happen.
+An expectation in free text cannot be checked; then only what holds after every case is.
 """
 
 import base64
@@ -36,6 +39,7 @@ class Case:
     input: Any
     expect: Mapping[str, Any]
     reason: str | None = None
+    is_known: bool = True
 
     def texts(self, filled: Mapping[str, str]) -> list[bytes]:
         """What is to be sent, one after the other; `filled` are the placeholders of this run."""
@@ -43,10 +47,19 @@ class Case:
         return [text for one in each for text in _made(one, filled)]
 
 
-def cases(*surfaces: str) -> list[Case]:
-    """The cases of some surfaces."""
-    lines = Path(__file__).with_name("bad_inputs.jsonl").read_text("ascii").splitlines()
-    return [case for case in (Case(**json.loads(line)) for line in lines) if case.surface in surfaces]
+OWN = Path(__file__).with_name("bad_inputs.jsonl")
+
+
+def cases(*surfaces: str, path: Path = OWN) -> list[Case]:
+    """The cases of some surfaces, in a file; of all, if none is named."""
+    found = [_case(json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
+    return [case for case in found if not surfaces or case.surface in surfaces]
+
+
+def _case(told: Mapping[str, Any]) -> Case:
+    if isinstance(told["expect"], str):
+        return Case(**{**told, "expect": {}, "is_known": False})
+    return Case(**told)
 
 
 def frame(payload: bytes, first: int = 0x81) -> bytes:
