@@ -286,7 +286,12 @@ class Server:
             jobs=Jobs(ledger=ledger, executor=executor),
             outputs=outputs,
             config=config_file,
-            views=Views(ledger=ledger, bus=bus, executor=executor, received=lambda file_id: intake.received(file_id) or uploads.received(file_id)),
+            views=Views(
+                ledger=ledger,
+                bus=bus,
+                executor=executor,
+                received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
+            ),
         )
         self._app.extensions[EXTENSION] = self._services
 

@@ -639,7 +639,7 @@ async def test_then_seal_seals_when_the_body_ends_however_it_ends(desk: Desk, te
 
 async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: Desk) -> None:
     for then_seal in (False, True):
-        with pytest.raises(NotFound) as told:
+        with pytest.raises(NotFound):
             await desk.receive(FIRST, END, submission_id=SubmissionId("0" * 32), then_seal=then_seal)
     assert await desk.stored_on_disk() == set()
 
