@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +14,17 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from benchmarks import client
 from benchmarks.client import BLOCK_BYTES, Exchange, Form
-from benchmarks.programs import Program
+from benchmarks.programs import ROOT, Program
 
-CLIENTS = 4  # processes that send
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CLIENTS = 4  # that send at once
+PROCESSES = 8  # of clients; who compares servers sends from all
 PATIENCE_S = 120.0
 MIB, GIB = 2**20, 2**30
 SUBMISSIONS = "/api/v1/submissions"
@@ -41,6 +46,8 @@ class Scale:
     page_upload_bytes: int
     history_jobs: int
     queued_jobs: int
+    peer_parallel_bytes: int
+    peer_files: int
 
 
 FULL = Scale(
@@ -52,6 +59,8 @@ FULL = Scale(
     page_upload_bytes=512 * MIB,
     history_jobs=100_000,
     queued_jobs=10_000,
+    peer_parallel_bytes=128 * MIB,
+    peer_files=2000,
 )
 QUICK = Scale(
     upload_bytes=128 * MIB,
@@ -62,6 +71,8 @@ QUICK = Scale(
     page_upload_bytes=64 * MIB,
     history_jobs=5000,
     queued_jobs=500,
+    peer_parallel_bytes=16 * MIB,
+    peer_files=200,
 )
 
 
@@ -76,11 +87,11 @@ class Bench:
         self.commands: list[str] = []
         self._programs = 0
         self._stack = ExitStack()
-        self._clients = ProcessPoolExecutor(CLIENTS, multiprocessing.get_context("spawn"))
+        self._clients = ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn"))
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._clients)
-        for ready in [self._clients.submit(client.prepare) for _ in range(CLIENTS)]:
+        for ready in [self._clients.submit(client.prepare) for _ in range(PROCESSES)]:
             ready.result()
         return self
 
@@ -108,16 +119,40 @@ class Bench:
         folder = self.folder / f"{self._programs}"
         folder.mkdir()
         words = list(arguments(folder))
-        command = shlex.join(["python", *words]).replace(str(folder), "$DIR")
+        self._note("python", words, folder)
+        return Program(words, folder)
+
+    def peer(
+        self, executable: Path | str, arguments: Callable[[Path, int], Sequence[str]], **environment: str
+    ) -> tuple[Program, Path]:
+        """Another program that serves where it is told, and its folder. `$DIR` in the environment is that folder."""
+        self._programs += 1
+        folder = self.folder / f"{self._programs}"
+        (folder / "files").mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        words = list(arguments(folder, port))
+        added = {name: value.replace("$DIR", str(folder)) for name, value in environment.items()}
+        before = "".join(f"{name}={value} " for name, value in environment.items())
+        self._note(before + Path(executable).name, [word.replace(str(port), "$PORT") for word in words], folder)
+        return Program(words, folder, executable=executable, port=port, environment=added), folder
+
+    def _note(self, name: str, words: Sequence[str], folder: Path) -> None:
+        line = shlex.join(words).replace(str(folder), "$DIR").replace(str(ROOT), ".").replace("'", "")
+        command = f"{name} {line}"
         if command not in self.commands:
             self.commands.append(command)
-        return Program(words, folder)
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
     def send(self, program: Program, path: str, form: Form) -> Future[Exchange]:
         """Post a form from one of the client processes."""
-        return self._clients.submit(client.send_form, program.port, path, form)
+        return self.in_client(client.send_form, program.port, path, form)
+
+    def in_client(self, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> Future[R]:
+        """Run a function of `benchmarks.client` in one of the client processes."""
+        return self._clients.submit(call, *arguments, **named)
 
     def settled(self, program: Program, exchange: Exchange, files: int) -> dict[str, Any]:
         """The Submission that an upload to Dropmill made, once it settled with every job succeeded.

@@ -8,25 +8,30 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
+from urllib.parse import urlsplit
 
 BLOCK_BYTES = 2**20
 TIMEOUT_S = 120.0
 
 _BOUNDARY = "benchmark-5f1c0a7d"
+FORM_TYPE = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+OCTETS_TYPE = "Content-Type: application/offset+octet-stream\r\n"
 _PART = (
-    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{{}}"\r\n'
+    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{{}}"; filename="{{}}"\r\n'
     "Content-Type: application/octet-stream\r\n\r\n"
 )
+_FIELD = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{{}}"\r\n\r\n{{}}\r\n'
 _END = f"--{_BOUNDARY}--\r\n".encode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A multipart body: `head`, so many times the random block, `tail`."""
+    """A body: `head`, so many times the random block, `tail`."""
 
-    head: bytes
+    head: bytes = b""
     blocks: int = 0
     tail: bytes = b""
 
@@ -49,6 +54,7 @@ class Exchange:
     seconds: float
     status: int
     body: bytes
+    location: str | None = None
 
 
 @functools.cache
@@ -63,28 +69,65 @@ def prepare() -> None:
     time.sleep(0.2)  # long enough that each of the processes gets one of these
 
 
-def big_file(size: int) -> Form:
-    """A form with one file of `size` bytes, a multiple of the block."""
-    return Form(head=_PART.format("big.bin").encode(), blocks=size // BLOCK_BYTES, tail=b"\r\n" + _END)
+def big_file(size: int, *, field: str = "file", before: tuple[str, str] | None = None) -> Form:
+    """A form with one file of `size` bytes, a multiple of the block; a field may stand before it."""
+    head = "" if before is None else _FIELD.format(*before)
+    return Form(head=(head + _PART.format(field, "big.bin")).encode(), blocks=size // BLOCK_BYTES, tail=b"\r\n" + _END)
 
 
-def small_files(contents: list[bytes]) -> Form:
+def small_files(
+    contents: list[bytes], *, names: str = "file", field: str = "file", before: tuple[str, str] | None = None
+) -> Form:
     """A form with one small file for each of `contents`."""
-    parts = (_PART.format(f"file-{n}.bin").encode() + content + b"\r\n" for n, content in enumerate(contents))
-    return Form(head=b"".join(parts) + _END)
+    head = "" if before is None else _FIELD.format(*before)
+    parts = (_PART.format(field, f"{names}-{n}.bin").encode() + content + b"\r\n" for n, content in enumerate(contents))
+    return Form(head=head.encode() + b"".join(parts) + _END)
 
 
 def send_form(port: int, path: str, form: Form) -> Exchange:
     """Post a form as fast as the server takes it."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {form.size}\r\n"
-        f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n\r\n"
-    )
+    return send(port, "POST", path, FORM_TYPE, form)
+
+
+def send_tus(port: int, path: str, body: Form) -> Exchange:
+    """Upload by tus in one PATCH; the time is of both requests, as a client waits for both."""
+    began = time.perf_counter()
+    told = send(port, "POST", path, f"Tus-Resumable: 1.0.0\r\nUpload-Length: {body.size}\r\n", Form())
+    if told.location is None:
+        return told
+    headers = f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n{OCTETS_TYPE}"
+    exchange = send(port, "PATCH", urlsplit(told.location).path, headers, body)
+    return replace(exchange, seconds=time.perf_counter() - began)
+
+
+def send_one_by_one(port: int, requests: list[tuple[str, str, str, Form]]) -> list[int]:
+    """Send small requests (method, path, headers, body) over one connection; the statuses of the answers."""
+    ready = [_head(port, *request[:3], request[3].size) + request[3].head for request in requests]
+    statuses = []
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+        for data in ready:
+            connection.sendall(data)
+            answer = HTTPResponse(connection)
+            answer.begin()
+            answer.read()
+            statuses.append(answer.status)
+    return statuses
+
+
+def send_crowd(port: int, path: str, form: Form, count: int) -> list[int]:
+    """Post a form so many times at once; the statuses of the answers."""
+    with ThreadPoolExecutor(count) as crowd:
+        return [one.status for one in crowd.map(lambda _: send_form(port, path, form), range(count))]
+
+
+def send(port: int, method: str, path: str, headers: str, form: Form) -> Exchange:
+    """Send a request as fast as the server takes it. `headers`: lines, each with its end."""
+    head = _head(port, method, path, headers, form.size)
     data = block()
     began_at, began = time.time(), time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
         try:
-            connection.sendall(head.encode() + form.head)
+            connection.sendall(head + form.head)
             for _ in range(form.blocks):
                 connection.sendall(data)
             connection.sendall(form.tail)
@@ -93,7 +136,17 @@ def send_form(port: int, path: str, form: Form) -> Exchange:
         answer = HTTPResponse(connection)
         answer.begin()
         body = answer.read()
-    return Exchange(began_at=began_at, seconds=time.perf_counter() - began, status=answer.status, body=body)
+    return Exchange(
+        began_at=began_at,
+        seconds=time.perf_counter() - began,
+        status=answer.status,
+        body=body,
+        location=answer.headers["Location"],
+    )
+
+
+def _head(port: int, method: str, path: str, headers: str, size: int) -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {size}\r\n{headers}\r\n".encode()
 
 
 def get(port: int, path: str) -> Exchange:

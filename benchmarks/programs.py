@@ -4,10 +4,11 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,37 +21,50 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Program:
-    """A Python program that serves on a port of loopback and says which. Ends with its `with`.
+    """A program that serves on a port of loopback. Ends with its `with`.
 
     Attributes:
+        folder: its own.
         port: where it serves.
         started_s: seconds until it said so.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        *,
+        executable: Path | str = sys.executable,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start it and wait until it serves.
 
         Args:
-            arguments: behind `python`.
+            arguments: behind the executable's name.
             folder: takes what it prints.
+            executable: what runs; a Python by default.
+            port: where it will serve; None if it says so itself.
+            environment: what is added to ours.
 
         Raises:
             OSError: it ended, or did not say where it serves.
         """
+        self.folder = folder
         self._said = folder / "said.txt"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("DROPMILL_")}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("DROPMILL_")}
         began = time.monotonic()
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [executable, *arguments],
                 cwd=ROOT,
-                env=environment,
+                env={**ours, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
             )
         try:
-            self.port = self._find_port(arguments)
+            self.port = self._find_port(arguments) if port is None else self._wait_for(port, arguments)
             self.started_s = time.monotonic() - began
         except BaseException:
             self.end()
@@ -63,6 +77,16 @@ class Program:
                 raise OSError(f"`{shlex.join(arguments)}` did not start; it said:\n{self._last_words()}")
             time.sleep(0.02)
         return int(found[1])
+
+    def _wait_for(self, port: int, arguments: Sequence[str]) -> int:
+        end = time.monotonic() + START_S
+        while True:
+            with socket.socket() as knocking:
+                if knocking.connect_ex(("127.0.0.1", port)) == 0:
+                    return port
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise OSError(f"`{shlex.join(arguments)}` did not start; it said:\n{self._last_words()}")
+            time.sleep(0.05)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""What the peers run in: a Python environment, node's packages and a compiled program, made once in `benchmarks/out`."""
+"""What the peers run in: a Python environment, node's packages, a compiled program; made once in `benchmarks/out`."""
 
 import functools
 import shutil

@@ -22,7 +22,6 @@ const LARGE = 8 * 1024 * 1024; // what is worth a request of its own, and resumi
 const FORM_FILES = 500; // of one form: large enough that its answer costs little, small enough to be soon over
 const FORM_BYTES = 32 * 1024 * 1024;
 const RETRY_FIRST_MS = 500;
-const SETTLED_MS = 3000; // without a change: the server has stored what it had read of a broken form
 const SETTLING_MAX_MS = 60_000; // longer than the server waits for a byte of a connection whose end it has not heard of
 const RETRY_MAX_MS = 20_000;
 const SPEED_OVER_S = 3; // long enough to read the number, short enough to follow a change
@@ -212,25 +211,17 @@ export class Sending extends EventTarget {
   }
 
   /**
-   * Wait until the server is through with a form that broke off. It goes on with what it has read already; a file sent
-   * again before that would count twice.
-   * @param {Send[]} group in the form's order
+   * Wait until the server is through with the files of a form: what it had read of one that broke off it still stores.
+   * @param {Send[]} group
    */
   async #awaitSettled(group) {
-    const begun = performance.now();
-    let before = "";
-    let since = begun;
-    for (;;) {
+    const end = performance.now() + SETTLING_MAX_MS;
+    const isStored = () => group.every(({ entry }) => entry?.upload === "stored");
+    if (!isStored()) await pause(RETRY_FIRST_MS); // events are mostly faster than asking
+    while (!isStored()) {
       await this.#persist(() => this.#learn());
-      const states = group.map(({ entry }) => entry?.upload);
-      const now = performance.now();
-      const first = states.find((state) => state !== "stored");
-      if (first === undefined || first === "aborted") return; // the server has noticed where the form ends
-      if (states.join() !== before) since = now;
-      if (now - since >= SETTLED_MS && !states.includes("receiving")) return;
-      if (now - begun >= SETTLING_MAX_MS) return;
-      before = states.join();
-      await new Promise((resolve) => { setTimeout(resolve, RETRY_FIRST_MS); });
+      if (performance.now() > end || !group.some(({ entry }) => entry?.upload === "receiving")) return;
+      await pause(RETRY_FIRST_MS);
     }
   }
 
@@ -238,7 +229,7 @@ export class Sending extends EventTarget {
    * Learn what became of files whose sending broke off or was refused. One that the server gave up, or that a broken
    * form had begun, gets a new entry: the server counts both.
    * @param {Send[]} sends
-   * @param {boolean} isForm whether they were in one, in this order
+   * @param {boolean} isForm whether they were in one
    */
   async #renew(sends, isForm = false) {
     try {
@@ -338,9 +329,9 @@ export class Sending extends EventTarget {
         if (isPassing) failures += 1;
         if (isPassing && !(ended.status === 460 && failures === 1)) await this.#rest(lane, ended, failures);
       }
-      if (ended !== null && !isOne) await this.#renew(group, true);
+      if (!isOne) await this.#renew(group, true);
       for (const { entry } of group) {
-        if (entry?.sending !== "retrying") continue;
+        if (entry?.sending !== "retrying" && entry?.sending !== "together") continue;
         const isDamaged = ended instanceof Problem && ended.status === 460; // still worth being read when it goes on
         this.#model.turn(entry, "waiting", isDamaged ? entry.remark : "");
       }
@@ -356,7 +347,7 @@ export class Sending extends EventTarget {
     if (entry === null || entry.uploadUrl === null) throw new Error("a file was taken before it was announced");
     const transfer = isLarge(item)
       ? new ResumableTransfer(entry.uploadUrl, item.file, (received) => model.sent(entry, received, speed.at(received)))
-      : new FormTransfer(model.id, group.map((send) => send.item), (index, sent) => {
+      : new FormTransfer(model.id, group.map((send) => ({ id: send.entry?.id ?? "", ...send.item })), (index, sent) => {
         const before = group.slice(0, index);
         for (const send of before) if (send.entry) model.sent(send.entry, send.item.file.size, 0);
         const now = speed.at(before.reduce((sum, send) => sum + send.item.file.size, sent));
@@ -366,7 +357,7 @@ export class Sending extends EventTarget {
     for (const send of group) send.transfer = transfer;
     try {
       await transfer.run();
-      for (const send of group) if (send.entry) model.turn(send.entry, null, send.entry.remark);
+      if (isLarge(item)) model.turn(entry, null, entry.remark);
       return null;
     } catch (error) {
       for (const send of group) if (send.entry?.speed) model.sent(send.entry, send.entry.received, 0);
@@ -465,6 +456,9 @@ const isGoing = (entry) => entry !== null && (entry.sending === "sending" || ent
 /** @param {Send[]} group */
 const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload === "stored"
   || (transfer instanceof ResumableTransfer && transfer.hasMoved));
+
+/** @param {number} ms */
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 /** Bytes a second, smoothed. */
 class Speed {

@@ -5,6 +5,7 @@ import { DefaultHttpStack, Upload } from "../vendor/tus.js";
 import { Problem } from "./api.js";
 
 /** @typedef {{path: string, file: File}} Item */
+/** @typedef {Item & {id: string}} Part a file with the id that the server gave it when it was announced */
 
 const MIB = 1024 * 1024;
 const PIECE_SECONDS = 4; // what a cut costs at most: a piece counts only when it has come whole
@@ -168,7 +169,7 @@ export class FormTransfer {
 
   /**
    * @param {string} submissionId
-   * @param {Item[]} items
+   * @param {Part[]} items
    * @param {(index: number, sent: number) => void} onProgress the file being sent, and its bytes so far
    */
   constructor(submissionId, items, onProgress) {
@@ -178,13 +179,14 @@ export class FormTransfer {
   }
 
   /**
-   * @returns {Promise<void>} when the server has answered that every file is stored
+   * @returns {Promise<void>} when the server has read every file. A browser sends a form again by itself when a kept
+   *   connection breaks; a file that the first one had begun then depends on that one, and must be asked about.
    * @throws {Problem} files whose last byte had arrived stay; status 0: the connection broke or one could not be read
    * @throws {Stopped}
    */
   run() {
     const form = new FormData();
-    for (const { path, file } of this.#items) form.append("file", file, path);
+    for (const { id, path, file } of this.#items) form.append(`file:${id}`, file, path);
     const request = this.#request;
     return new Promise((resolve, reject) => {
       const watch = new Watch(() => {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Response, Route, expect
 from tests.browser.person import MIB, random_file
 from tests.serving.proxy import Proxy
 from tests.serving.server import Server, until
@@ -113,23 +113,33 @@ def test_tus_js_client_resumes_after_cuts_a_killed_server_and_a_reload(
 ) -> None:
     chance = random.Random(seed)
     size = 40 * MIB
-    expected = random_file(tmp_path / "tus.bin", size, seed)
+    name = f"tus-{chunk}.bin"
+    expected = random_file(tmp_path / name, size, seed)
     line.cut_at([chance.randrange(size // 3), chance.randrange(size // 3, size // 2)])
     page = open_page("about:blank", through=line)
     files = {"tus.js": (packages / "tus-js-client/dist/tus.min.js").read_text(), "drive.js": TUS}
     html = "<input type=file><output></output><script src=tus.js></script><script src=drive.js></script>"
     serve(page, html, files)
+    offsets: list[int] = []
+
+    def note(answer: Response) -> None:
+        if answer.request.method == "HEAD":
+            offsets.append(int(answer.headers.get("upload-offset", 0)))
+
+    page.on("response", note)
     page.goto(f"/test/?chunk={chunk}")
-    page.set_input_files("input", tmp_path / "tus.bin")
+    page.set_input_files("input", tmp_path / name)
     until(lambda: line.carried > size // 2)
     site.kill()
     page.goto(f"/test/?chunk={chunk}")
-    page.set_input_files("input", tmp_path / "tus.bin")
+    page.set_input_files("input", tmp_path / name)
     site.start()
     expect(page.locator("output")).to_contain_text("success")
     assert line.cuts_left == 0
-    assert line.carried < size + size // 2, "it must go on where it was, not begin anew"
-    assert stored(site, "tus.bin") == (expected, expected)
+    assert offsets[-1] > 0, "it must go on where it was, not begin anew"
+    begun = [event for event in site.events() if event["name"] == "upload.started" and event["subject"]["name"] == name]
+    assert len(begun) == 1
+    assert stored(site, name) == (expected, expected)
 
 
 def test_uppy_resumes_after_cuts_a_killed_server_and_a_pause(

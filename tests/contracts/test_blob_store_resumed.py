@@ -315,12 +315,12 @@ async def test_a_full_disk_is_told_and_afterwards_the_size_is_what_is_there(
     if is_chunk:
         await writer.begin_chunk()
 
-    async def write_block(block: bytearray) -> None:
+    async def write_pieces(pieces: list[bytes]) -> None:
         with path.open("ab") as file:
-            file.write(block[:1000])
+            file.write(b"".join(pieces)[:1000])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writer, "_write_block", write_block)
+    monkeypatch.setattr(writer, "_write_pieces", write_pieces)
     with pytest.raises(OutOfSpace):
         await writer.write(CONTENT[2 * WRITE_BYTES : 4 * WRITE_BYTES])
     with pytest.raises(OutOfSpace):

@@ -438,12 +438,12 @@ async def test_an_upload_whose_time_is_over_is_gone_whoever_notices(desk: Desk) 
     sweeping = asyncio.create_task(counter.uploads.run())
 
     async def is_swept() -> bool:
-        return (await counter.file(swept)).state is UploadState.ABORTED
+        is_ended = (await counter.file(swept)).state is UploadState.ABORTED
+        return is_ended and not list(desk.blobs.incoming.iterdir())
 
     await until(is_swept)
     sweeping.cancel()
     await asyncio.wait([sweeping])
-    assert list(desk.blobs.incoming.iterdir()) == []
     assert (await counter.file(swept)).error == "no byte came for too long"
     await counter.uploads.drain()
 
@@ -780,13 +780,13 @@ async def test_a_write_that_fails_is_told_and_the_offset_is_what_is_there(
 ) -> None:
     upload = await counter.create()
     await counter.append(upload, 0, CONTENT[:1000])
-    write_block = DiskBlobWriter._write_block
+    write_pieces = DiskBlobWriter._write_pieces
 
-    async def half(writer: DiskBlobWriter, block: bytearray) -> None:
-        await write_block(writer, block[:100])
+    async def half(writer: DiskBlobWriter, pieces: list[bytes]) -> None:
+        await write_pieces(writer, [b"".join(pieces)[:100]])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(DiskBlobWriter, "_write_block", half)
+    monkeypatch.setattr(DiskBlobWriter, "_write_pieces", half)
     with pytest.raises(OutOfSpace):
         await counter.append(upload, 1000, CONTENT[1000:HALF])
     monkeypatch.undo()

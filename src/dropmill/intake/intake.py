@@ -24,9 +24,16 @@ from dropmill.intake.multipart import (
     file_parts,
     stored_extension,
 )
-from dropmill.model.errors import DigestMismatch, DropmillError, NothingSent, Unavailable
+from dropmill.model.errors import (
+    DigestMismatch,
+    DropmillError,
+    IllegalTransition,
+    NotFound,
+    NothingSent,
+    Unavailable,
+)
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress, StoredBlob, utc_now
+from dropmill.model.records import ClientIdentity, Progress, StoredBlob, UploadState, utc_now
 from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Holding, Ledger
 
 log = logging.getLogger(__name__)
@@ -34,6 +41,10 @@ log = logging.getLogger(__name__)
 FINISHING_MAX = 8
 """Files of one request whose commit is under way while the next ones already arrive. Their fsyncs overlap and their
 ledger changes share a commit."""
+
+FIELD_OF_FILE = "file:"
+"""A form's field of this name and the id of an announced file fills that one, and only once: browsers send a form again
+by themselves when a kept connection breaks, and nothing tells them that its files were stored."""
 
 PROGRESS_EVERY_S = 0.25  # the contract's four reports a second a file
 SWEEP_EVERY_S = 60.0
@@ -347,7 +358,15 @@ class Intake:
             request.opening = asyncio.create_task(opening)
             request.submission_id = await asyncio.shield(request.opening)
         announced = None
-        if request.may_fill:
+        is_by_id = part.field.startswith(FIELD_OF_FILE)
+        if is_by_id:
+            announced = await self._ledger.upload(FileId(part.field.removeprefix(FIELD_OF_FILE)))
+            if announced.submission_id != request.submission_id:
+                raise NotFound("The submission has no such file.")
+            if announced.state is not UploadState.ANNOUNCED:
+                request.has_files = request.is_passing_over = True
+                return
+        elif request.may_fill:
             announced = await self._ledger.announced_upload(request.submission_id, part.path)
         if announced is None:
             request.meter.begin_file()
@@ -368,6 +387,7 @@ class Intake:
             writer=self._blobs.create(stored_extension(part.name)),
             starting=starting,
             expected_sha256=expected,
+            is_by_id=is_by_id,
         )
         self._received[file_id] = request.arriving.writer
         if not request.has_files:
@@ -375,6 +395,8 @@ class Intake:
 
     async def _write(self, request: "_Request", data: bytes) -> None:
         arriving = request.arriving
+        if request.is_passing_over:
+            return
         if arriving is None or request.submission_id is None:
             raise AssertionError("bytes of a file came before its part began")
         await request.meter.take(arriving.writer.size + len(data), len(data))
@@ -393,6 +415,9 @@ class Intake:
 
     async def _end(self, request: "_Request") -> None:
         arriving, request.arriving = request.arriving, None
+        if request.is_passing_over:
+            request.is_passing_over = False
+            return
         if arriving is None:
             raise AssertionError("a file ended before its part began")
         arriving.before, request.last = request.last, arriving
@@ -415,7 +440,8 @@ class Intake:
             arriving.handed.set()
             await queueing
         except Exception as error:
-            request.trouble = request.trouble or error
+            if not (arriving.is_by_id and isinstance(error, IllegalTransition)):  # else a repeat was faster
+                request.trouble = request.trouble or error
             await self._give_up(arriving, _reason(error))
             return
         finally:
@@ -500,6 +526,7 @@ class _Arriving:
     writer: BlobWriter
     starting: asyncio.Task[None]
     expected_sha256: Sha256 | None
+    is_by_id: bool = False
     before: "_Arriving | None" = None  # the file before it in the same request
     handed: asyncio.Event = field(default_factory=asyncio.Event)  # to the ledger, or given up
     report_at: float = 0.0
@@ -516,6 +543,7 @@ class _Request:
     meter: Meter
     idempotency_key: str | None = None
     may_fill: bool = False
+    is_passing_over: bool = False  # the part being read is of a file that is no longer waited for
     expected_sha256: Sha256 | None = None
     is_reading: bool = True
     opening: asyncio.Task[SubmissionId] | None = None

@@ -28,10 +28,12 @@ class PartBegins:
     Attributes:
         name: the last part of what the client called it. Text, never a path.
         path: all of what the client called it, as given. Text, never a path.
+        field: the name of the form's field that holds it; "" where there is no form.
     """
 
     name: str
     path: str
+    field: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +98,7 @@ class _PartReader:
                 _check_disposition(event.header("Content-Disposition", ""))
                 if event.filename:
                     path = client_path(event.filename)
-                    yield PartBegins(name=base_name(path), path=path)
+                    yield PartBegins(name=base_name(path), path=path, field=event.name or "")
             elif event is None:
                 if self._is_file:
                     yield PartEnds()
