@@ -14,7 +14,6 @@ _DEVTOOLS: weakref.WeakKeyDictionary[Page, CDPSession] = weakref.WeakKeyDictiona
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
 _ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422|460|503|507)")
 _BROKEN = re.compile("Failed to load resource: net::|WebSocket connection to .* failed")
-_UNTRUSTED = re.compile("The Cross-Origin-Opener-Policy header has been ignored")  # on plain http off loopback
 
 
 class Watched:
@@ -30,8 +29,7 @@ class Watched:
     def _console(self, message: ConsoleMessage) -> None:
         is_answer = _ANSWERED.match(message.text) and "/static/" not in message.location["url"]
         is_broken = self._may_break and _BROKEN.match(message.text)
-        is_untrusted = _UNTRUSTED.match(message.text)
-        if message.type in ("error", "warning") and not (is_answer or is_broken or is_untrusted):
+        if message.type in ("error", "warning") and not (is_answer or is_broken):
             self.complaints.append(message.text)
 
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import hashlib
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator
 
+import h11
 import pytest
 from hypercorn.protocol.ws_stream import FrameTooLargeError
 from quart import Quart, request, websocket
@@ -36,6 +39,7 @@ class Made:
         self.port = 0
         self.app.post("/slow")(self.slow)
         self.app.post("/whole")(self.whole)
+        self.app.post("/digest")(self.digest)
         self.app.post("/refuse")(self.refuse)
         self.app.websocket("/echo")(self.echo)
         self.app.websocket("/deaf")(self.deaf)
@@ -54,6 +58,12 @@ class Made:
 
     async def whole(self) -> str:
         return str(len(await request.get_data()))
+
+    async def digest(self) -> str:
+        digest = hashlib.sha256()
+        async for chunk in request.body:
+            digest.update(chunk)
+        return digest.hexdigest()
 
     async def refuse(self) -> tuple[str, int]:
         return TooLarge.code, TooLarge.status
@@ -137,6 +147,45 @@ async def test_a_body_that_is_wanted_whole_is_not_held_up_by_the_bound(made: Mad
     reader, writer = await made.post("/whole", length, bytes(length))
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n" + str(length).encode()), 10)
     assert answer.startswith(b"HTTP/1.1 200")
+    await hang_up(writer)
+
+
+@pytest.mark.parametrize("pause_after", [1, 65_536, 1_000_000, 3 * MIB - 1])
+async def test_a_body_goes_past_h11_unchanged_and_the_next_request_does_not(
+    made: Made, pause_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+    receive_data = h11.Connection.receive_data
+
+    def counting(h11_connection: h11.Connection, data: bytes) -> None:
+        nonlocal parsed
+        parsed += len(data)
+        receive_data(h11_connection, data)
+
+    monkeypatch.setattr(h11.Connection, "receive_data", counting)
+    body = random.Random(4).randbytes(3 * MIB)
+    reader, writer = await made.post("/digest", len(body), body[:pause_after])
+    await asyncio.sleep(0.02)
+    writer.write(body[pause_after:] + b"POST /whole HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+    await asyncio.wait_for(reader.readuntil(hashlib.sha256(body).hexdigest().encode()), 10)
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
+    assert parsed < len(body) * 0.75  # what comes together with a head or an end is h11's
+    await hang_up(writer)
+
+
+async def test_a_body_in_chunks_is_read_by_h11(made: Made) -> None:
+    body = random.Random(5).randbytes(MIB)
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(b"POST /digest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    await asyncio.wait_for(reader.readuntil(hashlib.sha256(body).hexdigest().encode()), 10)
+    await hang_up(writer)
+
+
+async def test_a_head_that_comes_at_once_is_limited_as_one_that_comes_slowly(made: Made) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 3 * connection.HEAD_PIECE + b"\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 431")
     await hang_up(writer)
 
 

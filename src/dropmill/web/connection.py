@@ -391,16 +391,17 @@ class _Connection(TCPServer):
 class _Http1Protocol(H11Protocol):
     """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade.
 
-    Bytes in the middle of a body of known length go past h11, which would copy them four times to say what they are.
+    Large pieces inside a body of known length go past h11, which would copy them four times to say what they are.
     """
 
     async def handle(self, event: Any) -> None:
+        stream = self.stream
         if not isinstance(event, RawData) or len(event.data) <= HEAD_PIECE:
             await super().handle(event)
-        elif self.stream is not None and self._is_inside_body(event.data):
-            await self.stream.handle(events.Body(stream_id=STREAM_ID, data=event.data))
+        elif stream is not None and self._is_inside_body(event.data):
+            await stream.handle(events.Body(stream_id=STREAM_ID, data=event.data))
             # Waits until that was taken, so that one piece fewer waits: 25 MiB for 100 uploads, 3 % CPU.
-            await self.stream.handle(events.Body(stream_id=STREAM_ID, data=b""))
+            await stream.handle(events.Body(stream_id=STREAM_ID, data=b""))
         else:
             # h11 limits heads by what it is given at once.
             for begin in range(0, len(event.data), HEAD_PIECE):

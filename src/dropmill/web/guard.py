@@ -144,8 +144,12 @@ def _with_headers(response: Response) -> Response:
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     connection: Any = request if has_request_context() else websocket
-    if connection.scheme in ("https", "wss") and _host_name(connection.headers.get("Host", "")) not in LOOPBACK_NAMES:
+    is_https = connection.scheme in ("https", "wss")
+    is_loopback = _host_name(connection.headers.get("Host", "")) in LOOPBACK_NAMES
+    if is_https and not is_loopback:
         response.headers.setdefault("Strict-Transport-Security", HSTS)
+    if not is_https and not is_loopback:
+        response.headers.pop("Cross-Origin-Opener-Policy", None)  # browsers take no notice of it there, and warn
     return response
 
 
