@@ -227,8 +227,9 @@ class Server:
 
 
 def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without settings of Dropmill."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("DROPMILL_")} | dict(more or {})
+    """This process's environment without settings of Dropmill, and as servers run: not in asyncio's debug mode."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DROPMILL_") and k != "PYTHONASYNCIODEBUG"}
+    return kept | dict(more or {})
 
 
 def until(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:

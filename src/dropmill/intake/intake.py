@@ -390,8 +390,8 @@ class Intake:
             is_by_id=is_by_id,
         )
         self._received[file_id] = request.arriving.writer
-        if not request.has_files:
-            await asyncio.shield(starting)  # the first one tells whether the submission takes files at all
+        if not request.has_files and request.opening is None:
+            await asyncio.shield(starting)  # the first one tells whether somebody's submission takes files at all
 
     async def _write(self, request: "_Request", data: bytes) -> None:
         arriving = request.arriving
@@ -432,8 +432,8 @@ class Intake:
     async def _finish(self, request: "_Request", arriving: "_Arriving") -> None:
         """Commit a file whose part has ended. Never cancelled: what has arrived whole is kept."""
         try:
-            await arriving.starting
             blob = await self._commit(arriving.writer, arriving.expected_sha256)
+            await arriving.starting  # after the blob: the ledger's commit and the file's fsyncs overlap
             if arriving.before is not None:
                 await arriving.before.handed.wait()  # jobs are queued in the order of their files
             queueing = asyncio.create_task(self._queue(arriving.file_id, request.submission_id, blob))

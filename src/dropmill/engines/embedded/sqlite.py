@@ -20,8 +20,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dropmill.engines.sql import changes, queries, resumable, upkeep
-from dropmill.engines.sql.changes import Transaction
 from dropmill.engines.sql.migrations import upgrade
+from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (

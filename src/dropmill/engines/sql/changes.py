@@ -11,23 +11,21 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Select, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
-from dropmill.engines.sql import prepared, rows
+from dropmill.engines.sql import rows
 from dropmill.engines.sql.tables import (
     attempts,
     config_revisions,
-    deliveries,
-    events,
     files,
     is_unfinished,
     jobs,
     results,
-    select_revisions,
     submissions,
 )
-from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, SubmissionSealed, Unavailable
-from dropmill.model.events import DATA_KEYS, RESULTS_TOLD, EventName, Subject, topics_of
+from dropmill.engines.sql.transaction import NEWEST_REVISION, Transaction
+from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, SubmissionSealed
+from dropmill.model.events import RESULTS_TOLD, EventName, Subject
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
     ATTEMPT_TRANSITIONS,
@@ -48,7 +46,7 @@ from dropmill.model.records import (
     require_transition,
     utc_now,
 )
-from dropmill.ports import DELIVERIES, Page, Recovery
+from dropmill.ports import Page, Recovery
 
 LOST = "lost"
 """Error type of a job whose attempts were lost too often."""
@@ -56,8 +54,6 @@ LOST = "lost"
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
 _SUBMISSION_BY_KEY = select(submissions).where(submissions.c.idempotency_key == bindparam("key"))
-_SUBMISSION = select(submissions).where(submissions.c.id == bindparam("key"))
-_SET_SUBMISSION = update(submissions).where(submissions.c.seq == bindparam("key"))
 _ADD_SUBMISSION = insert(submissions)
 _FILE = select(files).where(files.c.id == bindparam("key"))
 _SET_FILE = update(files).where(files.c.seq == bindparam("key"))
@@ -82,156 +78,6 @@ _SET_ATTEMPT = update(attempts).where(
 )
 _ADD_ATTEMPT = insert(attempts)
 _ADD_RESULTS = insert(results)
-_ADD_EVENTS = insert(events)
-_ADD_DELIVERY = insert(deliveries)
-_REVISION = select_revisions().where(config_revisions.c.number == bindparam("key"))
-_NEWEST_REVISION = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
-
-
-class Transaction:
-    """What one database transaction has gathered: events to append, and submissions read once and written once.
-
-    Events and counters of up to 256 changes travel in two statements instead of 256 each.
-    """
-
-    def __init__(self, connection: Connection, newest_cursor: int, *, tells_settled: bool = False) -> None:
-        """Gather for a connection that has begun.
-
-        Args:
-            connection: where it is written.
-            newest_cursor: of the newest event in the ledger.
-            tells_settled: whether the webhook is to be called each time a submission settles.
-        """
-        self.connection = connection
-        self._tells_settled = tells_settled
-        self.cursor = newest_cursor
-        self.moved: dict[str, int] = {}
-        self._events: list[dict[str, Any]] = []
-        self._submissions: dict[str, dict[str, Any]] = {}
-        self._changed: dict[str, set[str]] = {}  # columns
-        self._revisions: dict[int, ConfigRevision] = {}
-        self._newest_config: ConfigRevision | None = None
-
-    def one(self, query: Select[Any], **parameters: Any) -> rows.Row | None:
-        """The row that a query finds; None if none."""
-        return prepared.one(self.connection, query, parameters)
-
-    def run(self, statement: Executable, **parameters: Any) -> None:
-        """Run an insert or an update; parameters that it does not bind are the columns it sets."""
-        prepared.run(self.connection, statement, [parameters])
-
-    def emit(self, name: EventName, subject: Subject, **data: Any) -> int:
-        """Append an event; returns its cursor. `data` has exactly the keys of the catalogue."""
-        if set(data) != set(DATA_KEYS[name]):
-            raise AssertionError(f"{name} carries {sorted(DATA_KEYS[name])}, not {sorted(data)}")
-        self.cursor += 1
-        self._events.append(
-            {
-                "cursor": self.cursor,
-                "at": utc_now(),
-                "name": name.value,
-                "submission_id": subject.submission_id,
-                "file_id": subject.file_id,
-                "job_id": subject.job_id,
-                "attempt": subject.attempt,
-                "file_name": subject.name,
-                "account": subject.account,
-                "client": rows.client_json(subject.client),
-                "data": data,
-            }
-        )
-        for topic in topics_of(name, subject):
-            self.moved[topic] = self.cursor
-        return self.cursor
-
-    def submission(self, submission_id: str) -> dict[str, Any]:
-        """A submission's row, to be read and, followed by `change`, written.
-
-        Raises:
-            NotFound: there is none.
-        """
-        row = self._submissions.get(submission_id)
-        if row is None:
-            found = self.one(_SUBMISSION, key=submission_id)
-            if found is None:
-                raise NotFound("There is no such submission.")
-            row = self._submissions[submission_id] = dict(found)
-        return row
-
-    def change(self, submission_id: str, **values: Any) -> None:
-        """Set columns of a submission; written by `flush`."""
-        self.submission(submission_id).update(values)
-        self._changed.setdefault(submission_id, set()).update(values)
-
-    def move(self, submission_id: str, before: str | None, after: str | None) -> None:
-        """Count a file under its new state instead of its old one (None: it was, or is, in none)."""
-        row = self.submission(submission_id)
-        counted = {state: row[state] + by for state, by in ((before, -1), (after, 1)) if state is not None}
-        self.change(submission_id, **counted)
-
-    def settle(self, submission_id: str) -> None:
-        """Record that a submission settled, if this change let it."""
-        row = self.submission(submission_id)
-        counts = rows.counts_of(row)
-        if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
-            return
-        self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
-        told = {"number": row["times_settled"], "counts": {name: row[name] for name in rows.COUNTS}}
-        cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **told)
-        if self._tells_settled:
-            now = row["settled_at"]
-            self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **told)
-            self.moved[DELIVERIES] = cursor
-
-    def keep(self, submission_id: str, size: int) -> None:
-        """Count bytes that the submission holds on disk from now on."""
-        row = self.submission(submission_id)
-        self.change(submission_id, kept_bytes=row["kept_bytes"] + size)
-
-    def subject(self, submission_id: str) -> Subject:
-        """A subject that names the submission, its account and its client."""
-        row = self.submission(submission_id)
-        return Subject(submission_id=SubmissionId(submission_id), account=row["account"], client=rows.client_of(row))
-
-    def revision(self, number: int) -> ConfigRevision:
-        """A config revision by its number."""
-        found = self._revisions.get(number)
-        if found is None:
-            row = self.one(_REVISION, key=number)
-            if row is None:
-                raise NotFound("There is no such config revision.")
-            found = self._revisions[number] = rows.revision_of(row)
-        return found
-
-    def newest_config(self) -> ConfigRevision:
-        """The newest config revision.
-
-        Raises:
-            Unavailable: there is none yet, so nothing can be queued.
-        """
-        if self._newest_config is None:
-            row = self.one(_NEWEST_REVISION)
-            if row is None:
-                raise Unavailable("There is no config revision yet; nothing can be queued.")
-            self._newest_config = rows.revision_of(row)
-        return self._newest_config
-
-    def forget_config(self) -> None:
-        """A newer revision was added."""
-        self._newest_config = None
-
-    def flush_submissions(self) -> None:
-        """Write the submissions that were changed."""
-        for submission_id, columns in self._changed.items():
-            row = self._submissions[submission_id]
-            self.run(_SET_SUBMISSION, key=row["seq"], **{column: row[column] for column in sorted(columns)})
-        self._changed.clear()
-
-    def flush(self) -> None:
-        """Write what was gathered."""
-        self.flush_submissions()
-        if self._events:
-            prepared.run(self.connection, _ADD_EVENTS, self._events)
 
 
 # --- submissions and uploads -----------------------------------------------------------------------------------------
@@ -687,7 +533,7 @@ def save_revision(
     is_mirrored: bool,
 ) -> ConfigRevision:
     """See `Ledger.save_revision`."""
-    newest = tx.one(_NEWEST_REVISION)
+    newest = tx.one(NEWEST_REVISION)
     if (None if newest is None else newest["sha256"]) != base:
         raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
     sha256 = Sha256(hashlib.sha256(text).hexdigest())

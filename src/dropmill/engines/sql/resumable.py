@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from dropmill.engines.sql import rows
-from dropmill.engines.sql.changes import Transaction, open_submission
+from dropmill.engines.sql.changes import open_submission
 from dropmill.engines.sql.tables import files, is_unfinished, jobs, submissions
+from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, Sha256, SubmissionId

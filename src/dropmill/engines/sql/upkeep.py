@@ -9,8 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, exists, func, literal_column, select, update
 
 from dropmill.engines.sql import rows
-from dropmill.engines.sql.changes import Transaction
 from dropmill.engines.sql.tables import attempts, deliveries, events, files, jobs, results, submissions
+from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.ids import Cursor, JobId, SubmissionId
 from dropmill.model.records import Counts, Delivery, KeptBytes, UploadState, utc_now
 
