@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import healthz, history, page, small, upload
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
-from benchmarks.peers import comparison, crowd
+from benchmarks.peers import comparison, crowd, dispatch
 from benchmarks.table import Table
 
 # A subject is a module with one function that returns one table; a new one is a line here.
@@ -21,6 +21,7 @@ SUBJECTS: dict[str, Callable[[Bench], Table]] = {
     "small": small.measure,
     "healthz": healthz.measure,
     "page": page.measure,
+    "dispatch": dispatch.measure,
     "history": history.measure,
     "crowd": crowd.measure,
     "peers": comparison.measure,

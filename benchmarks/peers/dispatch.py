@@ -1,0 +1,111 @@
+"""Handing a job over that does nothing: ours, all included, beside ways that include less."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from benchmarks.bench import SUBMISSIONS, Bench, quiet_disk
+from benchmarks.client import block, small_files
+from benchmarks.peers import environment
+from benchmarks.processors import nothing
+from benchmarks.table import Table, middle
+
+WORKERS = os.cpu_count() or 1
+CELERY = environment.SERVERS / "celery_jobs.py"
+
+
+def measure(bench: Bench) -> Table:
+    """Jobs a second and CPU a job."""
+    jobs = bench.scale.files
+    ways: dict[str, Callable[[], tuple[float, float]]] = {
+        "ours: upload, fsync, ledger, events, log, fork, output": lambda: _ours(bench, jobs),
+        "ProcessPoolExecutor (neither isolated nor killable)": lambda: _pool(jobs),
+        "a fresh interpreter a file, two at a time": lambda: _interpreters(jobs // 5),
+        f"Celery with Redis, prefork {WORKERS} (one process a worker)": lambda: _celery(jobs),
+    }
+    figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    missing: dict[str, str] = {}
+    for number in range(bench.rounds):
+        for way, run in ways.items():
+            if way in missing:
+                continue
+            bench.say(f"dispatch, round {number + 1}: {way}")
+            try:
+                figures[way].append(run())
+            except environment.Missing as error:
+                missing[way] = str(error)
+    return Table(
+        title=f"Dispatch: {jobs:,} jobs that do nothing (a fifth of them for fresh interpreters)",
+        columns=("way", "jobs/s", "CPU ms a job"),
+        rows=[
+            (way, missing[way], "")
+            if way in missing
+            else (way, middle([rate for rate, _ in found]), middle([cpu for _, cpu in found], 2))
+            for way, found in figures.items()
+        ],
+        notes=["Asked for: ours at least 400 jobs/s and at most 5 ms of CPU each, all included."],
+    )
+
+
+def _ours(bench: Bench, jobs: int) -> tuple[float, float]:
+    form = small_files([block()[n : n + 1024] for n in range(jobs)])
+    with bench.dropmill("nothing") as program:
+        bench.settled(program, bench.send(program, SUBMISSIONS, small_files([b"warm"])).result(), 1)
+        quiet_disk()
+        cpu = program.cpu_s() + program.children_cpu_s()
+        began = time.time()
+        bench.settled(program, bench.send(program, SUBMISSIONS, form).result(), jobs)
+        return jobs / (time.time() - began), 1000 * (program.cpu_s() + program.children_cpu_s() - cpu) / jobs
+
+
+def _timed(run: Callable[[], None], jobs: int) -> tuple[float, float]:
+    def cpu() -> float:
+        own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+    before, began = cpu(), time.perf_counter()
+    run()
+    seconds = time.perf_counter() - began
+    return jobs / seconds, 1000 * (cpu() - before) / jobs
+
+
+def _pool(jobs: int) -> tuple[float, float]:
+    def run() -> None:
+        with ProcessPoolExecutor(WORKERS) as pool:
+            for waiting in [pool.submit(nothing, __file__) for _ in range(jobs)]:
+                waiting.result()
+
+    return _timed(run, jobs)
+
+
+def _interpreters(jobs: int) -> tuple[float, float]:
+    def run() -> None:
+        running: list[subprocess.Popen[bytes]] = []
+        for _ in range(jobs):
+            running.append(subprocess.Popen([sys.executable, "-I", "-c", "pass"]))
+            if len(running) == WORKERS:
+                running.pop(0).wait()
+        for process in running:
+            process.wait()
+
+    return _timed(run, jobs)
+
+
+def _celery(jobs: int) -> tuple[float, float]:
+    """By its own program, which starts Redis and a worker and prints jobs a second and CPU ms a job."""
+    redis = shutil.which("redis-server")
+    if redis is None:
+        raise environment.Missing("redis-server is not installed (apt-get install redis-server)")
+    words: list[str | Path] = [environment.python(), CELERY, redis, str(jobs), str(WORKERS)]
+    try:
+        ended = subprocess.run(words, check=True, capture_output=True, text=True, timeout=environment.PATIENCE_S)
+    except subprocess.SubprocessError as error:
+        raise environment.Missing(f"Celery did not run: {error}".splitlines()[0]) from None
+    rate, cpu = ended.stdout.split()[-2:]
+    return float(rate), float(cpu)
