@@ -105,7 +105,9 @@ def _celery(jobs: int) -> tuple[float, float]:
     words: list[str | Path] = [environment.python(), CELERY, redis, str(jobs), str(WORKERS)]
     try:
         ended = subprocess.run(words, check=True, capture_output=True, text=True, timeout=environment.PATIENCE_S)
-    except subprocess.SubprocessError as error:
-        raise environment.Missing(f"Celery did not run: {error}".splitlines()[0]) from None
+    except subprocess.CalledProcessError as error:
+        raise environment.Missing(f"Celery did not run: {error.stderr.strip().splitlines()[-1]}") from None
+    except subprocess.TimeoutExpired:
+        raise environment.Missing("Celery did not end in time") from None
     rate, cpu = ended.stdout.split()[-2:]
     return float(rate), float(cpu)
