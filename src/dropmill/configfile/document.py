@@ -125,52 +125,78 @@ def check_size(text: bytes) -> Report | None:
     return None
 
 
-def check_text(text: bytes) -> Report:
-    """Everything there is to say about a text. Never raises, whatever the text; may take seconds."""
-    return _examine(text)[0]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A text as it was read.
 
-
-def load(text: bytes) -> dict[Any, Any]:
-    """The values of an accepted text: dict, list, str, int, float, bool, None, date and datetime.
-
-    Raises:
-        ConfigInvalid: the text is not accepted; `errors` lists why.
+    Attributes:
+        text: with its byte order mark and line ends, as ruamel's marks count it (`index` in characters); "" if it is
+            not UTF-8.
+        root: the node graph: aliased nodes are one object in several places, their marks those of the anchor. None for
+            a text that is refused, or without content (then `values` is empty).
+        values: dict, list, str, int, float, bool, None, date and datetime; empty for a text that is refused.
+        report: what there is to say about the text; `is_valid` tells whether it is accepted.
     """
-    report, values = _examine(text)
-    if not report.is_valid:
-        raise ConfigInvalid("The text is not a valid config.", errors=[e.as_json() for e in report.errors])
-    return values
+
+    text: str
+    root: MappingNode | None
+    values: dict[Any, Any]
+    report: Report
+    findings: "Findings"
 
 
-def _examine(raw: bytes) -> tuple[Report, dict[Any, Any]]:
+def examine(raw: bytes) -> Document:
+    """Read a text. Never raises, whatever the text; may take seconds."""
     if (too_large := check_size(raw)) is not None:
-        return too_large, {}
+        return _refused("", Findings(""), too_large)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        findings = _Findings(raw[: error.start].decode())
+        findings = Findings(raw[: error.start].decode())
         hint = "; it looks like UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         findings.add_error(error.start, (), f"The config is not UTF-8{hint}")
-        return findings.report(), {}
-    findings = _Findings(text)
+        return _refused("", findings)
+    findings = Findings(text)
     if (unreadable := _UNREADABLE.search(text)) is not None:
         code = ord(unreadable.group())
         findings.add_error(unreadable.start(), (), f"The character U+{code:04X} is not allowed in YAML")
-        return findings.report(), {}
+        return _refused(text, findings)
     for start, directive in _directives(text):
         if _DIRECTIVE_1_2.fullmatch(directive) is None:
             findings.add_error(
                 start, (), f"The directive {_shown(directive)} is not accepted; YAML 1.2 is what is read"
             )
-            return findings.report(), {}
+            return _refused(text, findings)
     return _read(text, findings)
 
 
-def _read(text: str, findings: "_Findings") -> tuple[Report, dict[Any, Any]]:
+def check_text(text: bytes) -> Report:
+    """Everything there is to say about a text. Never raises, whatever the text; may take seconds."""
+    return examine(text).report
+
+
+def load(text: bytes) -> dict[Any, Any]:
+    """The values of an accepted text, as in `Document.values`.
+
+    Raises:
+        ConfigInvalid: the text is not accepted; `errors` lists why.
+    """
+    document = examine(text)
+    if not document.report.is_valid:
+        raise ConfigInvalid("The text is not a valid config.", errors=[e.as_json() for e in document.report.errors])
+    return document.values
+
+
+def _refused(text: str, findings: "Findings", report: Report | None = None) -> Document:
+    return Document(text=text, root=None, values={}, report=report or findings.report(), findings=findings)
+
+
+def _read(text: str, findings: "Findings") -> Document:
     """Compose, walk, construct. Ruamel raises nearly anything on hostile text; every exception becomes a finding."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _BoundedComposer
     composer: _BoundedComposer = yaml.composer
+    root: Node | None = None
     values: Any = None
     try:
         root = yaml.compose(text)
@@ -192,7 +218,10 @@ def _read(text: str, findings: "_Findings") -> tuple[Report, dict[Any, Any]]:
         findings.add_warning(
             mark.index, (), f"The anchor &{_shown(anchor)} is there before; an alias means the nearest above"
         )
-    return findings.report(), values or {}
+    if findings.errors:
+        return _refused(text, findings)
+    mapping = root if isinstance(root, MappingNode) else None
+    return Document(text=text, root=mapping, values=values or {}, report=findings.report(), findings=findings)
 
 
 def _is_empty(root: Node) -> bool:
@@ -227,8 +256,11 @@ def _shown(name: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-class _Findings:
-    """Collects findings at indexes into a text and turns these into lines and columns."""
+class Findings:
+    """Collects findings at indexes into a text and turns these into lines and columns.
+
+    At most `MAX_FINDINGS` of each kind; what comes after is dropped.
+    """
 
     def __init__(self, text: str) -> None:
         self.errors: list[Finding] = []
@@ -237,9 +269,11 @@ class _Findings:
         self._starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
 
     def add_error(self, index: int, path: tuple[Any, ...], message: str) -> None:
+        """Why the text is refused; `path` from the root, keys and list indexes, `message` without a full stop."""
         self._add(self.errors, index, path, message)
 
     def add_warning(self, index: int, path: tuple[Any, ...], message: str) -> None:
+        """What may mean something else than its author thinks."""
         self._add(self.warnings, index, path, message)
 
     def _add(self, to: list[Finding], index: int, path: tuple[Any, ...], message: str) -> None:
@@ -250,6 +284,7 @@ class _Findings:
         to.append(Finding(line=line, column=column, path=_plain(pointer), message=_plain(message)))
 
     def position(self, index: int) -> tuple[int, int]:
+        """Line and column, from 1, the column in UTF-16 units."""
         line = bisect_right(self._starts, index)
         before = self._text[self._starts[line - 1] : index]
         if line == 1:
@@ -257,6 +292,7 @@ class _Findings:
         return line, len(before.encode("utf-16-le")) // 2 + 1
 
     def report(self) -> Report:
+        """All of them, in the order of the text."""
         return Report(errors=_sorted(self.errors), warnings=_sorted(self.warnings))
 
 
@@ -334,7 +370,7 @@ class _Walk:
     """Visits every node once and says what is wrong with it. Recursion is as deep as `MAX_DEPTH` at most."""
 
     constructor: Any
-    findings: _Findings
+    findings: Findings
     path: list[Any] = field(default_factory=list)  # joined only for a finding: one key may be as long as the text
     visited: set[int] = field(default_factory=set)
 
