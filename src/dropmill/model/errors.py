@@ -26,10 +26,12 @@
     ├── Forbidden                  403
     ├── MisdirectedRequest         421
     ├── IllegalTransition          409
-    │   └── SubmissionSealed       409
+    │   ├── SubmissionSealed       409
+    │   └── RevisionInUse          409
     ├── ConfigConflict             412
     ├── PreconditionRequired       428
     ├── ConfigInvalid              422
+    ├── ConfigEditRefused          409, with the reason
     ├── OutOfSpace                 507
     └── Unavailable                503
 
@@ -281,6 +283,26 @@ class ConfigInvalid(DropmillError):
     code = "config_invalid"
     status = 422
     title = "The config is not valid"
+
+
+class ConfigEditRefused(DropmillError):
+    """A value edit that cannot be exact; nothing was changed. Members: `reason` and `path`, of the operation refused.
+
+    Reasons: `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator`, `multiple_documents` and
+    `ambiguous_key` mean that the text has to be edited instead; `not_found` and `test_failed`, that the document is not
+    what the edit expects; `not_a_value` and `not_exact`, that no exact edit of this place is known.
+    """
+
+    code = "config_edit_refused"
+    status = 409
+    title = "This edit cannot be made exactly"
+
+
+class RevisionInUse(IllegalTransition):
+    """The revision cannot be purged: it is the newest, or jobs that wait or run are bound to it."""
+
+    code = "revision_in_use"
+    title = "The revision is in use"
 
 
 class OutOfSpace(DropmillError):
