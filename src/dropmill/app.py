@@ -18,7 +18,7 @@ from typing import Any
 from quart import Quart
 
 from dropmill import assets
-from dropmill.configfile.checker import Checker
+from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
@@ -181,10 +181,10 @@ class Server:
         await ledger.open()
         stack.push_async_callback(ledger.close)
 
-        checker = Checker()
-        stack.push_async_callback(checker.close)
-        await checker.start()
-        config_file = ConfigFile(settings.config.absolute(), ledger, checker)
+        parser = ParserProcess()
+        stack.push_async_callback(parser.close)
+        await parser.start()
+        config_file = ConfigFile(settings.config.absolute(), ledger, parser)
         if notice := await config_file.open():
             self.notices.append(notice)
 

@@ -1,6 +1,7 @@
 // /submissions/<id>: the view after a reload or in another tab.
 
 import { furtherFiles } from "./api.js";
+import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { Live } from "./live.js";
 import { SubmissionModel } from "./model.js";
@@ -10,6 +11,7 @@ import { SubmissionView } from "./view.js";
 const { submission, cursor } = pageData();
 const live = new Live();
 mountConnectionBadge(live);
+followConfigProblem(live);
 live.start();
 
 const model = new SubmissionModel(submission.id);

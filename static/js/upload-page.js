@@ -1,5 +1,6 @@
 // /: choose, submit, watch. The address becomes the submission's as soon as there is one, so a reload shows the truth.
 
+import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { mountDrop } from "./drop.js";
 import { counted } from "./format.js";
@@ -17,6 +18,7 @@ const form = /** @type {HTMLFormElement} */ (part(document, "drop-form"));
 const selection = new Selection(part(document, "selection"));
 const live = new Live();
 mountConnectionBadge(live);
+followConfigProblem(live);
 live.start();
 
 const fileInput = /** @type {HTMLInputElement} */ (document.getElementById("files"));

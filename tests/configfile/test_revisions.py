@@ -1,4 +1,4 @@
-"""The config's file and its history, with a real file and a real checker process."""
+"""The config's file and its history, with a real file and a real parser process."""
 
 import asyncio
 import contextlib
@@ -22,8 +22,8 @@ from tests.configfile.fake_ledger import FakeLedger
 
 from dropmill import assets
 from dropmill.configfile import mirror
-from dropmill.configfile.checker import Checker
 from dropmill.configfile.document import MAX_BYTES, check_text
+from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile, etag
 from dropmill.model.errors import (
     ConfigConflict,
@@ -48,11 +48,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def checker() -> AsyncIterator[Checker]:
+async def parser() -> AsyncIterator[ParserProcess]:
     """One for all tests here: it keeps nothing between two checks."""
-    checker = Checker()
-    yield checker
-    await checker.close()
+    parser = ParserProcess()
+    yield parser
+    await parser.close()
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def config(path: Path, ledger: FakeLedger, checker: Checker) -> ConfigFile:
-    return ConfigFile(path, cast(Ledger, ledger), checker)
+def config(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
+    return ConfigFile(path, cast(Ledger, ledger), parser)
 
 
 async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
@@ -120,14 +120,14 @@ async def test_a_first_start_with_an_invalid_file_stops_naming_the_place(
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "no folder"])
 async def test_a_first_start_with_an_unusable_path_stops_with_a_sentence(
-    tmp_path: Path, ledger: FakeLedger, checker: Checker, kind: str
+    tmp_path: Path, ledger: FakeLedger, parser: ParserProcess, kind: str
 ) -> None:
     path = tmp_path / "sub" / "config.yaml"
     if kind != "no folder":
         path.parent.mkdir()
         path.mkdir() if kind == "folder" else os.mkfifo(path)
     with pytest.raises(SettingsError, match=r"--config .*config\.yaml"):
-        await ConfigFile(path, cast(Ledger, ledger), checker).open()
+        await ConfigFile(path, cast(Ledger, ledger), parser).open()
 
 
 async def test_a_later_start_with_the_same_file_changes_nothing(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -328,14 +328,14 @@ async def test_mode_and_owner_of_the_file_stay(config: ConfigFile, path: Path) -
 
 
 async def test_a_symbolic_link_stays_and_its_target_is_replaced(
-    tmp_path: Path, ledger: FakeLedger, checker: Checker
+    tmp_path: Path, ledger: FakeLedger, parser: ParserProcess
 ) -> None:
     target = tmp_path / "elsewhere" / "real.yaml"
     target.parent.mkdir()
     target.write_bytes(FIRST)
     link = tmp_path / "config.yaml"
     link.symlink_to("elsewhere/real.yaml")
-    config = ConfigFile(link, cast(Ledger, ledger), checker)
+    config = ConfigFile(link, cast(Ledger, ledger), parser)
     await config.open()
     await save(config, SECOND, FIRST)
     assert link.is_symlink()
@@ -475,11 +475,11 @@ async def test_a_client_that_leaves_at_any_moment_leaves_old_or_new_whole(
 
 
 async def test_of_two_writers_with_the_same_base_exactly_one_wins(
-    config: ConfigFile, path: Path, ledger: FakeLedger, checker: Checker
+    config: ConfigFile, path: Path, ledger: FakeLedger, parser: ParserProcess
 ) -> None:
     """In one instance, and with two instances on one file and ledger."""
     await config.open()
-    other = ConfigFile(path, cast(Ledger, ledger), checker)
+    other = ConfigFile(path, cast(Ledger, ledger), parser)
     for i in range(100):
         base = (await config.read())[1].sha256
         texts = [f"# race {i}\nwriter: {writer}\n".encode() for writer in "ab"]
@@ -605,11 +605,11 @@ async def test_watching_outlives_a_bad_edit_and_its_mending(config: ConfigFile, 
         await watching
 
 
-async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, checker: Checker) -> None:
+async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, parser: ParserProcess) -> None:
     path = tmp_path / "folder" / "config.yaml"
     path.parent.mkdir()
     path.write_bytes(FIRST)
-    config = ConfigFile(path, cast(Ledger, ledger), checker)
+    config = ConfigFile(path, cast(Ledger, ledger), parser)
     await config.open()
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)
@@ -666,7 +666,7 @@ asyncio.run(main())
 
 
 async def test_a_server_killed_while_saving_leaves_old_or_new_whole_and_the_next_start_reconciles(
-    tmp_path: Path, checker: Checker
+    tmp_path: Path, parser: ParserProcess
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -684,7 +684,7 @@ async def test_a_server_killed_while_saving_leaves_old_or_new_whole_and_the_next
         texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history[-2:]]
         assert on_disk in texts
         unfinished += not newest.is_mirrored
-        config = ConfigFile(path, cast(Ledger, ledger), checker)
+        config = ConfigFile(path, cast(Ledger, ledger), parser)
         await config.open()
         assert path.read_bytes() == texts[-1]
         assert ledger.history[-1].number == newest.number  # finished, not taken for an edit

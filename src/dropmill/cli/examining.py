@@ -209,15 +209,15 @@ def check_log_file(settings: Settings) -> Findings:
 def check_config(settings: Settings) -> Findings:
     """It can be read, and is valid."""
     from dropmill.configfile import mirror
-    from dropmill.configfile.checker import Checker
     from dropmill.configfile.document import Report
+    from dropmill.configfile.parser import ParserProcess
 
     async def check(text: bytes) -> Report:
-        checker = Checker()
+        parser = ParserProcess()
         try:
-            return await checker.check(text)
+            return await parser.check(text)
         finally:
-            await checker.close()
+            await parser.close()
 
     path = settings.config.absolute()
     try:

@@ -1,7 +1,7 @@
 """The rules for a config's text: what is accepted, what is refused and where, what it means as values.
 
 Pure: bytes in, findings or plain values out; no I/O. It never writes YAML: what is saved is the text that was checked.
-Slow and hungry on hostile text: the server asks `dropmill.configfile.checker`, which calls this in a child process.
+Slow and hungry on hostile text: the server asks `dropmill.configfile.parser`, which calls this in a child process.
 
 Accepted is one UTF-8 document (a byte order mark may stand first) of YAML 1.2 whose root is a mapping; an empty one and
 one of comments alone count as `{}`. Tags are those of the core schema, and `!!timestamp` since plain dates resolve to

@@ -5,7 +5,7 @@ there, in this order: killed anywhere, file and ledger hold the old or the new t
 what is left. An edit made with any editor is noticed and becomes a revision. A file that cannot be used never replaces
 the last good revision: it is reported as a `problem`, and kept aside when a save replaces it.
 
-YAML is read in a child process (`checker`), the file in threads (`mirror`). Nothing here decides who may save, nor
+YAML is read in a child process (`parser`), the file in threads (`mirror`). Nothing here decides who may save, nor
 speaks HTTP.
 """
 
@@ -22,8 +22,8 @@ from watchfiles import awatch
 
 from dropmill import assets
 from dropmill.configfile import mirror
-from dropmill.configfile.checker import Checker
 from dropmill.configfile.document import Finding, Report
+from dropmill.configfile.parser import ParserProcess
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigInvalid,
@@ -79,11 +79,11 @@ def etag(revision: ConfigRevision) -> str:
 class ConfigFile:
     """The config: read, checked, saved and watched. One instance for one file; safe for many tasks at once."""
 
-    def __init__(self, path: Path, ledger: Ledger, checker: Checker) -> None:
+    def __init__(self, path: Path, ledger: Ledger, parser: ParserProcess) -> None:
         self.path: Final = path
         self.problem: ConfigProblem | None = None
         self._ledger = ledger
-        self._checker = checker
+        self._parser = parser
         self._lock = asyncio.Lock()
         self._warned_of: str | None = None
 
@@ -123,7 +123,7 @@ class ConfigFile:
 
     async def check(self, text: bytes) -> Report:
         """What there is to say about a text; changes nothing."""
-        return await self._checker.check(text)
+        return await self._parser.check(text)
 
     async def save(
         self,
@@ -157,7 +157,7 @@ class ConfigFile:
         """
         if if_match is None:
             raise PreconditionRequired("Say which revision this replaces: send its ETag as If-Match.")
-        report = await self._checker.check(text)  # before the lock: readers need not wait for it
+        report = await self._parser.check(text)  # before the lock: readers need not wait for it
         async with self._lock:
             seen = await self._reconcile()
             if if_match != seen.newest.sha256:
@@ -219,7 +219,7 @@ class ConfigFile:
                 note = f"{self.path} was missing; the packaged config was written there."
         except OSError as error:
             raise SettingsError(f"--config {self.path}: {error.strerror or error}.") from error
-        report = await self._checker.check(text)
+        report = await self._parser.check(text)
         if not report.is_valid:
             problem = ConfigProblem(sha256=mirror.sha256_of(text), findings=report.errors)
             raise SettingsError(f"--config {self.path}, {problem.sentence}.")
@@ -275,7 +275,7 @@ class ConfigFile:
     async def _take_over(self, text: bytes, newest: ConfigRevision) -> "_Seen":
         """Make a revision of what somebody wrote into the file, if it can be used."""
         disk = mirror.sha256_of(text)
-        report = await self._checker.check(text)
+        report = await self._parser.check(text)
         if not report.is_valid:
             await self._reject(disk, report.errors)
             return _Seen(newest=newest, disk=disk)

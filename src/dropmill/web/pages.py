@@ -5,14 +5,15 @@ what it does goes through the API.
 """
 
 import unicodedata
+from typing import Any
 
-from quart import Blueprint, render_template, request
+from quart import Blueprint, current_app, render_template, request
 
 from dropmill.identity.network import client_address
 from dropmill.live.messages import submission_json
 from dropmill.model.ids import SubmissionId
 from dropmill.web import query
-from dropmill.web.services import services
+from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.words import WORDS, state_word
 
 pages = Blueprint("pages", __name__)
@@ -74,6 +75,14 @@ async def config() -> str:
         config_path=services().settings.config.absolute(),
         problem=services().config.problem,
     )
+
+
+@pages.app_context_processor
+def everywhere() -> dict[str, Any]:
+    """What every page may have to tell: why the config file on disk cannot be used, or None."""
+    found: Services | None = current_app.extensions.get(EXTENSION)
+    problem = None if found is None else found.config.problem
+    return {"config_problem": None if problem is None else problem.sentence}
 
 
 @pages.app_template_filter("size")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.configfile.checker import MAX_WAITING, MEMORY_LIMIT, Checker
 from dropmill.configfile.document import MAX_BYTES, check_text
+from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, ParserProcess
 from dropmill.model.errors import Unavailable
 
 BIG = "".join(f"key{i}: value {i} # comment\n" for i in range(20_000)).encode()  # about a second
@@ -22,10 +22,10 @@ MEMORY_LIMITED = f"Max address space {MEMORY_LIMIT} "
 
 
 @pytest.fixture
-async def checker() -> AsyncIterator[Checker]:
-    checker = Checker()
-    yield checker
-    await checker.close()
+async def parser() -> AsyncIterator[ParserProcess]:
+    parser = ParserProcess()
+    yield parser
+    await parser.close()
 
 
 def children_of(pid: int) -> list[int]:
@@ -36,8 +36,8 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def checkers_of(pid: int) -> list[int]:
-    marked = b"dropmill.configfile.checker"
+def parsers_of(pid: int) -> list[int]:
+    marked = b"dropmill.configfile.parser"
     return [child for child in children_of(pid) if marked in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
@@ -68,28 +68,28 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     "text", [b"a: 1", b"a: no\nb: !x 1\n", b"a: \xe9", b'? "\\ud800"\n: *x', b"", "é😀: 010".encode()]
 )
-async def test_the_child_says_what_the_rules_say(checker: Checker, text: bytes) -> None:
-    assert await checker.check(text) == check_text(text)
+async def test_the_child_says_what_the_rules_say(parser: ParserProcess, text: bytes) -> None:
+    assert await parser.check(text) == check_text(text)
 
 
-async def test_one_child_serves_many_checks(checker: Checker) -> None:
-    await checker.start()
-    before = checkers_of(os.getpid())
-    reports = await asyncio.gather(*(checker.check(f"a: {i}\na: 2".encode()) for i in range(20)))
+async def test_one_child_serves_many_checks(parser: ParserProcess) -> None:
+    await parser.start()
+    before = parsers_of(os.getpid())
+    reports = await asyncio.gather(*(parser.check(f"a: {i}\na: 2".encode()) for i in range(20)))
     assert {report.errors[0].line for report in reports} == {2}
     assert len(before) == 1
-    assert checkers_of(os.getpid()) == before
+    assert parsers_of(os.getpid()) == before
 
 
-async def test_text_over_the_size_limit_starts_no_child(checker: Checker) -> None:
-    report = await checker.check(b"#" * (MAX_BYTES + 1))
+async def test_text_over_the_size_limit_starts_no_child(parser: ParserProcess) -> None:
+    report = await parser.check(b"#" * (MAX_BYTES + 1))
     assert "1,048,577 bytes" in report.errors[0].message
-    assert checkers_of(os.getpid()) == []
+    assert parsers_of(os.getpid()) == []
 
 
-async def test_the_loop_goes_on_while_a_large_text_is_read(checker: Checker) -> None:
-    await checker.start()
-    check = asyncio.create_task(checker.check(BIG))
+async def test_the_loop_goes_on_while_a_large_text_is_read(parser: ParserProcess) -> None:
+    await parser.start()
+    check = asyncio.create_task(parser.check(BIG))
     turns = 0
     while not check.done():
         await asyncio.sleep(0.001)
@@ -99,75 +99,77 @@ async def test_the_loop_goes_on_while_a_large_text_is_read(checker: Checker) -> 
 
 
 async def test_text_that_takes_too_long_is_refused_and_the_next_check_works() -> None:
-    checker = Checker(time_limit_s=0.1)
+    parser = ParserProcess(time_limit_s=0.1)
     try:
-        await checker.start()
-        (slow,) = checkers_of(os.getpid())
-        report = await checker.check(BIG)
+        await parser.start()
+        (slow,) = parsers_of(os.getpid())
+        report = await parser.check(BIG)
         assert "takes too long to read" in report.errors[0].message
         assert not is_alive(slow)
-        assert (await checker.check(b"a: 1")).is_valid
+        assert (await parser.check(b"a: 1")).is_valid
     finally:
-        await checker.close()
+        await parser.close()
 
 
-async def test_a_child_that_died_while_idle_is_replaced(checker: Checker) -> None:
-    await checker.start()
-    (child,) = checkers_of(os.getpid())
+async def test_a_child_that_died_while_idle_is_replaced(parser: ParserProcess) -> None:
+    await parser.start()
+    (child,) = parsers_of(os.getpid())
     os.kill(child, signal.SIGKILL)
-    assert (await checker.check(b"a: 1")).is_valid
+    assert (await parser.check(b"a: 1")).is_valid
 
 
-async def test_text_whose_reader_dies_twice_is_refused(checker: Checker) -> None:
-    await checker.start()
-    check = asyncio.create_task(checker.check(BIG))
+async def test_text_whose_reader_dies_twice_is_refused(parser: ParserProcess) -> None:
+    await parser.start()
+    check = asyncio.create_task(parser.check(BIG))
     for _ in range(2):
-        await until(lambda: [child for child in checkers_of(os.getpid()) if MEMORY_LIMITED in limits_of(child)] != [])
+        await until(lambda: [child for child in parsers_of(os.getpid()) if MEMORY_LIMITED in limits_of(child)] != [])
         await asyncio.sleep(0.1)  # it limits itself just before it is ready; reading takes a second
-        (child,) = checkers_of(os.getpid())
+        (child,) = parsers_of(os.getpid())
         os.kill(child, signal.SIGKILL)
         await until(functools.partial(is_gone, child))
     assert "died of it, twice" in (await check).errors[0].message
-    assert (await checker.check(b"a: 1")).is_valid
+    assert (await parser.check(b"a: 1")).is_valid
 
 
-async def test_cancelling_ends_the_child_and_the_next_check_works(checker: Checker) -> None:
-    await checker.start()
-    (child,) = checkers_of(os.getpid())
-    check = asyncio.create_task(checker.check(BIG))
+async def test_cancelling_ends_the_child_and_the_next_check_works(parser: ParserProcess) -> None:
+    await parser.start()
+    (child,) = parsers_of(os.getpid())
+    check = asyncio.create_task(parser.check(BIG))
     await asyncio.sleep(0.05)
     check.cancel()
     with pytest.raises(asyncio.CancelledError):
         await check
     assert not is_alive(child)
-    assert not (await checker.check(b"a: !x 1")).is_valid
+    assert not (await parser.check(b"a: !x 1")).is_valid
 
 
-async def test_too_many_waiting_checks_are_turned_away(checker: Checker) -> None:
-    await checker.start()
-    checks = [asyncio.create_task(checker.check(b"a: 1")) for _ in range(MAX_WAITING + 5)]
+async def test_too_many_waiting_checks_are_turned_away(parser: ParserProcess) -> None:
+    await parser.start()
+    checks = [asyncio.create_task(parser.check(b"a: 1")) for _ in range(MAX_WAITING + 5)]
     answers = await asyncio.gather(*checks, return_exceptions=True)
     assert sum(isinstance(answer, Unavailable) for answer in answers) == 5
-    assert (await checker.check(b"a: 1")).is_valid
+    assert (await parser.check(b"a: 1")).is_valid
 
 
-async def test_a_closed_checker_leaves_no_process_and_checks_no_more() -> None:
-    checker = Checker()
-    await checker.start()
-    check = asyncio.create_task(checker.check(BIG))
+async def test_a_closed_parser_leaves_no_process_and_checks_no_more() -> None:
+    parser = ParserProcess()
+    await parser.start()
+    check = asyncio.create_task(parser.check(BIG))
     await asyncio.sleep(0.05)
-    await checker.close()
+    await parser.close()
     with pytest.raises(Unavailable):
         await check
-    assert checkers_of(os.getpid()) == []
+    assert parsers_of(os.getpid()) == []
     with pytest.raises(Unavailable):
-        await checker.check(b"a: 1")
+        await parser.check(b"a: 1")
 
 
-async def test_a_text_that_needs_too_much_memory_is_refused(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_text_that_needs_too_much_memory_is_refused(
+    parser: ParserProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The limit itself is seen in the child; what the rules make of running into it is tried here."""
-    await checker.start()
-    (child,) = checkers_of(os.getpid())
+    await parser.start()
+    (child,) = parsers_of(os.getpid())
     assert MEMORY_LIMITED in limits_of(child)
 
     def run_out(*_: object) -> None:
@@ -179,14 +181,14 @@ async def test_a_text_that_needs_too_much_memory_is_refused(checker: Checker, mo
 
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_the_child_dies_with_a_killed_server(is_busy: bool) -> None:
-    busy_or_idle = "checker.check(text)" if is_busy else "asyncio.sleep(60)"
+    busy_or_idle = "parser.check(text)" if is_busy else "asyncio.sleep(60)"
     server = f"""
 import asyncio
-from dropmill.configfile.checker import Checker
+from dropmill.configfile.parser import ParserProcess
 text = b"".join(b"k%d: v\\n" % i for i in range(40000))
 async def main():
-    checker = Checker()
-    await checker.start()
+    parser = ParserProcess()
+    await parser.start()
     print("ready", flush=True)
     await {busy_or_idle}
 asyncio.run(main())
@@ -194,7 +196,7 @@ asyncio.run(main())
     with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        (child,) = checkers_of(process.pid)
+        (child,) = parsers_of(process.pid)
         time.sleep(0.1)
         process.kill()
         process.wait()

@@ -32,7 +32,7 @@ _MAX_ANSWER: Final = 4 << 20  # bytes; 200 findings of 600 characters, each esca
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class Checker:
+class ParserProcess:
     """Checks texts, one at a time, in a child process that is started on the first use if not by `start`."""
 
     def __init__(self, *, time_limit_s: float = TIME_LIMIT_S) -> None:
@@ -62,7 +62,7 @@ class Checker:
         Cancelling gives the check up at once: the child is ended, the next check starts another.
 
         Raises:
-            Unavailable: too many checks are waiting, no child can be started, or the checker is closed.
+            Unavailable: too many checks are waiting, no child can be started, or this is closed.
         """
         if (too_large := check_size(text)) is not None:
             return too_large
@@ -130,7 +130,7 @@ class _Child:
     @classmethod
     async def spawn(cls) -> "_Child":
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "dropmill.configfile.checker"),
+            *(sys.executable, "-P", "-m", "dropmill.configfile.parser"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -148,7 +148,7 @@ class _Child:
     async def receive(self) -> bytes:
         (length,) = _LENGTH.unpack(await self._answers.readexactly(_LENGTH.size))
         if length > _MAX_ANSWER:
-            raise OSError(f"the checker announces an answer of {length} bytes")
+            raise OSError(f"the parser announces an answer of {length} bytes")
         return await self._answers.readexactly(length)
 
     async def end(self) -> None:

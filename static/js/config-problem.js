@@ -1,0 +1,33 @@
+// The notice, on every page but the config's own, that the config file on disk cannot be used.
+
+import { part, setText } from "./page.js";
+
+const LOOK_AGAIN_MS = 15_000; // a file that is put back as it was makes no event
+
+/**
+ * Keep the notice true: look again on every event of the config, and while there is something to take back.
+ * @param {import("./live.js").Live} live
+ */
+export function followConfigProblem(live) {
+  const notice = part(document, "config-on-disk");
+  let timer = 0;
+  const look = async () => {
+    clearTimeout(timer);
+    try {
+      const response = await fetch("/readyz");
+      if (!response.ok) return;
+      const { config_problem: problem } = await response.json();
+      notice.hidden = problem === null;
+      if (problem !== null) setText(part(notice, "config-on-disk-text"), problem);
+    } catch {
+      // The server is away; the connection badge says so.
+    } finally {
+      if (!notice.hidden) timer = window.setTimeout(look, LOOK_AGAIN_MS);
+    }
+  };
+  live.addEventListener("events", (event) => {
+    if (/** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail.topic === "config") look();
+  });
+  live.join("config", null);
+  if (!notice.hidden) timer = window.setTimeout(look, LOOK_AGAIN_MS);
+}
