@@ -216,6 +216,7 @@ class Server:
             host=platform.node() or "localhost",
             retry=_retry_policy(settings),
         )
+        config_file.on_purge = runner.forget_config
         executor = self._executor = SlotExecutor(runner=runner, pool=pool, outputs=outputs, on_failure=self._fail)
         resolver = Resolver(settings.dns_servers)
         stack.push_async_callback(resolver.close)

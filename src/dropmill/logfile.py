@@ -365,6 +365,7 @@ _MESSAGES: Mapping[EventName, str] = {
     EventName.ATTEMPT_LOST: "Attempt lost: its process vanished",
     EventName.CONFIG_SAVED: "Config saved",
     EventName.CONFIG_REJECTED: "Config refused",
+    EventName.CONFIG_PURGED: "Config {sha256:.12} purged from the history",
     EventName.ACCOUNT_SIGNED_IN: "Signed in",
     EventName.ACCOUNT_SIGNED_OUT: "Signed out",
 }

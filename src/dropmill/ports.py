@@ -375,6 +375,17 @@ class Ledger(Protocol):
     ) -> None:
         """Record that a text was refused (`config.rejected`)."""
 
+    async def purge_revision(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+        """Remove a text from the history, beyond recovery as far as the database reaches (`config.purged`).
+
+        The revisions that held it stay, without it. Twice is no error, and records nothing the second time.
+
+        Raises:
+            NotFound: there is no such revision.
+            RevisionInUse: it is the newest, or jobs that wait or run are bound to it.
+            Unavailable: it is removed, but the database's files could not be cleaned now; purge it again.
+        """
+
     # reads; each sees one moment
 
     async def view_submission(
@@ -468,7 +479,11 @@ class Ledger(Protocol):
         """The config's history, newest first."""
 
     async def revision_text(self, sha256: Sha256) -> bytes:
-        """A revision's exact bytes."""
+        """A revision's exact bytes.
+
+        Raises:
+            Removed: they were purged, and not saved again since.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,69 +1,65 @@
 // /config: the script's config as text. What is saved is what was typed, byte for byte; nobody is overwritten unasked.
 
-import { Problem, call, callJson } from "./api.js";
+import { Problem, callJson } from "./api.js";
+import { ConfigCheck } from "./config-check.js";
+import { mountDiff } from "./config-diff.js";
+import { ConfigDocument } from "./config-document.js";
+import { YamlEditor } from "./config-editor.js";
+import { schemaSupport } from "./config-schema.js";
+import { ConfigForm } from "./config-form.js";
+import { HistoryPanel } from "./config-history.js";
+import { MergePanel } from "./config-merge.js";
+import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
-import { Editor } from "./editor.js";
-import { bytes, clientText, counted, exactTime, localDateTime, visible } from "./format.js";
-import { decode, diff, encode, matchLines } from "./lines.js";
+import { ago, counted, visible } from "./format.js";
+import { matchLines } from "./lines.js";
 import { Live } from "./live.js";
 import { announce, cloneTemplate, pageData, part, setText } from "./page.js";
 
-/** @typedef {import("./editor.js").Mark} Mark */
-/** @typedef {import("./lines.js").Original} Original */
+/** @typedef {import("./config-check.js").Finding} Finding */
+/** @typedef {import("./config-check.js").Report} Report */
+/** @typedef {import("./config-document.js").Revision} Revision */
 
-const CHECK_AFTER_MS = 400; // after the last key; typing is not interrupted by checks
-const HISTORY_SHOWN = 8;
-const CONTEXT_LINES = 2;
+const config = new ConfigDocument();
+const check = new ConfigCheck(config);
+const history = new HistoryPanel(part(document, "history"), /** @type {HTMLDialogElement} */ (part(document, "compare")), config);
+const describe = (/** @type {string} */ etag) => history.describe(etag.slice(1, -1)); // an ETag is the quoted SHA-256
+new MergePanel(part(document, "merge"), config, describe);
+const form = new ConfigForm(part(document, "form"), config);
 
-const area = /** @type {HTMLTextAreaElement} */ (part(document, "text"));
-const editor = new Editor(area, part(document, "gutter"), part(document, "backdrop"));
 const saveButton = /** @type {HTMLButtonElement} */ (part(document, "save"));
-const conflictBox = part(document, "conflict");
+const seeButton = /** @type {HTMLButtonElement} */ (part(document, "see-changes"));
+const changesBox = part(document, "changes");
+const messageInput = /** @type {HTMLInputElement} */ (part(document, "changes-message"));
+/** @type {YamlEditor | null} null until the text is there */
+let editor = null;
 
-/** @type {Original} */
-let original = { hasBom: false, lines: [""], ends: [""] };
-let etag = "";
-/** @type {{etag: string, original: Original} | null} a newer revision than the one that is edited */
-let theirs = null;
-let isSaving = false;
-let hasNewsWaiting = false;
-let isLoaded = false;
-let checkTimer = 0;
-let checks = 0;
+// --- the text and its state ---
 
-const textOf = (/** @type {Original} */ { lines }) => lines.join("\n");
-const isUnsaved = () => isLoaded && editor.text !== textOf(original);
-
-/** @returns {Promise<{etag: string, original: Original}>} the newest revision */
-async function load() {
-  const response = await call("GET", "/config", { headers: { Accept: "application/yaml" } });
-  return { etag: response.headers.get("ETag") ?? "", original: decode(await response.arrayBuffer()) };
-}
-
-/** @param {{etag: string, original: Original}} revision */
-function edit(revision) {
-  ({ etag, original } = revision);
-  theirs = null;
-  conflictBox.hidden = true;
-  isLoaded = true;
-  editor.text = textOf(original);
-  editor.readOnly = false;
+config.addEventListener("change", () => {
+  editor?.replaceText(config.text);
   drawState();
-  check();
-}
+});
+config.addEventListener("focus", () => {
+  hideChanges();
+  editor?.focus();
+});
 
 function drawState() {
-  const isChanged = isUnsaved();
-  const changed = isChanged ? changedLines() : 0;
-  part(document, "unsaved").hidden = !isChanged;
+  const { isUnsaved, isSaving } = config;
+  const changed = isUnsaved ? changedLines() : 0;
+  part(document, "unsaved").hidden = !isUnsaved;
   setText(part(document, "unsaved-text"), `not saved · ${changed ? `${counted(changed, "line")} changed` : "lines removed"}`);
-  saveButton.disabled = !isLoaded || isSaving || !isChanged;
+  saveButton.disabled = isSaving || !isUnsaved;
+  seeButton.disabled = !isUnsaved;
   setText(saveButton, isSaving ? "Saving…" : "Save");
-  document.title = `${isChanged ? "● " : ""}Config · Dropmill`;
+  setText(part(document, "changes-save"), isSaving ? "Saving…" : "Save");
+  document.title = `${isUnsaved ? "● " : ""}Config · Dropmill`;
+  if (!changesBox.hidden && !isUnsaved) hideChanges();
 }
 
 function changedLines() {
-  return matchLines(original.lines, editor.text.split("\n")).filter((from) => from === -1).length;
+  return matchLines(config.original.lines, config.text.split("\n")).filter((from) => from === -1).length;
 }
 
 /** @param {string} sentence "" takes it away */
@@ -73,160 +69,87 @@ function sayProblem(sentence) {
   setText(box, sentence);
 }
 
-/** @param {Mark[]} errors @param {Mark[]} warnings */
+// --- what the checks found ---
+
+check.addEventListener("report", (event) => {
+  const { errors, warnings } = /** @type {CustomEvent<Report>} */ (event).detail;
+  showMarks(errors, warnings);
+  setText(part(document, "verdict"), errors.length ? "" : "Valid YAML");
+  const found = [errors.length && counted(errors.length, "error"), warnings.length && counted(warnings.length, "warning")].filter(Boolean);
+  announce(found.length ? `${found.join(" and ")} in the config.` : "The config is valid.");
+});
+check.addEventListener("unreachable", () => setText(part(document, "verdict"), "Not checked: the server cannot be reached"));
+
+/** @param {Finding[]} errors @param {Finding[]} warnings */
 function showMarks(errors, warnings) {
-  editor.mark(errors, warnings);
+  editor?.mark(errors, warnings);
   const list = part(document, "marks");
-  list.replaceChildren(...[
-    ...errors.map((mark) => markLine(mark, "error")),
-    ...warnings.map((mark) => markLine(mark, "warning")),
-  ]);
+  list.replaceChildren(...errors.map((found) => markLine(found, "error")), ...warnings.map((found) => markLine(found, "warning")));
   list.hidden = list.childElementCount === 0;
 }
 
-/** @param {Mark} mark @param {"error" | "warning"} kind */
+/** @param {Finding} finding @param {"error" | "warning"} kind */
 function markLine({ line, column, message }, kind) {
   const row = cloneTemplate("mark-template");
   row.dataset.mark = kind;
   const jump = part(row, "jump");
   jump.textContent = `Line ${line}, column ${column}`;
-  jump.addEventListener("click", () => editor.goTo(line, column));
+  jump.addEventListener("click", () => editor?.goTo(line, column));
   part(row, "kind").textContent = kind === "error" ? "Error:" : "Warning:";
   part(row, "message").textContent = visible(message);
   return row;
 }
 
-async function check() {
-  clearTimeout(checkTimer);
-  const number = ++checks;
-  try {
-    const response = await call("POST", "/config/check", {
-      body: encode(original, editor.text), headers: { "Content-Type": "application/yaml" },
-    });
-    const { errors, warnings } = await response.json();
-    if (number !== checks) return; // typed on meanwhile
-    showMarks(errors, warnings);
-    setText(part(document, "verdict"), errors.length ? "" : "Valid YAML");
-    announce(errors.length ? `${counted(errors.length, "error")} in the config.` : "The config is valid.");
-  } catch {
-    setText(part(document, "verdict"), "Not checked: the server cannot be reached");
-  }
-}
+// --- saving, and looking at it first ---
 
-async function save() {
-  if (isSaving || !isUnsaved()) return;
-  isSaving = true;
-  drawState();
+/** @param {string} [message] */
+async function save(message) {
+  if (config.isSaving || !config.isUnsaved) return;
   sayProblem("");
-  const body = encode(original, editor.text);
   try {
-    const response = await call("PUT", "/config", { body, headers: { "If-Match": etag, "Content-Type": "application/yaml" } });
-    etag = response.headers.get("ETag") ?? "";
-    original = decode(body.buffer);
-    theirs = null;
-    conflictBox.hidden = true;
-    announce("Saved.");
-    showHistory();
+    await config.save(message);
   } catch (error) {
-    if (error instanceof Problem && error.status === 412) await showConflict();
-    else if (error instanceof Problem && error.status === 422) {
+    if (error instanceof Problem && error.status === 422) {
+      hideChanges();
       showMarks(error.body.errors ?? [], []);
       sayProblem("Not saved: the text is not valid. Nothing was changed.");
     } else sayProblem(`Not saved. ${error instanceof Error ? error.message : error} Your text is still here; try again.`);
-  } finally {
-    isSaving = false;
-    drawState();
-    if (hasNewsWaiting) {
-      hasNewsWaiting = false;
-      noticeNewer().catch(() => {}); // the server is away: told again on reconnect
-    }
   }
 }
 
-/** Somebody saved a newer revision while this text was edited: show both, let the person decide. */
-async function showConflict() {
-  theirs = await load();
-  const wasHidden = conflictBox.hidden;
-  setText(part(conflictBox, "conflict-text"), "Someone saved a newer revision while you were editing. Nothing of either was lost.");
-  const lines = diff(theirs.original.lines, editor.text.split("\n"));
-  part(conflictBox, "diff").replaceChildren(...diffRows(lines));
-  conflictBox.hidden = false;
-  if (wasHidden) conflictBox.focus();
-  showHistory();
-}
-
-/** @param {import("./lines.js").DiffLine[]} lines @returns {HTMLElement[]} what differs, with a few lines around it */
-function diffRows(lines) {
-  /** @type {HTMLElement[]} */
-  const rows = [];
-  let isSkipping = false;
-  lines.forEach(({ kind, text }, index) => {
-    const isNear = lines.slice(Math.max(0, index - CONTEXT_LINES), index + CONTEXT_LINES + 1).some((line) => line.kind !== "same");
-    if (!isNear) {
-      isSkipping = true;
-      return;
-    }
-    if (isSkipping) rows.push(diffRow("gap", "", "⋯"));
-    isSkipping = false;
-    rows.push(diffRow(kind, { same: "", removed: "theirs", added: "yours" }[kind], text));
-  });
-  return rows;
-}
-
-/** @param {string} kind @param {string} whose @param {string} text */
-function diffRow(kind, whose, text) {
-  const row = cloneTemplate("diff-template");
-  row.dataset.kind = kind;
-  part(row, "whose").textContent = whose;
-  part(row, "line").textContent = text;
-  return row;
-}
-
-/** Another page, or an editor on the server, saved: follow it at once, or say so if there is something to lose. */
-async function noticeNewer() {
-  if (!isLoaded) return;
-  if (isSaving) {
-    hasNewsWaiting = true; // perhaps this page's own save; looked at when that has ended
-    return;
-  }
-  const newest = await load();
-  if (newest.etag === etag) return;
-  showHistory();
-  if (isUnsaved()) {
-    await showConflict();
-    return;
-  }
-  edit(newest);
-  announce("Someone saved a newer revision; it is shown now.");
-  const note = part(document, "newer");
-  note.hidden = false;
-}
-
-async function showHistory() {
-  let items;
-  try {
-    ({ items } = await callJson("GET", `/config/revisions?limit=${HISTORY_SHOWN}`));
-  } catch {
-    return; // the list beside the text is left as it was
-  }
-  part(document, "revisions").replaceChildren(...items.map((/** @type {any} */ revision, /** @type {number} */ index) => {
-    const row = cloneTemplate("revision-template");
-    part(row, "what").textContent = revision.message ? visible(revision.message) : revision.client ? "Saved in the browser" : "Changed on the server";
-    const who = [revision.account, clientText(revision.client)].filter(Boolean).map(visible).join(" · ");
-    part(row, "who").textContent = [who, bytes(revision.size), index === 0 ? "newest" : ""].filter(Boolean).join(" · ");
-    const time = /** @type {HTMLTimeElement} */ (part(row, "when"));
-    time.dateTime = revision.saved_at;
-    time.title = exactTime(revision.saved_at);
-    time.textContent = localDateTime(revision.saved_at);
-    return row;
-  }));
-}
-
-editor.addEventListener("edit", () => {
+config.addEventListener("saved", () => {
+  messageInput.value = "";
   part(document, "newer").hidden = true;
-  drawState();
-  clearTimeout(checkTimer);
-  checkTimer = window.setTimeout(check, CHECK_AFTER_MS);
+  announce("Saved.");
+  history.refresh();
+});
+config.addEventListener("conflict", () => {
+  hideChanges();
+  history.refresh();
+});
+
+function showChanges() {
+  part(document, "writing").hidden = true;
+  changesBox.hidden = false;
+  seeButton.hidden = saveButton.hidden = true;
+  mountDiff(part(document, "changes-diff"), { before: config.base, after: config.text, beforeLabel: "Saved", afterLabel: "Now" });
+  changesBox.focus();
+}
+
+function hideChanges() {
+  if (changesBox.hidden) return;
+  changesBox.hidden = true;
+  part(document, "changes-diff").replaceChildren();
+  part(document, "writing").hidden = false;
+  seeButton.hidden = saveButton.hidden = false;
+  editor?.focus();
+}
+
+seeButton.addEventListener("click", showChanges);
+part(document, "changes-back").addEventListener("click", hideChanges);
+part(document, "changes-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  save(messageInput.value.trim());
 });
 part(document, "config-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -235,35 +158,95 @@ part(document, "config-form").addEventListener("submit", (event) => {
 addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
   event.preventDefault();
-  save();
+  save(changesBox.hidden ? "" : messageInput.value.trim());
 });
 addEventListener("beforeunload", (event) => {
-  if (isUnsaved()) event.preventDefault();
+  if (config.isUnsaved) event.preventDefault();
 });
-part(conflictBox, "load-theirs").addEventListener("click", () => {
-  if (theirs) edit(theirs);
-  area.focus();
+
+// --- what others do ---
+
+config.addEventListener("newer", async (event) => {
+  const { etag } = /** @type {CustomEvent<Revision>} */ (event).detail;
+  history.refresh();
+  const entry = await describe(etag);
+  if (config.etag !== etag) return; // newer still
+  const who = !entry ? "Someone saved a newer revision"
+    : !entry.client ? `The file was changed on the server ${ago(entry.saved_at)}`
+    : `${visible(entry.account ?? "Someone")} saved a newer revision from ${visible(entry.client.host || entry.client.ip)} ${ago(entry.saved_at)}`;
+  const sentence = `${who}; it is shown now.`;
+  setText(part(document, "newer-text"), sentence);
+  part(document, "newer").hidden = false;
+  announce(sentence);
 });
-part(conflictBox, "keep-mine").addEventListener("click", () => {
-  if (!theirs) return;
-  ({ etag, original } = theirs);
-  if (isUnsaved()) save();
-  else edit(theirs); // both wrote the same
+part(document, "newer-close").addEventListener("click", () => {
+  part(document, "newer").hidden = true;
+  editor?.focus();
 });
 
 const live = new Live();
 mountConnectionBadge(live);
+followConfigProblem(live);
 live.addEventListener("events", (event) => {
   const { events } = /** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail;
-  if (events.some(({ name }) => name === "config.saved")) noticeNewer().catch(() => {}); // away: told again on reconnect
+  if (events.some(({ name }) => name === "config.saved")) config.follow();
+  if (events.some(({ name }) => name === "config.purged")) history.refresh();
 });
 live.join("config", pageData().cursor);
 live.start();
 
+// --- the panels beside the text ---
+
+const tabs = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[role=tab]")]);
+
+/** @param {HTMLElement} chosen */
+function choose(chosen) {
+  for (const tab of tabs) {
+    tab.setAttribute("aria-selected", String(tab === chosen));
+    tab.tabIndex = tab === chosen ? 0 : -1;
+    /** @type {HTMLElement} */ (document.getElementById(tab.getAttribute("aria-controls") ?? "")).hidden = tab !== chosen;
+  }
+  form.shown = chosen.id === "tab-form";
+}
+
+for (const [index, tab] of tabs.entries()) {
+  tab.addEventListener("click", () => choose(tab));
+  tab.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step === undefined) return;
+    const next = tabs[(index + step + tabs.length) % tabs.length];
+    choose(next);
+    next.focus();
+  });
+}
+
+// --- start ---
+
+/** @returns {Promise<import("@codemirror/state").Extension>} what helps to write by the schema, if there is a usable one */
+async function schemaExtensions() {
+  if (!pageData().has_schema) return [];
+  try {
+    return schemaSupport(await callJson("GET", "/config/schema"));
+  } catch {
+    return []; // the checks say what is wrong with it
+  }
+}
+
 try {
-  edit(await load());
+  await config.load();
+  const body = part(document, "editor-body");
+  const label = body.querySelector("label")?.textContent ?? "";
+  body.replaceChildren();
+  editor = new YamlEditor(body, { text: config.text, label, extensions: await schemaExtensions() });
+  editor.addEventListener("edit", () => {
+    if (!editor) return;
+    part(document, "newer").hidden = true;
+    config.replaceText(editor.text);
+  });
 } catch (error) {
   if (error instanceof TypeError) sayProblem("The file is not UTF-8 text, so it cannot be edited here. It is left as it is.");
   else sayProblem(`The config could not be loaded. ${error instanceof Error ? error.message : error} Reload the page to try again.`);
 }
-showHistory();
+history.refresh();
+const linked = new URLSearchParams(location.search).get("revision");
+if (linked) history.open(linked);

@@ -2,7 +2,7 @@
 
 import { part, setText } from "./page.js";
 
-const LOOK_AGAIN_MS = 15_000; // a file that is put back as it was makes no event
+const LOOK_AGAIN_MS = 5000; // a file that is put back as it was makes no event
 
 /**
  * Keep the notice true: look again on every event of the config, and while there is something to take back.

@@ -58,8 +58,21 @@ export const timeOfDay = (iso) => clock.format(new Date(iso));
 /** @param {string} iso RFC 3339 */
 export const localDateTime = (iso) => dateTime.format(new Date(iso));
 
+const AGO_UNITS = /** @type {const} */ ([["day", 86_400], ["hour", 3600], ["minute", 60]]);
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+
+/** @param {string} iso RFC 3339 @returns {string} how long that is ago; a clock that is a little off is not shown */
+export function ago(iso) {
+  const seconds = (Date.now() - Date.parse(iso)) / 1000;
+  const found = AGO_UNITS.find(([, length]) => seconds >= length);
+  return found ? relative.format(-Math.floor(seconds / found[1]), found[0]) : "just now";
+}
+
 /** @param {string} iso RFC 3339 @returns {string} the same moment in UTC, to show on hover */
 export const exactTime = (iso) => `${new Date(iso).toISOString().replace("T", " ").replace("Z", "")} UTC`;
+
+/** @param {number} exitCode of a process; -n is signal n */
+export const exitText = (exitCode) => (exitCode < 0 ? `signal ${-exitCode}` : `exit ${exitCode}`);
 
 /** @param {number} position 1 is next */
 export const placeInLine = (position) => `${ORDINALS[position - 1] ?? `${whole.format(position)}th`} in line`;

@@ -1,4 +1,6 @@
-// A text's bytes and its lines: what a textarea would lose (byte order mark, line ends) is kept here. No DOM.
+// A text's bytes and its lines: what an editor would lose (byte order mark, line ends) is kept here. No DOM.
+
+import { changes } from "./merge.js";
 
 const BOM = "\ufeff";
 
@@ -10,12 +12,12 @@ const BOM = "\ufeff";
  */
 
 /**
- * @param {ArrayBuffer} buffer
+ * @param {BufferSource} bytes
  * @returns {Original}
  * @throws {TypeError} the bytes are no UTF-8
  */
-export function decode(buffer) {
-  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(buffer);
+export function decode(bytes) {
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   const hasBom = text.startsWith(BOM);
   const pieces = (hasBom ? text.slice(1) : text).split(/(\r\n|\r|\n)/);
   return {
@@ -28,7 +30,7 @@ export function decode(buffer) {
 /**
  * The bytes to save: lines that were not touched keep their own line end, new ones get the commonest.
  * @param {Original} original
- * @param {string} text as the textarea gives it, every line end a "\n"
+ * @param {string} text every line end a "\n"
  * @returns {Uint8Array<ArrayBuffer>}
  */
 export function encode(original, text) {
@@ -58,79 +60,32 @@ function commonestEnd(ends) {
   return best;
 }
 
-const MAX_TABLE = 4_000_000; // cells of the table below: 16 MB, a tenth of a second
-
 /**
- * Which lines of a text were there before (longest common subsequence).
+ * Which lines of a text were there before.
  * @param {string[]} before
  * @param {string[]} after
  * @returns {number[]} for each line of `after` its index in `before`, or -1
  */
 export function matchLines(before, after) {
-  /** @type {number[]} */
-  const match = new Array(after.length).fill(-1);
+  // Most edits touch one place: only what lies between the lines that are alike at both ends is compared closely.
   let start = 0;
-  while (start < before.length && start < after.length && before[start] === after[start]) {
-    match[start] = start;
-    start += 1;
-  }
-  let beforeEnd = before.length;
-  let afterEnd = after.length;
-  while (beforeEnd > start && afterEnd > start && before[beforeEnd - 1] === after[afterEnd - 1]) {
-    beforeEnd -= 1;
-    afterEnd -= 1;
-    match[afterEnd] = beforeEnd;
-  }
-  const rows = beforeEnd - start;
-  const columns = afterEnd - start;
-  if (rows * columns === 0 || rows * columns > MAX_TABLE) return match;
-  const width = columns + 1;
-  const longest = new Uint32Array((rows + 1) * width);
-  for (let row = rows - 1; row >= 0; row -= 1) {
-    for (let column = columns - 1; column >= 0; column -= 1) {
-      longest[row * width + column] = before[start + row] === after[start + column]
-        ? longest[(row + 1) * width + column + 1] + 1
-        : Math.max(longest[(row + 1) * width + column], longest[row * width + column + 1]);
+  while (start < before.length && start < after.length && before[start] === after[start]) start += 1;
+  let alike = 0;
+  while (alike < Math.min(before.length, after.length) - start && before.at(-1 - alike) === after.at(-1 - alike)) alike += 1;
+  const end = after.length - alike;
+  const match = after.map((_, index) => (index < start ? index : index < end ? -1 : index - after.length + before.length));
+  let from = start; // in `before`, of the line at `at` in `after`
+  let at = start;
+  const keep = (/** @type {number} */ until) => {
+    for (; at < until; at += 1, from += 1) match[at] = from;
+  };
+  if (start < end && start < before.length - alike) {
+    for (const change of changes(before.slice(start, before.length - alike), after.slice(start, end))) {
+      keep(start + change.start);
+      at = start + change.end;
+      from = start + change.to;
     }
-  }
-  for (let row = 0, column = 0; row < rows && column < columns;) {
-    if (before[start + row] === after[start + column]) {
-      match[start + column] = start + row;
-      row += 1;
-      column += 1;
-    } else if (longest[(row + 1) * width + column] >= longest[row * width + column + 1]) row += 1;
-    else column += 1;
+    keep(end);
   }
   return match;
-}
-
-/** @typedef {{kind: "same" | "removed" | "added", text: string}} DiffLine */
-
-/**
- * @param {string[]} before
- * @param {string[]} after
- * @returns {DiffLine[]} every line of both, in order
- */
-export function diff(before, after) {
-  /** @type {DiffLine[]} */
-  const out = [];
-  /** @type {DiffLine[]} those after the lines that they stand for */
-  let added = [];
-  let next = 0;
-  const flush = (/** @type {number} */ until) => {
-    for (; next < until; next += 1) out.push({ kind: "removed", text: before[next] });
-    out.push(...added);
-    added = [];
-  };
-  matchLines(before, after).forEach((from, index) => {
-    if (from === -1) {
-      added.push({ kind: "added", text: after[index] });
-      return;
-    }
-    flush(from);
-    out.push({ kind: "same", text: after[index] });
-    next = from + 1;
-  });
-  flush(before.length);
-  return out;
 }

@@ -45,6 +45,18 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/**
+ * Show a moment in local time, and in UTC on hover.
+ * @param {Element} element a `<time>`
+ * @param {string} iso RFC 3339
+ */
+export function setTime(element, iso) {
+  if (!(element instanceof HTMLTimeElement)) throw new Error("a moment stands in a <time>");
+  element.dateTime = iso;
+  element.title = exactTime(iso);
+  setText(element, localDateTime(iso));
+}
+
 const DRAW_EVERY_MS = 100; // fast enough for the eye; every frame would keep a busy page from ever resting
 
 /**
@@ -91,8 +103,4 @@ export function announce(sentence) {
 const button = document.getElementById("theme-button");
 if (button instanceof HTMLButtonElement) mountThemeButton(button);
 
-for (const time of document.querySelectorAll("time[data-local]")) {
-  if (!(time instanceof HTMLTimeElement)) continue;
-  time.title = exactTime(time.dateTime);
-  time.textContent = localDateTime(time.dateTime);
-}
+for (const time of document.querySelectorAll("time[data-local]")) setTime(time, /** @type {HTMLTimeElement} */ (time).dateTime);

@@ -1,7 +1,7 @@
 // One row a file: builds rows from the model's entries and changes only what changed. Never asks the server anything;
 // what a person presses goes out as `row-action` (CustomEvent<RowAction>).
 
-import { bytes, count, duration, elapsed, percent, placeInLine, visible } from "./format.js";
+import { bytes, count, duration, elapsed, exitText, percent, placeInLine, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
 import { cloneTemplate, part, setText } from "./page.js";
 import { listResults, resultText, resultUrl } from "./results.js";
@@ -118,12 +118,13 @@ class Row {
     const get = (/** @type {string} */ name) => part(this.element, name);
     this.#parts = {
       icon: /** @type {Element} */ (this.element.querySelector("use")),
-      name: get("name"), note: get("note"), size: get("size"), state: get("state"),
+      name: get("name"), nameLink: get("name-link"), note: get("note"), size: get("size"), state: get("state"),
       uploadBar: get("upload-bar"), uploadFill: get("upload-fill"), uploadText: get("upload-text"),
       processBar: get("process-bar"), processFill: get("process-fill"), processText: get("process-text"),
       output: get("output"), cancel: get("cancel"), retry: get("retry"), pause: get("pause"), resume: get("resume"),
       result: get("result"), results: get("results"), resultList: get("result-list"),
-      error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), panel: get("panel"),
+      error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), errorDetails: get("error-details"),
+      panel: get("panel"),
     };
     const name = visible(entry.path);
     this.#parts.name.textContent = name;
@@ -153,6 +154,7 @@ class Row {
     this.#renderUpload();
     this.#renderProcess();
     setText(parts.note, this.#note());
+    if (job) parts.nameLink.setAttribute("href", `/jobs/${encodeURIComponent(job.id)}`);
     parts.output.hidden = !job || job.attempts === 0;
     const { sending } = entry;
     parts.cancel.hidden = !(state === "queued" || state === "running" || CAN_GIVE_UP.has(sending));
@@ -239,6 +241,8 @@ class Row {
       setText(parts.errorText, `Nothing of it was kept: ${error ?? "the upload was broken off"}.`);
     }
     parts.errorLink.hidden = !isFailed || job.attempts === 0;
+    parts.errorDetails.hidden = !isFailed;
+    if (isFailed) parts.errorDetails.setAttribute("href", `/jobs/${encodeURIComponent(job.id)}`);
   }
 
   #toggleOutput() {
@@ -283,6 +287,3 @@ function setFraction(fill, fraction) {
   const text = fraction.toFixed(4);
   if (fill.style.getPropertyValue("--fraction") !== text) fill.style.setProperty("--fraction", text);
 }
-
-/** @param {number} exitCode -n is signal n */
-const exitText = (exitCode) => (exitCode < 0 ? `signal ${-exitCode}` : `exit ${exitCode}`);

@@ -23,6 +23,7 @@ const LOOKS = {
   succeeded: { tone: "good", icon: "check" },
   failed: { tone: "bad", icon: "alert" },
   cancelled: { tone: "quiet", icon: "stop" },
+  lost: { tone: "bad", icon: "alert" },
 };
 
 /** @type {Record<string, Tone>} */

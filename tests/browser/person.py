@@ -12,7 +12,7 @@ from playwright.sync_api import CDPSession, ConsoleMessage, Locator, Page, expec
 MIB = 1024 * 1024
 _DEVTOOLS: weakref.WeakKeyDictionary[Page, CDPSession] = weakref.WeakKeyDictionary()
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
-_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (404|409|412|422|460|503|507)")
+_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (40[49]|41[02]|422|460|50[37])")
 _BROKEN = re.compile("Failed to load resource: net::|WebSocket connection to .* failed")
 
 

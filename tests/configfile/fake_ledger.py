@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dropmill.model.errors import ConfigConflict
+from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigRevision, utc_now
 from dropmill.ports import Page
@@ -20,6 +20,7 @@ class FakeLedger:
 
     def __init__(self, store: Path | None = None) -> None:
         self.rejections: list[tuple[Sequence[Mapping[str, Any]], ClientIdentity | None, str | None]] = []
+        self.purges: list[tuple[Sha256, ClientIdentity | None, str | None]] = []
         self.history: list[ConfigRevision] = []
         self._texts: dict[str, bytes] = {}
         self._store = store
@@ -41,6 +42,9 @@ class FakeLedger:
         if "mirrored" in change:
             index = change["mirrored"] - 1
             self.history[index] = replace(self.history[index], is_mirrored=True)
+            return
+        if "purged" in change:
+            self._texts.pop(change["purged"], None)
             return
         text = base64.b64decode(change["text"])
         sha256 = Sha256(hashlib.sha256(text).hexdigest())
@@ -91,6 +95,14 @@ class FakeLedger:
     ) -> None:
         self.rejections.append((errors, client, account))
 
+    async def purge_revision(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+        if sha256 not in (revision.sha256 for revision in self.history):
+            raise NotFound("There is no such config revision.")
+        if sha256 == self.history[-1].sha256:
+            raise RevisionInUse("It is the newest.")
+        self._commit({"purged": sha256})
+        self.purges.append((sha256, client, account))
+
     async def newest_revision(self) -> ConfigRevision | None:
         return self.history[-1] if self.history else None
 
@@ -99,4 +111,8 @@ class FakeLedger:
         return Page(items=self.history[::-1][:limit], next=None)
 
     async def revision_text(self, sha256: Sha256) -> bytes:
+        if sha256 not in (revision.sha256 for revision in self.history):
+            raise NotFound("There is no such config revision.")
+        if sha256 not in self._texts:
+            raise Removed("It was purged.")
         return self._texts[sha256]

@@ -1,4 +1,4 @@
-"""The child process that reads YAML for the server."""
+"""The child process that reads, edits and shows YAML for the server."""
 
 import asyncio
 import functools
@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from dropmill.configfile.document import MAX_BYTES, check_text
-from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, ParserProcess
-from dropmill.model.errors import Unavailable
+from dropmill.configfile.document import MAX_BYTES, MAX_FINDINGS, check_text, examine
+from dropmill.configfile.edits import Operation, parse_patch
+from dropmill.configfile.form import MAX_FIELDS, fields_of
+from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Edit, ParserProcess
+from dropmill.configfile.schema import Schema
+from dropmill.model.errors import ConfigEditRefused, ConfigInvalid, Unavailable
 
+T = TypeVar("T")
 BIG = "".join(f"key{i}: value {i} # comment\n" for i in range(20_000)).encode()  # about a second
 LIVENESS_S = 20.0
+SCHEMA = b'{"properties": {"a": {"type": "integer"}}, "required": ["a"]}'
 MEMORY_LIMITED = f"Max address space {MEMORY_LIMIT} "
 
 
@@ -54,6 +60,11 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+def cpu_s_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def is_gone(pid: int) -> bool:
     return not is_alive(pid)
 
@@ -65,11 +76,70 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def replaced(path: str, value: object) -> tuple[Operation, ...]:
+    return parse_patch([{"op": "replace", "path": path, "value": value}])
+
+
 @pytest.mark.parametrize(
     "text", [b"a: 1", b"a: no\nb: !x 1\n", b"a: \xe9", b'? "\\ud800"\n: *x', b"", "é😀: 010".encode()]
 )
 async def test_the_child_says_what_the_rules_say(parser: ParserProcess, text: bytes) -> None:
     assert await parser.check(text) == check_text(text)
+
+
+@pytest.mark.parametrize("text", [b"a: 1", b"a: x\n", b"a: no", b"b: 1", b"", b"a: [", b"\xff"])
+async def test_the_child_says_what_the_schema_says(parser: ParserProcess, text: bytes) -> None:
+    assert await parser.check(text, SCHEMA) == Schema.parse(SCHEMA).add_findings(examine(text))
+    assert await parser.check(text) == check_text(text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        (b"", "line 1, column 1"),
+        (b'{"type": 1}', "/type"),
+        (b'{"$ref": "https://example.com/"}', "nothing is fetched"),
+        (b'{"$ref": "#"}', "without end"),
+        (b" " * (MAX_BYTES + 1), "more than 1,048,576 bytes"),
+    ],
+)
+async def test_a_schema_that_cannot_be_used_is_a_warning(parser: ParserProcess, schema: bytes, reason: str) -> None:
+    text = b"b: 1\na: no\n"
+    report = await parser.check(text, schema)
+    first, *others = report.warnings
+    assert (first.line, first.column, first.path) == (1, 1, "")
+    assert first.message.startswith("config.schema.json cannot be used: ")
+    assert reason in first.message
+    assert first.message.endswith("; the config is checked without it")
+    assert tuple(others) == check_text(text).warnings
+    assert report.is_valid
+    form = await parser.form(text, (), schema)
+    assert form.report == report
+    assert form.fields == (await parser.form(text)).fields
+
+
+async def test_an_unusable_schema_is_told_beside_the_errors_of_a_text_that_is_not_valid(parser: ParserProcess) -> None:
+    report = await parser.check(b"a: [", b"{")
+    assert report.errors == check_text(b"a: [").errors
+    assert "config.schema.json" in report.warnings[0].message
+
+
+async def test_a_schema_that_takes_too_long_is_a_warning_that_says_so() -> None:
+    parser = ParserProcess(schema_limit_s=0.2)
+    try:
+        await parser.start()
+        (child,) = parsers_of(os.getpid())
+        text, schema = b"a: " + b"x" * 60 + b"!", b'{"properties": {"a": {"pattern": "^(x+)+$"}}}'
+        report = await parser.check(text, schema)
+        assert report.is_valid
+        (warning,) = report.warnings
+        assert "takes more than 0.2 seconds" in warning.message
+        assert "'pattern'" in warning.message
+        assert [field["path"] for field in (await parser.form(text, (), schema)).fields] == ["", "/a"]
+        assert (await parser.check(b"b: 1", SCHEMA)).errors[0].message == "a is missing"
+        assert parsers_of(os.getpid()) == [child]
+    finally:
+        await parser.close()
 
 
 async def test_one_child_serves_many_checks(parser: ParserProcess) -> None:
@@ -82,9 +152,113 @@ async def test_one_child_serves_many_checks(parser: ParserProcess) -> None:
 
 
 async def test_text_over_the_size_limit_starts_no_child(parser: ParserProcess) -> None:
-    report = await parser.check(b"#" * (MAX_BYTES + 1))
+    text = b"#" * (MAX_BYTES + 1)
+    report = await parser.check(text)
     assert "1,048,577 bytes" in report.errors[0].message
+    form = await parser.form(text)
+    assert (form.text, form.fields, form.report) == (text, [], report)
+    for call in (parser.edit, parser.form):
+        with pytest.raises(ConfigInvalid) as caught:
+            await call(text, replaced("/a", 1))
+        assert caught.value.extra["errors"] == [report.errors[0].as_json()]
     assert parsers_of(os.getpid()) == []
+
+
+async def test_an_edit_gives_the_new_text_and_what_is_to_be_said_of_it(parser: ParserProcess) -> None:
+    text = b"\xef\xbb\xbfa: 1 # one\r\nb:\r\n  - x # gone\r\n  - \xf0\x9f\x98\x80\r\n"
+    patch = parse_patch([{"op": "replace", "path": "/a", "value": "é"}, {"op": "remove", "path": "/b/0"}])
+    edit = await parser.edit(text, patch, SCHEMA)
+    assert edit.text == "\ufeffa: é # one\r\nb:\r\n  - 😀\r\n".encode()
+    assert edit.removed_comments == ("# gone",)
+    assert [error.message for error in edit.report.errors] == ["a must be a whole number, not the text 'é'"]
+    assert edit == Edit(
+        text=edit.text, removed_comments=edit.removed_comments, report=await parser.check(edit.text, SCHEMA)
+    )
+    assert (await parser.edit(b"a: 1", ())).text == b"a: 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "operations", "reason", "path"),
+    [
+        (b"a: 1", replaced("/b", 2), "not_found", "/b"),
+        (b"a: &x 1\nb: *x", replaced("/a", 2), "aliased", "/a"),
+        (b"a: 1", parse_patch([{"op": "test", "path": "/a", "value": 2}]), "test_failed", "/a"),
+    ],
+)
+async def test_refusals_come_back_as_they_were_raised(
+    parser: ParserProcess, text: bytes, operations: tuple[Operation, ...], reason: str, path: str
+) -> None:
+    for call in (parser.edit, parser.form):
+        with pytest.raises(ConfigEditRefused) as caught:
+            await call(text, operations)
+        assert dict(caught.value.extra) == {"reason": reason, "path": path}
+        assert caught.value.detail.endswith(".")
+
+
+async def test_a_text_that_is_not_valid_is_not_edited(parser: ParserProcess) -> None:
+    for operations in ((), replaced("/a", 2)):
+        with pytest.raises(ConfigInvalid) as caught:
+            await parser.edit(b"a: [", operations)
+        assert caught.value.extra["errors"] == [check_text(b"a: [").errors[0].as_json()]
+    with pytest.raises(ConfigInvalid):
+        await parser.form(b"a: [", replaced("/a", 2))
+
+
+async def test_the_child_shows_the_fields_of_the_text(parser: ParserProcess) -> None:
+    text = "# help\na: x # é😀\nb: .inf\n".encode()
+    form = await parser.form(text, (), SCHEMA)
+    expected, _ = fields_of(examine(text), Schema.parse(SCHEMA))
+    assert form.fields == [field.as_json() | {"missing": list(field.missing)} for field in expected]
+    assert (form.text, form.removed_comments, form.is_cut) == (text, (), False)
+    assert form.report == await parser.check(text, SCHEMA)
+
+
+async def test_a_form_shows_what_an_edit_made(parser: ParserProcess) -> None:
+    form = await parser.form(b"a: x # kept\n", replaced("/a", 3), SCHEMA)
+    assert form.text == b"a: 3 # kept\n"
+    assert [(field["path"], field["value"]) for field in form.fields] == [("", None), ("/a", 3)]
+    assert form.report.is_valid
+
+
+async def test_a_form_of_a_text_that_is_not_valid_has_no_fields(parser: ParserProcess) -> None:
+    form = await parser.form(b"a: [")
+    assert (form.text, form.fields) == (b"a: [", [])
+    assert form.report == check_text(b"a: [")
+
+
+async def test_the_largest_answers_arrive(parser: ParserProcess) -> None:
+    form = await parser.form(BIG, (), SCHEMA)
+    assert form.is_cut
+    assert len(form.fields) == MAX_FIELDS
+    wide = b"".join(b"k%d: no # %s\n" % (i, b"\xc3\xa9" * 300) for i in range(1500))
+    schema = b'{"additionalProperties": {"type": "integer", "title": "' + b"t" * 500 + b'"}}'
+    form = await parser.form(wide, (), schema)
+    assert form.is_cut
+    assert (form.text, len(form.report.errors), len(form.report.warnings)) == (wide, MAX_FINDINGS, MAX_FINDINGS)
+
+
+async def test_what_was_read_just_now_is_not_read_again(parser: ParserProcess) -> None:
+    """Measured by the child's own processor time, which nothing else on the machine adds to."""
+
+    async def cost_of(call: Awaitable[T]) -> tuple[float, T]:
+        before = cpu_s_of(child)
+        result = await call
+        return cpu_s_of(child) - before, result
+
+    await parser.start()
+    (child,) = parsers_of(os.getpid())
+    text = BIG[: len(BIG) // 4]
+    text = text[: text.rindex(b"\n") + 1]
+    reading, _ = await cost_of(parser.check(text))
+    again, _ = await cost_of(parser.check(text))
+    editing, edit = await cost_of(parser.edit(text, replaced("/key1", "new")))
+    edited, _ = await cost_of(parser.check(edit.text))
+    assert again < reading / 3
+    assert edited < reading / 3
+    assert editing < reading * 1.9
+    await parser.check(b"a: 1")
+    forgotten, _ = await cost_of(parser.check(text))
+    assert forgotten > reading / 2
 
 
 async def test_the_loop_goes_on_while_a_large_text_is_read(parser: ParserProcess) -> None:
@@ -107,6 +281,22 @@ async def test_text_that_takes_too_long_is_refused_and_the_next_check_works() ->
         assert "takes too long to read" in report.errors[0].message
         assert not is_alive(slow)
         assert (await parser.check(b"a: 1")).is_valid
+    finally:
+        await parser.close()
+
+
+async def test_an_edit_that_takes_too_long_is_refused_and_a_form_says_why() -> None:
+    parser = ParserProcess(time_limit_s=0.05)
+    try:
+        await parser.start()
+        for call in (parser.edit, parser.form):
+            with pytest.raises(ConfigEditRefused) as caught:
+                await call(BIG, replaced("/key1", "x"))
+            assert caught.value.extra == {"reason": "too_costly", "path": ""}
+            assert "more than 0.15 seconds" in caught.value.detail
+        form = await parser.form(BIG)
+        assert (form.text, form.fields) == (BIG, [])
+        assert "takes too long to read" in form.report.errors[0].message
     finally:
         await parser.close()
 

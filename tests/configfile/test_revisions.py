@@ -6,15 +6,13 @@ import errno
 import itertools
 import os
 import random
-import signal
 import stat
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -23,13 +21,19 @@ from tests.configfile.fake_ledger import FakeLedger
 from dropmill import assets
 from dropmill.configfile import mirror
 from dropmill.configfile.document import MAX_BYTES, check_text
-from dropmill.configfile.parser import ParserProcess
+from dropmill.configfile.edits import Operation
+from dropmill.configfile.parser import Edit, ParserProcess
 from dropmill.configfile.revisions import ConfigFile, etag
+from dropmill.configfile.schema import SchemaUnusable
 from dropmill.model.errors import (
     ConfigConflict,
+    ConfigEditRefused,
     ConfigInvalid,
+    NotFound,
     OutOfSpace,
     PreconditionRequired,
+    Removed,
+    RevisionInUse,
     SettingsError,
     Unavailable,
 )
@@ -436,7 +440,7 @@ async def test_a_file_that_cannot_be_renamed_over_is_still_saved_and_mirrored_la
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail)
+        patch.setattr(mirror, "_exchange", fail)
         revision = await save(config, SECOND, FIRST)
     assert (revision.number, revision.is_mirrored) == (2, False)
     assert path.read_bytes() == FIRST
@@ -455,7 +459,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_old_or_new_whole(
     rng = random.Random(seed)
     outcomes = {"old": 0, "new": 0}
     span_s = 0.01  # kept so that about every second save is cut off, however busy the machine is
-    for i in range(100):
+    for i in range(40):  # each cut costs a new parser process
         before, newest = await config.read()
         text = f"# save {i}\na: {'x' * 5000}\n".encode()
         saving = asyncio.create_task(save(config, text, newest.sha256))
@@ -494,6 +498,289 @@ async def test_of_two_writers_with_the_same_base_exactly_one_wins(
         assert losers[0].extra["current"] == winners[0].decode()
         assert (await config.read())[0] == path.read_bytes() == winners[0]
     assert len(ledger.history) == 101
+
+
+# --- value edits -----------------------------------------------------------------------------------------------------
+
+
+def replacing(value: object) -> tuple[Operation, ...]:
+    return (Operation(kind="replace", path=("a",), value=value),)
+
+
+async def edit(config: ConfigFile, value: object, base: bytes | None) -> tuple[ConfigRevision, Edit]:
+    if_match = None if base is None else mirror.sha256_of(base)
+    return await config.edit(replacing(value), if_match, CLIENT, "ann", "why")
+
+
+async def test_an_edit_is_saved_as_a_save_is(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    revision, edited = await edit(config, 7, FIRST)
+    assert path.read_bytes() == edited.text == b"# kept\na: 7 # one\n"
+    assert (revision.number, revision.client, revision.account, revision.message) == (2, CLIENT, "ann", "why")
+    assert revision.is_mirrored
+    assert (await config.read())[1] == revision
+    assert names_in(path.parent) == ["config.yaml"]
+
+
+async def test_an_edit_reads_the_old_and_the_new_text_once_each(
+    config: ConfigFile, parser: ParserProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an edit made is not checked once more: the parser process is asked once."""
+    await config.open()
+    calls: list[str] = []
+
+    def watch(name: str) -> None:
+        call = getattr(parser, name)
+
+        async def watched(*args: Any) -> Any:
+            calls.append(name)
+            return await call(*args)
+
+        monkeypatch.setattr(parser, name, watched)
+
+    watch("check")
+    watch("edit")
+    await edit(config, 7, FIRST)
+    assert calls == ["edit"]
+
+
+async def test_an_edit_names_what_it_changes_as_a_save_does(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    with pytest.raises(PreconditionRequired):
+        await edit(config, 7, None)
+    path.write_bytes(SECOND)
+    with pytest.raises(ConfigConflict) as caught:
+        await edit(config, 7, FIRST)
+    assert caught.value.extra["current"] == SECOND.decode()
+    assert path.read_bytes() == SECOND
+
+
+async def test_an_edit_that_is_refused_changes_nothing(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    with pytest.raises(ConfigEditRefused):
+        await config.edit((Operation(kind="remove", path=("b",)),), mirror.sha256_of(FIRST), CLIENT, "ann", None)
+    assert (path.read_bytes(), len(ledger.history)) == (FIRST, 1)
+
+
+async def test_an_edit_that_changes_nothing_makes_no_revision(config: ConfigFile, ledger: FakeLedger) -> None:
+    await config.open()
+    assert (await edit(config, 1, FIRST))[0].number == 1
+    assert len(ledger.history) == 1
+
+
+async def test_of_two_edits_of_the_same_revision_one_wins(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    answers = await asyncio.gather(*(edit(config, value, FIRST) for value in range(2, 7)), return_exceptions=True)
+    winners = [answer for answer in answers if isinstance(answer, tuple)]
+    assert len(winners) == 1
+    assert all(isinstance(answer, ConfigConflict) for answer in answers if answer is not winners[0])
+    assert path.read_bytes() == winners[0][1].text
+    assert len(ledger.history) == 2
+
+
+async def test_an_edit_cut_off_at_any_moment_leaves_old_or_new_whole(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    rng = random.Random(7)
+    span_s = 0.01
+    outcomes = {"old": 0, "new": 0}
+    for value in range(20):
+        before, newest = await config.read()
+        editing = asyncio.create_task(config.edit(replacing(1000 + value), newest.sha256, CLIENT, None, None))
+        await asyncio.sleep(rng.random() * span_s)
+        editing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await editing
+        on_disk = path.read_bytes()
+        assert on_disk in (before, b"# kept\na: %d # one\n" % (1000 + value))
+        assert names_in(path.parent) == ["config.yaml"]
+        assert ledger.history[-1].sha256 == mirror.sha256_of(on_disk)
+        outcomes["old" if on_disk == before else "new"] += 1
+        span_s *= 1.25 if on_disk == before else 0.8
+    print(outcomes)
+    assert min(outcomes.values()) > 0
+
+
+# --- the schema ------------------------------------------------------------------------------------------------------
+
+SMALL = b'{"properties": {"a": {"maximum": 2}}}'
+
+
+async def test_every_way_in_obeys_the_schema(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    assert await config.schema() is None
+    path.with_name("config.schema.json").write_bytes(SMALL)
+    assert await config.schema() == SMALL
+    assert (await config.check(THIRD)).errors[0].line == 2
+    with pytest.raises(ConfigInvalid):
+        await save(config, THIRD, FIRST)
+    with pytest.raises(ConfigInvalid):
+        await edit(config, 3, FIRST)
+    path.write_bytes(THIRD)
+    assert (await config.read())[0] == FIRST
+    assert config.problem is not None
+    assert (config.problem.findings[0].line, config.problem.findings[0].path) == (2, "/a")
+    assert len(ledger.rejections) == 3
+    await save(config, SECOND, FIRST)
+    assert path.read_bytes() == SECOND
+    form = await config.form(FIRST, replacing(2))
+    assert form.text == b"# kept\na: 2 # one\n"
+    assert form.fields[1]["schema"] == {"maximum": 2}
+
+
+async def test_a_first_start_obeys_the_schema(config: ConfigFile, path: Path) -> None:
+    path.with_name("config.schema.json").write_bytes(b'{"required": ["b"]}')
+    with pytest.raises(SettingsError, match=r"config\.yaml, line 2, column 1: "):
+        await config.open()
+
+
+async def test_a_config_that_a_newer_schema_forbids_stays_in_use(config: ConfigFile, path: Path) -> None:
+    """The schema judges what comes, not what is there: a typing error in it must not stop anything."""
+    await config.open()
+    path.with_name("config.schema.json").write_bytes(b'{"required": ["b"]}')
+    await config.open()
+    assert (await config.read())[0] == FIRST
+    assert config.problem is None
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"type": "objekt"}', b" " * (MAX_BYTES + 1), None])
+async def test_a_schema_that_cannot_be_used_is_a_warning(config: ConfigFile, path: Path, content: bytes | None) -> None:
+    schema = path.with_name("config.schema.json")
+    schema.mkdir() if content is None else schema.write_bytes(content)
+    await config.open()
+    for report in (
+        await config.check(SECOND),
+        (await config.form(SECOND, ())).report,
+        (await edit(config, 2, FIRST))[1].report,
+    ):
+        assert report.is_valid
+        (warning,) = report.warnings
+        assert "config.schema.json cannot be" in warning.message
+        assert warning.message.endswith("the config is checked without it")
+    with pytest.raises(SchemaUnusable, match="cannot be"):
+        await config.schema()
+
+
+# --- going back ------------------------------------------------------------------------------------------------------
+
+
+async def restore(config: ConfigFile, text: bytes, base: bytes | None, message: str | None = None) -> ConfigRevision:
+    if_match = None if base is None else mirror.sha256_of(base)
+    return await config.restore(mirror.sha256_of(text), if_match, CLIENT, "ann", message)
+
+
+async def test_a_restored_revision_is_the_newest_with_its_own_author(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    await config.open()
+    await save(config, SECOND, FIRST)
+    restored = await restore(config, FIRST, SECOND)
+    assert path.read_bytes() == FIRST
+    assert (restored.number, restored.sha256) == (3, mirror.sha256_of(FIRST))
+    assert (restored.client, restored.account) == (CLIENT, "ann")
+    assert restored.message == f"restored {restored.sha256[:12]}"
+    assert (await restore(config, SECOND, FIRST, "back to two")).message == "back to two"
+    assert [revision.number for revision in ledger.history] == [1, 2, 3, 4]
+
+
+async def test_a_restore_names_what_it_replaces_as_a_save_does(config: ConfigFile, path: Path) -> None:
+    await config.open()
+    await save(config, SECOND, FIRST)
+    with pytest.raises(PreconditionRequired):
+        await restore(config, FIRST, None)
+    with pytest.raises(ConfigConflict) as caught:
+        await restore(config, FIRST, FIRST)
+    assert caught.value.extra["current"] == SECOND.decode()
+    with pytest.raises(NotFound):
+        await restore(config, THIRD, SECOND)
+    assert path.read_bytes() == SECOND
+
+
+async def test_restoring_the_newest_changes_nothing(config: ConfigFile, ledger: FakeLedger) -> None:
+    await config.open()
+    assert (await restore(config, FIRST, FIRST)).number == 1
+    assert len(ledger.history) == 1
+
+
+# --- purging ---------------------------------------------------------------------------------------------------------
+
+
+async def purge(config: ConfigFile, text: bytes) -> None:
+    await config.purge(mirror.sha256_of(text), CLIENT, "ann")
+
+
+async def test_a_purged_revision_cannot_be_restored_but_saved_again(config: ConfigFile, ledger: FakeLedger) -> None:
+    await config.open()
+    await save(config, SECOND, FIRST)
+    forgotten: list[str] = []
+
+    async def forget(sha256: Sha256) -> None:
+        forgotten.append(sha256)
+
+    config.on_purge = forget
+    await purge(config, FIRST)
+    assert ledger.purges == [(mirror.sha256_of(FIRST), CLIENT, "ann")]
+    assert forgotten == [mirror.sha256_of(FIRST)]
+    with pytest.raises(Removed):
+        await restore(config, FIRST, SECOND)
+    assert (await save(config, FIRST, SECOND)).number == 3
+    assert (await config.read())[0] == FIRST
+
+
+async def test_what_is_in_use_or_unknown_is_not_purged(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    with pytest.raises(RevisionInUse):
+        await purge(config, FIRST)
+    with pytest.raises(NotFound):
+        await purge(config, SECOND)
+    path.write_bytes(SECOND)  # not noticed yet: it is the newest now
+    with pytest.raises(RevisionInUse):
+        await purge(config, SECOND)
+    assert ledger.purges == []
+
+
+async def test_a_text_that_the_file_still_holds_is_not_purged(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest revision could not be written into the file: a purge would say more than it has done."""
+    await config.open()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "_exchange", fail)
+        await save(config, SECOND, FIRST)
+        with pytest.raises(RevisionInUse, match="still holds it"):
+            await purge(config, FIRST)
+    await purge(config, FIRST)
+    assert path.read_bytes() == SECOND
+
+
+async def test_purging_removes_the_copy_kept_aside(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    await save(config, SECOND, FIRST)
+    aside = path.with_name("config.yaml.rejected")
+    aside.write_bytes(THIRD)
+    await purge(config, FIRST)
+    assert aside.read_bytes() == THIRD
+    aside.write_bytes(FIRST)
+    await purge(config, FIRST)
+    assert not aside.exists()
+
+
+async def test_a_copy_that_cannot_be_removed_is_told_and_purging_again_removes_it(
+    config: ConfigFile, path: Path
+) -> None:
+    await config.open()
+    await save(config, SECOND, FIRST)
+    aside = path.with_name("config.yaml.rejected")
+    aside.mkdir()
+    with pytest.raises(Unavailable, match="purge it again"):
+        await purge(config, FIRST)
+    aside.rmdir()
+    await purge(config, FIRST)
 
 
 # --- edits made outside ----------------------------------------------------------------------------------------------
@@ -637,71 +924,6 @@ async def test_watching_mirrors_what_another_process_saved_into_the_ledger(
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
-
-
-# --- kills -----------------------------------------------------------------------------------------------------------
-
-SAVER = """
-import asyncio, pathlib, sys
-from dropmill.configfile.document import Report
-from dropmill.configfile.revisions import ConfigFile
-from tests.configfile.fake_ledger import FakeLedger
-
-class Trusting:
-    async def check(self, text):
-        return Report()
-
-async def main():
-    config = ConfigFile(pathlib.Path(sys.argv[1]), FakeLedger(pathlib.Path(sys.argv[2])), Trusting())
-    await config.open()
-    print("ready", flush=True)
-    i = 0
-    while True:
-        _, newest = await config.read()
-        await config.save(b"# save %d\\n" % i + b"# fill\\n" * 3000 + b"# end\\n", newest.sha256, None, None, None)
-        i += 1
-
-asyncio.run(main())
-"""
-
-
-async def test_a_server_killed_while_saving_leaves_old_or_new_whole_and_the_next_start_reconciles(
-    tmp_path: Path, parser: ParserProcess
-) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    path, store = tmp_path / "config.yaml", tmp_path / "ledger.jsonl"
-    path.write_bytes(b"# save first\n# end\n")
-    unfinished = 0
-    for _ in range(20):
-        await asyncio.to_thread(_save_until_killed, path, store, rng.random() * 0.05)
-        on_disk = path.read_bytes()
-        assert on_disk.startswith(b"# save ")
-        assert on_disk.endswith(b"# end\n")
-        ledger = FakeLedger(store)
-        newest = ledger.history[-1]
-        texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history[-2:]]
-        assert on_disk in texts
-        unfinished += not newest.is_mirrored
-        config = ConfigFile(path, cast(Ledger, ledger), parser)
-        await config.open()
-        assert path.read_bytes() == texts[-1]
-        assert ledger.history[-1].number == newest.number  # finished, not taken for an edit
-        assert ledger.history[-1].is_mirrored
-        assert names_in(tmp_path) == ["config.yaml", "ledger.jsonl"]
-    print(f"{unfinished} of 20 kills fell between commit and mark")
-
-
-def _save_until_killed(path: Path, store: Path, after_s: float) -> None:
-    command = [sys.executable, "-c", SAVER, str(path), str(store)]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as saver:
-        assert saver.stdout is not None
-        assert saver.stdout.readline() == b"ready\n"
-        time.sleep(after_s)
-        saver.send_signal(signal.SIGKILL)
 
 
 # --- real files ------------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import event
 from tests import story
 
+from dropmill.configfile.mirror import sha256_of
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.model.ids import Cursor, JobId, SubmissionId
 
+FIRST_CONFIG = b"first: true\n"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 Call = Callable[[SqliteLedger, SubmissionId, JobId], Awaitable[Any]]
@@ -48,6 +50,7 @@ CALLS: Mapping[str, Call] = {
     "end": lambda ledger, s, j: ledger.end_attempt(j, 2, story.FAILED),
     "cancel of all that waits": lambda ledger, s, j: ledger.cancel_waiting(s, after=None, limit=10),
     "removal": lambda ledger, s, j: ledger.begin_removal(s, NOW),
+    "purge": lambda ledger, s, j: ledger.purge_revision(sha256_of(FIRST_CONFIG), None, None),
     "old events": lambda ledger, s, j: ledger.remove_events(before=NOW, up_to=Cursor(2), limit=10),
 }
 
@@ -93,6 +96,7 @@ async def test_no_hot_query_walks_through_history_or_sorts(tmp_path: Path) -> No
         connection.set_trace_callback(seen.append)
 
     await ledger.open()
+    await story.save(ledger, FIRST_CONFIG)
     await story.save(ledger)
     submission_id = await story.opened(ledger)
     job_id = await story.settled(ledger, submission_id, story.FAILED)

@@ -304,6 +304,7 @@ def test_a_revision_is_shown_without_its_text() -> None:
         "message": "raise the limit",
         "account": None,
         "client": None,
+        "is_purged": False,
     }
 
 

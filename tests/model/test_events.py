@@ -12,7 +12,7 @@ CONTRACT = {
     "upload": ["started", "stored", "aborted"],
     "job": ["queued", "settled"],
     "attempt": ["started", "succeeded", "failed", "cancelled", "lost"],
-    "config": ["saved", "rejected"],
+    "config": ["saved", "rejected", "purged"],
     "account": ["signed_in", "signed_out"],
 }
 

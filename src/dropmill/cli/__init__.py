@@ -4,7 +4,7 @@ What a command does stands in a module beside, loaded when it is run: sending ne
 where the server does not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ def main() -> None:
     """A web drop zone in front of a script: drop files, each is processed, every step is seen live."""
 
 
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _settings_options(command: Callable[..., Any], names: Collection[str] | None = None) -> Callable[..., Any]:
     for f in reversed(fields(Settings)):
         metadata = f.metadata
-        if metadata["flag"] is None:
+        if metadata["flag"] is None or (names is not None and f.name not in names):
             continue
         command = click.option(
             metadata["flag"],
@@ -38,6 +38,10 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help=f"{metadata['doc']} [{environment_name(f.name)}]",
         )(command)
     return command
+
+
+def _folder_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    return _settings_options(command, ("data", "config"))
 
 
 def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,3 +99,52 @@ def doctor(url: str | None, **flags: Any) -> None:
     from dropmill.cli.examining import run
 
     run(flags, url)
+
+
+@main.group("config")
+def config_group() -> None:
+    """Check the script's config, show it and its history, go back; also while a server runs."""
+
+
+@config_group.command()
+@click.argument("file", required=False)
+@_folder_options
+def check(file: str | None, **flags: Any) -> None:
+    """Check FILE as a save would, - for standard input, by default the config itself.
+
+    Exit 0 if it is valid, 1 if not. The schema is config.schema.json in the same folder.
+    """
+    from dropmill.cli.config import check as run
+
+    run(flags, file)
+
+
+@config_group.command()
+@click.argument("revision", required=False)
+@_folder_options
+def show(revision: str | None, **flags: Any) -> None:
+    """Write the newest revision, or the one whose SHA-256 begins with REVISION, byte for byte."""
+    from dropmill.cli.config import show as run
+
+    run(flags, revision)
+
+
+@config_group.command()
+@_folder_options
+@click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="At most so many lines. Default: 50.")
+@click.option("--json", "as_json", is_flag=True, help="Each revision as one line of JSON.")
+def history(limit: int, as_json: bool, **flags: Any) -> None:
+    """List the revisions, newest first: SHA-256, when, size, who, why."""
+    from dropmill.cli.config import history as run
+
+    run(flags, limit, as_json=as_json)
+
+
+@config_group.command()
+@click.argument("revision")
+@_folder_options
+def restore(revision: str, **flags: Any) -> None:
+    """Save the revision whose SHA-256 begins with REVISION as the newest one."""
+    from dropmill.cli.config import restore as run
+
+    run(flags, revision)

@@ -16,7 +16,7 @@ Positions are 1-based, columns count UTF-16 units as browsers do, lines end with
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -132,8 +132,9 @@ class Document:
     Attributes:
         text: with its byte order mark and line ends, as ruamel's marks count it (`index` in characters); "" if it is
             not UTF-8.
-        root: the node graph: aliased nodes are one object in several places, their marks those of the anchor. None for
-            a text that is refused, or without content (then `values` is empty).
+        root: the node graph as it is written, `<<` among the keys: aliased nodes are one object in several places,
+            their marks those of the anchor. None for a text that is refused, or without content (then `values` is
+            empty).
         values: dict, list, str, int, float, bool, None, date and datetime; empty for a text that is refused.
         report: what there is to say about the text; `is_valid` tells whether it is accepted.
     """
@@ -201,9 +202,12 @@ def _read(text: str, findings: "Findings") -> Document:
     try:
         root = yaml.compose(text)
         if root is not None and not _is_empty(root):
-            _Walk(yaml.constructor, findings).check(root)
+            walk = _Walk(yaml.constructor, findings)
+            walk.check(root)
             if not findings.errors:
                 values = yaml.constructor.construct_document(root)
+                for node, members in walk.merging:
+                    node.value = members
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or composer.reached
         findings.add_error(mark.index if mark else 0, (), _sentence(error))
@@ -222,6 +226,21 @@ def _read(text: str, findings: "Findings") -> Document:
         return _refused(text, findings)
     mapping = root if isinstance(root, MappingNode) else None
     return Document(text=text, root=mapping, values=values or {}, report=findings.report(), findings=findings)
+
+
+def is_merge(key: Node) -> bool:
+    """Whether a key is the `<<` that takes over the members of other mappings."""
+    return bool(key.value == "<<" and key.tag == _MERGE)
+
+
+def scalar_reader() -> Callable[[ScalarNode], Any]:
+    """A function that gives the value of a single scalar of an accepted document, as it is in `Document.values`."""
+    construct = YAML(typ="safe", pure=True).constructor.construct_object
+
+    def read(node: ScalarNode) -> Any:
+        return node.value if node.tag == _CORE + "str" else construct(node)
+
+    return read
 
 
 def _is_empty(root: Node) -> bool:
@@ -373,6 +392,7 @@ class _Walk:
     findings: Findings
     path: list[Any] = field(default_factory=list)  # joined only for a finding: one key may be as long as the text
     visited: set[int] = field(default_factory=set)
+    merging: list[tuple[MappingNode, list[Any]]] = field(default_factory=list)  # members: constructing replaces them
 
     def check(self, root: Node) -> None:
         if isinstance(root, MappingNode):
@@ -402,6 +422,8 @@ class _Walk:
 
     def visit_mapping(self, node: MappingNode) -> None:
         lines: dict[Any, int] = {}
+        if any(is_merge(key) for key, _ in node.value):
+            self.merging.append((node, list(node.value)))
         for key, value in node.value:
             self.path.append(key.value if isinstance(key, ScalarNode) else "?")
             self.visit_key(key, value, lines)
@@ -413,7 +435,7 @@ class _Walk:
         if not isinstance(key, ScalarNode):
             self.error(key, f"A {_KINDS[type(key)]} cannot be a key")
             return
-        if key.tag == _MERGE and key.value == "<<":
+        if is_merge(key):
             name = _MERGE
             sources = value.value if isinstance(value, SequenceNode) else [value]
             for source in sources:

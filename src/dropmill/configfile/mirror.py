@@ -1,10 +1,12 @@
 """The file on disk that mirrors the newest revision: read, and replaced whole or not at all.
 
 Everything here blocks and is called in threads; `OSError` is the caller's to explain. Nothing here knows the ledger.
-Order of a replacement: written beside, fsynced, renamed over, folder fsynced.
+Order of a replacement: written beside, fsynced, exchanged with the old one, folder fsynced, the old one removed. The
+exchange shows what was replaced: a save that an editor makes at the same moment is not lost.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -21,6 +23,9 @@ from dropmill.model.ids import Sha256
 REJECTED_SUFFIX: Final = ".rejected"  # what is replaced although no revision holds it is kept under this name
 
 _TEMPORARY_SUFFIX: Final = ".dropmill"
+_AT_FDCWD: Final = -100  # fcntl.h
+_RENAME_EXCHANGE: Final = 2  # linux/fs.h
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +47,11 @@ class Written:
         try:
             if sha256_of(read(self.target)) != disk:
                 return False
-            os.replace(self.temporary, self.target)
+            if disk is None or not _exchange(self.temporary, self.target):
+                os.replace(self.temporary, self.target)
+            elif not _holds(self.temporary, disk):  # written between the look and the exchange: that goes back
+                os.replace(self.temporary, self.target)
+                return False
             _sync_folder(self.target.parent)
             return True
         finally:
@@ -117,6 +126,34 @@ def _take_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
             continue
         break
     os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def drop_rejected(path: Path, sha256: Sha256) -> None:
+    """Remove what was kept aside, if it has this SHA-256."""
+    target = Path(os.path.realpath(path))
+    rejected = target.with_name(target.name + REJECTED_SUFFIX)
+    if sha256_of(read(rejected)) == sha256:
+        rejected.unlink(missing_ok=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap what two names lead to, in one step (renameat2(2)); False where that is not known."""
+    swap = getattr(_LIBC, "renameat2", None)
+    if swap is None:
+        return False
+    if swap(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):  # some file systems, such as NFS
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _holds(path: Path, sha256: Sha256) -> bool:
+    try:
+        return sha256_of(read(path)) == sha256
+    except OSError:
+        return False
 
 
 def create(path: Path, text: bytes) -> None:

@@ -1,49 +1,102 @@
-"""Checks config texts in a warm child process, so that the event loop never waits for YAML.
+"""Reads, edits and shows config texts in a warm child process, so that the event loop never waits for YAML.
 
 Ruamel reads some 11,000 lines a second and holds the interpreter meanwhile: even in a thread it delays the loop by
-up to 167 ms, and a thread cannot be stopped. The child runs `document.check_text` on one text at a time, within a time
-and a memory limit; it is replaced when it dies, and dies with the server. It knows nothing of files or of the ledger.
+up to 167 ms, and a thread cannot be stopped. The child runs `document`, `edits`, `schema` and `form` on one text at a
+time, within a time and a memory limit; it is replaced when it dies, and dies with the server. It knows nothing of
+files or of the ledger.
 
-Wire: frames of a 4-byte big-endian length and that many bytes. The child sends an empty frame once it is ready; then
-each frame sent to it (a text) is answered by one (a report as JSON). The end of its standard input ends it.
+The child keeps the last two documents that it has read: checking a text, then editing it, then showing what came of it
+reads the old and the new text once each.
+
+Wire: frames of a 4-byte big-endian length and that many bytes. The child sends an empty frame once it is ready. A
+request is three frames: `{"call", "operations", "schema_limit_s"}` (null without a schema), the text, the schema (JSON
+text). The answer is two: JSON, with the findings or an `error` to raise, and the new text. The end of its standard input
+ends the child.
 """
 
 import asyncio
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import resource
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO, Final, cast
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, BinaryIO, Final, Literal, NoReturn, cast
 
-from dropmill.configfile.document import Finding, Report, check_size, check_text, refusal
-from dropmill.model.errors import Unavailable
+from dropmill.configfile.document import MAX_BYTES, Document, Finding, Report, check_size, examine, refusal
+from dropmill.configfile.edits import Operation, apply
+from dropmill.configfile.form import Field, fields_of
+from dropmill.configfile.schema import Schema, SchemaUnusable
+from dropmill.model.errors import BadRequest, ConfigEditRefused, ConfigInvalid, DropmillError, Unavailable
 
-TIME_LIMIT_S: Final = 10.0  # ordinary text of 1 MiB takes about 3
+TIME_LIMIT_S: Final = 10.0  # for reading once; ordinary text of 1 MiB takes about 3
+EDIT_READS: Final = 3  # how many times as long an edit may take: it reads the old text and the new one, or more
+SCHEMA_LIMIT_S: Final = 5.0  # to check against a schema; 16,000 lines take about 0.5
 START_LIMIT_S: Final = 30.0  # about 0.2 on an idle machine
 MEMORY_LIMIT: Final = 1 << 30  # bytes of address space; 20,000 lines take about 60 MiB
-MAX_WAITING: Final = 32  # checks in line; more than that is no person typing
+MAX_WAITING: Final = 32  # calls in line; more than that is no person typing
 
+_KEPT_DOCUMENTS: Final = 2  # the text being edited, and what the last edit made of it
 _LENGTH: Final = struct.Struct(">I")
-_MAX_ANSWER: Final = 4 << 20  # bytes; 200 findings of 600 characters, each escaped, stay below
+_MAX_ANSWER: Final = 16 << 20  # bytes; findings, fields and removed comments, each escaped, stay below
 _PR_SET_PDEATHSIG: Final = 1
+_RAISED: Final = {error.code: error for error in (BadRequest, ConfigEditRefused, ConfigInvalid)}
+
+_Call = Literal["check", "edit", "form"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """What came of a value edit.
+
+    Attributes:
+        text: the new text; every byte outside of the edited places is the old one.
+        removed_comments: what went away with what was removed, each from its `#` on.
+        report: of the new text. It is valid YAML, but the schema may have found errors.
+    """
+
+    text: bytes
+    removed_comments: tuple[str, ...]
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """A text as a form shows it.
+
+    Attributes:
+        text: after the edit, if there was one.
+        removed_comments: as in `Edit`.
+        fields: `Field.as_json` of each, the config itself first; none if the text is not valid YAML.
+        is_cut: whether there are more fields than a form shows; these are the first.
+        report: of the text.
+    """
+
+    text: bytes
+    removed_comments: tuple[str, ...]
+    fields: list[dict[str, Any]]
+    is_cut: bool
+    report: Report
 
 
 class ParserProcess:
-    """Checks texts, one at a time, in a child process that is started on the first use if not by `start`."""
+    """Works on texts, one at a time, in a child process that is started on the first use if not by `start`."""
 
-    def __init__(self, *, time_limit_s: float = TIME_LIMIT_S) -> None:
+    def __init__(self, *, time_limit_s: float = TIME_LIMIT_S, schema_limit_s: float = SCHEMA_LIMIT_S) -> None:
         self._time_limit_s = time_limit_s
+        self._schema_limit_s = schema_limit_s
         self._child: _Child | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._is_closed = False
 
     async def start(self) -> None:
-        """Have the child ready, so that the first check does not wait for it.
+        """Have the child ready, so that the first call does not wait for it.
 
         Raises:
             Unavailable: it does not start.
@@ -52,45 +105,116 @@ class ParserProcess:
             await self._ready_child()
 
     async def close(self) -> None:
-        """End the child for good; a check that runs is cut off and raises `Unavailable`."""
+        """End the child for good; a call that runs is cut off and raises `Unavailable`."""
         self._is_closed = True
         await self._end_child()
 
-    async def check(self, text: bytes) -> Report:
+    async def check(self, text: bytes, schema: bytes | None = None) -> Report:
         """What there is to say about a text. One that takes too long, or too much memory, is refused.
 
-        Cancelling gives the check up at once: the child is ended, the next check starts another.
+        Cancelling gives the check up at once: the child is ended, the next call starts another. So it is with every
+        call.
+
+        Args:
+            text: of any size; over `MAX_BYTES` it is refused.
+            schema: JSON Schema, as text; None if there is none. One that cannot be used is a warning.
 
         Raises:
-            Unavailable: too many checks are waiting, no child can be started, or this is closed.
+            Unavailable: too many calls are waiting, no child can be started, or this is closed.
         """
+        try:
+            members, _ = await self._ask("check", text, (), schema)
+        except _Refused as error:
+            return error.report
+        return _report(members)
+
+    async def edit(self, text: bytes, operations: Sequence[Operation], schema: bytes | None = None) -> Edit:
+        """The text with its values edited; whether it is taken with errors that the schema finds is the caller's.
+
+        Raises:
+            ConfigInvalid: the text is not valid YAML, or would not be after the edit.
+            ConfigEditRefused: the edit cannot be exact, or (`too_costly`) takes too long or too much memory.
+            Unavailable: as for `check`.
+        """
+        members, new = await self._ask_to_edit("edit", text, operations, schema)
+        return Edit(text=new, removed_comments=tuple(members["removed_comments"]), report=_report(members))
+
+    async def form(self, text: bytes, operations: Sequence[Operation] = (), schema: bytes | None = None) -> Form:
+        """The text, edited if there are operations, and its fields.
+
+        Raises:
+            ConfigInvalid: there are operations, and the text is not valid YAML, or would not be after them.
+            ConfigEditRefused: as for `edit`.
+            Unavailable: as for `check`.
+        """
+        try:
+            if operations:
+                members, new = await self._ask_to_edit("form", text, operations, schema)
+            else:
+                members, new = await self._ask("form", text, (), schema)
+        except _Refused as error:
+            return Form(text=text, removed_comments=(), fields=[], is_cut=False, report=error.report)
+        return Form(
+            text=new,
+            removed_comments=tuple(members["removed_comments"]),
+            fields=members["fields"],
+            is_cut=members["is_cut"],
+            report=_report(members),
+        )
+
+    async def _ask_to_edit(
+        self, call: _Call, text: bytes, operations: Sequence[Operation], schema: bytes | None
+    ) -> tuple[dict[str, Any], bytes]:
+        try:
+            return await self._ask(call, text, operations, schema)
+        except _TooLarge as error:
+            raise _invalid(error.report) from None
+        except _Refused as error:
+            sentence = f"{error.report.errors[0].message}. Send fewer operations at once, or edit the text."
+            raise ConfigEditRefused(sentence, reason="too_costly", path="") from None
+
+    async def _ask(
+        self, call: _Call, text: bytes, operations: Sequence[Operation], schema: bytes | None
+    ) -> tuple[dict[str, Any], bytes]:
         if (too_large := check_size(text)) is not None:
-            return too_large
+            raise _TooLarge(too_large)
         if self._waiting >= MAX_WAITING:
             raise Unavailable("Too many configs are waiting to be checked; try again in a few seconds.")
+        head = {
+            "call": call,
+            "operations": [asdict(each) for each in operations],
+            "schema_limit_s": self._schema_limit_s if schema is not None else None,
+        }
+        frames = (json.dumps(head).encode(), text, (schema or b"")[: MAX_BYTES + 1])
+        limit_s = self._time_limit_s * (EDIT_READS if operations else 1)
         self._waiting += 1
         try:
             async with self._turn:
-                return await self._check(text)
+                answer, new = await self._ask_child(frames, limit_s, limit_s + self._schema_limit_s)
         finally:
             self._waiting -= 1
+        members = json.loads(answer)
+        if "error" in members:
+            raise _RAISED[members["error"]](members["detail"], **members["extra"])
+        return members, new
 
-    async def _check(self, text: bytes) -> Report:
+    async def _ask_child(self, frames: Sequence[bytes], told_limit_s: float, limit_s: float) -> tuple[bytes, bytes]:
         for _ in range(2):  # the child may have been killed while it was idle: that says nothing about this text
             child = await self._ready_child()
-            answer: bytes | None = None
+            answer: tuple[bytes, bytes] | None = None
             try:
-                async with asyncio.timeout(self._time_limit_s):
-                    answer = await child.ask(text)
-                return _parse(answer)
+                async with asyncio.timeout(limit_s):
+                    answer = await child.ask(frames)
+                return answer
             except TimeoutError:
-                return refusal(f"The config takes too long to read: more than {self._time_limit_s:g} seconds")
+                sentence = f"The config takes too long to read: more than {told_limit_s:g} seconds"
+                raise _Refused(refusal(sentence)) from None
             except (asyncio.IncompleteReadError, OSError):
                 continue
             finally:
                 if answer is None:  # also when cancelled: what it would answer belongs to nobody
                     await self._end_child()
-        return refusal("The config cannot be read: the process that reads it died of it, twice")
+        raise _Refused(refusal("The config cannot be read: the process that reads it died of it, twice"))
 
     async def _ready_child(self) -> "_Child":
         if self._is_closed:
@@ -124,7 +248,7 @@ class _Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._texts = cast(asyncio.StreamWriter, process.stdin)
+        self._requests = cast(asyncio.StreamWriter, process.stdin)
         self._answers = cast(asyncio.StreamReader, process.stdout)
 
     @classmethod
@@ -140,10 +264,11 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process.returncode is None
 
-    async def ask(self, text: bytes) -> bytes:
-        self._texts.write(_LENGTH.pack(len(text)) + text)
-        await self._texts.drain()
-        return await self.receive()
+    async def ask(self, frames: Sequence[bytes]) -> tuple[bytes, bytes]:
+        for frame in frames:
+            self._requests.write(_LENGTH.pack(len(frame)) + frame)
+        await self._requests.drain()
+        return await self.receive(), await self.receive()
 
     async def receive(self) -> bytes:
         (length,) = _LENGTH.unpack(await self._answers.readexactly(_LENGTH.size))
@@ -155,50 +280,168 @@ class _Child:
         if self.is_alive:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        self._texts.close()
+        self._requests.close()
         await self._process.wait()  # short: nothing survives the kill
 
 
-def _parse(answer: bytes) -> Report:
-    members = json.loads(answer)
+class _Refused(Exception):
+    """The text cannot be read as it is; `report` says why."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class _TooLarge(_Refused):
+    """It is over the size limit: no process was asked."""
+
+
+def _report(members: dict[str, Any]) -> Report:
     return Report(
         errors=tuple(Finding(**finding) for finding in members["errors"]),
         warnings=tuple(Finding(**finding) for finding in members["warnings"]),
     )
 
 
+def _invalid(report: Report) -> ConfigInvalid:
+    return ConfigInvalid("The text is not a valid config.", errors=[finding.as_json() for finding in report.errors])
+
+
 # --- The child -------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Answer texts with reports until standard input ends."""
+    """Answer requests until standard input ends."""
     # A Ctrl-C on the terminal is for the server, which ends this child itself. Not a session of its own: by that the
     # server tells what scripts left behind, and ends it.
     os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere the end of standard input has to do, once a running check has ended
+    if sys.platform == "linux":  # elsewhere the end of standard input has to do, once a running call has ended
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    signal.signal(signal.SIGALRM, _say_that_time_is_up)
     # Ruamel prints to standard output when it is puzzled: keep that out of the wire.
     with os.fdopen(os.dup(1), "wb") as wire:
         os.dup2(2, 1)
         _serve(sys.stdin.buffer, wire)
 
 
-def _serve(texts: BinaryIO, answers: BinaryIO) -> None:
+def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    reader = _Reader()
     _send(answers, b"")
-    while len(head := texts.read(_LENGTH.size)) == _LENGTH.size:
-        report = check_text(texts.read(_LENGTH.unpack(head)[0]))
-        members: dict[str, Any] = {
-            "errors": [finding.as_json() for finding in report.errors],
-            "warnings": [finding.as_json() for finding in report.warnings],
-        }
+    while (head := _receive(requests)) is not None:
+        text, schema = _receive(requests), _receive(requests)
+        if text is None or schema is None:
+            return
+        members, new = reader.answer(json.loads(head), text, schema)
         _send(answers, json.dumps(members).encode())
+        _send(answers, new)
+
+
+def _receive(requests: BinaryIO) -> bytes | None:
+    """A frame; None at the end."""
+    head = requests.read(_LENGTH.size)
+    return requests.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
 
 
 def _send(answers: BinaryIO, frame: bytes) -> None:
     answers.write(_LENGTH.pack(len(frame)) + frame)
     answers.flush()
+
+
+class _Reader:
+    """Answers requests, one after the other, and keeps what it has read. Only in the main thread of its process."""
+
+    def __init__(self) -> None:
+        self._documents: dict[bytes, Document] = {}  # by the SHA-256 of their text, the oldest first
+        self._schema: tuple[bytes, Schema | SchemaUnusable] | None = None
+
+    def answer(self, head: dict[str, Any], text: bytes, schema: bytes) -> tuple[dict[str, Any], bytes]:
+        """The answer's members and the new text, as they go over the wire."""
+        operations = [Operation(**{**each, "path": tuple(each["path"])}) for each in head["operations"]]
+        try:
+            document = self._read(text)
+            removed_comments: tuple[str, ...] = ()
+            if operations or head["call"] == "edit":
+                edited = apply(document, operations)
+                document, removed_comments = edited.document, edited.removed_comments
+                text = document.text.encode()
+                self._keep(text, document)
+        except DropmillError as error:
+            return {"error": error.code, "detail": error.detail, "extra": dict(error.extra)}, b""
+        wants_fields = head["call"] == "form"
+        if head["schema_limit_s"] is None:
+            report = document.report
+            fields, is_cut = fields_of(document, None) if wants_fields else ([], False)
+        else:
+            report, fields, is_cut = self._judge(document, schema, head["schema_limit_s"], wants_fields)
+        members = {
+            "errors": [finding.as_json() for finding in report.errors],
+            "warnings": [finding.as_json() for finding in report.warnings],
+            "removed_comments": removed_comments,
+            "fields": [field.as_json() for field in fields],
+            "is_cut": is_cut,
+        }
+        return members, text
+
+    def _read(self, text: bytes) -> Document:
+        document = self._documents.get(hashlib.sha256(text).digest())
+        if document is None:
+            document = examine(text)
+        self._keep(text, document)
+        return document
+
+    def _keep(self, text: bytes, document: Document) -> None:
+        name = hashlib.sha256(text).digest()
+        self._documents.pop(name, None)
+        self._documents[name] = document
+        while len(self._documents) > _KEPT_DOCUMENTS:
+            del self._documents[next(iter(self._documents))]
+
+    def _judge(
+        self, document: Document, schema_text: bytes, limit_s: float, wants_fields: bool
+    ) -> tuple[Report, list[Field], bool]:
+        """Report and fields by a schema; with a warning, and without the schema, if that cannot be used."""
+        fields: list[Field] = []
+        is_cut = False
+        try:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, limit_s, limit_s)
+                schema = self._usable(schema_text)
+                report = schema.add_findings(document)
+                if wants_fields:
+                    fields, is_cut = fields_of(document, schema)
+                return report, fields, is_cut
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except SchemaUnusable as error:
+            reason = str(error)
+        except _TimeIsUp:
+            reason = f"it takes more than {limit_s:g} seconds to check the config against it; a 'pattern' may be why"
+        said = f"config.schema.json cannot be used: {reason}; the config is checked without it"
+        first = Finding(line=1, column=1, path="", message=said)
+        if wants_fields:
+            fields, is_cut = fields_of(document, None)
+        return replace(document.report, warnings=(first, *document.report.warnings)), fields, is_cut
+
+    def _usable(self, text: bytes) -> Schema:
+        if self._schema is None or self._schema[0] != text:
+            try:
+                self._schema = (text, Schema.parse(text))
+            except SchemaUnusable as error:
+                self._schema = (text, error)
+        schema = self._schema[1]
+        if isinstance(schema, SchemaUnusable):
+            raise schema
+        return schema
+
+
+class _TimeIsUp(BaseException):  # so that no library takes it for an error of its own
+    """The schema has had the time it may have."""
+
+
+def _say_that_time_is_up(*_: object) -> NoReturn:
+    raise _TimeIsUp
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,13 +23,16 @@ from watchfiles import awatch
 from dropmill import assets
 from dropmill.configfile import mirror
 from dropmill.configfile.document import Finding, Report
-from dropmill.configfile.parser import ParserProcess
+from dropmill.configfile.edits import Operation
+from dropmill.configfile.parser import Edit, Form, ParserProcess
+from dropmill.configfile.schema_file import SchemaFile
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigInvalid,
     DropmillError,
     OutOfSpace,
     PreconditionRequired,
+    RevisionInUse,
     SettingsError,
     Unavailable,
 )
@@ -77,13 +80,19 @@ def etag(revision: ConfigRevision) -> str:
 
 
 class ConfigFile:
-    """The config: read, checked, saved and watched. One instance for one file; safe for many tasks at once."""
+    """The config: read, checked, saved and watched. One instance for one file; safe for many tasks at once.
+
+    Attributes:
+        problem: why the file on disk is not in use; None if it is.
+        on_purge: awaited with what was purged, to remove the copies that others have made of it.
+    """
 
     def __init__(self, path: Path, ledger: Ledger, parser: ParserProcess) -> None:
         self.path: Final = path
         self.problem: ConfigProblem | None = None
+        self.on_purge: Callable[[Sha256], Awaitable[None]] = _keep_no_copies
         self._ledger = ledger
-        self._parser = parser
+        self._schema_file = SchemaFile(path, parser)
         self._lock = asyncio.Lock()
         self._warned_of: str | None = None
 
@@ -123,7 +132,23 @@ class ConfigFile:
 
     async def check(self, text: bytes) -> Report:
         """What there is to say about a text; changes nothing."""
-        return await self._parser.check(text)
+        return await self._schema_file.check(text)
+
+    async def form(self, text: bytes, operations: Sequence[Operation]) -> Form:
+        """A text, saved or not, as a form shows it, edited if there are operations; changes nothing.
+
+        Raises:
+            ConfigInvalid, ConfigEditRefused, Unavailable: as for `edit`.
+        """
+        return await self._schema_file.form(text, operations)
+
+    async def schema(self) -> bytes | None:
+        """The exact bytes of the JSON Schema beside the config; None if there is none.
+
+        Raises:
+            SchemaUnusable: there is one, but it cannot be used; configs are checked without it.
+        """
+        return await self._schema_file.read()
 
     async def save(
         self,
@@ -155,12 +180,87 @@ class ConfigFile:
             OutOfSpace: the disk is full or read-only.
             Unavailable: the file can be neither read nor written, or texts cannot be checked now.
         """
-        if if_match is None:
-            raise PreconditionRequired("Say which revision this replaces: send its ETag as If-Match.")
-        report = await self._parser.check(text)  # before the lock: readers need not wait for it
+        base = _required(if_match)
+        report = await self.check(text)  # before the lock: readers need not wait for it
+        return await self._save(text, report, base, client, account, message)
+
+    async def edit(
+        self,
+        operations: Sequence[Operation],
+        if_match: Sha256 | None,
+        client: ClientIdentity | None,
+        account: str | None,
+        message: str | None,
+    ) -> tuple[ConfigRevision, Edit]:
+        """Change values of the newest revision in place and save what comes of it; like `save`.
+
+        Args:
+            operations: all of them are made, or none.
+
+        Returns:
+            The new revision, or the newest one if nothing changed; and the edit.
+
+        Raises:
+            ConfigEditRefused: the edit cannot be exact; with `reason` and `path`.
+        """
+        base = _required(if_match)
+        text, newest = await self.read()
+        if base != newest.sha256:
+            raise await self._conflict(newest)
+        edit = await self._schema_file.edit(text, operations)
+        return await self._save(edit.text, edit.report, base, client, account, message), edit
+
+    async def restore(
+        self,
+        sha256: Sha256,
+        if_match: Sha256 | None,
+        client: ClientIdentity | None,
+        account: str | None,
+        message: str | None,
+    ) -> ConfigRevision:
+        """Save the text of an older revision as the newest one; like `save`, the checks of today included.
+
+        Args:
+            sha256: of the older revision.
+            message: None says which one was restored.
+
+        Raises:
+            NotFound: there is no such revision.
+            Removed: its text was purged.
+        """
+        _required(if_match)
+        text = await self._ledger.revision_text(sha256)
+        return await self.save(text, if_match, client, account, message or f"restored {sha256[:12]}")
+
+    async def purge(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+        """Remove a text from the history, and every copy of it that Dropmill has made. Twice is no error.
+
+        Cut off by a kill, it is finished by the next start or by purging again.
+
+        Raises:
+            NotFound: there is no such revision.
+            RevisionInUse: it is the newest one, jobs are bound to it, or the file on disk still holds it.
+            Unavailable: the file cannot be read, or some copy cannot be removed now; purge it again.
+        """
         async with self._lock:
             seen = await self._reconcile()
-            if if_match != seen.newest.sha256:
+            if sha256 == seen.disk != seen.newest.sha256:
+                raise RevisionInUse(f"{self.path} still holds it; mend or replace the file, then purge it.")
+            await _to_the_end(self._purge(sha256, client, account))
+
+    async def _save(
+        self,
+        text: bytes,
+        report: Report,
+        base: Sha256,
+        client: ClientIdentity | None,
+        account: str | None,
+        message: str | None,
+    ) -> ConfigRevision:
+        """The one way in which a text that was checked becomes the newest revision, whoever made it."""
+        async with self._lock:
+            seen = await self._reconcile()
+            if base != seen.newest.sha256:
                 raise await self._conflict(seen.newest)
             if not report.is_valid:
                 errors = [finding.as_json() for finding in report.errors]
@@ -219,7 +319,7 @@ class ConfigFile:
                 note = f"{self.path} was missing; the packaged config was written there."
         except OSError as error:
             raise SettingsError(f"--config {self.path}: {error.strerror or error}.") from error
-        report = await self._parser.check(text)
+        report = await self.check(text)
         if not report.is_valid:
             problem = ConfigProblem(sha256=mirror.sha256_of(text), findings=report.errors)
             raise SettingsError(f"--config {self.path}, {problem.sentence}.")
@@ -275,7 +375,7 @@ class ConfigFile:
     async def _take_over(self, text: bytes, newest: ConfigRevision) -> "_Seen":
         """Make a revision of what somebody wrote into the file, if it can be used."""
         disk = mirror.sha256_of(text)
-        report = await self._parser.check(text)
+        report = await self.check(text)
         if not report.is_valid:
             await self._reject(disk, report.errors)
             return _Seen(newest=newest, disk=disk)
@@ -311,6 +411,16 @@ class ConfigFile:
             current_etag=etag(newest),
             current=current.decode(),
         )
+
+    async def _purge(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+        await self._ledger.purge_revision(sha256, client, account)
+        try:
+            await self.on_purge(sha256)
+            await asyncio.to_thread(mirror.drop_rejected, self.path, sha256)
+        except OSError as error:
+            raise Unavailable(
+                f"It is purged from the history, but a copy cannot be removed ({error}); purge it again."
+            ) from error
 
     async def _commit(
         self, text: bytes, seen: "_Seen", client: ClientIdentity | None, account: str | None, message: str | None
@@ -365,6 +475,16 @@ class ConfigFile:
 
     def _is_refused(self, disk: Sha256 | None) -> bool:
         return self.problem is not None and disk is not None and self.problem.sha256 == disk
+
+
+def _required(if_match: Sha256 | None) -> Sha256:
+    if if_match is None:
+        raise PreconditionRequired("Say which revision this replaces: send its ETag as If-Match.")
+    return if_match
+
+
+async def _keep_no_copies(_: Sha256) -> None:
+    """What `on_purge` is until somebody has copies."""
 
 
 def _unreadable(error: OSError) -> Finding:

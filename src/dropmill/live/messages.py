@@ -193,6 +193,7 @@ def revision_json(revision: ConfigRevision) -> Json:
         "message": revision.message,
         "account": revision.account,
         "client": client_json(revision.client),
+        "is_purged": revision.purged_at is not None,
     }
 
 

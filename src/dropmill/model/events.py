@@ -33,6 +33,7 @@ class EventName(StrEnum):
     ATTEMPT_LOST = "attempt.lost"
     CONFIG_SAVED = "config.saved"
     CONFIG_REJECTED = "config.rejected"
+    CONFIG_PURGED = "config.purged"
     ACCOUNT_SIGNED_IN = "account.signed_in"
     ACCOUNT_SIGNED_OUT = "account.signed_out"
 
@@ -62,6 +63,7 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {
     EventName.ATTEMPT_LOST: (),
     EventName.CONFIG_SAVED: ("sha256", "size", "message"),
     EventName.CONFIG_REJECTED: ("errors",),
+    EventName.CONFIG_PURGED: ("sha256",),
     EventName.ACCOUNT_SIGNED_IN: (),
     EventName.ACCOUNT_SIGNED_OUT: (),
 }
@@ -116,7 +118,7 @@ TOPIC_CONFIG = "config"
 def topics_of(name: EventName, subject: Subject) -> tuple[str, ...]:
     """Every topic that carries an event of this name about this subject; the same rule for one and for all."""
     topics = [TOPIC_ALL]
-    if name in (EventName.CONFIG_SAVED, EventName.CONFIG_REJECTED):
+    if name in (EventName.CONFIG_SAVED, EventName.CONFIG_REJECTED, EventName.CONFIG_PURGED):
         topics.append(TOPIC_CONFIG)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")

@@ -291,6 +291,7 @@ class ConfigRevision:
         number: rises with every save; a restored revision repeats a SHA-256 under a new number.
         client: None when the change was found on disk rather than sent.
         is_mirrored: whether the file on disk is known to hold these bytes.
+        purged_at: when its text was removed; None while it is kept. The rest of the record stays.
     """
 
     number: int
@@ -301,6 +302,7 @@ class ConfigRevision:
     client: ClientIdentity | None
     message: str | None
     is_mirrored: bool
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

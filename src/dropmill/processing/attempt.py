@@ -162,9 +162,17 @@ class AttemptRunner:
         await asyncio.to_thread(self._make_folders)
 
     def _make_folders(self) -> None:
-        _remove_tree(self._attempts)
-        self._attempts.mkdir(mode=0o700, parents=True)
-        self._configs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._attempts, self._configs):
+            _remove_tree(folder)
+            folder.mkdir(mode=0o700, parents=True)
+
+    async def forget_config(self, sha256: Sha256) -> None:
+        """Remove the copy that attempts were given of a revision that was purged; none is no error."""
+        self._known_configs.discard(sha256)
+        await asyncio.to_thread(self._config_path(sha256).unlink, missing_ok=True)
+
+    def _config_path(self, sha256: Sha256) -> Path:
+        return self._configs / f"{sha256}.yaml"
 
     @property
     def active(self) -> int:
@@ -247,7 +255,7 @@ class AttemptRunner:
         """Everything between two thread hops: before, what the process needs; after, what is left of it."""
         paths = AttemptPaths(
             input=path,
-            config=self._configs / f"{order.config.sha256}.yaml",
+            config=self._config_path(order.config.sha256),
             results=folder / "results",
             work=folder / "work",
         )

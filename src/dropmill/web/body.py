@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from quart import request
 
@@ -35,19 +36,43 @@ async def read(limit: int) -> bytes:
             raise TooLarge(f"The body is larger than {limit} bytes.")
 
 
-async def read_json_object() -> dict[str, Any]:
+async def read_json(kind: str = "application/json", *, limit: int = JSON_MAX) -> Any:
+    """The body as JSON; strictly (RFC 8259): no key twice, no NaN.
+
+    Args:
+        kind: the media type that it must have.
+        limit: bytes.
+
+    Raises:
+        UnsupportedMediaType, BadRequest, TooLarge, RequestTooSlow: it is none.
+    """
+    if request.mimetype != kind:
+        raise UnsupportedMediaType(f"Send JSON with Content-Type {kind}.")
+    text = await read(limit)
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is not JSON, or says something twice.") from None
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+async def read_json_object(*, limit: int = JSON_MAX) -> dict[str, Any]:
     """The body as a JSON object.
 
     Raises:
         UnsupportedMediaType, BadRequest, TooLarge, RequestTooSlow: it is none.
     """
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType("Send JSON with Content-Type application/json.")
-    text = await read(JSON_MAX)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest("The body is not JSON.") from None
+    value = await read_json(limit=limit)
     if not isinstance(value, dict):
         raise BadRequest("The body is not a JSON object.")
     return value

@@ -1,13 +1,20 @@
-"""The config over HTTP: exact bytes, ETags, checks, history."""
+"""The config over HTTP: exact bytes, value edits, ETags, checks, history."""
 
+import asyncio
 from typing import Any
 
 from quart import Blueprint, Response, jsonify, request
 
+from dropmill.configfile.document import Report
+from dropmill.configfile.edits import parse_patch
+from dropmill.configfile.mirror import sha256_of
 from dropmill.configfile.revisions import etag
+from dropmill.configfile.schema import SchemaUnusable
+from dropmill.configfile.schema_file import SCHEMA_NAME
 from dropmill.live.messages import revision_json
-from dropmill.model.errors import BadRequest
+from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.ids import Sha256
+from dropmill.model.records import ConfigRevision
 from dropmill.web import body, query
 from dropmill.web.services import services
 from dropmill.web.submissions import client_of_request
@@ -15,6 +22,7 @@ from dropmill.web.submissions import client_of_request
 config = Blueprint("config", __name__, url_prefix="/api/v1/config")
 
 BODY_MAX = 1024 * 1024 + 1  # one byte more than a config may have, so that the check can say so at its line
+FORM_MAX = 6 * BODY_MAX + body.JSON_MAX  # JSON may write a character as six, and there may be a patch
 MESSAGE_MAX = 200
 
 
@@ -32,19 +40,57 @@ async def save() -> Any:
     revision = await services().config.save(
         text, if_match=_if_match(), client=client_of_request(), account=None, message=_message()
     )
-    response: Response = jsonify(revision_json(revision))
-    response.headers["ETag"] = etag(revision)
-    return response
+    return _saved(revision)
+
+
+@config.patch("")
+async def edit() -> Any:
+    """Change values in place: all operations of a JSON Patch (RFC 6902), or none."""
+    members = await body.read_json("application/json-patch+json")
+    operations = await asyncio.to_thread(parse_patch, members)  # a megabyte of values takes a while
+    revision, edit = await services().config.edit(
+        operations, if_match=_if_match(), client=client_of_request(), account=None, message=_message()
+    )
+    return _saved(revision, removed_comments=edit.removed_comments)
 
 
 @config.post("/check")
 async def check() -> Any:
     """The checks of a save, without saving."""
-    report = await services().config.check(await body.read(BODY_MAX))
+    return _findings(await services().config.check(await body.read(BODY_MAX)))
+
+
+@config.post("/form")
+async def form() -> Any:
+    """A text that need not be saved as a form shows it, with a patch applied to it if there is one."""
+    asked = await body.read_json_object(limit=FORM_MAX)
+    text, patch = asked.get("text"), asked.get("patch", [])
+    if not isinstance(text, str):
+        raise BadRequest("`text` must be the config's text.")
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("`text` holds half a character (a lone surrogate).") from None
+    form = await services().config.form(raw, await asyncio.to_thread(parse_patch, patch))
     return {
-        "errors": [finding.as_json() for finding in report.errors],
-        "warnings": [finding.as_json() for finding in report.warnings],
+        "text": form.text.decode(errors="replace"),
+        "removed_comments": form.removed_comments,
+        "fields": form.fields,
+        "is_cut": form.is_cut,
+        **_findings(form.report),
     }
+
+
+@config.get("/schema")
+async def schema() -> Response:
+    """The exact bytes of the JSON Schema beside the config."""
+    try:
+        text = await services().config.schema()
+    except SchemaUnusable as error:
+        raise NotFound(f"{error}.") from error
+    if text is None:
+        raise NotFound(f"There is no {SCHEMA_NAME} beside the config.")
+    return Response(text, headers={"Content-Type": "application/schema+json", "ETag": f'"{sha256_of(text)}"'})
 
 
 @config.get("/revisions")
@@ -61,6 +107,35 @@ async def revision_text(sha256: str) -> Response:
     return Response(text, headers={"Content-Type": "application/yaml", "ETag": f'"{sha256}"'})
 
 
+@config.post("/revisions/<sha256>/restore")
+async def restore(sha256: str) -> Any:
+    """Save an older revision's text as the newest."""
+    revision = await services().config.restore(
+        Sha256(sha256), if_match=_if_match(), client=client_of_request(), account=None, message=_message()
+    )
+    return _saved(revision)
+
+
+@config.delete("/revisions/<sha256>")
+async def purge(sha256: str) -> Response:
+    """Remove a text from the history for good."""
+    await services().config.purge(Sha256(sha256), client_of_request(), None)
+    return Response(status=204)
+
+
+def _findings(report: Report) -> dict[str, Any]:
+    return {
+        "errors": [finding.as_json() for finding in report.errors],
+        "warnings": [finding.as_json() for finding in report.warnings],
+    }
+
+
+def _saved(revision: ConfigRevision, **more: Any) -> Response:
+    response: Response = jsonify({**revision_json(revision), **more})
+    response.headers["ETag"] = etag(revision)
+    return response
+
+
 def _if_match() -> Sha256 | None:
     """The revision a save says it replaces; None if it says none. A weak ETag never matches (RFC 9110, 13.1.1)."""
     header = request.headers.get("If-Match")
@@ -72,7 +147,14 @@ def _if_match() -> Sha256 | None:
 
 
 def _message() -> str | None:
-    message = request.headers.get("Dropmill-Message")
-    if message is not None and (len(message) > MESSAGE_MAX or not message.isprintable()):
+    """The author's word on a save; None if there is none. Its bytes are UTF-8, as curl and our pages send it."""
+    header = request.headers.get("Dropmill-Message")
+    if header is None:
+        return None
+    try:
+        message = header.encode("latin-1").decode()  # what is read from the wire comes as Latin-1 (WSGI's custom)
+    except UnicodeDecodeError:
+        message = header
+    if len(message) > MESSAGE_MAX or not message.isprintable():
         raise BadRequest(f"Dropmill-Message must be at most {MESSAGE_MAX} printable characters.")
     return message or None

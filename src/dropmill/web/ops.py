@@ -17,6 +17,10 @@ async def healthz() -> Any:
 
 @ops.get("/readyz")
 async def readyz() -> Any:
-    """The ledger answers too, and the server is not stopping."""
+    """The ledger answers too, and the server is not stopping.
+
+    `config_problem` says why the config file on disk is not in use; scripts get the last good revision meanwhile.
+    """
     await services().ledger.newest_cursor()
-    return {"ok": True}
+    problem = services().config.problem
+    return {"ok": True, "config_problem": None if problem is None else problem.sentence}

@@ -1,4 +1,4 @@
-"""The pages: `/`, `/submissions`, `/submissions/<id>`, `/config`, rendered here, brought to life by `static/js`.
+"""The pages: `/`, `/submissions`, `/submissions/<id>`, `/jobs/<id>`, `/config`, brought to life by `static/js`.
 
 Each also works without scripts. Nothing is decided here: what a page shows is read from the ledger and the config,
 what it does goes through the API.
@@ -9,9 +9,11 @@ from typing import Any
 
 from quart import Blueprint, current_app, render_template, request
 
+from dropmill.configfile.schema import SchemaUnusable
 from dropmill.identity.network import client_address
-from dropmill.live.messages import submission_json
-from dropmill.model.ids import SubmissionId
+from dropmill.live.messages import submission_json, time_text
+from dropmill.model.errors import Unavailable
+from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.words import WORDS, state_word
@@ -62,6 +64,38 @@ async def submission(submission_id: str) -> str:
     )
 
 
+@pages.get("/jobs/<job_id>")
+async def job(job_id: str) -> str:
+    """One job as it is now, with its attempts; the page follows it from there.
+
+    Raises:
+        NotFound: there is none.
+    """
+    ledger = services().ledger
+    cursor = await ledger.newest_cursor()  # before the rest, so that nothing later goes unnoticed
+    record = await ledger.job(JobId(job_id))
+    file = await ledger.file(record.file_id)
+    view = await ledger.view_submission(record.submission_id, limit=1)
+    newest = await ledger.newest_revision()
+    shape = services().views.show_job(record)
+    return await render_template(
+        "job.html",
+        page_data={
+            "words": WORDS,
+            "cursor": cursor,
+            "job": shape,
+            "name": file.path or file.name,
+            "is_kept": file.removed_at is None,
+            "newest": newest and newest.sha256,
+        },
+        job=shape,
+        file=file,
+        removed_at=time_text(file.removed_at),
+        submission=submission_json(view.submission),
+        newest=newest and newest.sha256,
+    )
+
+
 @pages.get("/config")
 async def config() -> str:
     """The script's config: to read without scripts, to edit with them."""
@@ -69,12 +103,19 @@ async def config() -> str:
     text, revision = await services().config.read()
     return await render_template(
         "config.html",
-        page_data={"words": WORDS, "cursor": cursor},
+        page_data={"words": WORDS, "cursor": cursor, "has_schema": await _has_schema()},
         text=text.decode(errors="replace").removeprefix("\ufeff"),
         revision=revision,
         config_path=services().settings.config.absolute(),
-        problem=services().config.problem,
     )
+
+
+async def _has_schema() -> bool:
+    """Whether the page may ask for a schema: browsers log an error for every answer of 404."""
+    try:
+        return await services().config.schema() is not None
+    except (SchemaUnusable, Unavailable):
+        return False
 
 
 @pages.app_context_processor

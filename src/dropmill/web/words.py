@@ -21,6 +21,8 @@ STATE_WORDS: Mapping[str, str] = {
     "succeeded": "Succeeded",
     "failed": "Failed",
     "cancelled": "Cancelled",
+    # attempts, where they differ
+    "lost": "Lost",
     # submissions
     "open": "Being sent",
     "processing": "Being processed",
@@ -44,6 +46,7 @@ EVENT_WORDS: Mapping[str, str] = {
     "attempt.lost": "lost",
     "config.saved": "config saved",
     "config.rejected": "config refused",
+    "config.purged": "config purged",
     "account.signed_in": "signed in",
     "account.signed_out": "signed out",
 }

@@ -6,9 +6,14 @@ commits 14,500 at 1 ms. A caller that is cancelled stops waiting; its change is 
 
 Reads run on a few threads, each in a transaction of its own, beside the writer (WAL). Not for network file systems:
 WAL needs shared memory.
+
+The command line writes into the same file while the server runs. What it commits is told like what is committed here,
+a second later at most. Deleted bytes are overwritten, so that a purged config is nowhere in the file.
 """
 
 import asyncio
+import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +25,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dropmill.engines.sql import changes, queries, resumable, upkeep
-from dropmill.engines.sql.migrations import upgrade
+from dropmill.engines.sql.migrations import require_current, schema_version, upgrade
 from dropmill.engines.sql.transaction import Transaction
-from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.errors import OutOfSpace, SettingsError, Unavailable
+from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
     AttemptOrder,
@@ -46,6 +52,20 @@ BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough t
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
 READERS = 3
 BUSY_TIMEOUT_S = 10  # for the command line's writes while the server runs
+LOOK_S = 1.0  # at what others committed; pages are to hear of it within 2
+OTHERS_AT_ONCE = 500  # events of others read at once
+OVERWRITES_SINCE = "0004"  # databases of older schemas may hold remains of what was deleted
+
+log = logging.getLogger(__name__)
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "wal_autocheckpoint=2000",
+    "secure_delete=ON",  # always: what is moved within the file before it is deleted would leave remains
+)
+_EMPTY_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +85,7 @@ class SqliteLedger:
             tells_settled: whether a delivery to the webhook is recorded each time a submission settles.
         """
         self._tells_settled = tells_settled
+        self._path = path
         self._engine = _engine(path)
         # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
         self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
@@ -77,19 +98,34 @@ class SqliteLedger:
         self._writer_thread = ThreadPoolExecutor(1, "ledger-writer")
         self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
         self._writer: asyncio.Task[None] | None = None
+        self._looker: asyncio.Task[None] | None = None
+        self._told = Cursor(0)  # every event up to here was told of; the writer's
         self._is_open = False
 
     # --- life --------------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Make or migrate the database and start the writer."""
-        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._open)
+    async def open(self, *, is_guest: bool = False) -> None:
+        """Make or migrate the database and start the writer.
+
+        Args:
+            is_guest: for a process that does not own the data folder: the database is used as it is, or not at all.
+
+        Raises:
+            SettingsError: a newer Dropmill made the database; or a guest cannot use it.
+        """
+        open_database = self._open_as_guest if is_guest else self._open
+        await asyncio.get_running_loop().run_in_executor(self._writer_thread, open_database)
         self._writer = asyncio.create_task(self._write(), name="ledger writer")
+        self._looker = asyncio.create_task(self._look(), name="ledger looker")
         self._is_open = True
 
     async def close(self) -> None:
         """Commit what was handed over, then close. Later changes raise `Unavailable`."""
         self._is_open = False
+        if self._looker is not None:
+            self._looker.cancel()
+            await asyncio.wait([self._looker])
+            self._looker = None
         if self._writer is not None:
             self._queue.put_nowait(None)
             await self._writer
@@ -102,7 +138,27 @@ class SqliteLedger:
 
     def _open(self) -> None:
         with self._writing_engine.begin() as connection:
+            version = schema_version(connection)
             upgrade(connection)
+            self._told = queries.newest_cursor(connection)
+        if version is not None and version < OVERWRITES_SINCE:
+            try:
+                self._pragma("VACUUM")
+            except sqlite3.Error as error:
+                log.warning("The database keeps remains of what was deleted before; it cannot be rewritten: %s", error)
+        self._pragma(_EMPTY_WAL)  # a kill may have come between a purge and this
+
+    def _open_as_guest(self) -> None:
+        if not self._path.is_file():
+            raise SettingsError(f"There is no database {self._path}; start `dropmill serve` on this data folder first.")
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                require_current(connection)
+                self._told = queries.newest_cursor(connection)
+        except (sqlite3.Error, SQLAlchemyError) as error:
+            raise SettingsError(
+                f"The database {self._path} cannot be used: {getattr(error, 'orig', error)}."
+            ) from error
 
     # --- the writer --------------------------------------------------------------------------------------------------
 
@@ -154,13 +210,49 @@ class SqliteLedger:
         connection = self._connection = self._connection or self._writing_engine.connect()
         try:
             with connection.begin():
-                tx = Transaction(connection, queries.newest_cursor(connection), tells_settled=self._tells_settled)
+                newest = queries.newest_cursor(connection)
+                moved = self._moved_by_others(connection, newest)
+                tx = Transaction(connection, newest, tells_settled=self._tells_settled)
                 results = [change(tx) for change in handed]
                 tx.flush()
         except (sqlite3.Error, SQLAlchemyError):
             self._close_connection()  # whatever state it is in, the next one is fresh
             raise
-        return results, tx.moved
+        self._told = Cursor(tx.cursor)
+        return results, moved | tx.moved
+
+    def _moved_by_others(self, connection: Connection, newest: Cursor) -> dict[str, int]:
+        """The topics of events that other processes committed since this one looked."""
+        moved: dict[str, int] = {}
+        told = self._told
+        while told < newest:
+            page = queries.events_after(connection, TOPIC_ALL, told, OTHERS_AT_ONCE)
+            moved.update((topic, event.cursor) for event in page.events for topic in event.topics)
+            told = page.cursor
+        return moved
+
+    async def _look(self) -> None:
+        """Have the writer tell of others' commits also when it has nothing to commit itself."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            # Whoever asks for something is told what is wrong with the database; this looks again in a second.
+            with contextlib.suppress(sqlite3.Error, SQLAlchemyError, OutOfSpace, Unavailable):
+                if await self._read(queries.newest_cursor) > self._told:
+                    await self._change(lambda _: None)
+
+    def _pragma(self, statement: str) -> Any:
+        """Run what cannot be in a transaction; in the writer's thread. Returns its first row; None if none."""
+        connection = self._connection = self._connection or self._writing_engine.connect()
+        driver: Any = connection.connection.driver_connection
+        return driver.execute(statement).fetchone()
+
+    def _empty_wal(self) -> None:
+        try:
+            (is_busy, *_) = self._pragma(_EMPTY_WAL)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        if is_busy:
+            raise Unavailable("The text is purged, but the database was too busy to be cleaned of it; purge it again.")
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -300,6 +392,12 @@ class SqliteLedger:
     ) -> None:
         await self._change(changes.reject_config, errors, client, account)
 
+    async def purge_revision(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+        await self._change(changes.purge_revision, sha256, client, account)
+        # The database's file has the bytes overwritten only when the write-ahead log is copied into it, and the log
+        # has them until it is cut. Cancelled before that: the next start does it, or the next purge.
+        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._empty_wal)
+
     # --- reads -------------------------------------------------------------------------------------------------------
 
     async def view_submission(
@@ -398,7 +496,7 @@ def _engine(path: Path) -> Engine:
     def _configure(connection: sqlite3.Connection, _: object) -> None:
         # The driver's own idea of when a transaction begins leaves reads outside of one: we begin them ourselves.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=2000"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from dropmill.engines.sql import rows
 from dropmill.engines.sql.tables import (
@@ -24,7 +24,7 @@ from dropmill.engines.sql.tables import (
     submissions,
 )
 from dropmill.engines.sql.transaction import NEWEST_REVISION, Transaction
-from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, SubmissionSealed
+from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, RevisionInUse, SubmissionSealed
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
@@ -546,6 +546,7 @@ def save_revision(
         "client": rows.client_json(client),
         "message": message,
         "is_mirrored": is_mirrored,
+        "purged_at": None,
     }
     tx.connection.execute(insert(config_revisions).values(text=text, **values))
     tx.emit(
@@ -564,6 +565,33 @@ def mark_mirrored(tx: Transaction, number: int) -> None:
     mark = update(config_revisions).where(config_revisions.c.number == number).values(is_mirrored=True)
     if not tx.connection.execute(mark).rowcount:
         raise NotFound("There is no such config revision.")
+
+
+_OF_TEXT = config_revisions.c.sha256 == bindparam("key")
+_ONE_OF_TEXT = select(config_revisions.c.number).where(_OF_TEXT).limit(1)
+_BOUND_TO_TEXT = (
+    select(func.count())
+    .select_from(jobs)
+    .where(
+        jobs.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value]),
+        jobs.c.config_number.in_(select(config_revisions.c.number).where(_OF_TEXT)),
+    )
+)
+_PURGE = update(config_revisions).where(_OF_TEXT, config_revisions.c.purged_at.is_(None))
+
+
+def purge_revision(tx: Transaction, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+    """See `Ledger.purge_revision`. That no bytes of the text stay in its files is the engine's part."""
+    key = {"key": sha256}
+    if tx.connection.execute(_ONE_OF_TEXT, key).first() is None:
+        raise NotFound("There is no such config revision.")
+    if tx.newest_config().sha256 == sha256:
+        raise RevisionInUse("It is the config as it is now; save another text, then purge this one.")
+    if bound := tx.connection.execute(_BOUND_TO_TEXT, key).scalar_one():
+        sentence = f"Jobs that wait or run are bound to it ({bound}); cancel them, or let them end, then purge it."
+        raise RevisionInUse(sentence, jobs=bound)
+    if tx.connection.execute(_PURGE.values(text=b"", purged_at=utc_now()), key).rowcount:
+        tx.emit(EventName.CONFIG_PURGED, Subject(account=account, client=client), sha256=sha256)
 
 
 def reject_config(

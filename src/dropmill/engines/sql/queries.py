@@ -17,7 +17,7 @@ from dropmill.engines.sql.tables import (
     select_revisions,
     submissions,
 )
-from dropmill.model.errors import BadParameter, NotFound
+from dropmill.model.errors import BadParameter, NotFound, Removed
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, EventName
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
@@ -329,10 +329,21 @@ def list_revisions(connection: Connection, before: str | None, limit: int) -> Pa
     return Page(items=[rows.revision_of(row) for row in page], next=following)
 
 
+_REVISION_TEXT = (
+    select(config_revisions.c.text, config_revisions.c.purged_at)
+    .where(config_revisions.c.sha256 == bindparam("sha256"))
+    .order_by(config_revisions.c.purged_at.is_not(None))  # what was purged may have been saved again
+    .limit(1)
+)
+
+
 def revision_text(connection: Connection, sha256: Sha256) -> bytes:
     """See `Ledger.revision_text`."""
-    query = select(config_revisions.c.text).where(config_revisions.c.sha256 == sha256).limit(1)
-    text = connection.execute(query).scalar_one_or_none()
-    if text is None:
+    found = connection.execute(_REVISION_TEXT, {"sha256": sha256}).one_or_none()
+    if found is None:
         raise NotFound("There is no such config revision.")
-    return bytes(text)
+    if found.purged_at is not None:
+        raise Removed(
+            f"The text of this config revision is no longer kept: it was purged on {found.purged_at:%Y-%m-%d}."
+        )
+    return bytes(found.text)

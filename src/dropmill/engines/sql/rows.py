@@ -182,4 +182,5 @@ def revision_of(row: Row) -> ConfigRevision:
         client=None if client is None else ClientIdentity(**client),
         message=row["message"],
         is_mirrored=row["is_mirrored"],
+        purged_at=row["purged_at"],
     )

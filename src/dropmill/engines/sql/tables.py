@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0004"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
 
 
@@ -226,8 +226,9 @@ events = Table(
 )
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)
 Index("ix_events_account", events.c.account, events.c.cursor, sqlite_where=events.c.account.is_not(None))
-Index("ix_events_config", events.c.cursor, sqlite_where=events.c.name.in_(["config.saved", "config.rejected"]))
-is_about_config = _is_one_of(events.c.name, "config.saved", "config.rejected")
+_ABOUT_CONFIG = ("config.saved", "config.rejected", "config.purged")
+Index("ix_events_config", events.c.cursor, sqlite_where=events.c.name.in_(_ABOUT_CONFIG))
+is_about_config = _is_one_of(events.c.name, *_ABOUT_CONFIG)
 
 deliveries = Table(  # calls of the webhook that are still to be made
     "deliveries",
@@ -247,12 +248,13 @@ config_revisions = Table(
     Column("number", Integer, primary_key=True),
     Column("sha256", String(64), nullable=False, index=True),
     Column("size", Integer, nullable=False),
-    Column("text", LargeBinary, nullable=False),
+    Column("text", LargeBinary, nullable=False),  # empty once it is purged
     Column("saved_at", UtcTime, nullable=False),
     Column("account", String(200)),
     Column("client", JsonText),
     Column("message", Text),
     Column("is_mirrored", Boolean, nullable=False),
+    Column("purged_at", UtcTime),
 )
 
 

@@ -25,11 +25,7 @@ def upgrade(connection: Connection) -> None:
     version = schema_version(connection)
     if version == SCHEMA_HEAD:
         return
-    if version is not None and version > SCHEMA_HEAD:
-        raise SettingsError(
-            f"The database is of schema {version}, newer than this Dropmill's {SCHEMA_HEAD}; "
-            "start the newer Dropmill, or restore the backup made before it."
-        )
+    _refuse_newer(version)
     from alembic import command
     from alembic.config import Config
 
@@ -37,3 +33,26 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def require_current(connection: Connection) -> None:
+    """Return if a database needs no migration.
+
+    Raises:
+        SettingsError: it does, or was made by a newer Dropmill.
+    """
+    version = schema_version(connection)
+    _refuse_newer(version)
+    if version != SCHEMA_HEAD:
+        raise SettingsError(
+            f"The database is of schema {version or 'none'}, older than this Dropmill's {SCHEMA_HEAD}; "
+            "start `dropmill serve` once, which brings it there."
+        )
+
+
+def _refuse_newer(version: str | None) -> None:
+    if version is not None and version > SCHEMA_HEAD:
+        raise SettingsError(
+            f"The database is of schema {version}, newer than this Dropmill's {SCHEMA_HEAD}; "
+            "start the newer Dropmill, or restore the backup made before it."
+        )

@@ -1,0 +1,204 @@
+"""`dropmill config`: check, show, history and restore, on the ledger and the file, whether or not a server runs.
+
+The ledger is opened as a guest: never made, never migrated, without the data folder's lock. A server that runs sees
+what is saved here as it sees an edit made outside.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from dropmill.cli.wording import printable, size_text, stop_with
+from dropmill.configfile.document import MAX_BYTES, Finding
+from dropmill.configfile.parser import ParserProcess
+from dropmill.configfile.revisions import ConfigFile
+from dropmill.configfile.schema_file import SchemaFile
+from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.live.messages import revision_json
+from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
+from dropmill.model.ids import Sha256
+from dropmill.model.records import ConfigRevision
+from dropmill.ports import Ledger
+from dropmill.settings import Settings
+
+STDIN: Final = "-"
+SHOWN: Final = 12  # digits of a SHA-256: enough to tell revisions apart, and to restore one
+_PAGE: Final = 1000
+_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
+
+Work = Callable[[Settings], Coroutine[Any, Any, int]]
+
+
+def check(flags: Mapping[str, Any], name: str | None) -> None:
+    """Print what there is to say about a text; ends the process with 0 if it is valid, with 1 if not.
+
+    Args:
+        flags: of the command line, as `Settings.load` takes them.
+        name: a file, or `STDIN`; None is the config itself.
+    """
+    _run(flags, lambda settings: _check(settings, name))
+
+
+def show(flags: Mapping[str, Any], revision: str | None) -> None:
+    """Write a revision's exact bytes to standard output; the newest one's if `revision` is None."""
+    _run(flags, lambda settings: _show(settings, revision))
+
+
+def history(flags: Mapping[str, Any], limit: int, *, as_json: bool) -> None:
+    """Print a line for each of the newest `limit` revisions, newest first."""
+    _run(flags, lambda settings: _history(settings, limit, as_json=as_json))
+
+
+def restore(flags: Mapping[str, Any], revision: str) -> None:
+    """Save the text of an older revision as the newest one."""
+    _run(flags, lambda settings: _restore(settings, revision))
+
+
+def _run(flags: Mapping[str, Any], work: Work) -> None:
+    try:
+        code = asyncio.run(work(Settings.load(flags, os.environ)))
+        sys.stdout.flush()
+    except ConfigInvalid as error:
+        for found in error.extra["errors"]:
+            print(f"line {found['line']}, column {found['column']}: {printable(found['message'])}", file=sys.stderr)
+        stop_with(error.detail)
+    except SettingsError as error:
+        stop_with(error.detail, 2)
+    except DropmillError as error:
+        stop_with(error.detail)
+    except BrokenPipeError:
+        # Whoever read us has enough (`dropmill config history | head`). Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+async def _check(settings: Settings, name: str | None) -> int:
+    path = settings.config if name in (None, STDIN) else Path(name or "")
+    try:
+        text = sys.stdin.buffer.read(MAX_BYTES + 1) if name == STDIN else await asyncio.to_thread(_read, path)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}.") from error
+    parser = ParserProcess()
+    try:
+        report = await SchemaFile(path.absolute(), parser).check(text)
+    finally:
+        await parser.close()
+    shown = "<stdin>" if name == STDIN else printable(path)
+    findings = [(finding, "error") for finding in report.errors] + [(finding, "warning") for finding in report.warnings]
+    for finding, kind in sorted(findings, key=_place):
+        print(f"{shown}:{finding.line}:{finding.column}: {kind}: {printable(finding.message)}")
+    if report.is_valid:
+        print(f"{shown}: ok")
+    return 0 if report.is_valid else 1
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _place(found: tuple[Finding, str]) -> tuple[int, int]:
+    return found[0].line, found[0].column
+
+
+async def _show(settings: Settings, revision: str | None) -> int:
+    async with _ledger(settings) as ledger:
+        sha256 = (await _newest(ledger)).sha256 if revision is None else await _find(ledger, revision)
+        text = await ledger.revision_text(sha256)
+    sys.stdout.buffer.write(text)
+    return 0
+
+
+async def _history(settings: Settings, limit: int, *, as_json: bool) -> int:
+    async with _ledger(settings) as ledger:
+        newest = await _newest(ledger)
+        before: str | None = None
+        while limit > 0:
+            page = await ledger.revisions(before=before, limit=min(limit, _PAGE))
+            for revision in page.items:
+                print(json.dumps(revision_json(revision)) if as_json else _line(revision, newest))
+            limit -= len(page.items)
+            before = page.next
+            if before is None:
+                break
+    return 0
+
+
+async def _restore(settings: Settings, revision: str) -> int:
+    parser = ParserProcess()
+    async with _ledger(settings) as ledger:
+        try:
+            sha256 = await _find(ledger, revision)
+            config = ConfigFile(settings.config.absolute(), ledger, parser)
+            _, newest = await config.read()  # an edit that nobody has noticed yet comes before
+            message = f"restored {sha256[:SHOWN]} on the command line"
+            saved = await config.restore(sha256, newest.sha256, None, None, message)
+        finally:
+            await parser.close()
+    if saved.number == newest.number:
+        print(f"{sha256[:SHOWN]} is the newest revision already; nothing was changed.")
+    else:
+        print(f"{sha256[:SHOWN]} is the newest revision now; before, it was {newest.sha256[:SHOWN]}.")
+    return 0
+
+
+@asynccontextmanager
+async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    data = settings.data.absolute()
+    if not await asyncio.to_thread(data.is_dir):
+        raise SettingsError(f"--data {data}: there is no such folder.")
+    ledger = SqliteLedger(data / "ledger.sqlite", lambda _: None)
+    try:
+        await ledger.open(is_guest=True)
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def _newest(ledger: Ledger) -> ConfigRevision:
+    newest = await ledger.newest_revision()
+    if newest is None:
+        raise NotFound("There is no revision of the config yet; start `dropmill serve` first.")
+    return newest
+
+
+async def _find(ledger: Ledger, prefix: str) -> Sha256:
+    """The one SHA-256 in the history that begins like this."""
+    if _PREFIX.fullmatch(prefix.lower()) is None:
+        raise SettingsError(f"{prefix!r} is no revision: give at least the first 6 digits of its SHA-256.")
+    found: set[Sha256] = set()
+    before: str | None = None
+    while True:
+        page = await ledger.revisions(before=before, limit=_PAGE)
+        found.update(item.sha256 for item in page.items if item.sha256.startswith(prefix.lower()))
+        before = page.next
+        if before is None:
+            break
+    if len(found) > 1:
+        raise SettingsError(f"{prefix} may mean {len(found)} revisions; give more digits.")
+    if not found:
+        raise NotFound(f"There is no revision {prefix}; `dropmill config history` lists them.")
+    return found.pop()
+
+
+def _line(revision: ConfigRevision, newest: ConfigRevision) -> str:
+    at = revision.saved_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    client = revision.client
+    who = [revision.account, None if client is None else client.host or client.ip]
+    mark = "newest" if revision.number == newest.number else "purged" if revision.purged_at is not None else ""
+    columns = [
+        revision.sha256[:SHOWN],
+        at,
+        f"{size_text(revision.size):>9}",
+        f"{mark:<6}",
+        " ".join(printable(word) for word in who if word) or "-",
+        printable(revision.message or ""),
+    ]
+    return "  ".join(columns).rstrip()

@@ -1,0 +1,50 @@
+// Has the server check the text as it is typed: at most one check at a time, the newest text wins. No DOM.
+
+import { call } from "./api.js";
+
+/** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
+/** @typedef {{line: number, column: number, path: string, message: string}} Finding 1-based; the column counts UTF-16 units */
+/** @typedef {{errors: Finding[], warnings: Finding[]}} Report */
+
+const CHECK_AFTER_MS = 100; // after the last key; with a check of 1,000 lines that is within a quarter of a second
+
+/** Dispatches `report` (CustomEvent<Report>, of the text as it is) and `unreachable` (the server did not check). */
+export class ConfigCheck extends EventTarget {
+  #document;
+  /** @type {string | null} the text that was checked last */
+  #checked = null;
+  #isChecking = false;
+  #timer = 0;
+
+  /** @param {ConfigDocument} document */
+  constructor(document) {
+    super();
+    this.#document = document;
+    document.addEventListener("change", () => {
+      clearTimeout(this.#timer);
+      this.#timer = window.setTimeout(() => this.#check(), CHECK_AFTER_MS);
+    });
+  }
+
+  async #check() {
+    const { text } = this.#document;
+    // A check that runs is never cut off: the server would have to end the process that reads its text.
+    if (!this.#document.isLoaded || this.#isChecking || text === this.#checked) return;
+    this.#isChecking = true;
+    this.#checked = text;
+    try {
+      const response = await call("POST", "/config/check", {
+        body: this.#document.bytes(), headers: { "Content-Type": "application/yaml" },
+      });
+      const detail = await response.json();
+      if (text === this.#document.text) this.dispatchEvent(new CustomEvent("report", { detail }));
+    } catch {
+      this.#checked = null;
+      this.dispatchEvent(new Event("unreachable"));
+      return; // tried again with the next change
+    } finally {
+      this.#isChecking = false;
+    }
+    this.#check(); // typed meanwhile?
+  }
+}

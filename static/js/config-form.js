@@ -1,0 +1,434 @@
+// The form beside the text: the config's values as fields, for those who know no YAML. Each change is a value edit that
+// the server makes on the very text in the editor, so comments stay, Undo works, and nothing is saved by it.
+
+import { Problem, callJson } from "./api.js";
+import { counted, visible } from "./format.js";
+import { decode } from "./lines.js";
+import { announce, cloneTemplate, part, setText } from "./page.js";
+
+/** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
+/** @typedef {{title?: string, description?: string, type?: string | string[], enum?: any[], minimum?: number, maximum?: number, exclusiveMinimum?: number, exclusiveMaximum?: number, multipleOf?: number, minLength?: number, maxLength?: number, pattern?: string, default?: any, examples?: any[], is_required?: boolean}} FieldSchema what the schema knows of a field */
+/** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the server tells it; path "" is the config itself */
+/** @typedef {{op: string, path: string, value?: any}} Operation */
+/** @typedef {{path: string, message: string}} Finding */
+
+const READ_AFTER_MS = 300; // after the last change of the text; the form need not follow every key
+const FILTER_FROM = 20; // fields from which looking for one by name pays
+const OPEN_FIELDS = 60; // fields up to which groups begin unfolded
+
+const REFUSALS = {
+  aliased: "It is used in several places of the text (an anchor); edit the text.",
+  tagged: "Its kind is written beside it (a tag); edit the text.",
+  complex_key: "Its key is more than a name; edit the text.",
+  ambiguous_key: "Two keys here look the same; edit the text.",
+  block_indicator: "It is written in a special layout; edit the text.",
+  flow: "It is written in one line, in brackets; edit the text.",
+  only_child: "It is the only one here; edit the text.",
+};
+
+const EMPTY = { text: "", integer: 0, number: 0, boolean: false, null: null };
+
+/** The pointer's token of a key (RFC 6901). @param {string} key */
+const token = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
+
+/** @param {string} path @returns {string} the path of what it stands in */
+const parentOf = (path) => path.slice(0, path.lastIndexOf("/"));
+
+/** The form. Reads the text when it is shown, and follows it from then on. */
+export class ConfigForm {
+  #root;
+  #document;
+  #list;
+  #isShown = false;
+  /** @type {string | null} the text that the fields were read from */
+  #readText = null;
+  /** @type {string} what the fields look like apart from their values: if it stays, so do the elements */
+  #shape = "";
+  /** @type {Map<string, {element: HTMLElement, control: HTMLElement | null, field: Field}>} by path */
+  #rows = new Map();
+  /** @type {Operation[]} changes that wait for the one being made */
+  #waiting = [];
+  #isAsking = false;
+  #timer = 0;
+  /** @type {Map<string, boolean>} groups that somebody opened or closed */
+  #folds = new Map();
+
+  /** @param {HTMLElement} root of the template `_config_form.html` @param {ConfigDocument} document */
+  constructor(root, document) {
+    this.#root = root;
+    this.#document = document;
+    this.#list = part(root, "fields");
+    document.addEventListener("change", () => this.#readSoon());
+    part(root, "filter").addEventListener("input", () => this.#filter());
+    part(root, "fields-form").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** @param {boolean} isShown whether anybody looks; a hidden form asks the server nothing */
+  set shown(isShown) {
+    this.#isShown = isShown;
+    if (isShown) this.#ask();
+  }
+
+  #readSoon() {
+    clearTimeout(this.#timer);
+    if (this.#isShown) this.#timer = window.setTimeout(() => this.#ask(), READ_AFTER_MS);
+  }
+
+  /** @param {Operation} operation */
+  #change(operation) {
+    this.#waiting.push(operation);
+    this.#ask();
+  }
+
+  /** Have the waiting changes made and the fields read; one call at a time, each of the text as it is then. */
+  async #ask() {
+    if (this.#isAsking || !this.#document.isLoaded) return;
+    const text = this.#document.text;
+    if (text === this.#readText && this.#waiting.length === 0) return;
+    this.#isAsking = true;
+    const patch = this.#waiting.splice(0, 1); // one by one: a refused one must not take the others with it
+    try {
+      const exact = new TextDecoder("utf-8", { ignoreBOM: true }).decode(this.#document.bytes());
+      const answer = await callJson("POST", "/config/form", patch.length ? { text: exact, patch } : { text: exact });
+      if (this.#document.text !== text) {
+        this.#waiting.unshift(...patch); // typed meanwhile: made again, on that
+        return;
+      }
+      const lines = decode(new TextEncoder().encode(answer.text).buffer).lines;
+      this.#readText = lines.join("\n");
+      if (patch.length) {
+        this.#document.replaceText(this.#readText);
+        this.#tellRemoved(patch[0], answer.removed_comments);
+      }
+      this.#draw(answer);
+    } catch (error) {
+      if (patch.length) this.#refuse(patch[0], error);
+      else this.#say(`The form cannot be shown. ${error instanceof Error ? error.message : error}`);
+      if (!patch.length || !(error instanceof Problem) || error.status === 0) return; // asked again with the next change
+    } finally {
+      this.#isAsking = false;
+    }
+    if (this.#waiting.length || this.#document.text !== this.#readText) this.#ask();
+  }
+
+  /** @param {Operation} operation @param {unknown} error */
+  #refuse(operation, error) {
+    const sentence = error instanceof Error ? error.message : String(error);
+    const row = this.#rows.get(operation.path) ?? this.#rows.get(parentOf(operation.path));
+    if (row) {
+      if (row.control) setValue(row.control, row.field);
+      showError(row.element, sentence);
+    } else this.#say(sentence);
+    announce(`Not changed. ${sentence}`);
+  }
+
+  /** @param {Operation} operation @param {string[]} comments */
+  #tellRemoved(operation, comments) {
+    this.#say("");
+    if (operation.op !== "remove") return;
+    const also = comments.length ? `, with ${counted(comments.length, "comment")}` : "";
+    this.#say(`Removed${also}. Undo in the text brings it back.`);
+  }
+
+  /** @param {string} sentence "" takes it away */
+  #say(sentence) {
+    const note = part(this.#root, "form-note");
+    note.hidden = sentence === "";
+    setText(note, sentence);
+    if (sentence) announce(sentence);
+  }
+
+  // --- drawing ---------------------------------------------------------------------------------------------------
+
+  /** @param {{fields: Field[], errors: Finding[], is_cut?: boolean}} answer */
+  #draw({ fields, errors, is_cut }) {
+    const isReadable = fields.length > 0; // the first is the config itself
+    part(this.#root, "unreadable").hidden = isReadable;
+    this.#list.hidden = !isReadable;
+    part(this.#root, "cut").hidden = !is_cut;
+    part(this.#root, "filter-box").hidden = fields.length < FILTER_FROM;
+    if (!isReadable) return; // the fields come back, with their focus, once the text can be read again
+    const shape = JSON.stringify(fields.map(({ value, line, column, ...rest }) => rest));
+    if (shape === this.#shape) {
+      for (const field of fields) this.#update(field);
+    } else {
+      this.#shape = shape;
+      this.#rebuild(fields);
+    }
+    for (const { path, message } of errors) {
+      const row = this.#rows.get(path) ?? this.#rows.get(parentOf(path));
+      if (row) showError(row.element, message);
+    }
+  }
+
+  /** @param {Field} field */
+  #update(field) {
+    const row = this.#rows.get(field.path);
+    if (!row) return;
+    row.field = field;
+    showError(row.element, "");
+    if (row.control) setValue(row.control, field);
+  }
+
+  /** @param {Field[]} fields */
+  #rebuild(fields) {
+    const active = document.activeElement;
+    const focused = active instanceof HTMLElement ? active.closest("[data-path]")?.getAttribute("data-path") : undefined;
+    this.#rows.clear();
+    /** @type {HTMLElement[]} the open groups, by depth */
+    const groups = [this.#list];
+    this.#list.replaceChildren();
+    const isOpen = fields.length <= OPEN_FIELDS;
+    const [root, ...members] = fields;
+    this.#rows.set(root.path, { element: this.#root, control: null, field: root });
+    if (root.can_add) {
+      const adding = cloneTemplate("adding-template");
+      this.#list.append(adding);
+      this.#mountAdd(adding, root);
+    }
+    for (const field of members) {
+      const isGroup = field.kind === "mapping" || field.kind === "list";
+      const parent = groups[field.depth] ?? this.#list;
+      const isItem = parent.dataset.kind === "list";
+      const element = isGroup ? this.#group(field, isItem, isOpen) : this.#field(field, isItem);
+      const adding = parent.querySelector(":scope > [data-part='adding']");
+      parent.insertBefore(element, adding);
+      if (isGroup) {
+        groups.length = field.depth + 1;
+        groups.push(part(element, "members"));
+      }
+    }
+    this.#filter();
+    if (focused !== undefined && focused !== null) this.#rows.get(focused)?.control?.focus();
+    part(this.#root, "no-fields").hidden = members.length > 0;
+  }
+
+  /** @param {Field} field @param {boolean} isItem @param {boolean} isOpen */
+  #group(field, isItem, isOpen) {
+    const element = /** @type {HTMLDetailsElement} */ (cloneTemplate("group-template"));
+    element.dataset.path = field.path;
+    element.open = this.#folds.get(field.path) ?? isOpen;
+    element.addEventListener("toggle", () => this.#folds.set(field.path, element.open));
+    setText(part(element, "label"), labelOf(field, isItem));
+    setText(part(element, "kind"), field.kind === "list" ? "list" : "");
+    showHelp(element, field);
+    showRefusal(element, field);
+    const members = part(element, "members");
+    members.dataset.kind = field.kind;
+    this.#mountRemove(element, field, isItem);
+    if (field.can_add) {
+      const adding = cloneTemplate("adding-template");
+      members.append(adding);
+      this.#mountAdd(adding, field);
+    }
+    this.#rows.set(field.path, { element, control: null, field });
+    return element;
+  }
+
+  /** @param {Field} field @param {boolean} isItem */
+  #field(field, isItem) {
+    const element = cloneTemplate("field-template");
+    element.dataset.path = field.path;
+    const id = `field${field.path}`;
+    const label = /** @type {HTMLLabelElement} */ (part(element, "label"));
+    label.htmlFor = id;
+    setText(label, labelOf(field, isItem));
+    const control = controlFor(field);
+    control.id = id;
+    const notes = [];
+    for (const name of ["help", "error"]) {
+      part(element, name).id = `${id}-${name}`;
+      notes.push(`${id}-${name}`);
+    }
+    control.setAttribute("aria-describedby", notes.join(" "));
+    if (field.schema?.is_required) control.setAttribute("aria-required", "true");
+    part(element, "control").append(control);
+    showHelp(element, field);
+    showRefusal(element, field);
+    if (field.refusal !== null) control.setAttribute("disabled", "");
+    setValue(control, field);
+    control.addEventListener("change", () => {
+      const row = this.#rows.get(field.path);
+      const value = valueOf(control, row?.field ?? field);
+      if (value === undefined) showError(element, "This is not a number.");
+      else if (value !== (row?.field ?? field).value) this.#change({ op: "replace", path: field.path, value });
+    });
+    this.#mountRemove(element, field, isItem);
+    this.#rows.set(field.path, { element, control, field });
+    return element;
+  }
+
+  /** @param {HTMLElement} element @param {Field} field @param {boolean} isItem */
+  #mountRemove(element, field, isItem) {
+    const remove = part(element, "remove");
+    remove.hidden = !field.can_remove;
+    remove.setAttribute("aria-label", `Remove ${labelOf(field, isItem)}`);
+    remove.addEventListener("click", () => {
+      this.#change({ op: "remove", path: field.path });
+      part(this.#root, "fields-form").focus();
+    });
+  }
+
+  /** @param {HTMLElement} adding @param {Field} field a list or a mapping */
+  #mountAdd(adding, field) {
+    const button = part(adding, "add");
+    const choice = /** @type {HTMLSelectElement} */ (part(adding, "choice"));
+    const name = /** @type {HTMLInputElement} */ (part(adding, "name"));
+    const missing = field.missing ?? [];
+    const isList = field.kind === "list";
+    setText(button, isList ? "Add one" : "Add");
+    for (const { key, schema } of missing) choice.append(new Option(schema?.title ?? key, `known:${key}`));
+    for (const [kind, word] of [["text", "Text"], ["number", "Number"], ["boolean", "Yes or no"]]) {
+      choice.append(new Option(missing.length ? `Another: ${word.toLowerCase()}` : word, kind));
+    }
+    const drawName = () => { name.hidden = isList || choice.value.startsWith("known:"); };
+    choice.addEventListener("change", drawName);
+    drawName();
+    const place = field.path === "" ? "the config" : visible(field.key);
+    choice.setAttribute("aria-label", isList ? `What to add to ${place}` : `Which setting to add to ${place}`);
+    name.setAttribute("aria-label", "Name of the new setting");
+    button.addEventListener("click", () => {
+      const known = missing.find(({ key }) => choice.value === `known:${key}`);
+      const key = isList ? "-" : known ? known.key : name.value.trim();
+      if (key === "") {
+        name.focus();
+        return;
+      }
+      const value = known ? firstValue(known.schema) : EMPTY[/** @type {"text"} */ (choice.value)];
+      this.#change({ op: "add", path: `${field.path}/${token(key)}`, value });
+      name.value = "";
+    });
+  }
+
+  /** Show what has the words in its name or help, with the groups it stands in. */
+  #filter() {
+    const words = /** @type {HTMLInputElement} */ (part(this.#root, "filter")).value.trim().toLowerCase();
+    /** @type {Set<string>} */
+    const kept = new Set();
+    for (const [path, { field }] of this.#rows) {
+      const said = `${field.key} ${field.schema?.title ?? ""} ${field.help ?? ""}`.toLowerCase();
+      if (words && !said.includes(words)) continue;
+      for (let at = path; at; at = parentOf(at)) kept.add(at);
+    }
+    for (const [path, { element }] of this.#rows) {
+      if (path === "") continue;
+      element.hidden = !kept.has(path);
+      if (words && element instanceof HTMLDetailsElement && kept.has(path)) element.open = true;
+    }
+  }
+}
+
+/** @param {Field} field @param {boolean} isItem of a list, where the key is a number from 0 */
+function labelOf(field, isItem) {
+  if (field.schema?.title) return field.schema.title;
+  return isItem ? `${Number(field.key) + 1}.` : visible(field.key);
+}
+
+/** @param {HTMLElement} element @param {Field} field */
+function showRefusal(element, { refusal }) {
+  if (refusal === null || refusal === "not_a_value") return; // a group is changed by changing its members
+  const why = part(element, "refusal");
+  why.hidden = false;
+  setText(why, REFUSALS[/** @type {"aliased"} */ (refusal)] ?? "It cannot be changed here; edit the text.");
+}
+
+/** @param {HTMLElement} element @param {Field} field */
+function showHelp(element, field) {
+  const said = [field.schema?.description, field.help].filter(Boolean).map((text) => visible(String(text).replaceAll("\n", " ")));
+  const help = part(element, "help");
+  help.hidden = said.length === 0;
+  setText(help, said.join(" · "));
+}
+
+/** @param {HTMLElement} element @param {string} sentence */
+function showError(element, sentence) {
+  const error = part(element, "error");
+  error.hidden = sentence === "";
+  setText(error, visible(sentence));
+  const control = element.querySelector(":scope > [data-part='control'] > *");
+  if (sentence) control?.setAttribute("aria-invalid", "true");
+  else control?.removeAttribute("aria-invalid");
+}
+
+/** @param {FieldSchema | null} schema @returns {any} what a new setting begins with */
+function firstValue(schema) {
+  if (schema?.default !== undefined) return schema.default;
+  if (schema?.enum?.length) return schema.enum[0];
+  const type = Array.isArray(schema?.type) ? schema.type[0] : schema?.type;
+  if (type === "integer" || type === "number") return schema?.minimum ?? 0;
+  if (type === "boolean") return false;
+  if (type === "null") return null;
+  if (type === "array") return [];
+  if (type === "object") return {};
+  return schema?.examples?.[0] ?? "";
+}
+
+/** @param {Field} field @returns {"select" | "switch" | "number" | "area" | "input"} */
+function controlKind(field) {
+  const { schema, kind } = field;
+  if (schema?.enum) return "select";
+  if (kind === "boolean") return "switch";
+  if (kind === "integer" || kind === "number") return "number";
+  return field.is_multiline ? "area" : "input";
+}
+
+/** @param {Field} field @returns {HTMLElement} */
+function controlFor(field) {
+  const { schema } = field;
+  const kind = controlKind(field);
+  if (kind === "select") {
+    const select = document.createElement("select");
+    const values = schema?.enum ?? [];
+    values.forEach((value, index) => select.append(new Option(value === null ? "(empty)" : visible(String(value)), String(index))));
+    if (!values.includes(field.value)) select.append(new Option(`${visible(String(field.value))} (not one of them)`, "own"));
+    return select;
+  }
+  if (kind === "area") {
+    const area = document.createElement("textarea");
+    area.rows = 4;
+    return area;
+  }
+  const input = document.createElement("input");
+  input.autocomplete = "off";
+  input.spellcheck = false;
+  input.type = kind === "switch" ? "checkbox" : field.is_secret ? "password" : "text";
+  if (kind === "switch") input.setAttribute("role", "switch");
+  if (field.is_secret) input.autocomplete = "new-password";
+  if (kind === "number") {
+    input.inputMode = field.kind === "integer" && (schema?.minimum ?? -1) >= 0 ? "numeric" : "text"; // phones' number pads lack the minus
+    input.dataset.number = field.kind;
+  }
+  if (field.kind === "null") input.placeholder = "empty";
+  if (schema?.maxLength !== undefined && field.kind === "text") input.maxLength = schema.maxLength;
+  return input;
+}
+
+/** @param {HTMLElement} control @param {Field} field */
+function setValue(control, field) {
+  if (control === document.activeElement && control instanceof HTMLInputElement && control.type !== "checkbox" && control.value === shownValue(field)) return;
+  if (control instanceof HTMLSelectElement) {
+    const index = (field.schema?.enum ?? []).indexOf(field.value);
+    control.value = index === -1 ? "own" : String(index);
+  } else if (control instanceof HTMLInputElement && control.type === "checkbox") control.checked = field.value === true;
+  else if (control instanceof HTMLInputElement || control instanceof HTMLTextAreaElement) control.value = shownValue(field);
+}
+
+/** @param {Field} field @returns {string} numbers and dates as they are written: 1e3, 0x1F, more digits than fit */
+const shownValue = (field) => (field.kind === "null" ? "" : field.source) ?? (field.value === null ? "" : String(field.value));
+
+/** @param {HTMLElement} control @param {Field} field @returns {any} what was entered; undefined if it cannot be meant */
+function valueOf(control, field) {
+  if (control instanceof HTMLSelectElement) return control.value === "own" ? field.value : field.schema?.enum?.[Number(control.value)];
+  if (control instanceof HTMLTextAreaElement) return control.value;
+  if (!(control instanceof HTMLInputElement)) return undefined;
+  if (control.type === "checkbox") return control.checked;
+  if (control.dataset.number !== undefined) {
+    const text = control.value.trim().replace(",", ".");
+    if (text === shownValue(field)) return field.value;
+    const number = Number(text);
+    const isWhole = field.kind !== "integer" || Number.isSafeInteger(number) || field.schema?.type === "number";
+    return text === "" || !Number.isFinite(number) || !isWhole ? undefined : number;
+  }
+  if (control.value === shownValue(field)) return field.value;
+  return control.value;
+}

@@ -1,0 +1,380 @@
+// The config's history: who saved what, when and from where; any two revisions compared; an older one restored; a text
+// with a leaked secret removed for good. It never touches the text in the editor: a restored revision comes to the page
+// as everybody's saves do.
+
+import { Problem, call, callJson } from "./api.js";
+import { mountDiff } from "./config-diff.js";
+import { bytes, clientText, exactTime, localDateTime, visible } from "./format.js";
+import { announce, cloneTemplate, part, setText, setTime } from "./page.js";
+
+/** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
+/** @typedef {"did" | "since" | "mine"} Way how a revision is compared: with the one before, with today's, with the text in the editor */
+
+/**
+ * @typedef {object} Entry one revision as the API lists it
+ * @property {string} sha256
+ * @property {string} saved_at
+ * @property {number} size
+ * @property {string | null} message
+ * @property {string | null} account
+ * @property {{ip: string, host: string | null} | null} client null: changed with an editor on the server
+ * @property {boolean} is_purged whether its text was removed for good
+ */
+
+const PAGE = 20;
+const MINE = "mine";
+const EMPTY = "empty"; // stands before the first revision
+const PURGED = "The text of this revision was removed for good; who saved it, and when, stays on record.";
+
+/** @param {Entry} entry @returns {string} tells a revision from a restored one with the same text */
+const keyOf = ({ sha256, saved_at }) => `${saved_at} ${sha256}`;
+
+/** @type {Record<string, string>} what the server itself writes as a message, in words for a title */
+const BY_THE_SERVER = { "changed outside of Dropmill": "Changed on the server", "at start-up": "Found at start-up" };
+
+/** @param {Entry} entry @returns {string} */
+function titleOf({ message, client }) {
+  if (!message) return client ? "Saved in the browser" : "Changed on the server";
+  return (!client && BY_THE_SERVER[message]) || visible(message);
+}
+
+/** @param {Entry} entry @returns {string} account, and host or address; "" for the server's own editor */
+const whoOf = ({ account, client }) => [account, client && (client.host || client.ip)].filter(Boolean).map((text) => visible(String(text))).join(" · ");
+
+/** The list beside the editor, and the dialog that compares. */
+export class HistoryPanel {
+  #root;
+  #dialog;
+  #config;
+  /** @type {Entry[]} newest first */
+  #entries = [];
+  /** @type {string | null} where the next page begins */
+  #next = null;
+  #questions = 0;
+  /** The newest reading of the list. */
+  #newest = Promise.resolve();
+  #comparisons = 0;
+  /** @type {{before: string, after: string}} keys of the revisions that are compared, MINE or EMPTY */
+  #pair = { before: EMPTY, after: MINE };
+
+  /**
+   * @param {HTMLElement} root
+   * @param {HTMLDialogElement} dialog
+   * @param {ConfigDocument} config
+   */
+  constructor(root, dialog, config) {
+    this.#root = root;
+    this.#dialog = dialog;
+    this.#config = config;
+    part(root, "history-more").addEventListener("click", () => this.#showMore());
+    part(dialog, "compare-close").addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => this.#closed());
+    for (const side of /** @type {const} */ (["before", "after"])) {
+      const box = part(dialog, `side-${side}`);
+      part(box, "pick").addEventListener("change", () => {
+        this.#pair[side] = /** @type {HTMLSelectElement} */ (part(box, "pick")).value;
+        this.#compare();
+      });
+      part(box, "restore").addEventListener("click", () => this.#askRestore(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "restore")));
+      part(box, "purge").addEventListener("click", () => this.#askPurge(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "purge")));
+    }
+    for (const button of dialog.querySelectorAll("[data-way]")) {
+      button.addEventListener("click", () => {
+        this.#show(this.#subject(), /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way));
+      });
+    }
+  }
+
+  /** Bring the list up to date: after every save, restore and removal, whoever made it. @returns {Promise<void>} */
+  refresh() {
+    this.#newest = this.#read();
+    return this.#newest;
+  }
+
+  /** @returns {Promise<void>} */
+  async #read() {
+    const question = ++this.#questions;
+    let page;
+    try {
+      page = await callJson("GET", `/config/revisions?limit=${Math.max(PAGE, this.#entries.length)}`);
+    } catch (error) {
+      this.#say(`The history could not be read. ${error instanceof Error ? error.message : error}`);
+      return;
+    }
+    if (question !== this.#questions) return this.#newest; // asked again meanwhile
+    this.#entries = page.items;
+    this.#next = page.next;
+    this.#say("");
+    this.#draw();
+    if (this.#dialog.open) this.#drawPicks();
+  }
+
+  /**
+   * Who saved a revision, when, from where.
+   * @param {string} sha256
+   * @returns {Promise<Entry | null>} null if it cannot be told
+   */
+  async describe(sha256) {
+    if (!this.#entries.some((entry) => entry.sha256 === sha256)) await this.refresh();
+    return this.#entries.find((entry) => entry.sha256 === sha256) ?? null;
+  }
+
+  /** Compare a revision with today's. @param {string} sha256 as a link gave it */
+  async open(sha256) {
+    if (!this.#entries.length) await this.refresh();
+    while (this.#next && !this.#entries.some((entry) => entry.sha256 === sha256)) {
+      if (!await this.#loadMore()) break;
+    }
+    const entry = this.#entries.find((one) => one.sha256 === sha256);
+    if (entry) this.#openDialog(entry, entry === this.#entries[0] ? "did" : "since");
+    else this.#say("The revision of that link is not in the history.");
+  }
+
+  async #showMore() {
+    const first = this.#entries.length;
+    if (!await this.#loadMore()) return;
+    /** @type {HTMLElement | null | undefined} */ (part(this.#root, "revisions").children[first]?.querySelector("button"))?.focus();
+  }
+
+  /** @returns {Promise<boolean>} whether that worked */
+  async #loadMore() {
+    const next = this.#next;
+    try {
+      const page = await callJson("GET", `/config/revisions?limit=${PAGE}&before=${encodeURIComponent(next ?? "")}`);
+      if (next !== this.#next) return false; // asked for twice
+      this.#entries.push(...page.items);
+      this.#next = page.next;
+    } catch (error) {
+      this.#say(`Older revisions could not be read. ${error instanceof Error ? error.message : error}`);
+      return false;
+    }
+    this.#draw();
+    return true;
+  }
+
+  /** @param {string} sentence "" takes it away */
+  #say(sentence) {
+    const box = part(this.#root, "history-problem");
+    box.hidden = sentence === "";
+    setText(box, sentence);
+  }
+
+  #draw() {
+    const list = part(this.#root, "revisions");
+    const known = new Map([...list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.key, row]));
+    list.replaceChildren(...this.#entries.map((entry, index) => {
+      const row = /** @type {HTMLElement} */ (known.get(keyOf(entry)) ?? this.#row(entry));
+      setText(part(row, "marks"), this.#marksOf(entry, index).map((mark) => ` · ${mark}`).join(""));
+      part(row, "restore").hidden = index === 0 || entry.is_purged || entry.sha256 === this.#entries[0].sha256;
+      return row;
+    }));
+    part(this.#root, "history-more").hidden = this.#next === null;
+  }
+
+  /** @param {Entry} entry @param {number} index @returns {string[]} */
+  #marksOf(entry, index) {
+    return [entry.is_purged ? "" : bytes(entry.size), index === 0 ? "newest" : "", entry.is_purged ? "text removed" : ""].filter(Boolean);
+  }
+
+  /** @param {Entry} entry @returns {HTMLElement} */
+  #row(entry) {
+    const row = cloneTemplate("revision-template");
+    row.dataset.key = keyOf(entry);
+    const title = titleOf(entry);
+    const when = localDateTime(entry.saved_at);
+    part(row, "what").textContent = title;
+    const who = whoOf(entry);
+    part(row, "who").textContent = who && `${who} · `;
+    part(row, "who").title = visible(clientText(entry.client));
+    setTime(part(row, "when"), entry.saved_at);
+    const find = () => this.#entry(keyOf(entry)) ?? entry; // it may have been removed since
+    const compare = part(row, "compare-one");
+    compare.setAttribute("aria-label", `Compare ${title}, ${when}`);
+    compare.addEventListener("click", () => this.#openDialog(find(), "did"));
+    const restore = part(row, "restore");
+    restore.setAttribute("aria-label", `Restore ${title}, ${when}`);
+    restore.addEventListener("click", () => this.#askRestore(find(), row, restore));
+    return row;
+  }
+
+  // --- comparing ---
+
+  /** @param {Entry} entry @param {Way} way */
+  #openDialog(entry, way) {
+    part(this.#dialog, "compare-sure").replaceChildren();
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#show(entry, way);
+  }
+
+  /** @param {Entry} entry @param {Way} way */
+  async #show(entry, way) {
+    if (way === "did" && this.#next && keyOf(entry) === keyOf(this.#entries[this.#entries.length - 1])) await this.#loadMore();
+    this.#pair = this.#pairOf(entry, way);
+    await this.#compare();
+  }
+
+  #closed() {
+    this.#comparisons += 1;
+    part(this.#dialog, "compare-diff").replaceChildren();
+    const address = new URL(location.href);
+    if (!address.searchParams.has("revision")) return;
+    address.searchParams.delete("revision");
+    history.replaceState(history.state, "", address);
+  }
+
+  /** @param {string} key @returns {Entry | undefined} */
+  #entry(key) {
+    return this.#entries.find((entry) => keyOf(entry) === key);
+  }
+
+  /** @returns {Entry} the revision that is looked at: the one on the left, unless it only stands for "the one before" */
+  #subject() {
+    const { before, after } = this.#pair;
+    const right = this.#entry(after);
+    const isDid = right && this.#pairOf(right, "did").before === before;
+    return (isDid ? right : this.#entry(before) ?? right) ?? this.#entries[0];
+  }
+
+  /** @param {Entry} entry @param {Way} way @returns {{before: string, after: string}} */
+  #pairOf(entry, way) {
+    const key = keyOf(entry);
+    if (way === "mine") return { before: key, after: MINE };
+    if (way === "since") return { before: key, after: keyOf(this.#entries[0]) };
+    const before = this.#entries[this.#entries.findIndex((one) => keyOf(one) === key) + 1];
+    return { before: before ? keyOf(before) : EMPTY, after: key };
+  }
+
+  async #compare() {
+    const comparison = ++this.#comparisons;
+    this.#drawPicks();
+    const { before, after } = this.#pair;
+    const diff = part(this.#dialog, "compare-diff");
+    const text = part(this.#dialog, "compare-text");
+    try {
+      const [left, right] = await Promise.all([this.#textOf(before), this.#textOf(after)]);
+      if (comparison !== this.#comparisons) return;
+      setText(text, "");
+      mountDiff(diff, { before: left, after: right, beforeLabel: this.#labelOf(before), afterLabel: this.#labelOf(after) });
+    } catch (error) {
+      if (comparison !== this.#comparisons) return;
+      diff.replaceChildren();
+      setText(text, error instanceof Problem && error.status === 410 ? PURGED : `They cannot be compared. ${error instanceof Error ? error.message : error}`);
+    }
+  }
+
+  /** @param {string} key @returns {Promise<string>} with the line ends that it has, or would have when saved */
+  async #textOf(key) {
+    if (key === MINE) return new TextDecoder().decode(this.#config.bytes());
+    const entry = this.#entry(key);
+    if (!entry) return "";
+    return (await call("GET", `/config/revisions/${entry.sha256}`, { headers: { Accept: "application/yaml" } })).text();
+  }
+
+  /** @param {string} key @returns {string} */
+  #labelOf(key) {
+    if (key === MINE) return "My unsaved text";
+    if (key === EMPTY) return "Nothing yet";
+    const entry = this.#entry(key);
+    if (!entry) return "A revision";
+    const newest = keyOf(this.#entries[0]) === key ? " · today's" : "";
+    return `${titleOf(entry)} · ${localDateTime(entry.saved_at)}${newest}`;
+  }
+
+  #drawPicks() {
+    const hasMine = this.#config.isUnsaved;
+    const keys = [...(hasMine ? [MINE] : []), ...this.#entries.map(keyOf)];
+    for (const side of /** @type {const} */ (["before", "after"])) {
+      const box = part(this.#dialog, `side-${side}`);
+      const pick = /** @type {HTMLSelectElement} */ (part(box, "pick"));
+      const chosen = this.#pair[side];
+      pick.replaceChildren(...[...keys, ...(keys.includes(chosen) ? [] : [chosen])].map((key) => new Option(this.#labelOf(key), key, false, key === chosen)));
+      const entry = this.#entry(chosen);
+      const isNewest = entry !== undefined && entry.sha256 === this.#entries[0].sha256;
+      setText(part(box, "facts"), entry ? [entry.account, clientText(entry.client) || "on the server", ...this.#marksOf(entry, isNewest ? 0 : 1)].filter(Boolean).map((text) => visible(String(text))).join(" · ") : "");
+      part(box, "facts").title = entry ? `${exactTime(entry.saved_at)}\nSHA-256 ${entry.sha256}` : "";
+      part(box, "restore").hidden = !entry || entry.is_purged || isNewest;
+      part(box, "purge").hidden = !entry || entry.is_purged || isNewest;
+    }
+    const subject = this.#subject();
+    for (const button of this.#dialog.querySelectorAll("[data-way]")) {
+      const way = /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way);
+      const pair = this.#pairOf(subject, way);
+      button.setAttribute("aria-pressed", String(pair.before === this.#pair.before && pair.after === this.#pair.after));
+      /** @type {HTMLElement} */ (button).hidden = (way === "mine" && !hasMine) || (way === "since" && subject === this.#entries[0]);
+    }
+  }
+
+  // --- restoring and removing ---
+
+  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from which button asked */
+  #askRestore(entry, where, from) {
+    if (!entry) return;
+    const stays = this.#config.isUnsaved ? " Your unsaved text stays in the editor, to be merged with it." : "";
+    this.#ask(where, from, {
+      text: `Save “${titleOf(entry)}” of ${localDateTime(entry.saved_at)} as the newest revision? Today's stays in the history.${stays}`,
+      yes: "Restore it",
+      act: async () => {
+        await call("POST", `/config/revisions/${entry.sha256}/restore`, { headers: { "If-Match": `"${this.#entries[0].sha256}"` } });
+        announce("Restored.");
+        if (this.#dialog.open) this.#dialog.close();
+        void this.#config.follow(); // the page may not hear of it by itself
+      },
+    });
+  }
+
+  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from */
+  #askPurge(entry, where, from) {
+    if (!entry) return;
+    this.#ask(where, from, {
+      text: "Remove this text for good, because a secret got into it? Wherever the history has this very text it can no longer be read, compared or restored; "
+        + "who saved it and when stays on record. Other revisions that hold the secret too stay as they are, and so do backups: change the secret all the same. This cannot be undone.",
+      yes: "Remove it for good",
+      act: async () => {
+        await call("DELETE", `/config/revisions/${entry.sha256}`);
+        announce("Removed for good.");
+      },
+    });
+  }
+
+  /**
+   * @param {HTMLElement} where the question stands at its end
+   * @param {HTMLElement} from the button that asked; gets the focus back
+   * @param {{text: string, yes: string, act: () => Promise<void>}} question
+   */
+  #ask(where, from, { text, yes, act }) {
+    for (const other of document.querySelectorAll(".sure")) other.remove();
+    const box = cloneTemplate("sure-template");
+    setText(part(box, "sure-text"), text);
+    const button = /** @type {HTMLButtonElement} */ (part(box, "sure-yes"));
+    setText(button, yes);
+    part(box, "sure-no").addEventListener("click", () => {
+      box.remove();
+      from.focus();
+    });
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        await act();
+        box.remove();
+        from.focus();
+        await this.refresh();
+        if (this.#dialog.open) await this.#compare();
+      } catch (error) {
+        const problem = part(box, "sure-problem");
+        problem.hidden = false;
+        setText(problem, sentenceOf(error));
+        button.disabled = false;
+        if (error instanceof Problem && error.status === 412) await this.refresh();
+      }
+    });
+    where.append(box);
+    box.focus();
+  }
+}
+
+/** @param {unknown} error @returns {string} */
+function sentenceOf(error) {
+  if (error instanceof Problem && error.status === 412) return "Someone saved a newer revision meanwhile. Look at it, then try again.";
+  if (error instanceof Problem && error.status === 410) return PURGED;
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,303 @@
+// Two people edit at once: says who saved a newer revision, and merges it with the text in the editor. What the merge
+// gives goes into the editor as one change that can be undone; saving it stays the person's own step.
+
+import { mountDiff } from "./config-diff.js";
+import { ago, clientText, counted, visible } from "./format.js";
+import { changes, countMerged, merge, mergedText, places } from "./merge.js";
+import { announce, cloneTemplate, paced, part, setText } from "./page.js";
+
+/** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
+/** @typedef {import("./config-document.js").Revision} Revision */
+/** @typedef {import("./merge.js").Choice} Choice */
+/** @typedef {import("./merge.js").Part} Part */
+/** @typedef {import("./merge.js").Place} Place */
+/** @typedef {import("./config-history.js").Entry} Entry */
+
+const CONTEXT_LINES = 2;
+const LISTED_MAX = 200; // stretches that merge by themselves; more are only counted
+const AGES_EVERY_MS = 30_000;
+
+/** What stands above the editor while a newer revision and unsaved edits meet. */
+export class MergePanel {
+  #root;
+  #config;
+  #describe;
+  /** @type {Revision | null} the newer revision; null: there is none to speak of */
+  #theirs = null;
+  /** What both texts come from. */
+  #base = "";
+  /** @type {Entry | null} who saved theirs; null: not known yet */
+  #entry = null;
+  /** @type {Part[]} */
+  #parts = [];
+  /** @type {Map<string, Choice>} by the key of a place */
+  #choices = new Map();
+  /** @type {string | null} this page's text as it was before theirs took its place or was merged in; null: it has not */
+  #before = null;
+  #isOverwriting = false;
+  #askDraw = paced(() => this.#draw());
+
+  /**
+   * @param {HTMLElement} root
+   * @param {ConfigDocument} config
+   * @param {(etag: string) => Promise<Entry | null>} describe who saved a revision, when, from where
+   */
+  constructor(root, config, describe) {
+    this.#root = root;
+    this.#config = config;
+    this.#describe = describe;
+    config.addEventListener("conflict", (event) => this.#meet(/** @type {CustomEvent<Revision>} */ (event).detail));
+    config.addEventListener("change", () => {
+      if (this.#theirs) this.#askDraw();
+    });
+    config.addEventListener("newer", (event) => {
+      if (this.#before !== null) this.#theirs = /** @type {CustomEvent<Revision>} */ (event).detail;
+    });
+    config.addEventListener("saved", () => this.#close());
+    const on = (/** @type {string} */ name, /** @type {() => void} */ act) => part(root, name).addEventListener("click", act);
+    on("merge-start", () => this.#start());
+    on("merge-see", () => this.#toggleSeen());
+    on("merge-theirs", () => this.#loadTheirs());
+    on("merge-mine", () => this.#askOverwrite(true));
+    on("merge-sure-yes", () => this.#overwrite());
+    on("merge-sure-no", () => this.#askOverwrite(false));
+    on("merge-undo", () => this.#bringBack());
+    on("merge-dismiss", () => this.#close());
+    on("merge-apply", () => this.#apply());
+    on("merge-back", () => this.#showPlaces(false));
+    on("all-theirs", () => this.#chooseAll("theirs"));
+    on("all-mine", () => this.#chooseAll("mine"));
+    part(root, "places").addEventListener("change", (event) => {
+      const input = /** @type {HTMLInputElement} */ (event.target);
+      this.#choices.set(input.name, /** @type {Choice} */ (input.value));
+      this.#drawChoices();
+    });
+    setInterval(() => this.#theirs && this.#drawWords(), AGES_EVERY_MS);
+  }
+
+  /** @param {Revision} theirs */
+  async #meet(theirs) {
+    const isAnother = this.#theirs !== null && this.#theirs.etag !== theirs.etag;
+    const isNews = this.#theirs?.etag !== theirs.etag;
+    if (!isNews && this.#before === null) {
+      this.#root.focus(); // asked to save again: the answer stands here
+      return;
+    }
+    this.#theirs = theirs;
+    this.#base = this.#config.base;
+    this.#before = null;
+    this.#entry = null;
+    this.#isOverwriting = false;
+    part(this.#root, "merge-seen").hidden = true;
+    part(this.#root, "merge-see").setAttribute("aria-expanded", "false");
+    this.#draw();
+    this.#entry = await this.#describe(theirs.etag);
+    if (this.#theirs !== theirs) return;
+    this.#drawWords();
+    const text = part(this.#root, "merge-text").textContent ?? "";
+    announce(isAnother && !part(this.#root, "merge-view").hidden ? `${text} Places that are as they were keep your choice.` : text);
+  }
+
+  #close() {
+    this.#theirs = null;
+    this.#before = null;
+    this.#choices.clear();
+    this.#showPlaces(false);
+    this.#root.hidden = true;
+  }
+
+  #draw() {
+    if (!this.#theirs) return;
+    const mine = this.#config.text;
+    if (this.#before !== null && this.#before !== mine) {
+      this.#drawWords();
+      return;
+    }
+    this.#before = null; // undone: the two texts meet again
+    if (mine === this.#theirs.text) {
+      const theirs = this.#theirs;
+      this.#close();
+      this.#config.adopt(theirs); // both wrote the same
+      return;
+    }
+    this.#parts = merge(this.#base, this.#theirs.text, mine);
+    const keys = new Set(places(this.#parts).map(({ key }) => key));
+    for (const key of this.#choices.keys()) if (!keys.has(key)) this.#choices.delete(key);
+    if (keys.size === 0) this.#showPlaces(false);
+    this.#root.hidden = false;
+    this.#drawWords();
+    if (!part(this.#root, "merge-view").hidden) this.#drawPlaces();
+  }
+
+  #drawWords() {
+    const isOver = this.#before !== null;
+    const show = (/** @type {string} */ name, /** @type {boolean} */ isShown) => { part(this.#root, name).hidden = !isShown; };
+    const isChoosing = !part(this.#root, "merge-view").hidden;
+    for (const name of ["merge-start", "merge-theirs", "merge-mine"]) show(name, !isOver && !isChoosing && !this.#isOverwriting);
+    show("merge-see", !isOver && !this.#isOverwriting);
+    show("merge-sure", !isOver && this.#isOverwriting);
+    show("merge-undo", isOver);
+    show("merge-dismiss", isOver);
+    if (isOver) return; // says what was done
+    this.#root.classList.add("working");
+    const count = places(this.#parts).length;
+    const how = count ? `Yours merges with it except for ${count === 1 ? "one place" : `${counted(count, "place")}`}.` : "Yours merges with it by itself.";
+    setText(part(this.#root, "merge-text"), `${this.#whoSaved()} ${how}`);
+    setText(part(this.#root, "merge-sure-text"), `Saving your text as it is would undo what the newer revision changed (${this.#changedByThem()}). It stays in the history.`);
+  }
+
+  /** @returns {string} a sentence */
+  #whoSaved() {
+    const entry = this.#entry;
+    if (!entry) return "Someone saved a newer revision.";
+    if (!entry.client) return `The file was changed on the server ${ago(entry.saved_at)}.`;
+    const from = entry.client.host || entry.client.ip;
+    return `${visible(entry.account ?? "Someone")} saved a newer revision from ${visible(from)} ${ago(entry.saved_at)}.`;
+  }
+
+  #changedByThem() {
+    const lines = changes(this.#base.split("\n"), this.#theirs?.text.split("\n") ?? [])
+      .reduce((sum, { from, to, start, end }) => sum + Math.max(to - from, end - start), 0);
+    return counted(lines, "line");
+  }
+
+  #start() {
+    if (places(this.#parts).length === 0) {
+      this.#apply();
+      return;
+    }
+    this.#showPlaces(true);
+    this.#root.querySelector("input")?.focus();
+  }
+
+  /** @param {boolean} isShown */
+  #showPlaces(isShown) {
+    const view = part(this.#root, "merge-view");
+    if (view.hidden === !isShown) return;
+    view.hidden = !isShown;
+    this.#drawPlaces();
+    if (this.#theirs) this.#drawWords();
+    if (!isShown) this.#root.focus();
+  }
+
+  #drawPlaces() {
+    const found = places(this.#parts);
+    const box = part(this.#root, "places");
+    const known = new Map([...box.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.key, child]));
+    box.replaceChildren(...found.map((place, index) => {
+      const element = /** @type {HTMLElement} */ (known.get(place.key) ?? this.#placeElement(place));
+      setText(part(element, "place-title"), `Place ${index + 1} of ${found.length} · line ${place.line}`);
+      return element;
+    }));
+    this.#drawMerged();
+    this.#drawChoices();
+  }
+
+  /** @param {Place} place @returns {HTMLElement} */
+  #placeElement(place) {
+    const element = cloneTemplate("place-template");
+    element.dataset.key = place.key;
+    for (const input of element.querySelectorAll("input")) input.name = place.key;
+    const before = this.#parts[this.#parts.indexOf(place) - 1];
+    const context = part(element, "context");
+    context.textContent = before && before.kind !== "place" ? before.lines.slice(-CONTEXT_LINES).join("\n") : "";
+    for (const side of /** @type {const} */ (["base", "theirs", "mine"])) {
+      const box = part(element, side);
+      box.textContent = place[side].join("\n");
+      if (place[side].length === 0) box.dataset.empty = "no line";
+      else if (place[side].every((line) => line === "")) box.dataset.empty = counted(place[side].length, "empty line");
+    }
+    return element;
+  }
+
+  /** The list of what merges without anybody choosing. */
+  #drawMerged() {
+    const { theirs, mine, alike } = countMerged(this.#parts);
+    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, alike && `${counted(alike, "line")} that both changed alike`].filter(Boolean);
+    const details = part(this.#root, "merge-details");
+    details.hidden = words.length === 0;
+    setText(part(details, "merge-summary"), `Merged by itself: ${words.join(", ")}`);
+    const merged = this.#parts.filter((one) => one.kind !== "same" && one.kind !== "place").slice(0, LISTED_MAX);
+    part(details, "merge-list").replaceChildren(...merged.map((one) => {
+      const { kind, lines, base } = /** @type {import("./merge.js").Settled} */ (one);
+      const row = cloneTemplate("merged-template");
+      setText(part(row, "whose"), { theirs: "theirs", mine: "yours", alike: "both", same: "" }[kind] + (lines.length ? "" : ", removed"));
+      setText(part(row, "lines"), (lines.length ? lines : base).join("\n"));
+      return row;
+    }));
+  }
+
+  #drawChoices() {
+    const found = places(this.#parts);
+    for (const element of part(this.#root, "places").children) {
+      const choice = this.#choices.get(/** @type {HTMLElement} */ (element).dataset.key ?? "");
+      for (const input of element.querySelectorAll("input")) input.checked = input.value === choice;
+    }
+    const chosen = found.filter(({ key }) => this.#choices.has(key)).length;
+    /** @type {HTMLButtonElement} */ (part(this.#root, "merge-apply")).disabled = chosen < found.length;
+    setText(part(this.#root, "merge-chosen"), chosen < found.length ? `${chosen} of ${found.length} chosen` : "All chosen; edit it freely afterwards");
+  }
+
+  /** @param {Choice} choice */
+  #chooseAll(choice) {
+    for (const { key } of places(this.#parts)) this.#choices.set(key, choice);
+    this.#drawChoices();
+  }
+
+  #toggleSeen() {
+    const seen = part(this.#root, "merge-seen");
+    seen.hidden = !seen.hidden;
+    part(this.#root, "merge-see").setAttribute("aria-expanded", String(!seen.hidden));
+    if (seen.hidden || !this.#theirs) seen.replaceChildren();
+    else mountDiff(seen, { before: this.#base, after: this.#theirs.text, beforeLabel: "What you began with", afterLabel: "Theirs" });
+  }
+
+  #apply() {
+    if (!this.#theirs) return;
+    const { theirs, mine } = countMerged(this.#parts);
+    const chosen = places(this.#parts).length;
+    const text = mergedText(this.#parts, this.#choices);
+    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, chosen && `${counted(chosen, "place")} as you chose`].filter(Boolean);
+    this.#take(text, `Merged: ${words.join(", ")}. It is in the editor now; look it over, then save.`);
+  }
+
+  #loadTheirs() {
+    if (this.#theirs) this.#take(this.#theirs.text, "Theirs is in the editor now. Yours is one Undo away.");
+  }
+
+  /** Put a text made with theirs into the editor. @param {string} text @param {string} sentence what was done */
+  #take(text, sentence) {
+    const theirs = /** @type {Revision} */ (this.#theirs);
+    this.#before = this.#config.text;
+    this.#choices.clear();
+    this.#showPlaces(false);
+    part(this.#root, "merge-seen").hidden = true;
+    this.#config.adopt(theirs, text);
+    this.#root.classList.remove("working");
+    setText(part(this.#root, "merge-text"), sentence);
+    this.#drawWords();
+    announce(sentence);
+    this.#config.focus();
+  }
+
+  #bringBack() {
+    if (this.#before !== null) this.#config.replaceText(this.#before);
+  }
+
+  /** @param {boolean} isAsked */
+  #askOverwrite(isAsked) {
+    this.#isOverwriting = isAsked;
+    this.#drawWords();
+    part(this.#root, isAsked ? "merge-sure-yes" : "merge-mine").focus();
+  }
+
+  #overwrite() {
+    if (!this.#theirs) return;
+    const theirs = this.#theirs;
+    const mine = this.#config.text;
+    this.#close();
+    this.#config.adopt(theirs, mine);
+    announce("Your text stays as it is; saving it overwrites theirs.");
+    this.#config.focus();
+  }
+}

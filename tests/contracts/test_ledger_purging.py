@@ -1,0 +1,123 @@
+"""What every ledger promises about texts that are purged from the config's history."""
+
+# ruff: noqa: F811 - parameters named like the fixtures they are
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from tests import story
+from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
+from tests.story import CLIENT, FAILED, names
+
+from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse
+from dropmill.model.ids import Sha256
+from dropmill.model.records import ConfigRevision
+from dropmill.ports import Ledger
+
+SECRET = b"token: swordfish\n"
+MENDED = b"token: 'in the environment'\n"
+
+
+async def leaked(ledger: Ledger) -> Sha256:
+    """A revision with a secret, behind which there is another."""
+    sha256 = await story.save(ledger, SECRET)
+    await story.save(ledger, MENDED)
+    return sha256
+
+
+async def history(ledger: Ledger) -> Sequence[ConfigRevision]:
+    return (await ledger.revisions(before=None, limit=100)).items
+
+
+async def test_a_purged_text_is_gone_and_what_is_known_of_it_stays(ledger: Ledger) -> None:
+    sha256 = await leaked(ledger)
+    before = await history(ledger)
+    await ledger.purge_revision(sha256, CLIENT, "ada")
+    with pytest.raises(Removed, match=r"purged on \d{4}-\d\d-\d\d"):
+        await ledger.revision_text(sha256)
+    after = await history(ledger)
+    assert [revision.purged_at is not None for revision in after] == [False, True, False]
+    assert [(r.sha256, r.size, r.saved_at, r.number) for r in after] == [
+        (r.sha256, r.size, r.saved_at, r.number) for r in before
+    ]
+    assert await ledger.revision_text(after[0].sha256) == MENDED
+    event = (await story.all_events(ledger, "config"))[-1]
+    assert (event.name, event.data) == ("config.purged", {"sha256": sha256})
+    assert (event.subject.client, event.subject.account) == (CLIENT, "ada")
+
+
+async def test_every_revision_that_held_the_text_loses_it(ledger: Ledger) -> None:
+    sha256 = await leaked(ledger)
+    await leaked(ledger)
+    await ledger.purge_revision(sha256, None, None)
+    assert [r.purged_at is not None for r in await history(ledger)] == [False, True, False, True, False]
+    assert (await names(ledger, "config")).count("config.purged") == 1
+
+
+async def test_purging_twice_is_no_error_and_is_told_once(ledger: Ledger) -> None:
+    sha256 = await leaked(ledger)
+    await asyncio.gather(*(ledger.purge_revision(sha256, None, None) for _ in range(3)))
+    assert (await names(ledger)).count("config.purged") == 1
+
+
+async def test_what_cannot_be_purged_changes_nothing(ledger: Ledger) -> None:
+    sha256 = await leaked(ledger)
+    newest = await ledger.newest_revision()
+    assert newest is not None
+    told = await names(ledger)
+    with pytest.raises(NotFound):
+        await ledger.purge_revision(Sha256("0" * 64), None, None)
+    with pytest.raises(RevisionInUse, match="save another text"):
+        await ledger.purge_revision(newest.sha256, None, None)
+    await story.save(ledger, SECRET)  # restored: the newest again
+    with pytest.raises(RevisionInUse, match="save another text"):
+        await ledger.purge_revision(sha256, None, None)
+    assert await ledger.revision_text(sha256) == SECRET
+    assert await names(ledger) == [*told, "config.saved"]
+
+
+async def test_jobs_that_wait_or_run_keep_their_text(ledger: Ledger) -> None:
+    sha256 = await story.save(ledger, SECRET)
+    submission_id = await story.opened(ledger)
+    failed = await story.settled(ledger, submission_id, FAILED)
+    queued = await story.queued(ledger, submission_id)
+    running = await story.running(ledger, submission_id)
+    await story.save(ledger, MENDED)
+    with pytest.raises(RevisionInUse, match=r"bound to it \(2\)") as caught:
+        await ledger.purge_revision(sha256, None, None)
+    assert caught.value.extra == {"jobs": 2}
+    await ledger.cancel_queued(queued)
+    with pytest.raises(RevisionInUse, match=r"\(1\)"):
+        await ledger.purge_revision(sha256, None, None)
+    assert await ledger.lose_attempt(running, 1, 5) == "queued"
+    order = await ledger.start_attempt(running, "here")
+    assert order is not None
+    assert await ledger.revision_text(order.config.sha256) == SECRET
+    assert await ledger.end_attempt(running, 2, FAILED)
+    await ledger.retry_job(failed)  # with the newest config, so it is bound to the old one no more
+    await ledger.purge_revision(sha256, None, None)
+    assert [attempt.config_revision for attempt in (await ledger.job(running)).attempts] == [sha256, sha256]
+
+
+async def test_a_purged_text_can_be_saved_again_and_purged_again(ledger: Ledger) -> None:
+    sha256 = await leaked(ledger)
+    await ledger.purge_revision(sha256, None, None)
+    assert await story.save(ledger, SECRET) == sha256
+    assert await ledger.revision_text(sha256) == SECRET
+    with pytest.raises(ConfigConflict):  # and no base is confused by it
+        await ledger.save_revision(b"", base=None, client=None, account=None, message=None, is_mirrored=True)
+    await story.save(ledger, MENDED)
+    await ledger.purge_revision(sha256, None, None)
+    with pytest.raises(Removed):
+        await ledger.revision_text(sha256)
+    assert (await names(ledger)).count("config.purged") == 2
+
+
+async def test_an_empty_text_is_a_text_until_it_is_purged(ledger: Ledger) -> None:
+    sha256 = await story.save(ledger, b"")
+    await story.save(ledger, MENDED)
+    assert await ledger.revision_text(sha256) == b""
+    await ledger.purge_revision(sha256, None, None)
+    with pytest.raises(Removed):
+        await ledger.revision_text(sha256)

@@ -1,0 +1,215 @@
+"""What is particular to the ledger in SQLite: one file for several processes, and nothing left of what was purged."""
+
+import asyncio
+import random
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+from tests import story
+
+from dropmill.engines.embedded import sqlite
+from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sql import changes, migrations
+from dropmill.model.errors import Removed, SettingsError
+from dropmill.model.ids import Sha256
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    async with asyncio.timeout(story.LIVENESS_S):
+        while not is_so():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+def secret_text(rng: random.Random) -> tuple[bytes, bytes]:
+    """A text, and what of it must not be found."""
+    secret = secrets.token_hex(12).encode()
+    size = rng.choice([30, 300, 2000, 3900, 9000, 60_000])
+    return b"# " + (secret + b" ") * (size // len(secret) + 1), secret
+
+
+def found_in(folder: Path, wanted: list[bytes]) -> list[bytes]:
+    """Those that stand in any of the database's files."""
+    bytes_on_disk = b"".join(path.read_bytes() for path in folder.glob("ledger.sqlite*"))
+    return [one for one in wanted if one in bytes_on_disk]
+
+
+# --- purging ---------------------------------------------------------------------------------------------------------
+
+
+async def test_of_purged_texts_no_byte_stays_in_the_files(tmp_path: Path) -> None:
+    """Of many sizes, among others and in any order: so that rows are moved about in the file meanwhile."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
+    await ledger.open()
+    kept: dict[Sha256, bytes] = {}
+    purged: list[bytes] = []
+    for number in range(60):
+        text, secret = secret_text(rng)
+        sha256 = await story.save(ledger, text)
+        await ledger.mark_mirrored(number + 1)
+        if kept and rng.random() < 0.6:
+            other = rng.choice(list(kept))
+            assert found_in(tmp_path, [kept[other]])
+            await ledger.purge_revision(other, None, None)
+            purged.append(kept.pop(other))
+            assert found_in(tmp_path, purged) == []
+        kept[sha256] = secret
+    await ledger.close()
+    assert found_in(tmp_path, purged) == []
+    assert found_in(tmp_path, list(kept.values())) == list(kept.values())
+
+
+async def test_a_kill_right_behind_the_purge_is_made_good_by_the_next_start(tmp_path: Path) -> None:
+    text, secret = secret_text(random.Random(1))
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
+    await ledger.open()
+    sha256 = await story.save(ledger, text)
+    await story.save(ledger, b"a: 2\n")
+    await ledger._change(changes.purge_revision, sha256, None, None)
+    for path in tmp_path.glob("ledger.sqlite*"):
+        shutil.copy(path, killed)
+    await ledger.close()
+    assert found_in(killed, [secret])
+    after = SqliteLedger(killed / "ledger.sqlite", lambda _: None)
+    await after.open()
+    assert found_in(killed, [secret]) == []
+    with pytest.raises(Removed):
+        await after.revision_text(sha256)
+    await after.close()
+
+
+async def test_a_database_from_before_purging_was_known_is_rewritten_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold remains in pages that no row uses any more."""
+    path = tmp_path / "ledger.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    engine.dispose()
+    text, secret = secret_text(random.Random(1))
+    old = sqlite3.connect(path)
+    old.execute("PRAGMA secure_delete=OFF")
+    row = (1, "a" * 64, len(text), text, "2026-11-20T08:15:30.123Z", None, None, None, 1)
+    old.execute(f"INSERT INTO config_revisions VALUES ({','.join('?' * len(row))})", row)
+    old.commit()
+    old.execute("DELETE FROM config_revisions")
+    old.commit()
+    old.close()
+    assert found_in(tmp_path, [secret])
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    assert found_in(tmp_path, [secret]) == []
+    await story.save(ledger)
+    await ledger.close()
+
+    statements: list[str] = []
+    run = SqliteLedger._pragma
+
+    def watched(self: SqliteLedger, statement: str) -> Any:
+        statements.append(statement)
+        return run(self, statement)
+
+    monkeypatch.setattr(SqliteLedger, "_pragma", watched)
+    again = SqliteLedger(path, lambda _: None)
+    await again.open()
+    await again.close()
+    assert statements
+    assert "VACUUM" not in statements
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_S", 0.05)
+    told: list[Mapping[str, int]] = []
+    path = tmp_path / "ledger.sqlite"
+    ledger, other = SqliteLedger(path, told.append), SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await other.open(is_guest=True)
+    await story.save(other)
+    await until(lambda: told)
+    assert told == [{"all": 1, "config": 1}]
+    await asyncio.sleep(0.2)
+    assert len(told) == 1  # once
+    await ledger.close()
+    await other.close()
+
+
+async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_S", 0.005)
+    told: dict[str, list[int]] = {}
+
+    def tell(moved: Mapping[str, int]) -> None:
+        for topic, cursor in moved.items():
+            told.setdefault(topic, []).append(cursor)
+
+    path = tmp_path / "ledger.sqlite"
+    ledger, other = SqliteLedger(path, tell), SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await other.open(is_guest=True)
+    await story.save(ledger)
+    opened: list[str] = []
+    for _ in range(40):
+        opened += await asyncio.gather(story.opened(ledger), story.opened(other))
+    newest = await ledger.newest_cursor()
+    await until(lambda: told["all"][-1] == newest)
+    assert set(told) == {"all", "config", *(f"submission:{one}" for one in opened)}
+    for positions in told.values():
+        assert positions == sorted(set(positions))  # no event is told twice either
+    await ledger.close()
+    await other.close()
+
+
+async def test_a_guest_makes_no_database(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
+    with pytest.raises(SettingsError, match="There is no database"):
+        await ledger.open(is_guest=True)
+    await ledger.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_guest_migrates_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    owner = SqliteLedger(path, lambda _: None)
+    await owner.open()
+    await owner.close()
+    for version, sentence in (("0001", "older than this"), ("9999", "newer than this")):
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        connection.close()
+        before = path.read_bytes()
+        guest = SqliteLedger(path, lambda _: None)
+        with pytest.raises(SettingsError, match=sentence):
+            await guest.open(is_guest=True)
+        await guest.close()
+        assert path.read_bytes() == before
+
+
+async def test_a_guest_is_told_that_a_file_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"a letter " * 1000)
+    guest = SqliteLedger(path, lambda _: None)
+    with pytest.raises(SettingsError, match="cannot be used: file is not a database"):
+        await guest.open(is_guest=True)
+    await guest.close()
+    assert path.read_bytes() == b"a letter " * 1000
