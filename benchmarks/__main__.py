@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import healthz, history, page, small, upload
+from benchmarks import config, healthz, history, page, small, upload
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison, crowd, dispatch
@@ -23,6 +23,7 @@ SUBJECTS: dict[str, Callable[[Bench], Table]] = {
     "page": page.measure,
     "dispatch": dispatch.measure,
     "history": history.measure,
+    "config": config.measure,
     "crowd": crowd.measure,
     "peers": comparison.measure,
 }

@@ -48,6 +48,7 @@ class Scale:
     queued_jobs: int
     peer_parallel_bytes: int
     peer_files: int
+    config_lines: int
 
 
 FULL = Scale(
@@ -61,6 +62,7 @@ FULL = Scale(
     queued_jobs=10_000,
     peer_parallel_bytes=128 * MIB,
     peer_files=2000,
+    config_lines=20_000,
 )
 QUICK = Scale(
     upload_bytes=128 * MIB,
@@ -73,6 +75,7 @@ QUICK = Scale(
     queued_jobs=500,
     peer_parallel_bytes=16 * MIB,
     peer_files=200,
+    config_lines=4000,
 )
 
 

@@ -177,7 +177,12 @@ class Server:
         await blobs.open()
         stack.push_async_callback(blobs.close)
         bus = LocalBus()
-        ledger = SqliteLedger(data / "ledger.sqlite", bus.moved, tells_settled=settings.on_settled is not None)
+        ledger = SqliteLedger(
+            data / "ledger.sqlite",
+            bus.moved,
+            tells_settled=settings.on_settled is not None,
+            keep_revisions=settings.keep_revisions,
+        )
         await ledger.open()
         stack.push_async_callback(ledger.close)
 

@@ -363,6 +363,8 @@ class Ledger(Protocol):
     ) -> ConfigRevision:
         """Append a revision (`config.saved`) if the newest one still has the SHA-256 `base` (None: there is none).
 
+        The text of one of the oldest may go for it, as if it were purged, but without an event.
+
         Raises:
             ConfigConflict: the newest revision is another.
         """

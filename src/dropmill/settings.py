@@ -418,6 +418,13 @@ class Settings:
         "Time after which events are removed, once they stand in the event log. For ever by default.",
         metavar="AGE",
     )
+    keep_revisions: int = _setting(
+        "--keep-revisions",
+        _positive_int,
+        1000,
+        "Config revisions whose text is kept, besides those that files still wait for; of older ones the record stays.",
+        metavar="N",
+    )
     on_settled: str | None = _setting(
         "--on-settled",
         _http_url,

@@ -8,7 +8,7 @@ import { call } from "./api.js";
 
 const CHECK_AFTER_MS = 100; // after the last key; with a check of 1,000 lines that is within a quarter of a second
 
-/** Dispatches `report` (CustomEvent<Report>, of the text as it is) and `unreachable` (the server did not check). */
+/** Dispatches `report` (CustomEvent<Report>, of the text as it is) and `unchecked` (CustomEvent<string>: why). */
 export class ConfigCheck extends EventTarget {
   #document;
   /** @type {string | null} the text that was checked last */
@@ -38,9 +38,9 @@ export class ConfigCheck extends EventTarget {
       });
       const detail = await response.json();
       if (text === this.#document.text) this.dispatchEvent(new CustomEvent("report", { detail }));
-    } catch {
+    } catch (error) {
       this.#checked = null;
-      this.dispatchEvent(new Event("unreachable"));
+      this.dispatchEvent(new CustomEvent("unchecked", { detail: error instanceof Error ? error.message : String(error) }));
       return; // tried again with the next change
     } finally {
       this.#isChecking = false;

@@ -48,7 +48,8 @@ export class ConfigForm {
   #rows = new Map();
   /** @type {Operation[]} changes that wait for the one being made */
   #waiting = [];
-  #isAsking = false;
+  /** @type {Promise<void> | null} null while nothing is asked */
+  #asking = null;
   #timer = 0;
   /** @type {Map<string, boolean>} groups that somebody opened or closed */
   #folds = new Map();
@@ -80,35 +81,40 @@ export class ConfigForm {
     this.#ask();
   }
 
+  /** Wait until every change made so far is in the text, or was refused. */
+  async written() {
+    await this.#asking;
+  }
+
   /** Have the waiting changes made and the fields read; one call at a time, each of the text as it is then. */
-  async #ask() {
-    if (this.#isAsking || !this.#document.isLoaded) return;
-    const text = this.#document.text;
-    if (text === this.#readText && this.#waiting.length === 0) return;
-    this.#isAsking = true;
-    const patch = this.#waiting.splice(0, 1); // one by one: a refused one must not take the others with it
-    try {
-      const exact = new TextDecoder("utf-8", { ignoreBOM: true }).decode(this.#document.bytes());
-      const answer = await callJson("POST", "/config/form", patch.length ? { text: exact, patch } : { text: exact });
-      if (this.#document.text !== text) {
-        this.#waiting.unshift(...patch); // typed meanwhile: made again, on that
-        return;
+  #ask() {
+    this.#asking ??= this.#askAll().finally(() => { this.#asking = null; });
+  }
+
+  async #askAll() {
+    while (this.#document.isLoaded && (this.#waiting.length || this.#document.text !== this.#readText)) {
+      const { text } = this.#document;
+      const patch = this.#waiting.splice(0, 1); // one by one: a refused one must not take the others with it
+      try {
+        const exact = new TextDecoder("utf-8", { ignoreBOM: true }).decode(this.#document.bytes());
+        const answer = await callJson("POST", "/config/form", patch.length ? { text: exact, patch } : { text: exact });
+        if (this.#document.text !== text) {
+          this.#waiting.unshift(...patch); // typed meanwhile: made again, on that
+          continue;
+        }
+        const lines = decode(new TextEncoder().encode(answer.text).buffer).lines;
+        this.#readText = lines.join("\n");
+        if (patch.length) {
+          this.#document.replaceText(this.#readText);
+          this.#tellRemoved(patch[0], answer.removed_comments);
+        }
+        this.#draw(answer);
+      } catch (error) {
+        if (patch.length) this.#refuse(patch[0], error);
+        else this.#say(`The form cannot be shown. ${error instanceof Error ? error.message : error}`);
+        if (!patch.length || !(error instanceof Problem) || error.status === 0) return; // asked again with the next change
       }
-      const lines = decode(new TextEncoder().encode(answer.text).buffer).lines;
-      this.#readText = lines.join("\n");
-      if (patch.length) {
-        this.#document.replaceText(this.#readText);
-        this.#tellRemoved(patch[0], answer.removed_comments);
-      }
-      this.#draw(answer);
-    } catch (error) {
-      if (patch.length) this.#refuse(patch[0], error);
-      else this.#say(`The form cannot be shown. ${error instanceof Error ? error.message : error}`);
-      if (!patch.length || !(error instanceof Problem) || error.status === 0) return; // asked again with the next change
-    } finally {
-      this.#isAsking = false;
     }
-    if (this.#waiting.length || this.#document.text !== this.#readText) this.#ask();
   }
 
   /** @param {Operation} operation @param {unknown} error */

@@ -56,6 +56,8 @@ export class HistoryPanel {
   #comparisons = 0;
   /** @type {{before: string, after: string}} keys of the revisions that are compared, MINE or EMPTY */
   #pair = { before: EMPTY, after: MINE };
+  /** @type {Entry | null} the revision that the dialog is about: the one asked for, or picked last */
+  #subject = null;
 
   /**
    * @param {HTMLElement} root
@@ -72,7 +74,9 @@ export class HistoryPanel {
     for (const side of /** @type {const} */ (["before", "after"])) {
       const box = part(dialog, `side-${side}`);
       part(box, "pick").addEventListener("change", () => {
-        this.#pair[side] = /** @type {HTMLSelectElement} */ (part(box, "pick")).value;
+        const key = /** @type {HTMLSelectElement} */ (part(box, "pick")).value;
+        this.#pair[side] = key;
+        this.#subject = this.#entry(key) ?? this.#subject;
         this.#compare();
       });
       part(box, "restore").addEventListener("click", () => this.#askRestore(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "restore")));
@@ -80,7 +84,7 @@ export class HistoryPanel {
     }
     for (const button of dialog.querySelectorAll("[data-way]")) {
       button.addEventListener("click", () => {
-        this.#show(this.#subject(), /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way));
+        if (this.#subject) this.#show(this.#subject, /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way));
       });
     }
   }
@@ -110,12 +114,12 @@ export class HistoryPanel {
   }
 
   /**
-   * Who saved a revision, when, from where.
+   * Who saved a revision last, when, from where.
    * @param {string} sha256
    * @returns {Promise<Entry | null>} null if it cannot be told
    */
   async describe(sha256) {
-    if (!this.#entries.some((entry) => entry.sha256 === sha256)) await this.refresh();
+    await this.refresh(); // an entry with that text may be there already: the same text can be saved again, by another
     return this.#entries.find((entry) => entry.sha256 === sha256) ?? null;
   }
 
@@ -164,16 +168,13 @@ export class HistoryPanel {
     const known = new Map([...list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.key, row]));
     list.replaceChildren(...this.#entries.map((entry, index) => {
       const row = /** @type {HTMLElement} */ (known.get(keyOf(entry)) ?? this.#row(entry));
-      setText(part(row, "marks"), this.#marksOf(entry, index).map((mark) => ` · ${mark}`).join(""));
+      row.toggleAttribute("data-purged", entry.is_purged);
+      setText(part(row, "mark"), index === 0 ? "newest" : entry.is_purged ? "text removed" : "");
+      setText(part(row, "size"), entry.is_purged ? "" : ` · ${bytes(entry.size)}`);
       part(row, "restore").hidden = index === 0 || entry.is_purged || entry.sha256 === this.#entries[0].sha256;
       return row;
     }));
     part(this.#root, "history-more").hidden = this.#next === null;
-  }
-
-  /** @param {Entry} entry @param {number} index @returns {string[]} */
-  #marksOf(entry, index) {
-    return [entry.is_purged ? "" : bytes(entry.size), index === 0 ? "newest" : "", entry.is_purged ? "text removed" : ""].filter(Boolean);
   }
 
   /** @param {Entry} entry @returns {HTMLElement} */
@@ -209,6 +210,7 @@ export class HistoryPanel {
   /** @param {Entry} entry @param {Way} way */
   async #show(entry, way) {
     if (way === "did" && this.#next && keyOf(entry) === keyOf(this.#entries[this.#entries.length - 1])) await this.#loadMore();
+    this.#subject = entry;
     this.#pair = this.#pairOf(entry, way);
     await this.#compare();
   }
@@ -225,14 +227,6 @@ export class HistoryPanel {
   /** @param {string} key @returns {Entry | undefined} */
   #entry(key) {
     return this.#entries.find((entry) => keyOf(entry) === key);
-  }
-
-  /** @returns {Entry} the revision that is looked at: the one on the left, unless it only stands for "the one before" */
-  #subject() {
-    const { before, after } = this.#pair;
-    const right = this.#entry(after);
-    const isDid = right && this.#pairOf(right, "did").before === before;
-    return (isDid ? right : this.#entry(before) ?? right) ?? this.#entries[0];
   }
 
   /** @param {Entry} entry @param {Way} way @returns {{before: string, after: string}} */
@@ -290,17 +284,19 @@ export class HistoryPanel {
       pick.replaceChildren(...[...keys, ...(keys.includes(chosen) ? [] : [chosen])].map((key) => new Option(this.#labelOf(key), key, false, key === chosen)));
       const entry = this.#entry(chosen);
       const isNewest = entry !== undefined && entry.sha256 === this.#entries[0].sha256;
-      setText(part(box, "facts"), entry ? [entry.account, clientText(entry.client) || "on the server", ...this.#marksOf(entry, isNewest ? 0 : 1)].filter(Boolean).map((text) => visible(String(text))).join(" · ") : "");
+      const facts = entry ? [entry.account, clientText(entry.client) || "on the server", entry.is_purged ? "text removed" : bytes(entry.size)] : [];
+      setText(part(box, "facts"), facts.filter(Boolean).map((text) => visible(String(text))).join(" · "));
       part(box, "facts").title = entry ? `${exactTime(entry.saved_at)}\nSHA-256 ${entry.sha256}` : "";
       part(box, "restore").hidden = !entry || entry.is_purged || isNewest;
       part(box, "purge").hidden = !entry || entry.is_purged || isNewest;
     }
-    const subject = this.#subject();
+    const subject = this.#subject;
+    if (!subject) return;
     for (const button of this.#dialog.querySelectorAll("[data-way]")) {
       const way = /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way);
       const pair = this.#pairOf(subject, way);
       button.setAttribute("aria-pressed", String(pair.before === this.#pair.before && pair.after === this.#pair.after));
-      /** @type {HTMLElement} */ (button).hidden = (way === "mine" && !hasMine) || (way === "since" && subject === this.#entries[0]);
+      /** @type {HTMLElement} */ (button).hidden = (way === "mine" && !hasMine) || (way === "since" && keyOf(subject) === keyOf(this.#entries[0]));
     }
   }
 

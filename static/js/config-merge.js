@@ -24,15 +24,13 @@ export class MergePanel {
   #describe;
   /** @type {Revision | null} the newer revision; null: there is none to speak of */
   #theirs = null;
-  /** What both texts come from. */
-  #base = "";
   /** @type {Entry | null} who saved theirs; null: not known yet */
   #entry = null;
   /** @type {Part[]} */
   #parts = [];
   /** @type {Map<string, Choice>} by the key of a place */
   #choices = new Map();
-  /** @type {string | null} this page's text as it was before theirs took its place or was merged in; null: it has not */
+  /** @type {{revision: Revision, text: string} | null} what was edited until theirs was loaded or merged in; null: it was not */
   #before = null;
   #isOverwriting = false;
   #askDraw = paced(() => this.#draw());
@@ -51,7 +49,8 @@ export class MergePanel {
       if (this.#theirs) this.#askDraw();
     });
     config.addEventListener("newer", (event) => {
-      if (this.#before !== null) this.#theirs = /** @type {CustomEvent<Revision>} */ (event).detail;
+      if (this.#before === null) this.#close();
+      else this.#theirs = /** @type {CustomEvent<Revision>} */ (event).detail; // to bring mine back beside the newest
     });
     config.addEventListener("saved", () => this.#close());
     const on = (/** @type {string} */ name, /** @type {() => void} */ act) => part(root, name).addEventListener("click", act);
@@ -62,7 +61,7 @@ export class MergePanel {
     on("merge-sure-yes", () => this.#overwrite());
     on("merge-sure-no", () => this.#askOverwrite(false));
     on("merge-undo", () => this.#bringBack());
-    on("merge-dismiss", () => this.#close());
+    on("merge-dismiss", () => this.#dismiss());
     on("merge-apply", () => this.#apply());
     on("merge-back", () => this.#showPlaces(false));
     on("all-theirs", () => this.#chooseAll("theirs"));
@@ -80,11 +79,10 @@ export class MergePanel {
     const isAnother = this.#theirs !== null && this.#theirs.etag !== theirs.etag;
     const isNews = this.#theirs?.etag !== theirs.etag;
     if (!isNews && this.#before === null) {
-      this.#root.focus(); // asked to save again: the answer stands here
+      if (this.#config.isSaving) this.#root.focus(); // asked to save again: the answer stands here
       return;
     }
     this.#theirs = theirs;
-    this.#base = this.#config.base;
     this.#before = null;
     this.#entry = null;
     this.#isOverwriting = false;
@@ -106,21 +104,32 @@ export class MergePanel {
     this.#root.hidden = true;
   }
 
+  /** Take the words away; should the change be undone, they come back. */
+  #dismiss() {
+    if (this.#before === null) this.#close();
+    this.#root.hidden = true;
+    this.#config.focus();
+  }
+
   #draw() {
     if (!this.#theirs) return;
     const mine = this.#config.text;
-    if (this.#before !== null && this.#before !== mine) {
-      this.#drawWords();
-      return;
+    const before = this.#before;
+    if (before !== null) {
+      if (before.text !== mine) {
+        this.#drawWords();
+        return;
+      }
+      this.#before = null; // undone: the two texts meet again, and a save would be stale again
+      this.#config.adopt(before.revision, mine);
     }
-    this.#before = null; // undone: the two texts meet again
     if (mine === this.#theirs.text) {
       const theirs = this.#theirs;
       this.#close();
       this.#config.adopt(theirs); // both wrote the same
       return;
     }
-    this.#parts = merge(this.#base, this.#theirs.text, mine);
+    this.#parts = merge(this.#config.base, this.#theirs.text, mine);
     const keys = new Set(places(this.#parts).map(({ key }) => key));
     for (const key of this.#choices.keys()) if (!keys.has(key)) this.#choices.delete(key);
     if (keys.size === 0) this.#showPlaces(false);
@@ -129,21 +138,26 @@ export class MergePanel {
     if (!part(this.#root, "merge-view").hidden) this.#drawPlaces();
   }
 
-  #drawWords() {
-    const isOver = this.#before !== null;
+  /** Which buttons there are: before the choice of what to do, and after it. */
+  #drawActions() {
+    const isOver = this.#before !== null || this.#theirs === null;
     const show = (/** @type {string} */ name, /** @type {boolean} */ isShown) => { part(this.#root, name).hidden = !isShown; };
     const isChoosing = !part(this.#root, "merge-view").hidden;
     for (const name of ["merge-start", "merge-theirs", "merge-mine"]) show(name, !isOver && !isChoosing && !this.#isOverwriting);
     show("merge-see", !isOver && !this.#isOverwriting);
     show("merge-sure", !isOver && this.#isOverwriting);
-    show("merge-undo", isOver);
+    show("merge-undo", this.#before !== null);
     show("merge-dismiss", isOver);
-    if (isOver) return; // says what was done
+  }
+
+  #drawWords() {
+    this.#drawActions();
+    if (this.#before !== null) return; // says what was done
     this.#root.classList.add("working");
     const count = places(this.#parts).length;
     const how = count ? `Yours merges with it except for ${count === 1 ? "one place" : `${counted(count, "place")}`}.` : "Yours merges with it by itself.";
     setText(part(this.#root, "merge-text"), `${this.#whoSaved()} ${how}`);
-    setText(part(this.#root, "merge-sure-text"), `Saving your text as it is would undo what the newer revision changed (${this.#changedByThem()}). It stays in the history.`);
+    setText(part(this.#root, "merge-sure-text"), `Your text does not have what the newer revision changed (${this.#changedByThem()}): saving it as it is would undo that.`);
   }
 
   /** @returns {string} a sentence */
@@ -156,7 +170,7 @@ export class MergePanel {
   }
 
   #changedByThem() {
-    const lines = changes(this.#base.split("\n"), this.#theirs?.text.split("\n") ?? [])
+    const lines = changes(this.#config.base.split("\n"), this.#theirs?.text.split("\n") ?? [])
       .reduce((sum, { from, to, start, end }) => sum + Math.max(to - from, end - start), 0);
     return counted(lines, "line");
   }
@@ -249,7 +263,7 @@ export class MergePanel {
     seen.hidden = !seen.hidden;
     part(this.#root, "merge-see").setAttribute("aria-expanded", String(!seen.hidden));
     if (seen.hidden || !this.#theirs) seen.replaceChildren();
-    else mountDiff(seen, { before: this.#base, after: this.#theirs.text, beforeLabel: "What you began with", afterLabel: "Theirs" });
+    else mountDiff(seen, { before: this.#config.base, after: this.#theirs.text, beforeLabel: "What you began with", afterLabel: "Theirs" });
   }
 
   #apply() {
@@ -268,20 +282,29 @@ export class MergePanel {
   /** Put a text made with theirs into the editor. @param {string} text @param {string} sentence what was done */
   #take(text, sentence) {
     const theirs = /** @type {Revision} */ (this.#theirs);
-    this.#before = this.#config.text;
-    this.#choices.clear();
-    this.#showPlaces(false);
+    const { etag, original, base, text: mine } = this.#config;
+    this.#close();
+    if (text !== mine) { // else mine was chosen everywhere: nothing to take back
+      this.#theirs = theirs;
+      this.#before = { revision: { etag, original, text: base }, text: mine };
+    }
     part(this.#root, "merge-seen").hidden = true;
     this.#config.adopt(theirs, text);
+    this.#sayDone(sentence);
+  }
+
+  /** @param {string} sentence what was done */
+  #sayDone(sentence) {
+    this.#root.hidden = false;
     this.#root.classList.remove("working");
     setText(part(this.#root, "merge-text"), sentence);
-    this.#drawWords();
+    this.#drawActions();
     announce(sentence);
     this.#config.focus();
   }
 
   #bringBack() {
-    if (this.#before !== null) this.#config.replaceText(this.#before);
+    if (this.#before !== null) this.#config.replaceText(this.#before.text);
   }
 
   /** @param {boolean} isAsked */
@@ -294,10 +317,8 @@ export class MergePanel {
   #overwrite() {
     if (!this.#theirs) return;
     const theirs = this.#theirs;
-    const mine = this.#config.text;
     this.#close();
-    this.#config.adopt(theirs, mine);
-    announce("Your text stays as it is; saving it overwrites theirs.");
-    this.#config.focus();
+    this.#config.adopt(theirs, this.#config.text);
+    this.#sayDone("Your text stays as it is. Saving puts it in the place of theirs, which stays in the history.");
   }
 }

@@ -14,7 +14,7 @@ import { mountConnectionBadge } from "./connection.js";
 import { ago, counted, visible } from "./format.js";
 import { matchLines } from "./lines.js";
 import { Live } from "./live.js";
-import { announce, cloneTemplate, pageData, part, setText } from "./page.js";
+import { announce, cloneTemplate, pageData, paced, part, setText } from "./page.js";
 
 /** @typedef {import("./config-check.js").Finding} Finding */
 /** @typedef {import("./config-check.js").Report} Report */
@@ -33,10 +33,12 @@ const changesBox = part(document, "changes");
 const messageInput = /** @type {HTMLInputElement} */ (part(document, "changes-message"));
 /** @type {YamlEditor | null} null until the text is there */
 let editor = null;
+let isFieldOpen = false; // something was typed into a field of the form that is not in the text yet
 
 // --- the text and its state ---
 
 config.addEventListener("change", () => {
+  isFieldOpen = false;
   editor?.replaceText(config.text);
   drawState();
 });
@@ -47,10 +49,9 @@ config.addEventListener("focus", () => {
 
 function drawState() {
   const { isUnsaved, isSaving } = config;
-  const changed = isUnsaved ? changedLines() : 0;
   part(document, "unsaved").hidden = !isUnsaved;
-  setText(part(document, "unsaved-text"), `not saved · ${changed ? `${counted(changed, "line")} changed` : "lines removed"}`);
-  saveButton.disabled = isSaving || !isUnsaved;
+  drawCount();
+  saveButton.disabled = isSaving || !(isUnsaved || isFieldOpen);
   seeButton.disabled = !isUnsaved;
   setText(saveButton, isSaving ? "Saving…" : "Save");
   setText(part(document, "changes-save"), isSaving ? "Saving…" : "Save");
@@ -58,9 +59,11 @@ function drawState() {
   if (!changesBox.hidden && !isUnsaved) hideChanges();
 }
 
-function changedLines() {
-  return matchLines(config.original.lines, config.text.split("\n")).filter((from) => from === -1).length;
-}
+const drawCount = paced(() => {
+  if (!config.isUnsaved) return;
+  const changed = matchLines(config.original.lines, config.text.split("\n")).filter((from) => from === -1).length;
+  setText(part(document, "unsaved-text"), `not saved · ${changed ? `${counted(changed, "line")} changed` : "lines removed"}`);
+});
 
 /** @param {string} sentence "" takes it away */
 function sayProblem(sentence) {
@@ -78,7 +81,10 @@ check.addEventListener("report", (event) => {
   const found = [errors.length && counted(errors.length, "error"), warnings.length && counted(warnings.length, "warning")].filter(Boolean);
   announce(found.length ? `${found.join(" and ")} in the config.` : "The config is valid.");
 });
-check.addEventListener("unreachable", () => setText(part(document, "verdict"), "Not checked: the server cannot be reached"));
+check.addEventListener("unchecked", (event) => {
+  showMarks([], []);
+  setText(part(document, "verdict"), `Not checked. ${/** @type {CustomEvent<string>} */ (event).detail}`);
+});
 
 /** @param {Finding[]} errors @param {Finding[]} warnings */
 function showMarks(errors, warnings) {
@@ -104,6 +110,9 @@ function markLine({ line, column, message }, kind) {
 
 /** @param {string} [message] */
 async function save(message) {
+  await form.written(); // what was just entered there is meant too
+  isFieldOpen = false;
+  drawState();
   if (config.isSaving || !config.isUnsaved) return;
   sayProblem("");
   try {
@@ -123,10 +132,7 @@ config.addEventListener("saved", () => {
   announce("Saved.");
   history.refresh();
 });
-config.addEventListener("conflict", () => {
-  hideChanges();
-  history.refresh();
-});
+config.addEventListener("conflict", hideChanges);
 
 function showChanges() {
   part(document, "writing").hidden = true;
@@ -158,17 +164,21 @@ part(document, "config-form").addEventListener("submit", (event) => {
 addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
   event.preventDefault();
+  const { activeElement } = document;
+  if (isFieldOpen && activeElement instanceof HTMLElement) {
+    activeElement.blur(); // a field's value counts when it is left
+    activeElement.focus();
+  }
   save(changesBox.hidden ? "" : messageInput.value.trim());
 });
 addEventListener("beforeunload", (event) => {
-  if (config.isUnsaved) event.preventDefault();
+  if (config.isUnsaved || isFieldOpen) event.preventDefault();
 });
 
 // --- what others do ---
 
 config.addEventListener("newer", async (event) => {
   const { etag } = /** @type {CustomEvent<Revision>} */ (event).detail;
-  history.refresh();
   const entry = await describe(etag);
   if (config.etag !== etag) return; // newer still
   const who = !entry ? "Someone saved a newer revision"
@@ -219,6 +229,11 @@ for (const [index, tab] of tabs.entries()) {
     next.focus();
   });
 }
+
+part(document, "fields").addEventListener("input", () => {
+  isFieldOpen = true;
+  drawState();
+});
 
 // --- start ---
 

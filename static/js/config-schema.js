@@ -41,7 +41,10 @@ export function schemaSupport(root) {
 
 // --- what the schema says ---------------------------------------------------------------------------------------------
 
-/** @typedef {{title: string, description: string, facts: string[]}} About */
+/** @typedef {{title: string, description: string, kind: string, isRequired: boolean, facts: string[]}} About */
+
+/** @type {About} */
+const NOTHING = { title: "", description: "", kind: "", isRequired: false, facts: [] };
 
 class Schemas {
   #root;
@@ -61,7 +64,7 @@ class Schemas {
   /** @param {Path} path @returns {Map<string, About>} the keys that a mapping there may have */
   keys(path) {
     const names = this.at(path).flatMap((schema) => Object.keys(object(schema.properties)));
-    return new Map(names.map((name) => [name, this.about([...path, name]) ?? { title: "", description: "", facts: [] }]));
+    return new Map(names.map((name) => [name, this.about([...path, name]) ?? NOTHING]));
   }
 
   /** @param {Path} path @returns {any[]} values to choose from there */
@@ -86,8 +89,9 @@ class Schemas {
     const limit = (/** @type {string} */ word, /** @type {string} */ said) => (typeof first(word) === "number" ? `${said} ${first(word)}` : "");
     const isRequired = this.at(path.slice(0, -1)).some((schema) => list(schema.required).includes(path.at(-1)));
     const choices = list(first("enum")).map(yamlText).join(", ");
+    const kind = types.map((type) => TYPE_WORDS[type] ?? "").filter(Boolean).join(" or ");
     const facts = [
-      types.map((type) => TYPE_WORDS[type] ?? "").filter(Boolean).join(" or "),
+      kind,
       isRequired ? "required" : "",
       choices && `one of ${choices.length > 200 ? `${choices.slice(0, 200)}…` : choices}`,
       limit("minimum", "at least"), limit("maximum", "at most"), limit("exclusiveMinimum", "more than"), limit("exclusiveMaximum", "less than"),
@@ -96,7 +100,7 @@ class Schemas {
       first("default") === undefined ? "" : `default ${yamlText(first("default"))}`,
       first("deprecated") === true ? "no longer used" : "",
     ].filter(Boolean);
-    const about = { title: text(first("title")), description: text(first("description")), facts };
+    const about = { title: text(first("title")), description: text(first("description")), kind, isRequired, facts };
     return about.title || about.description || facts.length ? about : null;
   }
 
@@ -214,6 +218,7 @@ function complete(schemas, { state, pos, explicit }) {
     const whole = state.sliceDoc(0, from) + probe + state.sliceDoc(end);
     return { node: yamlLanguage.parser.parse(whole).resolveInner(from, 1), text: (node) => whole.slice(node.from, node.to) };
   };
+  /** @type {import("@codemirror/autocomplete").Completion[]} */
   const options = [];
   if (KEY_BEFORE.test(before)) {
     const { node, text } = withProbe(`${PROBE}: ${PROBE}`);
@@ -227,8 +232,9 @@ function complete(schemas, { state, pos, explicit }) {
   }
   if (VALUE_BEFORE.test(before) && !hasColon) {
     const { node, text } = withProbe(PROBE);
-    options.push(...schemas.values(pathOf(node, text)).map((value) => ({ label: yamlText(value), type: "constant" })));
+    options.push(...schemas.values(pathOf(node, text)).map((value) => ({ label: yamlText(value) })));
   }
+  options.forEach((option, index) => { option.boost = Math.max(99 - index, -99); }); // in the schema's order, not by the alphabet
   return options.length ? { from, options, validFor: /^[\w./-]*$/ } : null;
 }
 
@@ -238,14 +244,12 @@ function complete(schemas, { state, pos, explicit }) {
  */
 function keyOptions(keys, others, hasColon) {
   return [...keys].filter(([name]) => !others.includes(name)).map(([name, about]) => {
-    const isMany = /list|mapping/.test(about.facts[0] ?? "");
+    const isMany = /list|mapping/.test(about.kind);
     const insert = hasColon ? yamlText(name) : `${yamlText(name)}:${isMany ? "" : " "}`;
     return {
       label: name,
-      type: "property",
-      detail: about.facts.includes("required") ? `${about.facts[0]}, required` : about.facts[0],
+      detail: [about.kind, about.isRequired ? "required" : ""].filter(Boolean).join(", "),
       info: () => aboutElement(about),
-      boost: about.facts.includes("required") ? 1 : 0,
       apply: (view, _, from, to) => {
         view.dispatch({ changes: { from, to, insert }, selection: { anchor: from + insert.length }, userEvent: "input.complete" });
         if (insert.endsWith(" ")) startCompletion(view); // its values, if there are some to choose from

@@ -131,7 +131,8 @@ def test_a_merge_without_a_choice_can_still_be_wrong_and_is_checked(open_page: O
     assert saved(site) == theirs
 
 
-def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, save: Save) -> None:
+def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, site: Server, save: Save) -> None:
+    """A save of what is undone is as stale as it was before."""
     page = open_page("/config")
     mine, theirs = BASE.replace("2026", "2027"), BASE.replace("320 ", "640 ")
     write(page, mine)
@@ -141,9 +142,17 @@ def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, save:
     page.keyboard.press("Control+z")
     expect(editor(page)).to_have_text(mine.replace("\n", ""))
     expect(notice(page)).to_contain_text("Yours merges with it by itself.")
+    press(page, "Save")
+    expect(notice(page)).to_be_focused()
+    assert saved(site) == theirs
     press(notice(page), "Load theirs")
     expect(editor(page)).to_have_text(theirs.replace("\n", ""))
     expect(page.get_by_text("not saved")).to_be_hidden()
+    press(notice(page), "Close")
+    expect(notice(page)).to_be_hidden()
+    page.keyboard.press("Control+z")
+    expect(notice(page)).to_contain_text("Yours merges with it by itself.")
+    press(notice(page), "Load theirs")
     press(notice(page), "Bring mine back")
     expect(editor(page)).to_have_text(mine.replace("\n", ""))
     expect(notice(page)).to_contain_text("Yours merges with it by itself.")
@@ -181,10 +190,11 @@ def test_overwriting_theirs_takes_a_word_of_its_own(open_page: Open, site: Serve
     press(notice(page), "See theirs")
     expect(notice(page)).to_contain_text("640")
     press(notice(page), "Keep mine")
-    expect(notice(page)).to_contain_text("would undo what the newer revision changed (1 line)")
+    expect(notice(page)).to_contain_text("does not have what the newer revision changed (1 line)")
     assert saved(site) == theirs
     press(notice(page), "Keep mine and overwrite")
-    expect(notice(page)).to_be_hidden()
+    expect(notice(page)).to_contain_text("Your text stays as it is.")
+    assert saved(site) == theirs
     press(page, "Save")
     expect(page.get_by_text("not saved")).to_be_hidden()
     assert saved(site) == mine

@@ -50,7 +50,7 @@ def test_a_failed_file_is_mended_and_retried_and_both_attempts_show_their_config
     row(page, "broken.txt").get_by_role("link", name="Details and attempts").click()
     expect(page.get_by_role("heading", name="broken.txt")).to_be_visible()
     expect(state(page, "Failed")).to_be_visible()
-    expect(page.get_by_text("ValueError: cannot read <b>it</b>")).to_be_visible()
+    expect(page.get_by_text("ValueError: cannot read <b>it</b>", exact=True)).to_be_visible()
     expect(page.get_by_text("A retry would use the same config again.")).to_be_visible()
     expect(attempt(page, 1)).to_contain_text("today's")
 
@@ -67,7 +67,7 @@ def test_a_failed_file_is_mended_and_retried_and_both_attempts_show_their_config
     expect(attempt(page, 2)).to_contain_text("today's")
     expect(attempt(page, 2)).to_contain_text("Succeeded")
     expect(attempt(page, 1)).to_contain_text("Failed")
-    expect(page.get_by_label("Output", exact=True)).to_contain_text("last line")
+    expect(page.get_by_role("region", name="Output")).to_contain_text("last line")
     expect(attempt(page, 2).get_by_role("link", name=newest[:8])).to_have_attribute(
         "href", f"/config?revision={newest}"
     )
@@ -106,7 +106,7 @@ def test_a_running_job_is_followed_and_can_be_cancelled(open_page: Open, site: S
 def test_without_scripts_the_page_can_be_read(open_page: Open, site: Server, config: Callable[[bytes], str]) -> None:
     page = job_page(open_page, site, "broken.txt", java_script_enabled=False)
     expect(page.get_by_role("heading", name="broken.txt")).to_be_visible()
-    expect(page.get_by_text("ValueError: cannot read <b>it</b>")).to_be_visible()
+    expect(page.get_by_text("ValueError: cannot read <b>it</b>", exact=True)).to_be_visible()
     expect(attempt(page, 1)).to_contain_text("Failed")
     expect(attempt(page, 1)).to_contain_text("today's")
     expect(page.get_by_role("button")).to_have_count(0)

@@ -10,7 +10,8 @@ the connection must end; `stored` and `aborted` how many files it leaves; `then`
 `at_once` on so many connections; `segments` sizes of the pieces it is sent in, once each. Of uploads `received` bytes
 that came before, `is_sending` whether more are on their way, `is_ended` whether it was ended, `is_gone` whether it is
 afterwards. Of sockets `reply` the codes of refusals, `close` the close codes, 1006 meaning none was said; `is_silent`
-whether nothing need happen.
+whether nothing need happen. Of the config `config` what is the matter with its file meanwhile (`play.STATES`),
+`is_warned` whether the check has warnings; `then` may be `cut`: sent over and over, each time one byte more of it.
 An expectation in free text cannot be checked; then only what holds after every case is.
 """
 
@@ -82,7 +83,9 @@ def _made(one: Any, filled: Mapping[str, str]) -> list[bytes]:
     times = repeat["times"]
     if unit == b"<frame fin=0 op=0 len=0>":
         return [frame(b"", first=0x01) + frame(b"", first=0x00) * times]
-    if b"{{i}}" in unit:
+    if b"{{i_spaces}}" in unit:
+        units = [unit.replace(b"{{i_spaces}}", b" " * i) for i in range(times)]
+    elif b"{{i}}" in unit:
         units = [unit.replace(b"{{i}}", str(i).encode()) for i in range(times)]
         if not prefix:
             return units  # messages of their own

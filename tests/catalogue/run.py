@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from tests.catalogue.cases import OWN, cases
-from tests.catalogue.play import PLAYS, Target
+from tests.catalogue.play import PLAYS, Target, Unplayable
 
 
 def main() -> int:
@@ -29,6 +29,8 @@ def main() -> int:
             for case in played:
                 try:
                     target.play(case)
+                except Unplayable as error:
+                    print(f"skip {case.id}  {case.what}  ({error})")
                 except Exception as error:
                     bad += 1
                     print(f"BAD  {case.id}  {case.what}\n     {type(error).__name__}: {error}")

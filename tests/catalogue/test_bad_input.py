@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.catalogue.cases import Case, cases, frame
-from tests.catalogue.play import PLAYS, Target, raw_socket
+from tests.catalogue.play import PLAYS, Target, Unplayable, raw_socket
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,17 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.mark.parametrize("case", cases(*PLAYS), ids=lambda case: case.id)
 def test_a_bad_input_is_answered_as_such_and_leaves_nothing(target: Target, case: Case) -> None:
-    target.play(case)
+    try:
+        target.play(case)
+    except Unplayable as error:
+        pytest.skip(str(error))
 
 
 def test_the_catalogue_says_what_is_expected_of_each_case() -> None:
     found = cases()
     assert all(case.is_known and case.surface in PLAYS for case in found)
     assert len({case.id for case in found}) == len(found)
-    assert len(found) > 180
+    assert len(found) > 290
 
 
 @pytest.mark.parametrize("path", ["submissions/{}", "submissions/{}/files", "jobs/{}", "jobs/{}/output"])

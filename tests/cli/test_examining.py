@@ -119,6 +119,15 @@ def test_the_config_is_checked(settings: Make, tmp_path: Path, text: bytes, expe
     assert (tmp_path / "config.yaml").read_bytes() == text
 
 
+def test_the_schema_beside_the_config_is_obeyed(settings: Make, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: b\n")
+    schema = tmp_path / "config.schema.json"
+    schema.write_text('{"properties": {"a": {"type": "integer"}}}')
+    assert "line 1: " in said(examining.check_config(settings()), FAIL)
+    schema.write_text("{")
+    assert "config.schema.json cannot be used" in said(examining.check_config(settings()), WARN)
+
+
 def test_an_executable_must_be_there(settings: Make) -> None:
     assert levels(examining.check_processor(settings(command=("cat", "{path}")))) == [OK]
     assert levels(examining.check_processor(settings(command=("no-such-program", "{path}")))) == [FAIL]

@@ -1,36 +1,19 @@
 """The rules for a config's text."""
 
-import base64
-import json
 import math
 import random
 import re
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from tests.catalogue.cases import Case, cases
 
 from dropmill.configfile.document import MAX_BYTES, MAX_DEPTH, MAX_FINDINGS, MAX_NODES, check_text, load
 from dropmill.model.errors import ConfigInvalid
 
 UTC_Z = timezone(timedelta(0), name="Z")
-
-
-def bad_inputs() -> list[dict[str, Any]]:
-    lines = (Path(__file__).parent / "bad_yaml.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def built(recipe: Any) -> bytes:
-    if isinstance(recipe, str):
-        return recipe.encode()
-    if "base64" in recipe:
-        return base64.b64decode(recipe["base64"])
-    repeat = recipe["repeat"]
-    units = (repeat["unit"].replace("{{i_spaces}}", " " * i) for i in range(repeat["times"]))
-    return f"{repeat['prefix']}{''.join(units)}{repeat['suffix']}".encode()
 
 
 def as_a_slot_loads(text: bytes) -> Any:
@@ -45,11 +28,11 @@ def only_error(text: str) -> tuple[int, int, str, str]:
     return error.line, error.column, error.path, error.message
 
 
-@pytest.mark.parametrize("case", bad_inputs(), ids=lambda case: f"{case['id']} {case['what']}")
-def test_the_catalogue_comes_out_as_expected(case: dict[str, Any]) -> None:
-    text = built(case["input"])
+@pytest.mark.parametrize("case", cases("yaml"), ids=lambda case: case.id)
+def test_the_catalogue_comes_out_as_expected(case: Case) -> None:
+    (text,) = case.texts({})
     report = check_text(text)
-    assert report.is_valid == (case["expect"] == "accept"), report
+    assert report.is_valid == (case.expect["status"] == [200]), report
     if not report.is_valid:
         assert report.errors[0].line >= 1
         assert report.errors[0].column >= 1

@@ -149,14 +149,21 @@ def test_more_fields_than_a_page_can_show_are_cut() -> None:
 
 
 def test_what_aliases_and_schemas_repeat_is_bounded() -> None:
-    text = "a: &a " + "x" * 100_000 + "\n" + "".join(f"b{i}: *a\n" for i in range(100))
+    text = "a: &a " + "x" * 50_000 + "\n" + "".join(f"b{i}: *a\n" for i in range(100))
     fields, is_cut = fields_of(examine(text.encode()), None)
     assert is_cut
     assert len(json.dumps([field.as_json() for field in fields])) < MAX_FORM * 1.01
-    schema = Schema.parse(json.dumps({"additionalProperties": {"description": "x" * 100_000}}).encode())
+    schema = Schema.parse(json.dumps({"additionalProperties": {"description": "x" * 50_000}}).encode())
     fields, is_cut = fields_of(examine("".join(f"b{i}: 1\n" for i in range(100)).encode()), schema)
     assert is_cut
     assert 5 < len(fields) < 12
+
+
+@pytest.mark.parametrize("text", ["", "b: 1\n"])
+def test_a_schema_of_very_many_keys_leaves_room_for_the_fields(text: str) -> None:
+    form = form_of(text, {"properties": {f"k{i}": {"title": "x" * 100} for i in range(2000)}})
+    assert form[""].missing == ()
+    assert list(form) == [""] + ["/b"] * bool(text)
 
 
 # --- help ------------------------------------------------------------------------------------------------------------

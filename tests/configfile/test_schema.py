@@ -1,12 +1,16 @@
 """What a JSON Schema finds wrong with a config, where, and which schemas are refused."""
 
+import contextlib
 import json
 import socket
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from dropmill.configfile.document import MAX_BYTES, MAX_FINDINGS, examine
+from dropmill.configfile.document import MAX_BYTES, MAX_FINDINGS, MAX_MESSAGE, examine
+from dropmill.configfile.form import fields_of
 from dropmill.configfile.schema import Rules, Schema, SchemaUnusable
 
 DRAFTS = [
@@ -241,6 +245,9 @@ def test_a_config_as_deep_as_any_is_checked_by_a_schema_that_repeats_itself() ->
         (b"null", "no JSON object"),
         (b"\xff\xfe{}", "not UTF-8"),
         (b'{"minimum": NaN}', "NaN"),
+        (b'{"default": -Infinity}', "-Infinity"),
+        (b'{"default": 1e999}', "1e999"),
+        (b'{"$ref": "#/\\ud800"}', "\\ud800"),
         (b'{"minimum": ' + b"9" * 5000 + b"}", "digits"),
         (b" " * (MAX_BYTES + 1), "1,048,576 bytes"),
         (b"[" * 100_000, "too deep"),
@@ -262,6 +269,12 @@ def test_a_config_as_deep_as_any_is_checked_by_a_schema_that_repeats_itself() ->
         (b'{"$dynamicRef": "https://example.com/x#y"}', "$dynamicRef"),
         (b'{"$ref": "#/x", "x": {"$ref": "https://example.com/"}}', "example.com"),
         (b'{"$ref": "https://json-schema.org/draft/2020-12/schema"}', "nothing is fetched"),
+        (b'{"$ref": "#"}', "without end"),
+        (b'{"properties": {"a": {"$ref": "#/properties/a"}}}', "without end"),
+        (b'{"$ref": "#/x", "x": {"not": {"$id": 1}}}', "$id"),
+        (b'{"$id": "http://["}', "cannot be read"),
+        (b'{"items": {"anyOf": [{"type": "string"}, {"$ref": "#/items"}]}}', "without end"),
+        (b'{"$defs": {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"if": {"$ref": "#/$defs/a"}}}}', "without end"),
     ],
 )
 def test_an_unusable_schema_is_refused_with_a_reason(text: bytes, reason: str) -> None:
@@ -275,8 +288,7 @@ def test_an_unusable_schema_is_refused_with_a_reason(text: bytes, reason: str) -
 @pytest.mark.parametrize(
     ("members", "text"),
     [
-        ({"$ref": "#"}, "a: 1"),
-        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "a: 1"),
+        ({"$ref": "#/x", "x": {"enum": 5}}, "a: 1"),
         ({"properties": {"a": {"multipleOf": 0.1}}}, "a: .nan"),
         ({"$ref": "#/x", "x": {"required": 5}}, "a: 1"),
         ({"$ref": "#/x", "x": {"type": 5}}, "a: 1"),
@@ -362,7 +374,6 @@ def test_what_is_said_of_a_place_is_found(members: Any, path: tuple[str | int, .
         {"properties": {"a": {"anyOf": [{"title": "T"}, {"title": "U"}]}}},
         {"properties": {"b": {"title": "T"}}},
         {"properties": {"a": True}, "additionalProperties": {"title": "T"}},
-        {"properties": {"a": {"$ref": "#/properties/a"}}},
         True,
     ],
 )
@@ -406,3 +417,40 @@ def test_known_keys_are_those_that_may_be_there_in_the_schemas_order() -> None:
 def test_secrets_are_known(mark: dict[str, Any]) -> None:
     assert at({"properties": {"a": {"allOf": [mark]}}}, "a").is_secret
     assert not at({"properties": {"a": {"allOf": [mark]}}}, "b").is_secret
+
+
+# --- whatever it is --------------------------------------------------------------------------------------------------
+
+# fmt: off
+_WORDS = [
+    "$ref", "$dynamicRef", "$id", "$anchor", "$schema", "$defs", "properties", "patternProperties",
+    "additionalProperties", "propertyNames", "items", "prefixItems", "unevaluatedProperties", "contains", "type",
+    "enum", "const", "format", "pattern", "minimum", "exclusiveMaximum", "multipleOf", "minLength",
+    "uniqueItems", "required", "dependentRequired", "allOf", "anyOf", "oneOf", "not", "if", "then", "deprecated",
+    "a", "b",
+]
+# fmt: on
+_values = st.sampled_from([0, 2.5, True, False, None, "a", "object", "#", "#/$defs/a", "#/properties/a", "(", *DRAFTS])
+_schemas: st.SearchStrategy[Any] = st.recursive(
+    st.booleans() | st.builds(dict),
+    lambda inner: st.dictionaries(
+        st.sampled_from(_WORDS),
+        inner | _values | st.lists(inner | _values, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner),
+        max_size=5,
+    ),
+    max_leaves=20,
+)
+_TEXTS = (b"", b"a: &a {a: 1, b: [1, x]}\nb: [*a, .nan, 2026-01-01]\n", b"a: x\nb: {<<: {a: .inf}, b: ~}\n1: 2\n")
+_DOCUMENTS = [examine(text) for text in _TEXTS]
+
+
+@given(members=_schemas)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_schema_is_used_or_refused(members: Any) -> None:
+    with contextlib.suppress(SchemaUnusable):
+        schema = schema_of(members)
+        for document in _DOCUMENTS:
+            for error in schema.add_findings(document).errors:
+                assert error.line >= 1
+                assert len(error.message) <= MAX_MESSAGE
+            json.dumps([field.as_json() for field in fields_of(document, schema)[0]], allow_nan=False)

@@ -134,6 +134,30 @@ async def test_a_database_from_before_purging_was_known_is_rewritten_once(
     assert "VACUUM" not in statements
 
 
+async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_them(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None, keep_revisions=3)
+    await ledger.open()
+    saved = [await story.save(ledger, b"a: 0\n")]
+    job_id = await story.queued(ledger, await story.opened(ledger))
+    saved += [await story.save(ledger, b"a: %d\n" % number) for number in range(1, 6)]
+
+    async def kept() -> list[bool]:
+        """Oldest first."""
+        items = (await ledger.revisions(before=None, limit=100)).items
+        return [item.purged_at is None for item in reversed(items)]
+
+    assert await kept() == [True, False, False, True, True, True]
+    assert await ledger.revision_text(saved[0]) == b"a: 0\n"
+    with pytest.raises(Removed, match="older than --keep-revisions"):
+        await ledger.revision_text(saved[1])
+    await ledger.cancel_queued(job_id)
+    await story.save(ledger, b"a: 1\n")
+    assert await kept() == [False, False, False, False, True, True, True]
+    assert await ledger.revision_text(saved[1]) == b"a: 1\n"
+    assert "config.purged" not in await story.names(ledger)
+    await ledger.close()
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 

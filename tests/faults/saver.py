@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import os
 import re
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.embedded.sqlite import SqliteLedger
-from dropmill.model.ids import Sha256
 
 WAYS = ("save", "save large", "edit", "restore")
 LARGE = 300_000  # bytes

@@ -97,8 +97,12 @@ async def test_what_an_earlier_process_left_is_cleared_at_start(tmp_path: Path) 
     left = tmp_path / "data" / "attempts" / "x.1" / "work"
     left.mkdir(parents=True)
     (left / "scratch").touch()
+    copies = tmp_path / "data" / "configs"
+    copies.mkdir()
+    (copies / f"{'a' * 64}.yaml").write_text("secret: perhaps purged since\n")
     async with Bench(tmp_path, command=("true",)):
         assert list((tmp_path / "data" / "attempts").iterdir()) == []
+        assert list(copies.iterdir()) == []
 
 
 async def test_each_attempt_reads_the_revision_it_was_ordered_with(tmp_path: Path) -> None:
@@ -107,6 +111,16 @@ async def test_each_attempt_reads_the_revision_it_was_ordered_with(tmp_path: Pat
         bench.ledger.config = b"second: 2\n"
         assert (await bench.run())[1] == "second: 2\n"
         assert len(list((tmp_path / "data" / "configs").iterdir())) == 2
+
+
+async def test_the_copy_of_a_purged_revision_is_removed_and_made_again_if_it_comes_back(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=("cat", "{config}")) as bench:
+        await bench.run()
+        purged = bench.ledger.revision().sha256
+        for _ in range(2):
+            await bench.runner.forget_config(purged)
+            assert list((tmp_path / "data" / "configs").iterdir()) == []
+        assert (await bench.run())[1] == bench.ledger.config.decode()
 
 
 async def test_time_over_ends_the_script_and_all_it_started(tmp_path: Path) -> None:

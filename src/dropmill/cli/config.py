@@ -154,7 +154,7 @@ async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
     data = settings.data.absolute()
     if not await asyncio.to_thread(data.is_dir):
         raise SettingsError(f"--data {data}: there is no such folder.")
-    ledger = SqliteLedger(data / "ledger.sqlite", lambda _: None)
+    ledger = SqliteLedger(data / "ledger.sqlite", lambda _: None)  # what is kept is the server's business
     try:
         await ledger.open(is_guest=True)
         yield ledger

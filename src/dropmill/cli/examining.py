@@ -211,11 +211,12 @@ def check_config(settings: Settings) -> Findings:
     from dropmill.configfile import mirror
     from dropmill.configfile.document import Report
     from dropmill.configfile.parser import ParserProcess
+    from dropmill.configfile.schema_file import SchemaFile
 
     async def check(text: bytes) -> Report:
         parser = ParserProcess()
         try:
-            return await parser.check(text)
+            return await SchemaFile(path, parser).check(text)
         finally:
             await parser.close()
 

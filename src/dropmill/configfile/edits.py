@@ -169,7 +169,8 @@ def _apply_one(document: Document, operation: Operation) -> tuple[Document, tupl
 
 def _test(document: Document, places: Places, operation: Operation) -> None:
     try:
-        places.find(operation.path)
+        if operation.path:
+            places.find(operation.path)
     except NoExactEdit as refusal:
         if refusal.reason != "aliased":  # what `<<` brings can be read
             raise

@@ -9,7 +9,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, cast
 
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
@@ -19,10 +19,10 @@ from dropmill.configfile.nodes import Kind, is_empty, kind_of, members_of, value
 from dropmill.configfile.places import Place, Places
 from dropmill.configfile.schema import Rules, Schema
 
-MAX_FIELDS: Final = 2_000  # more than a page can show
-MAX_FORM: Final = 1 << 20  # characters of all fields as JSON, which the event loop reads in about 10 ms
+MAX_FIELDS: Final = 1_000  # more than a page can show
+MAX_FORM: Final = 1 << 19  # characters of all fields as JSON; the event loop reads and writes that in 10 ms each
+_MAX_FIELD: Final = 1 << 17
 
-_LARGEST_EXACT: Final = 2**53  # integers beyond are rounded by browsers
 _LINE_END: Final = re.compile(r"\r\n?|\n")
 _COMMENT_BEHIND: Final = re.compile(r"[ \t]*(?:,[ \t]*)?(?<=[ \t])#([^\r\n]*)")
 _COMMENT_IN_LINE: Final = re.compile(r"[^\r\n]*?(?<=[ \t])#([^\r\n]*)")
@@ -48,8 +48,9 @@ class Field:
         refusal: why a `replace` would be refused, as in `ConfigEditRefused`; None if nothing speaks against it.
         can_add: whether a member can be added at its end.
         can_remove: whether it can be removed.
-        schema: what the schema says of it; None if nothing.
+        schema: what the schema says of it; None if nothing, or far too much.
         missing: of a mapping, keys that the schema knows and the mapping lacks: `{"key", "schema"}`, not deprecated.
+            None of them if they are far too many.
     """
 
     path: str
@@ -102,7 +103,8 @@ class _Form:
 
     def fill(self) -> tuple[list[Field], bool]:
         if self._document.root is None:
-            return [self._empty()], False
+            one, _ = _bounded(self._empty())
+            return [one], False
         found: list[Field] = []
         size = 0
         alias: tuple[str, ...] | None = None
@@ -112,8 +114,8 @@ class _Form:
             is_alias = id(place.node) in self._seen
             self._seen.add(id(place.node))
             alias = place.path if is_alias else None
-            one = self._field(place, is_alias)
-            size += len(json.dumps(one.as_json()))
+            one, its_size = _bounded(self._field(place, is_alias))
+            size += its_size
             if len(found) >= MAX_FIELDS or size > MAX_FORM:
                 return found, True
             found.append(one)
@@ -182,9 +184,19 @@ class _Form:
         return rules, place.key is not None and name in above.required
 
 
+def _bounded(field: Field) -> tuple[Field, int]:
+    """A field and its size as JSON: without what the schema says if that would leave no room for the others."""
+    size = len(json.dumps(field.as_json()))
+    if size <= _MAX_FIELD:
+        return field, size
+    field = replace(field, schema=None, missing=())
+    return field, len(json.dumps(field.as_json()))
+
+
 def _missing(rules: Rules, names: set[str]) -> tuple[Mapping[str, Any], ...]:
+    required = rules.required
     return tuple(
-        {"key": name, "schema": its.as_json(is_required=name in rules.required)}
+        {"key": name, "schema": its.as_json(is_required=name in required)}
         for name in rules.keys
         if name not in names and not (its := rules.of_key(name)).is_deprecated
     )

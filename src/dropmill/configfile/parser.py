@@ -9,9 +9,9 @@ The child keeps the last two documents that it has read: checking a text, then e
 reads the old and the new text once each.
 
 Wire: frames of a 4-byte big-endian length and that many bytes. The child sends an empty frame once it is ready. A
-request is three frames: `{"call", "operations", "schema_limit_s"}` (null without a schema), the text, the schema (JSON
-text). The answer is two: JSON, with the findings or an `error` to raise, and the new text. The end of its standard input
-ends the child.
+request is three frames: `{"call", "operations", "schema_limit_s"}` (null without a schema), the text, the schema.
+The answer is two: JSON, with the findings or an `error` to raise, and the new text. The end of its standard input ends
+the child.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ from dropmill.model.errors import BadRequest, ConfigEditRefused, ConfigInvalid, 
 
 TIME_LIMIT_S: Final = 10.0  # for reading once; ordinary text of 1 MiB takes about 3
 EDIT_READS: Final = 3  # how many times as long an edit may take: it reads the old text and the new one, or more
-SCHEMA_LIMIT_S: Final = 5.0  # to check against a schema; 16,000 lines take about 0.5
+SCHEMA_LIMIT_S: Final = 5.0  # of processor time, to check against a schema; 16,000 lines take about 0.5
 START_LIMIT_S: Final = 30.0  # about 0.2 on an idle machine
-MEMORY_LIMIT: Final = 1 << 30  # bytes of address space; 20,000 lines take about 60 MiB
+MEMORY_LIMIT: Final = 1 << 30  # bytes of address space; two documents kept and a third being read take 200 MiB at most
 MAX_WAITING: Final = 32  # calls in line; more than that is no person typing
 
 _KEPT_DOCUMENTS: Final = 2  # the text being edited, and what the last edit made of it
@@ -180,17 +180,14 @@ class ParserProcess:
             raise _TooLarge(too_large)
         if self._waiting >= MAX_WAITING:
             raise Unavailable("Too many configs are waiting to be checked; try again in a few seconds.")
-        head = {
-            "call": call,
-            "operations": [asdict(each) for each in operations],
-            "schema_limit_s": self._schema_limit_s if schema is not None else None,
-        }
+        schema_limit_s = None if schema is None else self._schema_limit_s
+        head = {"call": call, "operations": [asdict(each) for each in operations], "schema_limit_s": schema_limit_s}
         frames = (json.dumps(head).encode(), text, (schema or b"")[: MAX_BYTES + 1])
         limit_s = self._time_limit_s * (EDIT_READS if operations else 1)
         self._waiting += 1
         try:
             async with self._turn:
-                answer, new = await self._ask_child(frames, limit_s, limit_s + self._schema_limit_s)
+                answer, new = await self._ask_child(frames, limit_s, limit_s + 2 * (schema_limit_s or 0))
         finally:
             self._waiting -= 1
         members = json.loads(answer)
@@ -319,7 +316,7 @@ def main() -> None:
     if sys.platform == "linux":  # elsewhere the end of standard input has to do, once a running call has ended
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    signal.signal(signal.SIGALRM, _say_that_time_is_up)
+    signal.signal(signal.SIGPROF, _say_that_time_is_up)
     # Ruamel prints to standard output when it is puzzled: keep that out of the wire.
     with os.fdopen(os.dup(1), "wb") as wire:
         os.dup2(2, 1)
@@ -354,7 +351,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self._documents: dict[bytes, Document] = {}  # by the SHA-256 of their text, the oldest first
-        self._schema: tuple[bytes, Schema | SchemaUnusable] | None = None
+        self._schema: tuple[bytes, Schema | str] | None = None  # or the reason why it cannot be used
 
     def answer(self, head: dict[str, Any], text: bytes, schema: bytes) -> tuple[dict[str, Any], bytes]:
         """The answer's members and the new text, as they go over the wire."""
@@ -406,14 +403,14 @@ class _Reader:
         is_cut = False
         try:
             try:
-                signal.setitimer(signal.ITIMER_REAL, limit_s, limit_s)
+                signal.setitimer(signal.ITIMER_PROF, limit_s, limit_s)
                 schema = self._usable(schema_text)
                 report = schema.add_findings(document)
                 if wants_fields:
                     fields, is_cut = fields_of(document, schema)
                 return report, fields, is_cut
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
         except SchemaUnusable as error:
             reason = str(error)
         except _TimeIsUp:
@@ -429,10 +426,10 @@ class _Reader:
             try:
                 self._schema = (text, Schema.parse(text))
             except SchemaUnusable as error:
-                self._schema = (text, error)
+                self._schema = (text, str(error))
         schema = self._schema[1]
-        if isinstance(schema, SchemaUnusable):
-            raise schema
+        if isinstance(schema, str):
+            raise SchemaUnusable(schema)
         return schema
 
 

@@ -37,7 +37,7 @@ _GAP: Final = re.compile(r"(?:[ \t\r\n]+|(?<=[ \t\r\n])#[^\r\n]*)*")  # white sp
 _COMMENT: Final = re.compile(r"(?<![^ \t\r\n])#[^\r\n]*")
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(?:(?<=[ \t])#[^\r\n]*)?(?:\r\n?|\n|$)")
 _COMMENT_LINE: Final = re.compile(r"( *)#[^\r\n]*(?:\r\n?|\n|$)")
-_BLOCK_HEADER: Final = re.compile(r"([|>])([-+]?)(?=[ \t\r\n]|$)([^\r\n]*)")
+_BLOCK_HEADER: Final = re.compile(r"([|>])([-+0-9]*)([^\r\n]*)")
 _BEFORE_COMMENT: Final = re.compile(r" +(?=#)")
 _COMPACT: Final = re.compile(r" *(?:- +)+")
 _DOCUMENT_END: Final = re.compile(r"(?<![^\r\n])\.\.\.(?=[ \t\r\n]|$)")
@@ -91,12 +91,9 @@ class Place:
     @property
     def key(self) -> ScalarNode | None:
         """Its key's node; None in a sequence and for the root."""
-        return None if self.index is None or isinstance(self.above[-1], SequenceNode) else self.pair[0]
-
-    @property
-    def pair(self) -> tuple[ScalarNode, Node]:
-        """Key and value in a mapping."""
-        return cast("tuple[ScalarNode, Node]", self.above[-1].value[cast(int, self.index)])
+        if self.index is None or isinstance(self.above[-1], SequenceNode):
+            return None
+        return cast(ScalarNode, self.above[-1].value[self.index][0])
 
     @property
     def is_in_flow(self) -> bool:
@@ -223,9 +220,8 @@ class Places:
         node = cast(ScalarNode, place.node)
         if isinstance(value, dict | list) and value:
             raise NoExactEdit("not_a_value")
-        header = _BLOCK_HEADER.match(self._text, start) if node.style in ("|", ">") else None
-        if header is not None:
-            return self._replace_block(place, value, start, end, header)
+        if (header := self._header(node)) is not None:
+            return self._replace_block(place, value, header, end)
         if (moment := self._moment(node, value)) is not None:
             return self._in_line(start, end, value, moment)
         text = writing.in_one_line(value, quotes=self._quotes(place, node), in_flow=place.is_in_flow)
@@ -233,8 +229,6 @@ class Places:
             text = text.capitalize()
         if start == end:  # nothing was written there
             text = (": " if self._lacks_colon(place) else " ") + text
-            if place.is_in_flow and self._text[end : end + 1] not in tuple(",]} \t\r\n"):
-                raise NoExactEdit("not_exact")
         return self._in_line(start, end, text, value)
 
     def _lacks_colon(self, place: Place) -> bool:
@@ -267,10 +261,10 @@ class Places:
             end = spaces.end()
         return Splice(start=start, end=end, text=text, value=value)
 
-    def _replace_block(self, place: Place, value: Any, start: int, end: int, header: re.Match[str]) -> Splice:
+    def _replace_block(self, place: Place, value: Any, header: re.Match[str], end: int) -> Splice:
+        start = header.start()
         style, chomping, rest = header.groups()
-        written = self._text[header.end() : end]
-        lines = [line for line in _LINE_END.split(written) if line.strip(" ")]
+        lines = [line for line in _LINE_END.split(self._text[header.end() : end]) if line.strip(" ")]
         if lines:
             depth = len(lines[0]) - len(lines[0].lstrip(" "))
         else:
@@ -431,19 +425,14 @@ class Places:
         scalars = sorted(self._content(node) for node in nodes if isinstance(node, ScalarNode))
         comments: list[str] = []
         for scalar_start, scalar_end in [*scalars, (end, end)]:
-            comments += _COMMENT.findall(self._text, start, max(scalar_start, start))
+            comments += _COMMENT.findall(self._text, start, min(scalar_start, end))  # an empty value is told too far on
             start = max(scalar_end, start)
         return tuple(comments)
 
     def _content(self, node: ScalarNode) -> tuple[int, int]:
-        """A scalar's text without anchor and tag, and without a block scalar's header."""
-        start, _ = self._behind_properties(node)
-        if node.style in ("|", ">") and (header := _BLOCK_HEADER.match(self._text, start)) is not None:
-            start = header.end(2)
-            header_end = header.end()
-            comment = _COMMENT.search(self._text, start, header_end)
-            return header_end if comment else start, node.end_mark.index
-        return start, node.end_mark.index
+        """Where a scalar's text stands, without anchor and tag, and without a block scalar's header."""
+        header = self._header(node)
+        return header.end() if header is not None else self._behind_properties(node)[0], node.end_mark.index
 
     # Marks
 
@@ -459,11 +448,9 @@ class Places:
             colon = _COLON.match(self._text, place.key.end_mark.index)
             start = colon.end() if colon else place.key.end_mark.index
             return start, start
-        if node.style in ("|", ">"):
-            if _BLOCK_HEADER.match(self._text, start) is None:
-                raise NoExactEdit("block_indicator")
-            return start, self._end_of_node(node, node.start_mark.index)
-        return start, node.end_mark.index
+        if (header := self._header(node)) is not None and header.group(2) not in ("", "-", "+"):
+            raise NoExactEdit("block_indicator")
+        return start, self._end_of_node(node, node.start_mark.index)
 
     def _behind_properties(self, node: Node) -> tuple[int, bool]:
         """Where a node begins behind its anchor and tag, and whether it has a tag."""
@@ -486,17 +473,18 @@ class Places:
             return node.end_mark.index if node.flow_style else self._end_of_member(node, len(node.value) - 1)
         if node.start_mark.index == node.end_mark.index:
             return behind
-        if cast(ScalarNode, node).style not in ("|", ">"):
-            return cast(int, node.end_mark.index)
-        start, _ = self._behind_properties(node)
-        header = _BLOCK_HEADER.match(self._text, start)
-        keeps = header is not None and header.group(2) == "+"
         end = cast(int, node.end_mark.index)
+        if (header := self._header(cast(ScalarNode, node))) is None:
+            return end
         end -= len(self._line_end_before(end))
-        while not keeps and end > start and not self._text[self._line_start(end) : end].strip(" \t"):
+        while "+" not in header.group(2) and end > header.end() and not self._text[self._line_start(end) : end].strip():
             above = self._line_start(end)
             end = above - len(self._line_end_before(above))
         return end
+
+    def _header(self, node: ScalarNode) -> re.Match[str] | None:
+        """The first line of a block scalar, from its `|` or `>` on; None for any other."""
+        return _BLOCK_HEADER.match(self._text, self._behind_properties(node)[0]) if node.style in ("|", ">") else None
 
     def _end_of_member(self, node: CollectionNode, index: int) -> int:
         head = self._block_heads(node)[index]

@@ -7,10 +7,13 @@ Slow on hostile schemas, above all by `pattern`: the caller limits the time. The
 schema, since that takes 0.1 s and 5 MiB which those without a schema need not spend.
 """
 
+import contextlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -62,14 +65,8 @@ class Schema:
             SchemaUnusable: it is no JSON Schema, or refers to something outside of itself.
         """
         members = _members(text)
-        try:
+        with _blaming_the_schema("it cannot be read"):
             return cls._of(members)
-        except SchemaUnusable:
-            raise
-        except RecursionError:
-            raise SchemaUnusable("it is nested too deep") from None
-        except Exception as error:  # the libraries raise nearly anything on hostile schemas
-            raise SchemaUnusable(_cut(f"it cannot be read ({type(error).__name__}: {error})")) from error
 
     @classmethod
     def _of(cls, members: dict[str, Any] | bool) -> Self:
@@ -109,17 +106,13 @@ class Schema:
             return document.report
         findings = Findings(document.text)
         findings.warnings.extend(document.report.warnings)
-        try:
+        with _blaming_the_schema("it fails on this config"):
             values = json_of(document)
             said = (complaints(error, values, self._is_hidden) for error in self._validator.iter_errors(values))
             for complaint in islice(chain.from_iterable(said), MAX_FINDINGS):
                 _add(findings, document, complaint)
             if self._is_deprecating and document.root is not None:
                 _warn_of_deprecated(findings, document, document.root, self.rules, ())
-        except RecursionError:
-            raise SchemaUnusable("it refers to itself without end, or is too deep for this config") from None
-        except Exception as error:  # not a number, infinity and the like trip the validator up
-            raise SchemaUnusable(_cut(f"it fails on this config ({type(error).__name__}: {error})")) from error
         return findings.report()
 
     def _is_hidden(self, path: Path) -> bool:
@@ -129,6 +122,24 @@ class Schema:
             if rules.is_secret:
                 return True
         return False
+
+
+@contextlib.contextmanager
+def _blaming_the_schema(sentence: str) -> Iterator[None]:
+    """The libraries raise nearly anything on hostile schemas: all of it becomes `SchemaUnusable`."""
+    try:
+        yield
+    except SchemaUnusable:
+        raise
+    except RecursionError:
+        raise SchemaUnusable("it is nested too deep") from None
+    except Exception as error:
+        raise SchemaUnusable(_cut(f"{sentence} ({type(error).__name__}: {error})")) from error
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        # Compiled code met a RecursionError where it expected none. Its kind of exception cannot be imported.
+        raise SchemaUnusable("it is nested too deep") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,8 +236,9 @@ class _Place:
         """Its keywords; none for True and False."""
         return self.contents if isinstance(self.contents, dict) else {}
 
+    # References may lead to what the draft does not check: everything below can be anything there.
+
     def mapping(self, word: str) -> dict[str, Any]:
-        """A keyword's value. References may lead to what the draft does not check: that can be anything."""
         value = self.members.get(word)
         return value if isinstance(value, dict) else {}
 
@@ -235,10 +247,18 @@ class _Place:
         return value if isinstance(value, list) else []
 
     def inside(self, contents: Any) -> "_Place":
+        """A part of this part.
+
+        Raises:
+            SchemaUnusable: its `$id` cannot be one.
+        """
         if not isinstance(contents, dict):
             return _Place(True, self.specification, self.resolver)
-        resource = self.specification.create_resource(contents)
-        return _Place(contents, self.specification, self.resolver.in_subresource(resource))
+        try:
+            resolver = self.resolver.in_subresource(self.specification.create_resource(contents))
+        except Exception:
+            raise SchemaUnusable("one of its $id is no address") from None
+        return _Place(contents, self.specification, resolver)
 
     def parts(self) -> "Iterator[_Place]":
         """All schemas that it is made of, one level down."""
@@ -261,6 +281,16 @@ class _Place:
                         _cut(f"its {word} '{reference}' leads to nothing within it, and nothing is fetched")
                     ) from None
                 yield _Place(resolved.contents, self.specification, resolved.resolver)
+
+    def at_once(self) -> "Iterator[_Place]":
+        """The schemas that apply to the very value that this one applies to."""
+        yield from self.references()
+        for word in ("allOf", "anyOf", "oneOf"):
+            yield from (self.inside(each) for each in self.list(word))
+        for word in ("not", "if", "then", "else"):
+            yield self.inside(self.members.get(word))
+        for word in ("dependentSchemas", "dependencies"):
+            yield from (self.inside(each) for each in self.mapping(word).values())
 
     def of_key(self, name: str) -> "Iterator[_Place]":
         is_named = name in self.mapping("properties")
@@ -306,20 +336,24 @@ def _survey(root: _Place) -> bool:
     On the way, `false` for a key is written as `{"not": {}}`: of `false` the validator does not tell for which key.
 
     Raises:
-        SchemaUnusable: a reference leads outside.
+        SchemaUnusable: a reference leads outside, or back to where it stands.
     """
     is_deprecating = False
-    seen: set[int] = set()
+    seen: dict[int, list[int]] = {}  # what applies with each part to the same value
     waiting = [root]
     while waiting:
         place = waiting.pop()
         if place.members and id(place.contents) not in seen:
-            seen.add(id(place.contents))
+            seen[id(place.contents)] = [id(each.contents) for each in place.at_once() if each.members]
             is_deprecating |= place.members.get("deprecated") is True
             for word in ("properties", "patternProperties"):
                 named = place.mapping(word)
                 named.update({name: {"not": {}} for name, contents in named.items() if contents is False})
             waiting += [*place.references(), *place.parts()]
+    try:
+        TopologicalSorter(seen).prepare()
+    except CycleError:
+        raise SchemaUnusable("it refers to itself without end") from None
     return is_deprecating
 
 
@@ -354,7 +388,7 @@ def _members(text: bytes) -> dict[str, Any] | bool:
     if len(text) > MAX_BYTES:
         raise SchemaUnusable(f"it has more than {MAX_BYTES:,} bytes")
     try:
-        members = json.loads(text.decode("utf-8-sig"), parse_constant=_no_json)
+        members = json.loads(text.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError:
         raise SchemaUnusable("it is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -370,8 +404,11 @@ def _members(text: bytes) -> dict[str, Any] | bool:
     return members
 
 
-def _no_json(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no number of JSON, or too large")
+    return value
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -382,5 +419,5 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())  # half characters can be escaped in JSON
     return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 1] + "…"

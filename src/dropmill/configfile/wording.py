@@ -215,8 +215,10 @@ def _alternatives(error: "ValidationError", it_is: str) -> str:
     wants: dict[str, None] = {}
     branches: set[Any] = set()
     for inner in error.context or ():
-        branch = inner.relative_schema_path[0]
-        if branch in branches:
+        branch = (
+            inner.relative_schema_path[0] if inner.relative_schema_path else None
+        )  # None: `false`, which no value fits
+        if branch is None or branch in branches:
             continue
         branches.add(branch)
         schema = inner.schema if isinstance(inner.schema, Mapping) else {}
@@ -224,7 +226,7 @@ def _alternatives(error: "ValidationError", it_is: str) -> str:
         if expected is None or is_secret(schema):
             return "has none of the forms it may have"
         wants[expected] = None
-    return f"must be {' or '.join(wants)}{it_is}"
+    return f"must be {' or '.join(wants)}{it_is}" if wants else "is not allowed here"
 
 
 def _expected(schema: Mapping[str, Any], keyword: str | None) -> str | None:

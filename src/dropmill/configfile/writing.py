@@ -20,7 +20,7 @@ _IN_ONE_LINE: Final = re.compile(f"[{_SHOWN}]*")
 _IN_LINES: Final = re.compile(f"[{_SHOWN}\t\n]*")
 _TO_ESCAPE: Final = re.compile(f'[^{_SHOWN}]|[\\\\"]')
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
-_NOT_PLAIN: Final = re.compile(r"[,\[\]{}#&*!|>'\"%@`]|[-?:](?:[ ,\[\]{}]|$)|.*(?::(?: |$)| #)")
+_NOT_PLAIN: Final = re.compile(r"---|\.\.\.|[,\[\]{}#&*!|>'\"%@`]|[-?:](?:[ ,\[\]{}]|$)|.*(?::(?: |$)| #)")
 _NOT_PLAIN_IN_FLOW: Final = re.compile(r"[?:]|.*(?:[,\[\]{}]|:$)")
 _BREAK: Final = re.compile(r"(?<=[^ \t]) (?=[^ \t])")
 _RESOLVERS: Final = (VersionedResolver((1, 2)), VersionedResolver((1, 1)))
@@ -29,7 +29,8 @@ _WIDTH: Final = 60  # folded text is not broken into shorter lines than this, wh
 
 def is_date(text: str) -> bool:
     """Whether plain text is taken for a date or time, of a day that may not exist."""
-    return str(_RESOLVERS[0].resolve(ScalarNode, text, (True, False))).endswith(":timestamp")
+    is_date = str(_RESOLVERS[0].resolve(ScalarNode, text, (True, False))).endswith(":timestamp")
+    return is_date and not text.endswith("\n")
 
 
 def can_be_plain(text: str, *, in_flow: bool) -> bool:

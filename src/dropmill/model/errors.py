@@ -93,7 +93,7 @@ class NotFound(DropmillError):
 
 
 class Removed(DropmillError):
-    """The bytes were removed, as `--keep` or `--keep-size` say; what is known of them stays."""
+    """The bytes were removed, as `--keep`, `--keep-size` or `--keep-revisions` say, or purged; their record stays."""
 
     code = "removed"
     status = 410
@@ -290,7 +290,8 @@ class ConfigEditRefused(DropmillError):
 
     Reasons: `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator`, `multiple_documents` and
     `ambiguous_key` mean that the text has to be edited instead; `not_found` and `test_failed`, that the document is not
-    what the edit expects; `not_a_value` and `not_exact`, that no exact edit of this place is known.
+    what the edit expects; `not_a_value` and `not_exact`, that no exact edit of this place is known; `too_costly`, that it
+    takes too long.
     """
 
     code = "config_edit_refused"

@@ -48,10 +48,10 @@ async def edit() -> Any:
     """Change values in place: all operations of a JSON Patch (RFC 6902), or none."""
     members = await body.read_json("application/json-patch+json")
     operations = await asyncio.to_thread(parse_patch, members)  # a megabyte of values takes a while
-    revision, edit = await services().config.edit(
+    revision, made = await services().config.edit(
         operations, if_match=_if_match(), client=client_of_request(), account=None, message=_message()
     )
-    return _saved(revision, removed_comments=edit.removed_comments)
+    return _saved(revision, removed_comments=made.removed_comments)
 
 
 @config.post("/check")

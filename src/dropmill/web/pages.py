@@ -78,6 +78,7 @@ async def job(job_id: str) -> str:
     view = await ledger.view_submission(record.submission_id, limit=1)
     newest = await ledger.newest_revision()
     shape = services().views.show_job(record)
+    ended = [(attempt, attempt.settled_at) for attempt in record.attempts]
     return await render_template(
         "job.html",
         page_data={
@@ -89,6 +90,7 @@ async def job(job_id: str) -> str:
             "newest": newest and newest.sha256,
         },
         job=shape,
+        took={attempt.number: (end - attempt.started_at).total_seconds() for attempt, end in ended if end is not None},
         file=file,
         removed_at=time_text(file.removed_at),
         submission=submission_json(view.submission),

@@ -75,7 +75,12 @@ class SqliteLedger:
     """`dropmill.ports.Ledger` over one SQLite file."""
 
     def __init__(
-        self, path: Path, on_commit: Callable[[Mapping[str, int]], None], *, tells_settled: bool = False
+        self,
+        path: Path,
+        on_commit: Callable[[Mapping[str, int]], None],
+        *,
+        tells_settled: bool = False,
+        keep_revisions: int | None = None,
     ) -> None:
         """Keep the path; nothing is opened before `open`.
 
@@ -83,8 +88,10 @@ class SqliteLedger:
             path: the database file; its folder exists.
             on_commit: told after each commit which topics have reached which cursor. Runs on the event loop.
             tells_settled: whether a delivery to the webhook is recorded each time a submission settles.
+            keep_revisions: newest config revisions whose text is kept; None: all.
         """
         self._tells_settled = tells_settled
+        self._keep_revisions = keep_revisions
         self._path = path
         self._engine = _engine(path)
         # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
@@ -382,6 +389,7 @@ class SqliteLedger:
             account=account,
             message=message,
             is_mirrored=is_mirrored,
+            keep=self._keep_revisions,
         )
 
     async def mark_mirrored(self, number: int) -> None:

@@ -522,6 +522,23 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
 # --- config ----------------------------------------------------------------------------------------------------------
 
 
+_IN_PROGRESS = jobs.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])
+_IS_KEPT = config_revisions.c.purged_at.is_(None)
+_DROP_TEXTS = update(config_revisions).where(
+    _IS_KEPT,
+    config_revisions.c.number <= bindparam("last"),
+    config_revisions.c.number.not_in(select(jobs.c.config_number).where(_IN_PROGRESS)),
+)
+_OF_TEXT = config_revisions.c.sha256 == bindparam("key")
+_ONE_OF_TEXT = select(config_revisions.c.number).where(_OF_TEXT).limit(1)
+_BOUND_TO_TEXT = (
+    select(func.count())
+    .select_from(jobs)
+    .where(_IN_PROGRESS, jobs.c.config_number.in_(select(config_revisions.c.number).where(_OF_TEXT)))
+)
+_PURGE = update(config_revisions).where(_IS_KEPT, _OF_TEXT)
+
+
 def save_revision(
     tx: Transaction,
     text: bytes,
@@ -531,14 +548,20 @@ def save_revision(
     account: str | None,
     message: str | None,
     is_mirrored: bool,
+    keep: int | None,
 ) -> ConfigRevision:
-    """See `Ledger.save_revision`."""
+    """See `Ledger.save_revision`.
+
+    Args:
+        keep: revisions whose text is kept, this one included; None: all.
+    """
     newest = tx.one(NEWEST_REVISION)
     if (None if newest is None else newest["sha256"]) != base:
         raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
     sha256 = Sha256(hashlib.sha256(text).hexdigest())
+    number = 1 if newest is None else newest["number"] + 1
     values = {
-        "number": 1 if newest is None else newest["number"] + 1,
+        "number": number,
         "sha256": sha256,
         "size": len(text),
         "saved_at": utc_now(),
@@ -557,6 +580,9 @@ def save_revision(
         message=message,
     )
     tx.forget_config()
+    if keep is not None:
+        now = utc_now()
+        tx.connection.execute(_DROP_TEXTS.values(text=b"", purged_at=now), {"last": number - keep})
     return rows.revision_of(values)
 
 
@@ -565,19 +591,6 @@ def mark_mirrored(tx: Transaction, number: int) -> None:
     mark = update(config_revisions).where(config_revisions.c.number == number).values(is_mirrored=True)
     if not tx.connection.execute(mark).rowcount:
         raise NotFound("There is no such config revision.")
-
-
-_OF_TEXT = config_revisions.c.sha256 == bindparam("key")
-_ONE_OF_TEXT = select(config_revisions.c.number).where(_OF_TEXT).limit(1)
-_BOUND_TO_TEXT = (
-    select(func.count())
-    .select_from(jobs)
-    .where(
-        jobs.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value]),
-        jobs.c.config_number.in_(select(config_revisions.c.number).where(_OF_TEXT)),
-    )
-)
-_PURGE = update(config_revisions).where(_OF_TEXT, config_revisions.c.purged_at.is_(None))
 
 
 def purge_revision(tx: Transaction, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:

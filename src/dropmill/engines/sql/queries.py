@@ -344,6 +344,7 @@ def revision_text(connection: Connection, sha256: Sha256) -> bytes:
         raise NotFound("There is no such config revision.")
     if found.purged_at is not None:
         raise Removed(
-            f"The text of this config revision is no longer kept: it was purged on {found.purged_at:%Y-%m-%d}."
+            f"The text of this config revision is no longer kept: it was purged on {found.purged_at:%Y-%m-%d}, or had "
+            "become older than --keep-revisions says."
         )
     return bytes(found.text)

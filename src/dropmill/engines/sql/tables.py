@@ -256,6 +256,7 @@ config_revisions = Table(
     Column("is_mirrored", Boolean, nullable=False),
     Column("purged_at", UtcTime),
 )
+Index("ix_config_revisions_kept", config_revisions.c.number, sqlite_where=config_revisions.c.purged_at.is_(None))
 
 
 def select_revisions() -> Select[Any]:
