@@ -132,8 +132,8 @@ def measure(bench: Bench) -> Table:
             ),
         ],
         notes=[
-            f"Blocked: the longest time in which the loop served nobody, at {large:,} lines; by itself: less the time in "
-            "which it was ready and other programs (client, parser process, ...) had the processors.",
+            f"Blocked: the longest time in which the loop served nobody, at {large:,} lines; by itself: less the time "
+            "in which it was ready and other programs (client, parser process, ...) had the processors.",
             "Asked for: blocked at most 20 ms; a mark within 250 ms; an edit at most 2.2 times one parse.",
         ],
     )

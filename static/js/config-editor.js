@@ -12,7 +12,7 @@ import { visible } from "./format.js";
 
 const NARROW = "(max-width: 48rem)"; // there lines wrap: scrolling sideways while typing loses the place
 
-/** Dispatches `edit` whenever the person changed the text. */
+/** Dispatches `edit` whenever the text changed. */
 export class YamlEditor extends EventTarget {
   #view;
 

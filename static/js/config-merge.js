@@ -50,7 +50,10 @@ export class MergePanel {
     });
     config.addEventListener("newer", (event) => {
       if (this.#before === null) this.#close();
-      else this.#theirs = /** @type {CustomEvent<Revision>} */ (event).detail; // to bring mine back beside the newest
+      else { // mine, brought back, would meet the newest
+        this.#theirs = /** @type {CustomEvent<Revision>} */ (event).detail;
+        this.#entry = null;
+      }
     });
     config.addEventListener("saved", () => this.#close());
     const on = (/** @type {string} */ name, /** @type {() => void} */ act) => part(root, name).addEventListener("click", act);
@@ -85,9 +88,7 @@ export class MergePanel {
     this.#theirs = theirs;
     this.#before = null;
     this.#entry = null;
-    this.#isOverwriting = false;
-    part(this.#root, "merge-seen").hidden = true;
-    part(this.#root, "merge-see").setAttribute("aria-expanded", "false");
+    this.#fold();
     this.#draw();
     this.#entry = await this.#describe(theirs.etag);
     if (this.#theirs !== theirs) return;
@@ -100,8 +101,16 @@ export class MergePanel {
     this.#theirs = null;
     this.#before = null;
     this.#choices.clear();
+    this.#fold();
     this.#showPlaces(false);
     this.#root.hidden = true;
+  }
+
+  /** Close what was opened to look at theirs. */
+  #fold() {
+    this.#isOverwriting = false;
+    part(this.#root, "merge-seen").hidden = true;
+    part(this.#root, "merge-see").setAttribute("aria-expanded", "false");
   }
 
   /** Take the words away; should the change be undone, they come back. */
@@ -157,7 +166,6 @@ export class MergePanel {
     const count = places(this.#parts).length;
     const how = count ? `Yours merges with it except for ${count === 1 ? "one place" : `${counted(count, "place")}`}.` : "Yours merges with it by itself.";
     setText(part(this.#root, "merge-text"), `${this.#whoSaved()} ${how}`);
-    setText(part(this.#root, "merge-sure-text"), `Your text does not have what the newer revision changed (${this.#changedByThem()}): saving it as it is would undo that.`);
   }
 
   /** @returns {string} a sentence */
@@ -176,6 +184,7 @@ export class MergePanel {
   }
 
   #start() {
+    this.#draw(); // typed a moment ago?
     if (places(this.#parts).length === 0) {
       this.#apply();
       return;
@@ -188,10 +197,11 @@ export class MergePanel {
   #showPlaces(isShown) {
     const view = part(this.#root, "merge-view");
     if (view.hidden === !isShown) return;
+    const hadFocus = view.contains(document.activeElement);
     view.hidden = !isShown;
     this.#drawPlaces();
     if (this.#theirs) this.#drawWords();
-    if (!isShown) this.#root.focus();
+    if (hadFocus) this.#root.focus();
   }
 
   #drawPlaces() {
@@ -267,9 +277,10 @@ export class MergePanel {
   }
 
   #apply() {
-    if (!this.#theirs) return;
-    const { theirs, mine } = countMerged(this.#parts);
+    this.#draw(); // as above
     const chosen = places(this.#parts).length;
+    if (!this.#theirs || chosen > this.#choices.size) return;
+    const { theirs, mine } = countMerged(this.#parts);
     const text = mergedText(this.#parts, this.#choices);
     const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, chosen && `${counted(chosen, "place")} as you chose`].filter(Boolean);
     this.#take(text, `Merged: ${words.join(", ")}. It is in the editor now; look it over, then save.`);
@@ -288,13 +299,7 @@ export class MergePanel {
       this.#theirs = theirs;
       this.#before = { revision: { etag, original, text: base }, text: mine };
     }
-    part(this.#root, "merge-seen").hidden = true;
     this.#config.adopt(theirs, text);
-    this.#sayDone(sentence);
-  }
-
-  /** @param {string} sentence what was done */
-  #sayDone(sentence) {
     this.#root.hidden = false;
     this.#root.classList.remove("working");
     setText(part(this.#root, "merge-text"), sentence);
@@ -310,15 +315,12 @@ export class MergePanel {
   /** @param {boolean} isAsked */
   #askOverwrite(isAsked) {
     this.#isOverwriting = isAsked;
+    setText(part(this.#root, "merge-sure-text"), `Your text does not have what the newer revision changed (${this.#changedByThem()}): saving it as it is would undo that.`);
     this.#drawWords();
     part(this.#root, isAsked ? "merge-sure-yes" : "merge-mine").focus();
   }
 
   #overwrite() {
-    if (!this.#theirs) return;
-    const theirs = this.#theirs;
-    this.#close();
-    this.#config.adopt(theirs, this.#config.text);
-    this.#sayDone("Your text stays as it is. Saving puts it in the place of theirs, which stays in the history.");
+    this.#take(this.#config.text, "Your text stays as it is. Saving puts it in the place of theirs, which stays in the history.");
   }
 }

@@ -56,7 +56,10 @@ function drawState() {
   setText(saveButton, isSaving ? "Saving…" : "Save");
   setText(part(document, "changes-save"), isSaving ? "Saving…" : "Save");
   document.title = `${isUnsaved ? "● " : ""}Config · Dropmill`;
-  if (!changesBox.hidden && !isUnsaved) hideChanges();
+  if (!changesBox.hidden) {
+    if (isUnsaved) drawChanges();
+    else hideChanges();
+  }
 }
 
 const drawCount = paced(() => {
@@ -127,6 +130,7 @@ async function save(message) {
 }
 
 config.addEventListener("saved", () => {
+  lookAtFile(); // by now the file is replaced; the event of the save may come before that
   messageInput.value = "";
   part(document, "newer").hidden = true;
   announce("Saved.");
@@ -134,17 +138,27 @@ config.addEventListener("saved", () => {
 });
 config.addEventListener("conflict", hideChanges);
 
+/** @type {string | null} the text whose changes are drawn */
+let drawn = null;
+
+function drawChanges() {
+  if (drawn === config.text) return;
+  drawn = config.text;
+  mountDiff(part(document, "changes-diff"), { before: config.base, after: drawn, beforeLabel: "Saved", afterLabel: "Now" });
+}
+
 function showChanges() {
   part(document, "writing").hidden = true;
   changesBox.hidden = false;
   seeButton.hidden = saveButton.hidden = true;
-  mountDiff(part(document, "changes-diff"), { before: config.base, after: config.text, beforeLabel: "Saved", afterLabel: "Now" });
+  drawChanges();
   changesBox.focus();
 }
 
 function hideChanges() {
   if (changesBox.hidden) return;
   changesBox.hidden = true;
+  drawn = null;
   part(document, "changes-diff").replaceChildren();
   part(document, "writing").hidden = false;
   seeButton.hidden = saveButton.hidden = false;
@@ -196,7 +210,7 @@ part(document, "newer-close").addEventListener("click", () => {
 
 const live = new Live();
 mountConnectionBadge(live);
-followConfigProblem(live);
+const lookAtFile = followConfigProblem(live);
 live.addEventListener("events", (event) => {
   const { events } = /** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail;
   if (events.some(({ name }) => name === "config.saved")) config.follow();
@@ -247,21 +261,28 @@ async function schemaExtensions() {
   }
 }
 
-try {
-  await config.load();
+/** The text that came with the page is there to read until the editor takes its place. */
+async function start() {
+  try {
+    await config.load();
+  } catch (error) {
+    if (error instanceof TypeError) sayProblem("The file is not UTF-8 text, so it cannot be edited here. It is left as it is.");
+    else sayProblem(`The config could not be loaded. ${error instanceof Error ? error.message : error} Reload the page to try again.`);
+    return;
+  }
+  const extensions = await schemaExtensions();
   const body = part(document, "editor-body");
   const label = body.querySelector("label")?.textContent ?? "";
   body.replaceChildren();
-  editor = new YamlEditor(body, { text: config.text, label, extensions: await schemaExtensions() });
-  editor.addEventListener("edit", () => {
-    if (!editor) return;
+  const made = new YamlEditor(body, { text: config.text, label, extensions });
+  made.addEventListener("edit", () => {
     part(document, "newer").hidden = true;
-    config.replaceText(editor.text);
+    config.replaceText(made.text);
   });
-} catch (error) {
-  if (error instanceof TypeError) sayProblem("The file is not UTF-8 text, so it cannot be edited here. It is left as it is.");
-  else sayProblem(`The config could not be loaded. ${error instanceof Error ? error.message : error} Reload the page to try again.`);
+  editor = made;
 }
+
+await start();
 history.refresh();
 const linked = new URLSearchParams(location.search).get("revision");
 if (linked) history.open(linked);

@@ -1,4 +1,4 @@
-// The notice, on every page but the config's own, that the config file on disk cannot be used.
+// The notice, on every page, that the config file on disk cannot be used.
 
 import { part, setText } from "./page.js";
 
@@ -7,6 +7,7 @@ const LOOK_AGAIN_MS = 5000; // a file that is put back as it was makes no event
 /**
  * Keep the notice true: look again on every event of the config, and while there is something to take back.
  * @param {import("./live.js").Live} live
+ * @returns {() => void} looks at once, for who knows that something changed
  */
 export function followConfigProblem(live) {
   const notice = part(document, "config-on-disk");
@@ -30,4 +31,5 @@ export function followConfigProblem(live) {
   });
   live.join("config", null);
   if (!notice.hidden) timer = window.setTimeout(look, LOOK_AGAIN_MS);
+  return look;
 }

@@ -223,9 +223,9 @@ def test_entries_of_lists_have_help_too() -> None:
     assert form["/l/2/n"].help == "below the dash"
 
 
-def test_decoration_is_no_help() -> None:
+def test_rulers_and_headings_in_them_are_no_help() -> None:
     text = "# -------\n## == Quality ==\n# ---- Size ----\n#########\na: 1 # ***\n"
-    assert form_of(text)["/a"].help == "== Quality ==\nSize"
+    assert form_of(text)["/a"].help == "== Quality =="
 
 
 def test_what_only_looks_like_a_comment_is_no_help() -> None:

@@ -255,10 +255,7 @@ class _Comments:
 def _cleaned(lines: list[str]) -> str | None:
     kept = []
     for line in lines:
-        text = line.strip().lstrip("#").removeprefix(" ")
         if _DECORATION.search(line.strip().removeprefix("#")):
-            text = _DECORATION.sub("", text).strip()
-            if not text:
-                continue
-        kept.append(text)
+            continue  # a ruler, or a heading in one
+        kept.append(line.strip().lstrip("#").removeprefix(" "))
     return "\n".join(kept).strip("\n") or None

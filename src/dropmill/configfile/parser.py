@@ -25,7 +25,7 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, Literal, NoReturn, cast
 
 from dropmill.configfile.document import MAX_BYTES, Document, Finding, Report, check_size, examine, refusal
@@ -181,7 +181,9 @@ class ParserProcess:
         if self._waiting >= MAX_WAITING:
             raise Unavailable("Too many configs are waiting to be checked; try again in a few seconds.")
         schema_limit_s = None if schema is None else self._schema_limit_s
-        head = {"call": call, "operations": [asdict(each) for each in operations], "schema_limit_s": schema_limit_s}
+        # Not `asdict`, which copies a value of a megabyte member by member: 0.9 s in which the event loop stands.
+        asked = [{"kind": each.kind, "path": each.path, "value": each.value} for each in operations]
+        head = {"call": call, "operations": asked, "schema_limit_s": schema_limit_s}
         frames = (json.dumps(head).encode(), text, (schema or b"")[: MAX_BYTES + 1])
         limit_s = self._time_limit_s * (EDIT_READS if operations else 1)
         self._waiting += 1

@@ -290,8 +290,8 @@ class ConfigEditRefused(DropmillError):
 
     Reasons: `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator`, `multiple_documents` and
     `ambiguous_key` mean that the text has to be edited instead; `not_found` and `test_failed`, that the document is not
-    what the edit expects; `not_a_value` and `not_exact`, that no exact edit of this place is known; `too_costly`, that it
-    takes too long.
+    what the edit expects; `not_a_value` and `not_exact`, that no exact edit of this place is known; `too_costly`, that
+    it takes too long.
     """
 
     code = "config_edit_refused"
