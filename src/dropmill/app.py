@@ -292,6 +292,7 @@ class Server:
             jobs=Jobs(ledger=ledger, executor=executor),
             outputs=outputs,
             config=config_file,
+            resolver=resolver,
             views=Views(
                 ledger=ledger,
                 bus=bus,

@@ -1,12 +1,8 @@
-"""The ledger's part for the config, honest enough to be killed: a line of JSON a change, fsynced."""
+"""The ledger's part for the config, in memory. Kills are for the real one: `tests/faults/test_config.py`."""
 
-import base64
 import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse
@@ -16,52 +12,13 @@ from dropmill.ports import Page
 
 
 class FakeLedger:
-    """Keeps revisions in memory, and in a file too if it is given one. Every change is made without a pause."""
+    """Keeps revisions. Every change is made without a pause."""
 
-    def __init__(self, store: Path | None = None) -> None:
+    def __init__(self) -> None:
         self.rejections: list[tuple[Sequence[Mapping[str, Any]], ClientIdentity | None, str | None]] = []
         self.purges: list[tuple[Sha256, ClientIdentity | None, str | None]] = []
         self.history: list[ConfigRevision] = []
         self._texts: dict[str, bytes] = {}
-        self._store = store
-        if store is not None and store.exists():
-            lines, _newline, _cut_off = store.read_bytes().rpartition(b"\n")  # what a kill cut off was never committed
-            os.truncate(store, len(lines) + len(_newline))
-            for line in lines.splitlines():
-                self._apply(json.loads(line))
-
-    def _commit(self, change: dict[str, Any]) -> None:
-        if self._store is not None:
-            with self._store.open("ab") as file:
-                file.write(json.dumps(change).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        self._apply(change)
-
-    def _apply(self, change: dict[str, Any]) -> None:
-        if "mirrored" in change:
-            index = change["mirrored"] - 1
-            self.history[index] = replace(self.history[index], is_mirrored=True)
-            return
-        if "purged" in change:
-            self._texts.pop(change["purged"], None)
-            return
-        text = base64.b64decode(change["text"])
-        sha256 = Sha256(hashlib.sha256(text).hexdigest())
-        self._texts[sha256] = text
-        client = None if change["ip"] is None else ClientIdentity(ip=change["ip"])
-        self.history.append(
-            ConfigRevision(
-                number=len(self.history) + 1,
-                sha256=sha256,
-                size=len(text),
-                saved_at=utc_now(),
-                account=change["account"],
-                client=client,
-                message=change["message"],
-                is_mirrored=change["is_mirrored"],
-            )
-        )
 
     async def save_revision(
         self,
@@ -76,19 +33,22 @@ class FakeLedger:
         newest = await self.newest_revision()
         if base != (newest and newest.sha256):
             raise ConfigConflict("The newest revision is another.")
-        self._commit(
-            {
-                "text": base64.b64encode(text).decode(),
-                "ip": client and client.ip,
-                "account": account,
-                "message": message,
-                "is_mirrored": is_mirrored,
-            }
+        revision = ConfigRevision(
+            number=len(self.history) + 1,
+            sha256=Sha256(hashlib.sha256(text).hexdigest()),
+            size=len(text),
+            saved_at=utc_now(),
+            account=account,
+            client=client,
+            message=message,
+            is_mirrored=is_mirrored,
         )
-        return self.history[-1]
+        self._texts[revision.sha256] = text
+        self.history.append(revision)
+        return revision
 
     async def mark_mirrored(self, number: int) -> None:
-        self._commit({"mirrored": number})
+        self.history[number - 1] = replace(self.history[number - 1], is_mirrored=True)
 
     async def reject_config(
         self, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
@@ -100,7 +60,7 @@ class FakeLedger:
             raise NotFound("There is no such config revision.")
         if sha256 == self.history[-1].sha256:
             raise RevisionInUse("It is the newest.")
-        self._commit({"purged": sha256})
+        self._texts.pop(sha256, None)
         self.purges.append((sha256, client, account))
 
     async def newest_revision(self) -> ConfigRevision | None:

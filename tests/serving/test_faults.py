@@ -224,6 +224,27 @@ def test_the_log_tells_the_clients_name_and_domain(make_server: Make) -> None:
         assert again[0]["host"] == "pc7.lab.example.com"
 
 
+def test_a_config_revision_tells_its_authors_name_unless_dns_keeps_it_waiting(make_server: Make) -> None:
+    with NameServer() as names:
+        names.pointers["127.0.0.1"] = ["pc7.lab.example.com"]
+        names.addresses["pc7.lab.example.com"] = ["127.0.0.1"]
+        names.is_silent = True
+        server = make_server(environment={"DROPMILL_DNS_SERVERS": names.address}).start()
+
+        def author(text: bytes) -> tuple[str, str | None]:
+            etag = server.http.get("/api/v1/config").headers["ETag"]
+            saved = server.http.put("/api/v1/config", content=text, headers={"If-Match": etag}).json()
+            return saved["client"]["ip"], saved["client"]["host"]
+
+        assert author(b"a: 1\n") == ("127.0.0.1", None)
+        assert server.stop() == 0
+        names.is_silent = False
+        server.start()
+        assert author(b"a: 2\n") == ("127.0.0.1", "pc7.lab.example.com")
+        logged = until(lambda: [e for e in server.log() if e["event"] == "config.saved" and e["host"]])
+        assert (logged[0]["host"], logged[0]["domain"]) == ("pc7.lab.example.com", "example.com")
+
+
 def test_dns_that_does_not_answer_changes_nothing_but_the_name(make_server: Make) -> None:
     with NameServer() as names:
         names.is_silent = True

@@ -1,6 +1,7 @@
 """The config over HTTP: exact bytes, value edits, ETags, checks, history."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from quart import Blueprint, Response, jsonify, request
@@ -14,7 +15,7 @@ from dropmill.configfile.schema_file import SCHEMA_NAME
 from dropmill.live.messages import revision_json
 from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ConfigRevision
+from dropmill.model.records import ClientIdentity, ConfigRevision
 from dropmill.web import body, query
 from dropmill.web.services import services
 from dropmill.web.submissions import client_of_request
@@ -25,6 +26,7 @@ BODY_MAX = 1024 * 1024 + 1  # one byte more than a config may have, so that the 
 # JSON with \uXXXX for all that is not ASCII, and a patch. Six times is possible, but would hold the loop for 0.6 s.
 FORM_MAX = 3 * BODY_MAX + body.JSON_MAX
 MESSAGE_MAX = 200
+NAME_WAIT_S = 1.0  # of the resolver's two; answers are remembered, also that there is none
 
 
 @config.get("")
@@ -39,7 +41,7 @@ async def save() -> Any:
     """Replace the config with exactly these bytes."""
     text = await body.read(BODY_MAX)
     revision = await services().config.save(
-        text, if_match=_if_match(), client=client_of_request(), account=None, message=_message()
+        text, if_match=_if_match(), client=await _author(), account=None, message=_message()
     )
     return _saved(revision)
 
@@ -50,7 +52,7 @@ async def edit() -> Any:
     members = await body.read_json("application/json-patch+json")
     operations = await asyncio.to_thread(parse_patch, members)  # a megabyte of values takes a while
     revision, made = await services().config.edit(
-        operations, if_match=_if_match(), client=client_of_request(), account=None, message=_message()
+        operations, if_match=_if_match(), client=await _author(), account=None, message=_message()
     )
     return _saved(revision, removed_comments=made.removed_comments)
 
@@ -112,7 +114,7 @@ async def revision_text(sha256: str) -> Response:
 async def restore(sha256: str) -> Any:
     """Save an older revision's text as the newest."""
     revision = await services().config.restore(
-        Sha256(sha256), if_match=_if_match(), client=client_of_request(), account=None, message=_message()
+        Sha256(sha256), if_match=_if_match(), client=await _author(), account=None, message=_message()
     )
     return _saved(revision)
 
@@ -120,7 +122,7 @@ async def restore(sha256: str) -> Any:
 @config.delete("/revisions/<sha256>")
 async def purge(sha256: str) -> Response:
     """Remove a text from the history for good."""
-    await services().config.purge(Sha256(sha256), client_of_request(), None)
+    await services().config.purge(Sha256(sha256), await _author(), None)
     return Response(status=204)
 
 
@@ -135,6 +137,17 @@ def _saved(revision: ConfigRevision, **more: Any) -> Response:
     response: Response = jsonify({**revision_json(revision), **more})
     response.headers["ETag"] = etag(revision)
     return response
+
+
+async def _author() -> ClientIdentity:
+    """Who sends this request, with the host name if that is known soon: no later event brings it to a revision."""
+    client = client_of_request()
+    try:
+        async with asyncio.timeout(NAME_WAIT_S):
+            found = await services().resolver.resolve(client.ip)
+    except TimeoutError:
+        return client
+    return replace(client, host=found.host, verified=found.verified, domain=found.domain)
 
 
 def _if_match() -> Sha256 | None:

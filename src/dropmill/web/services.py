@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from quart import current_app
 
 from dropmill.configfile.revisions import ConfigFile
+from dropmill.identity.resolver import Resolver
 from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
 from dropmill.live.views import Views
@@ -37,6 +38,7 @@ class Services:
     jobs: Jobs
     outputs: OutputStore
     config: ConfigFile
+    resolver: Resolver
     views: Views
     is_draining: bool = False
     closers: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
