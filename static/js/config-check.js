@@ -22,11 +22,12 @@ export class ConfigCheck extends EventTarget {
     this.#document = document;
     document.addEventListener("change", () => {
       clearTimeout(this.#timer);
-      this.#timer = window.setTimeout(() => this.#check(), CHECK_AFTER_MS);
+      this.#timer = window.setTimeout(() => this.check(), CHECK_AFTER_MS);
     });
   }
 
-  async #check() {
+  /** Have the text checked now, unless it is already. */
+  async check() {
     const { text } = this.#document;
     // A check that runs is never cut off: the server would have to end the process that reads its text.
     if (!this.#document.isLoaded || this.#isChecking || text === this.#checked) return;
@@ -41,10 +42,10 @@ export class ConfigCheck extends EventTarget {
     } catch (error) {
       this.#checked = null;
       this.dispatchEvent(new CustomEvent("unchecked", { detail: error instanceof Error ? error.message : String(error) }));
-      return; // tried again with the next change
+      return; // tried again with the next change, and by who knows that the server is back
     } finally {
       this.#isChecking = false;
     }
-    this.#check(); // typed meanwhile?
+    this.check(); // typed meanwhile?
   }
 }

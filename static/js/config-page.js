@@ -211,6 +211,7 @@ part(document, "newer-close").addEventListener("click", () => {
 const live = new Live();
 mountConnectionBadge(live);
 const lookAtFile = followConfigProblem(live);
+live.addEventListener("hello", () => check.check());
 live.addEventListener("events", (event) => {
   const { events } = /** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail;
   if (events.some(({ name }) => name === "config.saved")) config.follow();

@@ -68,7 +68,7 @@ async def save_until_killed(folder: Path, way: str, number: int) -> None:
     await config.open()
     text, newest = await config.read()
     say(f"ready {os.getpid()} {newest.sha256}")
-    os.read(0, 1000)
+    os.read(0, 1000)  # nothing else runs yet that it could hold up
     while True:
         number += 1
         older = (await ledger.revisions(before=None, limit=2)).items[1:]
