@@ -154,9 +154,10 @@ def text_of(lines: int) -> bytes:
 
 def over_http(program: Program, text: bytes) -> dict[str, Figures]:
     """Each call once, and how the loop fared meanwhile."""
-    base = str(json.loads(_sent(program, "GET", "/revisions?limit=1", b"").body)["items"][0]["sha256"])
-    unseen = text.replace(b"last: a", b"last: b")
+    unseen, first = text.replace(b"last: a", b"last: b"), b"first: 1\n"
     match, patch_type = 'If-Match: "{}"\r\n', "Content-Type: application/json-patch+json\r\n"
+    _sent(program, "PUT", "", first, match.format(newest(program)))  # loads what is loaded on first use
+    base = hashlib.sha256(first).hexdigest()
     patch = json.dumps([{"op": "replace", "path": "/service-7/port", "value": 80}]).encode()
     form = json.dumps({"text": text.decode()}).encode()
     saved = hashlib.sha256(text).hexdigest()
@@ -167,7 +168,6 @@ def over_http(program: Program, text: bytes) -> dict[str, Figures]:
         "form": lambda: _sent(program, "POST", "/form", form, "Content-Type: application/json\r\n"),
         "patch": lambda: _sent(program, "PATCH", "", patch, match.format(saved) + patch_type),
     }
-    _sent(program, "POST", "/check", b"a: 1\n")  # loads what is loaded on first use
     found = {}
     for what, call in calls.items():
         get_json(program, "/loop")
@@ -177,6 +177,11 @@ def over_http(program: Program, text: bytes) -> dict[str, Figures]:
         told = get_json(program, "/loop")
         found[what] = Figures([took], [told["blocked_ms"]], [told["held_ms"]])
     return found
+
+
+def newest(program: Program) -> str:
+    """SHA-256 of the newest revision."""
+    return str(get_json(program, f"{CONFIG}/revisions?limit=1")["items"][0]["sha256"])
 
 
 def _sent(program: Program, method: str, path: str, body: bytes, headers: str = "") -> Exchange:
@@ -214,8 +219,7 @@ def type_in_chromium(program: Program, text: bytes) -> list[float] | str:
         return "skipped: no Playwright"
     if not CHROMIUM.exists():
         return "skipped: no Chromium"
-    newest = json.loads(_sent(program, "GET", "/revisions?limit=1", b"").body)["items"][0]["sha256"]
-    _sent(program, "PUT", "", text, f'If-Match: "{newest}"\r\n')
+    _sent(program, "PUT", "", text, f'If-Match: "{newest(program)}"\r\n')
     took = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])

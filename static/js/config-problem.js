@@ -29,6 +29,10 @@ export function followConfigProblem(live) {
   live.addEventListener("events", (event) => {
     if (/** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail.topic === "config") look();
   });
+  // What happened between the making of this page and the join has no event: look once for each connection.
+  live.addEventListener("snapshot", (event) => {
+    if (/** @type {CustomEvent<{topic: string}>} */ (event).detail.topic === "config") look();
+  });
   live.join("config", null);
   if (!notice.hidden) timer = window.setTimeout(look, LOOK_AGAIN_MS);
   return look;

@@ -191,7 +191,7 @@ async def _find(ledger: Ledger, prefix: str) -> Sha256:
 def _line(revision: ConfigRevision, newest: ConfigRevision) -> str:
     at = revision.saved_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     client = revision.client
-    who = [revision.account, None if client is None else client.host or client.ip]
+    who = [revision.account, *([] if client is None else [client.ip, client.host])]
     mark = "newest" if revision.number == newest.number else "purged" if revision.purged_at is not None else ""
     columns = [
         revision.sha256[:SHOWN],

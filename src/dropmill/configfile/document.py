@@ -26,6 +26,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from dropmill.configfile.syntax import explain
 from dropmill.model.errors import ConfigInvalid
 
 MAX_BYTES: Final = 1_048_576  # the contract's 1 MiB
@@ -209,8 +210,9 @@ def _read(text: str, findings: "Findings") -> Document:
                 for node, members in walk.merging:
                     node.value = members
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark or composer.reached
-        findings.add_error(mark.index if mark else 0, (), _sentence(error))
+        mark, sentence = explain(error)
+        mark = mark or composer.reached
+        findings.add_error(mark.index if mark else 0, (), sentence)
     except MemoryError:
         findings.add_error(0, (), "The config needs too much memory to be read")
     except Exception as error:  # RecursionError, ValueError, KeyError, AssertionError, ... are all known to happen
@@ -259,14 +261,6 @@ def _directives(text: str) -> Iterator[tuple[int, str]]:
         elif line.strip(" \t") and not line.lstrip(" \t").startswith("#"):
             return
         start = end.end() if end else len(text)
-
-
-def _sentence(error: MarkedYAMLError) -> str:
-    problem = str(error.problem or error.context)
-    if "'\\t' that cannot start any token" in problem:
-        return "A tab cannot stand here; use spaces"
-    context = f" ({error.context})" if error.problem and error.context else ""
-    return problem[:1].upper() + problem[1:] + context
 
 
 def _shown(name: Any) -> str:

@@ -1,0 +1,126 @@
+"""What ruamel complains of in a text's grammar, said to people who may never have read YAML's specification.
+
+Ruamel tells where it gave up; where something was opened and never closed, the beginning is told instead. What is not
+known here is told in ruamel's own words.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from ruamel.yaml.error import MarkedYAMLError
+
+_CLOSING: Final = re.compile(r"expected ',' or '([\]}])', but got '(.*)'")
+_OPENING: Final = {"]": "[", "}": "{"}
+_FOUND: Final = re.compile(r"found '([^']*)'|found \('([^']*)'")
+_CHARACTER: Final = re.compile(r"found character '(.+)' that cannot start any token")
+_ALIAS: Final = re.compile(r"found undefined alias '(.*)'", re.DOTALL)
+
+Explained = tuple[Any, str]
+
+
+def explain(error: MarkedYAMLError) -> Explained:
+    """Ruamel's mark of the place to look at, None if it tells none, and a sentence without its full stop."""
+    problem, context = str(error.problem or ""), str(error.context or "")
+    for begins, says in _EXPLANATIONS:
+        if problem.startswith(begins) and (found := says(error, problem, context)) is not None:
+            return found
+    sentence = problem or context
+    behind = f" ({context})" if problem and context else ""
+    return error.problem_mark or error.context_mark, sentence[:1].upper() + sentence[1:] + behind
+
+
+def _line(error: MarkedYAMLError) -> int:
+    return int(error.context_mark.line) + 1
+
+
+def _unclosed(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    found = _CLOSING.match(problem)
+    if found is None or error.context_mark is None:
+        return None
+    closing, got = found.groups()
+    if got == "<stream end>":
+        return error.context_mark, f"This '{_OPENING[closing]}' has no '{closing}'"
+    return (
+        error.problem_mark,
+        f"A comma or the '{closing}' for the '{_OPENING[closing]}' of line {_line(error)} is missing",
+    )
+
+
+def _misplaced(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    if error.context_mark is None:
+        return None
+    found = _FOUND.search(problem)
+    got = found.group(1) or found.group(2) if found else ""
+    if got == "-":
+        return error.problem_mark, f"A list item cannot stand among the keys of the mapping of line {_line(error)}"
+    if got == "?" and "collection" in context:
+        return error.problem_mark, f"A key cannot stand among the items of the list of line {_line(error)}"
+    if got == "<scalar>":
+        return error.problem_mark, "Text cannot go on behind a closing quote; put all of it in quotes"
+    return error.problem_mark, f"This does not fit what begins on line {_line(error)}; look at the indentation"
+
+
+def _colon(error: MarkedYAMLError, problem: str, context: str) -> Explained:
+    return (
+        error.problem_mark,
+        "A colon is not allowed here: put text that holds one in quotes, or look at the indentation above",
+    )
+
+
+def _no_colon(error: MarkedYAMLError, problem: str, context: str) -> Explained:
+    return error.context_mark or error.problem_mark, "A key needs a colon and a space behind it, as in 'name: value'"
+
+
+def _end_of_text(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    if "quoted scalar" not in context or error.context_mark is None:
+        return None
+    return error.context_mark, "The quotes that open here are not closed"
+
+
+def _character(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    found = _CHARACTER.match(problem)
+    if found is None:
+        return None
+    if found.group(1) in ("\\t", "\t"):
+        return error.problem_mark, "A tab cannot stand here; use spaces"
+    return error.problem_mark, f"The character '{found.group(1)}' cannot begin a value; put the value in quotes"
+
+
+def _no_value(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    found = _FOUND.search(problem)
+    if "<stream end>" in problem and "flow" in context:
+        return error.problem_mark, "The text ends within brackets or braces that are not closed"
+    return (error.problem_mark, f"This '{found.group(1)}' closes nothing") if found and found.group(1) in "]}" else None
+
+
+def _second_document(error: MarkedYAMLError, problem: str, context: str) -> Explained:
+    return error.problem_mark, "Another document begins here; only one is accepted"
+
+
+def _alias(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    found = _ALIAS.match(problem)
+    return (
+        (error.problem_mark, f"The alias *{found.group(1)} has no anchor &{found.group(1)} above it") if found else None
+    )
+
+
+def _too_far_left(error: MarkedYAMLError, problem: str, context: str) -> Explained:
+    return (
+        error.problem_mark,
+        "This is indented less than the lines above it; keys of one mapping begin below each other",
+    )
+
+
+_EXPLANATIONS: Final[tuple[tuple[str, Callable[[MarkedYAMLError, str, str], Explained | None]], ...]] = (
+    ("expected ',' or '", _unclosed),
+    ("expected <block end>, but found", _misplaced),
+    ("mapping values are not allowed", _colon),
+    ("could not find expected ':'", _no_colon),
+    ("found unexpected end of stream", _end_of_text),
+    ("found character", _character),
+    ("expected the node content, but found", _no_value),
+    ("but found another document", _second_document),
+    ("found undefined alias", _alias),
+    ("expected '<document start>', but found", _too_far_left),
+)
