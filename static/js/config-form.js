@@ -10,6 +10,7 @@ import { announce, cloneTemplate, part, setText } from "./page.js";
 /** @typedef {{title?: string, description?: string, type?: string | string[], enum?: any[], minimum?: number, maximum?: number, exclusiveMinimum?: number, exclusiveMaximum?: number, multipleOf?: number, minLength?: number, maxLength?: number, pattern?: string, default?: any, examples?: any[], is_required?: boolean}} FieldSchema what the schema knows of a field */
 /** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the server tells it; path "" is the config itself */
 /** @typedef {{op: string, path: string, value?: any}} Operation */
+/** @typedef {{element: HTMLElement, control: HTMLElement | null, field: Field, sent?: any}} Row `sent`: the value that was asked for and is not in the text yet */
 /** @typedef {{path: string, message: string}} Finding */
 
 const READ_AFTER_MS = 300; // after the last change of the text; the form need not follow every key
@@ -44,7 +45,7 @@ export class ConfigForm {
   #readText = null;
   /** @type {string} what the fields look like apart from their values: if it stays, so do the elements */
   #shape = "";
-  /** @type {Map<string, {element: HTMLElement, control: HTMLElement | null, field: Field}>} by path */
+  /** @type {Map<string, Row>} by path */
   #rows = new Map();
   /** @type {Operation[]} changes that wait for the one being made */
   #waiting = [];
@@ -122,6 +123,7 @@ export class ConfigForm {
     const sentence = error instanceof Error ? error.message : String(error);
     const row = this.#rows.get(operation.path) ?? this.#rows.get(parentOf(operation.path));
     if (row) {
+      row.sent = undefined;
       if (row.control) setValue(row.control, row.field);
       showError(row.element, sentence);
     } else this.#say(sentence);
@@ -154,7 +156,7 @@ export class ConfigForm {
     part(this.#root, "cut").hidden = !is_cut;
     part(this.#root, "filter-box").hidden = fields.length < FILTER_FROM;
     if (!isReadable) return; // the fields come back, with their focus, once the text can be read again
-    const shape = JSON.stringify(fields.map(({ value, line, column, ...rest }) => rest));
+    const shape = JSON.stringify(fields.map(({ value, source, line, column, ...rest }) => rest));
     if (shape === this.#shape) {
       for (const field of fields) this.#update(field);
     } else {
@@ -171,7 +173,10 @@ export class ConfigForm {
   #update(field) {
     const row = this.#rows.get(field.path);
     if (!row) return;
+    const isTyping = isDirty(row) && row.control === document.activeElement;
     row.field = field;
+    row.sent = undefined;
+    if (isTyping) return; // another field's change was made meanwhile
     showError(row.element, "");
     if (row.control) setValue(row.control, field);
   }
@@ -179,7 +184,9 @@ export class ConfigForm {
   /** @param {Field[]} fields */
   #rebuild(fields) {
     const active = document.activeElement;
-    const focused = active instanceof HTMLElement ? active.closest("[data-path]")?.getAttribute("data-path") : undefined;
+    const focused = active instanceof HTMLElement && this.#list.contains(active) ? active.closest("[data-path]")?.getAttribute("data-path") ?? null : null;
+    const typing = focused === null ? undefined : this.#rows.get(focused);
+    const typed = typing && isDirty(typing) ? typing.control : null;
     this.#rows.clear();
     /** @type {HTMLElement[]} the open groups, by depth */
     const groups = [this.#list];
@@ -205,7 +212,9 @@ export class ConfigForm {
       }
     }
     this.#filter();
-    if (focused !== undefined && focused !== null) this.#rows.get(focused)?.control?.focus();
+    const control = focused === null ? null : this.#rows.get(focused)?.control;
+    control?.focus();
+    if (isTextual(control) && isTextual(typed)) control.value = typed.value;
     part(this.#root, "no-fields").hidden = members.length > 0;
   }
 
@@ -253,14 +262,21 @@ export class ConfigForm {
     showRefusal(element, field);
     if (field.refusal !== null) control.setAttribute("disabled", "");
     setValue(control, field);
-    control.addEventListener("change", () => {
-      const row = this.#rows.get(field.path);
-      const value = valueOf(control, row?.field ?? field);
+    /** @type {Row} */
+    const row = { element, control, field };
+    const take = () => {
+      if (this.#rows.get(field.path) !== row) return; // taken out of the page while it had the focus
+      const value = valueOf(control, row.field);
       if (value === undefined) showError(element, "This is not a number.");
-      else if (value !== (row?.field ?? field).value) this.#change({ op: "replace", path: field.path, value });
-    });
+      else if (value !== row.field.value && value !== row.sent) {
+        row.sent = value;
+        this.#change({ op: "replace", path: field.path, value });
+      }
+    };
+    control.addEventListener("change", take);
+    control.addEventListener("blur", take); // what was typed before the fields were made anew makes no change event
     this.#mountRemove(element, field, isItem);
-    this.#rows.set(field.path, { element, control, field });
+    this.#rows.set(field.path, row);
     return element;
   }
 
@@ -409,14 +425,19 @@ function controlFor(field) {
   return input;
 }
 
+/** @param {unknown} control @returns {control is HTMLInputElement | HTMLTextAreaElement} whether it is typed into */
+const isTextual = (control) => control instanceof HTMLTextAreaElement || (control instanceof HTMLInputElement && control.type !== "checkbox");
+
+/** @param {Row} row @returns {boolean} whether something was typed that is not in the text, nor on its way */
+const isDirty = ({ control, field, sent }) => isTextual(control) && sent === undefined && control.value !== shownValue(field);
+
 /** @param {HTMLElement} control @param {Field} field */
 function setValue(control, field) {
-  if (control === document.activeElement && control instanceof HTMLInputElement && control.type !== "checkbox" && control.value === shownValue(field)) return;
   if (control instanceof HTMLSelectElement) {
     const index = (field.schema?.enum ?? []).indexOf(field.value);
     control.value = index === -1 ? "own" : String(index);
   } else if (control instanceof HTMLInputElement && control.type === "checkbox") control.checked = field.value === true;
-  else if (control instanceof HTMLInputElement || control instanceof HTMLTextAreaElement) control.value = shownValue(field);
+  else if (isTextual(control) && control.value !== shownValue(field)) control.value = shownValue(field); // the caret stays
 }
 
 /** @param {Field} field @returns {string} numbers and dates as they are written: 1e3, 0x1F, more digits than fit */

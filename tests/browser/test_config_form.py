@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from tests.browser.editing import write
-from tests.serving.server import Server
+from tests.serving.server import Server, until
 
 TEXT = b"""\xef\xbb\xbf# Thumbnails.\r
 \r
@@ -55,6 +55,28 @@ def form(page: Page) -> Locator:
     panel = page.get_by_role("tabpanel", name="Form")
     expect(field(panel, "Longest edge")).to_be_visible()
     return panel
+
+
+def hold_forms(page: Page) -> Callable[[], None]:
+    """Answers to the form are held back until what is returned is called."""
+    held: list[Route] = []
+    is_held = True
+
+    def answer(route: Route) -> None:
+        if is_held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    def release() -> None:
+        nonlocal is_held
+        until(lambda: page.evaluate("1") and held)
+        is_held = False
+        for route in held:
+            route.continue_()
+
+    page.route("**/api/v1/config/form", answer)
+    return release
 
 
 def save(page: Page) -> None:
@@ -127,6 +149,38 @@ def test_settings_are_added_and_removed_with_their_comments(open_page: Open, sit
         TEXT.replace(b"size: 320      # longest edge\r\n", b"").replace(b"  - png\r\n", b"  - png\r\n  - 'avif'\r\n")
         + b"\r\nmode: fast"
     )
+
+
+def test_what_is_typed_while_another_change_is_made_stays(open_page: Open, site: Server) -> None:
+    page = open_page("/config")
+    panel = form(page)
+    release = hold_forms(page)
+    field(panel, "strip").click()
+    webp = field(panel, "webp")
+    webp.fill("9")
+    release()
+    expect(page.get_by_text("not saved · 1 line changed")).to_be_visible()
+    expect(webp).to_be_focused()
+    webp.press_sequentially("5")
+    expect(webp).to_have_value("95")
+    webp.press("Tab")
+    expect(page.get_by_text("not saved · 2 lines changed")).to_be_visible()
+    save(page)
+    assert saved(site) == TEXT.replace(b"webp: 82", b"webp: 95").replace(b"strip: true", b"strip: false")
+
+
+def test_what_is_typed_stays_when_the_fields_change(open_page: Open, site: Server) -> None:
+    page = open_page("/config")
+    panel = form(page)
+    release = hold_forms(page)
+    panel.get_by_role("button", name="Remove Longest edge").click()
+    field(panel, "webp").fill("95")
+    release()
+    expect(field(panel, "Longest edge")).to_be_hidden()
+    expect(field(panel, "webp")).to_be_focused()
+    expect(field(panel, "webp")).to_have_value("95")
+    save(page)
+    assert saved(site) == TEXT.replace(b"webp: 82", b"webp: 95").replace(b"size: 320      # longest edge\r\n", b"")
 
 
 def test_what_cannot_be_changed_exactly_says_so(open_page: Open) -> None:
