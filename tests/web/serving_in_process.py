@@ -26,6 +26,7 @@ async def served(app: Quart) -> AsyncIterator[int]:
     config.bind = [f"fd://{listening.detach()}"]
     config.websocket_max_message_size = 64 * 1024
     config.graceful_timeout = 5.0
+    config.keep_alive_timeout = 60.0  # longer than any test: a connection that ends has another reason
     config.errorlog = logging.getLogger("hypercorn.error")
     is_over, is_up = asyncio.Event(), asyncio.Event()
 

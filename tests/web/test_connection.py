@@ -215,6 +215,29 @@ async def test_a_connection_serves_on_after_a_refusal_whose_body_was_read_past(m
     await hang_up(writer)
 
 
+@pytest.mark.parametrize("is_half", [False, True])
+async def test_a_client_that_leaves_after_its_answer_is_not_waited_for(made: Made, is_half: bool) -> None:
+    baseline = len(asyncio.all_tasks())
+    reader, writer = await made.post("/whole", 3, b"abc")
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n3"), 10)
+    if is_half:
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    else:
+        await hang_up(writer)
+    await settled_tasks(baseline)
+    if is_half:
+        await hang_up(writer)
+
+
+async def test_a_client_that_leaves_behind_its_last_request_is_not_waited_for(made: Made) -> None:
+    baseline = len(asyncio.all_tasks())
+    _, writer = await made.post("/whole", 3, b"abc")
+    writer.write_eof()
+    await settled_tasks(baseline)
+    await hang_up(writer)
+
+
 @pytest.mark.parametrize("is_paused", [False, True])
 async def test_a_client_that_leaves_in_its_upload_leaves_no_task_behind(made: Made, is_paused: bool) -> None:
     baseline = len(asyncio.all_tasks())

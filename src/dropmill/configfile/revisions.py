@@ -1,6 +1,6 @@
 """The config as one truth with a mirror: the newest revision in the ledger is the truth, the file is its mirror.
 
-A save is checked, written beside the file, committed to the ledger, renamed over the file, and marked as mirrored
+A save is checked, written beside the file, committed to the ledger, exchanged with the file, and marked as mirrored
 there, in this order: killed anywhere, file and ledger hold the old or the new text whole, and the next start finishes
 what is left. An edit made with any editor is noticed and becomes a revision. A file that cannot be used never replaces
 the last good revision: it is reported as a `problem`, and kept aside when a save replaces it.

@@ -615,7 +615,8 @@ class Uploads:
     async def _writer(self, live: _Live, upload: ResumableUpload) -> BlobWriter:
         if live.writer is None:
             if upload.partial is None:
-                raise IllegalTransition("The file is being sent in another way.")
+                # As a rule for a moment: a form was cut, and its connection is not known to have ended.
+                raise Unavailable("The file is being sent by another request at the moment.")
             live.writer = await self._blobs.resume(upload.partial)
         return live.writer
 

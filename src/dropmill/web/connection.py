@@ -29,7 +29,7 @@ import hypercorn.protocol.ws_stream
 from h11._readers import ContentLengthReader
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol import events
 from hypercorn.protocol.events import Event, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
@@ -345,12 +345,24 @@ class _Connection(TCPServer):
     """A connection that is read by a `_Reader`, and ends when we end it.
 
     Over TLS a client has 30 s to say its farewell, during which the server cannot stop, and one that says none ends in
-    a traceback.
+    a traceback. Behind a client that has left, Hypercorn waits for the next request as long as for one that has not:
+    70 clients a second were enough for 1,024 descriptors.
     """
+
+    _has_left = False
 
     async def run(self) -> None:
         _Reader.take_over(self.reader)
         await super().run()
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._has_left = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Any) -> None:
+        if not (self._has_left and isinstance(event, Updated) and event.idle):
+            await super().protocol_send(event)
 
     async def _close(self) -> None:
         if not self._is_tls:
