@@ -177,7 +177,7 @@ def test_small_and_large_files_go_in_one_submission_with_at_most_three_requests_
     assert {file["path"]: file["sha256"] for file in stored} == expected
     assert len(stored) == 65, "each file counts once"
     assert line.cuts_left == 0
-    assert line.most_at_once == 3
+    assert 2 <= line.most_at_once <= 3
     forms = [path for method, path in line.uploads if method == "POST"]
     assert 1 <= len(forms) <= 4
     assert set(forms) == {f"/api/v1/submissions/{submission_id}/files"}
