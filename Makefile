@@ -14,7 +14,8 @@ DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV := $(BIN)/uv --no-python-downloads
 EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requirements-txt --no-header --quiet --no-emit-project
-DEBIAN := chromium curl openssl fonts-dejavu-core nodejs npm tesseract-ocr tesseract-ocr-eng
+DEBIAN := chromium curl openssl fonts-dejavu-core nodejs npm strace tesseract-ocr tesseract-ocr-eng
+TOOLS := chromium curl openssl npm strace tesseract
 NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
@@ -30,10 +31,10 @@ run: install ## Install, then serve on http://127.0.0.1:8000
 	@$(BIN)/dropmill serve $(ARGS)
 
 test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
-	@if command -v chromium >/dev/null && command -v curl >/dev/null && command -v openssl >/dev/null && command -v npm >/dev/null && command -v tesseract >/dev/null; then :; \
+	@if (for tool in $(TOOLS); do command -v $$tool >/dev/null || exit 1; done); then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN); \
-	else echo "Tests are skipped for what is missing of Chromium, curl, openssl, npm and tesseract. To have them: sudo apt-get install $(DEBIAN)"; fi
+	else echo "Tests are skipped for what is missing of $(TOOLS). To have them: sudo apt-get install $(DEBIAN)"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
 test: test-setup ## Run every test, browser tests included

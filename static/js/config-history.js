@@ -38,8 +38,8 @@ function titleOf({ message, client }) {
   return (!client && BY_THE_SERVER[message]) || visible(message);
 }
 
-/** @param {Entry} entry @returns {string} account, and host or address; "" for the server's own editor */
-const whoOf = ({ account, client }) => [account, client && (client.host || client.ip)].filter(Boolean).map((text) => visible(String(text))).join(" · ");
+/** @param {Entry} entry @returns {string} account, address and host; "" for the server's own editor */
+const whoOf = ({ account, client }) => [account, clientText(client)].filter(Boolean).map((text) => visible(String(text))).join(" · ");
 
 /** The list beside the editor, and the dialog that compares. */
 export class HistoryPanel {
@@ -186,7 +186,6 @@ export class HistoryPanel {
     part(row, "what").textContent = title;
     const who = whoOf(entry);
     part(row, "who").textContent = who && `${who} · `;
-    part(row, "who").title = visible(clientText(entry.client));
     setTime(part(row, "when"), entry.saved_at);
     const find = () => this.#entry(keyOf(entry)) ?? entry; // it may have been removed since
     const compare = part(row, "compare-one");

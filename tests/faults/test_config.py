@@ -195,7 +195,17 @@ CALLS = ("openat", "write", "fchown", "fchmod", "fsync", "renameat2", "unlink", 
 THAT_COUNT = ("fsync", "renameat2", "unlink", "fdatasync")
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.fixture
+def _strace() -> None:
+    """It is there; without it the test is skipped with the line to run, but never in CI."""
+    if shutil.which("strace") is None:
+        reason = "There is no strace; run: apt-get install -y strace (or: make test-setup)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("_strace")
 def test_killed_before_each_call_to_the_kernel_file_and_history_hold_the_old_or_the_new_text_whole(
     saver: Saver, tmp_path: Path, is_full: bool
 ) -> None:
@@ -230,7 +240,8 @@ def killing(pid: int, call: str, number: int) -> Iterator[None]:
     ) as strace:
         assert strace.stderr is not None
         try:
-            assert b"attached" in strace.stderr.readline()
+            if b"attached" not in (said := strace.stderr.readline()):
+                pytest.skip(f"This machine does not let strace look at a process: {said.decode().strip()}")
             yield
         finally:
             strace.terminate()
