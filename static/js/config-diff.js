@@ -57,7 +57,7 @@ export function mountDiff(container, texts) {
     EditorState.readOnly.of(true),
     EditorView.editable.of(false),
     EditorView.lineWrapping,
-    EditorView.contentAttributes.of({ tabindex: "0", role: "document", "aria-label": label }),
+    EditorView.contentAttributes.of({ tabindex: "0", "aria-label": label }),
     lineNumbers(),
     yaml(),
     theme,

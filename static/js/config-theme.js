@@ -79,10 +79,12 @@ const look = EditorView.theme({
   ".cm-panel :focus-visible": { outline: "2px solid var(--accent)", outlineOffset: "1px" },
 
   // differences
+  ".cm-changedLine, .cm-insertedLine, .cm-deletedChunk": { "--text-faint": "var(--text-soft)" }, // on a tint the faint one has not contrast enough
   ".cm-changedLine, .cm-insertedLine": { backgroundColor: "var(--teal-tint)" },
   "&.cm-merge-a .cm-changedLine, .cm-deletedChunk": { backgroundColor: "var(--amber-tint)" },
   ".cm-changedText, &.cm-merge-b .cm-changedText": { background: "color-mix(in srgb, var(--teal) 22%, transparent)" },
   "&.cm-merge-a .cm-changedText, .cm-deletedChunk .cm-deletedText": { background: "color-mix(in srgb, var(--amber) 26%, transparent)" },
+  ".cm-changedText, .cm-changedText *, .cm-deletedText, .cm-deletedText *": { color: "var(--text)" }, // on its tint no other colour has contrast enough
   ".cm-deletedChunk": { paddingInlineStart: "0.375rem" },
   "&.cm-merge-a .cm-changedLineGutter, .cm-deletedLineGutter": { background: "var(--amber)" },
   ".cm-changedLineGutter, &.cm-merge-b .cm-changedLineGutter": { background: "var(--teal)" },

@@ -158,8 +158,8 @@ def test_what_saving_would_change_is_shown_before_it_is_saved(open_page: Open, s
     replace_word(page, 2, "name: ", "foo")
     button(page, "See changes").click()
     changes = page.get_by_role("region", name="What saving would change")
-    expect(changes.get_by_role("document", name="Saved")).to_contain_text("name: bar")
-    expect(changes.get_by_role("document", name="Now")).to_contain_text("name: foo")
+    expect(changes.get_by_role("textbox", name="Saved")).to_contain_text("name: bar")
+    expect(changes.get_by_role("textbox", name="Now")).to_contain_text("name: foo")
     button(page, "Back to the text").click()
     expect(editor(page)).to_be_focused()
     assert saved(site) == MIXED
@@ -417,7 +417,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways_or_zooming(open_page: O
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator(".cm-content").evaluate("element => parseFloat(getComputedStyle(element).fontSize)") >= 16
     button(page, "See changes").tap()
-    expect(page.get_by_role("document", name="Now")).to_contain_text("size: 1")
+    expect(page.get_by_role("textbox", name="Now")).to_contain_text("size: 1")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     for name in ("Save", "Back to the text"):
         box = button(page, name).bounding_box()
