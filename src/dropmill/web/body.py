@@ -11,6 +11,7 @@ from dropmill.model.errors import BadRequest, RequestTooSlow, TooLarge, Unsuppor
 from dropmill.web.services import services
 
 JSON_MAX = 1024 * 1024
+JSON_QUICK = 64 * 1024  # bytes; read in 4 ms at worst
 
 
 async def read(limit: int) -> bytes:
@@ -50,9 +51,14 @@ async def read_json(kind: str = "application/json", *, limit: int = JSON_MAX) ->
         raise UnsupportedMediaType(f"Send JSON with Content-Type {kind}.")
     text = await read(limit)
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        # A hostile megabyte takes 50 ms. In a thread at least `_unique` lets others go on.
+        return await asyncio.to_thread(_parse, text) if len(text) > JSON_QUICK else _parse(text)
     except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON, or says something twice.") from None
+
+
+def _parse(text: bytes) -> Any:
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
