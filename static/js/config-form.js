@@ -356,7 +356,7 @@ function showRefusal(element, { refusal }) {
 
 /** @param {HTMLElement} element @param {Field} field */
 function showHelp(element, field) {
-  const said = [field.schema?.description, field.help].filter(Boolean).map((text) => visible(String(text).replaceAll("\n", " ")));
+  const said = [field.schema?.description, ...(field.help ?? "").split("\n\n")].filter(Boolean).map((text) => visible(String(text).replaceAll("\n", " ")));
   const help = part(element, "help");
   help.hidden = said.length === 0;
   setText(help, said.join(" · "));

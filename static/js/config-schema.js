@@ -157,7 +157,7 @@ const object = (value) => (typeof value === "object" && value !== null && !Array
 const list = (value) => (Array.isArray(value) ? value : []);
 
 /** @param {any} value @returns {string} how it is written in YAML, on one line */
-export function yamlText(value) {
+function yamlText(value) {
   if (typeof value === "string" && PLAIN.test(value) && !NOT_TEXT.test(value)) return value;
   return JSON.stringify(value) ?? "";
 }

@@ -166,7 +166,7 @@ function drawAttempt(row, attempt) {
   const button = part(row, "compare");
   button.hidden = isToday;
   button.setAttribute("aria-expanded", String(compared === number));
-  button.setAttribute("aria-label", `What changed in the config since attempt ${number}`);
+  button.setAttribute("aria-label", `What changed since attempt ${number}`);
   part(row, "attempt-output").setAttribute("href", `/api/v1${path}/output?attempt=${number}`);
   part(row, "attempt-output").setAttribute("aria-label", `Output of attempt ${number}`);
 }

@@ -304,7 +304,7 @@ def test_a_leaked_secret_is_removed_for_good(open_page: Open, site: Server, save
     assert site.http.get(f"/api/v1/config/revisions/{secret}").status_code == 410
 
     job = open_page(f"/jobs/{waiting}")
-    job.get_by_role("button", name="What changed in the config since attempt 1").click()
+    job.get_by_role("button", name="What changed since attempt 1").click()
     expect(job.get_by_text("was removed for good, so it cannot be compared")).to_be_visible()
 
 

@@ -75,7 +75,7 @@ def test_a_field_is_shown_as_json_with_these_members() -> None:
         "source": "3",
         "is_multiline": False,
         "is_secret": False,
-        "help": "help\nmore",
+        "help": "help\n\nmore",
         "line": 2,
         "column": 1,
         "depth": 0,
@@ -197,12 +197,12 @@ d: # of a mapping
 """
     form = form_of(text.replace("\n", eol))
     assert {path: field.help for path, field in form.items() if field.help is not None} == {
-        "/a": "How many.\n  Indented.\n\nMore.\nbehind",
+        "/a": "How many.\n  Indented.\n\nMore.\n\nbehind",
         "/b": "quoted",
         "/c": "last",
         "/c/0": "in between",
         "/d": "of a mapping",
-        "/d/e": "first\nof a block",
+        "/d/e": "first\n\nof a block",
         "/d/f": "nothing",
     }
 
@@ -216,7 +216,7 @@ def test_entries_of_lists_have_help_too() -> None:
     form = form_of(
         "l:\n  # one\n  - a # first\n  # two\n  - k: 1\n    # of m\n    m: 2\n  -\n    # below the dash\n    n: 1\n"
     )
-    assert form["/l/0"].help == "one\nfirst"
+    assert form["/l/0"].help == "one\n\nfirst"
     assert form["/l/1"].help == "two"
     assert form["/l/1/k"].help is None
     assert form["/l/1/m"].help == "of m"

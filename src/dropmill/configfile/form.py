@@ -41,7 +41,8 @@ class Field:
             exact here alone.
         is_multiline: whether it is text of several lines.
         is_secret: whether the schema marks it as not to be shown.
-        help: the comment lines directly above its key and the one behind it, without `#`; None if there are none.
+        help: the comment lines directly above its key and, after an empty line, the one behind it, without `#`; None if
+            there are none.
         line: where its key stands (in a list, its value), from 1. What an alias brings stands where the alias does.
         column: from 1, in UTF-16 units.
         depth: 0 for the members of the config; -1 for the config itself.
@@ -217,7 +218,7 @@ class _Comments:
         lines = self._above(key or node, is_item=key is None)
         behind = self._behind(key, node, is_alias)
         if behind is not None:
-            lines.append(behind)
+            lines += ["", behind]
         if isinstance(node, ScalarNode) and node.style in ("'", '"') and not is_alias:
             self._floor = node.end_mark.index
         return _cleaned(lines)
