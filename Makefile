@@ -14,8 +14,12 @@ DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV := $(BIN)/uv --no-python-downloads
 EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requirements-txt --no-header --quiet --no-emit-project
-DEBIAN := chromium curl openssl fonts-dejavu-core nodejs npm strace tesseract-ocr tesseract-ocr-eng
-TOOLS := chromium curl openssl npm strace tesseract
+# What the tests need beside Python: command=Debian package. Only what is missing is installed, because a Node.js from
+# elsewhere brings its own npm and conflicts with Debian's.
+TOOLS := chromium=chromium curl=curl openssl=openssl node=nodejs npm=npm strace=strace tesseract=tesseract-ocr \
+	nginx=nginx-light wget=wget
+FONTS := fonts-dejavu-core tesseract-ocr-eng
+MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))
 NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
@@ -31,10 +35,10 @@ run: install ## Install, then serve on http://127.0.0.1:8000
 	@$(BIN)/dropmill serve $(ARGS)
 
 test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
-	@if (for tool in $(TOOLS); do command -v $$tool >/dev/null || exit 1; done); then :; \
+	@missing='$(strip $(MISSING))'; if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(DEBIAN); \
-	else echo "Tests are skipped for what is missing of $(TOOLS). To have them: sudo apt-get install $(DEBIAN)"; fi
+		.ci/install-packages $$missing $(FONTS); \
+	else echo "Some tests are skipped. To run them, too: sudo apt-get install $$missing $(FONTS)"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
 test: test-setup ## Run every test, browser tests included
