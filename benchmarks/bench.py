@@ -9,9 +9,9 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
@@ -79,22 +79,38 @@ QUICK = Scale(
 )
 
 
+@dataclass(kw_only=True)
+class Work:
+    """What a server of ours was given to do, and what it took: seconds by the clock and of CPU, all its processes.
+
+    `amount` counts units: 1 GiB is an amount of 1 in the unit `GiB`.
+    """
+
+    amount: float
+    unit: str
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
 class Bench:
     """One run of the benchmarks."""
 
-    def __init__(self, *, folder: Path, rounds: int, scale: Scale) -> None:
-        """`folder` takes everything that is written; whoever made it deletes it."""
+    def __init__(self, *, folder: Path, rounds: int, scale: Scale, processes: int = PROCESSES) -> None:
+        """Start `processes` clients. `folder` takes everything that is written; whoever made it deletes it."""
         self.folder = folder
         self.rounds = rounds
         self.scale = scale
         self.commands: list[str] = []
+        self._source = ROOT
+        self._work: dict[str, Work] = {}
         self._programs = 0
         self._stack = ExitStack()
-        self._clients = ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn"))
+        self._processes = processes
+        self._clients = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._clients)
-        for ready in [self._clients.submit(client.prepare) for _ in range(PROCESSES)]:
+        for ready in [self._clients.submit(client.prepare) for _ in range(self._processes)]:
             ready.result()
         return self
 
@@ -104,6 +120,24 @@ class Bench:
     def say(self, text: str) -> None:
         """Progress, for who waits."""
         print(f"... {text}", file=sys.stderr, flush=True)
+
+    # --- work --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def work(self, label: str, program: Program, amount: float, unit: str) -> Iterator[Work]:
+        """Mark work of a server of ours, so that two trees can be compared by it; times are known at its end."""
+        work = Work(amount=amount, unit=unit)
+        cpu_s, began = program.cpu_s() + program.children_cpu_s(), time.perf_counter()
+        yield work
+        work.wall_s = time.perf_counter() - began
+        work.cpu_s = program.cpu_s() + program.children_cpu_s() - cpu_s
+        self._work[label] = work
+
+    def marked_work(self, tree: Path, run: Callable[["Bench"], None]) -> dict[str, Work]:
+        """The work that `run` marks, by servers with the code of a tree."""
+        self._source, self._work = tree, {}
+        run(self)
+        return self._work
 
     # --- servers -----------------------------------------------------------------------------------------------------
 
@@ -123,7 +157,12 @@ class Bench:
         folder.mkdir()
         words = list(arguments(folder))
         self._note("python", words, folder)
-        return Program(words, folder)
+        return Program(words, folder, environment=self.source)
+
+    @property
+    def source(self) -> dict[str, str]:
+        """The environment in which a Python has the code that is being measured, before what is installed."""
+        return {"PYTHONPATH": str(self._source / "src")}
 
     def peer(
         self, executable: Path | str, arguments: Callable[[Path, int], Sequence[str]], **environment: str

@@ -21,6 +21,7 @@ SMALL_LINES = 1000
 CHROMIUM = Path("/usr/bin/chromium")
 KEYS = 10  # pressed in the browser
 CONFIG = "/api/v1/config"
+CALLS = 4  # of `over_http`, beside waiting
 
 RECORD = """\
 # Service {n}: what it is for,
@@ -134,9 +135,15 @@ def measure(bench: Bench) -> Table:
         notes=[
             f"Blocked: the longest time in which the loop served nobody, at {large:,} lines; by itself: less the time "
             "in which it was ready and other programs (client, parser process, ...) had the processors.",
-            "Asked for: blocked at most 20 ms; a mark within 250 ms; an edit at most 2.2 times one parse.",
         ],
     )
+
+
+def run(bench: Bench) -> None:
+    """A check, a save, a value edit and the form of a large config, marked as work."""
+    text = text_of(bench.scale.config_lines)
+    with bench.program(watched) as program, bench.work("check, save, edit, form", program, CALLS, "call"):
+        over_http(program, text)
 
 
 def watched(folder: Path) -> list[str]:

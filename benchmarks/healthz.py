@@ -43,6 +43,14 @@ def measure(bench: Bench) -> Table:
     )
 
 
+def run(bench: Bench) -> None:
+    """Requests to an idle server, marked as work."""
+    with bench.dropmill("nothing") as program:
+        get(program.port, "/healthz")  # loads what is loaded on first use
+        with bench.work("/healthz on fresh connections", program, bench.scale.requests, "request"):
+            _latencies(bench, program)
+
+
 def _latencies(bench: Bench, program: Program, *, is_kept: bool = False) -> list[float]:
     enough = bench.scale.requests
     return get_steadily(

@@ -1,7 +1,10 @@
 """How reads and the start behave when there is much history, and many jobs wait."""
 
 import asyncio
+import os
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +16,7 @@ from sqlalchemy import Insert, create_engine, event, insert
 
 from benchmarks import client
 from benchmarks.bench import SUBMISSIONS, Bench, Wrong, get_json, quiet_disk
-from benchmarks.programs import Program
+from benchmarks.programs import ROOT, Program
 from benchmarks.table import LATENCY_COLUMNS, Table, latency_cells, middle
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.engines.sql.tables import attempts, events, files, jobs, submissions
@@ -67,10 +70,21 @@ def measure(bench: Bench) -> Table:
     )
 
 
+def run(bench: Bench) -> None:
+    """First pages beside a long history, marked as work."""
+    with _served(bench, bench.scale.history_jobs, 0) as program:
+        for path in (SUBMISSIONS, "/api/v1/jobs"):
+            count = bench.scale.requests // 4
+            with bench.work(f"GET {path}", program, count, "request"):
+                _timed(program, path, count)
+
+
 def _served(bench: Bench, settled: int, queued: int) -> Program:
     def arguments(folder: Path) -> Sequence[str]:
         (folder / "config.yaml").write_bytes(CONFIG)
-        make_history(folder / "data", settled=settled, queued=queued)
+        words = ["-m", "benchmarks.history", str(folder / "data"), str(settled), str(queued)]
+        # In a process of its own, so that the ledger is made by the code that is measured.
+        subprocess.run([sys.executable, *words], cwd=ROOT, env={**os.environ, **bench.source}, check=True)
         quiet_disk()
         hang = "benchmarks.processors:wait"  # so that those in line stay there
         return [
@@ -269,3 +283,7 @@ class _Rows:
                 "data": data,
             }
         )
+
+
+if __name__ == "__main__":
+    make_history(Path(sys.argv[1]), settled=int(sys.argv[2]), queued=int(sys.argv[3]))

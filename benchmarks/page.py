@@ -42,3 +42,12 @@ def measure(bench: Bench) -> Table:
             "Fresh connections. Five processes compete for the cores; the client's own waiting is in these figures."
         ],
     )
+
+
+def run(bench: Bench) -> None:
+    """The page to an idle server's clients, marked as work."""
+    with bench.dropmill("nothing") as program:
+        get(program.port, "/")  # loads what is loaded on first use
+        count = bench.scale.requests // 2
+        with bench.work("GET / on fresh connections", program, count, "request"):
+            get_steadily(program.port, "/", per_second=PER_SECOND, until=lambda done: done >= count)

@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bench import SUBMISSIONS, Bench, Wrong, get_json, quiet_disk
-from benchmarks.client import block, small_files
+from benchmarks.client import Form, block, small_files
 from benchmarks.programs import Program
 from benchmarks.table import Table, middle
 
@@ -15,7 +15,7 @@ FILE_BYTES = 1024
 def measure(bench: Bench) -> Table:
     """Files and jobs a second, CPU a job, and how soon a stored file is picked up."""
     files = bench.scale.files
-    form = small_files([block()[n : n + FILE_BYTES] for n in range(files)])
+    form = _form(files)
     answered, settled, server_cpu, slots_cpu, picked_up = [], [], [], [], []
     with bench.dropmill("nothing") as program:
         _send_singly(bench, program, 5)  # loads what is loaded on first use
@@ -43,6 +43,22 @@ def measure(bench: Bench) -> Table:
         ],
         notes=["Server CPU includes receiving, ledger, events and the log file, and being asked ten times a second."],
     )
+
+
+def run(bench: Bench) -> None:
+    """Many files in one form, and files one by one, each marked as work."""
+    files, single = bench.scale.files, bench.scale.single_files
+    with bench.dropmill("nothing") as program:
+        _send_singly(bench, program, 5)  # loads what is loaded on first use
+        quiet_disk()
+        with bench.work("small files in one form", program, files, "file"):
+            bench.settled(program, bench.send(program, SUBMISSIONS, _form(files)).result(), files)
+        with bench.work("small files one by one", program, single, "file"):
+            _send_singly(bench, program, single)
+
+
+def _form(files: int) -> Form:
+    return small_files([block()[n : n + FILE_BYTES] for n in range(files)])
 
 
 def _send_singly(bench: Bench, program: Program, count: int) -> list[float]:

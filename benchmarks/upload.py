@@ -93,6 +93,15 @@ def measure(bench: Bench) -> Table:
     )
 
 
+def run(bench: Bench) -> None:
+    """One upload, marked as work."""
+    with ExitStack() as stack:
+        target = _dropmill(bench, stack)
+        _upload(bench, target, MIB)  # loads what is loaded on first use
+        with bench.work("one file in a form", target.program, bench.scale.upload_bytes / GIB, "GiB"):
+            _upload(bench, target, bench.scale.upload_bytes)
+
+
 def _text(size: int) -> str:
     return f"{size / GIB:g} GiB" if size >= GIB else f"{size / MIB:g} MiB"
 

@@ -49,8 +49,12 @@ def measure(bench: Bench) -> Table:
             else (way, middle([rate for rate, _ in found]), middle([cpu for _, cpu in found], 2))
             for way, found in figures.items()
         ],
-        notes=["Asked for: ours at least 400 jobs/s and at most 5 ms of CPU each, all included."],
     )
+
+
+def run(bench: Bench) -> None:
+    """Our jobs, marked as work."""
+    _ours(bench, bench.scale.files)
 
 
 def _ours(bench: Bench, jobs: int) -> tuple[float, float]:
@@ -58,10 +62,9 @@ def _ours(bench: Bench, jobs: int) -> tuple[float, float]:
     with bench.dropmill("nothing") as program:
         bench.settled(program, bench.send(program, SUBMISSIONS, small_files([b"warm"])).result(), 1)
         quiet_disk()
-        cpu = program.cpu_s() + program.children_cpu_s()
-        began = time.time()
-        bench.settled(program, bench.send(program, SUBMISSIONS, form).result(), jobs)
-        return jobs / (time.time() - began), 1000 * (program.cpu_s() + program.children_cpu_s() - cpu) / jobs
+        with bench.work("jobs that do nothing", program, jobs, "job") as work:
+            bench.settled(program, bench.send(program, SUBMISSIONS, form).result(), jobs)
+        return jobs / work.wall_s, 1000 * work.cpu_s / jobs
 
 
 def _timed(run: Callable[[], None], jobs: int) -> tuple[float, float]:
