@@ -149,7 +149,7 @@ sys.exit(int(what))
         assert (outcome.state, outcome.exit_code, outcome.value) == (AttemptState.SUCCEEDED, 0, None)
         assert output == "0 True 4\nerr"  # the fourth descriptor is the listing's own
         outcome, _ = await bench.run(b"7")
-        assert (outcome.exit_code, outcome.error) == (7, JobError(type="exit_code", message="exited with code 7"))
+        assert (outcome.exit_code, outcome.error) == (7, JobError(type="exit_code", message="err"))
         outcome, _ = await bench.run(b"-9")
         assert (outcome.exit_code, outcome.error) == (
             -9,

@@ -8,7 +8,6 @@ import errno
 import logging
 import os
 import shutil
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from dropmill.model.records import (
 )
 from dropmill.ports import BlobStore, Bus, Ledger
 from dropmill.processing.contract import AttemptPaths, Processor
+from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputStore, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
@@ -51,12 +51,23 @@ class _Identity(NamedTuple):
 
 
 class _Ended(NamedTuple):
-    """What is known when an attempt's process is gone and its folders were looked through."""
+    """What is known when an attempt's process is gone and its folders were looked through.
+
+    Attributes:
+        run: how its process ended.
+        is_input_changed: whether the stored file is another one now.
+        is_tidy: whether its folders are gone already.
+        taken: its results.
+        input: the file that the script was given; None if it was given none.
+        last_line: of the output of an executable that exited with a code other than 0; else "".
+    """
 
     run: RunEnd
     is_input_changed: bool
     is_tidy: bool
     taken: TakenOver = TakenOver()
+    input: Path | None = None
+    last_line: str = ""
 
 
 class _Watched:
@@ -226,23 +237,22 @@ class AttemptRunner:
     ) -> JobState | None:
         stream = self._outputs.open(order.job_id, order.number)
         folder = self._attempts / f"{order.job_id}.{order.number}"
-        ended = None
+        ended: _Ended | None = None
         try:
             try:
                 async with self._blobs.local(order.blob) as path:
                     ended = await self._execute(order, path, folder, slot, active, stream)
-                end, is_changed, taken = ended.run, ended.is_input_changed, ended.taken
             except (OSError, NotFound, OutOfSpace, Unavailable) as error:
                 # The disk or the store has failed us around the script; it is told like a script that cannot start.
                 problem = JobError(type="cannot_start", message=str(error))
-                end, is_changed = RunEnd(exit_code=127, reason=active.reason, error=problem), False
-                taken = TakenOver()
-            if end.reason is StopReason.SHUT_DOWN:
+                failed = _Ended(RunEnd(exit_code=127, reason=active.reason, error=problem), False, is_tidy=False)
+            known = ended or failed
+            if known.run.reason is StopReason.SHUT_DOWN:
                 return None
             # The end is handed to the ledger, then the slot takes the next job while the ledger commits: no time is
             # lost, and in the order of events there are never more attempts than slots.
             asyncio.get_running_loop().call_soon(give_back)
-            return await self._record(order, end, is_changed, taken, stream.end)
+            return await self._record(order, known, stream.end)
         finally:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
@@ -280,11 +290,14 @@ class AttemptRunner:
             after, is_tidy = await asyncio.to_thread(_after, path, paths, stream)
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
                 end = replace(end, error=excess)
+        line = ""
+        if self._processor.target is None and (end.exit_code or 0) > 0:  # before the server writes there, too
+            line = last_line(stream.recent(max(stream.recent_from, stream.end - LAST_LINE_BYTES), LAST_LINE_BYTES))
         taken = TakenOver()
         has_ended_by_itself = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)
         if has_ended_by_itself and not is_tidy:  # nobody waits for what a cancelled or lost attempt has left
             end, taken = await self._take_over(end, paths.results, stream, active)
-        return _Ended(end, before != after, is_tidy, taken)
+        return _Ended(end, before != after, is_tidy, taken, paths.input, line)
 
     async def _take_over(
         self, end: RunEnd, folder: Path, stream: OutputStream, active: _Active
@@ -312,24 +325,23 @@ class AttemptRunner:
             await asyncio.to_thread(self._limiter.leave, attempt)
             raise
 
-    async def _record(
-        self, order: AttemptOrder, end: RunEnd, is_changed: bool, taken: TakenOver, output_size: int
-    ) -> JobState | None:
-        ledger, job_id, number = self._ledger, order.job_id, order.number
+    async def _record(self, order: AttemptOrder, ended: _Ended, output_size: int) -> JobState | None:
+        ledger, job_id, number, end, taken = self._ledger, order.job_id, order.number, ended.run, ended.taken
         if end.exit_code is None and end.reason is None:
             return await _insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
-        outcome = self._outcome(end, is_changed, taken, output_size)
+        outcome = self._outcome(order, ended, output_size)
         state = await _insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
         if state is None:
             await remove(taken.results, self._blobs)
         return state
 
-    def _outcome(self, end: RunEnd, is_input_changed: bool, taken: TakenOver, output_size: int) -> AttemptOutcome:
+    def _outcome(self, order: AttemptOrder, ended: _Ended, output_size: int) -> AttemptOutcome:
         """How the attempt ended, in the ledger's words."""
+        end, taken = ended.run, ended.taken
         state, error, value = AttemptState.FAILED, end.error, None
         if end.reason is StopReason.CANCELLED:
             state, error = AttemptState.CANCELLED, None
-        elif is_input_changed:
+        elif ended.is_input_changed:
             error = JobError(type="input_changed", message="The stored file changed while the script ran.")
         elif end.reason is StopReason.TIMED_OUT:
             error = JobError(type="timed_out", message=f"timed out after {self._timeout_s:g} s")
@@ -343,7 +355,9 @@ class AttemptRunner:
             error = JobError(type="no_result", message="The process ended by itself before the function returned.")
         else:
             code = end.exit_code or 0
-            error = self._limiter.limits.explain(code) or _exit_error(code)
+            error = self._limiter.limits.explain(code) or exit_error(code, ended.last_line)
+        if error is not None:
+            error = in_clients_words(error, ended.input or Path(order.blob), order.file_name)
         return AttemptOutcome(
             state=state,
             exit_code=end.exit_code,
@@ -352,16 +366,6 @@ class AttemptRunner:
             output_size=output_size,
             results=taken.results,
         )
-
-
-def _exit_error(code: int) -> JobError:
-    if code > 0:
-        return JobError(type="exit_code", message=f"exited with code {code}")
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # a real-time signal
-        name = "a signal"
-    return JobError(type="signal", message=f"killed by {name} (signal {-code})")
 
 
 async def _insist(change: Callable[[], Awaitable[T]]) -> T:

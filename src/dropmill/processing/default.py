@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 from dropmill.model.records import ProcessorFile
+from dropmill.text import visible
 
 PREVIEW_CHARACTERS = 500  # of a line; a file may be one line of gigabytes
 
@@ -19,16 +20,11 @@ def process(file: ProcessorFile, config: Mapping[str, Any]) -> None:
     greeting = config.get("greeting")
     if greeting:
         print(greeting)  # noqa: T201 - what a script prints is its output
-    print(f"Name: {_readable(file.name)}")  # noqa: T201
+    print(f"Name: {visible(file.name)}")  # noqa: T201
     print(f"Size: {file.size} bytes")  # noqa: T201
     print(f"Path: {file.path}")  # noqa: T201
     lines = config.get("preview_lines")
     if isinstance(lines, int) and lines > 0:
         with file.path.open(encoding="utf-8", errors="replace") as text:
             for line in islice(iter(lambda: text.readline(PREVIEW_CHARACTERS), ""), lines):
-                print(_readable(line.rstrip("\r\n")))  # noqa: T201
-
-
-def _readable(text: str) -> str:
-    """The text with control characters escaped: a file name may hold a newline or turn the writing around."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+                print(visible(line.rstrip("\r\n")))  # noqa: T201

@@ -480,6 +480,8 @@ class _Attempt:
             code = self._exit_code(end)
             if code == 0:
                 self._tell("v", None)
+            elif not isinstance(end.code, int) and (sentence := _message(end).strip()):
+                self._tell("e", ["SystemExit", sentence])
         except BaseException as error:  # KeyboardInterrupt too: whatever it is, it ends this attempt alone
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

@@ -1,0 +1,131 @@
+"""What the error of a failed attempt says."""
+
+from pathlib import Path
+
+import pytest
+from tests.processing.doubles import Bench, python
+
+from dropmill.model.records import AttemptState, JobError
+from dropmill.processing.failure import (
+    LAST_LINE_BYTES,
+    LINE_CHARACTERS,
+    MESSAGE_CHARACTERS,
+    in_clients_words,
+    last_line,
+)
+
+NAME = "Zürich\n2024 \u202etxt.pdf"
+SHOWN = "Zürich\\n2024 \\u202etxt.pdf"
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (b"", ""),
+        (b"\n \r\n\t\n", ""),
+        (b"one\ntwo\n", "two"),
+        (b"one\ntwo", "two"),
+        (b"one\ntwo\r\n\r\n  \n", "two"),
+        (b" 10%\r 20%\rno such page\r\n", "no such page"),
+        (b"a \t tab", "a tab"),
+        (b"\x1b[1;31merror:\x1b[0m no such page\x1b[K\n", "error: no such page"),
+        (b"\x1b]0;title\x07done\n\x1b[0m\n", "done"),
+        (b"\x1b]8;;https://a.example\x1b\\a link\x1b]8;;\x1b\\\n", "a link"),
+        (b"half \xc3\xa4\xc3\n", "half ä\ufffd"),
+        (b"bell\x07 back\x08 nul\x00\n", "bell\\x07 back\\x08 nul\\x00"),
+        ("turned \u202e round\n".encode(), "turned \\u202e round"),
+        (b"gone\ndropmill: progress 3/10\ndropmill: metric a=1\n", "gone"),
+        (b"x" * LAST_LINE_BYTES, "x" * (LINE_CHARACTERS - 1) + "…"),
+    ],
+)
+def test_the_last_line_is_one_line_of_visible_text(output: bytes, line: str) -> None:
+    """Line ends of every kind, colours, control characters, cut characters, lines meant for the server, length."""
+    assert last_line(output) == line
+
+
+def test_the_clients_name_stands_in_place_of_the_stored_file() -> None:
+    """Whole and bare, as often as it is named, and never longer than a message may be."""
+    stored = Path("/srv/data/blobs/ab/abcdef0123456789.tar.gz")
+    error = JobError(type="ValueError", message=f"{stored}: bad ('{stored}'), {stored.name}: bad, /srv/data: good")
+    said = f"{SHOWN}: bad ('{SHOWN}'), {SHOWN}: bad, /srv/data: good"
+    assert in_clients_words(error, stored, NAME) == JobError(type="ValueError", message=said)
+    flood = JobError(type="exit_code", message=f"{stored} " * 80)
+    assert len(in_clients_words(flood, stored, "n" * 4000).message) == MESSAGE_CHARACTERS
+    plain = JobError(type="signal", message="killed by SIGKILL (signal 9)")
+    assert in_clients_words(plain, stored, NAME) is plain
+
+
+MODULE = """
+import sys
+
+def process(path):
+    what = open(path).read()
+    if what == "text":
+        raise SystemExit("the invoice has no number")
+    if what == "lines":
+        sys.exit("first\\nsecond")
+    if what == "object":
+        sys.exit(["a", 1])
+    if what == "blank":
+        sys.exit(" ")
+    if what == "path":
+        raise ValueError(f"cannot read {path}")
+    open(str(path) + ".missing")
+"""
+
+
+@pytest.mark.parametrize("is_fresh", [False, True])
+async def test_the_text_of_system_exit_is_the_errors_message(tmp_path: Path, is_fresh: bool) -> None:
+    """The type says what it was, the exit code is Python's own, and the text is in the output, too."""
+    async with Bench(tmp_path, module=MODULE, processor="script:process", fresh_process=is_fresh) as bench:
+        outcome, output = await bench.run(b"text")
+        assert (outcome.state, outcome.exit_code) == (AttemptState.FAILED, 1)
+        assert outcome.error == JobError(type="SystemExit", message="the invoice has no number")
+        assert output == "the invoice has no number\n"
+        outcome, _ = await bench.run(b"lines")
+        assert outcome.error == JobError(type="SystemExit", message="first\nsecond")
+        outcome, _ = await bench.run(b"object")
+        assert outcome.error == JobError(type="SystemExit", message="['a', 1]")
+        outcome, _ = await bench.run(b"blank")
+        assert (outcome.exit_code, outcome.error) == (1, JobError(type="exit_code", message="exited with code 1"))
+
+
+async def test_an_exception_names_the_file_as_the_client_does(tmp_path: Path) -> None:
+    """Scripts put the path that they were given into their messages; nobody who sends files knows it."""
+    async with Bench(tmp_path, module=MODULE, processor="script:process") as bench:
+        outcome, _ = await bench.run(b"path", name=NAME)
+        assert outcome.error == JobError(type="ValueError", message=f"cannot read {SHOWN}")
+        outcome, _ = await bench.run(b"missing", name="a.txt")
+        expected = "[Errno 2] No such file or directory: 'a.txt.missing'"
+        assert outcome.error == JobError(type="FileNotFoundError", message=expected)
+
+
+async def test_the_last_line_of_an_executable_is_its_error(tmp_path: Path) -> None:
+    """With the client's name for the file, also for a copy of it; the exit code stands beside it."""
+    script = "import sys; print('working'); sys.exit(f'\\x1b[31m{sys.argv[1]}: no such page\\x1b[0m')"
+    for copies in (False, True):
+        async with Bench(tmp_path, command=python(tmp_path, script), copy_input=copies) as bench:
+            outcome, output = await bench.run(name=NAME)
+            assert (outcome.state, outcome.exit_code) == (AttemptState.FAILED, 1)
+            assert outcome.error == JobError(type="exit_code", message=f"{SHOWN}: no such page")
+            assert "\x1b[31m" in output
+
+
+async def test_the_last_line_is_the_scripts_own(tmp_path: Path) -> None:
+    """What the server adds to the output about results that it did not take is no word of the script."""
+    script = "ln -s /etc \"$DROPMILL_JOB_RESULTS/link\"; echo 'out of paper' >&2; exit 3"
+    async with Bench(tmp_path, command=("sh", "-c", script)) as bench:
+        outcome, output = await bench.run()
+        assert outcome.error == JobError(type="exit_code", message="out of paper")
+        assert output.removeprefix("out of paper\n") != ""
+
+
+async def test_a_silent_executable_and_a_signal_are_named_by_the_server(tmp_path: Path) -> None:
+    """Without a word there is the exit code; a signal is no doing of the script's last line."""
+    async with Bench(tmp_path, command=("sh", "{path}")) as bench:
+        outcome, _ = await bench.run(b"exit 7")
+        assert outcome.error == JobError(type="exit_code", message="exited with code 7")
+        outcome, _ = await bench.run(b"echo 'half way'; kill -9 $$")
+        assert outcome.error == JobError(type="signal", message="killed by SIGKILL (signal 9)")
+        outcome, _ = await bench.run(b"echo 'all is well'")
+        assert (outcome.state, outcome.error) == (AttemptState.SUCCEEDED, None)
