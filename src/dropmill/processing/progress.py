@@ -1,6 +1,10 @@
 """How far a script is: what it reports, and what can be read from its output; thinned out for the bus.
 
 Progress is throw-away. It says nothing about an outcome and nothing is recorded.
+
+The event loop reads foreign bytes here, up to a pipe of them at a time. So each pattern begins with fixed text or looks
+at a few KiB only, and every repetition is bounded or ends where the next match may begin: no input takes more than
+linear time (`tests/test_foreign_bytes.py`).
 """
 
 import asyncio
@@ -22,8 +26,10 @@ _FOUND = re.compile(
     rb"(?=$|[\s)\]|:,;]|\.(?:\s|$))"
 )
 # ffmpeg says how long its input is, then again and again how far it is.
-_LENGTH = re.compile(rb"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?),", re.MULTILINE)
-_PLACE = re.compile(rb"\btime=(\d+):(\d\d):(\d\d(?:\.\d+)?)\b")
+# The look-behind stands last, so that the search for `Duration: ` is one for fixed text.
+_TIME = rb"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)"
+_LENGTH = re.compile(rb"Duration: (?<!\SDuration: )" + _TIME + rb",")
+_PLACE = re.compile(rb"time=(?<!\wtime=)" + _TIME + rb"(?![\d.])")
 
 Report = tuple[float, float | None, str | None]
 """Value, total (None: unknown), label (None: none)."""
@@ -98,9 +104,8 @@ class ProgressFeed:
                 self.report(*report)
         if self._is_explicit:
             return
-        if b"Duration: " in text:
-            for length in _LENGTH.finditer(text, 0, end):
-                self._length_s = _seconds(length)
+        for length in _LENGTH.finditer(text, 0, end):
+            self._length_s = _seconds(length)
         # From then on the encoder's percentages, which are of other things, are none of ours.
         self._is_timed = self._is_timed or (bool(self._length_s) and b" time=" in text)
         lines = re.split(rb"[\r\n]+", text[max(0, end - LOOKED_AT_BYTES) : end])

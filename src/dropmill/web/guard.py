@@ -24,6 +24,7 @@ from dropmill.model.errors import (
     UnsupportedMediaType,
 )
 from dropmill.settings import Settings, split_address
+from dropmill.web.accept import preferred_type
 from dropmill.web.services import services
 
 log = logging.getLogger(__name__)
@@ -236,5 +237,4 @@ def wants_html() -> bool:
     """Whether the client would rather have a page than JSON: a browser, not a script."""
     if not has_request_context():
         return False  # a browser shows nobody the answer to a socket it could not open
-    best = request.accept_mimetypes.best_match(["application/json", "text/html"], "application/json")
-    return best == "text/html"
+    return preferred_type(request.headers.get("Accept", ""), ["application/json", "text/html"]) == "text/html"

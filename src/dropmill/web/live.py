@@ -13,6 +13,7 @@ from dropmill.live.stream import Subscriber
 from dropmill.model.ids import Cursor
 from dropmill.model.records import utc_now
 from dropmill.web import query
+from dropmill.web.accept import preferred_type
 from dropmill.web.connection import WS_FLOOD
 from dropmill.web.services import Services, services
 
@@ -94,7 +95,7 @@ async def events() -> Any:
     limit = query.limit()
     wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
     found = services()
-    if request.accept_mimetypes.best_match(["application/json", EVENT_STREAM], "application/json") == EVENT_STREAM:
+    if preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM:
         after = await _after(found, request.headers.get("Last-Event-ID"))
         await found.ledger.events(topic, after=after, limit=1)  # whether there is such a topic
         return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}

@@ -7,6 +7,7 @@ from dropmill.model.errors import BadParameter
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 1000
 TEXT_MAX = 200
+QUERY_MAX = 8 * 1024  # bytes of a whole query; the library takes time for each parameter in it
 MAX_NUMBER = 2**63 - 1
 
 
@@ -16,6 +17,8 @@ def text(name: str) -> str | None:
     Raises:
         BadParameter: given twice, or too long.
     """
+    if len(request.query_string) > QUERY_MAX:
+        raise BadParameter(f"The query is longer than {QUERY_MAX} bytes.")
     values = request.args.getlist(name)
     if len(values) > 1:
         raise BadParameter(f"`{name}` is given more than once.")

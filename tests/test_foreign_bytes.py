@@ -1,0 +1,424 @@
+"""What reads foreign bytes on the event loop takes linear time, whatever the bytes are.
+
+One table: each pattern, parser and decoder that bytes of clients, scripts and name servers reach there, the largest
+text that reaches it, and texts that are made to be expensive. What runs in a thread or in the parser's own process is
+not in it. A new reader of foreign bytes on the loop gets a row.
+
+The CPU time of the same work on 4 times as much text is compared: about 4 times for a linear reader, 16 for a quadratic
+one. The largest size is the largest that can arrive, so what grows only beyond it does no harm.
+"""
+
+import contextlib
+import os
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from quart import Quart, Request
+from tests.processing.doubles import FakeBus, FakeLedger
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+
+from dropmill.configfile.edits import parse_patch
+from dropmill.identity.network import client_address, identify
+from dropmill.identity.resolver import host_name
+from dropmill.intake.multipart import boundary_of, client_path, file_parts, stored_extension
+from dropmill.intake.tus import METADATA_MAX, parse_checksum, parse_metadata
+from dropmill.live.messages import MESSAGE_MAX, BadMessage, parse
+from dropmill.model.errors import DropmillError
+from dropmill.ports import Bus
+from dropmill.processing.failure import LAST_LINE_BYTES, last_line
+from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
+from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
+from dropmill.web import body
+from dropmill.web.accept import preferred_type
+from dropmill.web.config import config
+from dropmill.web.downloads import downloads
+from dropmill.web.filenames import attachment, content_type
+from dropmill.web.guard import _host_name
+from dropmill.web.jobs import jobs
+from dropmill.web.live import live
+from dropmill.web.ops import ops
+from dropmill.web.pages import pages
+from dropmill.web.query import QUERY_MAX
+from dropmill.web.submissions import submissions
+from dropmill.web.uploads import _repr_digest, send, uploads
+
+HEADERS_BYTES = 64 * 1024  # of one request, as HTTP/2 allows them; HTTP/1.1 ends at a quarter of it
+BODY_PIECE_BYTES = 256 * 1024  # of a body at once, more than the server hands over
+NAME_BYTES = 4096
+GROWTH = 4
+MOST_GROWTH = 8.0  # 4 is linear, 16 quadratic; the rest is the machine's
+SHORTEST_S = 0.002  # of CPU a measurement takes, so that the clock's steps do not count
+NO_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")  # no header that arrives has one
+TRIES = 4  # a busy machine takes another look; a quadratic reader fails all of them
+
+Generator = Callable[[int], bytes]
+
+
+def of(piece: bytes, *, head: bytes = b"", tail: bytes = b"") -> Generator:
+    """Texts of one piece again and again, between a head and a tail."""
+    return lambda size: head + (piece * (size // len(piece) + 1))[: size - len(head) - len(tail)] + tail
+
+
+def mixed(alphabet: bytes) -> Generator:
+    """Texts of random bytes of an alphabet."""
+    return lambda size: bytes(random.choices(alphabet, k=size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """One that reads foreign bytes on the loop.
+
+    Attributes:
+        read: reads a text; a domain error is an answer, too.
+        most: bytes of the largest text that reaches it.
+        texts: expensive ones, beside those that every reader gets.
+    """
+
+    read: Callable[[bytes], object]
+    most: int
+    texts: tuple[Generator, ...] = ()
+
+
+EVERYWHERE: tuple[Generator, ...] = (
+    of(b"a"),
+    of(b" "),
+    of(b"\n"),
+    of(b"\r"),
+    of(b"\t \n", tail=b"x"),
+    of(b" ", head=b"a", tail=b"a"),
+    of(b"9"),
+    of(b"9", head=b"-", tail=b"x"),
+    of(b'"'),
+    of(b'\\"', head=b'"'),
+    of(b"\\"),
+    of(b","),
+    of(b" ,"),
+    of(b";"),
+    of(b"; "),
+    of(b"="),
+    of(b"/"),
+    of(b"."),
+    of(b"a.", tail=b"-"),
+    of(b"-"),
+    of(b":"),
+    of(b"["),
+    of(b'{"a":'),
+    of(b"%"),
+    of(b"\xff"),
+    of(b"\xe2\x82"),
+    of(b"\x1b["),
+    of(b"\x1b]"),
+    mixed(b" \t\n\r,;:=/\\\"'.-09aZ[({*%"),
+)
+
+# --- readers that need something around them -------------------------------------------------------------------------
+
+ledger = FakeLedger()
+ORDER = ledger.orders[ledger.add(Path(__file__))]
+
+
+async def _push(path: str, headers: Headers) -> None:
+    """Never called."""
+
+
+def request_for(query: bytes = b"", headers: Mapping[str, str] | None = None) -> Request:
+    """A request as the framework hands it to a handler."""
+    scope = cast("Any", {"asgi": {}})
+    return Request("GET", "http", "/", query, Headers(headers), "", "1.1", scope, send_push_promise=_push)
+
+
+@cache
+def _routes() -> Any:
+    app = Quart("dropmill")
+    app.url_map.merge_slashes = False
+    for blueprint in (pages, submissions, jobs, downloads, config, live, ops, uploads, send):
+        app.register_blueprint(blueprint)
+    return app.url_map.bind("localhost")
+
+
+def route(path: str) -> object:
+    """The handler of a path; none is an answer, too."""
+    try:
+        return _routes().match("/" + path)
+    except HTTPException as nothing:
+        return nothing
+
+
+def header(name: str, read: Callable[[Any], object]) -> Reader:
+    """What the web framework makes of a request's header when it is asked for it."""
+
+    def of_request(data: bytes) -> object:
+        return read(request_for(headers={name: data.translate(NO_LINE_ENDS).decode("latin-1")}))
+
+    return Reader(
+        read=of_request,
+        most=HEADERS_BYTES,
+        texts=(
+            of(b"0-0,", head=b"bytes="),
+            of(b'"a,'),
+            of(b'W/"",'),
+            of(b"a;b=c"),
+            of(b";a=b", head=b"form-data"),
+            of(b';a="', head=b"x"),
+            of(b';a*0="\\', head=b"x"),
+            of(b"*1", head=b"x; a"),
+            of(b"a=b; "),
+            of(b'a="\\', head=b"b=c;"),
+        ),
+    )
+
+
+def text(read: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: read(data.decode("latin-1"))
+
+
+def run_once(work: Coroutine[Any, Any, object]) -> object:
+    """What a coroutine that never waits returns."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits for something")
+
+
+def parts_of(boundary: str, piece_bytes: int) -> Callable[[bytes], object]:
+    """A multipart body that comes in pieces of a size."""
+
+    async def pieces(data: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(data), piece_bytes):
+            yield data[start : start + piece_bytes]
+
+    async def drain(data: bytes) -> int:
+        return len([event async for event in file_parts(pieces(data), boundary)])
+
+    return lambda data: run_once(drain(data))
+
+
+def look_at(data: bytes) -> None:
+    """What one read of a script's output meets."""
+    feed = ProgressFeed(cast("Bus", FakeBus()), ORDER)
+    feed.look_at(data)
+    feed.close()
+
+
+def look_at_encoder(data: bytes) -> None:
+    """The same, once the script is known as an encoder."""
+    feed = ProgressFeed(cast("Bus", FakeBus()), ORDER)
+    feed.look_at(b"  Duration: 01:00:00.00, start: 0\nframe=1 time=00:00:01.00 speed=1x\r")
+    feed.look_at(data)
+    feed.close()
+
+
+def read_reports(data: bytes) -> None:
+    """What a script writes into its report pipe, in pieces as the pool reads them."""
+    run = Run(cast("Any", None), cast("Any", None), lambda *_: None)
+    for start in range(0, len(data), CHUNK_BYTES):
+        run.take_reports(data[start : start + CHUNK_BYTES])
+
+
+# Quadratic when the length of the medium was looked for with `^\\s*Duration:`, for minutes in this size.
+DURATIONS = (
+    of(b"\n", tail=b"Duration: x\n"),
+    of(b"\n", head=b"Duration: 1\n"),
+    of(b" \t", tail=b"Duration: x\n"),
+    of(b"\r", tail=b"Duration: x\r"),
+    of(b"Duration: ", tail=b"\n"),
+    of(b"  Duration: 00:00:09.99, start\n"),
+    of(b"9", head=b"Duration: ", tail=b"\n"),
+    of(b"9", head=b"Duration: 00:00:00.", tail=b"\n"),
+    of(b" time=00:00:01.5 time=99", head=b"Duration: 01:00:00.0, s\n", tail=b"\n"),
+    of(b"9", head=b" time=", tail=b"\n"),
+)
+PROGRESS = (
+    of(b"1/2 ", tail=b"\n"),
+    of(b"99.999999999%\n 100 %\r"),
+    of(b"123456789012345/", tail=b"\n"),
+    of(b" 12%|####      | 12/100 [00:01<00:09]\r"),
+    of(b"[", tail=b"(\n"),
+    of(b"\x1b[0;1;2;3;?", tail=b"\n"),
+    of(b"0;", head=b"\x1b[", tail=b"\n"),
+    of(b"dropmill: progress 1/2 \t \t \t x\n"),
+    of(b" \t", head=b"dropmill: progress 1/2", tail=b"\n"),
+    of(b"dropmill: progress ", tail=b"\n"),
+    mixed(b"%%0123456789. \t\r\n/"),
+)
+DISPOSITION = b'--b\r\nContent-Disposition: form-data; name="f"; filename="'
+
+READERS: Mapping[str, Reader] = {
+    "output of a script": Reader(read=look_at, most=CHUNK_BYTES, texts=DURATIONS + PROGRESS),
+    "output of an encoder": Reader(read=look_at_encoder, most=CHUNK_BYTES, texts=DURATIONS + PROGRESS),
+    "progress in a line": Reader(read=find_progress, most=LOOKED_AT_BYTES, texts=PROGRESS),
+    "progress said on purpose": Reader(
+        read=lambda data: parse_explicit(b"dropmill: progress " + data), most=LOOKED_AT_BYTES, texts=PROGRESS
+    ),
+    "last line of an output": Reader(
+        read=last_line,
+        most=LAST_LINE_BYTES,
+        texts=(of(b"\x1b]0;", tail=b"\x1b"), of(b"\x1b[0;"), of(b"\x1b "), of(b"\x1b[  "), of(b"0;", head=b"\x1b[")),
+    ),
+    "report pipe": Reader(
+        read=read_reports,
+        most=REPORT_BYTES,
+        texts=(
+            of(b"v1\n"),
+            of(b"p[1,2,null]\n"),
+            of(b'e["a","b"]\n'),
+            of(b"[", head=b"v", tail=b"\n"),
+            of(b"9", head=b"v", tail=b"\n"),
+            of(b"1e9,", head=b"v[", tail=b"1]\n"),
+            of(b"\\ud800", head=b'e["a","', tail=b'"]\n'),
+        ),
+    ),
+    "multipart body": Reader(
+        read=parts_of("b" * 70, BODY_PIECE_BYTES),
+        most=4 * BODY_PIECE_BYTES,
+        texts=(
+            of(b"\r\n--" + b"b" * 69),
+            of(b"\r\n--" + b"b" * 69, head=b"--" + b"b" * 70 + b'\r\nContent-Disposition: form-data; name="f"\r\n\r\n'),
+            of(b"\r\n--", head=b"--" + b"b" * 70 + b"\r\n"),
+            of(b"\r", head=b"--" + b"b" * 70 + b'\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n'),
+        ),
+    ),
+    "multipart body of small parts": Reader(
+        read=parts_of("b", BODY_PIECE_BYTES),
+        most=BODY_PIECE_BYTES,
+        texts=(of(DISPOSITION + b'x"\r\n\r\n\r\n'), of(b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\n\r\n')),
+    ),
+    "head of a part": Reader(
+        read=parts_of("b", BODY_PIECE_BYTES),
+        most=16 * 1024,
+        texts=(
+            of(b'\\"', head=DISPOSITION, tail=b'"\r\n\r\nx\r\n--b--\r\n'),
+            of(b"; a=b", head=b"--b\r\nContent-Disposition: form-data", tail=b"\r\n\r\n"),
+            of(b';a="', head=b"--b\r\nContent-Disposition: form-data", tail=b"\r\n\r\n"),
+            of(b';a="\\', head=b"--b\r\nContent-Disposition: form-data", tail=b"\r\n\r\n"),
+            of(b" ", head=b"--b\r\nContent-Disposition: form-data;", tail=b"a\r\n\r\n"),
+            of(b" ", head=b"--b\r\nContent-Disposition: form-data;a", tail=b"a\r\n\r\n"),
+            of(b"%F0", head=b"--b\r\nContent-Disposition: form-data; name=f; filename*=utf-8''", tail=b"\r\n\r\n"),
+        ),
+    ),
+    "head of a part, in pieces of a byte": Reader(
+        read=parts_of("b", 1), most=4 * 1024, texts=(of(b"a", head=DISPOSITION), of(b"b", head=b"--"))
+    ),
+    "file name": Reader(read=text(lambda name: (client_path(name), stored_extension(name))), most=NAME_BYTES),
+    "name to save under": Reader(
+        read=text(lambda name: (attachment(name), content_type(name))), most=NAME_BYTES, texts=(of(b"\xc3\xa4"),)
+    ),
+    "JSON of a body": Reader(
+        read=body._parse,
+        most=body.JSON_QUICK,
+        texts=(
+            of(b"9", head=b"[", tail=b"]"),
+            of(b'{"a":1},', head=b"[", tail=b"1]"),
+            of(b"1e999,", head=b"[", tail=b"1]"),
+        ),
+    ),
+    "message of a socket": Reader(
+        read=text(parse),
+        most=MESSAGE_MAX,
+        texts=(
+            of(b"9", head=b'{"type":"join","id":', tail=b"}"),
+            of(b"a", head=b'{"type":"join","topic":"', tail=b'"}'),
+            of(b'"a":1,', head=b"{", tail=b'"b":1}'),
+        ),
+    ),
+    "JSON patch": Reader(
+        read=lambda data: parse_patch([{"op": "remove", "path": "/" + data.decode("latin-1")}]),
+        most=MESSAGE_MAX,
+        texts=(of(b"~1"), of(b"~0/")),
+    ),
+    "Upload-Metadata": Reader(
+        read=text(parse_metadata), most=METADATA_MAX, texts=(of(b"a ,"), of(b"YQ", head=b"filename "), of(b"a YQ,"))
+    ),
+    "Upload-Checksum": Reader(read=text(parse_checksum), most=HEADERS_BYTES, texts=(of(b"YQ", head=b"sha1 "),)),
+    "Repr-Digest": Reader(
+        read=text(lambda value: _repr_digest(Headers({"Repr-Digest": value.translate({10: " ", 13: " "})}))),
+        most=HEADERS_BYTES,
+        texts=(
+            of(b", sha-256="),
+            of(b" ", head=b",", tail=b"sha-256"),
+            of(b"sha-256=:", tail=b"a"),
+            of(b"A", head=b"sha-256=:"),
+        ),
+    ),
+    "Content-Type": Reader(
+        read=text(boundary_of),
+        most=HEADERS_BYTES,
+        texts=(of(b";boundary=", head=b"multipart/form-data"), of(b';a="', head=b"multipart/form-data")),
+    ),
+    "Host": Reader(read=text(_host_name), most=HEADERS_BYTES, texts=(of(b":", head=b"[", tail=b"]"), of(b"[::"))),
+    "User-Agent": Reader(read=text(lambda value: identify("192.0.2.1", value)), most=HEADERS_BYTES),
+    "address": Reader(read=text(client_address), most=HEADERS_BYTES, texts=(of(b"1."), of(b"::"))),
+    "name from DNS": Reader(read=text(host_name), most=HEADERS_BYTES, texts=(of(b"a."), of(b"-."), of(b"-"))),
+    "Accept": Reader(
+        read=text(lambda value: preferred_type(value, ["application/json", "text/html"])),
+        most=HEADERS_BYTES,
+        texts=(of(b"text/html;q=0.1 ;,"), of(b" ", head=b"text/html;q=0.5", tail=b";a=b"), of(b"a/b,")),
+    ),
+    "Range": header("Range", lambda request: request.range),
+    "If-Range": header("If-Range", lambda request: request.if_range),
+    "If-None-Match": header("If-None-Match", lambda request: request.if_none_match.contains_weak("a")),
+    "media type": header("Content-Type", lambda request: request.mimetype),
+    "Cookie": header("Cookie", lambda request: request.cookies),
+    "query": Reader(
+        read=lambda data: request_for(data).args.getlist("q"),
+        most=QUERY_MAX,
+        texts=(of(b"&"), of(b"a=b&"), of(b"%41"), of(b"q=%F0&")),
+    ),
+    "address of a page": Reader(
+        read=text(route),
+        most=HEADERS_BYTES,
+        texts=(of(b"/a", head=b"/api/v1/jobs/a/results"), of(b"//", head=b"/api/v1")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+async def test_what_reads_foreign_bytes_on_the_loop_is_linear(name: str) -> None:
+    """Four times the text costs about four times the CPU, for every text of every row."""
+    seed = int(os.environ.get("SEED", time.time_ns() % 2**32))
+    random.seed(seed)
+    reader = READERS[name]
+    for number, make in enumerate((*EVERYWHERE, *reader.texts)):
+        for size in (reader.most // GROWTH**2, reader.most // GROWTH):
+            growth = measure(reader.read, make, size)
+            assert growth < MOST_GROWTH, f"text {number}, from {size} bytes on: {growth:.1f} times (SEED={seed})"
+
+
+def measure(read: Callable[[bytes], object], make: Generator, size: int) -> float:
+    """How much more CPU a text of `GROWTH` times this size takes; the least of some tries."""
+    small, large = make(size), make(size * GROWTH)
+    least = float("inf")
+    for _ in range(TRIES):
+        least = min(least, cost(read, large) / cost(read, small))
+        if least < MOST_GROWTH:
+            break
+    return least
+
+
+def cost(read: Callable[[bytes], object], data: bytes) -> float:
+    """Seconds of this thread's CPU that one reading takes."""
+    times, spent = 0, 0.0
+    begin = time.thread_time()
+    while spent < SHORTEST_S:
+        with contextlib.suppress(DropmillError, BadMessage, ValueError, RecursionError):
+            read(data)
+        times += 1
+        spent = time.thread_time() - begin
+    return spent / times
+
+
+async def test_a_quadratic_reader_is_found() -> None:
+    """The measure tells the pattern that once froze the server from one that does not."""
+    frozen = re.compile(rb"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?),", re.MULTILINE)
+    newlines = of(b"\n", tail=b"Duration: x\n")
+    assert measure(frozen.search, newlines, 2048) > MOST_GROWTH
+    assert measure(look_at, newlines, 2048) < MOST_GROWTH
