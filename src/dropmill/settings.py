@@ -7,7 +7,6 @@ documentation; `dropmill serve --help` and `docs/settings.md` are held to it by 
 import ipaddress
 import os
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dropmill.model.errors import SettingsError
+from dropmill.shellwords import split_words
 
 ENVIRONMENT_PREFIX = "DROPMILL_"
 
@@ -157,7 +157,7 @@ def _address(value: str) -> str:
 
 
 def _command(value: str) -> tuple[str, ...]:
-    words = tuple(shlex.split(value))
+    words = split_words(value)
     if not words:
         raise ValueError("is empty")
     return words
