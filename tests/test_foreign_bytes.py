@@ -50,7 +50,7 @@ from dropmill.web.query import QUERY_MAX
 from dropmill.web.submissions import submissions
 from dropmill.web.uploads import _repr_digest, send, uploads
 
-HEADERS_BYTES = 64 * 1024  # of one request, as HTTP/2 allows them; HTTP/1.1 ends at a quarter of it
+HEADERS_BYTES = 64 * 1024  # of one request, if one read brings them whole; in pieces they end at a quarter of it
 BODY_PIECE_BYTES = 256 * 1024  # of a body at once, more than the server hands over
 NAME_BYTES = 4096
 GROWTH = 4

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dropmill.model.errors import SettingsError
-from dropmill.settings import Settings, environment_name, split_address
+from dropmill.settings import SECRET_BYTES, Settings, environment_name, secrets_in, split_address
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -69,6 +69,50 @@ def test_a_secret_is_no_flag_and_is_not_shown() -> None:
     settings = load(DROPMILL_WEBHOOK_SECRET="hidden", DROPMILL_ON_SETTLED="https://a.example/hook")
     assert settings.webhook_secret == "hidden"
     assert "hidden" not in repr(settings)
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    """Without the one line end that editors put behind it, and with any other blank."""
+    file = tmp_path / "secret"
+    for content, secret in (
+        (b"hush\n", "hush"),
+        (b"hush\r\n", "hush"),
+        (b" h\xc3\xbc\n\n", " hü\n"),
+        (b"hush", "hush"),
+    ):
+        file.write_bytes(content)
+        settings = load(DROPMILL_WEBHOOK_SECRET_FILE=str(file), DROPMILL_WEBHOOK_SECRET="")
+        assert settings.webhook_secret == secret
+    assert secrets_in({"DROPMILL_WEBHOOK_SECRET_FILE": str(file)}) == []
+    assert secrets_in({"DROPMILL_WEBHOOK_SECRET": "hush"}) == ["DROPMILL_WEBHOOK_SECRET"]
+
+
+def test_a_secret_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
+    """Nothing of what is in it is told."""
+    file = tmp_path / "secret"
+    for content in (b"", b"\n", b"hush\xff", b"x" * (SECRET_BYTES + 1)):
+        file.write_bytes(content)
+        with pytest.raises(SettingsError, match="DROPMILL_WEBHOOK_SECRET_FILE") as refused:
+            load(DROPMILL_WEBHOOK_SECRET_FILE=str(file))
+        assert "hush" not in refused.value.detail
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(SettingsError, match=r"DROPMILL_WEBHOOK_SECRET_FILE .* cannot be read"):
+            load(DROPMILL_WEBHOOK_SECRET_FILE=str(path))
+    file.write_bytes(b"hush")
+    with pytest.raises(SettingsError, match="both set"):
+        load(DROPMILL_WEBHOOK_SECRET_FILE=str(file), DROPMILL_WEBHOOK_SECRET="other")
+    with pytest.raises(SettingsError, match="DROPMILL_BIND_FILE"):
+        load(DROPMILL_BIND_FILE=str(file))  # no secret
+
+
+def test_variables_to_pass_on_have_names_of_others() -> None:
+    """None of the server's own reaches a script."""
+    assert load(DROPMILL_PASS_ENV="A, b_1").pass_env == ("A", "b_1")
+    for name in ("DROPMILL_WEBHOOK_SECRET", "A=b", "1A", "A-B", ""):
+        with pytest.raises(SettingsError, match="--pass-env"):
+            load({"pass_env": [name]})
+    with pytest.raises(SettingsError, match="--env"):
+        load({"env": "none"})
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,15 @@ from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.model.records import RetryPolicy
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
+from dropmill.processing.environment import ScriptEnvironment
 from dropmill.processing.jobs import Jobs
 from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import SlotPool
 from dropmill.processing.results import ResultLimits
+from dropmill.processing.slot import keep_memory_private
 from dropmill.processing.upkeep import Retention
-from dropmill.settings import Settings
+from dropmill.settings import Settings, secrets_in
 from dropmill.web import connection, guard
 from dropmill.web.config import config
 from dropmill.web.downloads import downloads
@@ -168,6 +170,8 @@ class Server:
 
     async def _open(self) -> None:
         settings, stack = self._settings, self._stack
+        keep_memory_private()
+        self.notices += _notices(self._processor.environment)
         data = settings.data.absolute()
         lock = FolderLock(data)
         await asyncio.to_thread(lock.acquire)
@@ -186,7 +190,7 @@ class Server:
         await ledger.open()
         stack.push_async_callback(ledger.close)
 
-        parser = ParserProcess()
+        parser = ParserProcess(environment=self._processor.environment.variables)
         stack.push_async_callback(parser.close)
         await parser.start()
         config_file = ConfigFile(settings.config.absolute(), ledger, parser)
@@ -345,6 +349,15 @@ class Server:
             await asyncio.wait(self._background)
         if self._event_log is not None:
             await self._event_log.flush()
+
+
+def _notices(environment: ScriptEnvironment) -> list[str]:
+    """Lines for the start about secrets and what scripts do not get."""
+    lines = [
+        f"{name} came in the environment, which other programs may read; {name}_FILE takes it from a file."
+        for name in secrets_in(os.environ)
+    ]
+    return lines if environment.notice is None else [*lines, environment.notice]
 
 
 def _retry_policy(settings: Settings) -> RetryPolicy | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dropmill.model.errors import SettingsError
 from dropmill.shellwords import split_words
@@ -118,6 +118,20 @@ def _progress(value: str) -> str:
     return value
 
 
+def _env(value: str) -> str:
+    if value not in ("all", "clean"):
+        raise ValueError("must be all or clean")
+    return value
+
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("must be the name of an environment variable")
+    if value.startswith(ENVIRONMENT_PREFIX):
+        raise ValueError("is the server's own")
+    return value
+
+
 def _exit_codes(value: str) -> tuple[int, ...]:
     codes = tuple(int(part) for part in value.split(",") if part.strip())
     if not codes or not all(-64 <= code <= 255 and code != 0 for code in codes):
@@ -173,7 +187,7 @@ def _setting(
     many: bool = False,
     is_secret: bool = False,
 ) -> Any:
-    metadata = {"flag": flag, "parse": parse, "doc": doc, "metavar": metavar, "many": many}
+    metadata = {"flag": flag, "parse": parse, "doc": doc, "metavar": metavar, "many": many, "is_secret": is_secret}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata, repr=not is_secret)
@@ -318,6 +332,22 @@ class Settings:
         "Give each attempt a copy of the file in its work folder, which it may change.",
         metavar="",
     )
+    env: str = _setting(
+        "--env",
+        _env,
+        "all",
+        "all: scripts get the server's environment, without its own variables and secrets. clean: of it only PATH, "
+        "HOME, LANG, LC_*, TZ, TMPDIR and what --pass-env names.",
+        metavar="all|clean",
+    )
+    pass_env: tuple[str, ...] = _setting(
+        "--pass-env",
+        _variable,
+        (),
+        "Environment variable that scripts get although they would not; may be given several times.",
+        metavar="NAME",
+        many=True,
+    )
     progress: str = _setting(
         "--progress",
         _progress,
@@ -436,7 +466,8 @@ class Settings:
         None,
         _text,
         None,
-        "Signs the calls of --on-settled. Only as a variable: a command line can be read by others.",
+        "Signs the calls of --on-settled. Only as a variable, or better in a file that DROPMILL_WEBHOOK_SECRET_FILE "
+        "names: a command line can be read by others.",
         metavar="SECRET",
         is_secret=True,
     )
@@ -492,6 +523,14 @@ class Settings:
         return self.log_file or self.data / "log" / "dropmill.jsonl"
 
     @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets in these settings, and the addresses that hold one."""
+        found = {getattr(self, name) for name in SECRET_FILES}
+        if self.on_settled is not None and (password := urlsplit(self.on_settled).password):
+            found |= {self.on_settled, password, unquote(password)}
+        return frozenset(found - {None})
+
+    @property
     def is_https(self) -> bool:
         """Whether `dropmill serve` speaks TLS itself."""
         return self.certfile is not None
@@ -508,15 +547,17 @@ class Settings:
         Raises:
             SettingsError: a setting is unknown or unusable; the sentence names it.
         """
-        known = {environment_name(f.name): f for f in fields(cls)}
+        known = {environment_name(f.name) for f in fields(cls)} | {*SECRET_FILES.values(), *CLIENT_VARIABLES}
         for name in environment:
-            if name.startswith(ENVIRONMENT_PREFIX) and name not in known and name not in CLIENT_VARIABLES:
+            if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
                 raise SettingsError(f"{name} is set, but there is no such setting; docs/settings.md lists them all.")
         values: dict[str, Any] = {}
         for f in fields(cls):
             given = flags.get(f.name)
             if given is not None and given != ():
                 values[f.name] = _parse(given, f.metadata, f.metadata["flag"])
+            elif environment.get(SECRET_FILES.get(f.name, ""), "") != "":
+                values[f.name] = _secret_in_file(f.name, environment)
             elif environment.get(environment_name(f.name), "") != "":
                 variable = environment_name(f.name)
                 raw: Any = environment[variable]
@@ -533,6 +574,36 @@ class Settings:
 def environment_name(name: str) -> str:
     """The environment variable of a setting."""
     return ENVIRONMENT_PREFIX + name.upper()
+
+
+SECRET_FILES = {f.name: f"{environment_name(f.name)}_FILE" for f in fields(Settings) if f.metadata["is_secret"]}
+"""Settings that are secrets; each with the variable that names a file to read it from."""
+
+SECRET_BYTES = 64 * 1024  # of such a file; larger ones are something else
+
+
+def secrets_in(environment: Mapping[str, str]) -> list[str]:
+    """The variables of an environment that hold a secret themselves instead of naming a file."""
+    return [environment_name(name) for name in SECRET_FILES if environment.get(environment_name(name))]
+
+
+def _secret_in_file(name: str, environment: Mapping[str, str]) -> str:
+    """A secret as its file has it, without the line end behind it. Reads the disk."""
+    variable, path = SECRET_FILES[name], environment[SECRET_FILES[name]]
+    if environment.get(environment_name(name)):
+        raise SettingsError(f"{variable} and {environment_name(name)} are both set; a secret comes from one of them.")
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(SECRET_BYTES + 1)
+        secret = data.decode()
+    except OSError as error:
+        raise SettingsError(f"{variable} {path!r}: the file cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable} {path!r}: the file must hold UTF-8 text.") from None
+    secret = secret.removesuffix("\n").removesuffix("\r")
+    if not secret or len(data) > SECRET_BYTES:
+        raise SettingsError(f"{variable} {path!r}: the file must hold 1 to {SECRET_BYTES} bytes.")
+    return secret
 
 
 def _parse(given: Any, metadata: Mapping[str, Any], source: str) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from tests.processing.doubles import FakeLedger
 
 from dropmill.model.errors import ProcessorError
-from dropmill.processing.contract import AttemptPaths, Processor, base_environment, job_environment
+from dropmill.processing.contract import AttemptPaths, Processor, job_environment
 from dropmill.settings import Settings
 
 PATHS = AttemptPaths(input=Path("/in/{work}.txt"), config=Path("/c.yaml"), results=Path("/r"), work=Path("/w"))
@@ -126,18 +126,6 @@ def test_the_environment_tells_of_the_job_and_of_nothing_else_of_ours(tmp_path: 
         "DROPMILL_JOB_CLIENT_IP": "192.0.2.7",
         "DROPMILL_JOB_CLIENT_HOST": "pc7.lab.example",
     }
-    server = {"DROPMILL_DATA": "/d", "DROPMILL_WEBHOOK_SECRET": "s", "NOTIFY_SOCKET": "@x", "HOME": "/h"}
-    assert base_environment(server, tmp_path) == {"HOME": "/h", "PYTHONUNBUFFERED": "1"}
-
-
-def test_search_paths_still_lead_to_where_the_server_was_started(tmp_path: Path) -> None:
-    server = {"PYTHONPATH": "src:/opt/lib::../lib", "PATH": "bin:/usr/bin", "PYTHONUNBUFFERED": ""}
-    assert base_environment(server, Path("/home/a")) == {
-        "PYTHONPATH": "/home/a/src:/opt/lib:/home/a:/home/lib",
-        "PATH": "/home/a/bin:/usr/bin",
-        "PYTHONUNBUFFERED": "",
-    }
-    assert base_environment({"PYTHONPATH": ""}, tmp_path)["PYTHONPATH"] == ""
 
 
 def test_a_program_that_may_be_run_but_not_read_is_taken(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, Literal, NoReturn, cast
 
@@ -88,7 +88,21 @@ class Form:
 class ParserProcess:
     """Works on texts, one at a time, in a child process that is started on the first use if not by `start`."""
 
-    def __init__(self, *, time_limit_s: float = TIME_LIMIT_S, schema_limit_s: float = SCHEMA_LIMIT_S) -> None:
+    def __init__(
+        self,
+        *,
+        time_limit_s: float = TIME_LIMIT_S,
+        schema_limit_s: float = SCHEMA_LIMIT_S,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            time_limit_s: for one text.
+            schema_limit_s: for judging it by its schema.
+            environment: the child's, which other processes of the user can read; None: this process's own.
+        """
+        self._environment = environment
         self._time_limit_s = time_limit_s
         self._schema_limit_s = schema_limit_s
         self._child: _Child | None = None
@@ -224,7 +238,7 @@ class ParserProcess:
         await self._end_child()
         is_ready = False
         try:
-            self._child = await _Child.spawn()
+            self._child = await _Child.spawn(self._environment)
             async with asyncio.timeout(START_LIMIT_S):
                 await self._child.receive()
             is_ready = True
@@ -252,11 +266,12 @@ class _Child:
         self._answers = cast(asyncio.StreamReader, process.stdout)
 
     @classmethod
-    async def spawn(cls) -> "_Child":
+    async def spawn(cls, environment: Mapping[str, str] | None) -> "_Child":
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "dropmill.configfile.parser"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=environment,
         )
         return cls(process)
 

@@ -10,12 +10,13 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import AttemptOrder
+from dropmill.processing.environment import ScriptEnvironment
 from dropmill.settings import ENVIRONMENT_PREFIX, Settings
 
 DEFAULT_TARGET = "dropmill.processing.default:process"
@@ -23,8 +24,6 @@ PLACEHOLDERS = ("path", "config", "results", "work", "job_id")
 
 _BRACED_WORD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-# How a service manager talks to the server itself; a script must not answer in its place.
-_SERVER_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +52,7 @@ class Processor:
         argv: template whose first word is an absolute path.
         label: how a page names it.
         directory: the server's working directory.
+        environment: what each attempt starts from.
         is_fresh: whether the callable gets a new interpreter for each attempt.
         is_reloaded: whether the callable is imported anew when its files change.
     """
@@ -61,12 +61,13 @@ class Processor:
     argv: tuple[str, ...] | None
     label: str
     directory: Path
+    environment: ScriptEnvironment = field(repr=False)  # of whoever started the server
     is_fresh: bool = False
     is_reloaded: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings, directory: Path) -> "Processor":
-        """The processor that the settings name; without any, the built-in one. Looks at the disk.
+        """The processor that the settings name; without any, the built-in one. Looks at the disk and the environment.
 
         Args:
             settings: `command` or `processor` or neither.
@@ -75,10 +76,11 @@ class Processor:
         Raises:
             ProcessorError: it cannot be used, told in one line.
         """
+        environment = ScriptEnvironment.from_settings(settings, os.environ, directory)
         if settings.command is not None:
             label = shlex.join(settings.command).replace("'{", "{").replace("}'", "}")
             argv = _resolve(settings.command, directory)
-            return cls(target=None, argv=argv, label=label, directory=directory)
+            return cls(target=None, argv=argv, label=label, directory=directory, environment=environment)
         target = settings.processor or DEFAULT_TARGET
         if not _TARGET.fullmatch(target):
             raise ProcessorError(f"--processor {target!r} must be MODULE:FUNCTION, for example thumbs.make:process.")
@@ -87,6 +89,7 @@ class Processor:
             argv=None,
             label=target,
             directory=directory,
+            environment=environment,
             is_fresh=settings.fresh_process,
             is_reloaded=settings.reload and not settings.fresh_process,
         )
@@ -136,25 +139,6 @@ class Processor:
         }
         # One pass: what was put in is not looked at again, whatever braces it holds.
         return [_BRACED_WORD.sub(lambda match: values[match[1]], word) for word in self.argv or ()]
-
-
-def base_environment(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """The environment every script starts from: the server's, without what is meant for the server alone.
-
-    Args:
-        environment: the server's.
-        directory: the server's working directory; search paths are made absolute by it, because attempts run elsewhere.
-    """
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(ENVIRONMENT_PREFIX) and name not in _SERVER_ONLY
-    }
-    for name in ("PATH", "PYTHONPATH"):
-        if kept.get(name):
-            kept[name] = os.pathsep.join(os.path.normpath(directory / part) for part in kept[name].split(os.pathsep))
-    kept.setdefault("PYTHONUNBUFFERED", "1")  # a Python script's lines are seen when they are printed, not at its end
-    return kept
 
 
 def job_environment(order: AttemptOrder, paths: AttemptPaths) -> dict[str, str]:

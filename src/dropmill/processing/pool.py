@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import JobError
-from dropmill.processing.contract import Processor, base_environment
+from dropmill.processing.contract import Processor
 from dropmill.processing.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
 
 READY_S = 120.0  # heavy imports from a slow disk take a minute; beyond, an import hangs
@@ -507,7 +507,7 @@ class SlotPool:
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a module prints while it is imported is for who started the server
                 cwd=self._processor.directory,
-                env=base_environment(os.environ, self._processor.directory),
+                env=self._processor.environment.variables,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C on the terminal is for the server, which then ends the slots
             )

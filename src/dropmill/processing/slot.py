@@ -51,6 +51,7 @@ CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retr
 BY_NAME = ("file", "config", "results", "work", "report")
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -64,6 +65,14 @@ class Unusable(Exception):
 def become_subreaper() -> None:
     """Make orphaned descendants of this process its children, instead of init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def keep_memory_private() -> None:
+    """Let no other process of the same user read this one's environment and memory, trace it, or get its core dump.
+
+    Inherited by a fork, undone by an exec: what this process starts can be debugged as ever.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _prctl(option: int, value: int) -> None:
