@@ -61,7 +61,7 @@ WAYS = {
     "segfault": lambda *a: crash(),
     "no newline": lambda *a: print("not ended", end=""),
     "closed": lambda *a: sys.stdout.close(),
-    "thread": lambda *a: threading.Thread(target=time.sleep, args=(600,)).start(),
+    "thread": lambda *a: threading.Thread(target=time.sleep, args=(600,), daemon=True).start(),
     "forge": lambda *a: [os.write(fd, b"{}\\nv7\\np[true\\ne[1,2]\\n") for fd in range(3, 20) if is_pipe(fd)] and None,
 }
 
@@ -240,7 +240,7 @@ def process(path): return [child.pid, os.path.exists(f"/proc/{child.pid}")]
         ("", "script:process", "the module script has no 'process'"),
         ("process = 5", "script:process", "'process' is a int, not a function"),
         ("async def process(path): ...", "script:process", "process is an async function"),
-        ("def process(path): yield path", "script:process", "process is a generator function"),
+        ("async def process(path): yield path", "script:process", "process is an async function"),
         ("def process(path, speed): ...", "script:process", "its parameter 'speed' cannot be filled"),
     ],
 )

@@ -28,11 +28,13 @@ from typing import Any, Protocol
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import JobError
 from dropmill.processing.contract import Processor
+from dropmill.processing.interpreter import missing_private_names
 from dropmill.processing.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
 
 READY_S = 120.0  # heavy imports from a slow disk take a minute; beyond, an import hangs
 KILL_ANSWER_S = 10.0  # after SIGKILL: a slot that has not answered by then is stopped or stuck, and is killed itself
 RESTART_S = 5.0  # between tries to start a slot that does not become ready any more
+STOP_CHECK_S = 1.0  # between looks for stopped slots; one that is found twice in a row is killed
 STARTS_AT_ONCE = 2  # starting an interpreter is all CPU; many at once would delay the attempts that run already
 CHUNK_BYTES = 64 * 1024  # of output read at a time, the size of a pipe: a chatty script shares the loop with all others
 DRAIN_CHUNKS = 32  # 2 MiB, above the largest pipe an ordinary user may ask for, read after an attempt's end at most
@@ -88,8 +90,10 @@ class Sink(Protocol):
         """Call `resume` once when there is room again."""
 
 
-OnReport = Callable[[float, float | None, str | None], None]
-"""Called with value, total (None: unknown) and label (None: none) of a progress report."""
+OnReport = Callable[[float | None, float | None, str | None], None]
+"""Called with value, total (None: unknown) and label (None: none) of a progress report.
+
+Without a value it is a new label for the numbers of the report before."""
 
 
 class Slot:
@@ -102,6 +106,7 @@ class Slot:
         self._loop = asyncio.get_running_loop()
         self._run: Run | None = None
         self._files: Mapping[str, list[int]] = {}
+        self._was_stopped = False
         self.first_word: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         self.died = asyncio.Event()
         self._loop.add_reader(channel.fileno(), self._on_message)
@@ -153,6 +158,19 @@ class Slot:
         try:
             socket.send_fds(self._channel, [message], descriptors)
         except OSError:
+            self.kill()
+
+    def kill_if_stopped(self) -> None:
+        """Kill the process if it is stopped now and was stopped the last time, too.
+
+        A stopped slot notices neither its attempt's end nor an order, and only somebody outside could wake it.
+        """
+        if not self.is_alive:  # then its pid may be another's
+            return
+        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT  # one system call, and nothing is taken from `Popen.wait`
+        was_stopped, self._was_stopped = self._was_stopped, os.waitid(os.P_PID, self.pid, options) is not None
+        if was_stopped and self._was_stopped:
+            logger.warning("slot %d was stopped (SIGSTOP) and is killed", self.pid)
             self.kill()
 
     def wake(self) -> None:
@@ -358,6 +376,8 @@ class Run:
                 self._returned = (what if _is_plain(what) else None,)
             case b"e", [str(kind), str(text)]:
                 self._error = JobError(type=_clean(kind)[:100], message=_clean(text)[:4000])
+            case b"p", [None, None, str(label)]:
+                self._on_report(None, None, _clean(label))
             case b"p", [int() | float() as value, int() | float() | None as total, str() | None as label]:
                 if abs(value) <= MOST_COUNTED and (total is None or abs(total) <= MOST_COUNTED):
                     self._on_report(value, total, None if label is None else _clean(label))
@@ -406,6 +426,12 @@ class SlotPool:
             ProcessorError: it cannot, told in one line.
         """
         become_subreaper()
+        if self._processor.target is not None and not self._processor.is_fresh and (missing := missing_private_names()):
+            logger.warning(
+                "this Python lacks %s: atexit functions and objects that a callable leaves to the end of the "
+                "interpreter are lost; --fresh-process avoids that",
+                ", ".join(missing),
+            )
         if self._processor.is_fresh:  # looked at once, in a slot that then goes: the others import nothing
             checked = await self._start_slot(self._processor.target or "")
             checked.kill()
@@ -419,6 +445,7 @@ class SlotPool:
         async with asyncio.TaskGroup() as keepers:
             for index in range(self._size):
                 keepers.create_task(self._keep_one(first if index == 0 else None))
+            keepers.create_task(self._watch())
 
     async def close(self) -> None:
         """Kill all slots with everything that runs in them; returns when they are gone."""
@@ -460,6 +487,12 @@ class SlotPool:
             await asyncio.to_thread(slot.bury)
             self._slots.discard(slot)
             slot = None
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(STOP_CHECK_S)
+            for slot in tuple(self._slots):
+                slot.kill_if_stopped()
 
     async def _start_slot(self, target: str) -> Slot:
         async with self._starting:

@@ -83,14 +83,21 @@ class ProgressFeed:
         self._length_s: float | None = None  # of a medium that ffmpeg works on
         self._is_timed = False
         self._rest = b""
+        self._numbers: Report = (0, None, None)  # the newest value and total
+        self._label: str | None = None  # reported without numbers; stays beside numbers that are guessed
         self._next_at = 0.0
         self._waiting: Progress | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def report(self, value: float, total: float | None, label: str | None) -> None:
-        """Take a report that the script made on purpose."""
-        self._is_explicit = True
-        self._pass_on((value, total, label))
+    def report(self, value: float | None, total: float | None, label: str | None) -> None:
+        """Take a report that the script made on purpose; without a value, a label for the numbers that are there."""
+        if value is None:
+            self._label = label
+            self._pass_on(self._numbers)
+        else:
+            self._is_explicit = True
+            self._label = None
+            self._pass_on((value, total, label))
 
     def look_at(self, output: bytes) -> None:
         """Look for progress in the newest output: in lines ended by a newline or redrawn with a carriage return."""
@@ -132,13 +139,14 @@ class ProgressFeed:
 
     def _pass_on(self, report: Report) -> None:
         value, total, label = report
+        self._numbers = (value, total, None)
         self._waiting = Progress(
             submission_id=self._order.submission_id,
             file_id=self._order.file_id,
             stage="process",
             value=value,
             total=total,
-            label=label,
+            label=self._label if label is None else label,
         )
         if self._timer is None:
             delay_s = self._next_at - self._loop.time()

@@ -13,7 +13,8 @@ child subreaper, /proc). With `attempt ORDER REPORT`, two descriptors, it is the
                                                 what `files_of_modules` found
                       {"ended": -9}             after the last descendant is gone
     attempt to server, on the report pipe: lines of one letter and JSON
-                      p[3, 10, "label"]  progress    v{...}  the value returned    e["Type", "message"]  an error
+                      p[3, 10, "label"]  progress; p[null, null, "label"] keeps the numbers
+                      v{...}  the value returned    e["Type", "message"]  an error
 
 What it does not do: decide. Time limits, results and states are the server's.
 """
@@ -36,9 +37,11 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
+
+from dropmill.processing.interpreter import Imported, exit_functions_kept, report_waiting
 
 MESSAGE_BYTES = (
     128 * 1024
@@ -49,6 +52,7 @@ LABEL_CHARACTERS = 200  # keeps a progress line under PIPE_BUF (4 KiB), so that 
 FILES_BYTES = MESSAGE_BYTES // 2  # of the list of files in the first message; a project with more has its first ones
 CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
 BY_NAME = ("file", "config", "results", "work", "report")
+USED_BY = ("close", "cleanup", "release", "shutdown")  # what a context manager has that is a resource, such as a file
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -57,6 +61,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 class Unusable(Exception):
     """The callable cannot be a processor, told in half a sentence."""
+
+
+class NothingRun(Exception):
+    """The callable returned work that nobody has begun, told in a sentence."""
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -174,8 +182,6 @@ def find_callable(target: str) -> Callable[..., Any]:
     for one in (found, getattr(found, "__call__", None)):  # noqa: B004 - an object may have an async __call__
         if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
             raise Unusable(f"{path} is an async function; a processor is a plain one, it runs in its own process")
-        if inspect.isgeneratorfunction(one):
-            raise Unusable(f"{path} is a generator function (it has a yield); calling it would run nothing of it")
     return found  # type: ignore[no-any-return]
 
 
@@ -268,6 +274,49 @@ def load_config(path: str) -> dict[Any, Any]:
     return loaded if loaded is not None else {}
 
 
+def run_to_end(value: Any, on_text: Callable[[str], None]) -> Any:
+    """What a callable's return value comes to: a generator is run to its end, and what it returns is the value.
+
+    `map` and `filter` are run, too: they call their function only when they are asked for the next item.
+
+    Args:
+        value: what the callable returned.
+        on_text: called with each text that a generator yields; whatever else it yields is ignored.
+
+    Raises:
+        NothingRun: the value is work that only an event loop or a `with` statement would run.
+    """
+    while isinstance(value, (Generator, map, filter)) and not inspect.isawaitable(value):
+        value = _exhaust(iter(value), on_text)
+    kind = type(value)
+    is_used = any(hasattr(kind, name) for name in USED_BY)
+    if inspect.isawaitable(value) and (isinstance(value, (Coroutine, Generator)) or not is_used):
+        if inspect.iscoroutine(value):
+            value.close()  # never begun: no warning about that beside the sentence
+        raise NothingRun(f"The function returned a {kind.__name__} that nothing awaits; call asyncio.run() in it.")
+    if isinstance(value, AsyncIterator):
+        raise NothingRun(f"The function returned an {kind.__name__} that nothing iterates; call asyncio.run() in it.")
+    if (hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")) and not is_used and not _was_entered(value):
+        raise NothingRun(f"The function returned a context manager ({kind.__name__}) that nothing enters; use `with`.")
+    return value
+
+
+def _exhaust(items: Iterator[Any], on_text: Callable[[str], None]) -> Any:
+    while True:
+        try:
+            item = next(items)
+        except StopIteration as end:
+            return end.value
+        if isinstance(item, str):
+            on_text(item)
+
+
+def _was_entered(manager: Any) -> bool:
+    """Whether a context manager that a generator function made has begun; of others nothing is known."""
+    made_of = getattr(manager, "gen", None)
+    return inspect.isgenerator(made_of) and inspect.getgeneratorstate(made_of) != inspect.GEN_CREATED
+
+
 def _explain(error: BaseException) -> str:
     """An exception in one line, with the place in the user's own files."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -293,8 +342,10 @@ class Slot:
         self._function: Callable[..., Any] | None = None
         self._plan: Mapping[str | None, str] = {}
         self._configs: dict[str, dict[Any, Any]] = {}
+        exit_functions: list[Any] = []
         if target:
-            self._function = find_callable(target)
+            with exit_functions_kept() as exit_functions:
+                self._function = find_callable(target)
             self._plan = bind(self._function)
             # What attempts will need is loaded once, before the fork, and only if it is wanted.
             if "config" in self._plan.values():
@@ -304,38 +355,45 @@ class Slot:
         # What the module did to these while it was imported must not hide an attempt's end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_descendants()  # an import's children would die with the first attempt: better every time alike
-        gc.collect()
-        gc.freeze()
+        self._imported = Imported(exit_functions)
 
     def serve(self) -> None:
         """Run attempts until the server's end of the socket is closed."""
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
-        pid = pidfd = -1
+        pid = pidfd = report = -1
         while True:
             ready = {fd for fd, _ in poller.poll()}
             if pidfd in ready:
                 poller.unregister(pidfd)
                 os.close(pidfd)
+                os.close(report)
                 self._answer({"ended": end_descendants()[pid]})
-                pid = pidfd = -1
+                pid = pidfd = report = -1
             if self._channel.fileno() not in ready:
                 continue
-            data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 2)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 2)
+            except ConnectionError:  # the server was killed before it had read our last message
+                return
             if not data:
                 return
             for descriptor in descriptors:  # received ones are inheritable, whatever recv_fds is told
                 os.set_inheritable(descriptor, False)
             message = json.loads(data)
             if "run" in message:
-                pid = self._fork(message["run"], *descriptors)
-                if pid != -1:
+                output, report = descriptors
+                pid = self._fork(message["run"], output, report)
+                if pid == -1:
+                    os.close(report)
+                else:
                     pidfd = os.pidfd_open(pid)
                     poller.register(pidfd, select.POLLIN)
             elif pid == -1:
                 pass  # it ended by itself while the order to end it was under way
             elif message["signal"] == "terminate":
                 _signal_group(pid, signal.SIGTERM)
+                _signal_group(pid, signal.SIGCONT)  # one that has stopped itself would not notice
             else:
                 _signal_group(pid, signal.SIGKILL)
                 kill_below(os.getpid())
@@ -345,7 +403,7 @@ class Slot:
             self._channel.send(json.dumps(message).encode())
 
     def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
-        """Start an attempt: the child's pid, or -1 if none could be made (already answered)."""
+        """Start an attempt: the child's pid, or -1 if none could be made (already answered). Leaves `report` open."""
         config: dict[Any, Any] | None = None
         problem: list[str] | None = None
         if "config" in self._plan.values():
@@ -358,15 +416,15 @@ class Slot:
         try:
             pid = os.fork()
         except OSError as error:
-            os.write(report, _report_line("e", ["cannot_start", f"No process could be started: {error.strerror}."]))
+            with contextlib.suppress(BrokenPipeError):
+                os.write(report, _report_line("e", ["cannot_start", f"No process could be started: {error.strerror}."]))
             self._answer({"ended": 127})
             pid = -1
         if pid == 0:
             self._channel.close()
-            _Attempt(order, output, report).run(self._function, self._plan, config, problem)
+            _Attempt(order, output, report).run(self._function, self._plan, config, problem, self._imported)
         os.close(output)
-        os.close(report)
-        return pid
+        return pid  # the report pipe stays open until its end: an attempt that closed it opens it again
 
     def _config(self, path: str, sha256: str) -> dict[Any, Any]:
         """The config as plain data. Read before the fork and kept, so that not every attempt pays for it."""
@@ -403,6 +461,10 @@ class _Attempt:
         self._order = order
         self._output = output
         self._report = report
+        self._slot_report = f"/proc/{os.getppid()}/fd/{report}"
+        self._pipe = _identity(report)
+        self._newest_label = ""
+        self._code = 127
 
     def run(
         self,
@@ -410,8 +472,8 @@ class _Attempt:
         plan: Mapping[str | None, str],
         config: dict[Any, Any] | None,
         problem: list[str] | None,
+        imported: Imported,
     ) -> NoReturn:
-        code = 127
         try:
             os.setsid()
             for processes_file in self._order["groups"]:
@@ -423,31 +485,31 @@ class _Attempt:
             os.environ.update(self._order["environment"])
             if problem is not None:
                 self._tell("e", problem)
-                code = 1
+                self._code = 1
             elif "argv" in self._order:
                 self._execute(self._order["argv"])
             elif function is None:
                 self._begin_anew()
             else:
+                imported.disown()
                 self._limit()
-                code = self._call(function, plan, config)
+                self._call(function, plan, config)
+                imported.end()
         except Exception as error:
             self._tell("e", ["cannot_start", f"The script cannot be started: {_message(error)}."])
         finally:
-            os._exit(code)  # neither the slot's clean-up nor its loop is this process's business
+            os._exit(self._code)  # neither the slot's clean-up nor its loop is this process's business
 
     def run_fresh(self) -> NoReturn:
-        """The rest of an attempt that has begun anew in this interpreter."""
-        code = 127
+        """The rest of an attempt that has begun anew in this interpreter, all of which is the job's."""
         try:
             function = find_callable(self._order["target"])
             plan = bind(function)
             config = load_config(self._order["config"]) if "config" in plan.values() else None
-            code = self._call(function, plan, config)
+            self._call(function, plan, config)
         except Exception as error:
             self._tell("e", ["cannot_start", f"The callable cannot be run: {_message(error)}."])
-        finally:
-            os._exit(code)
+        sys.exit(self._code)
 
     def _limit(self) -> None:
         """Set the limits that hold for each process, as the last thing before the script's own code."""
@@ -476,35 +538,46 @@ class _Attempt:
         self._limit()
         os.execve(sys.executable, [sys.executable, *module], os.environ)  # noqa: S606 - our own interpreter
 
-    def _call(self, function: Callable[..., Any], plan: Mapping[str | None, str], config: dict[Any, Any] | None) -> int:
+    def _call(
+        self, function: Callable[..., Any], plan: Mapping[str | None, str], config: dict[Any, Any] | None
+    ) -> None:
         # Line by line, so that lines are seen as they are printed; and no name can make `print` fail.
         sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
         faulthandler.enable(sys.stderr)  # a segmentation fault leaves a traceback in the output
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = 1
+        self._code = 1
+        # Nothing of the call may live on in this frame: what it held must be gone when the interpreter ends.
         try:
-            value = function(*self._arguments(plan, config, None), **dict(self._named(plan, config)))
+            returned = function(*self._arguments(plan, config, None), **dict(self._named(plan, config)))
+            value = _jsonable(run_to_end(returned, self._label))
+            del returned
         except SystemExit as end:
-            code = self._exit_code(end)
-            if code == 0:
+            self._code = self._exit_code(end)
+            if self._code == 0:
                 self._tell("v", None)
             elif not isinstance(end.code, int) and (sentence := _message(end).strip()):
                 self._tell("e", ["SystemExit", sentence])
         except BaseException as error:  # KeyboardInterrupt too: whatever it is, it ends this attempt alone
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-            trace = error.__traceback__
-            error.__traceback__ = trace.tb_next if trace is not None else None  # from the user's own frame on
-            traceback.print_exception(error)
-            self._tell("e", self._told(error))
+            self._fail(error)
         else:
-            code = 0
-            self._tell("v", _jsonable(value))
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # closed or replaced by the callable
-                stream.flush()
-        return code
+            self._code = 0
+            self._tell("v", value)
+        report_waiting(self._label)
+
+    def _fail(self, error: BaseException) -> None:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        if isinstance(error, NothingRun):
+            print(f"dropmill: {error}", file=sys.stderr)  # noqa: T201 - there is no traceback that would help
+            self._tell("e", ["nothing_run", str(error)])
+            return
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == self._fail.__code__.co_filename:
+            trace = trace.tb_next  # from the user's own frame on
+        with contextlib.suppress(Exception):  # closed by the callable
+            traceback.print_exception(type(error), error, trace)
+        self._tell("e", self._told(error))
 
     def _told(self, error: BaseException) -> list[str]:
         limits = self._order["limits"]
@@ -543,8 +616,15 @@ class _Attempt:
     def report(self, value: float, total: float | None = None, label: str | None = None) -> None:
         """Tell how far the script is; the newest counts, and only about four a second are shown."""
         # float() for what counts in its own kind of number, such as numpy's.
+        self._newest_label = ""
         numbers = [n if n is None or isinstance(n, int) else float(n) for n in (value, total)]
         self._tell("p", [*numbers, None if label is None else str(label)[:LABEL_CHARACTERS]])
+
+    def _label(self, label: str) -> None:
+        """Tell what the script is doing now and leave the numbers as they are."""
+        if label != self._newest_label:
+            self._newest_label = label
+            self._tell("p", [None, None, label[:LABEL_CHARACTERS]])
 
     def _exit_code(self, end: SystemExit) -> int:
         if end.code is None:
@@ -555,9 +635,25 @@ class _Attempt:
         return 1
 
     def _tell(self, kind: str, what: Any) -> None:
+        if _identity(self._report) != self._pipe:
+            # The script has closed our descriptor (`os.closerange`), and a file of its own may have the number now.
+            try:
+                self._report = os.open(self._slot_report, os.O_WRONLY)
+            except OSError as error:
+                print(f"dropmill: the report pipe was closed by the script: {error}", file=sys.stderr)  # noqa: T201
+                return
         data = memoryview(_report_line(kind, what))
         while data:
             data = data[os.write(self._report, data) :]
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """What tells an open file from another one; None if the descriptor is closed."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lower(kind: int, soft: int, hard: int | None = None) -> None:
