@@ -3,14 +3,19 @@
 import gzip
 import io
 import re
+import signal
 import textwrap
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.processing.doubles import Bench, until
 from tests.processing.warm_slot import VERSIONS, Ended, WarmSlot, interpreters, run_script
 
+from dropmill.model.records import AttemptState
 from dropmill.processing import interpreter
 
 INSTALLED = interpreters()
@@ -382,3 +387,142 @@ def test_a_file_that_cannot_be_flushed_at_the_end_is_reported(tmp_path: Path) ->
         ended = slot.run("")
     assert "Exception ignored in: <_io.TextIOWrapper name='/dev/full'" in ended.output
     assert "No space left on device" in ended.output
+
+
+# The same through a whole engine: what is offered, shown and recorded.
+
+FOUND = """
+import atexit
+from concurrent.futures import ThreadPoolExecutor
+
+OUT = None
+
+
+def global_file(path, results):
+    global OUT
+    OUT = open(results / "out.txt", "w")
+    OUT.write("important data\\n")
+
+
+def at_exit(path, results):
+    atexit.register(lambda: (results / "out.txt").write_text("important data\\n"))
+
+
+def pool(path, results):
+    import time
+
+    executor = ThreadPoolExecutor(2)
+    for number in range(3):
+        executor.submit(lambda n=number: (time.sleep(0.2), (results / f"{n}.txt").write_text("x")))
+"""
+
+
+@pytest.mark.parametrize("fresh_process", [False, True])
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [("global_file", {"out.txt": 15}), ("at_exit", {"out.txt": 15}), ("pool", {"0.txt": 1, "1.txt": 1, "2.txt": 1})],
+)
+async def test_what_the_end_of_the_interpreter_writes_is_offered(
+    tmp_path: Path, function: str, expected: dict[str, int], fresh_process: bool
+) -> None:
+    async with Bench(tmp_path, module=FOUND, processor=f"script:{function}", fresh_process=fresh_process) as bench:
+        for _ in range(2):
+            outcome, output = await bench.run()
+            assert (outcome.state, output) == (AttemptState.SUCCEEDED, "")
+            assert {result.path: result.size for result in outcome.results} == expected
+
+
+ENDS = """
+import atexit, os, signal, sys, threading, time
+
+def process(path, report, results):
+    what = path.read_text()
+    report(3, 10, "working")
+    globals()[what](results)
+    return what
+
+def print_at_exit(results):
+    atexit.register(print, "printed at exit")
+
+def exit_early(results):
+    print_at_exit(results)
+    sys.exit(4)
+
+def wait_for_threads(results):
+    go_on = os.path.join(os.path.dirname(__file__), "go_on")
+    def work():
+        while not os.path.exists(go_on):
+            time.sleep(0.01)
+    for _ in range(2):
+        threading.Thread(target=work).start()
+
+def hang_in_a_thread(results):
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
+def hang_at_exit(results):
+    atexit.register(time.sleep, 600)
+
+class Hangs:
+    def __del__(self):
+        print("dying", flush=True)
+        time.sleep(600)
+
+def hang_in_a_finalizer(results):
+    cycle = [Hangs()]
+    cycle.append(cycle)
+
+def fork_nothing(results):
+    pass
+"""
+
+
+@pytest.mark.parametrize("fresh_process", [False, True])
+async def test_the_end_is_part_of_the_attempt(tmp_path: Path, fresh_process: bool) -> None:
+    """Its output is captured, its exit code stays, and the page says what it waits for."""
+    async with Bench(tmp_path, module=ENDS, processor="script:process", fresh_process=fresh_process) as bench:
+        outcome, output = await bench.run(b"print_at_exit")
+        assert (outcome.state, outcome.value, output) == (AttemptState.SUCCEEDED, "print_at_exit", "printed at exit\n")
+        outcome, output = await bench.run(b"exit_early")
+        assert (outcome.state, outcome.exit_code, output) == (AttemptState.FAILED, 4, "printed at exit\n")
+        job_id = bench.submit(b"wait_for_threads")
+        expected = (3, 10, "waiting for 2 threads")
+        await until(lambda: any((r.value, r.total, r.label) == expected for _, r in bench.bus.reports))
+        assert not bench.ledger.states[job_id].is_final
+        (tmp_path / "go_on").touch()
+        outcome = await bench.ledger.settled(job_id)
+        assert (outcome.state, outcome.value) == (AttemptState.SUCCEEDED, "wait_for_threads")
+
+
+@pytest.mark.parametrize("what", ["hang_in_a_thread", "hang_at_exit", "hang_in_a_finalizer"])
+@pytest.mark.parametrize("fresh_process", [False, True])
+async def test_an_end_that_hangs_is_ended_by_timeout_and_cancel(tmp_path: Path, what: str, fresh_process: bool) -> None:
+    options: dict[str, Any] = {"module": ENDS, "processor": "script:process", "fresh_process": fresh_process}
+    async with Bench(tmp_path, timeout=1, grace=60, **options) as bench:
+        outcome, _ = await bench.run(what.encode())
+        assert outcome.error is not None
+        assert (outcome.error.type, outcome.exit_code) == ("timed_out", -signal.SIGTERM)
+        assert (await bench.run(b"fork_nothing"))[0].state is AttemptState.SUCCEEDED
+    async with Bench(tmp_path, grace=60, **options) as bench:
+        job_id = bench.submit(what.encode())
+        await until(lambda: any(report.label == "working" for _, report in bench.bus.reports))
+        assert bench.executor.cancel(job_id)
+        outcome = await bench.ledger.settled(job_id)
+        assert outcome.state is AttemptState.CANCELLED
+
+
+async def test_a_python_that_lacks_private_names_is_reported_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(threading, "_shutdown")
+    async with Bench(tmp_path, module=ENDS, processor="script:process"):
+        assert "this Python lacks threading._shutdown" in caplog.text
+        assert "--fresh-process" in caplog.text
+
+
+def test_without_private_names_threads_are_waited_for_and_files_flushed(tmp_path: Path) -> None:
+    module = "import threading\ndel threading._shutdown\n" + SCRIPT
+    (tmp_path / "script.py").write_text(module)
+    with WarmSlot(tmp_path) as slot:
+        assert slot.run("global_file").results == {"out.txt": b"important data\n"}
+        assert slot.run("thread").results == {"out.txt": b"x"}
+        assert slot.run("zip_in_a_cache").results.keys() == {"out.zip"}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 from tests.processing.doubles import Bench, gone, until
+from tests.processing.warm_slot import WarmSlot
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import AttemptState
@@ -111,7 +113,7 @@ async def test_a_slot_that_cannot_be_replaced_now_is_tried_again(
 
 
 async def test_an_import_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "READY_S", 0.3)
+    monkeypatch.setattr(pool, "READY_S", 2)  # an interpreter starts within it on a busy machine, too
     module = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
     bench = Bench(tmp_path, module=module, processor="script:process")
     with pytest.raises(ProcessorError, match="it is not imported after"):
@@ -198,3 +200,147 @@ def test_slots_leave_no_child_behind(tmp_path: Path) -> None:
     before = children()
     asyncio.run(main())
     assert children() == before
+
+
+STOPS = """
+import os, signal, time
+
+def process(path):
+    what, slot = path.read_text(), os.getppid()
+    if what == "again":
+        return slot
+    if os.environ["DROPMILL_JOB_ATTEMPT"] == "2":
+        return [slot, "second attempt"]
+    print("pids", os.getpid(), slot, "end", flush=True)
+    if what == "parent":
+        os.kill(slot, signal.SIGSTOP)
+    elif what == "group":
+        os.killpg(os.getpgid(slot), signal.SIGSTOP)
+    elif what == "all":
+        os.kill(slot, signal.SIGSTOP)
+        os.kill(0, signal.SIGSTOP)
+    elif what == "itself":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("what", ["parent", "group", "all"])
+async def test_a_script_that_stops_its_slot_is_noticed_without_a_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """The attempt is lost, as with a slot that died, and nothing of it is left; the next one runs in a new slot."""
+    monkeypatch.setattr(pool, "STOP_CHECK_S", 0.1)
+    async with Bench(tmp_path, module=STOPS, processor="script:process") as bench:
+        job_id = bench.submit(what.encode())
+        script, slot = pids(await bench.output_has(job_id, "end"))
+        outcome = await bench.ledger.settled(job_id)
+        assert (bench.ledger.lost[job_id], outcome.value[1]) == (1, "second attempt")
+        assert outcome.value[0] != slot
+        assert "was stopped (SIGSTOP) and is killed" in caplog.text
+        await gone(slot)
+        await gone(script)
+
+
+async def test_an_idle_slot_that_is_stopped_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "STOP_CHECK_S", 0.1)
+    async with Bench(tmp_path, module=STOPS, processor="script:process") as bench:
+        slot = (await bench.run(b"again"))[0].value
+        os.kill(slot, signal.SIGSTOP)
+        await gone(slot)
+        assert (await bench.run(b"again"))[0].value != slot
+
+
+async def test_a_slot_that_is_stopped_for_a_moment_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person may look at it with a debugger."""
+    monkeypatch.setattr(pool, "STOP_CHECK_S", 600)
+    async with Bench(tmp_path, module=STOPS, processor="script:process") as bench:
+        pid = (await bench.run(b"again"))[0].value
+        (slot,) = bench.pool._slots
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        slot.kill_if_stopped()
+        os.kill(pid, signal.SIGCONT)
+        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WCONTINUED | os.WNOWAIT)
+        slot.kill_if_stopped()
+        slot.kill_if_stopped()
+        assert slot.is_alive
+        assert (await bench.run(b"again"))[0].value == pid
+
+
+async def test_a_script_that_stops_itself_is_ended_by_cancel_and_timeout(tmp_path: Path) -> None:
+    """It counts as running: it may be waiting for somebody to continue it. Told to end, it is continued and ends."""
+    async with Bench(tmp_path, module=STOPS, processor="script:process", grace=600) as bench:
+        job_id = bench.submit(b"itself")
+        script, _ = pids(await bench.output_has(job_id, "end"))
+        await until(lambda: " T " in Path(f"/proc/{script}/stat").read_text())
+        assert bench.executor.cancel(job_id)
+        outcome = await bench.ledger.settled(job_id)
+        assert (outcome.state, outcome.exit_code) == (AttemptState.CANCELLED, -signal.SIGTERM)
+        await gone(script)
+    async with Bench(tmp_path, module=STOPS, processor="script:process", timeout=0.5, grace=600) as bench:
+        outcome, _ = await bench.run(b"itself")
+        assert (outcome.error is not None and outcome.error.type, outcome.exit_code) == ("timed_out", -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_slot_prints_no_traceback_when_its_server_is_killed(tmp_path: Path, is_busy: bool) -> None:
+    """Also when the server had not read its last message: the kernel then answers the slot with an error."""
+    (tmp_path / "script.py").write_text("import time\ndef process(path): time.sleep(600)\n")
+    slot = WarmSlot(tmp_path)
+    if is_busy:
+        with slot:
+            _, *pipes = slot.begin("")
+        for descriptor in pipes:
+            os.close(descriptor)
+    else:
+        select.select([slot.channel], [], [])  # its first word is there and stays unread
+        slot.channel.close()
+        assert slot.process.wait(60) == 0
+    assert slot.said() == ""
+
+
+def test_slots_print_nothing_when_the_server_is_killed(tmp_path: Path) -> None:
+    """A real server with `kill -9`, some times over, at moments when slots have something to say."""
+    (tmp_path / "script.py").write_text("def process(path): return path\n")
+    jobs = tmp_path / "jobs.txt"
+    for _ in range(3):
+        jobs.unlink(missing_ok=True)
+        with (tmp_path / "said.txt").open("ab") as said:
+            process = subprocess.Popen([sys.executable, "-c", BUSY_SERVER.format(folder=str(tmp_path))], stderr=said)
+        try:
+            asyncio.run(until(lambda: jobs.exists() and jobs.stat().st_size > 10))
+        finally:
+            process.kill()
+            process.wait()
+        asyncio.run(until(lambda: not any(_runs_in(tmp_path, pid) for pid, _, _ in processes())))
+    assert (tmp_path / "said.txt").read_text() == ""
+
+
+BUSY_SERVER = """
+import asyncio, contextlib, shutil
+from pathlib import Path
+from tests.processing.doubles import Bench
+
+async def main():
+    folder = Path({folder!r})
+    for name in ("data", "blobs"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    async with Bench(folder, slots=2, processor="script:process") as bench:
+        while True:
+            await asyncio.gather(bench.run(), bench.run())
+            with (folder / "jobs.txt").open("a") as jobs:
+                jobs.write(".")
+
+asyncio.run(main())
+"""
+
+
+def _runs_in(folder: Path, pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # an orphan may have become ours
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    return False

@@ -388,3 +388,195 @@ def process(file):
         path = str(tmp_path / "blobs" / order.blob)
         told = ["a file.txt", "abc", path, 3, order.sha256, job_id, order.submission_id, 1]
         assert outcome.value == [*told, "192.0.2.7", "pc7.lab.example"]
+
+
+RETURNED = """
+import asyncio, concurrent.futures, contextlib, functools, os, sys, threading
+
+def process(path, results, report):
+    return WAYS[path.read_text()](results, report)
+
+async def coroutine(results, report):
+    print("run")
+
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return function(*arguments)
+    return wrapper
+
+async def async_generator(results, report):
+    yield "run"
+
+class Awaitable:
+    def __await__(self):
+        yield
+
+@contextlib.contextmanager
+def manager(results, report):
+    print("run")
+    yield
+
+@contextlib.asynccontextmanager
+async def async_manager(results, report):
+    yield
+
+class Manager:
+    def __enter__(self):
+        print("run")
+    def __exit__(self, *_):
+        pass
+
+def entered(results, report):
+    with manager(results, report) as _:
+        pass
+    made = manager(results, report)
+    with made:
+        pass
+    return made
+
+def opened(results, report):
+    return open(results / "out.txt", "w")
+
+def steps(results, report):
+    report(2, 5, "reported")
+    yield "first"
+    yield 3
+    yield b"bytes"
+    yield ("a", 1)
+    (results / "out.txt").write_text("x")
+    yield "last"
+    return {"n": 1}
+
+def failing(results, report):
+    yield "first"
+    raise ValueError("no such luck")
+
+def nested(results, report):
+    yield "outer"
+    return steps(results, report)
+
+def delegating(results, report):
+    value = yield from steps(results, report)
+    return value
+
+class Callable:
+    def __call__(self, results, report):
+        return steps(results, report)
+
+def exiting(results, report):
+    yield "first"
+    sys.exit(3)
+
+WAYS = {
+    "coroutine": coroutine,
+    "decorated coroutine": decorated(coroutine),
+    "partial coroutine": functools.partial(coroutine),
+    "async generator": async_generator,
+    "awaitable": lambda *a: Awaitable(),
+    "manager": manager,
+    "async manager": async_manager,
+    "manager of a class": lambda *a: Manager(),
+    "closing": lambda results, report: contextlib.closing(open(os.devnull)),
+    "entered": entered,
+    "opened": opened,
+    "path": lambda results, report: results,  # a Path can be entered up to Python 3.12
+    "executor": lambda *a: concurrent.futures.ThreadPoolExecutor(),
+    "lock": lambda *a: threading.Lock(),
+    "steps": steps,
+    "decorated steps": decorated(steps),
+    "partial steps": functools.partial(steps),
+    "steps of an object": Callable(),
+    "steps of a lambda": lambda *a: (lambda: steps(*a))(),
+    "nested": nested,
+    "delegating": delegating,
+    "failing": failing,
+    "exiting": exiting,
+    "map": lambda results, report: map(lambda name: (results / name).write_text("x"), ["a.txt", "b.txt"]),
+}
+"""
+
+
+@pytest.mark.parametrize("fresh_process", [False, True])
+async def test_a_returned_coroutine_or_context_manager_fails_with_a_sentence(
+    tmp_path: Path, fresh_process: bool
+) -> None:
+    """Nothing of it has run, and nothing would ever run it."""
+    async with Bench(tmp_path, module=RETURNED, processor="script:process", fresh_process=fresh_process) as bench:
+        for way, told in {
+            "coroutine": "a coroutine that nothing awaits; call asyncio.run() in it",
+            "decorated coroutine": "a coroutine that nothing awaits",
+            "partial coroutine": "a coroutine that nothing awaits",
+            "awaitable": "a Awaitable that nothing awaits",
+            "async generator": "an async_generator that nothing iterates",
+            "manager": "a context manager (_GeneratorContextManager) that nothing enters",
+            "async manager": "a context manager (_AsyncGeneratorContextManager) that nothing enters",
+            "manager of a class": "a context manager (Manager) that nothing enters",
+            "closing": "a context manager (closing) that nothing enters",
+        }.items():
+            outcome, output = await bench.run(way.encode())
+            assert outcome.error is not None, way
+            assert (outcome.state, outcome.exit_code, outcome.error.type) == (AttemptState.FAILED, 1, "nothing_run")
+            assert told in outcome.error.message
+            assert output == f"dropmill: {outcome.error.message}\n"
+        for way in ("entered", "opened", "path", "executor", "lock"):  # what it was made for is done
+            outcome, _ = await bench.run(way.encode())
+            assert (outcome.state, outcome.value) == (AttemptState.SUCCEEDED, None), way
+
+
+@pytest.mark.parametrize("fresh_process", [False, True])
+async def test_a_generator_is_run_to_its_end_and_its_texts_are_labels(tmp_path: Path, fresh_process: bool) -> None:
+    """The numbers of the bar stay as the script has reported them; what else it yields is ignored."""
+    async with Bench(tmp_path, module=RETURNED, processor="script:process", fresh_process=fresh_process) as bench:
+        ways = ("steps", "decorated steps", "partial steps", "steps of an object", "steps of a lambda", "delegating")
+        for way in (*ways, "nested"):
+            bench.bus.reports.clear()
+            outcome, output = await bench.run(way.encode())
+            assert (outcome.state, outcome.value, output) == (AttemptState.SUCCEEDED, {"n": 1}, ""), way
+            assert [result.path for result in outcome.results] == ["out.txt"]
+            newest = bench.bus.reports[-1][1]
+            assert (newest.value, newest.total, newest.label) == (2, 5, "last"), way
+        outcome, output = await bench.run(b"failing")
+        assert outcome.error == JobError(type="ValueError", message="no such luck")
+        assert "slot.py" not in output
+        outcome, _ = await bench.run(b"exiting")
+        assert (outcome.state, outcome.exit_code) == (AttemptState.FAILED, 3)
+        outcome, _ = await bench.run(b"map")
+        assert {result.path for result in outcome.results} == {"a.txt", "b.txt"}
+
+
+async def test_a_generator_function_is_a_processor(tmp_path: Path) -> None:
+    module = "def process(path):\n    yield 'half'\n"
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        outcome, _ = await bench.run()
+        assert outcome.state is AttemptState.SUCCEEDED
+        assert bench.bus.reports[-1][1].label == "half"
+
+
+CLOSES = """
+import os
+
+def process(path, results, report):
+    what = path.read_text()
+    os.closerange(3, 65536)
+    if what == "reuses":  # the numbers of ours, for files of its own
+        files = [open(results / f"{n}.txt", "w") for n in range(20)]
+    report(1, 2, "closed")
+    if what == "fails":
+        raise ValueError("no such luck")
+    return what
+"""
+
+
+@pytest.mark.parametrize("fresh_process", [False, True])
+async def test_closerange_in_a_callable_does_not_keep_it_from_reporting(tmp_path: Path, fresh_process: bool) -> None:
+    """It closes the report pipe, too; neither is the job's end lost, nor is it written into a file of the script's."""
+    async with Bench(tmp_path, module=CLOSES, processor="script:process", fresh_process=fresh_process) as bench:
+        for what in ("returns", "reuses"):
+            outcome, output = await bench.run(what.encode())
+            assert (outcome.state, outcome.exit_code, outcome.value, output) == (AttemptState.SUCCEEDED, 0, what, "")
+            assert sum(result.size for result in outcome.results) == 0
+            assert bench.bus.reports[-1][1].label == "closed"
+        outcome, output = await bench.run(b"fails")
+        assert outcome.error == JobError(type="ValueError", message="no such luck")
+        assert output.endswith("ValueError: no such luck\n")

@@ -79,8 +79,8 @@ class WarmSlot:
         """What the slot itself has printed."""
         return (self._folder / "slot.txt").read_text()
 
-    def run(self, content: str, *, terminate_on: str | None = None) -> Ended:
-        """One job to its end, on a file with this content; SIGTERM to it once it has printed `terminate_on`."""
+    def begin(self, content: str) -> tuple[Path, int, int]:
+        """Start a job on a file with this content; its folder, and the read ends of its output and its reports."""
         self._jobs += 1
         folder = self._folder / f"job{self._jobs}"
         for path in (folder, folder / "work", folder / "results"):
@@ -98,18 +98,18 @@ class WarmSlot:
         socket.send_fds(self.channel, [json.dumps({"run": order}).encode()], [output_end, report_end])
         os.close(output_end)
         os.close(report_end)
-        printed = b""
-        with open(output, "rb", buffering=0) as pipe, open(report, "rb") as reports:
-            while data := pipe.read(1 << 16):
-                printed += data
-                if terminate_on is not None and terminate_on.encode() in printed:
-                    self.channel.send(json.dumps({"signal": "terminate"}).encode())
-                    terminate_on = None
+        return folder, output, report
+
+    def run(self, content: str) -> Ended:
+        """One job to its end, on a file with this content."""
+        folder, output, report = self.begin(content)
+        with open(output, encoding="utf-8") as printed, open(report, encoding="utf-8") as reports:
+            text = printed.read()
             ended = json.loads(self.channel.recv(1 << 17))
-            lines = reports.read().decode().splitlines()
+            lines = reports.read().splitlines()
         return Ended(
             exit_code=ended["ended"],
-            output=printed.decode(),
+            output=text,
             results=contents(folder / "results"),
             reports=tuple(line for line in lines if not line.startswith("p")),
         )

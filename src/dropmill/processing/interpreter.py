@@ -112,7 +112,7 @@ class Imported:
                 file.flush()
         _flush_c_streams()
         self._module_names = set(sys.modules)
-        self._names = [(vars(module), dict(vars(module))) for module in _user_modules(self._module_names)]
+        self._names = [(vars(module), dict(vars(module))) for module in user_modules(self._module_names)]
         self._children: object = None
         gc.freeze()
 
@@ -167,7 +167,7 @@ class Imported:
         """Drop what the user's modules have bound since the fork; what is held by such a name alone dies here."""
         namespaces = list(self._names)
         if len(sys.modules) != len(self._module_names):
-            namespaces += [(vars(module), {}) for module in _user_modules(sys.modules.keys() - self._module_names)]
+            namespaces += [(vars(module), {}) for module in user_modules(sys.modules.keys() - self._module_names)]
         for names, before in namespaces:
             if len(names) == len(before) and all(map(operator.is_, names.values(), before.values())):
                 continue  # nothing was bound, and comparing one by one would cost more than the rest of the end
@@ -246,7 +246,7 @@ def _log_handlers() -> list[Any]:
     return list(getattr(sys.modules.get("logging"), "_handlerList", ()))
 
 
-def _user_modules(names: Iterable[str]) -> list[types.ModuleType]:
+def user_modules(names: Iterable[str]) -> list[types.ModuleType]:
     """Those of the named modules that are neither installed nor our own."""
     found = []
     for name in names:

@@ -39,7 +39,8 @@ STARTS_AT_ONCE = 2  # starting an interpreter is all CPU; many at once would del
 CHUNK_BYTES = 64 * 1024  # of output read at a time, the size of a pipe: a chatty script shares the loop with all others
 DRAIN_CHUNKS = 32  # 2 MiB, above the largest pipe an ordinary user may ask for, read after an attempt's end at most
 MOST_COUNTED = 1e15  # of progress: what a browser's numbers hold exactly; NaN and infinity are not below it
-REPORT_KINDS = (b"p", b"v", b"e")  # progress, the value returned, an error
+LABEL_ONLY = b"p[null,"  # how a report begins that leaves the numbers as they are
+REPORT_KINDS = (b"p", LABEL_ONLY, b"v", b"e")  # progress, a label alone, the value returned, an error
 REPORT_BYTES = 256 * 1024  # longest report line; a returned value is at most a quarter of it
 
 logger = logging.getLogger(__name__)
@@ -357,7 +358,12 @@ class Run:
             lines[0] = b"" if self._is_line_too_long else bytes(self._line) + lines[0]
             self._line.clear()
             self._is_line_too_long = False
-        newest = {line[:1]: line for line in lines}  # a pipe full of small lines takes 0.1 s to parse
+        newest: dict[bytes, bytes] = {}  # a pipe full of small lines takes 0.1 s to parse
+        for line in lines:
+            kind = LABEL_ONLY if line.startswith(LABEL_ONLY) else line[:1]
+            if kind == b"p":
+                newest.pop(LABEL_ONLY, None)  # the label before it belonged to older numbers
+            newest[kind] = line
         for kind in REPORT_KINDS:
             if kind in newest:
                 self._take(newest[kind])

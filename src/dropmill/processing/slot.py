@@ -41,7 +41,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
-from dropmill.processing.interpreter import Imported, exit_functions_kept, report_waiting
+from dropmill.processing.interpreter import Imported, exit_functions_kept, report_waiting, user_modules
 
 MESSAGE_BYTES = (
     128 * 1024
@@ -296,7 +296,10 @@ def run_to_end(value: Any, on_text: Callable[[str], None]) -> Any:
         raise NothingRun(f"The function returned a {kind.__name__} that nothing awaits; call asyncio.run() in it.")
     if isinstance(value, AsyncIterator):
         raise NothingRun(f"The function returned an {kind.__name__} that nothing iterates; call asyncio.run() in it.")
-    if (hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")) and not is_used and not _was_entered(value):
+    # Much that is no work to be done can be entered, a Path for one: only contextlib's and the user's own count.
+    is_manager = hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+    is_unused = is_manager and not is_used and (kind.__module__ == "contextlib" or user_modules([kind.__module__]))
+    if is_unused and not _was_entered(value):
         raise NothingRun(f"The function returned a context manager ({kind.__name__}) that nothing enters; use `with`.")
     return value
 
