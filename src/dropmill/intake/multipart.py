@@ -1,24 +1,80 @@
 """A multipart/form-data body (RFC 7578) as a stream of files.
 
-The parsing is the `multipart` library's; this module turns its events into ours and its complaints into
-`MalformedUpload`. It stores nothing and knows no framework.
+The splitting is the `multipart` library's; what a part is, what its file is called, and every sentence that a client
+reads are decided here: a part is stored, ignored as a text field, or refused by name. This module stores nothing and
+knows no framework. `docs/decisions/intake.md` has the rules and why they are so.
 """
 
+import base64
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from dropmill.model.errors import BadFileName, MalformedUpload, UnsupportedMediaType
+from dropmill.model.errors import BadFileName, MalformedUpload, TooLarge, UnsupportedMediaType
 
-HEADER_MAX = 16 * 1024  # one part header line: room for the longest name we take, percent-encoded
-FIELD_BYTES_MAX = 1024 * 1024  # of all form fields together; they are read past, but not for ever
+HEADER_MAX = 32 * 1024  # bytes of one part header line: the longest name twice, percent-encoded
+HEADERS_MAX = 8  # of one part; RFC 7578 allows three
+FIELD_BYTES_MAX = 64 * 1024  # of one text field, which nobody reads
 NAME_MAX = 4096  # bytes of UTF-8: what Linux takes as a whole path
+PADDING_MAX = 70  # spaces and tabs behind a boundary; no client is known to send more than one
+SHOWN_MAX = 100  # characters of a client's text that an error repeats
+
+CHARSETS = frozenset(
+    [
+        "utf-8",
+        "us-ascii",
+        *(f"iso-8859-{number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)),
+        *(f"windows-{number}" for number in (874, *range(1250, 1259))),
+        *("big5", "euc-jp", "euc-kr", "gb18030", "gbk", "ibm866", "koi8-r", "koi8-u", "macintosh", "shift_jis"),
+    ]
+)
+"""Encodings that browsers submit forms in (WHATWG Encoding). Python's codecs are never asked for a client's word: that
+would import modules, and every name is remembered."""
+
+_PYTHON_NAMES = {"windows-874": "cp874", "macintosh": "mac_roman"}
+
+_EXTENSIONS = {
+    "application/gzip": ".gz",
+    "application/json": ".json",
+    "application/pdf": ".pdf",
+    "application/xml": ".xml",
+    "application/yaml": ".yaml",
+    "application/zip": ".zip",
+    "audio/mpeg": ".mp3",
+    "audio/wav": ".wav",
+    "image/gif": ".gif",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/tiff": ".tiff",
+    "image/webp": ".webp",
+    "text/csv": ".csv",
+    "text/plain": ".txt",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+}
+"""Of files that came without a name, by their media type."""
 
 _BOUNDARY = re.compile(r"[!-~ ]{0,69}[!-~]")  # RFC 2046: 1 to 70 printable characters, not ending in a space
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;]*)')
 _EXTENSION = re.compile(r"(?<=.)(?:\.[A-Za-z0-9]{1,12}){1,3}\Z", re.DOTALL)
+_FILE_TYPES = ("application/", "image/", "audio/", "video/")
+_BYTES_KEPT = frozenset({"7bit", "8bit", "binary"})  # Content-Transfer-Encodings that encode nothing
+
+# One parameter of a Content-Disposition. Quoted as RFC 2183 has it, with backslash escapes; then as browsers quote,
+# for whom a backslash is a character like any other. Possessive, so that no text makes them go back.
+_QUOTED_PAIRS = re.compile(
+    r'\s*+;\s*+([^\s=;"]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]++))\s*+', re.ASCII | re.DOTALL
+)
+_QUOTED_PLAIN = re.compile(r'\s*+;\s*+([^\s=;"]++)\s*+=\s*+(?:"([^"]*+)"|([^\s;"]++))\s*+', re.ASCII)
+
+_PAIR = re.compile(r'\\(["\\])')
+_ONLY_PAIRS = re.compile(r'(?:[^\\]|\\[\\"])*+', re.DOTALL)
+_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:\\|\\\\)", re.ASCII)
+_ENCODED_WORD = re.compile(r"=\?[^?\s]++\?[BbQq]\?[^?\s]*+\?=")
+_ENCODED_AS_DOTNET = re.compile(r"=\?utf-8\?B\?([A-Za-z0-9+/]++=*+)\?=")
+_EXTENDED_VALUE = re.compile(r"([^']*)'[^']*'((?:[^%]|%[0-9A-Fa-f]{2})*+)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,60 +119,299 @@ def boundary_of(content_type: str) -> str:
 async def file_parts(chunks: AsyncIterator[bytes], boundary: str) -> AsyncIterator[PartEvent]:
     """The file parts of a body as they arrive: `PartBegins`, any number of `bytes`, `PartEnds`, and so on.
 
-    A part is a file if its `filename` is not empty, whatever its field is called. Other parts are read past.
+    A part is a file if it has a file name, if its file name is empty but it has bytes, or if it has none but a media
+    type of application, image, audio or video. An empty file name without bytes is an input with nothing chosen, and
+    is skipped. Any other part is a text field, and is ignored.
 
     Raises:
-        MalformedUpload: the body is not multipart, or breaks off. What was yielded before stands.
+        MalformedUpload: the body is not multipart, breaks off, or has a part that cannot be read as it is. What was
+            yielded before stays valid.
+        TooLarge: a text field has more than `FIELD_BYTES_MAX` bytes.
         BadFileName: see `client_path`.
     """
+    parser = _Parser(boundary, max_header_size=HEADER_MAX, max_header_count=HEADERS_MAX, header_charset="latin-1")
+    reader = _PartReader()
     try:
-        parser = PushMultipartParser(boundary, max_header_size=HEADER_MAX)
-        reader = _PartReader()
-        async for chunk in chunks:
-            if not chunk or parser.closed:
-                continue
-            for event in reader.read(parser, chunk):
-                yield event
+        async for chunk in _without_padding(chunks, boundary.encode()):
+            if chunk and not parser.closed:
+                for event in reader.read(parser, chunk):
+                    yield event
+    except ParserLimitReached:
+        raise MalformedUpload(
+            f"Part {reader.number} of the form has a header over {HEADER_MAX // 1024} KiB, or more than {HEADERS_MAX}."
+        ) from None
+    except MultipartError:
+        raise MalformedUpload(
+            f"The form cannot be read at part {reader.number}: a boundary, a line end, a header or a part's "
+            "Content-Length is not as RFC 7578 has it."
+        ) from None
+    try:
         parser.close()
-    except ParserLimitReached as error:
-        raise MalformedUpload(f"The multipart body is over a limit: {error}.") from None
-    except MultipartError as error:
-        raise MalformedUpload(f"The multipart body cannot be read: {error}.") from None
+    except MultipartError:
+        raise MalformedUpload("The form breaks off before its last boundary.") from None
+
+
+async def _without_padding(chunks: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
+    """The same body without the spaces that RFC 2046 (5.1.1) allows behind a boundary, which the parser refuses.
+
+    Looked for only if the body's first boundary has some: who pads one pads them all, and a second search would cost
+    every other upload 7 % of its CPU time.
+    """
+    first = b"--" + boundary
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) > len(first):
+            break
+    if head[len(first) : len(first) + 1] not in (b" ", b"\t") or not head.startswith(first):
+        yield head
+        async for chunk in chunks:
+            yield chunk
+        return
+    padded = re.compile(rb"(\r\n--%b)[ \t]{1,%d}(?=\r\n)" % (re.escape(boundary), PADDING_MAX))
+    longest = len(first) + PADDING_MAX + 4
+    waiting = b"\r\n" + head
+    async for chunk in chunks:
+        waiting = padded.sub(rb"\1", waiting)
+        if len(waiting) > longest:  # a boundary that began before this point is whole
+            yield waiting[:-longest]
+            waiting = waiting[-longest:]
+        waiting += chunk
+    yield padded.sub(rb"\1", waiting)
+
+
+class _Parser(PushMultipartParser):  # type: ignore[misc]  # the library is not typed
+    """Leaves to us what a part must say; the library's own checks answer in words of its own."""
+
+    def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
+        return MultipartSegment(headerlist)
 
 
 class _PartReader:
-    """Follows which part the parser is in."""
+    """Follows which part the parser is in.
+
+    Attributes:
+        number: of the part that is being read, from 1.
+    """
 
     def __init__(self) -> None:
+        self.number = 1
+        self._part: _Part | None = None
         self._is_file = False
-        self._field_bytes = 0
+        self._pending: PartBegins | None = None  # becomes a file with its first byte
+        self._field = bytearray()
+        self._charset = "utf-8"
+        self._unnamed = 0
 
     def read(self, parser: PushMultipartParser, chunk: bytes) -> Iterator[PartEvent]:
+        """What a piece of the body holds."""
         for event in parser.parse(chunk):
             if isinstance(event, MultipartSegment):
-                self._is_file = bool(event.filename)
-                _check_disposition(event.header("Content-Disposition", ""))
-                if event.filename:
-                    path = client_path(event.filename)
-                    yield PartBegins(name=base_name(path), path=path, field=event.name or "")
+                yield from self._begin(_Part(event, self.number))
             elif event is None:
-                if self._is_file:
-                    yield PartEnds()
+                yield from self._end()
+            elif self._pending is not None:
+                begins, self._pending, self._is_file = self._pending, None, True
+                self._unnamed += 1
+                yield begins
+                yield event
             elif self._is_file:
                 yield event
             else:
-                self._field_bytes += len(event)
-                if self._field_bytes > FIELD_BYTES_MAX:
-                    raise MalformedUpload("The form fields beside the files are larger than 1 MiB.")
+                self._take_field(event)
+
+    def _begin(self, part: "_Part") -> Iterator[PartEvent]:
+        self._part, self._is_file, self._pending = part, False, None
+        self._field.clear()
+        part.check()
+        path = part.path(self._charset)
+        if path:
+            self._is_file = True
+            yield PartBegins(name=base_name(path), path=path, field=part.field)
+        elif part.has_filename:
+            self._pending = self._unnamed_file(part)
+        elif part.media_type.startswith(_FILE_TYPES):
+            begins, self._is_file = self._unnamed_file(part), True
+            self._unnamed += 1
+            yield begins
+
+    def _unnamed_file(self, part: "_Part") -> PartBegins:
+        number = "" if self._unnamed == 0 else f"-{self._unnamed + 1}"
+        name = f"unnamed{number}{_EXTENSIONS.get(part.media_type, '')}"
+        return PartBegins(name=name, path=name, field=part.field)
+
+    def _end(self) -> Iterator[PartEvent]:
+        if self._is_file:
+            yield PartEnds()
+        elif self._part is not None and self._part.field == "_charset_":
+            self._charset = _known_charset(bytes(self._field).decode("latin-1")) or self._charset
+        self.number += 1
+
+    def _take_field(self, data: bytes) -> None:
+        self._field += data
+        if len(self._field) > FIELD_BYTES_MAX and self._part is not None:
+            raise TooLarge(
+                f"{self._part} has more than {FIELD_BYTES_MAX // 1024} KiB, but is no file; give it a file name."
+            )
 
 
-def _check_disposition(header: str) -> None:
-    """Return if a part's header leaves no doubt whether it is a file, and which (RFC 7578, section 4.2)."""
-    names = [name.lower() for name in _PARAMETER.findall(header)]
-    if names.count("name") != 1 or names.count("filename") > 1:
-        raise MalformedUpload("A part's Content-Disposition must have one name and at most one filename.")
-    if "filename*" in names and "filename" not in names:  # beside a filename it is not looked at
-        raise MalformedUpload("A part names its file by filename* alone, which forms may not; send filename.")
+class _Part:
+    """What a part's headers say, each of them read once; their text holds bytes as the characters up to 255."""
+
+    def __init__(self, segment: MultipartSegment, number: int) -> None:
+        self._number = number
+        self._headers: list[tuple[str, str]] = segment.headerlist
+        self._values = _parameters(self._header("Content-Disposition"))
+        self.media_type = self._header("Content-Type").partition(";")[0].strip().lower()
+        self.field = _decoded(self._values.get("name", ""), "utf-8")
+        self.has_filename = "filename" in self._values or "filename*" in self._values
+
+    def __str__(self) -> str:
+        """How an error names it: its field and, if it has one, its file."""
+        field = _shown(self.field)
+        name = _shown(_decoded(self._values.get("filename", ""), "utf-8"))
+        return f'The part "{field}" (file "{name}")' if name else f'The part "{field}"'
+
+    def _header(self, wanted: str) -> str:
+        values = [value for name, value in self._headers if name == wanted]
+        if len(values) > 1:
+            raise MalformedUpload(f"Part {self._number} of the form has more than one {wanted}.")
+        return values[0] if values else ""
+
+    def check(self) -> None:
+        """Return if the part can be taken for what its headers say.
+
+        Raises:
+            MalformedUpload: it is encoded, holds parts of its own, or leaves in doubt which file it is.
+        """
+        if "name" not in self._values:
+            raise MalformedUpload(
+                f"Part {self._number} of the form has no Content-Disposition: form-data with a name (RFC 7578), "
+                "or one that says something twice or quotes a name wrongly."
+            )
+        continued = [name for name in self._values if name.startswith("filename*") and name != "filename*"]
+        if continued:
+            raise MalformedUpload(f"{self} gives its file's name in pieces ({_shown(continued[0])}); send filename.")
+        encoding = self._header("Content-Transfer-Encoding").strip().lower()
+        if encoding and encoding not in _BYTES_KEPT:
+            raise MalformedUpload(
+                f"{self} has the Content-Transfer-Encoding {_shown(encoding)}; send its bytes as they are "
+                "(RFC 7578, 4.7)."
+            )
+        if self.media_type == "multipart/mixed" or (self.media_type.startswith("multipart/") and not self.has_filename):
+            raise MalformedUpload(
+                f"{self} is {_shown(self.media_type)}; send each of its files as a part of the form (RFC 7578, 4.3)."
+            )
+
+    def path(self, charset: str) -> str:
+        """What the client calls the part's file; "" if it gives no name.
+
+        `filename*` counts where `filename` cannot: it is missing, an encoded word, or not ASCII.
+
+        Raises:
+            BadFileName: see `client_path`.
+            MalformedUpload: `filename*` is the only name and cannot be read.
+        """
+        plain = self._values.get("filename", "")
+        extended = self._values.get("filename*")
+        if extended is not None and (not plain.isascii() or not plain or _ENCODED_WORD.fullmatch(plain)):
+            name = _extended(extended)
+            if name is not None:
+                return client_path(name) if name else ""
+            if not plain:
+                raise MalformedUpload(f"{self} has a filename* that cannot be read (RFC 8187); send filename.")
+        name = _without_folders(_decoded(plain, charset))
+        return client_path(_decoded_word(name)) if name else ""
+
+
+def _parameters(disposition: str) -> dict[str, str]:
+    """The parameters of a part's `Content-Disposition: form-data`, by name in lower case.
+
+    Empty where it leaves any doubt: another disposition, a name twice, a quote that does not end.
+    """
+    kind, semicolon, rest = disposition.partition(";")
+    if kind.strip().lower() != "form-data":
+        return {}
+    for parameter in (_QUOTED_PAIRS, _QUOTED_PLAIN):
+        values: dict[str, str] = {}
+        text, at = (semicolon + rest).rstrip(" \t;"), 0
+        while found := parameter.match(text, at):
+            name = found[1].lower()
+            if name in values:
+                return {}
+            values[name] = found[2] or found[3] or "" if name.endswith("*") else _unescaped(found[2], found[3])
+            at = found.end()
+        if at == len(text):
+            return values
+    return {}
+
+
+def _unescaped(quoted: str | None, token: str) -> str:
+    """A parameter's text, of what stood in quotes or else of a token.
+
+    Clients escape in one of two ways. Browsers (HTML, "multipart/form-data encoding algorithm") write quote, CR and LF
+    as %22, %0D and %0A, and leave backslashes alone. Others (RFC 2183) put a backslash before quote and backslash; if
+    every backslash can be one of those, it is.
+    """
+    text = token if quoted is None else quoted
+    if quoted is not None and ('\\"' in text or ("\\\\" in text and _ONLY_PAIRS.fullmatch(text))):
+        return _PAIR.sub(r"\1", text)
+    if "%" in text:
+        text = text.replace("%0D", "\r").replace("%0A", "\n").replace("%22", '"')
+    return text
+
+
+def _decoded(text: str, charset: str) -> str:
+    """A header's bytes as text: UTF-8, else the form's charset, else UTF-8 with U+FFFD for what is none."""
+    if text.isascii():
+        return text
+    raw = text.encode("latin-1")
+    for encoding in ("utf-8", charset):
+        try:
+            return raw.decode(_PYTHON_NAMES.get(encoding, encoding))
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("utf-8", "replace")
+
+
+def _extended(value: str) -> str | None:
+    """What a `filename*` says (RFC 8187, `charset'language'percent-encoded`); None if that cannot be read."""
+    found = _EXTENDED_VALUE.fullmatch(value)
+    charset = _known_charset(found[1]) if found else None
+    if found is None or charset is None:
+        return None
+    return unquote_to_bytes(found[2].encode("latin-1")).decode(_PYTHON_NAMES.get(charset, charset), "replace")
+
+
+def _known_charset(label: str) -> str | None:
+    label = label.strip().lower()
+    return label if label in CHARSETS else None
+
+
+def _decoded_word(name: str) -> str:
+    """A name that .NET has encoded for want of ASCII, as PowerShell's `-Form` sends it; any other as it is.
+
+    Only a word that .NET would have written (RFC 2047, of text that is not ASCII) is taken for one.
+    """
+    found = _ENCODED_AS_DOTNET.fullmatch(name)
+    if found is None:
+        return name
+    try:
+        text = base64.b64decode(found[1], validate=True).decode()
+    except ValueError:
+        return name
+    is_of_dotnet = not text.isascii() and base64.b64encode(text.encode()).decode() == found[1]
+    return text if is_of_dotnet else name
+
+
+def _without_folders(name: str) -> str:
+    """Without the folder of a Windows path, which no other client can have meant."""
+    return name.rpartition("\\")[2] if _WINDOWS_PATH.match(name) else name
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 1] + "…"
+    return "".join(c if c.isprintable() else "\ufffd" for c in cut)
 
 
 def client_path(text: str) -> str:
