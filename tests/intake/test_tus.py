@@ -166,7 +166,8 @@ async def test_no_byte_is_allocated_before_one_comes(counter: Counter) -> None:
         "filename //79",
         "filename !",
         "filename é",
-        "a,b,c d e",
+        "a,b,filename d e",
+        "own YQ==,own Yg==",
         "naïve YQ==",
         ",".join(f"k{number} YQ==" for number in range(101)),
         "filename " + "QUFB" * 3000,
@@ -179,11 +180,15 @@ def test_metadata_that_cannot_be_read_is_refused(header: str) -> None:
 
 def test_metadata_is_text_by_key() -> None:
     assert parse_metadata("") == {}
-    assert parse_metadata(f"filename {b64('ä.txt')}, is_confidential,empty ") == {
+    assert parse_metadata(f"filename {b64('ä.txt')}, is_confidential,relativePath ") == {
         "filename": "ä.txt",
-        "is_confidential": "",
-        "empty": "",
+        "relativePath": "",
     }
+
+
+def test_metadata_of_the_clients_own_is_not_decoded() -> None:
+    """It may be anything; it is kept with the upload as it came."""
+    assert parse_metadata(f"own //79,other !!!,filename {b64('a')},a b c") == {"filename": "a"}
 
 
 @pytest.mark.parametrize("header", ["", "sha1", "md5 AAAA", "sha1 AAAA", "sha256 é", "sha256 !!!", "sha1  " + "A" * 99])

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 CHECKSUMS = ("sha1", "sha256")
 METADATA_MAX = 8 * 1024  # characters of one Upload-Metadata header
 METADATA_KEYS_MAX = 100
+METADATA_READ = frozenset({"filename", "relativePath", "submission", "sha256"})
 SIZE_MAX = 2**63 - 1
 ANNOUNCED_MAX = 1000  # files of one announcement
 
@@ -182,6 +183,7 @@ class Uploads:
         size: int | None,
         metadata: str,
         content_length: int | None = None,
+        expected_sha256: Sha256 | None = None,
     ) -> ResumableUpload:
         """Begin an upload; an empty file is finished at once.
 
@@ -192,9 +194,10 @@ class Uploads:
             metadata: the `Upload-Metadata` header, "" if absent. Its `submission` joins that open one; otherwise the
                 upload gets a submission of its own, sealed at once.
             content_length: of the first bytes that come with the request.
+            expected_sha256: what the whole file must have; None if only the metadata may say.
 
         Raises:
-            BadRequest: the metadata cannot be read.
+            BadRequest: the metadata cannot be read, or names another SHA-256.
             FileTooLarge, TooLarge, OutOfSpace: it may not come.
             NotFound, IllegalTransition: the submission it would join is not there, or sealed.
         """
@@ -204,6 +207,9 @@ class Uploads:
         if size is not None and content_length is not None and content_length > size:
             raise TooLarge("The request brings more bytes than the upload has.")
         joined = values.get("submission")
+        expected = _hex_digest(values.get("sha256")) or expected_sha256
+        if expected_sha256 not in (None, expected):
+            raise BadRequest("Repr-Digest and `sha256` in Upload-Metadata contradict each other.")
         await self._check_submission(joined, 1, size or 0)
         name = values.get("filename") or "upload"
         path = values.get("relativePath")
@@ -213,7 +219,7 @@ class Uploads:
             name=client_path(name),
             size=size,
             metadata=metadata,
-            expected=_hex_digest(values.get("sha256")),
+            expected=expected,
             client=client,
             account=account,
         )
@@ -625,18 +631,24 @@ class Uploads:
 
 
 def parse_metadata(header: str) -> Mapping[str, str]:
-    """An `Upload-Metadata` header as texts by key; a key without a value has "".
+    """What an `Upload-Metadata` header says that is read here, as texts by key; a key without a value has "".
+
+    Other keys are the client's own (Uppy sends all it knows of a file): kept with the upload, and not decoded.
 
     Raises:
-        BadRequest: too long, a key twice, not base64, not UTF-8.
+        BadRequest: too long, a key twice; one that is read is not base64, or not UTF-8.
     """
     if len(header) > METADATA_MAX:
         raise BadRequest(f"Upload-Metadata is longer than {METADATA_MAX} characters.")
+    keys: set[str] = set()
     values: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in header.split(","))):
         key, _, encoded = pair.partition(" ")
-        if key in values or len(values) >= METADATA_KEYS_MAX or not re.fullmatch(r"[!-+\--~]+", key):
+        if key in keys or len(keys) >= METADATA_KEYS_MAX or not re.fullmatch(r"[!-+\--~]+", key):
             raise BadRequest("Upload-Metadata has a key twice, too many keys, or one that is no key.")
+        keys.add(key)
+        if key not in METADATA_READ:
+            continue
         try:
             values[key] = base64.b64decode(encoded.strip(), validate=True).decode()
         except ValueError:

@@ -21,10 +21,10 @@ from dropmill.model.errors import (
     RangeNotSatisfiable,
     TooManyUploads,
     Unavailable,
-    UnsupportedMediaType,
 )
 from dropmill.settings import Settings, split_address
 from dropmill.web.accept import preferred_type
+from dropmill.web.body_headers import refuse_other_meanings
 from dropmill.web.services import services
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ def install(app: Quart, settings: Settings) -> None:
     @app.before_request
     async def _before_request() -> None:
         check(request, is_unsafe=request.method not in SAFE_METHODS)
-        if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise UnsupportedMediaType("Send the body without Content-Encoding; nothing is decompressed here.")
+        if request.method not in SAFE_METHODS:
+            refuse_other_meanings(request.headers)
 
     @app.before_websocket
     async def _before_websocket() -> None:
@@ -214,6 +214,7 @@ _HTTP_DETAILS = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
     400: "The request is malformed.",
+    417: "Expect can only be 100-continue.",
 }
 
 

@@ -11,6 +11,7 @@ from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
 from dropmill.model.records import ClientIdentity
 from dropmill.web import body, query
+from dropmill.web.body_headers import refuse_digests, refuse_resumable
 from dropmill.web.guard import wants_html
 from dropmill.web.services import Services, services
 
@@ -74,6 +75,7 @@ async def create() -> Response:
         if is_new:
             await found.uploads.announce(submission_id, announced.get("files"), client, None)
         return await _created(submission_id)
+    _check_form_headers()
     receipt = await services().intake.receive_multipart(
         aiter(request.body),
         request.headers.get("Content-Type", ""),
@@ -93,6 +95,7 @@ async def add_files(submission_id: str) -> Response:
             SubmissionId(submission_id), announced.get("files"), client_of_request(), None
         )
         return await _created(SubmissionId(submission_id))
+    _check_form_headers()
     receipt = await services().intake.receive_multipart(
         aiter(request.body),
         request.headers.get("Content-Type", ""),
@@ -102,6 +105,14 @@ async def add_files(submission_id: str) -> Response:
         size=request.content_length,
     )
     return await created(receipt)
+
+
+def _check_form_headers() -> None:
+    refuse_resumable(request.headers, request.content_length)
+    refuse_digests(
+        request.headers,
+        why="cannot be checked before the files of a form are processed; send each file by PUT to /send, or by tus.",
+    )
 
 
 @submissions.post("/<submission_id>/seal")

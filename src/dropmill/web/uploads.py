@@ -1,21 +1,25 @@
 """Uploads over HTTP that are no forms: resumable ones (tus 1.0.0), and `PUT /send/NAME` for `curl -T`."""
 
-import base64
-import binascii
-import re
 from email.utils import format_datetime
 
 from quart import Blueprint, Response, request, url_for
-from werkzeug.datastructures import Headers
 
-from dropmill.intake.tus import CHECKSUMS, SIZE_MAX, Standing, parse_checksum
+from dropmill.intake.tus import CHECKSUMS, SIZE_MAX, Checksum, Standing
 from dropmill.model.errors import (
     BadRequest,
     TooLarge,
     TusVersionMismatch,
+    UnsupportedBodyHeader,
     UnsupportedMediaType,
 )
-from dropmill.model.ids import FileId, Sha256
+from dropmill.model.ids import FileId
+from dropmill.web.body_headers import (
+    chunk_checksum,
+    expected_sha256,
+    refuse_digests,
+    refuse_resumable,
+    sha256_of_header,
+)
 from dropmill.web.services import services
 from dropmill.web.submissions import client_of_request, created, idempotency_key
 
@@ -59,16 +63,23 @@ async def create() -> Response:
     brings_bytes = length != 0 and request.content_type is not None
     if brings_bytes:
         _require_octets()
+        if "Upload-Complete" in request.headers and None not in (size, length) and length != size:
+            raise UnsupportedBodyHeader("Upload-Complete says that the body is the whole file; Upload-Length says not.")
+    if _number("Upload-Offset"):
+        raise UnsupportedBodyHeader("Upload-Offset of a new upload can only be 0.")
+    checksum = _checksum()
+    whole = sha256_of_header(request.headers, "Repr-Digest") if "Repr-Digest" in request.headers else None
     upload = await services().uploads.create(
         client=client_of_request(),
         account=None,
         size=size,
         metadata=request.headers.get("Upload-Metadata", ""),
         content_length=length if brings_bytes else None,
+        expected_sha256=whole,
     )
     standing = Standing(upload=upload, offset=0)
     if brings_bytes and size != 0:
-        standing = await _append(upload.file_id, 0, None)
+        standing = await _append(upload.file_id, 0, None, checksum)
     response = Response(status=201, headers=_headers(standing))
     response.headers["Location"] = url_for("uploads.head", file_id=upload.file_id)
     return response
@@ -97,7 +108,15 @@ async def append(file_id: str) -> Response:
     offset = _number("Upload-Offset")
     if offset is None:
         raise BadRequest("Upload-Offset is missing.")
-    standing = await _append(FileId(file_id), offset, _number("Upload-Length"))
+    if "Upload-Defer-Length" in request.headers:
+        raise UnsupportedBodyHeader("Upload-Defer-Length is for new uploads only; send Upload-Length once it is known.")
+    checksum = _checksum()
+    refuse_digests(
+        request.headers,
+        "Repr-Digest",
+        why="is of the whole file: give it where the upload is created, or as `sha256` in Upload-Metadata.",
+    )
+    standing = await _append(FileId(file_id), offset, _number("Upload-Length"), checksum)
     return Response(status=204, headers=_headers(standing))
 
 
@@ -122,8 +141,14 @@ async def override(file_id: str) -> Response:
     raise BadRequest("POST to an upload needs X-HTTP-Method-Override: PATCH, DELETE or HEAD.")
 
 
-async def _append(file_id: FileId, offset: int, size: int | None) -> Standing:
-    checksum = request.headers.get("Upload-Checksum")
+def _checksum() -> Checksum | None:
+    refuse_digests(
+        request.headers, "Digest", "Content-MD5", why="is not checked here; send Upload-Checksum: sha256 BASE64."
+    )
+    return chunk_checksum(request.headers)
+
+
+async def _append(file_id: FileId, offset: int, size: int | None, checksum: Checksum | None) -> Standing:
     return await services().uploads.append(
         file_id,
         aiter(request.body),
@@ -131,7 +156,7 @@ async def _append(file_id: FileId, offset: int, size: int | None) -> Standing:
         client=client_of_request(),
         size=size,
         content_length=request.content_length,
-        checksum=None if checksum is None else parse_checksum(checksum),
+        checksum=checksum,
     )
 
 
@@ -163,9 +188,12 @@ def _size() -> int | None:
 
 
 def _number(name: str) -> int | None:
-    value = request.headers.get(name)
-    if value is None:
+    values = request.headers.getlist(name)
+    if not values:
         return None
+    value = values[0]
+    if len(values) > 1:
+        raise BadRequest(f"{name} is given more than once.")
     if not (value.isascii() and value.isdigit()):
         raise BadRequest(f"{name} must be a whole number.")
     if len(value) > len(str(SIZE_MAX)) or int(value) > SIZE_MAX:
@@ -179,27 +207,17 @@ def _number(name: str) -> int | None:
 @send.put("/<path:name>")
 async def put(name: str) -> Response:
     """One file as the body, in a submission of its own."""
+    refuse_resumable(request.headers, request.content_length)
+    if request.mimetype in ("multipart/form-data", "multipart/byteranges"):
+        raise UnsupportedMediaType(
+            f"PUT takes the bytes of one file, not {request.mimetype}; send forms by POST to /api/v1/submissions."
+        )
     receipt = await services().intake.receive_raw(
         aiter(request.body),
         name,
         client=client_of_request(),
         size=request.content_length,
-        expected_sha256=_repr_digest(request.headers),
+        expected_sha256=expected_sha256(request.headers),
         idempotency_key=idempotency_key(),
     )
     return await created(receipt)
-
-
-def _repr_digest(headers: Headers) -> Sha256 | None:
-    """The SHA-256 that a `Repr-Digest` header gives (RFC 9530); None without the header."""
-    header = headers.get("Repr-Digest")
-    if header is None:
-        return None
-    found = re.search(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):", header)
-    try:
-        digest = base64.b64decode(found[1], validate=True) if found else b""
-    except binascii.Error:
-        digest = b""
-    if len(digest) != 32:
-        raise BadRequest("Repr-Digest must carry sha-256=:BASE64: (RFC 9530); other algorithms are not checked here.")
-    return Sha256(digest.hex())
