@@ -207,6 +207,21 @@ class Holding:
     size: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestKey:
+    """An `Idempotency-Key`: what a repeat of a request shows, so that it is carried out once.
+
+    Attributes:
+        owner: whose it is; two owners may use the same text. No newline.
+        text: as the client gave it.
+        fingerprint: what the request says of itself before its body is read, as a SHA-256 in hexadecimal.
+    """
+
+    owner: str
+    text: str
+    fingerprint: str
+
+
 class Ledger(Protocol):
     """The truth: state and events, changed together in one transaction or not at all.
 
@@ -223,7 +238,7 @@ class Ledger(Protocol):
         account: str | None,
         *,
         is_announced: bool = False,
-        idempotency_key: str | None = None,
+        key: RequestKey | None = None,
     ) -> SubmissionId:
         """Record a new, open submission (`submission.opened`).
 
@@ -232,11 +247,14 @@ class Ledger(Protocol):
             client: who opens it.
             account: whose it is; None without accounts.
             is_announced: whether it outlives the request, and this process, until it is sealed.
-            idempotency_key: what a repeat of the request will show; None if there is none.
+            key: what a repeat of the request will show; None if there is none.
 
         Returns:
             Its id; or, changing nothing, the id of the submission that the same key opened before, unless nothing
             ever came of that one.
+
+        Raises:
+            IdempotencyMismatch: a request with another fingerprint opened that one. Nothing was changed.
         """
 
     async def identify_client(

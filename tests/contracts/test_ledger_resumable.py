@@ -12,10 +12,10 @@ from tests import story
 from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
 from tests.story import CLIENT, SUCCEEDED, all_events, blob, names, recount
 
-from dropmill.model.errors import DropmillError, IllegalTransition, NotFound
+from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.records import Counts, JobState, UploadState, utc_now
-from dropmill.ports import Holding, Ledger, ResumableUpload
+from dropmill.ports import Holding, Ledger, RequestKey, ResumableUpload
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 TOMORROW = datetime(2100, 1, 1, tzinfo=UTC)
@@ -240,9 +240,12 @@ async def test_a_submission_that_no_file_came_for_is_stale(ledger: Ledger) -> No
 # --- a repeated request ----------------------------------------------------------------------------------------------
 
 
-async def _open(ledger: Ledger, key: str | None) -> tuple[SubmissionId, bool]:
+async def _open(
+    ledger: Ledger, key: str | None, *, owner: str = "open", fingerprint: str = "f"
+) -> tuple[SubmissionId, bool]:
     wanted = new_submission_id()
-    got = await ledger.open_submission(wanted, CLIENT, None, idempotency_key=key)
+    named = None if key is None else RequestKey(owner=owner, text=key, fingerprint=fingerprint)
+    got = await ledger.open_submission(wanted, CLIENT, None, key=named)
     return got, got == wanted
 
 
@@ -281,6 +284,25 @@ async def test_a_key_shows_its_first_submission_unless_nothing_came_of_that(
     assert (await _open(ledger, "other"))[1]
     assert (await _open(ledger, None))[1]
     assert (await _open(ledger, None))[1]
+
+
+async def test_a_key_with_another_fingerprint_is_refused_and_changes_nothing(ledger: Ledger) -> None:
+    first, _ = await _open(ledger, "k", fingerprint="one")
+    before = len(await all_events(ledger))
+    with pytest.raises(IdempotencyMismatch) as refused:
+        await _open(ledger, "k", fingerprint="two")
+    assert refused.value.extra["submission"] == first
+    assert len(await all_events(ledger)) == before
+    await _cut_off(ledger, first)
+    assert (await _open(ledger, "k", fingerprint="two"))[1], "of the first nothing came"
+
+
+async def test_a_key_is_its_owners(ledger: Ledger) -> None:
+    mine, _ = await _open(ledger, "k", owner="open", fingerprint="one")
+    theirs, is_new = await _open(ledger, "k", owner="ada", fingerprint="two")
+    assert is_new
+    assert await _open(ledger, "k", owner="open", fingerprint="one") == (mine, False)
+    assert await _open(ledger, "k", owner="ada", fingerprint="two") == (theirs, False)
 
 
 async def test_of_many_at_once_with_one_key_one_opens(ledger: Ledger) -> None:

@@ -18,6 +18,8 @@ from dropmill.engines.sql import migrations
 from dropmill.engines.sql.migrations import schema_version, upgrade
 from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.model.errors import SettingsError
+from dropmill.model.ids import new_submission_id
+from dropmill.ports import RequestKey
 
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
 
@@ -102,3 +104,24 @@ async def test_a_migration_that_fails_leaves_no_half_schema(tmp_path: Path, monk
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
     connection.close()
+
+
+async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> None:
+    """Schema 0005: a repeat of a request that an older version took is still known, whatever it says of itself."""
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    submission_id = await story.opened(ledger)
+    await ledger.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE submissions SET idempotency_key = 'old'")
+    connection.execute("ALTER TABLE submissions DROP COLUMN idempotency_fingerprint")
+    connection.execute("UPDATE alembic_version SET version_num = '0004'")
+    connection.commit()
+    connection.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    key = RequestKey(owner="open", text="old", fingerprint="any")
+    assert await ledger.open_submission(new_submission_id(), story.CLIENT, None, key=key) == submission_id
+    await ledger.close()

@@ -327,6 +327,34 @@ def test_a_lost_answer_can_be_asked_for_again(server: Server) -> None:
     assert [file["upload_url"] for file in first.json()["files"]] == [f["upload_url"] for f in again.json()["files"]]
 
 
+def test_idempotency_another_request_under_the_same_key_is_422(server: Server) -> None:
+    def refused(answer: httpx.Response, first: httpx.Response) -> bool:
+        problem = answer.json()
+        return (answer.status_code, problem["code"], problem["submission"]) == (
+            422,
+            "idempotency_mismatch",
+            first.json()["id"],
+        )
+
+    key = {"Idempotency-Key": "mismatch put"}
+    first = server.http.put("/send/a.txt", content=b"abc", headers=key)
+    assert refused(server.http.put("/send/never-stored.txt", content=b"abc", headers=key), first)
+    assert refused(server.http.put("/send/a.txt", content=b"abcd", headers=key), first)
+    assert refused(server.http.put("/send/a.txt", content=iter([b"ab"]), headers=key), first)
+    assert refused(server.http.post("/api/v1/submissions", files={"f": ("a.txt", b"abc")}, headers=key), first)
+    assert refused(server.http.post("/api/v1/submissions", json={"files": []}, headers=key), first)
+    assert server.http.put("/send/a.txt", content=b"xyz", headers=key).json()["id"] == first.json()["id"]
+    key = {"Idempotency-Key": "mismatch form"}
+    first = server.http.post("/api/v1/submissions", files={"f": ("a.txt", b"abc")}, headers=key)
+    two = [("f", ("a.txt", b"abc")), ("f", ("never-stored.txt", b"def"))]
+    assert refused(server.http.post("/api/v1/submissions", files=two, headers=key), first)
+    key = {"Idempotency-Key": "mismatch announcement"}
+    first = server.http.post("/api/v1/submissions", json={"files": [{"name": "a", "size": 1}]}, headers=key)
+    for other in ([], [{"name": "a", "size": 2}], [{"name": "a", "size": 1, "path": "b/a"}]):
+        assert refused(server.http.post("/api/v1/submissions", json={"files": other}, headers=key), first)
+    assert not [event for event in server.events() if event["subject"]["name"] == "never-stored.txt"]
+
+
 def test_the_same_key_at_once_is_one_file(server: Server) -> None:
     content = random.Random(6).randbytes(CHUNK)
 

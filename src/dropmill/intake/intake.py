@@ -7,8 +7,10 @@ processed; the one cut off is removed.
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,14 +29,15 @@ from dropmill.intake.multipart import (
 from dropmill.model.errors import (
     DigestMismatch,
     DropmillError,
+    IdempotencyMismatch,
     IllegalTransition,
     NotFound,
     NothingSent,
     Unavailable,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress, StoredBlob, UploadState, utc_now
-from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Holding, Ledger
+from dropmill.model.records import ClientIdentity, File, Progress, StoredBlob, UploadState, utc_now
+from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Holding, Ledger, RequestKey
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,9 @@ ledger changes share a commit."""
 FIELD_OF_FILE = "file:"
 """A form's field of this name and the id of an announced file fills that one, and only once: browsers send a form again
 by themselves when a kept connection breaks, and nothing tells them that its files were stored."""
+
+OWNER_OPEN = "open"  # of the keys of everybody, as long as there are no accounts
+COMPARED_MAX = 1000  # files of a first request that are read at once to be compared with a repeat's
 
 PROGRESS_EVERY_S = 0.25  # the contract's four reports a second a file
 SWEEP_EVERY_S = 60.0
@@ -95,7 +101,7 @@ class Intake:
         self._receiving: dict[asyncio.Task[Receipt], _Request] = {}
         self._identifying: set[asyncio.Task[None]] = set()
         self._received: dict[FileId, BlobWriter] = {}
-        self._by_key: dict[str, asyncio.Task[Receipt]] = {}
+        self._by_key: dict[tuple[str, str], asyncio.Task[Receipt]] = {}
         self._is_draining = False
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -135,15 +141,30 @@ class Intake:
     # --- submissions -------------------------------------------------------------------------------------------------
 
     async def open(
-        self, client: ClientIdentity, account: str | None = None, *, idempotency_key: str | None = None
+        self,
+        client: ClientIdentity,
+        account: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        announced: Sequence[tuple[str, str, int]] = (),
     ) -> tuple[SubmissionId, bool]:
         """Open a submission that stays open until `seal`.
 
+        Args:
+            client: who sends.
+            account: whose submission it is; None without accounts.
+            idempotency_key: what a repeat of this request will show; None if there is none.
+            announced: name, path and size of each file that the request names; a repeat names the same.
+
         Returns:
             Its id, and whether it is new; it is not if the same key opened one before.
+
+        Raises:
+            IdempotencyMismatch: the same key came with another request.
         """
+        key = request_key(account, idempotency_key, "announcement", *announced)
         try:
-            return await self._open(client, account, is_announced=True, idempotency_key=idempotency_key), True
+            return await self._open(client, account, is_announced=True, key=key), True
         except _Repeated as repeated:
             return repeated.submission_id, False
 
@@ -161,13 +182,11 @@ class Intake:
         account: str | None,
         *,
         is_announced: bool = False,
-        idempotency_key: str | None = None,
+        key: RequestKey | None = None,
     ) -> SubmissionId:
         self.require_running()
         submission_id = new_submission_id()
-        opened = await self._ledger.open_submission(
-            submission_id, client, account, is_announced=is_announced, idempotency_key=idempotency_key
-        )
+        opened = await self._ledger.open_submission(submission_id, client, account, is_announced=is_announced, key=key)
         if opened != submission_id:
             raise _Repeated(opened)
         self.identify(submission_id, client.ip)
@@ -225,6 +244,7 @@ class Intake:
             MalformedUpload, BadFileName, RequestTooSlow, TooLarge, OutOfSpace, NothingSent, Unavailable: told with
                 `kept`, the paths of the files that were stored all the same, and `submission`, its id or None.
             IllegalTransition: the submission is sealed.
+            IdempotencyMismatch: the same key came with other files. The body is read for that, and nothing is stored.
             TooManyUploads: the address has as many requests under way as it may.
 
         Cancelling gives up the file that is arriving, keeps those whose part had ended, and seals as told.
@@ -237,7 +257,7 @@ class Intake:
             account=account,
             submission_id=submission_id,
             is_sealed_at_end=then_seal or not submission_id,
-            idempotency_key=idempotency_key,
+            key=request_key(account, idempotency_key, "form"),
             may_fill=holding.announced > 0,
             meter=self._gate.meter(holding),
         )
@@ -267,6 +287,8 @@ class Intake:
 
         Raises:
             DigestMismatch: it has another SHA-256; nothing is kept.
+            IdempotencyMismatch: the same key came with another name, size or digest. A body whose size is unknown is
+                read for that.
             DropmillError: otherwise as `receive_multipart`.
 
         Cancelling gives the file up.
@@ -280,7 +302,8 @@ class Intake:
             account=account,
             submission_id=None,
             is_sealed_at_end=True,
-            idempotency_key=idempotency_key,
+            size=size,
+            key=request_key(account, idempotency_key, "file", path, expected_sha256),
             expected_sha256=expected_sha256,
             meter=self._gate.meter(Holding()),
         )
@@ -289,7 +312,7 @@ class Intake:
     async def _run(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         self.require_running()
         # Whether a repeat is one is known when the first has ended: of one that was cut off nothing may be left.
-        while (first := self._by_key.get(request.idempotency_key or "")) is not None:
+        while request.key is not None and (first := self._by_key.get(_owned(request.key))) is not None:
             await asyncio.wait([first])
             self.require_running()
         with self._gate.admit(request.client.ip):
@@ -298,8 +321,8 @@ class Intake:
     async def _run_admitted(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         receiving = asyncio.create_task(self._receive(request, parts))
         self._receiving[receiving] = request
-        if request.idempotency_key is not None:
-            self._by_key[request.idempotency_key] = receiving
+        if request.key is not None:
+            self._by_key[_owned(request.key)] = receiving
         receiving.add_done_callback(self._has_received)
         try:
             return await asyncio.shield(receiving)
@@ -308,9 +331,9 @@ class Intake:
             raise
 
     def _has_received(self, receiving: "asyncio.Task[Receipt]") -> None:
-        key = self._receiving.pop(receiving).idempotency_key
+        key = self._receiving.pop(receiving).key
         if key is not None:
-            del self._by_key[key]
+            del self._by_key[_owned(key)]
         if not receiving.cancelled():
             receiving.exception()  # seen, though the client that would be told may have left
 
@@ -333,11 +356,14 @@ class Intake:
                 if isinstance(event, bytes):
                     await self._write(request, event)
                 elif isinstance(event, PartBegins):
-                    await self._begin(request, event)
+                    try:
+                        await self._begin(request, event)
+                    except _Repeated as repeated:
+                        request.opening = None
+                        await self._compare(request, repeated.submission_id, event, parts)
+                        return Receipt(submission_id=repeated.submission_id, stored=())
                 else:
                     await self._end(request)
-        except _Repeated as repeated:
-            return Receipt(submission_id=repeated.submission_id, stored=())
         except asyncio.CancelledError as error:  # by the caller, or by `drain`
             failure = _stopping() if self._is_draining else error
         except Exception as error:
@@ -346,7 +372,7 @@ class Intake:
         receipt, trouble = await self._conclude(request, failure)
         failure = trouble if failure is None else failure
         if isinstance(failure, DropmillError):
-            failure.extra = {**failure.extra, "kept": list(receipt.stored), "submission": request.submission_id}
+            failure.extra = {"kept": list(receipt.stored), "submission": request.submission_id, **failure.extra}
         if failure is not None:
             raise failure
         return receipt
@@ -354,7 +380,7 @@ class Intake:
     async def _begin(self, request: "_Request", part: PartBegins) -> None:
         # Everything is noted in `request` before it is waited for: a cancel in between must leave nothing unsettled.
         if request.submission_id is None:
-            opening = self._open(request.client, request.account, idempotency_key=request.idempotency_key)
+            opening = self._open(request.client, request.account, key=request.key)
             request.opening = asyncio.create_task(opening)
             request.submission_id = await asyncio.shield(request.opening)
         announced = None
@@ -392,6 +418,46 @@ class Intake:
         self._received[file_id] = request.arriving.writer
         if not request.has_files and request.opening is None:
             await asyncio.shield(starting)  # the first one tells whether somebody's submission takes files at all
+
+    async def _compare(
+        self, request: "_Request", first: SubmissionId, part: PartBegins, parts: AsyncIterator[PartEvent]
+    ) -> None:
+        """Return if a repeat brings the files of the first request: as many, of the same names and sizes, in order.
+
+        A form says what it holds only as it comes, so it is read to its end. What of the first request was cut off
+        has no size to compare. Bytes are not compared.
+
+        Raises:
+            IdempotencyMismatch: it does not.
+        """
+        files = self._files_of(first)
+        size, expected = 0, await _size_of(anext(files, None), part, first)
+        if request.size is not None:
+            if expected not in (None, request.size):
+                raise _mismatch(first)
+            return
+        async for event in parts:
+            if isinstance(event, PartBegins):
+                size, expected = 0, await _size_of(anext(files, None), event, first)
+            elif isinstance(event, PartEnds):
+                if expected not in (None, size):
+                    raise _mismatch(first)
+            else:
+                size += len(event)
+                if expected is not None and size > expected:
+                    raise _mismatch(first)  # now, for the rest may be without end
+        if await anext(files, None) is not None:
+            raise _mismatch(first)
+
+    async def _files_of(self, submission_id: SubmissionId) -> AsyncGenerator[File, None]:
+        after: str | None = None
+        while True:
+            view = await self._ledger.view_submission(submission_id, after=after, limit=COMPARED_MAX)
+            for file in view.files:
+                yield file
+            after = view.files_next
+            if after is None:
+                return
 
     async def _write(self, request: "_Request", data: bytes) -> None:
         arriving = request.arriving
@@ -541,7 +607,8 @@ class _Request:
     submission_id: SubmissionId | None
     is_sealed_at_end: bool
     meter: Meter
-    idempotency_key: str | None = None
+    size: int | None = None  # of the only file that comes; None if several may, or if it is unknown
+    key: RequestKey | None = None
     may_fill: bool = False
     is_passing_over: bool = False  # the part being read is of a file that is no longer waited for
     expected_sha256: Sha256 | None = None
@@ -567,6 +634,44 @@ class _Repeated(Exception):
     def __init__(self, submission_id: SubmissionId) -> None:
         super().__init__(submission_id)
         self.submission_id = submission_id
+
+
+def request_key(account: str | None, text: str | None, *said: object) -> RequestKey | None:
+    """The key of a request.
+
+    Args:
+        account: who sends; None without accounts.
+        text: what the client gave; None if it gave none, and then there is no key.
+        said: the route, and what the request says of itself before its body is read; JSON-able.
+    """
+    if text is None:
+        return None
+    fingerprint = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return RequestKey(owner=account or OWNER_OPEN, text=text, fingerprint=fingerprint)
+
+
+def _owned(key: RequestKey) -> tuple[str, str]:
+    return key.owner, key.text
+
+
+async def _size_of(known: Awaitable[File | None], part: PartBegins, first: SubmissionId) -> int | None:
+    """The size of the first request's file that a repeat's part must be; None if it was cut off, so that nobody knows.
+
+    Raises:
+        IdempotencyMismatch: there is none, or it is another.
+    """
+    file = await known
+    if file is None or file.path != part.path:
+        raise _mismatch(first)
+    return file.size if file.sha256 is not None else None
+
+
+def _mismatch(first: SubmissionId) -> IdempotencyMismatch:
+    return IdempotencyMismatch(
+        "This Idempotency-Key came with other files before, or with these and was cut off; "
+        "send what the first submission lacks with a key of its own.",
+        submission=first,
+    )
 
 
 async def _as_one_part(chunks: AsyncIterator[bytes], path: str) -> AsyncIterator[PartEvent]:

@@ -242,7 +242,7 @@ class Uploads:
             FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one may not come; none is begun.
             IllegalTransition: the submission is sealed.
         """
-        self.check_announcement(files)
+        announced = self.check_announcement(files)
         uploads = [
             self._new(
                 submission_id=submission_id,
@@ -254,7 +254,7 @@ class Uploads:
                 client=client,
                 account=account,
             )
-            for name, path, size in _announcements(files)
+            for name, path, size in announced
         ]
         await self._check_submission(submission_id, len(uploads), sum(upload.size or 0 for upload in uploads))
         if uploads:
@@ -264,14 +264,19 @@ class Uploads:
                 await self._finish_empty(upload)
         return uploads
 
-    def check_announcement(self, files: object) -> None:
+    def check_announcement(self, files: object) -> Sequence[tuple[str, str, int]]:
         """Refuse an announcement that `announce` would, before anything is opened for it.
+
+        Returns:
+            Name, path and size in bytes of each file.
 
         Raises:
             BadRequest, FileTooLarge: see `announce`.
         """
-        for _, _, size in _announcements(files):
+        announced = _announcements(files)
+        for _, _, size in announced:
             self._gate.check_size(size)
+        return announced
 
     async def _check_submission(self, joined: str | None, files: int, size: int) -> None:
         held = Holding()

@@ -32,6 +32,7 @@
     ├── ConfigConflict             412
     ├── PreconditionRequired       428
     ├── ConfigInvalid              422
+    ├── IdempotencyMismatch        422
     ├── ConfigEditRefused          409, with the reason
     ├── OutOfSpace                 507
     └── Unavailable                503
@@ -260,6 +261,14 @@ class IllegalTransition(DropmillError):
     code = "illegal_transition"
     status = 409
     title = "Not possible in this state"
+
+
+class IdempotencyMismatch(DropmillError):
+    """The `Idempotency-Key` was used for another request. Nothing of this one was stored."""
+
+    code = "idempotency_mismatch"
+    status = 422
+    title = "The key belongs to another request"
 
 
 class SubmissionSealed(IllegalTransition):

@@ -70,8 +70,8 @@ async def create() -> Response:
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
         found, client = services(), client_of_request()
-        found.uploads.check_announcement(announced.get("files"))
-        submission_id, is_new = await found.intake.open(client, idempotency_key=idempotency_key())
+        files = found.uploads.check_announcement(announced.get("files"))
+        submission_id, is_new = await found.intake.open(client, idempotency_key=idempotency_key(), announced=files)
         if is_new:
             await found.uploads.announce(submission_id, announced.get("files"), client, None)
         return await _created(submission_id)

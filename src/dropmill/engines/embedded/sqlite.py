@@ -46,7 +46,7 @@ from dropmill.model.records import (
     StoredBlob,
     Submission,
 )
-from dropmill.ports import EventPage, Holding, Page, Recovery, ResumableUpload, SubmissionView
+from dropmill.ports import EventPage, Holding, Page, Recovery, RequestKey, ResumableUpload, SubmissionView
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
@@ -291,11 +291,9 @@ class SqliteLedger:
         account: str | None,
         *,
         is_announced: bool = False,
-        idempotency_key: str | None = None,
+        key: RequestKey | None = None,
     ) -> SubmissionId:
-        return await self._change(
-            changes.open_submission, submission_id, client, account, is_announced, idempotency_key
-        )
+        return await self._change(changes.open_submission, submission_id, client, account, is_announced, key)
 
     async def identify_client(
         self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None

@@ -24,7 +24,15 @@ from dropmill.engines.sql.tables import (
     submissions,
 )
 from dropmill.engines.sql.transaction import NEWEST_REVISION, Transaction
-from dropmill.model.errors import ConfigConflict, IllegalTransition, NotFound, Removed, RevisionInUse, SubmissionSealed
+from dropmill.model.errors import (
+    ConfigConflict,
+    IdempotencyMismatch,
+    IllegalTransition,
+    NotFound,
+    Removed,
+    RevisionInUse,
+    SubmissionSealed,
+)
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
@@ -46,7 +54,7 @@ from dropmill.model.records import (
     require_transition,
     utc_now,
 )
-from dropmill.ports import Page, Recovery
+from dropmill.ports import Page, Recovery, RequestKey
 
 LOST = "lost"
 """Error type of a job whose attempts were lost too often."""
@@ -89,13 +97,20 @@ def open_submission(
     client: ClientIdentity,
     account: str | None,
     is_announced: bool,
-    idempotency_key: str | None,
+    key: RequestKey | None,
 ) -> SubmissionId:
     """See `Ledger.open_submission`."""
-    if idempotency_key is not None:
+    owned = None if key is None else f"{key.owner}\n{key.text}"
+    if key is not None:
         tx.flush_submissions()
-        first = tx.one(_SUBMISSION_BY_KEY, key=idempotency_key)
+        first = tx.one(_SUBMISSION_BY_KEY, key=owned)
         if first is not None and not _is_void(first):
+            # None: kept by a version that compared nothing
+            if first["idempotency_fingerprint"] not in (None, key.fingerprint):
+                raise IdempotencyMismatch(
+                    "This Idempotency-Key was used for another request; send this one with a key of its own.",
+                    submission=first["id"],
+                )
             return SubmissionId(first["id"])
         if first is not None:
             tx.change(first["id"], idempotency_key=None)
@@ -113,7 +128,8 @@ def open_submission(
         user_agent=client.user_agent,
         is_identified=False,
         is_announced=is_announced,
-        idempotency_key=idempotency_key,
+        idempotency_key=owned,
+        idempotency_fingerprint=None if key is None else key.fingerprint,
     )
     tx.emit(EventName.SUBMISSION_OPENED, tx.subject(submission_id))
     return submission_id

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_HEAD = "0004"
+SCHEMA_HEAD = "0005"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
 
 
@@ -106,7 +106,8 @@ submissions = Table(
     Column("user_agent", String(400)),
     Column("is_identified", Boolean, nullable=False),
     Column("is_announced", Boolean, nullable=False),  # opened for files to come: survives the request that opened it
-    Column("idempotency_key", String(400), unique=True),
+    Column("idempotency_key", String(400), unique=True),  # owner, a newline, and what the client gave
+    Column("idempotency_fingerprint", String(64)),
     Column("announced", Integer, **_count()),
     Column("receiving", Integer, **_count()),
     Column("aborted", Integer, **_count()),
