@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 VERIFIED_FOR_S = 600.0  # how long a verified name is believed
 UNVERIFIED_FOR_S = 60.0  # how long anything else is: a server that was away is asked again soon
 WAITING_MAX = 1024  # addresses looked up or waiting at once; further ones stay unknown
+NAMES_MAX = 32  # of one address that are checked; more is no machine's set of names, and each costs a question
 TRIES = 2  # of each server within the budget: one lost packet does not lose the name
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -132,14 +133,28 @@ class Resolver:
         except (pycares.AresError, OSError) as error:  # out of descriptors, most likely; the next look-up tries again
             logger.warning("Client host names cannot be looked up now: %s", error)
             return UNKNOWN
-        asked, host, verified = False, None, False
-        with contextlib.suppress(DNSError, TimeoutError):
-            async with asyncio.timeout(self._budget_s), self._turns:
-                asked = True
-                host = _preferred(await self._names(dns, ip))
-                verified = host is not None and ip in await self._addresses(dns, host, ip)
+        asked = False
+        checks: dict[str, asyncio.Task[bool]] = {}
+        try:
+            with contextlib.suppress(DNSError, TimeoutError):
+                async with asyncio.timeout(self._budget_s) as budget, self._turns:
+                    asked = (budget.when() or 0) - asyncio.get_running_loop().time() > self._budget_s / 2
+                    names = _in_order(await self._names(dns, ip))[:NAMES_MAX]
+                    asked = True
+                    # At once, so that a name whose servers are silent does not use up the time of the others.
+                    checks = {name: asyncio.create_task(self._resolves_back(dns, name, ip)) for name in names}
+                    for check in checks.values():
+                        if await asyncio.shield(check):
+                            break
+            host = next((name for name, check in checks.items() if check.done() and check.result()), None)
+        finally:
+            for check in checks.values():
+                check.cancel()
+            await asyncio.gather(*checks.values(), return_exceptions=True)
+        verified = host is not None
+        host = host or next(iter(checks), None)
         found = HostName(host=host, verified=verified, domain=_domain(suffixes, host) if host else None)
-        if asked:  # one whose turn never came may ask at once
+        if asked:  # one whose turn never came, or came too late for an answer, may ask at once
             self._remember(ip, found)
         return found
 
@@ -152,6 +167,12 @@ class Resolver:
             return {found.name, *found.aliases}
         answer = await dns.query_dns(ipaddress.ip_address(ip).reverse_pointer, "PTR")
         return {record.data.dname for record in answer.answer if isinstance(record.data, pycares.PTRRecordData)}
+
+    async def _resolves_back(self, dns: DNSResolver, host: str, ip: str) -> bool:
+        try:
+            return ip in await self._addresses(dns, host, ip)
+        except DNSError:
+            return False
 
     async def _addresses(self, dns: DNSResolver, host: str, ip: str) -> set[str]:
         family, question = (socket.AF_INET6, "AAAA") if ":" in ip else (socket.AF_INET, "A")
@@ -210,9 +231,9 @@ def host_name(text: str | bytes) -> str | None:
     return name
 
 
-def _preferred(names: Iterable[str | bytes]) -> str | None:
+def _in_order(names: Iterable[str | bytes]) -> list[str]:
     # Several names come in any order; the same one is taken tomorrow, and a whole one before a bare one.
-    return min(filter(None, map(host_name, names)), key=lambda name: ("." not in name, name), default=None)
+    return sorted({*filter(None, map(host_name, names))}, key=lambda name: ("." not in name, name))
 
 
 def _domain(suffixes: PublicSuffixList, host: str) -> str | None:
