@@ -44,7 +44,7 @@ from dropmill.processing.results import ResultLimits
 from dropmill.processing.slot import keep_memory_private
 from dropmill.processing.upkeep import Retention
 from dropmill.settings import Settings, secrets_in
-from dropmill.web import connection, guard
+from dropmill.web import connection, forwarding, guard
 from dropmill.web.config import config
 from dropmill.web.downloads import downloads
 from dropmill.web.jobs import jobs
@@ -85,6 +85,7 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
     guard.install(app, settings)
     for blueprint in (pages, submissions, jobs, downloads, config, live, ops, uploads_blueprint, send):
         app.register_blueprint(blueprint)
+    forwarding.install(app, settings)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
     app.extensions["dropmill.server"] = server
     app.before_serving(server.open_or_leave)
@@ -119,6 +120,12 @@ def require_safe(settings: Settings, *, is_bound_by_us: bool) -> None:
         raise SettingsError(
             "dropmill.asgi:app cannot know which addresses its server listens on, and sign-in is not available yet. "
             "Set DROPMILL_AUTH=off if everyone who can reach it may use it."
+        )
+    if settings.public_url is not None or settings.trusted_proxy:
+        flag = "--public-url" if settings.public_url is not None else "--trusted-proxy"
+        raise SettingsError(
+            f"{flag}: whoever reaches the proxy could use this server, and sign-in is not available yet. Use --auth "
+            "off if the proxy decides who may."
         )
     if not settings.is_loopback_only:
         raise SettingsError(
@@ -276,7 +283,13 @@ class Server:
 
             if settings.webhook_secret is None:
                 self.notices.append("Calls of --on-settled are not signed; set DROPMILL_WEBHOOK_SECRET to sign them.")
-            webhook = Webhook(ledger=ledger, bus=bus, url=settings.on_settled, secret=settings.webhook_secret)
+            webhook = Webhook(
+                ledger=ledger,
+                bus=bus,
+                url=settings.on_settled,
+                secret=settings.webhook_secret,
+                base=str(settings.public_url or ""),
+            )
             self._run(webhook.run(), "webhook")
         self._run(uploads.run(), "uploads")
 
@@ -302,6 +315,7 @@ class Server:
                 bus=bus,
                 executor=executor,
                 received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
+                base_path=settings.base_path,
             ),
         )
         self._app.extensions[EXTENSION] = self._services

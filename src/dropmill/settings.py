@@ -150,6 +150,64 @@ def _http_url(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublicUrl:
+    """The URL under which people reach the server, usually that of a proxy.
+
+    Attributes:
+        scheme: `http` or `https`.
+        host: lower case, without brackets.
+        port: None for the scheme's default port.
+        path: the sub-path, such as `/drop`, without a slash at its end; "" at the root.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """What browsers send as `Origin` from its pages (RFC 6454, section 6.1)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" if self.port is None else f"{self.scheme}://{host}:{self.port}"
+
+    def __str__(self) -> str:
+        """The URL without a slash at its end; the server's own paths are appended to it."""
+        return self.origin + self.path
+
+
+def _public_url(value: str) -> PublicUrl:
+    parts = urlsplit(_http_url(value))
+    if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise ValueError("must be scheme, host and path only, such as https://example.com/dropmill")
+    path = parts.path.rstrip("/")
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", path):
+        raise ValueError("its path may have letters, digits and . _ ~ - between single slashes")
+    default = {"http": 80, "https": 443}[parts.scheme]
+    host = (parts.hostname or "").lower()
+    if ":" in host:
+        host = ipaddress.IPv6Address(host).compressed
+    return PublicUrl(scheme=parts.scheme, host=host, port=None if parts.port == default else parts.port, path=path)
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def _network(value: str) -> Network:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"must be an address or a network such as 10.0.0.0/8 ({error})") from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        # Clients over IPv4 are known by their IPv4 address, also on an IPv6 socket.
+        mapped = network.network_address.ipv4_mapped
+        assert mapped is not None  # noqa: S101  # what `_MAPPED` says
+        return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
 def split_address(value: str) -> tuple[str, int]:
     """`HOST:PORT` (IPv6 in brackets) as a pair.
 
@@ -495,6 +553,23 @@ class Settings:
         metavar="ORIGIN",
         many=True,
     )
+    public_url: PublicUrl | None = _setting(
+        "--public-url",
+        _public_url,
+        None,
+        "URL under which people reach the server through a proxy, such as https://example.com/drop; its path may be a "
+        "sub-path.",
+        metavar="URL",
+    )
+    trusted_proxy: tuple[Network, ...] = _setting(
+        "--trusted-proxy",
+        _network,
+        (),
+        "Address or network of a proxy whose X-Forwarded-For, -Proto and -Host are believed; may be given several "
+        "times.",
+        metavar="CIDR",
+        many=True,
+    )
     certfile: Path | None = _setting(
         "--certfile",
         _path,
@@ -534,6 +609,11 @@ class Settings:
     def is_https(self) -> bool:
         """Whether `dropmill serve` speaks TLS itself."""
         return self.certfile is not None
+
+    @property
+    def base_path(self) -> str:
+        """What every path of the server begins with for clients: the sub-path of `public_url`; "" at the root."""
+        return "" if self.public_url is None else self.public_url.path
 
     @property
     def is_loopback_only(self) -> bool:

@@ -1,5 +1,7 @@
 // Calls of the HTTP API: JSON in and out, problems as errors. No DOM.
 
+import { api } from "./base.js";
+
 /** What the server says went wrong (application/problem+json), or that it could not be reached (status 0). */
 export class Problem extends Error {
   /**
@@ -32,7 +34,7 @@ export class Problem extends Error {
 export async function call(method, path, options = {}) {
   let response;
   try {
-    response = await fetch(`/api/v1${path}`, {
+    response = await fetch(`${api}${path}`, {
       method,
       body: options.body,
       headers: { Accept: "application/json", ...options.headers },

@@ -1,6 +1,7 @@
 // /jobs/<id>: one file's job with every attempt, which config each had, and what changed in the config since.
 
 import { Problem, call, callJson } from "./api.js";
+import { api, base } from "./base.js";
 import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { duration, elapsed, exitText, percent, placeInLine, visible } from "./format.js";
@@ -119,7 +120,7 @@ function drawHint() {
   box.textContent = hint;
   if (hint && last?.config_revision === newest) {
     const link = document.createElement("a");
-    link.href = "/config";
+    link.href = `${base}/config`;
     link.textContent = "Mend the config";
     box.replaceChildren(hint, link);
   }
@@ -159,7 +160,7 @@ function drawAttempt(row, attempt) {
   setTime(part(row, "attempt-started"), started);
   setText(part(row, "took"), settled ? duration((Date.parse(settled) - Date.parse(started)) / 1000) : "running");
   setText(part(row, "host"), attempt.host);
-  part(row, "revision").setAttribute("href", `/config?revision=${revision}`);
+  part(row, "revision").setAttribute("href", `${base}/config?revision=${revision}`);
   setText(part(row, "sha"), revision.slice(0, 8));
   const isToday = revision === newest;
   setText(part(row, "age"), isToday ? "today's" : "older");
@@ -167,7 +168,7 @@ function drawAttempt(row, attempt) {
   button.hidden = isToday;
   button.setAttribute("aria-expanded", String(compared === number));
   button.setAttribute("aria-label", `What changed since attempt ${number}`);
-  part(row, "attempt-output").setAttribute("href", `/api/v1${path}/output?attempt=${number}`);
+  part(row, "attempt-output").setAttribute("href", `${api}${path}/output?attempt=${number}`);
   part(row, "attempt-output").setAttribute("aria-label", `Output of attempt ${number}`);
 }
 

@@ -1,5 +1,7 @@
 // The WebSocket /api/v1/live: joins topics, goes on where it was after a break, delivers each event once. No DOM.
 
+import { api } from "./base.js";
+
 /** @typedef {{cursor: number, at: string, name: string, subject: Record<string, any>, data: Record<string, any>}} LiveEvent */
 /** @typedef {"connecting" | "live" | "reconnecting" | "refused"} Connection */
 /** @typedef {{topic: string, cursor: number, events: LiveEvent[]}} EventsMessage */
@@ -32,7 +34,7 @@ export class Live extends EventTarget {
   connection = "connecting";
 
   /** @param {string} [url] */
-  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/live`) {
+  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${api}/live`) {
     super();
     this.#url = url;
     addEventListener("online", () => this.#connectNow());

@@ -1,5 +1,6 @@
 // What one attempt wrote, live: joins the stream `output:<job_id>` and shows its end.
 
+import { api } from "./base.js";
 import { paced, part, setText } from "./page.js";
 
 /** @typedef {import("./live.js").Live} Live */
@@ -53,7 +54,7 @@ export class OutputPanel {
     this.#jobId = jobId;
     this.#text = part(panel, "output-text");
     this.#hint = part(panel, "output-hint");
-    part(panel, "output-link").setAttribute("href", `/api/v1/jobs/${encodeURIComponent(jobId)}/output`);
+    part(panel, "output-link").setAttribute("href", `${api}/jobs/${encodeURIComponent(jobId)}/output`);
     live.addEventListener("output", this.#onOutput);
   }
 

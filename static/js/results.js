@@ -1,6 +1,7 @@
 // What a job left for download: where it is, what it is called, and the list of it below a row.
 
 import { callJson } from "./api.js";
+import { api } from "./base.js";
 import { bytes, count, counted, visible } from "./format.js";
 import { setText } from "./page.js";
 
@@ -11,7 +12,7 @@ const MAX_SHOWN = 500; // rows of the list; all of them are in the zip
 
 /** @param {string} jobId @param {Result} result @returns {string} where it can be had */
 export const resultUrl = (jobId, { path }) =>
-  `/api/v1/jobs/${encodeURIComponent(jobId)}/results/${path.split("/").map(encodeURIComponent).join("/")}`;
+  `${api}/jobs/${encodeURIComponent(jobId)}/results/${path.split("/").map(encodeURIComponent).join("/")}`;
 
 /** @param {Job} job @returns {string} its results in a few words; "" without any */
 export function resultText({ result_count: total, results }) {

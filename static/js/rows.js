@@ -1,6 +1,7 @@
 // One row a file: builds rows from the model's entries and changes only what changed. Never asks the server anything;
 // what a person presses goes out as `row-action` (CustomEvent<RowAction>).
 
+import { api, base } from "./base.js";
 import { bytes, count, duration, elapsed, exitText, percent, placeInLine, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
 import { cloneTemplate, part, setText } from "./page.js";
@@ -154,7 +155,7 @@ class Row {
     this.#renderUpload();
     this.#renderProcess();
     setText(parts.note, this.#note());
-    if (job) parts.nameLink.setAttribute("href", `/jobs/${encodeURIComponent(job.id)}`);
+    if (job) parts.nameLink.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
     parts.output.hidden = !job || job.attempts === 0;
     const { sending } = entry;
     parts.cancel.hidden = !(state === "queued" || state === "running" || CAN_GIVE_UP.has(sending));
@@ -234,7 +235,7 @@ class Row {
     parts.error.hidden = !isFailed && upload !== "aborted" && sending !== "refused";
     if (isFailed) {
       setText(parts.errorText, job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.");
-      parts.errorLink.setAttribute("href", `/api/v1/jobs/${encodeURIComponent(job.id)}/output`);
+      parts.errorLink.setAttribute("href", `${api}/jobs/${encodeURIComponent(job.id)}/output`);
     } else if (sending === "refused") {
       setText(parts.errorText, remark);
     } else if (upload === "aborted") {
@@ -242,7 +243,7 @@ class Row {
     }
     parts.errorLink.hidden = !isFailed || job.attempts === 0;
     parts.errorDetails.hidden = !isFailed;
-    if (isFailed) parts.errorDetails.setAttribute("href", `/jobs/${encodeURIComponent(job.id)}`);
+    if (isFailed) parts.errorDetails.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
   }
 
   #toggleOutput() {

@@ -3,6 +3,7 @@
 
 import { DefaultHttpStack, Upload } from "../vendor/tus.js";
 import { Problem } from "./api.js";
+import { api } from "./base.js";
 
 /** @typedef {{path: string, file: File}} Item */
 /** @typedef {Item & {id: string}} Part a file with the id that the server gave it when it was announced */
@@ -173,7 +174,7 @@ export class FormTransfer {
    * @param {(index: number, sent: number) => void} onProgress the file being sent, and its bytes so far
    */
   constructor(submissionId, items, onProgress) {
-    this.#url = `/api/v1/submissions/${submissionId}/files`;
+    this.#url = `${api}/submissions/${submissionId}/files`;
     this.#items = items;
     this.#onProgress = onProgress;
   }

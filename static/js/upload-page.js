@@ -1,5 +1,6 @@
 // /: choose, submit, watch. The address becomes the submission's as soon as there is one, so a reload shows the truth.
 
+import { api, base } from "./base.js";
 import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { mountDrop } from "./drop.js";
@@ -52,7 +53,7 @@ async function submit(items) {
     setText(failure, `Nothing was sent. ${error instanceof Error ? error.message : error} Your selection is kept; press Submit to try again.`);
     return;
   }
-  history.pushState(null, "", `/submissions/${submission.id}`);
+  history.pushState(null, "", `${base}/submissions/${submission.id}`);
   addEventListener("popstate", () => location.reload());
   form.hidden = true;
 
@@ -106,7 +107,7 @@ function mountSending(sending, model, view) {
   });
   addEventListener("pagehide", () => {
     // Nobody is left who could send more, so it need not stay open; unless something of it can be gone on with.
-    if (!sending.isOver && !sending.isResumable) navigator.sendBeacon(`/api/v1/submissions/${model.id}/seal`);
+    if (!sending.isOver && !sending.isResumable) navigator.sendBeacon(`${api}/submissions/${model.id}/seal`);
   });
   sending.resume();
 }

@@ -2,6 +2,7 @@
 // after a reload, and in every other tab alike.
 
 import { Problem, callJson, furtherFiles } from "./api.js";
+import { api } from "./base.js";
 import { bytes, count, counted, duration, localDateTime, percent, roughly, visible } from "./format.js";
 import { LogView } from "./log.js";
 import { SubmissionModel } from "./model.js";
@@ -128,7 +129,7 @@ export class SubmissionView {
     part(root, "wait").hidden = !isReceiving && counts.queued + counts.running === 0;
     const download = part(root, "download-results");
     download.hidden = !model.entries.some(({ job }) => job && job.result_count > 0);
-    download.setAttribute("href", `/api/v1/submissions/${encodeURIComponent(model.id)}/results.zip`);
+    download.setAttribute("href", `${api}/submissions/${encodeURIComponent(model.id)}/results.zip`);
     part(root, "drop-more").hidden = this.#sending !== null; // leaving now would break it off
 
     const bar = part(root, "bar");

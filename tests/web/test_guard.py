@@ -8,7 +8,7 @@ from websockets.sync.client import connect
 
 from dropmill.model.errors import SettingsError
 from dropmill.settings import Settings
-from dropmill.web.guard import FORWARDING_HEADERS, HEADERS, allowed_hosts
+from dropmill.web.guard import FORWARDING_HEADERS, HEADERS, LOOPBACK_NAMES, allowed_hosts
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -42,12 +42,18 @@ def require_problem(answer: httpx.Response, status: int, code: str) -> None:
 # --- hosts -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/submissions", "/static/css/tokens.css", "/healthz", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/submissions", "/static/css/tokens.css", "/readyz", "/nowhere"])
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.example", "", "[::2]", "a@b"]
 )
 def test_another_host_is_misdirected(server: Server, path: str, host: str) -> None:
     require_problem(server.http.get(path, headers={"Host": host}), 421, "unknown_host")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "10.1.2.3:8000", "[fe80::1]"])
+def test_healthz_answers_for_any_host(server: Server, host: str) -> None:
+    """A load balancer's probe names the address that it asks."""
+    assert server.http.get("/healthz", headers={"Host": host}).json() == {"ok": True}
 
 
 def test_a_socket_for_another_host_is_misdirected(server: Server) -> None:
@@ -71,7 +77,10 @@ def test_a_request_without_host_is_refused(server: Server) -> None:
 def test_the_hosts_are_those_of_the_binds_and_the_allowed_ones() -> None:
     assert allowed_hosts(Settings(bind=("[::1]:1",))) == {"localhost", "127.0.0.1", "::1"}
     everywhere = Settings(bind=("0.0.0.0:80", "[::]:80", "10.1.2.3:80"), allowed_host=("Drop.Example", "[fe80::1]"))
-    assert allowed_hosts(everywhere) == {"10.1.2.3", "drop.example", "fe80::1"}
+    wildcards = {"0.0.0.0", "::"}
+    assert allowed_hosts(everywhere) == LOOPBACK_NAMES | wildcards | {"10.1.2.3", "drop.example", "fe80::1"}
+    public = Settings.load({"bind": ["10.1.2.3:80"], "public_url": "https://Drop.Example:8443/x"}, {})
+    assert allowed_hosts(public) == {"10.1.2.3", "drop.example"}
 
 
 # --- origins ---------------------------------------------------------------------------------------------------------
@@ -135,6 +144,79 @@ def test_a_socket_through_a_proxy_is_refused(server: Server) -> None:
     require_problem(refusal_of_socket(server, X_Forwarded_For="10.0.0.1"), 403, "forbidden")
 
 
+# --- pages and JSON --------------------------------------------------------------------------------------------------
+
+FORM = {"file": ("a.txt", b"a")}
+JAVA = {"Accept": "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"}  # what HttpURLConnection sends unasked
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        HTML,
+        HTML | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"},
+        HTML | {"Authorization": "Basic YTpi"},  # for the proxy before us
+    ],
+)
+def test_a_form_without_scripts_leads_to_its_page(server: Server, headers: dict[str, str]) -> None:
+    answer = server.http.post("/api/v1/submissions", files=FORM, headers=headers)
+    assert answer.status_code == 303
+    assert server.http.get(answer.headers["Location"]).status_code == 200
+    refused = server.http.post("/api/v1/submissions", files={"note": (None, "no file")}, headers=headers)
+    assert (refused.status_code, refused.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Accept": "*/*"},
+        {"Accept": "application/json, text/html"},
+        HTML | {"Sec-Fetch-Mode": "cors"},
+        HTML | {"Authorization": "Bearer t"},
+        HTML | {"Idempotency-Key": "k"},
+        HTML | {"X-Requested-With": "XMLHttpRequest"},
+    ],
+)
+def test_a_form_of_a_script_is_answered_in_json(server: Server, headers: dict[str, str]) -> None:
+    answer = server.http.post("/api/v1/submissions", files=FORM, headers=headers)
+    assert answer.status_code == 201
+    assert answer.json()["counts"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/jobs/none"),
+        ("GET", "/api/v1/submissions/none"),
+        ("GET", "/api/v1/config/revisions/none"),
+        ("GET", "/api/v1/nowhere"),
+        ("GET", "/api/v1"),
+        ("DELETE", "/api/v1/submissions"),
+        ("POST", "/api/v1/jobs/none/retry"),
+        ("PUT", "/api/v1/config"),
+        ("PUT", "/send"),
+        ("HEAD", "/api/v1/uploads/none"),
+    ],
+)
+@pytest.mark.parametrize("accept", [HTML, JAVA])
+def test_the_api_answers_in_json_whatever_is_accepted(
+    server: Server, method: str, path: str, accept: dict[str, str]
+) -> None:
+    answer = server.http.request(method, path, headers=accept)
+    assert answer.status_code >= 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_files_that_are_added_or_put_are_answered_in_json_whatever_is_accepted(server: Server) -> None:
+    opened = server.http.post("/api/v1/submissions", json={"files": []}, headers=HTML)
+    assert opened.status_code == 201
+    added = server.http.post(f"/api/v1/submissions/{opened.json()['id']}/files", files=FORM, headers=HTML)
+    assert (added.status_code, added.json()["id"]) == (201, opened.json()["id"])
+    put = server.http.put("/send/a.txt", content=b"a", headers=HTML)
+    assert (put.status_code, put.json()["files"][0]["name"]) == (201, "a.txt")
+
+
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +245,9 @@ def test_every_answer_carries_the_security_headers(server: Server, method: str, 
     answer = server.http.request(method, path, headers={"Accept": accept})
     assert answer.status_code < 500
     assert {name: answer.headers[name] for name in HEADERS} == HEADERS
-    assert answer.headers["Cache-Control"] == ("no-cache" if path.startswith("/static/") else "no-store")
+    expected = "no-cache" if path.startswith("/static/") else "no-store"
+    is_exact = (method, path) == ("GET", "/api/v1/config")
+    assert answer.headers["Cache-Control"] == (f"{expected}, no-transform" if is_exact else expected)
     assert "Server" not in answer.headers
 
 
@@ -197,7 +281,7 @@ def test_nowhere_is_a_problem_to_a_script_and_a_page_to_a_person(server: Server)
 
 
 def test_a_page_that_refuses_shows_text_only(server: Server) -> None:
-    page = server.http.get("/api/v1/jobs?limit=%3Cscript%3Ealert(1)%3C/script%3E", headers=HTML)
+    page = server.http.get(f"/submissions?before={'%3Cscript%3Ealert(1)%3C/script%3E' * 9}", headers=HTML)
     assert page.status_code == 400
     assert "<script>alert" not in page.text
 

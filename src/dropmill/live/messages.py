@@ -114,8 +114,8 @@ def submission_json(submission: Submission, files: Sequence[Json] | None = None,
     return shape
 
 
-def file_json(file: File, momentary: Momentary) -> Json:
-    """`File` of the contract."""
+def file_json(file: File, momentary: Momentary, base_path: str = "") -> Json:
+    """`File` of the contract; the paths of its URLs begin with `base_path`."""
     shape: Json = {
         "id": file.id,
         "name": file.name,
@@ -125,17 +125,17 @@ def file_json(file: File, momentary: Momentary) -> Json:
         "sha256": file.sha256,
         "state": file.state.value,
         "removed_at": time_text(file.removed_at),
-        "job": None if file.job is None else job_json(file.job, momentary),
+        "job": None if file.job is None else job_json(file.job, momentary, base_path),
     }
     if file.is_resumable:
-        shape["upload_url"] = f"/api/v1/uploads/{file.id}"
+        shape["upload_url"] = f"{base_path}/api/v1/uploads/{file.id}"
     if file.state is UploadState.ABORTED:
         shape["error"] = file.error
     return shape
 
 
-def job_json(job: Job, momentary: Momentary) -> Json:
-    """`Job` of the contract."""
+def job_json(job: Job, momentary: Momentary, base_path: str = "") -> Json:
+    """`Job` of the contract; the paths of its URLs begin with `base_path`."""
     return {
         "id": job.id,
         "file_id": job.file_id,
@@ -153,17 +153,17 @@ def job_json(job: Job, momentary: Momentary) -> Json:
         "value": job.value,
         "output_size": job.output_size,
         "result_count": job.result_count,
-        "results": [_result_json(job.id, result) for result in job.results],
+        "results": [_result_json(job.id, result, base_path) for result in job.results],
         "attempts": [_attempt_json(attempt) for attempt in job.attempts],
     }
 
 
-def _result_json(job_id: JobId, result: Result) -> Json:
+def _result_json(job_id: JobId, result: Result, base_path: str) -> Json:
     return {
         "path": result.path,
         "size": result.size,
         "sha256": result.sha256,
-        "url": f"/api/v1/jobs/{job_id}/results/{quote(result.path)}",
+        "url": f"{base_path}/api/v1/jobs/{job_id}/results/{quote(result.path)}",
     }
 
 

@@ -14,17 +14,25 @@ class Views:
     """Makes the contract's shapes."""
 
     def __init__(
-        self, *, ledger: Ledger, bus: Bus, executor: Executor, received: Callable[[FileId], int | None]
+        self,
+        *,
+        ledger: Ledger,
+        bus: Bus,
+        executor: Executor,
+        received: Callable[[FileId], int | None],
+        base_path: str = "",
     ) -> None:
         """Keep the sources.
 
         Args:
             received: tells how many bytes of a file have arrived; None unless it is arriving.
+            base_path: what the paths of URLs begin with; "" at the root.
         """
         self._ledger = ledger
         self._bus = bus
         self._executor = executor
         self._received = received
+        self._base_path = base_path
 
     async def submission(self, submission_id: SubmissionId) -> tuple[Json, Cursor]:
         """A Submission with its first files, and the cursor at which that was true.
@@ -49,13 +57,13 @@ class Views:
 
     def show_job(self, job: Job) -> Json:
         """A Job from its record."""
-        return job_json(job, self._momentary(job.file_id, job))
+        return job_json(job, self._momentary(job.file_id, job), self._base_path)
 
     def _file(self, file: File) -> Json:
         momentary = self._momentary(file.id, file.job)
         if file.state is UploadState.RECEIVING:
             momentary = Momentary(received=self._received(file.id))
-        return file_json(file, momentary)
+        return file_json(file, momentary, self._base_path)
 
     def _momentary(self, file_id: FileId, job: Job | None) -> Momentary:
         if job is None or job.state.is_final:

@@ -48,6 +48,7 @@ class Webhook:
         bus: Bus,
         url: str,
         secret: str | None,
+        base: str = "",
         give_up_s: float = GIVE_UP_S,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
@@ -58,6 +59,7 @@ class Webhook:
             bus: says when there are new ones.
             url: where to call.
             secret: signs the calls; None: they are not signed.
+            base: what the links in a call begin with: the server's public URL, or "" where it is not known.
             give_up_s: seconds after a submission settled from which on a call that fails is the last.
             timeout_s: longest wait for an answer.
 
@@ -71,6 +73,7 @@ class Webhook:
         self._ledger = ledger
         self._bus = bus
         self._secret = None if secret is None else secret.encode()
+        self._base = base
         self._give_up_s = give_up_s
         self._timeout_s = timeout_s
 
@@ -123,7 +126,7 @@ class Webhook:
 
     async def _call(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
         """Make one call; returns what went wrong, None if it was taken."""
-        body = body_of(delivery)
+        body = body_of(delivery, self._base)
         headers = {"Content-Type": "application/json", "User-Agent": f"Dropmill/{__version__}"}
         if self._secret is not None:
             headers["Dropmill-Signature"] = signature(self._secret, int(time.time()), body)
@@ -139,9 +142,9 @@ class Webhook:
             return f"{type(error).__name__}: {error}"
 
 
-def body_of(delivery: Delivery) -> bytes:
-    """What a call says; the same for every try."""
-    below = f"/api/v1/submissions/{delivery.submission_id}"
+def body_of(delivery: Delivery, base: str = "") -> bytes:
+    """What a call says; the same for every try. Its links begin with `base`."""
+    below = f"{base}/api/v1/submissions/{delivery.submission_id}"
     told = {
         "event": "submission.settled",
         "submission_id": delivery.submission_id,
@@ -152,7 +155,7 @@ def body_of(delivery: Delivery) -> bytes:
             "submission": below,
             "files": f"{below}/files",
             "results": f"{below}/results.zip",
-            "page": f"/submissions/{delivery.submission_id}",
+            "page": f"{base}/submissions/{delivery.submission_id}",
         },
     }
     return json.dumps(told, separators=(",", ":")).encode()

@@ -149,7 +149,7 @@ class HttpConnection(ASGIHTTPConnection):
     """One HTTP request and its answer."""
 
     def __init__(self, app: Quart, scope: HTTPScope) -> None:
-        scope["path"] = _path(scope["path"])
+        scope["path"] = target_path(scope["path"])
         super().__init__(app, scope)
         self._is_handled = asyncio.Event()
 
@@ -197,7 +197,7 @@ class WebSocketConnection(ASGIWebsocketConnection):
     """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
-        scope["path"] = _path(scope["path"])
+        scope["path"] = target_path(scope["path"])
         super().__init__(app, scope)
         self.queue: asyncio.Queue[str] = asyncio.Queue(INCOMING_MAX)
         self._end: tuple[int, str] | None = None
@@ -256,7 +256,7 @@ class WebSocketConnection(ASGIWebsocketConnection):
             self._is_ending.set()
 
 
-def _path(path: str) -> str:
+def target_path(path: str) -> str:
     """The path of a request target in whatever form it came (RFC 9112, section 3.2)."""
     if path.startswith("/"):
         return path

@@ -1,7 +1,8 @@
 """What every request passes, and the one place where errors become answers.
 
 Host and origin are checked before anything else: an allowlist of hosts stops DNS rebinding, which an Origin check
-does not. Errors are RFC 9457 problem documents, or a page that says the same to a browser that asks for HTML.
+does not. Errors are RFC 9457 problem documents. Outside the API, and for its one form, a browser gets a page that says
+the same.
 """
 
 import ipaddress
@@ -10,8 +11,8 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from quart import Quart, Response, has_request_context, render_template, request, websocket
-from werkzeug.exceptions import HTTPException
+from quart import Quart, Response, current_app, has_request_context, render_template, request, websocket
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dropmill.model.errors import (
     BadRequest,
@@ -22,9 +23,10 @@ from dropmill.model.errors import (
     TooManyUploads,
     Unavailable,
 )
-from dropmill.settings import Settings, split_address
+from dropmill.settings import PublicUrl, Settings, split_address
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import refuse_other_meanings
+from dropmill.web.forwarding import OWN_HOST
 from dropmill.web.services import services
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,11 @@ HEADERS = {
 }
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not bound
+
+EXACT = "no-store, no-transform"
+"""`Cache-Control` of answers whose bytes or ETag the client relies on: a proxy must not compress them or rewrite them
+(RFC 9111, section 5.2.2.6)."""
 
 HSTS = "max-age=2592000"
 """30 days. It binds every port of the host name, other services on that machine included, and nobody can take it back
@@ -72,11 +79,12 @@ def install(app: Quart, settings: Settings) -> None:
 
     def check(connection: Any, *, is_unsafe: bool) -> None:
         _check_framing(connection)
-        _check_host(connection, hosts)
+        if connection.path != "/healthz":  # probes of load balancers name the address that they ask
+            _check_host(connection, hosts)
         if is_open_on_loopback:
             _check_direct(connection)
         if is_unsafe:
-            _check_origin(connection, settings.allowed_origin)
+            _check_origin(connection, settings.allowed_origin, settings.public_url)
         if services().is_draining and connection.path != "/healthz":
             raise Unavailable("The server is stopping; try again in a moment.")
 
@@ -116,7 +124,7 @@ def install(app: Quart, settings: Settings) -> None:
     async def _http_error(error: HTTPException) -> Response:
         status = error.code or 500
         title = HTTPStatus(status).phrase
-        response = await _answer(status, title, _HTTP_DETAILS.get(status, title + "."), _http_code(status), {})
+        response = await _answer(status, title, _http_detail(error), _http_code(status), {})
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers.update({k: v for k, v in error.get_headers() if k == "Allow"})
         return response
@@ -130,14 +138,19 @@ def install(app: Quart, settings: Settings) -> None:
 
 def allowed_hosts(settings: Settings) -> frozenset[str]:
     """Lower-case host names, without port and brackets, that this server answers for."""
-    hosts = {host.lower().strip("[]") for host in settings.allowed_host}
+    hosts = {_host_name(_bracketed(host)) for host in settings.allowed_host}
     for bind in settings.bind:
         host, _ = split_address(bind)
-        if host in LOOPBACK_NAMES:
+        hosts.add(_host_name(_bracketed(host)))  # a wildcard too: the start prints it, and it reaches this machine
+        if host in LOOPBACK_NAMES | WILDCARDS:
             hosts |= LOOPBACK_NAMES
-        elif host not in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
-            hosts.add(host.lower())
+    if settings.public_url is not None:
+        hosts.add(settings.public_url.host)
     return frozenset(hosts)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
 def _with_headers(response: Response) -> Response:
@@ -167,8 +180,9 @@ def _check_framing(connection: Any) -> None:
 
 
 def _check_host(connection: Any, hosts: frozenset[str]) -> None:
-    name = _host_name(connection.headers.get("Host", ""))
-    if name not in hosts:
+    # Also the one that the proxy itself was asked for: a page can set X-Forwarded-Host, but not Host.
+    named = {connection.headers.get("Host", ""), connection.scope.get(OWN_HOST, "")} - {""} or {""}
+    if not all(_host_name(header) in hosts for header in named):
         raise MisdirectedRequest(
             "This server does not answer for the host you asked for; "
             "start it with --allowed-host to add it (DROPMILL_ALLOWED_HOST)."
@@ -179,7 +193,7 @@ def _host_name(header: str) -> str:
     header = header.strip().lower()
     if header.startswith("["):
         try:
-            return ipaddress.IPv6Address(header[1:].partition("]")[0]).compressed
+            return ipaddress.IPv6Address(header[1:].partition("]")[0].partition("%")[0]).compressed
         except ValueError:
             return ""
     return header.rpartition(":")[0] or header if header.count(":") <= 1 else ""
@@ -190,22 +204,34 @@ def _check_direct(connection: Any) -> None:
         if name in connection.headers:
             raise Forbidden(
                 f"The request came through a proxy ({name}), but this server is open to its own machine only. "
-                "To serve behind a proxy, start it with --trusted-proxy and --public-url, and with sign-in."
+                "To serve behind a proxy, start it with --trusted-proxy and --public-url; until sign-in is available, "
+                "also with --auth off if the proxy decides who may use it."
             )
 
 
-def _check_origin(connection: Any, allowed: tuple[str, ...]) -> None:
+def _check_origin(connection: Any, allowed: tuple[str, ...], public: PublicUrl | None) -> None:
     origin = connection.headers.get("Origin")
     if origin is not None and origin in allowed:
         return
     site = connection.headers.get("Sec-Fetch-Site")
     if site is not None and site != "same-origin":
         raise Forbidden("The request comes from a page of another site.")
-    scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
-    if origin is not None and origin != f"{scheme}://{connection.headers.get('Host', '')}":
+    if origin is not None and origin not in _own_origins(connection, public):
         raise Forbidden(
             "The request comes from a page of another origin; start the server with --allowed-origin to allow it."
         )
+
+
+def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
+    """Origins of our own pages: the public one, and the one that this request was sent to."""
+    scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
+    host = connection.headers.get("Host", "").lower()
+    if public is None:
+        return {f"{scheme}://{host}"}
+    default = ":443" if public.scheme == "https" else ":80"
+    if host.removesuffix(default) == public.origin.partition("://")[2]:
+        return {public.origin}  # behind a proxy that is not trusted the scheme is not known, but the setting says it
+    return {public.origin, f"{scheme}://{host}"}
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -216,6 +242,21 @@ _HTTP_DETAILS = {
     400: "The request is malformed.",
     417: "Expect can only be 100-continue.",
 }
+
+
+class WrongMethod(MethodNotAllowed):
+    """The address takes another method; the description is ours and names the request to make instead."""
+
+
+def _http_detail(error: HTTPException) -> str:
+    if isinstance(error, WrongMethod):
+        return str(error.description)
+    status = error.code or 500
+    if status == HTTPStatus.NOT_FOUND and has_request_context() and request.path.endswith("/"):
+        address, adapter = request.path.rstrip("/"), current_app.create_url_adapter(request)
+        if address and adapter is not None and adapter.allowed_methods(address):
+            return "There is nothing at this address, but there is without the slash at its end."
+    return _HTTP_DETAILS.get(status, HTTPStatus(status).phrase + ".")
 
 
 def _http_code(status: int) -> str:
@@ -234,8 +275,40 @@ def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Res
     return Response(json.dumps(document), status=status, content_type="application/problem+json")
 
 
+FORM_PATH = "/api/v1/submissions"
+"""Where the form of the first page is sent when no script runs: the only address of the API that answers a browser."""
+
+API_CLIENT_HEADERS = ("Idempotency-Key", "X-Requested-With", "Tus-Resumable")  # no form sends them
+
+
 def wants_html() -> bool:
-    """Whether the client would rather have a page than JSON: a browser, not a script."""
+    """Whether the client is a browser that shows a page to a person, so that JSON would be wrong."""
     if not has_request_context():
         return False  # a browser shows nobody the answer to a socket it could not open
-    return preferred_type(request.headers.get("Accept", ""), ["application/json", "text/html"]) == "text/html"
+    if request.path == FORM_PATH and request.method == "POST":
+        return _is_browser_form()
+    if request.method not in ("GET", "HEAD", "POST") or f"{request.path}/".startswith("/api/v1/"):
+        return False  # browsers navigate by these methods alone, and scripts ask the API whatever they accept
+    return _prefers_html()
+
+
+def _is_browser_form() -> bool:
+    """Whether a browser sends the form itself, and shows the answer in place of the page.
+
+    `Accept` alone does not tell: HTTP libraries for scripts copy it from browsers.
+    """
+    headers = request.headers
+    return (
+        request.mimetype == "multipart/form-data"
+        and _prefers_html()
+        and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        # Basic is what a proxy asks browsers for.
+        and headers.get("Authorization", "Basic").lower().startswith("basic")
+        and not any(name in headers for name in API_CLIENT_HEADERS)
+    )
+
+
+def _prefers_html() -> bool:
+    accepted = request.headers.get("Accept", "")
+    best = preferred_type(accepted, ["application/json", "text/html"])
+    return best == "text/html" and "text/html" in accepted.lower()  # which */* does not name
