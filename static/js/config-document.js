@@ -10,7 +10,8 @@ import { decode, encode } from "./lines.js";
 /** @param {string} etag @param {BufferSource} bytes @returns {Revision} @throws {TypeError} the bytes are no UTF-8 */
 function revisionOf(etag, bytes) {
   const original = decode(bytes);
-  return { etag, original, text: original.lines.join("\n") };
+  // A proxy may have made it weak, or appended a coding: `W/"<sha>"`, `"<sha>-gzip"`.
+  return { etag: etag.replace(/^(?:W\/)?"([0-9a-f]{64}).*"$/, '"$1"'), original, text: original.lines.join("\n") };
 }
 
 /** @returns {Promise<Revision>} @throws {Problem} @throws {TypeError} it is no UTF-8 */

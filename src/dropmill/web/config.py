@@ -1,6 +1,7 @@
 """The config over HTTP: exact bytes, value edits, ETags, checks, history."""
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigRevision
 from dropmill.web import body, query
+from dropmill.web.guard import EXACT
 from dropmill.web.services import services
 from dropmill.web.submissions import client_of_request
 
@@ -26,6 +28,7 @@ BODY_MAX = 1024 * 1024 + 1  # one byte more than a config may have, so that the 
 # JSON with \uXXXX for all that is not ASCII, and a patch. Six times is possible, but would hold the loop for 0.6 s.
 FORM_MAX = 3 * BODY_MAX + body.JSON_MAX
 MESSAGE_MAX = 200
+_ETAG = re.compile(r'(?:W/)?"([0-9a-f]{64})(?:[-;]{1,2}(?:gzip|br|zstd|deflate))?"')
 NAME_WAIT_S = 1.0  # of the resolver's two; answers are remembered, also that there is none
 
 
@@ -33,7 +36,7 @@ NAME_WAIT_S = 1.0  # of the resolver's two; answers are remembered, also that th
 async def read() -> Response:
     """The config's exact bytes."""
     text, revision = await services().config.read()
-    return Response(text, headers={"Content-Type": "application/yaml", "ETag": etag(revision)})
+    return _exact(text, "application/yaml", etag(revision))
 
 
 @config.put("")
@@ -93,7 +96,7 @@ async def schema() -> Response:
         raise NotFound(f"{error}.") from error
     if text is None:
         raise NotFound(f"There is no {SCHEMA_NAME} beside the config.")
-    return Response(text, headers={"Content-Type": "application/schema+json", "ETag": f'"{sha256_of(text)}"'})
+    return _exact(text, "application/schema+json", f'"{sha256_of(text)}"')
 
 
 @config.get("/revisions")
@@ -107,7 +110,7 @@ async def revisions() -> Any:
 async def revision_text(sha256: str) -> Response:
     """A revision's exact bytes."""
     text = await services().ledger.revision_text(Sha256(sha256))
-    return Response(text, headers={"Content-Type": "application/yaml", "ETag": f'"{sha256}"'})
+    return _exact(text, "application/yaml", f'"{sha256}"')
 
 
 @config.post("/revisions/<sha256>/restore")
@@ -126,6 +129,10 @@ async def purge(sha256: str) -> Response:
     return Response(status=204)
 
 
+def _exact(text: bytes, kind: str, tag: str) -> Response:
+    return Response(text, headers={"Content-Type": kind, "ETag": tag, "Cache-Control": EXACT})
+
+
 def _findings(report: Report) -> dict[str, Any]:
     return {
         "errors": [finding.as_json() for finding in report.errors],
@@ -135,7 +142,7 @@ def _findings(report: Report) -> dict[str, Any]:
 
 def _saved(revision: ConfigRevision, **more: Any) -> Response:
     response: Response = jsonify({**revision_json(revision), **more})
-    response.headers["ETag"] = etag(revision)
+    response.headers.update({"ETag": etag(revision), "Cache-Control": EXACT})
     return response
 
 
@@ -151,13 +158,17 @@ async def _author() -> ClientIdentity:
 
 
 def _if_match() -> Sha256 | None:
-    """The revision a save says it replaces; None if it says none. A weak ETag never matches (RFC 9110, 13.1.1)."""
+    """The revision a save says it replaces; None if it says none.
+
+    A proxy that compresses makes an ETag weak or appends its coding. RFC 9110, section 13.1.1, lets neither match,
+    because they may name other bytes. These cannot: an ETag of ours is the SHA-256 of the text, and a save is compared
+    with that.
+    """
     header = request.headers.get("If-Match")
     if header is None:
         return None
-    header = header.strip()
-    is_strong = len(header) >= 2 and header[0] == '"' and header[-1] == '"'
-    return Sha256(header[1:-1] if is_strong else "")
+    found = _ETAG.fullmatch(header.strip())
+    return Sha256(found[1] if found else "")
 
 
 def _message() -> str | None:

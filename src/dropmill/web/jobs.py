@@ -8,6 +8,7 @@ from quart import Blueprint, Response
 from dropmill.model.errors import NotFound, Removed
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
+from dropmill.web.guard import EXACT
 from dropmill.web.services import services
 
 jobs = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs")
@@ -66,6 +67,7 @@ async def output(job_id: str) -> Response:
     headers = {
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": EXACT,  # offsets count the bytes as they are here
         "Dropmill-Offset": str(start),
     }
     if number is None:
