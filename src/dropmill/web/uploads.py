@@ -1,12 +1,15 @@
 """Uploads over HTTP that are no forms: resumable ones (tus 1.0.0), and `PUT /send/NAME` for `curl -T`."""
 
 from email.utils import format_datetime
+from typing import Any
 
 from quart import Blueprint, Response, request, url_for
+from werkzeug.routing import PathConverter
 
 from dropmill.intake.tus import CHECKSUMS, SIZE_MAX, Checksum, Standing
 from dropmill.model.errors import (
     BadRequest,
+    NotFound,
     TooLarge,
     TusVersionMismatch,
     UnsupportedBodyHeader,
@@ -20,6 +23,7 @@ from dropmill.web.body_headers import (
     refuse_resumable,
     sha256_of_header,
 )
+from dropmill.web.guard import WrongMethod
 from dropmill.web.services import services
 from dropmill.web.submissions import client_of_request, created, idempotency_key
 
@@ -40,6 +44,7 @@ async def _speak_tus(response: Response) -> Response:
 
 
 @uploads.route("", methods=["OPTIONS"])
+@uploads.route("/", methods=["OPTIONS"])
 @uploads.route("/<file_id>", methods=["OPTIONS"])
 async def options(file_id: str = "") -> Response:
     """What this server speaks."""
@@ -55,6 +60,7 @@ async def options(file_id: str = "") -> Response:
 
 
 @uploads.post("")
+@uploads.post("/")  # as tus clients are often given it
 async def create() -> Response:
     """Begin an upload; the first bytes may come along."""
     _require_tus()
@@ -204,13 +210,25 @@ def _number(name: str) -> int | None:
 # --- curl -T ---------------------------------------------------------------------------------------------------------
 
 
-@send.put("/<path:name>")
+class _FileName(PathConverter):
+    """A file's name as in a form: it may begin with a slash, or hold a line end."""
+
+    regex = r"[\s\S]+"
+
+
+@send.record_once
+def _add_converter(state: Any) -> None:
+    state.app.url_map.converters["file_name"] = _FileName
+
+
+@send.put("/<file_name:name>")
 async def put(name: str) -> Response:
     """One file as the body, in a submission of its own."""
     refuse_resumable(request.headers, request.content_length)
     if request.mimetype in ("multipart/form-data", "multipart/byteranges"):
         raise UnsupportedMediaType(
-            f"PUT takes the bytes of one file, not {request.mimetype}; send forms by POST to /api/v1/submissions."
+            f"Send the file itself as the body, not as {request.mimetype}, as curl -T FILE does; "
+            "a form (curl -F) goes to /api/v1/submissions."
         )
     receipt = await services().intake.receive_raw(
         aiter(request.body),
@@ -221,3 +239,24 @@ async def put(name: str) -> Response:
         idempotency_key=idempotency_key(),
     )
     return await created(receipt)
+
+
+@send.put("")
+@send.put("/")
+async def put_without_name() -> Response:
+    """Say what to do: `curl -T FILE` appends the name only to an address that ends in a slash."""
+    raise NotFound(
+        "The address lacks the file's name: PUT /send/NAME, or curl -T FILE URL/send/ with a slash at the end."
+    )
+
+
+@send.route("", methods=["GET", "POST"])
+@send.route("/", methods=["GET", "POST"])
+@send.route("/<file_name:name>", methods=["GET", "POST"])
+async def wrong_method(name: str = "") -> Response:
+    """Say what to do."""
+    raise WrongMethod(
+        ["OPTIONS", "PUT"],
+        "Files are sent here with PUT, as curl -T FILE URL/send/ does; a form (curl -F file=@FILE) goes to "
+        "/api/v1/submissions.",
+    )
