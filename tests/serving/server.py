@@ -48,13 +48,14 @@ class Server:
         *flags: str,
         environment: Mapping[str, str] | None = None,
         certificate: Path | None = None,
+        bind: str = "127.0.0.1:0",
     ) -> None:
         """Prepare the folders; `start` starts. `certificate` is what `http` trusts."""
         self.folder = folder
         self.data = folder / "data"
         self.config = folder / "config.yaml"
         self.url = ""
-        self.flags = flags
+        self.flags = ("--bind", bind, *flags)
         self.exit_code: int | None = None
         self._mark = secrets.token_hex(8)
         self._environment = clean_environment({_MARK: self._mark, **(environment or {})})
@@ -73,7 +74,7 @@ class Server:
         begun = len(self.said())
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                [*SERVE, "--bind", "127.0.0.1:0", "--data", str(self.data), "--config", str(self.config), *self.flags],
+                [*SERVE, "--data", str(self.data), "--config", str(self.config), *self.flags],
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

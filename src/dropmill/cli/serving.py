@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -18,6 +18,7 @@ from dropmill.app import create_app, server_of
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, split_address
 from dropmill.web.connection import LINGER_S
+from dropmill.web.guard import LOOPBACK_NAMES, allowed_hosts
 
 BACKLOG = 1024  # connections the kernel holds while the loop is busy
 CONNECTIONS_END_S = LINGER_S + 1.0  # after the drain; there is nothing left to wait for but clients that do not close
@@ -37,7 +38,7 @@ def run(flags: Mapping[str, Any]) -> None:
         settings = Settings.load(flags, os.environ)
         require_certificate(settings)
         app = create_app(settings, is_bound_by_us=True)
-        sockets = [_listen(address) for address in settings.bind]
+        sockets = [_listen(address, is_dual=is_dual_stack(address, settings.bind)) for address in settings.bind]
     except DropmillError as error:
         _stop_with(error.detail)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -83,7 +84,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _listen(address: str) -> socket.socket:
+def is_dual_stack(address: str, binds: Sequence[str]) -> bool:
+    """Whether a socket takes IPv4 too: that of `[::]` does, unless another bind has the same port of an IPv4 address.
+
+    Args:
+        address: the socket's own bind.
+        binds: all of them.
+    """
+    host, port = split_address(address)
+    others = [split_address(bind) for bind in binds if bind != address]
+    return host == "::" and not any(":" not in other and port == taken != 0 for other, taken in others)
+
+
+def _listen(address: str, *, is_dual: bool) -> socket.socket:
     """A bound socket; bound here, so that a port in use is one clear line and port 0 is known before it is told."""
     host, port = split_address(address)
     try:
@@ -91,7 +104,7 @@ def _listen(address: str) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_dual)
         listening.bind(target)
         listening.set_inheritable(False)
     except OSError as error:
@@ -111,6 +124,8 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
         # Hypercorn has begun to listen when it first waits for this.
         for notice in server.notices:
             print(notice)
+        for line in _about_names(settings):
+            print(line)
         for listening in sockets:
             print(f"Dropmill is serving on {_url(listening, is_https=settings.is_https)}", flush=True)
         await stopping.wait()
@@ -130,6 +145,18 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     await hypercorn_serve(app, config, shutdown_trigger=until_stopped)
+
+
+def _about_names(settings: Settings) -> Iterator[str]:
+    """What to know before asking the server by a name; nothing where loopback is all there is."""
+    names = allowed_hosts(settings)
+    if names != LOOPBACK_NAMES:
+        told = ", ".join(sorted(f"[{name}]" if ":" in name else name for name in names))
+        yield f"It answers for the host names {told}; --allowed-host adds others."
+    if settings.public_url is not None:
+        yield f"Its public URL is {settings.public_url}."
+    if settings.public_url is not None and not settings.trusted_proxy:
+        yield "Behind a proxy every client has the proxy's address, because --trusted-proxy is not set."
 
 
 def _url(listening: socket.socket, *, is_https: bool) -> str:
