@@ -1,5 +1,6 @@
 // The notice, on every page, that the config file on disk cannot be used.
 
+import { base } from "./base.js";
 import { part, setText } from "./page.js";
 
 const LOOK_AGAIN_MS = 5000; // a file that is put back as it was makes no event
@@ -15,7 +16,7 @@ export function followConfigProblem(live) {
   const look = async () => {
     clearTimeout(timer);
     try {
-      const response = await fetch("/readyz");
+      const response = await fetch(`${base}/readyz`);
       if (!response.ok) return;
       const { config_problem: problem } = await response.json();
       notice.hidden = problem === null;

@@ -194,7 +194,7 @@ def test_every_address_on_a_page_begins_with_the_sub_path(behind: Server) -> Non
 
 def test_the_scripts_take_every_address_from_one_place() -> None:
     scripts = Path(__file__).parents[2] / "static" / "js"
-    absolute = re.compile(r"""["'`]/(?:api|static|send|submissions|jobs|config)\b(?!.*callJson)""")
+    absolute = re.compile(r"""["'`]/(?:api|static|send|submissions|jobs|config|readyz|healthz)\b(?!.*callJson)""")
     for script in scripts.glob("*.js"):
         code = re.sub(r"(?m)//.*$", "", script.read_text())
         calls = re.sub(r"\b(?:call|callJson|configText)\([^)]*", "", code)  # these take paths below `api`

@@ -213,6 +213,7 @@ def _number(name: str) -> int | None:
 class _FileName(PathConverter):
     """A file's name as in a form: it may begin with a slash, or hold a line end."""
 
+    part_isolating = False
     regex = r"[\s\S]+"
 
 
