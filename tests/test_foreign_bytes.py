@@ -38,6 +38,7 @@ from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 from dropmill.web import body
 from dropmill.web.accept import preferred_type
+from dropmill.web.body_headers import sha256_of_header
 from dropmill.web.config import config
 from dropmill.web.downloads import downloads
 from dropmill.web.filenames import attachment, content_type
@@ -48,7 +49,7 @@ from dropmill.web.ops import ops
 from dropmill.web.pages import pages
 from dropmill.web.query import QUERY_MAX
 from dropmill.web.submissions import submissions
-from dropmill.web.uploads import _repr_digest, send, uploads
+from dropmill.web.uploads import send, uploads
 
 HEADERS_BYTES = 64 * 1024  # of one request, if one read brings them whole; in pieces they end at a quarter of it
 BODY_PIECE_BYTES = 256 * 1024  # of a body at once, more than the server hands over
@@ -340,7 +341,9 @@ READERS: Mapping[str, Reader] = {
     ),
     "Upload-Checksum": Reader(read=text(parse_checksum), most=HEADERS_BYTES, texts=(of(b"YQ", head=b"sha1 "),)),
     "Repr-Digest": Reader(
-        read=text(lambda value: _repr_digest(Headers({"Repr-Digest": value.translate({10: " ", 13: " "})}))),
+        read=text(
+            lambda value: sha256_of_header(Headers({"Repr-Digest": value.translate({10: " ", 13: " "})}), "Repr-Digest")
+        ),
         most=HEADERS_BYTES,
         texts=(
             of(b", sha-256="),
