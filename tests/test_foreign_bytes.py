@@ -19,11 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import h11
 import pytest
+from hypercorn.config import Config
 from quart import Quart, Request
 from tests.processing.doubles import FakeBus, FakeLedger
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
+from wsproto.connection import Connection, ConnectionType
 
 from dropmill.configfile.edits import parse_patch
 from dropmill.identity.network import client_address, identify
@@ -40,6 +43,7 @@ from dropmill.web import body
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import sha256_of_header
 from dropmill.web.config import config
+from dropmill.web.connection import _path
 from dropmill.web.downloads import downloads
 from dropmill.web.filenames import attachment, content_type
 from dropmill.web.guard import _host_name
@@ -51,7 +55,8 @@ from dropmill.web.query import QUERY_MAX
 from dropmill.web.submissions import submissions
 from dropmill.web.uploads import send, uploads
 
-HEADERS_BYTES = 64 * 1024  # of one request, if one read brings them whole; in pieces they end at a quarter of it
+READ_BYTES = 64 * 1024  # of a connection at once
+HEADERS_BYTES = READ_BYTES  # of one request, if one read brings them whole; in pieces they end at a quarter of it
 BODY_PIECE_BYTES = 256 * 1024  # of a body at once, more than the server hands over
 NAME_BYTES = 4096
 GROWTH = 4
@@ -225,6 +230,22 @@ def read_reports(data: bytes) -> None:
         run.take_reports(data[start : start + CHUNK_BYTES])
 
 
+def read_http(data: bytes) -> None:
+    """What the server's HTTP parser makes of the bytes of a connection, as the server has set it up."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=Config().h11_max_incomplete_size)
+    parser.receive_data(data)
+    while parser.next_event() not in (h11.NEED_DATA, h11.PAUSED):
+        pass
+
+
+def read_frames(data: bytes) -> None:
+    """What the server's WebSocket parser makes of the bytes of a socket."""
+    parser = Connection(ConnectionType.SERVER)
+    parser.receive_data(data)
+    for _ in parser.events():
+        pass
+
+
 # Quadratic when the length of the medium was looked for with `^\\s*Duration:`, for minutes in this size.
 DURATIONS = (
     of(b"\n", tail=b"Duration: x\n"),
@@ -253,7 +274,40 @@ PROGRESS = (
 )
 DISPOSITION = b'--b\r\nContent-Disposition: form-data; name="f"; filename="'
 
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 READERS: Mapping[str, Reader] = {
+    "HTTP": Reader(
+        read=read_http,
+        most=READ_BYTES,
+        texts=(
+            of(b"a", head=b"GET /", tail=b" HTTP/1.1\r\n\r\n"),
+            of(b"a:b\r\n", head=GET, tail=b"\r\n\r\n"),
+            of(b" \r\n ", head=GET + b"a: b", tail=b"\r\n\r\n"),
+            of(b" ", head=GET + b"a:", tail=b"b\r\n\r\n"),
+            of(b"\t a", head=GET + b"a: ", tail=b"\r\n\r\n"),
+            of(b"a, ", head=GET + b"Connection: ", tail=b"\r\n\r\n"),
+            of(b"1\r\na\r\n", head=CHUNKED),
+            of(b";a=b", head=CHUNKED + b"1", tail=b"\r\n"),
+            of(b"0", head=CHUNKED),
+            of(b"a:b\r\n", head=CHUNKED + b"0\r\n", tail=b"\r\n"),
+        ),
+    ),
+    "frames of a socket": Reader(
+        read=read_frames,
+        most=READ_BYTES,
+        texts=(
+            of(b"\x81\x80abcd"),
+            of(b"\x00\x80abcd", head=b"\x01\x80abcd"),
+            of(b"\x82\x81abcda"),
+            of(b"\x89\x80abcd"),
+            of(b"\x00\x81\x00\x00\x00\x00\xf0", head=b"\x01\x80abcd"),
+        ),
+    ),
+    "target of a request": Reader(
+        read=text(_path), most=READ_BYTES, texts=(of(b"[", head=b"http://"), of(b"@", head=b"//"))
+    ),
     "output of a script": Reader(read=look_at, most=CHUNK_BYTES, texts=DURATIONS + PROGRESS),
     "output of an encoder": Reader(read=look_at_encoder, most=CHUNK_BYTES, texts=DURATIONS + PROGRESS),
     "progress in a line": Reader(read=find_progress, most=LOOKED_AT_BYTES, texts=PROGRESS),
@@ -412,7 +466,7 @@ def cost(read: Callable[[bytes], object], data: bytes) -> float:
     times, spent = 0, 0.0
     begin = time.thread_time()
     while spent < SHORTEST_S:
-        with contextlib.suppress(DropmillError, BadMessage, ValueError, RecursionError):
+        with contextlib.suppress(DropmillError, BadMessage, h11.RemoteProtocolError, ValueError, RecursionError):
             read(data)
         times += 1
         spent = time.thread_time() - begin
