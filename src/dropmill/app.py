@@ -200,7 +200,7 @@ class Server:
         parser = ParserProcess(environment=self._processor.environment.variables)
         stack.push_async_callback(parser.close)
         await parser.start()
-        config_file = ConfigFile(settings.config.absolute(), ledger, parser)
+        config_file = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside)
         if notice := await config_file.open():
             self.notices.append(notice)
 

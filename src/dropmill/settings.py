@@ -606,6 +606,11 @@ class Settings:
         return frozenset(found - {None})
 
     @property
+    def config_aside(self) -> Path:
+        """Where the config file's old bytes are kept while it is written in place."""
+        return self.data.absolute() / "config-aside"
+
+    @property
     def is_https(self) -> bool:
         """Whether `dropmill serve` speaks TLS itself."""
         return self.certfile is not None

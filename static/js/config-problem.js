@@ -1,4 +1,4 @@
-// The notice, on every page, that the config file on disk cannot be used.
+// The notice, on every page, that the config file on disk does not hold the newest revision.
 
 import { base } from "./base.js";
 import { part, setText } from "./page.js";
@@ -13,6 +13,7 @@ const LOOK_AGAIN_MS = 5000; // a file that is put back as it was makes no event
 export function followConfigProblem(live) {
   const notice = part(document, "config-on-disk");
   let timer = 0;
+  let isAgain = false; // a save's event comes before its text is in the file, or is not
   const look = async () => {
     clearTimeout(timer);
     try {
@@ -24,11 +25,14 @@ export function followConfigProblem(live) {
     } catch {
       // The server is away; the connection badge says so.
     } finally {
-      if (!notice.hidden) timer = window.setTimeout(look, LOOK_AGAIN_MS);
+      if (!notice.hidden || isAgain) timer = window.setTimeout(look, LOOK_AGAIN_MS);
+      isAgain = false;
     }
   };
   live.addEventListener("events", (event) => {
-    if (/** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail.topic === "config") look();
+    if (/** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail.topic !== "config") return;
+    isAgain = true;
+    look();
   });
   // What happened between the making of this page and the join has no event: look once for each connection.
   live.addEventListener("snapshot", (event) => {

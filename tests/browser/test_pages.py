@@ -242,13 +242,15 @@ def test_the_history_leads_to_each_submission(page: Page, tmp_path: Path) -> Non
 def test_every_page_says_that_the_config_file_cannot_be_used_until_it_can(open_page: Open, site: Server) -> None:
     good = site.config.read_bytes()
     page = open_page("/")
-    notice = page.get_by_role("status").filter(has_text="The config file on the server cannot be used")
+    notice = page.get_by_role("status").filter(
+        has_text="The config file on the server does not hold the newest revision"
+    )
     expect(notice).to_be_hidden()
     try:
         site.config.write_bytes(good + b"\nlast: [1\n")
         expect(notice).to_contain_text("line")
         plain = open_page("/submissions", java_script_enabled=False)
-        expect(plain.get_by_text("The config file on the server cannot be used")).to_be_visible()
+        expect(plain.get_by_text("The config file on the server does not hold the newest revision")).to_be_visible()
     finally:
         site.config.write_bytes(good)
     expect(notice).to_be_hidden()

@@ -1,5 +1,6 @@
 """`dropmill doctor`: says what is missing before a server does, and touches nothing."""
 
+import asyncio
 import socket
 import sqlite3
 import threading
@@ -13,6 +14,7 @@ from tests.serving.test_tls import make_certificate
 
 from dropmill.cli import examining, the_way
 from dropmill.cli.examining import FAIL, OK, WARN, Finding
+from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -117,6 +119,44 @@ def test_the_config_is_checked(settings: Make, tmp_path: Path, text: bytes, expe
     found = list(examining.check_config(settings()))
     assert sorted({finding.level for finding in found}) == sorted(expected)
     assert (tmp_path / "config.yaml").read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "is_mirrored", "level", "word"),
+    [
+        (b"a: 2\n", True, None, ""),
+        (b"a: 3 # edited\n", True, WARN, "it was edited"),
+        (b"a: 1\n", False, FAIL, "saving it there has failed"),
+        (None, True, WARN, "is missing"),
+    ],
+    ids=["the same", "edited", "never written", "missing"],
+)
+def test_point_2_a_config_that_differs_from_the_newest_revision_is_told(
+    settings: Make, tmp_path: Path, on_disk: bytes | None, is_mirrored: bool, level: str | None, word: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    if on_disk is not None:
+        (tmp_path / "config.yaml").write_bytes(on_disk)
+
+    async def save() -> None:
+        ledger = SqliteLedger(tmp_path / "data" / "ledger.sqlite", lambda _: None)
+        await ledger.open()
+        base = None
+        for text, flag in ((b"a: 1\n", True), (b"a: 2\n", is_mirrored)):
+            saved = await ledger.save_revision(
+                text, base=base, client=None, account=None, message=None, is_mirrored=flag
+            )
+            base = saved.sha256
+        await ledger.close()
+
+    asyncio.run(save())
+    found = [finding for finding in examining.check_config(settings()) if finding.level != OK]
+    if level is None:
+        assert found == []
+    else:
+        (only,) = found
+        assert only.level == level
+        assert word in only.sentence
 
 
 def test_the_schema_beside_the_config_is_obeyed(settings: Make, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ async def test_real_files_are_saved_byte_for_byte(
     path = tmp_path / "config.yaml"
     path.write_bytes(base)
     ledger = FakeLedger()
-    config = ConfigFile(path, cast(Ledger, ledger), parser)
+    config = ConfigFile(path, cast(Ledger, ledger), parser, aside=tmp_path / "aside")
     await config.open()
     for real in texts:
         revision = await config.save(real.text, mirror.sha256_of(base), None, None, None)

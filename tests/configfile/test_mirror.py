@@ -27,7 +27,7 @@ def test_an_edit_between_the_last_look_and_the_replacement_is_put_back(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(OLD)
-    written = mirror.write_beside(path, NEW, keep=False)
+    written = mirror.prepare(path, NEW, aside=tmp_path / "aside", keep=False)
     look = mirror.read
 
     def look_and_be_overtaken(looked_at: Path) -> bytes | None:
@@ -48,6 +48,6 @@ def test_where_names_cannot_be_exchanged_the_file_is_replaced_all_the_same(
     path = tmp_path / "config.yaml"
     path.write_bytes(OLD)
     monkeypatch.setattr(mirror, "_exchange", lambda one, other: False)
-    assert mirror.write_beside(path, NEW, keep=False).put_in_place(mirror.sha256_of(OLD))
+    assert mirror.prepare(path, NEW, aside=tmp_path / "aside", keep=False).put_in_place(mirror.sha256_of(OLD))
     assert path.read_bytes() == NEW
     assert os.listdir(tmp_path) == ["config.yaml"]

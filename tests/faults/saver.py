@@ -64,7 +64,7 @@ async def save_until_killed(folder: Path, way: str, number: int) -> None:
     await ledger.open()
     parser = Telling()
     await parser.start()
-    config = ConfigFile(folder / "config.yaml", ledger, parser)
+    config = ConfigFile(folder / "config.yaml", ledger, parser, aside=folder / "aside")
     await config.open()
     text, newest = await config.read()
     say(f"ready {os.getpid()} {newest.sha256}")

@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -34,9 +34,10 @@ def sha256(text: bytes) -> str:
 class Saver:
     """The process of `saver.py`, which goes on though its forks are killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
+        """Start it; `prefix` is what its command begins with."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.saver"],
+            [*prefix, sys.executable, "-m", "tests.faults.saver"],
             cwd=ROOT,
             env=clean_environment(),
             stdin=subprocess.PIPE,

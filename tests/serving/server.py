@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,11 +49,21 @@ class Server:
         environment: Mapping[str, str] | None = None,
         certificate: Path | None = None,
         bind: str = "127.0.0.1:0",
+        prefix: Sequence[str] = (),
+        config: Path | None = None,
     ) -> None:
-        """Prepare the folders; `start` starts. `certificate` is what `http` trusts."""
+        """Prepare the folders; `start` starts.
+
+        Args:
+            certificate: what `http` trusts.
+            prefix: what the server's command begins with.
+            config: another config file than the one in `folder`.
+            bind: where it listens.
+        """
         self.folder = folder
         self.data = folder / "data"
-        self.config = folder / "config.yaml"
+        self.config = folder / "config.yaml" if config is None else config
+        self._prefix = prefix
         self.url = ""
         self.flags = ("--bind", bind, *flags)
         self.exit_code: int | None = None
@@ -72,9 +82,10 @@ class Server:
     def start(self) -> "Server":
         """Start it; returns when it has printed its URL."""
         begun = len(self.said())
+        own = ("--data", str(self.data), "--config", str(self.config))
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                [*SERVE, "--data", str(self.data), "--config", str(self.config), *self.flags],
+                [*self._prefix, *SERVE, *own, *self.flags],
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -136,7 +136,7 @@ async def _restore(settings: Settings, revision: str) -> int:
     async with _ledger(settings) as ledger:
         try:
             sha256 = await _find(ledger, revision)
-            config = ConfigFile(settings.config.absolute(), ledger, parser)
+            config = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside)
             _, newest = await config.read()  # an edit that nobody has noticed yet comes before
             message = f"restored {sha256[:SHOWN]} on the command line"
             saved = await config.restore(sha256, newest.sha256, None, None, message)

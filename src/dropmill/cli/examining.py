@@ -207,7 +207,7 @@ def check_log_file(settings: Settings) -> Findings:
 
 
 def check_config(settings: Settings) -> Findings:
-    """It can be read, and is valid."""
+    """It can be read, is valid, and holds the newest revision."""
     from dropmill.configfile import mirror
     from dropmill.configfile.document import Report
     from dropmill.configfile.parser import ParserProcess
@@ -226,6 +226,7 @@ def check_config(settings: Settings) -> Findings:
     except OSError as error:
         yield fail(f"{path} cannot be read ({error.strerror})")
         return
+    yield from _compare_with_ledger(settings, path, mirror.sha256_of(text))
     if text is None:
         is_possible = os.access(path.parent, os.W_OK | os.X_OK)
         yield ok(f"{path} will be made") if is_possible else fail(f"{path} is not there and cannot be made")
@@ -241,6 +242,26 @@ def check_config(settings: Settings) -> Findings:
         yield warn(f"{path}, line {found.line}: {found.message}")
     if report.is_valid:
         yield ok(f"{path} is valid")
+
+
+def _compare_with_ledger(settings: Settings, path: Path, on_disk: str | None) -> Findings:
+    """Whether the file holds the newest revision; silent where there is none, or it cannot be asked."""
+    ledger = settings.data.absolute() / "ledger.sqlite"
+    query = "SELECT sha256, is_mirrored FROM config_revisions ORDER BY number DESC LIMIT 1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, timeout=5)) as connection:
+            newest = connection.execute(query).fetchone()
+    except sqlite3.Error:
+        return  # `check_database` reports it
+    if newest is None or newest[0] == on_disk:
+        return
+    revision = f"revision {newest[0][:12]}, the newest one"
+    if not newest[1]:
+        yield fail(f"{path} does not hold {revision}: saving it there has failed; the server's log says why")
+    elif on_disk is None:
+        yield warn(f"{path} is missing; scripts use {revision}, and the next start writes it there")
+    else:
+        yield warn(f"{path} does not hold {revision}: it was edited; the server takes it over if it is valid")
 
 
 def check_processor(settings: Settings) -> Findings:

@@ -2,8 +2,10 @@
 
 A save is checked, written beside the file, committed to the ledger, exchanged with the file, and marked as mirrored
 there, in this order: killed anywhere, file and ledger hold the old or the new text whole, and the next start finishes
-what is left. An edit made with any editor is noticed and becomes a revision. A file that cannot be used never replaces
-the last good revision: it is reported as a `problem`, and kept aside when a save replaces it.
+what is left. A file that cannot be replaced is overwritten, at the same place in this order: there a kill may leave it
+torn, which the next start recognises and repairs. An edit made with any editor is noticed and becomes a revision. A
+file that cannot be used never replaces the last good revision: it is kept aside when a save replaces it. Whatever
+makes the file differ from the newest revision is reported as a `problem`.
 
 YAML is read in a child process (`parser`), the file in threads (`mirror`). Nothing here decides who may save, nor
 speaks HTTP.
@@ -57,21 +59,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfigProblem:
-    """Why the file on disk is not what scripts get: they get the last good revision instead.
+    """How the file on disk differs from the newest revision, which is what scripts get.
 
     Attributes:
-        sha256: of the bytes on disk that were refused; None when the file cannot be read at all.
-        findings: at least one.
+        sha256: of the bytes on disk; None when there is no file or it cannot be read.
+        sentence: what is wrong, without a full stop.
+        is_refused: whether the bytes on disk cannot be used; no revision holds them.
     """
 
     sha256: Sha256 | None
-    findings: tuple[Finding, ...]
+    sentence: str
+    is_refused: bool = False
 
-    @property
-    def sentence(self) -> str:
-        """The first finding with its place, without a full stop."""
-        first = self.findings[0]
-        return f"line {first.line}, column {first.column}: {first.message}"
+    @classmethod
+    def refused(cls, sha256: Sha256 | None, findings: Sequence[Finding]) -> "ConfigProblem":
+        """That of a text that was checked, or a file that cannot be read; the first of its findings is told."""
+        first = findings[0]
+        sentence = f"line {first.line}, column {first.column}: {first.message}"
+        return cls(sha256=sha256, sentence=sentence, is_refused=True)
 
 
 def etag(revision: ConfigRevision) -> str:
@@ -83,12 +88,21 @@ class ConfigFile:
     """The config: read, checked, saved and watched. One instance for one file; safe for many tasks at once.
 
     Attributes:
-        problem: why the file on disk is not in use; None if it is.
+        problem: how the file on disk differs from the newest revision; None if it does not.
         on_purge: awaited with what was purged, to remove the copies that others have made of it.
     """
 
-    def __init__(self, path: Path, ledger: Ledger, parser: ParserProcess) -> None:
+    def __init__(self, path: Path, ledger: Ledger, parser: ParserProcess, *, aside: Path) -> None:
+        """Touch nothing yet.
+
+        Args:
+            path: the file; followed if it is a symbolic link.
+            ledger: where the revisions are.
+            parser: checks texts.
+            aside: folder for what the file held while it is written in place; made when needed.
+        """
         self.path: Final = path
+        self._aside: Final = aside
         self.problem: ConfigProblem | None = None
         self.on_purge: Callable[[Sha256], Awaitable[None]] = _keep_no_copies
         self._ledger = ledger
@@ -107,8 +121,9 @@ class ConfigFile:
                 names file, line and column), read or written.
         """
         async with self._lock:
-            await asyncio.to_thread(mirror.sweep, self.path)
             newest = await self._ledger.newest_revision()
+            unfinished = newest.sha256 if newest is not None and not newest.is_mirrored else None
+            await asyncio.to_thread(mirror.sweep, self.path, self._aside, unfinished=unfinished)
             if newest is None:
                 return await self._open_first()
             try:
@@ -321,7 +336,7 @@ class ConfigFile:
             raise SettingsError(f"--config {self.path}: {error.strerror or error}.") from error
         report = await self.check(text)
         if not report.is_valid:
-            problem = ConfigProblem(sha256=mirror.sha256_of(text), findings=report.errors)
+            problem = ConfigProblem.refused(mirror.sha256_of(text), report.errors)
             raise SettingsError(f"--config {self.path}, {problem.sentence}.")
         await self._ledger.save_revision(
             text, base=None, client=None, account=None, message=AT_START_UP, is_mirrored=True
@@ -341,6 +356,7 @@ class ConfigFile:
             Unavailable: the file cannot be read, or cannot be checked now.
         """
         before: Sha256 | None = None
+        is_first = True
         for _ in range(_SETTLE_ROUNDS):
             newest = await self._newest()
             try:
@@ -349,27 +365,32 @@ class ConfigFile:
                 await self._reject(None, (_unreadable(error),))
                 raise Unavailable(f"{self.path} cannot be read: {error.strerror or error}.") from error
             disk = mirror.sha256_of(text)
-            if (seen := await self._without_edit(newest, disk)) is not None:
+            if (seen := await self._without_edit(newest, text, disk)) is not None:
                 return seen
-            if text is not None and disk == before:
+            if disk == before and not is_first:
+                if text is None:
+                    self._differs(None, "it is missing")
+                    return _Seen(newest=newest, disk=None)
                 with contextlib.suppress(ConfigConflict):  # another process saved meanwhile: look again
                     return await self._take_over(text, newest)
-            before = disk
+            before, is_first = disk, False
             await asyncio.sleep(_SETTLE_S)
         raise Unavailable(f"{self.path} is being written to all the time; try again when that has stopped.")
 
-    async def _without_edit(self, newest: ConfigRevision, disk: Sha256 | None) -> "_Seen | None":
+    async def _without_edit(self, newest: ConfigRevision, text: bytes | None, disk: Sha256 | None) -> "_Seen | None":
         """How things stand if nobody edited the file since it was last looked at; else None."""
         if disk == newest.sha256:
             self.problem = None
             if not newest.is_mirrored:
                 await self._ledger.mark_mirrored(newest.number)
+                with contextlib.suppress(OSError):  # the next start's sweep removes it
+                    await asyncio.to_thread(mirror.drop_before, self._aside, newest.sha256)
             return _Seen(newest=newest, disk=disk)
-        if not newest.is_mirrored and (disk is None or await self._is_from_before(disk)):
+        if not newest.is_mirrored and (text is None or disk is None or await self._is_unfinished(newest, text, disk)):
             is_mirrored = await self._mirror(newest, disk)
             return _Seen(newest=newest, disk=newest.sha256 if is_mirrored else disk)
-        # Gone: some editors do that for a moment. Refused: said and recorded already.
-        is_known = disk is None or (self.problem is not None and self.problem.sha256 == disk)
+        # Gone or refused, and reported already. Just gone is no problem yet: some editors do that for a moment.
+        is_known = self.problem is not None and self.problem.sha256 == disk
         return _Seen(newest=newest, disk=disk) if is_known else None
 
     async def _take_over(self, text: bytes, newest: ConfigRevision) -> "_Seen":
@@ -386,13 +407,27 @@ class ConfigFile:
         return _Seen(newest=revision, disk=disk)
 
     async def _reject(self, disk: Sha256 | None, findings: tuple[Finding, ...]) -> None:
-        problem = ConfigProblem(sha256=disk, findings=findings)
+        problem = ConfigProblem.refused(disk, findings)
         if problem == self.problem:
             return
         errors = [finding.as_json() for finding in findings[:_RECORDED_ERRORS]]
         await self._ledger.reject_config(errors, None, None)
         self.problem = problem
         _log.warning("%s, %s; the last good revision stays in use.", self.path, problem.sentence)
+
+    def _differs(self, disk: Sha256 | None, sentence: str) -> None:
+        """Report, once, that the file does not hold the newest revision although nobody edited it."""
+        problem = ConfigProblem(sha256=disk, sentence=sentence)
+        if problem != self.problem:
+            self.problem = problem
+            _log.warning("%s does not hold the newest config, which is in use: %s.", self.path, sentence)
+
+    async def _is_unfinished(self, newest: ConfigRevision, text: bytes, disk: Sha256) -> bool:
+        """Whether the newest revision, not mirrored yet, did not reach the file or did so in part."""
+        if await self._is_from_before(disk):
+            return True
+        wanted = await self._ledger.revision_text(newest.sha256)
+        return await asyncio.to_thread(mirror.is_torn, text, wanted, self._aside)
 
     async def _is_from_before(self, disk: Sha256) -> bool:
         """Whether the file still holds a revision from before the newest one, which never reached it."""
@@ -416,7 +451,7 @@ class ConfigFile:
         await self._ledger.purge_revision(sha256, client, account)
         try:
             await self.on_purge(sha256)
-            await asyncio.to_thread(mirror.drop_rejected, self.path, sha256)
+            await asyncio.to_thread(mirror.drop_copies, self.path, self._aside, sha256)
         except OSError as error:
             raise Unavailable(
                 f"It is purged from the history, but a copy cannot be removed ({error}); purge it again."
@@ -426,10 +461,11 @@ class ConfigFile:
         self, text: bytes, seen: "_Seen", client: ClientIdentity | None, account: str | None, message: str | None
     ) -> ConfigRevision:
         try:
-            written = await asyncio.to_thread(mirror.write_beside, self.path, text, keep=self._is_refused(seen.disk))
+            written = await self._prepare(text, seen.disk)
         except OSError as error:
             sentence = f"{self.path} cannot be written: {error.strerror or error}. Nothing was saved."
-            raise (OutOfSpace if error.errno in _FULL_OR_READ_ONLY else Unavailable)(sentence) from error
+            is_disk = error.errno in _FULL_OR_READ_ONLY and not isinstance(error, mirror.CannotBeWritten)
+            raise (OutOfSpace if is_disk else Unavailable)(sentence) from error
         try:
             revision = await self._ledger.save_revision(
                 text,
@@ -456,25 +492,27 @@ class ConfigFile:
     async def _write_mirror(self, revision: ConfigRevision, disk: Sha256 | None) -> bool:
         text = await self._ledger.revision_text(revision.sha256)
         try:
-            written = await asyncio.to_thread(mirror.write_beside, self.path, text, keep=self._is_refused(disk))
+            written = await self._prepare(text, disk)
         except OSError as error:
-            self._warn(f"The newest config is in use, but {self.path} cannot be written: {error.strerror or error}.")
+            self._differs(disk, f"it cannot be written: {error.strerror or error}")
             return False
         return await self._swap(written, revision, disk)
 
-    async def _swap(self, written: mirror.Written, revision: ConfigRevision, disk: Sha256 | None) -> bool:
+    async def _prepare(self, text: bytes, disk: Sha256 | None) -> mirror.Replacement:
+        problem = self.problem
+        keep = problem is not None and problem.is_refused and disk is not None and problem.sha256 == disk
+        return await asyncio.to_thread(mirror.prepare, self.path, text, aside=self._aside, keep=keep)
+
+    async def _swap(self, written: mirror.Replacement, revision: ConfigRevision, disk: Sha256 | None) -> bool:
         try:
             is_there = await asyncio.to_thread(written.put_in_place, disk)
         except OSError as error:
-            self._warn(f"The newest config is in use, but {self.path} cannot be replaced: {error.strerror or error}.")
+            self._differs(disk, f"it cannot be replaced: {error.strerror or error}")
             return False
         if is_there:
             self.problem = None
             await self._ledger.mark_mirrored(revision.number)
         return is_there
-
-    def _is_refused(self, disk: Sha256 | None) -> bool:
-        return self.problem is not None and disk is not None and self.problem.sha256 == disk
 
 
 def _required(if_match: Sha256 | None) -> Sha256:

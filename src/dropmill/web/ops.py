@@ -19,7 +19,7 @@ async def healthz() -> Any:
 async def readyz() -> Any:
     """The ledger answers too, and the server is not stopping.
 
-    `config_problem` says why the config file on disk is not in use; scripts get the last good revision meanwhile.
+    `config_problem` says how the config file on disk differs from the newest revision, which is what scripts get.
     """
     await services().ledger.newest_cursor()
     problem = services().config.problem

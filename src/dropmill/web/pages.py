@@ -122,7 +122,7 @@ async def _has_schema() -> bool:
 
 @pages.app_context_processor
 def everywhere() -> dict[str, Any]:
-    """What every page may have to tell: why the config file on disk cannot be used, or None."""
+    """What every page may have to tell: how the config file on disk differs from the newest revision, or None."""
     found: Services | None = current_app.extensions.get(EXTENSION)
     problem = None if found is None else found.config.problem
     return {"config_problem": None if problem is None else problem.sentence}
