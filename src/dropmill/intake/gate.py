@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dropmill.model.errors import FileTooLarge, OutOfSpace, RequestTooSlow, TooLarge, TooManyFiles, TooManyUploads
 from dropmill.ports import BlobStore, Holding
+from dropmill.settings import size_in_words
 
 LOOK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two looks at the free disk: 0.1 s at full speed
 
@@ -98,10 +99,9 @@ class Gate:
             OutOfSpace: it would.
         """
         if await self._blobs.free_bytes() - size < self.limits.min_free:
-            raise OutOfSpace(
-                f"The disk has too little room: {self.limits.min_free} bytes are kept free. "
-                "What was stored before is safe."
-            )
+            kept = self.limits.min_free
+            why = f"; {size_in_words(kept)} of it is kept free" if kept else ""
+            raise OutOfSpace(f"The disk has too little room for this{why}. What was stored before is safe.")
 
     def meter(self, holding: Holding) -> "Meter":
         """A meter for one request, to whose submission `holding` counts already."""
