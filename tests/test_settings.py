@@ -250,3 +250,23 @@ def test_an_address_is_split(address: str, parts: tuple[str, int]) -> None:
 )
 def test_only_loopback_addresses_count_as_loopback(bind: list[str], is_loopback: bool) -> None:
     assert load({"bind": bind}).is_loopback_only is is_loopback
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "said"),
+    [
+        ({"bind": ("127.0.0.1:0", "nowhere")}, {}, "--bind 'nowhere': must be HOST:PORT"),
+        ({}, {"DROPMILL_BIND": "127.0.0.1:0, nowhere"}, "DROPMILL_BIND 'nowhere': must be HOST:PORT"),
+        ({"concurrency": "two"}, {}, "--concurrency 'two': must be a whole number."),
+        ({"concurrency": "9" * 5000}, {}, "must be a whole number."),
+        ({"timeout": "soon"}, {}, "--timeout 'soon': must be a number."),
+        ({"config_tags": "maybe"}, {}, "--config-tags 'maybe': must be refuse or keep."),
+    ],
+)
+def test_point_17_an_error_shows_the_value_that_is_wrong(
+    flags: dict[str, Any], environment: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(flags, environment)
+    assert said in caught.value.detail
+    assert not any(word in caught.value.detail for word in ("('", "literal", "convert"))

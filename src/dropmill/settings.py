@@ -32,22 +32,35 @@ def _path(value: str) -> Path:
     return Path(_text(value)).expanduser()
 
 
+def _int(value: str) -> int:
+    if re.fullmatch(r"[-+]?[0-9]{1,18}", value.strip()) is None:
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+def _float(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError("must be a number") from None
+
+
 def _positive_int(value: str) -> int:
-    number = int(value)
+    number = _int(value)
     if number < 1:
         raise ValueError("must be at least 1")
     return number
 
 
 def _seconds(value: str) -> float:
-    number = float(value)
+    number = _float(value)
     if not 0 < number < float("inf"):
         raise ValueError("must be a number of seconds above 0")
     return number
 
 
 def _grace(value: str) -> float:
-    number = float(value)
+    number = _float(value)
     if not 0 <= number < float("inf"):
         raise ValueError("must be a number of seconds, 0 or more")
     return number
@@ -132,8 +145,14 @@ def _variable(value: str) -> str:
     return value
 
 
+def _config_tags(value: str) -> str:
+    if value not in ("refuse", "keep"):
+        raise ValueError("must be refuse or keep")
+    return value
+
+
 def _exit_codes(value: str) -> tuple[int, ...]:
-    codes = tuple(int(part) for part in value.split(",") if part.strip())
+    codes = tuple(_int(part) for part in value.split(",") if part.strip())
     if not codes or not all(-64 <= code <= 255 and code != 0 for code in codes):
         raise ValueError("must be exit codes from 1 to 255 between commas, or signals as -1 to -64")
     return codes
@@ -276,6 +295,14 @@ class Settings:
         Path("config.yaml"),
         "The script's YAML config, edited in the browser; made from the packaged one if missing.",
         metavar="FILE",
+    )
+    config_tags: str = _setting(
+        "--config-tags",
+        _config_tags,
+        "refuse",
+        "Application tags in the config, such as !secret: refuse them, or keep them in the text and give scripts "
+        "what they stand beside as plain text, list or mapping. Nothing is ever constructed.",
+        metavar="refuse|keep",
     )
     processor: str | None = _setting(
         "--processor",
@@ -606,6 +633,11 @@ class Settings:
         return frozenset(found - {None})
 
     @property
+    def keeps_config_tags(self) -> bool:
+        """Whether application tags in the config are accepted."""
+        return self.config_tags == "keep"
+
+    @property
     def config_aside(self) -> Path:
         """Where the config file's old bytes are kept while it is written in place."""
         return self.data.absolute() / "config-aside"
@@ -692,12 +724,16 @@ def _secret_in_file(name: str, environment: Mapping[str, str]) -> str:
 
 
 def _parse(given: Any, metadata: Mapping[str, Any], source: str) -> Any:
+    if metadata["many"]:
+        return tuple(_parse_one(one, metadata["parse"], source) for one in given)
+    return _parse_one(given, metadata["parse"], source)
+
+
+def _parse_one(value: Any, parse: Callable[[str], Any], source: str) -> Any:
     try:
-        if metadata["many"]:
-            return tuple(metadata["parse"](one) for one in given)
-        return metadata["parse"](given)
+        return parse(value)
     except ValueError as error:
-        raise SettingsError(f"{source} {given!r}: {error}.") from None
+        raise SettingsError(f"{source} {value!r}: {error}.") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ import { announce, cloneTemplate, part, setText } from "./page.js";
 
 /** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
 /** @typedef {{title?: string, description?: string, type?: string | string[], enum?: any[], minimum?: number, maximum?: number, exclusiveMinimum?: number, exclusiveMaximum?: number, multipleOf?: number, minLength?: number, maxLength?: number, pattern?: string, default?: any, examples?: any[], is_required?: boolean}} FieldSchema what the schema knows of a field */
-/** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the server tells it; path "" is the config itself */
+/** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, tag: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the server tells it; path "" is the config itself */
 /** @typedef {{op: string, path: string, value?: any}} Operation */
 /** @typedef {{element: HTMLElement, control: HTMLElement | null, field: Field, sent?: any}} Row `sent`: the value that was asked for and is not in the text yet */
 /** @typedef {{path: string, message: string}} Finding */
@@ -226,6 +226,7 @@ export class ConfigForm {
     element.addEventListener("toggle", () => this.#folds.set(field.path, element.open));
     setText(part(element, "label"), labelOf(field, isItem));
     setText(part(element, "kind"), field.kind === "list" ? "list" : "");
+    showTag(element, field);
     showHelp(element, field);
     showRefusal(element, field);
     const members = part(element, "members");
@@ -248,10 +249,11 @@ export class ConfigForm {
     const label = /** @type {HTMLLabelElement} */ (part(element, "label"));
     label.htmlFor = id;
     setText(label, labelOf(field, isItem));
+    showTag(element, field);
     const control = controlFor(field);
     control.id = id;
     const notes = [];
-    for (const name of ["help", "error"]) {
+    for (const name of field.tag === null ? ["help", "error"] : ["tag", "help", "error"]) {
       part(element, name).id = `${id}-${name}`;
       notes.push(`${id}-${name}`);
     }
@@ -344,6 +346,13 @@ export class ConfigForm {
 function labelOf(field, isItem) {
   if (field.schema?.title) return field.schema.title;
   return isItem ? `${Number(field.key) + 1}.` : visible(field.key);
+}
+
+/** @param {HTMLElement} element @param {Field} field */
+function showTag(element, { tag }) {
+  const shown = part(element, "tag");
+  shown.hidden = tag === null;
+  setText(shown, visible(tag ?? ""));
 }
 
 /** @param {HTMLElement} element @param {Field} field */

@@ -138,6 +138,30 @@ def test_edits_of_real_files_change_their_nodes_alone(corpus: Corpus, capsys: py
         assert replace.refused.total() <= REFUSED_AT_MOST * replace.count
 
 
+def test_point_15_real_files_with_tags_are_accepted_as_they_are(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is accepted once its tags are left out is accepted with them when they are kept."""
+    is_full = bool(request.config.getoption("--full"))
+    seed = random.SystemRandom().randrange(1 << 32)
+    tagged: set[bytes] = set()
+    for path in _yaml_files():
+        with contextlib.suppress(OSError):
+            if path.stat().st_size <= PRETTY_LARGE and _is_utf8(text := path.read_bytes()) and TAG.search(text):
+                tagged.add(text)
+    texts = sorted(tagged)
+    random.Random(seed).shuffle(texts)
+    count = {"refused": 0, "kept": 0}
+    for text in texts[: None if is_full else FILES]:
+        for above in (b"", b"documents:\n"):
+            if check_text(above + TAG.sub(b"", text)).is_valid:
+                count["refused"] += not check_text(above + text).is_valid
+                count["kept"] += check_text(above + text, keeps_tags=True).is_valid
+                assert check_text(above + text, keeps_tags=True).errors == (), f"seed {seed}"
+    with capsys.disabled():
+        print(f"\n  of {len(texts)} real files with tags: {count}, seed {seed}")
+
+
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def parser() -> AsyncIterator[ParserProcess]:
     parser = ParserProcess()

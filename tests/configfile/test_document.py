@@ -83,7 +83,7 @@ REFUSED = [
     ("a: 1\n---\nb: 2", 2, 1, "", "Another document"),
     ("a: 1\na: 2", 2, 1, "/a", "'a' is there twice; first on line 1"),
     ("x: {'b': 1, \"b\": 2}", 1, 13, "/x/b", "'b' is there twice"),
-    ("1: a\ntrue: b", 2, 1, "/true", "is there twice"),  # one key to Python
+    ("1: a\n0x1: b", 2, 1, "/0x1", "is there twice"),
     ("a: &a {}\nb: {<<: *a, <<: *a}", 2, 13, "/b/<<", "is there twice"),
     ("a: {<<: [{}, 5]}", 1, 14, "/a/<<", "merges mappings"),
     ("a: <<", 1, 4, "/a", "put it in quotes"),
@@ -120,7 +120,7 @@ REFUSED = [
     ("a: %x", 1, 4, "", "The character '%' cannot begin a value"),
     ("a: ]", 1, 4, "", "This ']' closes nothing"),
     ("a: \"\\q\"", 1, 6, "", "unknown escape character"),
-    ("a:\n\tb: 1", 2, 1, "", "A tab cannot stand here"),
+    ("a:\n\tb: 1", 2, 1, "", "A tab cannot indent"),
     ("%TAG ! tag:yaml.org,2002:\n---\na: !int 1", 1, 1, "", "directive %TAG"),
     ("# x\n\n%FOO\n---\na: 1", 3, 1, "", "directive %FOO"),
     ("\ufeff%YAML 1.1\n---\na: 1", 1, 1, "", "directive %YAML 1.1"),
@@ -246,3 +246,29 @@ def test_random_text_never_raises_and_what_is_accepted_loads_alike() -> None:
             accepted += 1
             assert repr(load(raw)) == repr(as_a_slot_loads(raw)), text
     assert accepted > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "is_valid_yaml"),
+    [
+        ("a: 1\t# tab before the comment\nb: x\t\n", 1, True),
+        ("a: 1\nb: x\t\n", 2, True),
+        ("a:\t1\n", 1, True),
+        ("a: 'x'\t# c\n", 1, True),
+        ("- a\n-\tb\n", 2, True),
+        ("a: 1\n\t# c\nb: 2\n", 2, True),
+        ("a: &x\t1\n", 1, True),
+        ("a:\n\tb: 1\n", 2, False),
+        ("a:\n  b: 1\n  \tc: 1\n", 3, False),
+    ],
+)
+def test_point_17_a_tab_that_the_parser_does_not_read_is_refused_in_these_words(
+    text: str, line: int, is_valid_yaml: bool
+) -> None:
+    (error,) = check_text(text.encode()).errors
+    words = (
+        "YAML allows a tab here, but the parser (ruamel.yaml) does not read it" if is_valid_yaml else "cannot indent"
+    )
+    assert words in error.message
+    assert "spaces" in error.message
+    assert error.line == line

@@ -72,6 +72,7 @@ def test_a_field_is_shown_as_json_with_these_members() -> None:
         "key": "a",
         "kind": "integer",
         "value": 3,
+        "tag": None,
         "source": "3",
         "is_multiline": False,
         "is_secret": False,

@@ -252,12 +252,13 @@ async def test_what_was_read_just_now_is_not_read_again(monkeypatch: pytest.Monk
     """From inside the child: which texts it reads."""
     texts: list[bytes] = []
 
-    def read(text: bytes) -> Document:
+    def read(text: bytes, *, keeps_tags: bool) -> Document:
+        assert not keeps_tags
         texts.append(text)
         return examine(text)
 
     monkeypatch.setattr(parser_module, "examine", read)
-    reader = parser_module._Reader()
+    reader = parser_module._Reader(keeps_tags=False)
 
     def answer(call: str, text: bytes, *operations: dict[str, Any]) -> bytes:
         return reader.answer({"call": call, "operations": operations, "schema_limit_s": None}, text, b"")[1]

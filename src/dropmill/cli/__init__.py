@@ -41,7 +41,7 @@ def _settings_options(command: Callable[..., Any], names: Collection[str] | None
 
 
 def _folder_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    return _settings_options(command, ("data", "config"))
+    return _settings_options(command, ("data", "config", "config_tags"))
 
 
 def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -85,7 +85,7 @@ async def _check(settings: Settings, name: str | None) -> int:
         text = sys.stdin.buffer.read(MAX_BYTES + 1) if name == STDIN else await asyncio.to_thread(_read, path)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror or error}.") from error
-    parser = ParserProcess()
+    parser = ParserProcess(keeps_tags=settings.keeps_config_tags)
     try:
         report = await SchemaFile(path.absolute(), parser).check(text)
     finally:
@@ -132,7 +132,7 @@ async def _history(settings: Settings, limit: int, *, as_json: bool) -> int:
 
 
 async def _restore(settings: Settings, revision: str) -> int:
-    parser = ParserProcess()
+    parser = ParserProcess(keeps_tags=settings.keeps_config_tags)
     async with _ledger(settings) as ledger:
         try:
             sha256 = await _find(ledger, revision)

@@ -214,7 +214,7 @@ def check_config(settings: Settings) -> Findings:
     from dropmill.configfile.schema_file import SchemaFile
 
     async def check(text: bytes) -> Report:
-        parser = ParserProcess()
+        parser = ParserProcess(keeps_tags=settings.keeps_config_tags)
         try:
             return await SchemaFile(path, parser).check(text)
         finally:

@@ -6,9 +6,13 @@ Slow and hungry on hostile text: the server asks `dropmill.configfile.parser`, w
 Accepted is one UTF-8 document (a byte order mark may stand first) of YAML 1.2 whose root is a mapping; an empty one and
 one of comments alone count as `{}`. Tags are those of the core schema, and `!!timestamp` since plain dates resolve to
 it; `!!binary`, `!!set`, `!!omap`, `!!pairs` and all others are refused: plain values are what every script can read.
-`<<` merges. Keys are single values, never null. Ruamel refuses `a:<tab>1` and a plain `=`, though YAML 1.2 would not;
-so does this, because the script is given ruamel's reading. What is accepted here can always be loaded with
-`YAML(typ="safe", pure=True)`, with the same values as `load` gives.
+With `keeps_tags` they are accepted and mean what they stand beside: a single value as text, a list, a mapping. Nothing
+is ever constructed by them. `<<` merges; with a tagged single value it is a key like any other. Keys are single values,
+never null. Of keys that differ in YAML and are one to Python (`1`, `1.0`, `true`) the later ones are text.
+Ruamel refuses most tabs and a plain `=`, though YAML 1.2 would not; so does this, because the script is given ruamel's
+reading. What is accepted here can always be loaded with
+`YAML(typ="safe", pure=True)`, with the same values as `load` gives; tags and such keys need what
+`dropmill.processing.slot` does beside.
 
 Positions are 1-based, columns count UTF-16 units as browsers do, lines end with LF, CR LF or CR.
 """
@@ -16,7 +20,7 @@ Positions are 1-based, columns count UTF-16 units as browsers do, lines end with
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -44,15 +48,19 @@ _LINE_END: Final = re.compile(r"\r\n?|\n")
 _UNREADABLE: Final = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _DIRECTIVE_1_2: Final = re.compile(r"%YAML[ \t]+1\.2[ \t]*(#.*)?")
+_DIRECTIVE_TAG: Final = re.compile(r"%TAG[ \t]")
 
 _CORE: Final = "tag:yaml.org,2002:"
 _MERGE: Final = _CORE + "merge"
 _VALUE: Final = _CORE + "value"
+_STR: Final = _CORE + "str"
 _TAGS: Final = {
     ScalarNode: {_CORE + name for name in ("null", "bool", "int", "float", "str", "timestamp")},
     SequenceNode: {_CORE + "seq"},
     MappingNode: {_CORE + "map"},
 }
+_PLAIN: Final = {ScalarNode: _STR, SequenceNode: _CORE + "seq", MappingNode: _CORE + "map"}
+_NUMBERS: Final = {_CORE + name for name in ("bool", "int", "float")}  # those that may be equal to Python
 _KINDS: Final = {ScalarNode: "single value", SequenceNode: "list", MappingNode: "mapping"}
 _WRONG_VALUE: Final = {
     "null": "is not null",
@@ -140,6 +148,8 @@ class Document:
             empty).
         values: dict, list, str, int, float, bool, None, date and datetime; empty for a text that is refused.
         report: what there is to say about the text; `is_valid` tells whether it is accepted.
+        keeps_tags: whether application tags were accepted.
+        tags: the application tags as they are written, by the `id` of their node; the nodes themselves have none.
     """
 
     text: str
@@ -147,10 +157,16 @@ class Document:
     values: dict[Any, Any]
     report: Report
     findings: "Findings"
+    keeps_tags: bool = False
+    tags: Mapping[int, str] = field(default_factory=dict)
 
 
-def examine(raw: bytes) -> Document:
-    """Read a text. Never raises, whatever the text; may take seconds."""
+def examine(raw: bytes, *, keeps_tags: bool = False) -> Document:
+    """Read a text. Never raises, whatever the text; may take seconds.
+
+    Args:
+        keeps_tags: whether application tags are accepted.
+    """
     if (too_large := check_size(raw)) is not None:
         return _refused("", Findings(""), too_large)
     try:
@@ -166,17 +182,17 @@ def examine(raw: bytes) -> Document:
         findings.add_error(unreadable.start(), (), f"The character U+{code:04X} is not allowed in YAML")
         return _refused(text, findings)
     for start, directive in _directives(text):
-        if _DIRECTIVE_1_2.fullmatch(directive) is None:
+        if _DIRECTIVE_1_2.fullmatch(directive) is None and not (keeps_tags and _DIRECTIVE_TAG.match(directive)):
             findings.add_error(
                 start, (), f"The directive {_shown(directive)} is not accepted; YAML 1.2 is what is read"
             )
             return _refused(text, findings)
-    return _read(text, findings)
+    return _read(text, findings, keeps_tags)
 
 
-def check_text(text: bytes) -> Report:
+def check_text(text: bytes, *, keeps_tags: bool = False) -> Report:
     """Everything there is to say about a text. Never raises, whatever the text; may take seconds."""
-    return examine(text).report
+    return examine(text, keeps_tags=keeps_tags).report
 
 
 def load(text: bytes) -> dict[Any, Any]:
@@ -195,7 +211,7 @@ def _refused(text: str, findings: "Findings", report: Report | None = None) -> D
     return Document(text=text, root=None, values={}, report=report or findings.report(), findings=findings)
 
 
-def _read(text: str, findings: "Findings") -> Document:
+def _read(text: str, findings: "Findings", keeps_tags: bool) -> Document:
     """Compose, walk, construct. Ruamel raises nearly anything on hostile text; every exception becomes a finding."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Parser = _QuickParser
@@ -203,10 +219,11 @@ def _read(text: str, findings: "Findings") -> Document:
     composer: _BoundedComposer = yaml.composer
     root: Node | None = None
     values: Any = None
+    tags: dict[int, str] = {}
     try:
         root = yaml.compose(text)
         if root is not None and not _is_empty(root):
-            walk = _Walk(yaml.constructor, findings)
+            walk = _Walk(yaml.constructor, findings, tags if keeps_tags else None)
             walk.check(root)
             if not findings.errors:
                 values = yaml.constructor.construct_document(root)
@@ -230,12 +247,37 @@ def _read(text: str, findings: "Findings") -> Document:
     if findings.errors:
         return _refused(text, findings)
     mapping = root if isinstance(root, MappingNode) else None
-    return Document(text=text, root=mapping, values=values or {}, report=findings.report(), findings=findings)
+    return Document(
+        text=text,
+        root=mapping,
+        values=values or {},
+        report=findings.report(),
+        findings=findings,
+        keeps_tags=keeps_tags,
+        tags=tags,
+    )
 
 
 def is_merge(key: Node) -> bool:
     """Whether a key is the `<<` that takes over the members of other mappings."""
     return bool(key.value == "<<" and key.tag == _MERGE)
+
+
+def _is_application(node: Node) -> bool:
+    """Whether a node's tag is none of YAML's core."""
+    tag = str(node.tag)
+    return tag not in (_MERGE, _VALUE) and not any(tag in tags for tags in _TAGS.values())
+
+
+def _numbers_of(node: MappingNode) -> Iterator[ScalarNode]:
+    """The keys of a mapping and of all that is merged into it, as far as they are numbers or booleans."""
+    for key, value in node.value:
+        if is_merge(key):
+            for source in value.value if isinstance(value, SequenceNode) else [value]:
+                if isinstance(source, MappingNode):
+                    yield from _numbers_of(source)
+        elif isinstance(key, ScalarNode) and key.tag in _NUMBERS:
+            yield key
 
 
 def scalar_reader() -> Callable[[ScalarNode], Any]:
@@ -399,10 +441,14 @@ class _Unreadable:
 
 @dataclass(slots=True)
 class _Walk:
-    """Visits every node once and says what is wrong with it. Recursion is as deep as `MAX_DEPTH` at most."""
+    """Visits every node once and says what is wrong with it. Recursion is as deep as `MAX_DEPTH` at most.
+
+    Application tags that are kept go from the nodes into `tags`, so that all that follows sees plain nodes.
+    """
 
     constructor: Any
     findings: Findings
+    tags: dict[int, str] | None  # None: they are refused
     path: list[Any] = field(default_factory=list)  # joined only for a finding: one key may be as long as the text
     visited: set[int] = field(default_factory=set)
     merging: list[tuple[MappingNode, list[Any]]] = field(default_factory=list)  # members: constructing replaces them
@@ -434,21 +480,25 @@ class _Walk:
                 self.path.pop()
 
     def visit_mapping(self, node: MappingNode) -> None:
-        lines: dict[Any, int] = {}
-        if any(is_merge(key) for key, _ in node.value):
-            self.merging.append((node, list(node.value)))
+        keys: dict[Any, ScalarNode] = {}
         for key, value in node.value:
             self.path.append(key.value if isinstance(key, ScalarNode) else "?")
-            self.visit_key(key, value, lines)
+            self.visit_key(key, value, keys)
             self.visit(value)
             self.path.pop()
+        if any(is_merge(key) for key, _ in node.value):
+            self.merging.append((node, list(node.value)))
+            self.check_merged(node)
 
-    def visit_key(self, key: Node, value: Node, lines: dict[Any, int]) -> None:
+    def visit_key(self, key: Node, value: Node, keys: dict[Any, ScalarNode]) -> None:
         name: Any
         if not isinstance(key, ScalarNode):
             self.error(key, f"A {_KINDS[type(key)]} cannot be a key")
             return
-        if is_merge(key):
+        if is_merge(key) and isinstance(value, ScalarNode) and self.is_kept(value):
+            key.tag = _STR  # `<<: !include common.yaml`: what would be merged is not known here
+            name = key.value
+        elif is_merge(key):
             name = _MERGE
             sources = value.value if isinstance(value, SequenceNode) else [value]
             for source in sources:
@@ -458,12 +508,38 @@ class _Walk:
             name = "="
         else:
             name = self.value_of(key)
+        if name in keys and keys[name].tag != key.tag and {keys[name].tag, key.tag} <= _NUMBERS:
+            self.constructor.constructed_objects.pop(key, None)
+            key.tag = _STR
+            self.warn(
+                key,
+                f"is another key than '{_shown(keys[name].value)}', but Python takes both for one; "
+                f"scripts get '{_shown(key.value)}' as text, so put it in quotes",
+            )
+            name = key.value
         if name is None:
             self.error(key, "A key is missing, or is null; put it in quotes if it is meant as text")
-        elif name in lines:
-            self.error(key, f"The key '{_shown(key.value)}' is there twice; first on line {lines[name]}")
+        elif name in keys:
+            line = self.findings.position(keys[name].start_mark.index)[0]
+            self.error(key, f"The key '{_shown(key.value)}' is there twice; first on line {line}")
         else:
-            lines[name] = self.findings.position(key.start_mark.index)[0]
+            keys[name] = key
+
+    def check_merged(self, node: MappingNode) -> None:
+        """Refuse keys that merging brings together and Python takes for one, since one value would be lost."""
+        keys: dict[Any, ScalarNode] = {}
+        for key in _numbers_of(node):
+            name = self.value_of(key)  # what is wrong with it is reported where it stands as well
+            if keys.setdefault(name, key).tag != key.tag:
+                self.error(
+                    node,
+                    f"Merged here, the keys '{_shown(keys[name].value)}' and '{_shown(key.value)}' are one to Python; "
+                    "put one of them in quotes",
+                )
+
+    def is_kept(self, node: Node) -> bool:
+        """Whether it has, or had, an application tag that is accepted."""
+        return self.tags is not None and (id(node) in self.tags or _is_application(node))
 
     def has_fitting_tag(self, node: Node) -> bool:
         tag = str(node.tag)
@@ -474,8 +550,13 @@ class _Walk:
             self.error(node, f"'{_shown(node.value)}' has a meaning of its own; put it in quotes")
         elif any(tag in tags for tags in _TAGS.values()):
             self.error(node, f"The tag {name} does not fit a {_KINDS[type(node)]}")
+        elif self.tags is not None and _is_application(node):
+            handle, suffix = node.ctag.handle, node.ctag.suffix
+            self.tags[id(node)] = _plain(f"!<{suffix}>" if handle is None else f"{handle}{suffix}")
+            node.tag = _PLAIN[type(node)]
+            return True
         else:
-            self.error(node, f"The tag {name} is not one of YAML's core tags")
+            self.error(node, f"The tag {name} is not one of YAML's core tags; --config-tags keep accepts such tags")
         return False
 
     def value_of(self, node: ScalarNode) -> Any:
@@ -504,7 +585,7 @@ class _Walk:
         return value
 
     def warn_of_pitfalls(self, node: ScalarNode) -> None:
-        if node.style is not None or node.ctag.handle is not None:
+        if node.style is not None or node.ctag.handle is not None or self.is_kept(node):
             return
         for pattern, message in _PITFALLS:
             if pattern.fullmatch(node.value) is not None:

@@ -225,7 +225,7 @@ def _proved(document: Document, splice: Splice, wanted: Any) -> Document:
     text = document.text[: splice.start] + splice.text + document.text[splice.end :]
     if text == document.text:
         return document
-    edited = examine(text.encode())
+    edited = examine(text.encode(), keeps_tags=document.keeps_tags)
     _check_valid(edited, "The config would not be valid with this value.")
     if not _is_same(edited.values, wanted):
         raise NoExactEdit("not_exact")

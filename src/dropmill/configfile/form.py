@@ -39,6 +39,7 @@ class Field:
         value: JSON; None for null, for collections, and for numbers that JSON has not (infinity, not a number).
         source: a number, date, boolean or null as it is written, when not quoted; else None. Integers beyond 2**53 are
             exact here alone.
+        tag: its application tag as it is written, such as `!secret`; None if it has none. Its value is text then.
         is_multiline: whether it is text of several lines.
         is_secret: whether the schema marks it as not to be shown.
         help: the comment lines directly above its key and, after an empty line, the one behind it, without `#`; None if
@@ -59,6 +60,7 @@ class Field:
     kind: Kind
     value: str | int | float | bool | None
     source: str | None
+    tag: str | None
     is_multiline: bool
     is_secret: bool
     help: str | None
@@ -130,6 +132,7 @@ class _Form:
             kind="mapping",
             value=None,
             source=None,
+            tag=None,
             is_multiline=False,
             is_secret=False,
             help=None,
@@ -160,6 +163,7 @@ class _Form:
             kind=kind_of(node),
             value=value,
             source=node.value if is_plain else None,
+            tag=self._document.tags.get(id(node)),
             is_multiline=isinstance(value, str) and "\n" in value,
             is_secret=rules.is_secret,
             help=self._comments.of(key, node, is_alias=is_alias) if place.path else None,

@@ -45,6 +45,7 @@ MAX_WAITING: Final = 32  # calls in line; more than that is no person typing
 _KEPT_DOCUMENTS: Final = 2  # the text being edited, and what the last edit made of it
 _LENGTH: Final = struct.Struct(">I")
 _MAX_ANSWER: Final = 16 << 20  # bytes; findings, fields and removed comments, each escaped, stay below
+_KEEP_TAGS: Final = "--keep-tags"
 _PR_SET_PDEATHSIG: Final = 1
 _RAISED: Final = {error.code: error for error in (BadRequest, ConfigEditRefused, ConfigInvalid)}
 
@@ -93,15 +94,18 @@ class ParserProcess:
         *,
         time_limit_s: float = TIME_LIMIT_S,
         schema_limit_s: float = SCHEMA_LIMIT_S,
+        keeps_tags: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Set up.
+        """Start nothing yet.
 
         Args:
-            time_limit_s: for one text.
-            schema_limit_s: for judging it by its schema.
+            time_limit_s: seconds for reading a text once.
+            schema_limit_s: seconds of processor time for checking it against a schema.
+            keeps_tags: whether application tags are accepted.
             environment: the child's, which other processes of the user can read; None: this process's own.
         """
+        self._keeps_tags = keeps_tags
         self._environment = environment
         self._time_limit_s = time_limit_s
         self._schema_limit_s = schema_limit_s
@@ -238,7 +242,7 @@ class ParserProcess:
         await self._end_child()
         is_ready = False
         try:
-            self._child = await _Child.spawn(self._environment)
+            self._child = await _Child.spawn(self._environment, keeps_tags=self._keeps_tags)
             async with asyncio.timeout(START_LIMIT_S):
                 await self._child.receive()
             is_ready = True
@@ -266,9 +270,9 @@ class _Child:
         self._answers = cast(asyncio.StreamReader, process.stdout)
 
     @classmethod
-    async def spawn(cls, environment: Mapping[str, str] | None) -> "_Child":
+    async def spawn(cls, environment: Mapping[str, str] | None, *, keeps_tags: bool) -> "_Child":
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "dropmill.configfile.parser"),
+            *(sys.executable, "-P", "-m", "dropmill.configfile.parser", *([_KEEP_TAGS] if keeps_tags else [])),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment,
@@ -344,7 +348,7 @@ def main() -> None:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    reader = _Reader()
+    reader = _Reader(keeps_tags=_KEEP_TAGS in sys.argv)
     _send(answers, b"")
     while (head := _receive(requests)) is not None:
         text, schema = _receive(requests), _receive(requests)
@@ -369,7 +373,8 @@ def _send(answers: BinaryIO, frame: bytes) -> None:
 class _Reader:
     """Answers requests, one after the other, and keeps what it has read. Only in the main thread of its process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_tags: bool) -> None:
+        self._keeps_tags = keeps_tags
         self._documents: dict[bytes, Document] = {}  # by the SHA-256 of their text, the oldest first
         self._schema: tuple[bytes, Schema | str] | None = None  # or the reason why it cannot be used
 
@@ -404,7 +409,7 @@ class _Reader:
     def _read(self, text: bytes) -> Document:
         document = self._documents.get(hashlib.sha256(text).digest())
         if document is None:
-            document = examine(text)
+            document = examine(text, keeps_tags=self._keeps_tags)
         self._keep(text, document)
         return document
 

@@ -442,7 +442,7 @@ class Places:
         if not isinstance(node, ScalarNode):
             raise NoExactEdit("not_a_value")
         start, is_tagged = self._behind_properties(node)
-        if is_tagged:
+        if is_tagged or id(node) in self._document.tags:
             raise NoExactEdit("tagged")
         if node.start_mark.index == node.end_mark.index and place.key is not None:
             colon = _COLON.match(self._text, place.key.end_mark.index)

@@ -15,6 +15,7 @@ _OPENING: Final = {"]": "[", "}": "{"}
 _FOUND: Final = re.compile(r"found '([^']*)'|found \('([^']*)'")
 _CHARACTER: Final = re.compile(r"found character '(.+)' that cannot start any token")
 _ALIAS: Final = re.compile(r"found undefined alias '(.*)'", re.DOTALL)
+_HANDLE: Final = re.compile(r"found undefined tag handle '(.*)'", re.DOTALL)
 
 Explained = tuple[Any, str]
 
@@ -83,8 +84,19 @@ def _character(error: MarkedYAMLError, problem: str, context: str) -> Explained 
     if found is None:
         return None
     if found.group(1) in ("\\t", "\t"):
-        return error.problem_mark, "A tab cannot stand here; use spaces"
+        return _tab(error)
     return error.problem_mark, f"The character '{found.group(1)}' cannot begin a value; put the value in quotes"
+
+
+def _tab(error: MarkedYAMLError) -> Explained:
+    """YAML forbids tabs in indentation alone; ruamel's scanner takes hardly any."""
+    mark = error.problem_mark
+    text, at = str(mark.buffer), int(mark.pointer)
+    before = text[max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1 : at]
+    behind = text[at:].lstrip(" \t")[:1]
+    if not before.strip(" \t") and behind not in ("", "#", "\r", "\n", "\0"):
+        return mark, "A tab cannot indent in YAML; use spaces"
+    return mark, "YAML allows a tab here, but the parser (ruamel.yaml) does not read it; put spaces in its place"
 
 
 def _no_value(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
@@ -105,6 +117,11 @@ def _alias(error: MarkedYAMLError, problem: str, context: str) -> Explained | No
     )
 
 
+def _tag_handle(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
+    found = _HANDLE.match(problem)
+    return (error.problem_mark, f"The tag's handle {found.group(1)} is not declared by a %TAG line") if found else None
+
+
 def _too_far_left(error: MarkedYAMLError, problem: str, context: str) -> Explained:
     return (
         error.problem_mark,
@@ -122,5 +139,6 @@ _EXPLANATIONS: Final[tuple[tuple[str, Callable[[MarkedYAMLError, str, str], Expl
     ("expected the node content, but found", _no_value),
     ("but found another document", _second_document),
     ("found undefined alias", _alias),
+    ("found undefined tag handle", _tag_handle),
     ("expected '<document start>', but found", _too_far_left),
 )

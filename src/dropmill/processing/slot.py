@@ -267,10 +267,47 @@ def files_of_modules(began_ns: int) -> dict[str, list[int]]:
 
 
 def load_config(path: str) -> dict[Any, Any]:
-    """The config file as plain data; the pure loader speaks YAML 1.2, the one in C would read `no` as False."""
-    from ruamel.yaml import YAML
+    """The config file as plain data; the pure loader speaks YAML 1.2, the one in C would read `no` as False.
 
-    loaded = YAML(typ="safe", pure=True).load(Path(path).read_bytes())
+    Application tags, which a server that keeps them has accepted, construct nothing: what they stand beside is given as
+    text, list or mapping. Of keys that Python takes for one (`1` and `true`) the later ones are text.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import SafeConstructor
+    from ruamel.yaml.nodes import MappingNode, ScalarNode
+
+    core = "tag:yaml.org,2002:"
+    names = ("null", "bool", "int", "float", "str", "timestamp", "seq", "map")
+
+    def plain(constructor: Any, node: Any) -> Any:
+        if isinstance(node, ScalarNode):
+            return node.value
+        is_mapping = isinstance(node, MappingNode)
+        return constructor.construct_yaml_map(node) if is_mapping else constructor.construct_yaml_seq(node)
+
+    class Plain(SafeConstructor):
+        def flatten_mapping(self, node: Any) -> None:
+            numbers: dict[str, Callable[[Any], float]] = {
+                "bool": self.construct_yaml_bool,
+                "int": self.construct_yaml_int,
+                "float": self.construct_yaml_float,
+            }
+            found = set()
+            for key, value in node.value:
+                kind = str(key.tag).removeprefix(core)
+                if kind == "merge" and isinstance(value, ScalarNode):
+                    key.tag = f"{core}str"
+                elif kind in numbers:
+                    number = numbers[kind](key)
+                    key.tag = f"{core}str" if number in found else key.tag
+                    found.add(number)
+            super().flatten_mapping(node)
+
+    Plain.yaml_constructors = {core + name: SafeConstructor.yaml_constructors[core + name] for name in names}
+    Plain.yaml_constructors[None] = plain
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = Plain
+    loaded = yaml.load(Path(path).read_bytes())
     return loaded if loaded is not None else {}
 
 
