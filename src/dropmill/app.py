@@ -49,6 +49,7 @@ from dropmill.web.config import config
 from dropmill.web.downloads import downloads
 from dropmill.web.jobs import jobs
 from dropmill.web.live import live
+from dropmill.web.log import log as log_blueprint
 from dropmill.web.ops import ops
 from dropmill.web.pages import pages
 from dropmill.web.services import EXTENSION, Services
@@ -83,7 +84,7 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
     connection.install(app)
     guard.install(app, settings)
-    for blueprint in (pages, submissions, jobs, downloads, config, live, ops, uploads_blueprint, send):
+    for blueprint in (pages, submissions, jobs, downloads, config, live, log_blueprint, ops, uploads_blueprint, send):
         app.register_blueprint(blueprint)
     forwarding.install(app, settings)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
