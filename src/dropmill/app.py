@@ -198,9 +198,7 @@ class Server:
         await ledger.open()
         stack.push_async_callback(ledger.close)
 
-        parser = ParserProcess(
-            environment=self._processor.environment.variables, keeps_tags=settings.keeps_config_tags
-        )
+        parser = ParserProcess(environment=self._processor.environment.variables, keeps_tags=settings.keeps_config_tags)
         stack.push_async_callback(parser.close)
         await parser.start()
         config_file = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside)
