@@ -10,8 +10,9 @@ from dropmill.model import errors
 from dropmill.model.errors import DropmillError
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import SubmissionId
-from dropmill.web import connection, live
+from dropmill.web import connection, live, transport
 
+HTTP_ERRORS = ("request_header_fields_too_large", "not_implemented")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -36,7 +37,10 @@ def below(root: type[DropmillError]) -> Iterator[type[DropmillError]]:
 
 def test_every_error_is_listed_with_its_status() -> None:
     listed = {row[0].strip("`"): row[1] for row in rows((DOCS / "errors.md").read_text())}
-    for code in ("method_not_allowed", "expectation_failed", "internal_error", "bad_message", "too_many"):
+    for code in (
+        *("method_not_allowed", "expectation_failed", "internal_error", "bad_message", "too_many"),
+        *HTTP_ERRORS,
+    ):
         assert listed.pop(code)
     assert listed == {error.code: str(error.status) for error in below(DropmillError)}
 
@@ -84,5 +88,5 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert f"at most {JOINED_MAX} a connection" in text
     assert f"more than {live.MESSAGES_PER_S} a second, after {live.MESSAGES_BURST} at once" in text
     assert f"for {live.SEND_TIMEOUT_S} s" in text
-    assert f"{connection.LINGER_S:.0f} s later" in text
+    assert f"{transport.LINGER_S:.0f} s later" in text
     assert f"(at most {live.WAIT_MAX_S})" in text

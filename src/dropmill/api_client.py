@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import httpx
 
 from dropmill import __version__
+from dropmill.model.numbers import is_whole_number, whole_number
 
 Json = dict[str, Any]
 
@@ -416,8 +417,8 @@ class _Retry:
         if not self._client._was_reached or now - self._since > self._client._patience_s:
             raise error
         seconds = self._next_s
-        if response is not None and response.headers.get("Retry-After", "").isdigit():
-            seconds = max(seconds, min(float(response.headers["Retry-After"]), WAIT_MOST_S))
+        if response is not None and is_whole_number(asked := response.headers.get("Retry-After", "")):
+            seconds = max(seconds, min(float(asked), WAIT_MOST_S))
         self._next_s = min(2 * self._next_s, WAIT_MOST_S)
         self._client._on_wait(str(error), seconds)
         time.sleep(seconds)
@@ -509,10 +510,10 @@ def _json(response: httpx.Response) -> Json:
 
 
 def _offset_of(response: httpx.Response) -> int:
-    offset = response.headers.get("Upload-Offset", "")
-    if not (offset.isascii() and offset.isdigit()):
+    offset = whole_number(response.headers.get("Upload-Offset", ""))
+    if offset is None:
         raise ClientError(f"{response.request.url} answered without an Upload-Offset.")
-    return int(offset)
+    return offset
 
 
 def _refusal(response: httpx.Response) -> Refused:

@@ -29,9 +29,10 @@ from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
+from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
 from dropmill.logfile import EventLog
-from dropmill.model.errors import DropmillError, SettingsError
+from dropmill.model.errors import DropmillError, SettingsError, Unavailable
 from dropmill.model.records import RetryPolicy
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
@@ -45,6 +46,7 @@ from dropmill.processing.slot import keep_memory_private
 from dropmill.processing.upkeep import Retention
 from dropmill.settings import Settings, secrets_in
 from dropmill.web import connection, forwarding, guard
+from dropmill.web.capacity import Capacity, CapacityLimits
 from dropmill.web.config import config
 from dropmill.web.downloads import downloads
 from dropmill.web.jobs import jobs
@@ -82,7 +84,7 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = None  # no Expires: see the guard
     app.url_map.merge_slashes = False  # no redirects of ours, whose address would be made of the Host header
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
-    connection.install(app)
+    connection.install(app, Capacity(CapacityLimits.from_settings(settings)))
     guard.install(app, settings)
     for blueprint in (pages, submissions, jobs, downloads, config, live, log_blueprint, ops, uploads_blueprint, send):
         app.register_blueprint(blueprint)
@@ -95,6 +97,16 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
 
 
 class _App(Quart):
+    async def dispatch_request(self, request_context: Any = None) -> Any:
+        try:
+            return await super().dispatch_request(request_context)
+        except asyncio.CancelledError:
+            handling = asyncio.current_task()
+            if handling is None or handling.cancelling():
+                raise  # the client has left
+            # Work that the request waited for was cancelled beneath it; Quart would give no answer at all.
+            raise Unavailable("The server is stopping; try again in a moment.") from None
+
     def log_exception(self, exception_info: Any) -> None:
         # A start that is refused is told in one sentence by whoever serves; a traceback would only hide it.
         if not isinstance(exception_info[1], DropmillError):
@@ -311,6 +323,7 @@ class Server:
             outputs=outputs,
             config=config_file,
             resolver=resolver,
+            joins=JoinRates(settings.join_rate),
             views=Views(
                 ledger=ledger,
                 bus=bus,

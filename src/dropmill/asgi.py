@@ -7,10 +7,12 @@ lost, but running attempts are started again. `dropmill serve` ends gracefully.
 import os
 import sys
 
+from dropmill import descriptors
 from dropmill.app import create_app
 from dropmill.model.errors import SettingsError
 from dropmill.settings import Settings
 
+descriptors.raise_limit()
 try:
     app = create_app(Settings.load({}, os.environ))
 except SettingsError as error:

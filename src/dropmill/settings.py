@@ -66,6 +66,8 @@ def _grace(value: str) -> float:
     return number
 
 
+AGE_MAX_S = 1000 * 365 * 86400  # what still can be taken from today's date
+
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _AGE_UNITS = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400, "W": 7 * 86400}
@@ -82,7 +84,7 @@ def _size(value: str) -> int:
     """Bytes: `1048576`, `64MiB`, `1.5GB`."""
     try:
         return int(_quantity(value, _SIZE_UNITS))
-    except KeyError:
+    except (KeyError, OverflowError):
         raise ValueError("must be a size such as 512MiB or 2GB") from None
 
 
@@ -92,8 +94,8 @@ def _age(value: str) -> float:
         seconds = _quantity(value, _AGE_UNITS)
     except KeyError:
         raise ValueError("must be a time such as 90s, 12h or 30d") from None
-    if seconds <= 0:
-        raise ValueError("must be a time above 0")
+    if not 0 < seconds <= AGE_MAX_S:
+        raise ValueError("must be a time above 0, and of at most 1,000 years")
     return seconds
 
 
@@ -461,6 +463,52 @@ class Settings:
         30.0,
         "Seconds without a byte after which a request's body is given up.",
         metavar="S",
+    )
+    write_timeout: float = _setting(
+        "--write-timeout",
+        _seconds,
+        60.0,
+        "Seconds after which a client that reads nothing of what is sent to it is disconnected.",
+        metavar="S",
+    )
+    max_connections: int = _setting(
+        "--max-connections",
+        _positive_int,
+        5000,
+        "Maximum number of connections at once, WebSockets not counted.",
+        metavar="N",
+    )
+    max_connections_per_client: int = _setting(
+        "--max-connections-per-client",
+        _positive_int,
+        1000,
+        "Maximum number of connections of one address at once.",
+        metavar="N",
+    )
+    max_sockets: int = _setting(
+        "--max-sockets", _positive_int, 5000, "Maximum number of WebSockets at once.", metavar="N"
+    )
+    max_sockets_per_client: int = _setting(
+        "--max-sockets-per-client",
+        _positive_int,
+        1000,
+        "Maximum number of WebSockets of one address at once.",
+        metavar="N",
+    )
+    reserved_descriptors: int | None = _setting(
+        "--reserved-descriptors",
+        _positive_int,
+        None,
+        "Number of file descriptors that connections leave free for database, log and scripts. A quarter of the "
+        "system's limit by default, at most 2048.",
+        metavar="N",
+    )
+    join_rate: int = _setting(
+        "--join-rate",
+        _positive_int,
+        2000,
+        "Events per second that the joins of one address may bring, averaged over 10 seconds; further joins wait.",
+        metavar="N",
     )
     seal_after: float = _setting(
         "--seal-after",

@@ -16,6 +16,7 @@ from tests.story import LIVENESS_S, SUCCEEDED, all_events
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.live import stream
+from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, Join, Leave, Retry
 from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
 from dropmill.live.views import FILES_SHOWN, Views
@@ -115,6 +116,7 @@ class Room:
     def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
         self.ledger, self.bus = ledger, bus
         self.outputs, self.orders = FakeOutputs(), FakeOrders()
+        self.joins = JoinRates(1e9)
         self.views = Views(ledger=ledger, bus=bus, executor=cast("Executor", FakeExecutor()), received=lambda _: 5)
 
     @asynccontextmanager
@@ -127,6 +129,8 @@ class Room:
             views=self.views,
             outputs=self.outputs,
             orders=self.orders,
+            joins=self.joins,
+            client="10.0.0.1",
             send=page.send,
         )
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wsproto.events import TextMessage
 
 from dropmill.model.errors import TooLarge
-from dropmill.web import connection
+from dropmill.web import connection, transport
 
 MIB = 1024 * 1024
 HANDSHAKE = (
@@ -184,7 +184,7 @@ async def test_a_body_in_chunks_is_read_by_h11(made: Made) -> None:
 
 async def test_a_head_that_comes_at_once_is_limited_as_one_that_comes_slowly(made: Made) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
-    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 3 * connection.HEAD_PIECE + b"\r\n\r\n")
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 3 * transport.HEAD_PIECE + b"\r\n\r\n")
     assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 431")
     await hang_up(writer)
 
@@ -207,8 +207,8 @@ async def test_a_connection_ends_when_the_client_does_not_stop_writing(
     await hang_up(writer)
 
 
-async def test_a_connection_serves_on_after_a_refusal_whose_body_was_read_past(made: Made) -> None:
-    reader, writer = await made.post("/refuse", 2 * MIB, bytes(2 * MIB))
+async def test_a_connection_serves_on_after_a_refusal_whose_body_had_come(made: Made) -> None:
+    reader, writer = await made.post("/refuse", 1000, bytes(1000))
     await asyncio.wait_for(reader.readuntil(TooLarge.code.encode()), 10)
     writer.write(b"POST /whole HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
     assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
@@ -323,7 +323,7 @@ async def test_a_message_over_the_limit_ends_the_connection(made: Made) -> None:
 
 
 async def test_nothing_is_kept_of_a_message_over_the_limit() -> None:
-    buffer = connection._MessageBuffer(10)
+    buffer = transport._MessageBuffer(10)
     buffer.extend(TextMessage(data="12345", message_finished=False))
     for _ in range(3):
         with pytest.raises(FrameTooLargeError):

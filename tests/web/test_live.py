@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
 from dropmill.model.ids import new_submission_id
 from dropmill.web import connection, live
@@ -200,7 +201,7 @@ class Alone:
     def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
         needed = {f.name: cast(Any, None) for f in fields(Services) if f.default is MISSING is f.default_factory}
         views = Views(ledger=ledger, bus=bus, executor=cast(Any, None), received=lambda _: None)
-        self.services = Services(**{**needed, "ledger": ledger, "bus": bus, "views": views})
+        self.services = Services(**{**needed, "ledger": ledger, "bus": bus, "views": views, "joins": JoinRates(1e9)})
         self.app = Quart(__name__)
         connection.install(self.app)
         self.app.register_blueprint(live.live)

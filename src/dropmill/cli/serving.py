@@ -14,13 +14,15 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from quart import Quart
 
+from dropmill import descriptors
 from dropmill.app import create_app, server_of
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, split_address
-from dropmill.web.connection import LINGER_S
 from dropmill.web.guard import LOOPBACK_NAMES, allowed_hosts
+from dropmill.web.transport import LINGER_S
 
-BACKLOG = 1024  # connections the kernel holds while the loop is busy
+BACKLOG_MAX = 1024  # connections the kernel holds while the loop is busy; they are accepted at once, so
+BACKLOG_PART = 8  # no more than half of what `--reserved-descriptors` keeps free
 CONNECTIONS_END_S = LINGER_S + 1.0  # after the drain; there is nothing left to wait for but clients that do not close
 IDLE_CONNECTION_S = 15.0  # also bounds how long headers may take
 
@@ -36,6 +38,7 @@ def run(flags: Mapping[str, Any]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = Settings.load(flags, os.environ)
+        descriptors.raise_limit()
         require_certificate(settings)
         app = create_app(settings, is_bound_by_us=True)
         sockets = [_listen(address, is_dual=is_dual_stack(address, settings.bind)) for address in settings.bind]
@@ -135,9 +138,10 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
 
     config = HypercornConfig()
     config.bind = [f"fd://{listening.fileno()}" for listening in sockets]
-    config.backlog = BACKLOG
+    config.backlog = min(BACKLOG_MAX, max(1, descriptors.limit() // BACKLOG_PART))
     config.graceful_timeout = CONNECTIONS_END_S
     config.keep_alive_timeout = IDLE_CONNECTION_S
+    config.ssl_handshake_timeout = IDLE_CONNECTION_S
     config.include_server_header = False
     config.websocket_max_message_size = 64 * 1024
     config.certfile = None if settings.certfile is None else str(settings.certfile)

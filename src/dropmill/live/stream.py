@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dropmill.live import messages
+from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
 from dropmill.live.views import Views
 from dropmill.model.errors import DropmillError, NotFound
@@ -85,17 +86,23 @@ class Subscriber:
         views: Views,
         outputs: Outputs,
         orders: Orders,
+        joins: JoinRates,
+        client: str,
         send: Callable[[str], Awaitable[None]],
     ) -> None:
         """Join nothing yet.
 
         Args:
+            joins: what the joins of one address may bring.
+            client: the address that this connection's joins are charged to.
             send: sends one text message; waits while the client is slow, and bounds that wait itself.
         """
         self._ledger = ledger
         self._views = views
         self._outputs = outputs
         self._orders = orders
+        self._joins = joins
+        self._client = client
         self._send_text = send
         self._mailbox = bus.subscribe()
         self._joined: dict[str, _Topic | _Stream] = {}
@@ -116,11 +123,17 @@ class Subscriber:
 
     async def handle(self, message: ClientMessage) -> None:
         """Do what the client asks and reply."""
+        try:
+            known = await self._wait_to_join(message) if isinstance(message, Join) else 0
+        except DropmillError as error:
+            await self._send(messages.reply(message.id, error.code, error.detail))
+            return
         async with self._sending:
             try:
                 match message:
                     case Join():
-                        await self._join(message)
+                        brought = await self._join(message)
+                        self._joins.charge(self._client, max(0, brought - known))
                         return
                     case Leave():
                         self._leave(message.topic)
@@ -135,23 +148,30 @@ class Subscriber:
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
-    async def _join(self, join: Join) -> None:
+    async def _wait_to_join(self, join: Join) -> int:
+        """Wait until the client may join, and return what is charged for it already; the rest is not known yet."""
+        cost = 1
+        if join.topic == TOPIC_ALL and join.after is not None:  # it has one event for each cursor
+            cost += max(0, await self._ledger.newest_cursor() - join.after)
+        await self._joins.admit(self._client, cost)
+        return cost
+
+    async def _join(self, join: Join) -> int:
+        """Join, and return what that cost; see `dropmill.live.joins`."""
         if len(self._joined) >= JOINED_MAX and join.topic not in self._joined:
             await self._send(messages.reply(join.id, "too_many", f"At most {JOINED_MAX} topics a connection."))
-            return
+            return 1
         # Listen before looking: what moves in between is then a hint too many, never one too few.
         self._mailbox.join(join.topic)
         try:
-            if join.topic.startswith(OUTPUT):
-                await self._join_stream(join)
-            else:
-                await self._join_topic(join)
+            is_stream = join.topic.startswith(OUTPUT)
+            return 1 + await (self._join_stream(join) if is_stream else self._join_topic(join))
         except DropmillError:
             if join.topic not in self._joined:
                 self._mailbox.leave(join.topic)
             raise
 
-    async def _join_stream(self, join: Join) -> None:
+    async def _join_stream(self, join: Join) -> int:
         job = await self._ledger.job(JobId(join.topic.removeprefix(OUTPUT)))
         numbers = [attempt.number for attempt in job.attempts]
         number = join.attempt if join.attempt is not None else max(numbers, default=None)
@@ -159,9 +179,9 @@ class Subscriber:
             raise NotFound("The job has no such attempt.")
         self._joined[join.topic] = _Stream(job_id=job.id, number=number, offset=join.after or 0)
         await self._send(messages.reply(join.id))
-        await self._deliver(join.topic)
+        return await self._deliver(join.topic)
 
-    async def _join_topic(self, join: Join) -> None:
+    async def _join_topic(self, join: Join) -> int:
         newest = await self._ledger.newest_cursor()
         state: Json | None = None
         if join.topic.startswith(SUBMISSION):
@@ -171,10 +191,11 @@ class Subscriber:
         await self._send(messages.reply(join.id))
         if join.after is not None and join.after <= newest:
             self._joined[join.topic] = _Topic(cursor=Cursor(join.after))
-            await self._deliver(join.topic)
-        else:  # a cursor from the future is from another ledger: begin afresh
-            self._joined[join.topic] = _Topic(cursor=newest)
-            await self._send(messages.snapshot(join.topic, newest, state))
+            return _files_in(state) + await self._deliver(join.topic)
+        # A cursor from the future is from another ledger: begin afresh.
+        self._joined[join.topic] = _Topic(cursor=newest)
+        await self._send(messages.snapshot(join.topic, newest, state))
+        return _files_in(state)
 
     def _leave(self, topic: str) -> None:
         if self._joined.pop(topic, None) is None:
@@ -183,14 +204,17 @@ class Subscriber:
 
     # --- delivering --------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, topic: str) -> None:
+    async def _deliver(self, topic: str) -> int:
+        """Send what there is, and return how much that was: events, or KiB of output."""
         match self._joined.get(topic):
             case _Topic() as place:
-                await self._deliver_events(topic, place)
+                return await self._deliver_events(topic, place)
             case _Stream() as place:
-                await self._deliver_output(place)
+                return await self._deliver_output(place)
+        return 0
 
-    async def _deliver_events(self, topic: str, place: _Topic) -> None:
+    async def _deliver_events(self, topic: str, place: _Topic) -> int:
+        count = 0
         while True:
             page = await self._ledger.events(topic, after=place.cursor, limit=EVENTS_MAX)
             if page.is_cut:
@@ -199,8 +223,9 @@ class Subscriber:
             for message in _messages_of(topic, page.events):
                 await self._send(message)
             place.cursor = page.cursor
+            count += len(page.events)
             if len(page.events) < EVENTS_MAX:
-                return
+                return count
 
     async def _begin_afresh(self, topic: str, place: _Topic) -> None:
         """What lies behind the subscriber's cursor was removed: tell how things stand now, and that there is a gap."""
@@ -213,17 +238,19 @@ class Subscriber:
         await self._send(messages.snapshot(topic, place.cursor, state))
         await self._send(messages.gap(topic, place.cursor))
 
-    async def _deliver_output(self, place: _Stream) -> None:
+    async def _deliver_output(self, place: _Stream) -> int:
         if place.number is None:
             job = await self._ledger.job(place.job_id)
             if not job.attempts:
-                return
+                return 0
             place.number = job.attempts[-1].number
+        size = 0
         while True:
             piece = await self._outputs.read(place.job_id, place.number, place.offset, OUTPUT_BYTES_MAX)
             data = piece.data if piece.is_over and len(piece.data) < OUTPUT_BYTES_MAX else _whole_characters(piece.data)
             if not data:
-                return
+                return size // 1024
+            size += len(data)
             end = piece.offset + len(data)
             text = data.decode(errors="replace")
             await self._send(messages.output(place.job_id, place.number, piece.offset, end, text))
@@ -231,6 +258,10 @@ class Subscriber:
 
     async def _send(self, message: Json) -> None:
         await self._send_text(messages.dumps(message))
+
+
+def _files_in(state: Json | None) -> int:
+    return 0 if state is None else len(state["files"])
 
 
 def _messages_of(topic: str, some: Sequence[Event]) -> Iterator[Json]:

@@ -19,6 +19,7 @@
     │   └── TooManyFiles           413
     ├── RangeNotSatisfiable        416
     ├── TooManyUploads             429
+    ├── TooManyConnections         429
     ├── OffsetMismatch             409
     ├── ChecksumMismatch           460, of a chunk (tus checksum extension)
     ├── DigestMismatch             400, of a whole file
@@ -189,6 +190,14 @@ class TooManyUploads(DropmillError):
     code = "too_many_uploads"
     status = 429
     title = "Too many uploads at once"
+
+
+class TooManyConnections(DropmillError):
+    """One address has as many connections or sockets open as it may."""
+
+    code = "too_many_connections"
+    status = 429
+    title = "Too many connections at once"
 
 
 class OffsetMismatch(DropmillError):

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from dropmill.descriptors import give_back_limit
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import JobError
 from dropmill.processing.contract import Processor
@@ -551,6 +552,7 @@ class SlotPool:
                 start_new_session=True,  # Ctrl-C on the terminal is for the server, which then ends the slots
             )
             _own_pids.add(process.pid)
+        give_back_limit(process.pid)
         return process
 
 

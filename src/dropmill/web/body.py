@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -38,7 +39,7 @@ async def read(limit: int) -> bytes:
 
 
 async def read_json(kind: str = "application/json", *, limit: int = JSON_MAX) -> Any:
-    """The body as JSON; strictly (RFC 8259): no key twice, no NaN.
+    """The body as JSON; strictly (RFC 8259): no key twice, no NaN, no number that is none here.
 
     Args:
         kind: the media type that it must have.
@@ -58,7 +59,7 @@ async def read_json(kind: str = "application/json", *, limit: int = JSON_MAX) ->
 
 
 def _parse(text: bytes) -> Any:
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,6 +67,13 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise ValueError("a key stands twice")
     return made
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large")
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -1,62 +1,38 @@
-"""What the server and the framework leave open at the level of one connection.
+"""What Quart leaves open between one request and its handler.
 
 - `BoundedBody`: Quart reads a request's body as fast as it comes, whatever the handler does with it (1 GiB into a slow
   handler took 1.1 GiB of memory). Here reading stops while more than `UNREAD_MAX` bytes wait to be taken.
-- `HttpConnection`: the above, and what is still to come of a body is read past once the answer is known, for a while,
-  so that a client that only looks for an answer after writing gets it. A change whose request has come whole is made
-  even if the client has left. One that asks whether to send its body at all
-  (`Expect: 100-continue`) is told to when somebody takes it, not before.
+- `HttpConnection`: the above, and an answer before the whole body has come ends the connection: where the next request
+  begins is then nobody's knowledge. The rest of the body is read for a while, so that a client that only looks for an
+  answer after writing gets it. A change whose request has come whole is made even if the client has left. For
+  `Expect: 100-continue`, 100 is sent only when a handler starts reading the body.
 - `WebSocketConnection`: incoming messages are bounded and typed, Quart's queue has no end; and whoever closes, the
   handler ends, and the client has a while to answer.
-- `mend_hypercorn`: what it does with sockets, with each byte of a body, and HTTP/2, and leaves no setting for.
 
-Written against Quart 0.22 and Hypercorn 0.18; `tests/web/test_connection.py` fails when these change beneath us.
+Written against Quart 0.22; `tests/web/test_connection.py` fails when it changes beneath us.
 """
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 from urllib.parse import urlsplit
 
-import h11
-import hypercorn.asyncio.run
-import hypercorn.protocol
-import hypercorn.protocol.h11
-import hypercorn.protocol.ws_stream
-from h11._readers import ContentLengthReader
-from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.config import Config
-from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol import events
-from hypercorn.protocol.events import Event, Response, StreamClosed
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, WebsocketScope
 from quart import Quart, Request, Websocket
 from quart.asgi import ASGIHTTPConnection, ASGIWebsocketConnection
 from quart.wrappers.request import Body
-from wsproto.events import Message
+
+from dropmill.web import capacity
+from dropmill.web.capacity import Capacity
+from dropmill.web.transport import LINGER_S, SEND_BODY, patch_hypercorn
 
 UNREAD_MAX = 128 * 1024
 """Bytes of one body from which on no more are taken: one piece, as a rule. Measured: 512 KiB is no faster and takes
 50 MiB more for 100 uploads; 1 MiB and more are slower and unstable (TCP zero-window stalls)."""
 
-HEAD_PIECE = 64 * 1024  # bytes that h11 is given at once
-
-LINGER_S = 2.0
-"""How long the rest of a body is read past after the answer, and a socket after its close; ending the connection at
-once would reset it, and the client would lose with it what it was told."""
-
-FAREWELL_S = 1.0  # of a TLS connection that has nothing left to send
-
 CLOSE_TIMEOUT_S = 1.0  # for the close itself; a client that reads nothing does not hold us up longer
-
-SEND_BODY = "dropmill.http.continue"
-"""A message to the server of our own: tell the client to send its body (RFC 9110, section 10.1.1)."""
 
 INCOMING_MAX = 256  # messages of one socket that wait to be handled; more is a flood
 
@@ -138,6 +114,23 @@ class BoundedBody(Body):
         self._room.set()
 
 
+async def _both(handling: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, None]) -> None:
+    """Run a handler and what receives its messages until either ends, then end the other.
+
+    Cancelling ends both. Quart's own way leaves them running then.
+    """
+    tasks = [asyncio.create_task(receiving), asyncio.create_task(handling)]  # what has come already is there at once
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
 class BoundedRequest(Request):
     """A request whose body is bounded."""
 
@@ -152,6 +145,11 @@ class HttpConnection(ASGIHTTPConnection):
         scope["path"] = target_path(scope["path"])
         super().__init__(app, scope)
         self._is_handled = asyncio.Event()
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve it."""
+        request = self._create_request_from_scope(send)
+        await _both(self.handle_request(request, send), self.handle_messages(request, receive))
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
         body: BoundedBody = request.body  # type: ignore[assignment]  # request_class is BoundedRequest
@@ -173,11 +171,15 @@ class HttpConnection(ASGIHTTPConnection):
             body.ask = lambda: send({"type": SEND_BODY})  # type: ignore[misc,arg-type]
 
         async def send_then_linger(message: Any) -> None:
+            is_end = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
+                if not body.is_complete:
+                    # The client may leave out the rest, or not: what follows may be a request, or bytes of the body.
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
                 # From here on nobody reads the body. Were it left bounded, the server could not even tell us that
                 # the exchange is over: its queue to us would be full.
                 body.discard()
-            elif message["type"] == "http.response.body" and not message.get("more_body") and not body.is_complete:
+            elif is_end and not body.is_complete and body.ask is None:  # else it has not been told to send any
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LINGER_S):
                         await body.wait_complete()
@@ -203,6 +205,11 @@ class WebSocketConnection(ASGIWebsocketConnection):
         self._end: tuple[int, str] | None = None
         self._is_ending = asyncio.Event()
         self._is_over = asyncio.Event()
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve it."""
+        websocket = self._create_websocket_from_scope(send)
+        await _both(self.handle_websocket(websocket, send), self.handle_messages(receive))
 
     async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
         while True:
@@ -266,219 +273,18 @@ def target_path(path: str) -> str:
         return "/" + path  # nothing is there
 
 
-class _SocketStream(WSStream):
-    """A socket that Hypercorn refuses by itself is ended, for the app and for the client; it only says 400."""
+def install(app: Quart, allowed: Capacity | None = None) -> None:
+    """Give an app these connections.
 
-    async def handle(self, event: Event) -> None:
-        was_closed = self.closed
-        await super().handle(event)
-        if self.closed and not was_closed and not isinstance(event, StreamClosed):
-            if self.app_put is not None:
-                await self.app_put({"type": "websocket.disconnect", "code": 1006})
-            await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-class _RequestStream(HTTPStream):
-    """A request whose app says when its body is wanted."""
-
-    async def app_send(self, message: Any) -> None:
-        if message is None or message["type"] != SEND_BODY:
-            await super().app_send(message)
-        elif self.state is ASGIHTTPState.REQUEST and not self.closed:
-            await self.send(Response(stream_id=self.stream_id, headers=[], status_code=HTTPStatus.CONTINUE))
-
-
-class _MessageBuffer(WebsocketBuffer):
-    """A message on its way in. Of one over the limit nothing is kept; Hypercorn keeps all that goes on coming."""
-
-    def extend(self, event: Message[Any]) -> None:
-        self.length += len(event.data)
-        if self.length > self.max_length:
-            self.value = None
-            raise FrameTooLargeError
-        self.length -= len(event.data)
-        super().extend(event)
-
-
-class _Reader(asyncio.StreamReader):
-    """What a connection brings, in the pieces in which the event loop has it (up to 256,000 bytes with uvloop).
-
-    A `StreamReader` copies every byte three times to give it out in pieces of 64 KiB. Only `read` is for use here; it
-    gives out a whole piece, whatever it is asked for, and no more than one piece waits.
+    Args:
+        app: the app.
+        allowed: how many of them there may be, and how long each may take; None for the default limits.
     """
-
-    _pieces: deque[bytes]
-
-    # What it inherits, and typeshed leaves out.
-    _eof: bool
-    _paused: bool
-    _exception: Exception | None
-    _transport: asyncio.ReadTransport
-    _wakeup_waiter: Callable[[], None]
-    _wait_for_data: Callable[[str], Awaitable[None]]
-
-    @classmethod
-    def take_over(cls, reader: Any) -> None:
-        """Make a reader one of these; what has come already comes first."""
-        reader.__class__ = cls  # rather than a new one: its protocol holds this one, and feeds it
-        reader._pieces = deque([bytes(reader._buffer)] if reader._buffer else [])
-
-    def feed_data(self, data: Any) -> None:
-        self._pieces.append(data)
-        self._wakeup_waiter()
-        if not self._paused:
-            self._transport.pause_reading()
-            self._paused = True
-
-    def at_eof(self) -> bool:
-        return self._eof and not self._pieces
-
-    async def read(self, n: int = -1) -> bytes:
-        if self._exception is not None:
-            raise self._exception
-        if not self._pieces and not self._eof:
-            await self._wait_for_data("read")  # goes on reading, if that was paused
-        return self._pieces.popleft() if self._pieces else b""
-
-
-class _Connection(TCPServer):
-    """A connection that is read by a `_Reader`, and ends when we end it.
-
-    Over TLS a client has 30 s to say its farewell, during which the server cannot stop, and one that says none ends in
-    a traceback. Behind a client that has left, Hypercorn waits for the next request as long as for one that has not:
-    70 clients a second were enough for 1,024 descriptors.
-    """
-
-    _has_left = False
-
-    async def run(self) -> None:
-        _Reader.take_over(self.reader)
-        await super().run()
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        self._has_left = True
-        await self.idle_task.stop()
-
-    async def protocol_send(self, event: Any) -> None:
-        if not (self._has_left and isinstance(event, Updated) and event.idle):
-            await super().protocol_send(event)
-
-    async def _close(self) -> None:
-        if not self._is_tls:
-            await super()._close()
-            return
-        self._begin_farewell()
-        try:
-            await self.writer.wait_closed()
-        except (OSError, asyncio.CancelledError):  # as the one this replaces: only the end of the process cancels here
-            self.writer.transport.abort()
-        finally:
-            await self.idle_task.stop()
-
-    async def _initiate_server_close(self) -> None:
-        if self._is_tls:
-            await self.protocol.handle(Closed())
-            self._begin_farewell()
-        else:
-            await super()._initiate_server_close()
-
-    @property
-    def _is_tls(self) -> bool:
-        return self.writer.get_extra_info("sslcontext") is not None
-
-    def _begin_farewell(self) -> None:
-        # Once: asyncio's TLS connections cannot be aborted any more after they were closed a second time.
-        if not self.writer.transport.is_closing():
-            self.writer.close()
-            self.loop.call_later(FAREWELL_S, self._abort_if_flushed)
-
-    def _abort_if_flushed(self) -> None:
-        if self.writer.transport.get_write_buffer_size():
-            self.loop.call_later(FAREWELL_S, self._abort_if_flushed)
-        else:
-            self.writer.transport.abort()
-
-
-class _Http1Protocol(H11Protocol):
-    """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade.
-
-    Large pieces inside a body of known length go past h11, which would copy them four times to say what they are.
-    """
-
-    async def handle(self, event: Any) -> None:
-        stream = self.stream
-        if not isinstance(event, RawData) or len(event.data) <= HEAD_PIECE:
-            await super().handle(event)
-        elif stream is not None and self._is_inside_body(event.data):
-            await stream.handle(events.Body(stream_id=STREAM_ID, data=event.data))
-            # Waits until that was taken, so that one piece fewer waits: 25 MiB for 100 uploads, 3 % CPU.
-            await stream.handle(events.Body(stream_id=STREAM_ID, data=b""))
-        else:
-            # h11 limits heads by what it is given at once.
-            for begin in range(0, len(event.data), HEAD_PIECE):
-                await super().handle(RawData(event.data[begin : begin + HEAD_PIECE]))
-
-    def _is_inside_body(self, data: bytes) -> bool:
-        """Whether h11 needs not see this; it is told how much it was."""
-        connection: Any = self.connection
-        if not isinstance(connection, h11.Connection) or connection.their_state is not h11.SEND_BODY:
-            return False
-        reader: Any = connection._reader
-        if (
-            not isinstance(reader, ContentLengthReader)
-            or len(data) >= reader._remaining
-            or connection._receive_buffer
-            or connection.they_are_waiting_for_100_continue
-        ):
-            return False
-        reader._remaining -= len(data)
-        return True
-
-    async def stream_send(self, event: Any) -> None:
-        if not isinstance(event, Response) or event.status_code != HTTPStatus.CONTINUE:
-            await super().stream_send(event)
-        elif self.connection.they_are_waiting_for_100_continue:
-            await super()._send_h11_event(h11.InformationalResponse(status_code=event.status_code, headers=[]))
-
-    async def _send_h11_event(self, event: Any) -> None:
-        # Hypercorn would tell every client to go on, before the app has seen the request.
-        if not isinstance(event, h11.InformationalResponse) or event.status_code != HTTPStatus.CONTINUE:
-            await super()._send_h11_event(event)
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        return  # `Upgrade: h2c` may be ignored (RFC 9110, section 7.8); HTTP/2's preface is a request for nothing here
-
-
-def mend_hypercorn() -> None:
-    """Change how the Hypercorn of this process treats connections, however it was started.
-
-    It always accepts permessage-deflate (a 1 MiB message inflated to 1 GiB before its size was checked), keeps the
-    bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open. It tells
-    a client that asks first to send its body, whatever the app will say to it.
-
-    It hands a body over in pieces of 64 KiB, copied eight times, of which ten may wait. Without that an upload takes
-    1.7 instead of 2.4 CPU seconds a GiB (1.5 instead of 2.1 without a form), SHA-256 and writing included.
-
-    Its HTTP/2 lets a client send 64 KiB of a body and then wait for a round trip, without a setting to widen that, and
-    one slow body holds up all others of its connection. Browsers choose HTTP/2 by themselves; so it is not offered.
-    """
-    hypercorn.asyncio.run.TCPServer = _Connection  # type: ignore[attr-defined]
-    Config.alpn_protocols = ["http/1.1"]
-    Config.max_app_queue_size = 1
-    hypercorn.protocol.H11Protocol = _Http1Protocol  # type: ignore[attr-defined]
-    hypercorn.protocol.ws_stream.server_extensions_handshake = lambda requested, supported: None  # type: ignore[attr-defined]
-    hypercorn.protocol.ws_stream.WebsocketBuffer = _MessageBuffer  # type: ignore[misc]
-    hypercorn.protocol.h11.HTTPStream = _RequestStream  # type: ignore[attr-defined]
-    hypercorn.protocol.h11.WSStream = _SocketStream  # type: ignore[attr-defined]
-
-
-def install(app: Quart) -> None:
-    """Give an app these connections."""
-    mend_hypercorn()
+    patch_hypercorn()
+    capacity.install(app, allowed or Capacity())
     app.request_class = BoundedRequest
     app.asgi_http_class = HttpConnection
     app.asgi_websocket_class = WebSocketConnection
     # Bytes are counted where they arrive; a limit here is not enforced on chunked bodies. Slow bodies have an idle
-    # limit of our own, and downloads may take as long as they take.
+    # limit of our own, and downloads may take as long as their client goes on reading.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)

@@ -8,6 +8,7 @@ the same.
 import ipaddress
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -20,12 +21,14 @@ from dropmill.model.errors import (
     Forbidden,
     MisdirectedRequest,
     RangeNotSatisfiable,
+    TooManyConnections,
     TooManyUploads,
     Unavailable,
 )
 from dropmill.settings import PublicUrl, Settings, split_address
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import refuse_other_meanings
+from dropmill.web.capacity import capacity_of
 from dropmill.web.forwarding import OWN_HOST
 from dropmill.web.services import services
 
@@ -58,6 +61,7 @@ HSTS = "max-age=2592000"
 """30 days. It binds every port of the host name, other services on that machine included, and nobody can take it back
 from a browser before its time; so neither a year nor the subdomains."""
 
+PROBES = frozenset({"/healthz", "/readyz"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDING_HEADERS = (
     "Forwarded",
@@ -91,6 +95,8 @@ def install(app: Quart, settings: Settings) -> None:
     @app.before_request
     async def _before_request() -> None:
         check(request, is_unsafe=request.method not in SAFE_METHODS)
+        if request.path not in PROBES:
+            capacity_of(app).require_descriptors()
         if request.method not in SAFE_METHODS:
             refuse_other_meanings(request.headers)
 
@@ -114,7 +120,7 @@ def install(app: Quart, settings: Settings) -> None:
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
-        if isinstance(error, Unavailable | TooManyUploads):
+        if isinstance(error, Unavailable | TooManyUploads | TooManyConnections):
             response.headers["Retry-After"] = "5"
         if isinstance(error, RangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
@@ -271,8 +277,15 @@ async def _answer(status: int, title: str, detail: str, code: str, extra: Any) -
 
 
 def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extra}
-    return Response(json.dumps(document), status=status, content_type="application/problem+json")
+    document = problem_document(status, title, detail, code, extra)
+    return Response(document, status=status, content_type="application/problem+json")
+
+
+def problem_document(status: int, title: str, detail: str, code: str, extra: Mapping[str, Any]) -> str:
+    """An error as RFC 9457 has it."""
+    return json.dumps(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extra}
+    )
 
 
 FORM_PATH = "/api/v1/submissions"

@@ -5,15 +5,18 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from quart import Blueprint, request, websocket
+from quart import Blueprint, current_app, request, websocket
 
+from dropmill.identity.network import client_address
 from dropmill.live import messages
 from dropmill.live.messages import BadMessage, event_json, parse
 from dropmill.live.stream import Subscriber
 from dropmill.model.ids import Cursor
+from dropmill.model.numbers import whole_number
 from dropmill.model.records import utc_now
 from dropmill.web import query
 from dropmill.web.accept import preferred_type
+from dropmill.web.capacity import capacity_of
 from dropmill.web.connection import WS_FLOOD
 from dropmill.web.services import Services, services
 
@@ -36,6 +39,13 @@ WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
 @live.websocket("/live")
 async def socket() -> None:
     """One subscriber's connection. Once it is closed, by us or the client, this is cancelled."""
+    found = services()
+    client = client_address(websocket.remote_addr)
+    with capacity_of(current_app).admit_socket(client):
+        await _serve(found, client)
+
+
+async def _serve(found: Services, client: str) -> None:
     connection = websocket._get_current_object()  # type: ignore[attr-defined]  # tasks of ours use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
 
@@ -51,9 +61,15 @@ async def socket() -> None:
             await asyncio.sleep(HEARTBEAT_S)
             await send(messages.dumps(messages.tick(utc_now())))
 
-    found = services()
     subscriber = Subscriber(
-        ledger=found.ledger, bus=found.bus, views=found.views, outputs=found.outputs, orders=found.jobs, send=send
+        ledger=found.ledger,
+        bus=found.bus,
+        views=found.views,
+        outputs=found.outputs,
+        orders=found.jobs,
+        joins=found.joins,
+        client=client,
+        send=send,
     )
     found.closers.add(connection.close)
     try:
@@ -124,8 +140,8 @@ async def events() -> Any:
 
 async def _after(found: Services, last_id: str | None = None) -> Cursor:
     """The cursor a request names; a browser that comes back names the last event it got."""
-    if last_id is not None and last_id.isascii() and last_id.isdigit() and int(last_id) <= query.MAX_NUMBER:
-        return Cursor(int(last_id))
+    if last_id is not None and (cursor := whole_number(last_id)) is not None:
+        return Cursor(cursor)
     if query.text("after") == "newest":
         return await found.ledger.newest_cursor()
     return Cursor(query.number("after") or 0)

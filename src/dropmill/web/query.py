@@ -3,12 +3,12 @@
 from quart import request
 
 from dropmill.model.errors import BadParameter
+from dropmill.model.numbers import whole_number
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 1000
 TEXT_MAX = 200
 QUERY_MAX = 8 * 1024  # bytes of a whole query; the library takes time for each parameter in it
-MAX_NUMBER = 2**63 - 1
 
 
 def text(name: str) -> str | None:
@@ -36,9 +36,10 @@ def number(name: str) -> int | None:
     value = text(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit()) or int(value) > MAX_NUMBER:
+    found = whole_number(value)
+    if found is None:
         raise BadParameter(f"`{name}` must be a whole number, 0 or more.")
-    return int(value)
+    return found
 
 
 def limit() -> int:

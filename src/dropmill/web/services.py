@@ -9,6 +9,7 @@ from dropmill.configfile.revisions import ConfigFile
 from dropmill.identity.resolver import Resolver
 from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
+from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
 from dropmill.ports import BlobStore, Bus, Ledger
 from dropmill.processing.contract import Processor
@@ -40,6 +41,7 @@ class Services:
     config: ConfigFile
     resolver: Resolver
     views: Views
+    joins: JoinRates
     is_draining: bool = False
     closers: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
 

@@ -16,6 +16,7 @@ from dropmill.model.errors import (
     UnsupportedMediaType,
 )
 from dropmill.model.ids import FileId
+from dropmill.model.numbers import is_whole_number, whole_number
 from dropmill.web.body_headers import (
     chunk_checksum,
     expected_sha256,
@@ -200,11 +201,12 @@ def _number(name: str) -> int | None:
     value = values[0]
     if len(values) > 1:
         raise BadRequest(f"{name} is given more than once.")
-    if not (value.isascii() and value.isdigit()):
+    if not is_whole_number(value):
         raise BadRequest(f"{name} must be a whole number.")
-    if len(value) > len(str(SIZE_MAX)) or int(value) > SIZE_MAX:
+    found = whole_number(value, SIZE_MAX)
+    if found is None:
         raise TooLarge(f"{name} is larger than any file.")
-    return int(value)
+    return found
 
 
 # --- curl -T ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from dropmill.engines.sql.tables import (
 from dropmill.model.errors import BadParameter, NotFound, Removed
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, EventName
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
+from dropmill.model.numbers import whole_number
 from dropmill.model.records import (
     RESULTS_LISTED,
     ConfigRevision,
@@ -33,16 +34,14 @@ from dropmill.model.records import (
 )
 from dropmill.ports import EventPage, Page, SubmissionView
 
-MAX_KEY = 2**63 - 1
-MAX_KEY_DIGITS = 19  # a longer one is no key, and Python refuses to read one of some thousands
-
 
 def _key(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_KEY_DIGITS) or int(text) > MAX_KEY:
+    key = whole_number(text)
+    if key is None:
         raise BadParameter("`before` must be the `next` of the page before.")
-    return int(text)
+    return key
 
 
 def _page_of(found: Sequence[rows.Row], limit: int, key: str = "seq") -> tuple[Sequence[rows.Row], str | None]:
