@@ -34,7 +34,7 @@ from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.utils import suppress_body
 from wsproto.events import Message
 
@@ -49,6 +49,10 @@ HEAD_PIECE = 64 * 1024  # bytes that h11 is given at once
 LINGER_S = 2.0
 """How long the rest of a body is read after the answer, and a socket after its close. To end the connection at once
 would reset it, and the client might lose the answer."""
+
+CHUNKS_IN_A_ROW = 500  # that h11 reads before others have their turn: 5 ms, if each has one byte
+FRAMES_PIECE = 4096  # bytes of a WebSocket that are read before others have their turn: 20 ms at worst
+UNWANTED_MAX = 64 * 1024  # bytes that are read of a WebSocket after its close; the rest is dropped unread
 
 TLS_CLOSE_TIMEOUT_S = 1.0  # for the client's part of the closing handshake, once everything is sent
 
@@ -189,6 +193,9 @@ class _Connection(TCPServer):
                 await super().run()
         except DropmillError as refused:
             await self._refuse(refused, capacity)
+        except asyncio.CancelledError:
+            # The server ends. `asyncio.streams` would log a traceback for each connection that ends as cancelled.
+            return
 
     def _peer(self) -> tuple[str, int]:
         """Address of the client, and the number of the connection's descriptor."""
@@ -369,9 +376,29 @@ class _RequestStream(HTTPStream):
 
 
 class _SocketStream(WSStream):
-    """A socket that Hypercorn refuses by itself is ended, for the app and for the client; it only says 400."""
+    """A socket whose frames are read a few at a time, and no longer than somebody wants them.
+
+    One that Hypercorn refuses is ended, for the app and for the client; it only answers 400.
+    """
+
+    _unwanted = 0
 
     async def handle(self, event: Event) -> None:
+        if isinstance(event, Data) and self.handshake.accepted:
+            await self._read_frames(event.data)
+        else:
+            await self._handle_otherwise(event)
+
+    async def _read_frames(self, data: bytes) -> None:
+        for begin in range(0, len(data), FRAMES_PIECE):
+            if self.state is ASGIWebsocketState.CLOSED:  # the client's close is all that is still of interest
+                self._unwanted += FRAMES_PIECE
+            if self.closed or self._unwanted > UNWANTED_MAX:
+                return
+            await super().handle(Data(stream_id=self.stream_id, data=data[begin : begin + FRAMES_PIECE]))
+            await asyncio.sleep(0)  # frames to which nobody listens would be read in one go
+
+    async def _handle_otherwise(self, event: Event) -> None:
         was_closed = self.closed
         await super().handle(event)
         if self.closed and not was_closed and not isinstance(event, StreamClosed):
@@ -477,6 +504,8 @@ class _Http1Protocol(H11Protocol):
                 event = error
             if isinstance(event, h11.Data):
                 pieces.append(event.data)
+                if len(pieces) % CHUNKS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
                 continue
             if pieces:
                 await self._take_body(b"".join(pieces), is_last=isinstance(event, h11.EndOfMessage))
