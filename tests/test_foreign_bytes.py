@@ -43,7 +43,7 @@ from dropmill.web import body
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import sha256_of_header
 from dropmill.web.config import config
-from dropmill.web.connection import _path
+from dropmill.web.connection import target_path
 from dropmill.web.downloads import downloads
 from dropmill.web.filenames import attachment, content_type
 from dropmill.web.guard import _host_name
@@ -306,7 +306,7 @@ READERS: Mapping[str, Reader] = {
         ),
     ),
     "target of a request": Reader(
-        read=text(_path), most=READ_BYTES, texts=(of(b"[", head=b"http://"), of(b"@", head=b"//"))
+        read=text(target_path), most=READ_BYTES, texts=(of(b"[", head=b"http://"), of(b"@", head=b"//"))
     ),
     "output of a script": Reader(read=look_at, most=CHUNK_BYTES, texts=DURATIONS + PROGRESS),
     "output of an encoder": Reader(read=look_at_encoder, most=CHUNK_BYTES, texts=DURATIONS + PROGRESS),
