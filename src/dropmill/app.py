@@ -43,7 +43,7 @@ from dropmill.processing.output import OutputStore
 from dropmill.processing.pool import SlotPool
 from dropmill.processing.results import ResultLimits
 from dropmill.processing.slot import keep_memory_private
-from dropmill.processing.upkeep import Retention
+from dropmill.processing.upkeep import CleanUp, Retention
 from dropmill.settings import Settings, secrets_in
 from dropmill.web import connection, forwarding, guard
 from dropmill.web.capacity import Capacity, CapacityLimits
@@ -307,6 +307,7 @@ class Server:
         self._run(uploads.run(), "uploads")
 
         await executor.start()
+        self._run(CleanUp({"uploads": intake.sweep, "attempts": runner.sweep}).run(), "clean-up")
         stack.push_async_callback(executor.close)
         for job in await ledger.queued_jobs():
             executor.submit(job.id, job.submission_id, job.not_before)

@@ -9,7 +9,7 @@ Every method is a coroutine unless it only touches memory. Cancelling a caller n
 handed to the ledger is made or refused whatever becomes of whoever waits for it.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,7 @@ from dropmill.model.records import (
     ConfigRevision,
     Delivery,
     File,
+    FileIdentity,
     Job,
     JobState,
     KeptBytes,
@@ -75,19 +76,30 @@ class BlobWriter(Protocol):
     async def drop_chunk(self) -> None:
         """Forget the chunk."""
 
+    async def verify(self) -> None:
+        """Return if what was put down by `pause` is still there, as far as its size tells.
+
+        Raises:
+            BytesLost: it vanished or has another size; the blob can only be aborted.
+        """
+
     async def commit(self) -> StoredBlob:
-        """Make the blob durable and visible: written, fsynced, renamed, its folder fsynced.
+        """Make the blob durable and visible: written, compared in size, fsynced, renamed, its folder fsynced.
 
         Raises:
             OutOfSpace: as for `write`.
+            BytesLost: what is on disk is not what was given to `write`. A vanished file is never made anew.
         """
 
     async def abort(self) -> None:
-        """Remove what was written. Safe after a failed `write` or `commit`, and to call twice."""
+        """Remove what was written, as `BlobStore.discard` does. Safe after a failed call, and to call twice."""
 
 
 class BlobStore(Protocol):
-    """Immutable bytes under generated keys."""
+    """Immutable bytes under generated keys.
+
+    Any call that touches bytes raises `OutOfSpace` or `DiskFailed` when the disk refuses.
+    """
 
     def create(self, extension: str) -> BlobWriter:
         """Begin a blob; `extension` is "" or a checked one with its dot, such as ".tar.gz"."""
@@ -98,7 +110,7 @@ class BlobStore(Protocol):
         The hash of what is there already is made in the background; `commit` waits for it.
         """
 
-    async def adopt(self, folder: int, name: str) -> StoredBlob:
+    async def adopt(self, folder: int, name: str, size_max: int | None = None) -> StoredBlob:
         """Take a file of this machine into the store: its bytes become a blob, durable, and it is gone from its folder.
 
         Only a regular file with one link that may be read is taken; no link is followed. Cancelling undoes it: there
@@ -107,6 +119,7 @@ class BlobStore(Protocol):
         Args:
             folder: descriptor of the directory that holds it; stays open until this has returned.
             name: the file's name in there.
+            size_max: bytes beyond which it is not even read; None means no limit.
 
         Raises:
             ValueError: it is something else, which the text says ("is a symbolic link"). It stays where it is.
@@ -116,8 +129,27 @@ class BlobStore(Protocol):
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """A real local path to the bytes, valid inside the context. Read-only."""
 
+    async def open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
+        """A descriptor of a blob's bytes, which are known to have its size and SHA-256; the caller closes it.
+
+        They are read once before, unless nothing touched them since they were last known to be right. While the
+        descriptor has the identity that is returned, its bytes are right; compare it after each read.
+
+        Raises:
+            BytesLost: they vanished or were changed.
+        """
+
+    def is_proven(self, key: str, identity: FileIdentity) -> bool:
+        """Whether a file of this identity is known to hold the blob's bytes; if not, `open_stored` finds out."""
+
     async def delete(self, key: str) -> None:
         """Remove a blob; none is no error."""
+
+    async def discard(self, key: str) -> None:
+        """Remove what nothing refers to. What the disk refuses to remove is noted for `retry_discards`, not raised."""
+
+    async def retry_discards(self) -> int:
+        """Remove what `discard` could not; returns how many keys are still left."""
 
     async def sweep(self, resumable: Collection[str] = ()) -> int:
         """Remove what writers of an earlier process left, except `resumable` keys; returns how many. At start-up."""
@@ -220,6 +252,19 @@ class RequestKey:
     owner: str
     text: str
     fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FormUploads:
+    """What only the request that brings it can bring to its end.
+
+    Attributes:
+        files: that are arriving as a whole, not resumable.
+        submissions: that are open until their one request ends.
+    """
+
+    files: Set[FileId]
+    submissions: Set[SubmissionId]
 
 
 class Ledger(Protocol):
@@ -453,6 +498,9 @@ class Ledger(Protocol):
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
         """Every resumable upload that is neither stored nor aborted."""
+
+    async def form_uploads(self) -> FormUploads:
+        """Every file and submission that a request is bringing now, or that a request left unsettled."""
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
         """Some of those whose time is over."""

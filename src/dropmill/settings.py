@@ -449,12 +449,12 @@ class Settings:
         "Most result files of one attempt; one that leaves more fails, and none of them is kept.",
         metavar="N",
     )
-    max_results_size: int | None = _setting(
+    max_results_size: int = _setting(
         "--max-results-size",
         _size,
-        None,
-        "Most bytes of one attempt's results together, such as 10GiB; one that leaves more fails, and none of them is "
-        "kept. No limit by default.",
+        10 * 2**30,
+        "Most bytes of one attempt's results together, holes counted; one that leaves more fails, and none of them is "
+        "kept. Default: 10GiB.",
         metavar="SIZE",
     )
     idle_timeout: float = _setting(

@@ -1,5 +1,6 @@
 """The directory: order of its system calls, and what it does when the disk takes no more."""
 
+import asyncio
 import errno
 import json
 import os
@@ -7,12 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dropmill.engines.embedded import disk
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore
-from dropmill.model.errors import OutOfSpace
+from dropmill.model.errors import BytesLost, DiskFailed, OutOfSpace
+from dropmill.model.records import StoredBlob
 
 STORE_TWO = """
 import asyncio, os, sys
@@ -126,8 +130,275 @@ async def test_a_commit_that_fails_at_any_step_can_be_aborted(
     await writer.write(bytes(WRITE_BYTES + 1))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with pytest.raises(OSError if code == errno.EIO else OutOfSpace):
+        with pytest.raises(DiskFailed if code == errno.EIO else OutOfSpace):
             await writer.commit()
     await writer.abort()
     assert list(blobs.incoming.iterdir()) == []
     assert [path for path in blobs.blobs.rglob("*") if path.is_file()] == []
+
+
+# --- a commit compares what is on disk with what was received ---------------------------------------------------------
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 1)
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _extend(path: Path) -> None:
+    os.truncate(path, path.stat().st_size + 1)
+
+
+def _replace(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.with_name("keeps-the-inode").touch()
+    path.write_bytes(content[:-1])
+
+
+WAYS = [_remove, _cut, _empty, _extend, _replace]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize("size", [2 * WRITE_BYTES, 2 * WRITE_BYTES + 7])
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_commit_of_other_bytes_than_were_received_is_refused(
+    blobs: DiskBlobStore, way: Callable[[Path], None], size: int, is_paused: bool
+) -> None:
+    writer = blobs.create("")
+    for start in range(0, size, WRITE_BYTES):
+        await writer.write(bytes(min(WRITE_BYTES, size - start)))
+    if is_paused:
+        await writer.pause()
+    way(blobs.incoming / writer.key)
+    with pytest.raises(BytesLost):
+        await writer.commit()
+    assert not blobs.path(writer.key).exists()
+    await writer.abort()
+    assert not (blobs.incoming / writer.key).exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_vanished_partial_file_is_never_made_anew(blobs: DiskBlobStore, way: Callable[[Path], None]) -> None:
+    """600,000 bytes that were received and are gone must not become a file of what comes after them."""
+    writer = blobs.create("")
+    await writer.write(bytes(600_000))
+    await writer.pause()
+    path = blobs.incoming / writer.key
+    way(path)
+    with pytest.raises(BytesLost):
+        await writer.verify()
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(BytesLost):
+        await writer.write(bytes(WRITE_BYTES))
+    assert (path.read_bytes() if path.exists() else None) == before
+    await writer.abort()
+
+
+async def test_a_chunk_is_not_cut_back_to_bytes_that_are_gone(blobs: DiskBlobStore) -> None:
+    writer = blobs.create("")
+    await writer.write(bytes(1000))
+    await writer.begin_chunk()
+    await writer.write(bytes(WRITE_BYTES))
+    os.truncate(blobs.incoming / writer.key, 10)
+    with pytest.raises(BytesLost):
+        await writer.drop_chunk()
+    with pytest.raises(BytesLost):  # as the next process finds it
+        await blobs.resume(writer.key)
+    await writer.abort()
+
+
+async def test_a_data_folder_that_is_away_loses_no_upload(blobs: DiskBlobStore) -> None:
+    writer = blobs.create("")
+    await writer.write(bytes(1000))
+    await writer.pause()
+    away = blobs.incoming.with_name("away")
+    blobs.incoming.rename(away)
+    with pytest.raises(DiskFailed):
+        await writer.verify()
+    away.rename(blobs.incoming)
+    await writer.verify()
+    assert (await writer.commit()).size == 1000
+
+
+async def test_a_result_that_is_changed_while_it_is_taken_is_refused(
+    blobs: DiskBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same size, modification time set back: only the change time tells."""
+    result = tmp_path / "result"
+    result.write_bytes(b"before")
+    pread = os.pread
+
+    def change_after(descriptor: int, size: int, offset: int) -> bytes:
+        piece = pread(descriptor, size, offset)
+        if piece:
+            _change_in_place(result, b"after!")
+        return piece
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", change_after)
+            with pytest.raises(ValueError, match="still being written"):
+                await blobs.adopt(folder, "result")
+    finally:
+        os.close(folder)
+    assert result.exists()
+
+
+# --- what is read is what was stored ----------------------------------------------------------------------------------
+
+
+def _change_in_place(path: Path, content: bytes) -> None:
+    """Change a file as one does who wants to hide it."""
+    before = path.stat()
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(before.st_mode & 0o777)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def _put(blobs: DiskBlobStore, content: bytes) -> StoredBlob:
+    writer = blobs.create("")
+    await writer.write(content)
+    return await writer.commit()
+
+
+async def _read(blobs: DiskBlobStore, blob: StoredBlob) -> bytes:
+    descriptor, _ = await blobs.open_stored(blob)
+    try:
+        return os.pread(descriptor, blob.size + 1, 0)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of pieces that were read in order to be hashed."""
+    sizes: list[int] = []
+    hash_piece = disk._hash_piece
+
+    def counted(*args: object) -> int:
+        sizes.append(hash_piece(*args))  # type: ignore[arg-type]
+        return sizes[-1]
+
+    monkeypatch.setattr(disk, "_hash_piece", counted)
+    return sizes
+
+
+async def test_a_file_changed_in_place_with_its_time_restored_is_not_read(blobs: DiskBlobStore) -> None:
+    blob = await _put(blobs, b"as it was stored")
+    assert await _read(blobs, blob) == b"as it was stored"
+    _change_in_place(blobs.path(blob.key), b"as it is changed")
+    for _ in range(2):
+        with pytest.raises(BytesLost):
+            await blobs.open_stored(blob)
+    _change_in_place(blobs.path(blob.key), b"as it was stored")
+    assert await _read(blobs, blob) == b"as it was stored"
+
+
+async def test_what_this_process_stored_is_read_without_hashing_it(blobs: DiskBlobStore, hashed: list[int]) -> None:
+    for content in (b"small", bytes(2 * WRITE_BYTES)):
+        blob = await _put(blobs, content)
+        assert await _read(blobs, blob) == content
+    assert hashed == []
+
+
+async def test_after_a_restart_or_a_restore_a_file_is_hashed_once(
+    blobs: DiskBlobStore, tmp_path: Path, hashed: list[int]
+) -> None:
+    blob = await _put(blobs, b"content")
+    after = DiskBlobStore(tmp_path)
+    await after.open()
+    for _ in range(3):
+        assert await _read(after, blob) == b"content"
+    assert len(hashed) == 1
+    copy = tmp_path / "copy"
+    shutil.copy2(after.path(blob.key), copy)
+    copy.rename(after.path(blob.key))  # as a backup brings it back
+    for _ in range(3):
+        assert await _read(after, blob) == b"content"
+    assert len(hashed) == 2
+    after.path(blob.key).chmod(0o600)
+    assert await _read(after, blob) == b"content"
+    assert len(hashed) == 3
+    await after.close()
+
+
+async def test_many_who_ask_for_an_unknown_file_share_one_reading(
+    blobs: DiskBlobStore, tmp_path: Path, hashed: list[int]
+) -> None:
+    blob = await _put(blobs, bytes(3 * disk.REREAD_BYTES))
+    after = DiskBlobStore(tmp_path)
+    await after.open()
+    assert len(set(await asyncio.gather(*(_read(after, blob) for _ in range(8))))) == 1
+    assert len(hashed) == 3
+    await after.close()
+
+
+async def test_no_more_files_than_a_few_are_remembered_as_known(
+    blobs: DiskBlobStore, hashed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "PROVEN_MAX", 2)
+    stored = [await _put(blobs, b"%d" % number) for number in range(3)]
+    for blob in stored:
+        await _read(blobs, blob)
+    assert len(blobs._proven._identities) == 2
+    assert hashed
+
+
+@pytest.mark.parametrize("way", [_remove, _cut, _extend])
+async def test_a_file_that_is_gone_or_of_another_size_is_not_read(
+    blobs: DiskBlobStore, way: Callable[[Path], None]
+) -> None:
+    blob = await _put(blobs, b"content")
+    way(blobs.path(blob.key))
+    with pytest.raises(BytesLost):
+        await blobs.open_stored(blob)
+
+
+# --- clean-up is tried again ------------------------------------------------------------------------------------------
+
+
+async def test_clean_up_that_the_disk_refused_is_done_by_the_next_try(
+    blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a partial file, of one whose commit had been made, and of a blob that nothing refers to."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    half, whole, orphan = blobs.create(""), blobs.create(""), await _put(blobs, b"orphan")
+    await half.write(bytes(WRITE_BYTES))
+    await half.pause()
+    await whole.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        await half.abort()
+        await whole.abort()
+        await blobs.discard(orphan.key)
+        assert await blobs.retry_discards() == 3
+        with pytest.raises(DiskFailed):
+            await blobs.delete(orphan.key)
+    assert await blobs.retry_discards() == 0
+    assert list(blobs.incoming.iterdir()) == []
+    assert [path for path in blobs.blobs.rglob("*") if path.is_file()] == []
+
+
+async def test_what_is_noted_for_another_try_is_bounded(blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(disk, "DISCARDED_MAX", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        for number in range(9):
+            await blobs.discard(f"{number:032x}")
+        assert await blobs.retry_discards() == 3

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.slots import SlotExecutor
+from dropmill.model.errors import BytesLost
 from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (
     AttemptOrder,
@@ -18,10 +20,12 @@ from dropmill.model.records import (
     AttemptState,
     ClientIdentity,
     ConfigRevision,
+    FileIdentity,
     JobError,
     JobState,
     Progress,
     RetryPolicy,
+    StoredBlob,
     utc_now,
 )
 from dropmill.ports import BlobStore, Bus, Ledger
@@ -147,7 +151,20 @@ class FakeBlobs:
     def __init__(self, folder: Path, store: DiskBlobStore) -> None:
         self._folder = folder
         self.adopt = store.adopt
-        self.delete = store.delete
+        self.discard = store.discard
+
+    def is_proven(self, key: str, identity: FileIdentity) -> bool:
+        return False
+
+    async def open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
+        try:
+            descriptor = os.open(self._folder / blob.key, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise BytesLost("The file is gone.") from None
+        if hashlib.sha256(os.pread(descriptor, blob.size + 1, 0)).hexdigest() != blob.sha256:
+            os.close(descriptor)
+            raise BytesLost("The file was changed.")
+        return descriptor, FileIdentity.of(os.fstat(descriptor))
 
     @contextlib.asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:

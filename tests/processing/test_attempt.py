@@ -13,6 +13,7 @@ from tests.processing.doubles import Bench, gone, python, until
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.records import AttemptState, JobError
 from dropmill.processing import attempt, pool
+from dropmill.processing.folders import remove_tree
 from dropmill.processing.output import HEAD_BYTES, TAIL_BYTES
 
 SUCCEEDED, FAILED, CANCELLED = AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED
@@ -85,7 +86,7 @@ def test_folders_without_rights_are_removed_and_links_not_followed(tmp_path: Pat
     if pid == 0:
         if os.getuid() == 0:
             os.setuid(65534)
-        attempt._remove_tree(tree)
+        remove_tree(tree)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     assert not tree.exists()
@@ -110,7 +111,8 @@ async def test_each_attempt_reads_the_revision_it_was_ordered_with(tmp_path: Pat
         assert (await bench.run())[1] == bench.ledger.config.decode()
         bench.ledger.config = b"second: 2\n"
         assert (await bench.run())[1] == "second: 2\n"
-        assert len(list((tmp_path / "data" / "configs").iterdir())) == 2
+        newest = bench.ledger.revision().sha256
+        assert [path.stem for path in (tmp_path / "data" / "configs").iterdir()] == [newest]
 
 
 async def test_the_copy_of_a_purged_revision_is_removed_and_made_again_if_it_comes_back(tmp_path: Path) -> None:
@@ -202,12 +204,16 @@ def process(path):
     if what == "append":
         path.write_text("append more")
     elif what == "replace":
-        path.unlink(); path.write_text("replace")
+        path.unlink(); path.write_text("replaced")
     elif what == "remove":
         path.unlink()
+    elif what == "hide":
+        before = path.stat()
+        path.write_text("seek")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 """
     async with Bench(tmp_path, module=module, processor="script:process") as bench:
-        for way in (b"append", b"replace", b"remove"):
+        for way in (b"append", b"replace", b"remove", b"hide"):
             outcome, _ = await bench.run(way)
             assert outcome.error is not None
             assert (outcome.state, outcome.error.type) == (FAILED, "input_changed")

@@ -76,7 +76,7 @@ async def test_a_sparse_file_of_more_than_32_bits_keeps_its_size(
     class Short(disk._Adoption):
         def go_on(self) -> bool:
             if self._descriptor < 0:
-                self._descriptor = self._open()
+                self._open()
             self._size = size
             self._move()
             return True

@@ -27,7 +27,7 @@ def test_a_result_of_more_than_32_bits_is_announced_as_zip64_with_its_true_lengt
     zip_stream = ZipStream(sized=True)
     results = [Result(path=name, size=LARGE, sha256=Sha256("0" * 64), blob="key") for name in ("one", "two")]
     entries = _announce([(file, results)], ArchiveNames(), zip_stream)
-    assert [entry.size for entry in entries] == [LARGE, LARGE]
+    assert [entry.blob.size for entry in entries] == [LARGE, LARGE]
     assert 2 * LARGE < len(zip_stream) < 2 * LARGE + 1000
     header = next(zip_stream.file())
     assert header[:4] == b"PK\x03\x04"

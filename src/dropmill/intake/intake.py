@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,6 +56,7 @@ COMPARED_MAX = 1000  # files of a first request that are read at once to be comp
 PROGRESS_EVERY_S = 0.25  # the contract's four reports a second a file
 SWEEP_EVERY_S = 60.0
 SWEEP_MAX = 100  # at once, so that a sweep does not hold up the ledger
+NOTED_MAX = 1000  # files, and submissions, that are tried again by name; a start finds what is beyond
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +103,11 @@ class Intake:
         self._receiving: dict[asyncio.Task[Receipt], _Request] = {}
         self._identifying: set[asyncio.Task[None]] = set()
         self._received: dict[FileId, BlobWriter] = {}
+        # What a request is at work on: noted before the ledger hears of it, until the ledger knows how it ended.
+        self._filling: set[SubmissionId] = set()
+        self._writing: Counter[FileId] = Counter()  # two requests may bring the same announced file
+        self._in_doubt: dict[FileId, _Arriving] = {}
+        self._to_seal: dict[SubmissionId, None] = {}
         self._by_key: dict[tuple[str, str], asyncio.Task[Receipt]] = {}
         self._is_draining = False
 
@@ -125,6 +132,30 @@ class Intake:
                 before = utc_now() - timedelta(seconds=self._seal_after_s)
                 for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
                     await self.seal(submission_id)
+
+    async def sweep(self) -> int:
+        """Do what could not be done when a request ended, because the disk or the ledger failed.
+
+        Files that no request is receiving become aborted, submissions that no request fills are sealed, files of which
+        the ledger could not say whether it has them are asked for again, and bytes that nothing refers to are removed.
+
+        Returns:
+            How much of it is still left.
+
+        Raises:
+            OutOfSpace, Unavailable: the ledger is still away; the next sweep goes on.
+        """
+        for file_id, arriving in tuple(self._in_doubt.items()):
+            del self._in_doubt[file_id]
+            await self._give_up(arriving, "the server could not store it")
+        unattended = await self._ledger.form_uploads()
+        for file_id in unattended.files - self._writing.keys():
+            with contextlib.suppress(IllegalTransition):  # its request has settled it since
+                await self._ledger.abort_upload(file_id, "the server could not store it")
+        for submission_id in (unattended.submissions | self._to_seal.keys()) - self._filling:
+            await self.seal(submission_id)
+            self._to_seal.pop(submission_id, None)
+        return len(self._in_doubt) + await self._blobs.retry_discards()
 
     async def drain(self) -> None:
         """Take nothing more; give up what is arriving, keeping the files that have ended."""
@@ -186,9 +217,17 @@ class Intake:
     ) -> SubmissionId:
         self.require_running()
         submission_id = new_submission_id()
-        opened = await self._ledger.open_submission(submission_id, client, account, is_announced=is_announced, key=key)
-        if opened != submission_id:
-            raise _Repeated(opened)
+        if not is_announced:
+            self._filling.add(submission_id)
+        try:
+            opened = await self._ledger.open_submission(
+                submission_id, client, account, is_announced=is_announced, key=key
+            )
+            if opened != submission_id:
+                raise _Repeated(opened)
+        except BaseException:
+            self._filling.discard(submission_id)
+            raise
         self.identify(submission_id, client.ip)
         return submission_id
 
@@ -398,12 +437,14 @@ class Intake:
             request.meter.begin_file()
         else:
             request.meter.begin_announced_file(announced.size)
+        file_id = new_file_id() if announced is None else announced.file_id
+        self._writing[file_id] += 1
         # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
         if announced is not None:
-            file_id, expected = announced.file_id, announced.expected_sha256
+            expected = announced.expected_sha256
             starting = asyncio.create_task(self._ledger.begin_upload(file_id, is_resumable=False))
         else:
-            file_id, expected = new_file_id(), request.expected_sha256
+            expected = request.expected_sha256
             starting = asyncio.create_task(
                 self._ledger.start_upload(file_id, request.submission_id, part.name, part.path, None)
             )
@@ -502,6 +543,7 @@ class Intake:
             await arriving.starting  # after the blob: the ledger's commit and the file's fsyncs overlap
             if arriving.before is not None:
                 await arriving.before.handed.wait()  # jobs are queued in the order of their files
+            arriving.is_handed_over = True
             queueing = asyncio.create_task(self._queue(arriving.file_id, request.submission_id, blob))
             arriving.handed.set()
             await queueing
@@ -514,6 +556,7 @@ class Intake:
             arriving.handed.set()
             arriving.before = None  # or each file of a request would hold all before it
             self._forget(arriving)
+        self._release(arriving)
         request.stored[arriving.file_id] = arriving.path
 
     async def store(
@@ -544,18 +587,38 @@ class Intake:
         self._executor.submit(job_id, submission_id)
 
     async def _give_up(self, arriving: "_Arriving", reason: str) -> None:
-        """Remove a file, unless the ledger, asked for it, has it as stored in spite of an error."""
+        """Remove a file, unless the ledger, asked for it, has it as stored in spite of an error.
+
+        `sweep` goes on where the ledger is away. While the ledger may have the file as stored, its bytes stay.
+        """
         self._forget(arriving)
         file = None
         with contextlib.suppress(DropmillError):  # if it never started there is nothing to abort
             await arriving.starting
-            file = await self._ledger.file(arriving.file_id)
+            try:
+                file = await self._ledger.file(arriving.file_id)
+            except DropmillError:
+                if arriving.is_handed_over:
+                    if len(self._in_doubt) < NOTED_MAX:
+                        self._in_doubt[arriving.file_id] = arriving
+                    else:
+                        self._release(arriving)
+                    return
         if file is not None and file.blob == arriving.writer.key:
-            return
-        await arriving.writer.abort()  # first, for on a full disk this makes the room to record it
-        if file is not None:
-            with contextlib.suppress(DropmillError):  # the next start settles it
-                await self._ledger.abort_upload(arriving.file_id, reason)
+            if file.job is not None and not file.job.state.is_final:
+                self._executor.submit(file.job.id, file.submission_id)
+        else:
+            await arriving.writer.abort()  # first, for on a full disk this makes the room to record it
+            if file is not None:
+                with contextlib.suppress(DropmillError):
+                    await self._ledger.abort_upload(arriving.file_id, reason)
+        self._release(arriving)
+
+    def _release(self, arriving: "_Arriving") -> None:
+        """The ledger knows how a file ended, or `sweep` tells it."""
+        self._writing[arriving.file_id] -= 1
+        if not self._writing[arriving.file_id]:
+            del self._writing[arriving.file_id]
 
     def _forget(self, arriving: "_Arriving") -> None:
         self._received.pop(arriving.file_id, None)
@@ -578,6 +641,9 @@ class Intake:
                 await self.seal(request.submission_id)
             except DropmillError as error:
                 trouble = trouble or error
+                if not isinstance(error, NotFound) and len(self._to_seal) < NOTED_MAX:
+                    self._to_seal[request.submission_id] = None
+            self._filling.discard(request.submission_id)
         if failure is None and trouble is None and not request.has_files:
             trouble = NothingSent("The form came without a file; choose one and send it again.")
         return Receipt(submission_id=request.submission_id, stored=tuple(request.stored.values())), trouble
@@ -593,6 +659,7 @@ class _Arriving:
     starting: asyncio.Task[None]
     expected_sha256: Sha256 | None
     is_by_id: bool = False
+    is_handed_over: bool = False  # the ledger was told to store it, and may have done so in spite of an error
     before: "_Arriving | None" = None  # the file before it in the same request
     handed: asyncio.Event = field(default_factory=asyncio.Event)  # to the ledger, or given up
     report_at: float = 0.0

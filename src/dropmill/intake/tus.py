@@ -20,10 +20,13 @@ from dropmill.intake.intake import PROGRESS_EVERY_S, SWEEP_EVERY_S, SWEEP_MAX, I
 from dropmill.intake.multipart import base_name, client_path, stored_extension
 from dropmill.model.errors import (
     BadRequest,
+    BytesLost,
     ChecksumMismatch,
     DigestMismatch,
+    DiskFailed,
     DropmillError,
     IllegalTransition,
+    NotFound,
     OffsetMismatch,
     OutOfSpace,
     TooLarge,
@@ -136,8 +139,9 @@ class Uploads:
         for upload in await self._ledger.unfinished_uploads():
             if upload.size and upload.state is UploadState.ANNOUNCED:
                 continue  # no byte of it has come
-            async with self._turn(upload.file_id) as live:
-                await self._finish_if_whole(live, upload, await self._writer(live, upload))
+            with contextlib.suppress(UploadGone):
+                async with self._turn(upload.file_id) as live:
+                    await self._finish_if_whole(live, upload, await self._writer(live, upload))
 
     async def run(self) -> None:
         """End uploads whose time is over, finish what could not be; for the app's own care, until cancelled."""
@@ -149,13 +153,16 @@ class Uploads:
                     if live is None or not (live.users or live.finishing):
                         await self._look(upload.file_id)
             for file_id in tuple(self._to_finish):
-                self._to_finish.discard(file_id)
                 await self._look(file_id)
 
     async def _look(self, file_id: FileId) -> None:
-        """Do what is due for an upload."""
-        with contextlib.suppress(DropmillError, OSError):
+        """Do what is due for an upload; what cannot be done now stays due."""
+        try:
             await self.find(file_id)
+        except (NotFound, UploadGone):
+            self._to_finish.discard(file_id)
+        except (DropmillError, OSError) as error:
+            log.debug("The upload %s is tried again: %s", file_id, error)
 
     async def drain(self) -> None:
         """Let go of every request; what has come stays, to go on from."""
@@ -330,6 +337,8 @@ class Uploads:
         async with self._turn(file_id) as live:
             upload = await self._living(live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
+                if upload.state is UploadState.STORED:
+                    self._to_finish.discard(file_id)
                 return Standing(upload=upload, offset=upload.size or 0)
             writer = await self._writer(live, upload)
             await self._finish_if_whole(live, upload, writer)
@@ -407,11 +416,15 @@ class Uploads:
                 upload = replace(upload, state=UploadState.RECEIVING)
                 try:
                     await self._take(upload, writer, patch, meter)
-                except (OutOfSpace, OSError):
+                except BytesLost as error:
+                    raise await self._gone(live, upload) from error
+                except (OutOfSpace, DiskFailed, OSError):
                     live.writer = None  # the disk did not take all it was given: look again where the upload stands
                     raise
                 finally:
                     if live.writer is not None:
+                        if writer.size == upload.size:
+                            self._to_finish.add(file_id)  # until it is stored, whatever fails from here on
                         await self._note(upload, writer, patch.offset)
                         await self._finish_if_whole(live, upload, writer)
         await self._wait_finished(live)
@@ -528,7 +541,8 @@ class Uploads:
             upload = await self._living(live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 raise IllegalTransition("The upload has come whole; it cannot be ended any more.")
-            await self._end(live, upload, await self._writer(live, upload), "the client ended it")
+            await self._writer(live, upload)
+            await self._end(live, upload, "the client ended it")
 
     async def _living(self, live: _Live, file_id: FileId) -> ResumableUpload:
         """The upload, if it has not ended but by being stored; its time is looked at here."""
@@ -539,15 +553,23 @@ class Uploads:
         if is_late and upload.partial is not None and live.finishing is None:
             writer = await self._writer(live, upload)
             if writer.size != upload.size:
-                await self._end(live, upload, writer, "no byte came for too long")
+                await self._end(live, upload, "no byte came for too long")
                 raise UploadGone("No byte came for too long; begin another upload.")
         return upload
 
-    async def _end(self, live: _Live, upload: ResumableUpload, writer: BlobWriter, reason: str) -> None:
+    async def _end(self, live: _Live, upload: ResumableUpload, reason: str) -> None:
         await self._ledger.abort_upload(upload.file_id, reason)
-        await writer.abort()
-        live.writer = None
+        writer, live.writer = live.writer, None
+        if writer is not None:
+            await writer.abort()
+        elif upload.partial is not None:
+            await self._blobs.discard(upload.partial)
         self._bus.forget_progress(upload.file_id)
+
+    async def _gone(self, live: _Live, upload: ResumableUpload) -> UploadGone:
+        """End an upload whose bytes are no longer on the disk; what its client is told."""
+        await self._end(live, upload, "what had come of it is no longer on the disk")
+        return UploadGone("What had come of the upload is no longer on the disk; begin another.")
 
     async def _finish_if_whole(self, live: _Live, upload: ResumableUpload, writer: BlobWriter) -> None:
         if writer.size != upload.size:
@@ -560,9 +582,11 @@ class Uploads:
     async def _store(self, upload: ResumableUpload, writer: BlobWriter) -> None:
         try:
             await self._intake.store(upload.file_id, upload.submission_id, writer, upload.expected_sha256)
-        except DigestMismatch as error:
+        except (BytesLost, DigestMismatch) as error:
             await writer.abort()
             await self._ledger.abort_upload(upload.file_id, error.detail)
+            if isinstance(error, BytesLost):
+                raise UploadGone("What had come of the upload is no longer on the disk; begin another.") from error
             raise
         finally:
             self._bus.forget_progress(upload.file_id)
@@ -570,7 +594,8 @@ class Uploads:
     def _has_finished(self, file_id: FileId, finishing: "asyncio.Task[None]") -> None:
         live = self._live.get(file_id)
         error = None if finishing.cancelled() else finishing.exception()
-        if error is not None and not isinstance(error, DigestMismatch):
+        self._to_finish.discard(file_id)
+        if error is not None and not isinstance(error, DigestMismatch | UploadGone):
             log.warning("The upload %s has come whole but could not be stored yet: %s", file_id, error)
             self._to_finish.add(file_id)
             if live is not None:
@@ -628,7 +653,18 @@ class Uploads:
             if upload.partial is None:
                 # As a rule for a moment: a form was cut, and its connection is not known to have ended.
                 raise Unavailable("The file is being sent by another request at the moment.")
-            live.writer = await self._blobs.resume(upload.partial)
+            try:
+                writer = await self._blobs.resume(upload.partial)
+            except BytesLost as error:
+                raise await self._gone(live, upload) from error
+            live.writer = writer
+            if upload.received > 0 and writer.size == 0:
+                raise await self._gone(live, upload)
+        elif live.finishing is None:
+            try:
+                await live.writer.verify()
+            except BytesLost as error:
+                raise await self._gone(live, upload) from error
         return live.writer
 
 

@@ -37,6 +37,8 @@
     ├── ConfigEditRefused          409, with the reason
     ├── OutOfSpace                 507
     └── Unavailable                503
+        ├── DiskFailed             503
+        └── BytesLost              503
 
 A class carries what is the same for all its instances: the stable `code`, the HTTP `status`, the `title`.
 The instance carries the `detail`: what is wrong here and what to do next. `docs/errors.md` lists every code.
@@ -346,3 +348,16 @@ class Unavailable(DropmillError):
     code = "unavailable"
     status = 503
     title = "Not available now"
+
+
+class DiskFailed(Unavailable):
+    """The disk that holds files and results refuses to read or write; nothing was changed in the ledger."""
+
+    title = "The disk cannot be used now"
+
+
+class BytesLost(Unavailable):
+    """What is on disk is not what was received: a file vanished, has another size, or was changed in place."""
+
+    code = "bytes_lost"
+    title = "The bytes were lost"

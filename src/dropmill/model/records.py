@@ -4,13 +4,14 @@ A record is never changed: `dataclasses.replace` makes the next one. Times are a
 bytes, durations seconds. Turning records into JSON is the business of `dropmill.live.messages`.
 """
 
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dropmill.model.errors import IllegalTransition
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
@@ -312,6 +313,25 @@ class StoredBlob:
     key: str
     size: int
     sha256: Sha256
+
+
+class FileIdentity(NamedTuple):
+    """Whether a file may have been touched since it was last seen: equal means that it was not.
+
+    Modification times can be set, the change time cannot: the kernel sets it whenever bytes, size, links or rights of
+    a file change. An unequal identity therefore proves nothing; only a hash tells whether the bytes are others.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "FileIdentity":
+        """The identity that a `stat` call found."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,20 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dropmill.model.errors import NotFound, OutOfSpace, Unavailable
+from dropmill.model.errors import BytesLost, NotFound, OutOfSpace, Unavailable
 from dropmill.model.ids import JobId, Sha256
 from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
     AttemptState,
+    FileIdentity,
     JobError,
     JobState,
     QueuedJob,
     RetryPolicy,
+    StoredBlob,
 )
 from dropmill.ports import BlobStore, Bus, Ledger
+from dropmill.processing.configs import ConfigFiles
 from dropmill.processing.contract import AttemptPaths, Processor
 from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
+from dropmill.processing.folders import remove_tree
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputStore, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
@@ -39,15 +43,6 @@ RETRY_S = 1.0  # between tries to record an outcome that the ledger cannot take 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-class _Identity(NamedTuple):
-    """What tells whether a stored file is still the one it was; not a hash, because this is asked of every file."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
 
 
 class _Ended(NamedTuple):
@@ -159,31 +154,35 @@ class AttemptRunner:
         self._copies_input = copies_input
         self._guesses_progress = guesses_progress
         self._attempts = folder / "attempts"
-        self._configs = folder / "configs"
+        self._configs = ConfigFiles(folder / "configs", ledger.revision_text)
+        self._folders: set[str] = set()  # names below `attempts` that running attempts use
         self._timeout_s = timeout_s
         self._grace_s = grace_s
         self._max_attempts = max_attempts
         self._retry = retry
         self._host = host
         self._active: dict[_Active, JobId] = {}  # a job handed in twice is here twice for a moment
-        self._known_configs: set[Sha256] = set()
 
     async def prepare(self) -> None:
         """Make the folders, empty: whatever an earlier process left in them belongs to no attempt any more."""
         await asyncio.to_thread(self._make_folders)
 
     def _make_folders(self) -> None:
-        for folder in (self._attempts, self._configs):
-            _remove_tree(folder)
-            folder.mkdir(mode=0o700, parents=True)
+        remove_tree(self._attempts)
+        self._attempts.mkdir(mode=0o700, parents=True)
+        self._configs.prepare()
 
     async def forget_config(self, sha256: Sha256) -> None:
         """Remove the copy that attempts were given of a revision that was purged; none is no error."""
-        self._known_configs.discard(sha256)
-        await asyncio.to_thread(self._config_path(sha256).unlink, missing_ok=True)
+        await self._configs.forget(sha256)
 
-    def _config_path(self, sha256: Sha256) -> Path:
-        return self._configs / f"{sha256}.yaml"
+    async def sweep(self) -> int:
+        """Remove what ended attempts could not remove of their folders and configs; returns how many are left."""
+        names = await asyncio.to_thread(os.listdir, self._attempts)
+        left = 0
+        for name in set(names) - self._folders:
+            left += not await asyncio.to_thread(_is_removed, self._attempts / name)
+        return left + await self._configs.sweep()
 
     @property
     def active(self) -> int:
@@ -237,15 +236,17 @@ class AttemptRunner:
     ) -> JobState | None:
         stream = self._outputs.open(order.job_id, order.number)
         folder = self._attempts / f"{order.job_id}.{order.number}"
+        self._folders.add(folder.name)
         ended: _Ended | None = None
         try:
             try:
-                async with self._blobs.local(order.blob) as path:
-                    ended = await self._execute(order, path, folder, slot, active, stream)
+                async with self._blobs.local(order.blob) as path, self._configs.lent(order.config.sha256) as config:
+                    ended = await self._execute(order, path, config, folder, slot, active, stream)
             except (OSError, NotFound, OutOfSpace, Unavailable) as error:
                 # The disk or the store has failed us around the script; it is told like a script that cannot start.
                 problem = JobError(type="cannot_start", message=str(error))
-                failed = _Ended(RunEnd(exit_code=127, reason=active.reason, error=problem), False, is_tidy=False)
+                run = RunEnd(exit_code=127, reason=active.reason, error=problem)
+                failed = _Ended(run, is_input_changed=isinstance(error, BytesLost), is_tidy=False)
             known = ended or failed
             if known.run.reason is StopReason.SHUT_DOWN:
                 return None
@@ -257,22 +258,29 @@ class AttemptRunner:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
             if ended is None or not ended.is_tidy:
-                await asyncio.to_thread(_remove_tree, folder)  # may take long: nobody waits for it
+                await asyncio.to_thread(_is_removed, folder)  # may take long: nobody waits for it
+            self._folders.discard(folder.name)
 
     async def _execute(
-        self, order: AttemptOrder, path: Path, folder: Path, slot: Slot, active: _Active, stream: OutputStream
+        self,
+        order: AttemptOrder,
+        path: Path,
+        config: Path,
+        folder: Path,
+        slot: Slot,
+        active: _Active,
+        stream: OutputStream,
     ) -> _Ended:
         """Everything between two thread hops: before, what the process needs; after, what is left of it."""
         paths = AttemptPaths(
             input=path,
-            config=self._config_path(order.config.sha256),
+            config=config,
             results=folder / "results",
             work=folder / "work",
         )
-        sha256 = order.config.sha256
-        config = None if sha256 in self._known_configs else await self._ledger.revision_text(sha256)
-        before = await asyncio.to_thread(_before, paths, config)
-        self._known_configs.add(sha256)
+        before = await asyncio.to_thread(_before, paths)
+        if not self._blobs.is_proven(order.blob, before):
+            await self._require_as_stored(order)
         if self._copies_input:
             paths = replace(paths, input=await asyncio.to_thread(_copy_input, paths))
         limits = await self._enter_limits(folder.name)
@@ -290,6 +298,7 @@ class AttemptRunner:
             after, is_tidy = await asyncio.to_thread(_after, path, paths, stream)
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
                 end = replace(end, error=excess)
+        is_changed = await self._is_changed(order, before, after)
         line = ""
         if self._processor.target is None and (end.exit_code or 0) > 0:  # before the server writes there, too
             line = last_line(stream.recent(max(stream.recent_from, stream.end - LAST_LINE_BYTES), LAST_LINE_BYTES))
@@ -297,7 +306,21 @@ class AttemptRunner:
         has_ended_by_itself = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)
         if has_ended_by_itself and not is_tidy:  # nobody waits for what a cancelled or lost attempt has left
             end, taken = await self._take_over(end, paths.results, stream, active)
-        return _Ended(end, before != after, is_tidy, taken, paths.input, line)
+        return _Ended(end, is_changed, is_tidy, taken, paths.input, line)
+
+    async def _is_changed(self, order: AttemptOrder, before: FileIdentity, after: FileIdentity | None) -> bool:
+        if after == before:
+            return False
+        try:  # rights or links may be all that a script has changed
+            await self._require_as_stored(order)
+        except BytesLost:
+            return True
+        return False
+
+    async def _require_as_stored(self, order: AttemptOrder) -> None:
+        blob = StoredBlob(key=order.blob, size=order.size, sha256=order.sha256)
+        descriptor, _ = await self._blobs.open_stored(blob)
+        os.close(descriptor)
 
     async def _take_over(
         self, end: RunEnd, folder: Path, stream: OutputStream, active: _Active
@@ -342,7 +365,7 @@ class AttemptRunner:
         if end.reason is StopReason.CANCELLED:
             state, error = AttemptState.CANCELLED, None
         elif ended.is_input_changed:
-            error = JobError(type="input_changed", message="The stored file changed while the script ran.")
+            error = JobError(type="input_changed", message="The stored file is no longer what was received.")
         elif end.reason is StopReason.TIMED_OUT:
             error = JobError(type="timed_out", message=f"timed out after {self._timeout_s:g} s")
         elif error is not None:
@@ -381,17 +404,11 @@ async def _insist(change: Callable[[], Awaitable[T]]) -> T:
 # --- the two hops to the disk ----------------------------------------------------------------------------------------
 
 
-def _before(paths: AttemptPaths, config: bytes | None) -> _Identity | None:
-    """Make the attempt's folders and its config file (None: it is there), and see what the input is."""
-    if config is not None and not paths.config.exists():
-        # Attempts of the same revision may come here at once; the name appears only with all its bytes.
-        draft = paths.config.with_name(f"{paths.config.name}.{paths.work.parent.name}")
-        draft.write_bytes(config)
-        draft.chmod(0o400)
-        draft.rename(paths.config)
+def _before(paths: AttemptPaths) -> FileIdentity:
+    """Make the attempt's folders, and see what the input is."""
     for folder in (paths.work.parent, paths.work, paths.results):
         folder.mkdir(mode=0o700)
-    return _identify(paths.input)
+    return FileIdentity.of(paths.input.lstat())
 
 
 def _copy_input(paths: AttemptPaths) -> Path:
@@ -409,7 +426,7 @@ def _copy_input(paths: AttemptPaths) -> Path:
     return copy
 
 
-def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[_Identity | None, bool]:
+def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[FileIdentity | None, bool]:
     """Save the rest of the output, see what the input is now, and whether nothing is left."""
     stream.save()
     try:  # nearly always the folders are empty
@@ -419,28 +436,17 @@ def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[_Iden
         is_tidy = True
     except OSError:
         is_tidy = False
-    return _identify(path), is_tidy
-
-
-def _identify(path: Path) -> _Identity | None:
     try:
-        found = path.stat()
+        return FileIdentity.of(path.lstat()), is_tidy
     except OSError:
-        return None
-    return _Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return None, is_tidy
 
 
-def _remove_tree(folder: Path) -> None:
-    """Remove a folder whatever a script has put into it; what cannot be removed stays until the next start."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if not folder.exists():
-        return
-    for parent, names, _ in os.walk(folder):  # a folder may have been left without the right to change it
-        os.chmod(parent, 0o700)
-        for name in names:
-            path = os.path.join(parent, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        logger.warning("%s cannot be removed", folder)
+def _is_removed(folder: Path) -> bool:
+    """Remove a folder whatever a script has put into it; whether it is gone. What is left is for the next sweep."""
+    try:
+        remove_tree(folder)
+    except OSError as error:
+        logger.warning("%s could not be removed and is tried again: %s", folder, error)
+        return False
+    return True

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dropmill.model.errors import OutOfSpace
+from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.records import JobError, Result
 from dropmill.ports import BlobStore
 
@@ -95,10 +95,10 @@ async def take_over(folder: Path, blobs: BlobStore, limits: ResultLimits) -> Tak
         return TakenOver(refused=(f"The results folder cannot be opened: {error.strerror}.",))
     try:
         found, refused = await asyncio.to_thread(_look, root, limits)
-        await _adopt(root, found, blobs, taken, refused)
+        await _adopt(root, found, blobs, limits, taken, refused)
     except _Refused as error:
         return TakenOver(refused=tuple(refused), error=error.error)
-    except (OSError, OutOfSpace) as error:
+    except (OSError, OutOfSpace, Unavailable) as error:
         await remove(taken.values(), blobs)
         message = f"The results could not be stored: {error}"
         return TakenOver(refused=tuple(refused), error=JobError(type="results_not_stored", message=message))
@@ -111,14 +111,20 @@ async def take_over(folder: Path, blobs: BlobStore, limits: ResultLimits) -> Tak
 
 
 async def remove(results: Collection[Result], blobs: BlobStore) -> None:
-    """Take results out of the store again: nobody has recorded them. What is left is swept at the next start."""
+    """Take results out of the store again: nobody has recorded them."""
     for result in results:
-        await blobs.delete(result.blob)
+        await blobs.discard(result.blob)
 
 
 async def _adopt(
-    root: int, found: Sequence[_Found], blobs: BlobStore, taken: dict[str, Result], refused: list[str]
+    root: int,
+    found: Sequence[_Found],
+    blobs: BlobStore,
+    limits: ResultLimits,
+    taken: dict[str, Result],
+    refused: list[str],
 ) -> None:
+    left = limits.size  # a process that is not the script's may still write
     folders: tuple[str, ...] = ()
     descriptor = root
     try:
@@ -130,10 +136,11 @@ async def _adopt(
                 descriptor = await _opened(_descend, root, one.folders)
                 folders = one.folders
             try:
-                blob = await blobs.adopt(descriptor, one.name)
+                blob = await blobs.adopt(descriptor, one.name, left)
             except ValueError as error:
                 refused.append(_sentence(one, str(error)))
                 continue
+            left = None if left is None else left - blob.size
             path = _unique("/".join(map(_text, (*one.folders, one.name))), taken)
             taken[path] = Result(path=path, size=blob.size, sha256=blob.sha256, blob=blob.key)
     finally:

@@ -4,14 +4,16 @@ A submission's files, results and output go together: `--keep` after it settled,
 `--keep-size`. The ledger says so first, in a transaction that refuses whatever is in use; then the bytes are deleted,
 then the ledger notes that they are. Killed anywhere between, the next start goes on. Events go by `--keep-events`,
 never before the event log has them on disk.
+
+`CleanUp` tries again what a failing disk or ledger kept others from cleaning up, while the server runs.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
-from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.errors import DropmillError, OutOfSpace, Unavailable
 from dropmill.model.ids import Cursor
 from dropmill.model.records import KeptBytes, utc_now
 from dropmill.ports import BlobStore, Ledger
@@ -21,6 +23,8 @@ SUBMISSIONS_AT_ONCE = 50
 EVENTS_A_CHANGE = 1000  # some 10 ms of the ledger's writer
 EVERY_MOST_S, EVERY_LEAST_S = 60.0, 0.5
 SIZE_EVERY_S = 10.0  # a size is exceeded for so long at most, and by what arrives meanwhile
+
+CLEAN_UP_EVERY_S, CLEAN_UP_EVERY_MOST_S = 5.0, 300.0  # doubled while something cannot be removed
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +71,10 @@ class Retention:
         while True:
             try:
                 await self.sweep()
+                if not ages:
+                    return
             except (OSError, OutOfSpace, Unavailable) as error:
                 logger.warning("What is no longer kept could not be removed, trying again: %s", error)
-            if not ages:
-                return
             await asyncio.sleep(every_s)
 
     async def sweep(self) -> None:
@@ -108,3 +112,32 @@ class Retention:
         await self._outputs.remove(kept.attempts)
         await self._ledger.end_removal(kept.submission_id)
         logger.info("Removed the bytes of submission %s: %d files.", kept.submission_id, len(kept.blobs))
+
+
+class CleanUp:
+    """Repeats sweeps for as long as the server runs.
+
+    A sweep finds what is to be done in the ledger and on disk, or in what was noted when a clean-up failed. It returns
+    how much it could not do; while that is not nothing, or it raises, it is called less and less often.
+    """
+
+    def __init__(self, sweeps: Mapping[str, Callable[[], Awaitable[int]]]) -> None:
+        """Keep the sweeps, each under the name that the log calls it by."""
+        self._sweeps = sweeps
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, sweep in self._sweeps.items():
+                tasks.create_task(self._repeat(name, sweep), name=f"clean-up of {name}")
+
+    async def _repeat(self, name: str, sweep: Callable[[], Awaitable[int]]) -> None:
+        delay_s = CLEAN_UP_EVERY_S
+        while True:
+            await asyncio.sleep(delay_s)
+            try:
+                is_clean = await sweep() == 0
+            except (OSError, DropmillError) as error:
+                logger.warning("The clean-up of %s failed and is tried again: %s", name, error)
+                is_clean = False
+            delay_s = CLEAN_UP_EVERY_S if is_clean else min(2 * delay_s, CLEAN_UP_EVERY_MOST_S)

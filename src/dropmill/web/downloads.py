@@ -3,29 +3,26 @@
 A result is looked up by its recorded path; nothing from outside ever meets a folder's name. Whatever the bytes are,
 they come as an attachment, sandboxed, under a type from a short list: a script's HTML must not act as ours.
 
+No byte is sent under a SHA-256 that it does not belong to: the store knows, or finds out, that a file is what was
+stored, and the identity of the file is compared after each read. A file that changes meanwhile cuts the answer off.
+
 One range of a file can be asked for (RFC 9110, section 14); several, or what cannot be read, get the whole file, as
 the RFC has it. A zip is made while it is sent and stored nowhere; its entries are not compressed, so that its length
 is known before (most results worth their size are compressed already).
 """
 
 import asyncio
-import errno
 import os
-import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
-import aiofiles
-from aiofiles.threadpool.binary import AsyncFileIO
 from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 from zipstream import ZipStream
 
-from dropmill.model.errors import NotFound, RangeNotSatisfiable, Removed, TooLarge
+from dropmill.model.errors import BytesLost, NotFound, RangeNotSatisfiable, Removed, TooLarge
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
-from dropmill.model.records import File, Result
+from dropmill.model.records import File, FileIdentity, Result, StoredBlob
 from dropmill.ports import BlobStore
 from dropmill.web import query
 from dropmill.web.filenames import ArchiveNames, attachment, content_type
@@ -43,7 +40,7 @@ ENTRIES_MAX = 100_000  # of one zip: each costs about a KiB of memory until the 
 async def result(job_id: str, path: str) -> Response:
     """What a job's newest attempt, or `?attempt=`, left under this path."""
     found = await services().ledger.result(JobId(job_id), path, query.number("attempt"))
-    return await _download(found.blob, found.size, found.sha256, found.path)
+    return await _download(StoredBlob(key=found.blob, size=found.size, sha256=found.sha256), found.path)
 
 
 @downloads.get("/files/<file_id>/content")
@@ -54,7 +51,7 @@ async def content(file_id: str) -> Response:
         raise Removed("The file was removed; what is known of it stays.")
     if file.blob is None or file.size is None or file.sha256 is None:
         raise NotFound("The file has not been stored.")
-    return await _download(file.blob, file.size, file.sha256, file.name)
+    return await _download(StoredBlob(key=file.blob, size=file.size, sha256=file.sha256), file.name)
 
 
 @downloads.get("/submissions/<submission_id>/results.zip")
@@ -82,8 +79,9 @@ def _headers(name: str) -> dict[str, str]:
     }
 
 
-async def _download(key: str, size: int, sha256: Sha256, name: str) -> Response:
+async def _download(blob: StoredBlob, name: str) -> Response:
     """The answer that carries a blob, or the range of it that was asked for."""
+    size, sha256 = blob.size, blob.sha256
     if request.if_none_match.contains_weak(sha256):
         response = Response((), status=304)
         del response.headers["Content-Type"]
@@ -92,7 +90,7 @@ async def _download(key: str, size: int, sha256: Sha256, name: str) -> Response:
         return response
     span = _span(size, sha256)
     start, end = span or (0, size)
-    body = BlobBody(services().blobs, key, size, start, end)
+    body = BlobBody(services().blobs, blob, start, end)
     await body.open()
     headers = _headers(name) | {"Accept-Ranges": "bytes"}
     if request.method == "HEAD":
@@ -131,14 +129,13 @@ def _span(size: int, sha256: Sha256) -> tuple[int, int] | None:
 class BlobBody(ResponseBody):
     """A blob's bytes as the body of an answer; opened before the answer begins, so that a lost file can be told."""
 
-    def __init__(self, blobs: BlobStore, key: str, size: int, start: int, end: int) -> None:
+    def __init__(self, blobs: BlobStore, blob: StoredBlob, start: int, end: int) -> None:
         self._blobs = blobs
-        self._key = key
-        self._size = size
-        self._start = start
-        self._left = end - start
-        self._stack = AsyncExitStack()
-        self._file: AsyncFileIO | None = None
+        self._blob = blob
+        self._at = start
+        self._end = end
+        self._file: _StoredFile | None = None
+        self._reading: asyncio.Future[bytes] | None = None
 
     async def open(self) -> None:
         """Open the file.
@@ -147,23 +144,20 @@ class BlobBody(ResponseBody):
             Removed: it is no more, or is not what was stored.
         """
         try:
-            path = await self._stack.enter_async_context(self._blobs.local(self._key))
-            opening = aiofiles.open(path, "rb", buffering=0, opener=self._open)
-            self._file = await self._stack.enter_async_context(opening)
-        except (NotFound, OSError) as error:
-            await self.close()
-            if isinstance(error, NotFound) or error.errno in (errno.ENOENT, errno.ELOOP):
-                raise Removed("The bytes are no longer there as they were stored.") from None
-            raise
-
-    def _open(self, path: str, flags: int) -> int:
-        descriptor = open_plain(path, self._size)
-        os.lseek(descriptor, self._start, os.SEEK_SET)
-        return descriptor
+            self._file = _StoredFile(*await self._blobs.open_stored(self._blob))
+        except BytesLost:
+            raise Removed("The bytes are no longer there as they were stored.") from None
 
     async def close(self) -> None:
         """Close the file; twice is harmless."""
-        await self._stack.aclose()
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            if self._reading is not None:  # a thread reads on when its caller is cancelled
+                await asyncio.wait([self._reading])
+        finally:
+            file.close()
 
     async def __aenter__(self) -> "BlobBody":
         """Begin; it is open already."""
@@ -178,53 +172,56 @@ class BlobBody(ResponseBody):
         return self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        while self._left and self._file is not None:
-            piece = await self._file.read(min(PIECE_BYTES, self._left))
-            if not piece:
-                raise OSError(errno.EIO, "a stored file has become shorter while it was sent")
-            self._left -= len(piece)
+        loop = asyncio.get_running_loop()
+        while self._at < self._end and self._file is not None:
+            size = min(PIECE_BYTES, self._end - self._at)
+            self._reading = loop.run_in_executor(None, self._file.read, self._at, size)
+            piece = await asyncio.shield(self._reading)
+            self._at += len(piece)
             yield piece
 
 
-def open_plain(path: str | Path, size: int) -> int:
-    """A descriptor of a stored file: a regular one of this size, reached by no link.
+class _StoredFile:
+    """A descriptor from `BlobStore.open_stored`, read in threads as long as nothing touches its file."""
 
-    A script knows where its input lies and may have put something else there.
+    def __init__(self, descriptor: int, identity: FileIdentity) -> None:
+        self._descriptor = descriptor
+        self._identity = identity
 
-    Raises:
-        FileNotFoundError: it is something else.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-        os.close(descriptor)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    return descriptor
+    def read(self, offset: int, size: int) -> bytes:
+        """The next bytes, at least one. Blocks.
+
+        Raises:
+            BytesLost: the file was changed since it was opened.
+        """
+        piece = os.pread(self._descriptor, size, offset)
+        if not piece or FileIdentity.of(os.fstat(self._descriptor)) != self._identity:
+            raise BytesLost("A stored file was changed while it was sent.")
+        return piece
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
 
 
 # --- all results as a zip --------------------------------------------------------------------------------------------
 
 
 class _Entry:
-    """One result on its way into a zip; iterated in a thread, when `path` is known."""
+    """One result on its way into a zip; iterated in a thread, while `file` is open."""
 
     def __init__(self, stored: Result) -> None:
-        self.key = stored.blob
-        self.size = stored.size
-        self.path = Path()
+        self.blob = StoredBlob(key=stored.blob, size=stored.size, sha256=stored.sha256)
+        self.file: _StoredFile | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        descriptor = open_plain(self.path, self.size)
-        try:
-            left = self.size
-            while left:
-                piece = os.read(descriptor, min(PIECE_BYTES, left))
-                if not piece:
-                    raise OSError(errno.EIO, "a stored file has become shorter while it was sent")
-                left -= len(piece)
-                yield piece
-        finally:
-            os.close(descriptor)
+        if self.file is None:
+            raise AssertionError("an entry of a zip was read before it was opened")
+        at = 0
+        while at < self.blob.size:
+            piece = self.file.read(at, min(PIECE_BYTES, self.blob.size - at))
+            at += len(piece)
+            yield piece
 
 
 async def _entries(submission_id: SubmissionId, zip_stream: ZipStream) -> Sequence[_Entry]:
@@ -282,10 +279,19 @@ def _announce(
 async def _zipped(zip_stream: ZipStream, entries: Sequence[_Entry], blobs: BlobStore) -> AsyncIterator[bytes]:
     """The zip, piece by piece, each made in a thread."""
     for entry in entries:
-        async with blobs.local(entry.key) as entry.path:
+        entry.file = _StoredFile(*await blobs.open_stored(entry.blob))
+        gathering = None
+        try:
             made = zip_stream.file()
-            while piece := await asyncio.to_thread(_gather, made):
+            while True:
+                gathering = asyncio.ensure_future(asyncio.to_thread(_gather, made))
+                if not (piece := await asyncio.shield(gathering)):
+                    break
                 yield piece
+        finally:
+            if gathering is not None:  # a thread reads on when its caller is cancelled
+                await asyncio.wait([gathering])
+            entry.file.close()
     made = zip_stream.footer()
     while piece := await asyncio.to_thread(_gather, made):
         yield piece

@@ -6,28 +6,34 @@
 
 A key is 32 random hexadecimal digits and a checked extension. Both folders lie in one file system, so that the
 rename is atomic. What a client called the file never reaches a path.
+
+Nothing on disk is taken for granted: a commit compares the file with what was received, and a read compares it with
+what was committed. Every error of the disk leaves as `OutOfSpace`, `DiskFailed` or `BytesLost`.
 """
 
 import asyncio
 import errno
 import hashlib
 import io
+import logging
 import os
 import secrets
 import shutil
 import stat
+import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from aiofiles.threadpool import wrap
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from dropmill.model.errors import OutOfSpace
+from dropmill.model.errors import BytesLost, DiskFailed, OutOfSpace
 from dropmill.model.ids import Sha256
-from dropmill.model.records import StoredBlob
+from dropmill.model.records import FileIdentity, StoredBlob
 
 WRITE_BYTES = 256 * 1024
 """Bytes gathered for one thread hop. Measured: 192 KiB cost 12 % more CPU; 1 MiB 4 % less, and memory."""
@@ -38,6 +44,16 @@ REREAD_BYTES = 4 * 1024 * 1024  # hashed in one thread hop after a restart: 5 ms
 
 CHUNK_SUFFIX = ".chunk"
 
+PROVEN_MAX = 10_000  # files whose bytes are known to match their SHA-256; some 400 bytes each
+PROOFS_MAX = 2  # files read again at once, so that uploads get their turn
+DISCARDED_MAX = 10_000  # keys whose removal is tried again; the next start finds any others
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+log = logging.getLogger(__name__)
+
+_READ_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
@@ -50,10 +66,14 @@ class DiskBlobStore:
         # Hashing and writing release the interpreter lock; a few threads let several uploads overlap their fsyncs.
         self._threads = ThreadPoolExecutor(8, "blob-store")
         self._readings: set[asyncio.Task[None]] = set()
+        self._proven = _Proven()
+        self._proving: dict[str, asyncio.Task[None]] = {}
+        self._proofs = asyncio.Semaphore(PROOFS_MAX)
+        self._discarded: dict[str, None] = {}  # in the order in which their removal failed
 
     async def open(self) -> None:
         """Make the folders."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._make_folders)
+        await self.in_thread(self._make_folders)
 
     async def close(self) -> None:
         """Wait for writes under way; what is only read is given up."""
@@ -71,21 +91,81 @@ class DiskBlobStore:
     def create(self, extension: str) -> "DiskBlobWriter":
         return DiskBlobWriter(self, secrets.token_hex(16) + extension)
 
-    async def adopt(self, folder: int, name: str) -> StoredBlob:
-        loop = asyncio.get_running_loop()
-        adoption = _Adoption(folder, name, self.path(secrets.token_hex(16)))
+    async def adopt(self, folder: int, name: str, size_max: int | None = None) -> StoredBlob:
+        adoption = _Adoption(self, folder, name, size_max)
         while True:
             # A thread goes on when its caller is cancelled; what it does is waited for and undone.
-            hop = loop.run_in_executor(self._threads, adoption.go_on)
+            hop = self.in_thread(adoption.go_on)
             try:
                 if await asyncio.shield(hop):
                     return adoption.stored
             except BaseException as error:
                 await asyncio.wait([hop])
-                await loop.run_in_executor(self._threads, adoption.undo)
+                await self.in_thread(adoption.undo)
                 if isinstance(error, OSError):
-                    raise _translated(error) from error
+                    raise await self.translated(error) from error
                 raise
+
+    async def open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
+        opening = self.in_thread(self._open_stored, blob)
+        try:
+            descriptor, identity = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda opened: None if opened.exception() else os.close(opened.result()[0]))
+            raise
+        except OSError as error:
+            raise await self.translated(error) from error
+        try:
+            if not self._proven.has(blob.key, identity):
+                await self._prove_once(blob)
+                if not self._proven.has(blob.key, identity):
+                    raise _changed()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, identity
+
+    def is_proven(self, key: str, identity: FileIdentity) -> bool:
+        return self._proven.has(key, identity)
+
+    def _open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
+        descriptor = os.open(self.path(blob.key), _READ_PLAIN)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != blob.size:
+                raise _changed()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, FileIdentity.of(found)
+
+    async def _prove_once(self, blob: StoredBlob) -> None:
+        """Read a file and compare its SHA-256; whoever asks meanwhile waits for the same reading."""
+        proving = self._proving.get(blob.key)
+        if proving is None:
+            proving = self._proving[blob.key] = self.read_beside(self._prove(blob))
+            proving.add_done_callback(lambda _: self._proving.pop(blob.key, None))
+        try:
+            await asyncio.shield(proving)
+        except OSError as error:
+            raise await self.translated(error) from error
+
+    async def _prove(self, blob: StoredBlob) -> None:
+        async with self._proofs:
+            descriptor, identity = await self.in_thread(self._open_stored, blob)
+            piece = None
+            try:
+                digest, offset = hashlib.sha256(), 0
+                while offset < blob.size:
+                    piece = self.in_thread(_hash_piece, descriptor, offset, REREAD_BYTES, digest)
+                    offset += await asyncio.shield(piece)
+                if digest.hexdigest() != blob.sha256 or FileIdentity.of(os.fstat(descriptor)) != identity:
+                    raise _changed()
+                self._proven.add(blob.key, identity)
+            finally:
+                if piece is not None and not piece.done():  # a thread goes on when its caller is cancelled
+                    await asyncio.wait([piece])
+                os.close(descriptor)
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         return self._local(key)
@@ -99,36 +179,85 @@ class DiskBlobStore:
         return self.blobs / key[:2] / key
 
     async def delete(self, key: str) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._delete, key)
+        try:
+            await self.in_thread(self._remove, key)
+        except OSError as error:
+            raise await self.translated(error) from error
 
-    def _delete(self, key: str) -> None:
-        self.path(key).unlink(missing_ok=True)
+    async def discard(self, key: str) -> None:
+        await self.in_thread(self._discard, key)
+
+    async def retry_discards(self) -> int:
+        if self._discarded:
+            await self.in_thread(lambda: [self._discard(key) for key in tuple(self._discarded)])
+        return len(self._discarded)
+
+    def _discard(self, key: str) -> bool:
+        """Remove a key's files, or note that it has to be tried again; whether they are gone. Blocks."""
+        try:
+            self._remove(key)
+        except OSError as error:
+            if key not in self._discarded and len(self._discarded) < DISCARDED_MAX:
+                log.warning("%s could not be removed and is tried again: %s", key, error)
+                self._discarded[key] = None
+            return False
+        self._discarded.pop(key, None)
+        return True
+
+    def _remove(self, key: str) -> None:
+        self._proven.drop(key)
+        for path in (self.incoming / key, self.incoming / (key + CHUNK_SUFFIX), self.path(key)):
+            path.unlink(missing_ok=True)
+
+    async def translated(self, error: OSError) -> Exception:
+        """What callers are told of an error of the disk."""
+        if error.errno in _FULL:
+            return OutOfSpace("The disk is full; this file was not stored. What was stored before is safe.")
+        if error.errno in (errno.ENOENT, errno.ELOOP) and await self.in_thread(self.incoming.is_dir):
+            return _changed()
+        return DiskFailed(f"The disk cannot be used now ({error.strerror or error}); try again in a moment.")
 
     async def resume(self, key: str) -> "DiskBlobWriter":
         writer = DiskBlobWriter(self, key)
-        await asyncio.get_running_loop().run_in_executor(self._threads, writer.find)
+        try:
+            await self.in_thread(writer.find)
+        except OSError as error:
+            raise await self.translated(error) from error
         return writer
 
     async def sweep(self, resumable: Collection[str] = ()) -> int:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._sweep, resumable)
+        return await self.in_thread(self._sweep, resumable)
 
     def _sweep(self, resumable: Collection[str]) -> int:
         removed = 0
         for path in list(self.incoming.iterdir()):
-            if path.name.removesuffix(CHUNK_SUFFIX) not in resumable:
-                path.unlink()
-                removed += 1
+            key = path.name.removesuffix(CHUNK_SUFFIX)
+            if key not in resumable:
+                removed += self._discard(key)
         return removed
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
-        loop = asyncio.get_running_loop()
         for number in range(256):
-            folder = self.blobs / f"{number:02x}"
-            yield await loop.run_in_executor(self._threads, os.listdir, folder)
+            yield await self.in_thread(os.listdir, self.blobs / f"{number:02x}")
 
     async def free_bytes(self) -> int:
-        usage = await asyncio.get_running_loop().run_in_executor(self._threads, shutil.disk_usage, self.blobs)
+        usage = await self.in_thread(shutil.disk_usage, self.blobs)
         return usage.free
+
+    def require_renamed(self, final: Path, written: os.stat_result, size: int) -> None:
+        """Return if what was written under a descriptor is what has got its final name, and has this size. Blocks.
+
+        Raises:
+            BytesLost: somebody removed, replaced, cut or extended it.
+        """
+        found = FileIdentity.of(final.lstat())
+        if found != FileIdentity.of(written) or found.size != size:
+            raise _changed()
+        self._proven.add(final.name, found)
+
+    def in_thread(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
+        """What a blocking call returns, made in one of this store's threads; it goes on if the caller is cancelled."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     @property
     def threads(self) -> ThreadPoolExecutor:
@@ -167,6 +296,7 @@ class DiskBlobWriter:
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
         self._written = 0
+        self._on_disk = 0  # what the file must hold when it is opened again, or committed
         self._hash = hashlib.sha256()
         self._file: AsyncFileIO | None = None
         self._exists = False
@@ -174,7 +304,7 @@ class DiskBlobWriter:
         self._reader: _HashReader | None = None
         # What runs in a thread goes on when its caller is cancelled; `abort` waits for it, or a late write could
         # land in whatever reuses the descriptor's number.
-        self._under_way: asyncio.Future[None] | None = None
+        self._under_way: asyncio.Future[Any] | None = None
 
     @property
     def size(self) -> int:
@@ -190,10 +320,10 @@ class DiskBlobWriter:
             self._exists = True
             # A note without its end was cut off itself: no byte of its chunk was written.
             if (note := self._chunk_note.read_text()).endswith("\n"):
-                os.truncate(self._temporary, int(note))
+                _cut(self._temporary, int(note))
         self._chunk_note.unlink(missing_ok=True)
         if self._exists:
-            self._written = self._temporary.stat().st_size
+            self._written = self._on_disk = self._temporary.stat().st_size
         if self._written:
             self._reader = _HashReader(self._store, self._temporary, self._written)
 
@@ -214,11 +344,22 @@ class DiskBlobWriter:
         finally:
             await self._run(self._close())
 
+    async def verify(self) -> None:
+        if self._exists:
+            await self._run(self._in_thread(self._verify))
+
+    def _verify(self) -> None:
+        if self._temporary.stat().st_size != self._on_disk:
+            raise _changed()
+
     async def commit(self) -> StoredBlob:
         if self._reader is not None:
             await self.pause()
             self._reader.read_to(self._written)
-            self._hash = await self._reader.finish()
+            try:
+                self._hash = await self._reader.finish()
+            except OSError as error:
+                raise await self._store.translated(error) from error
         try:
             await self._run(self._commit())
         except asyncio.CancelledError:
@@ -228,10 +369,11 @@ class DiskBlobWriter:
 
     async def abort(self) -> None:
         await self._settle()
-        await self._close()
+        with suppress(OSError):  # closed it is all the same
+            await self._close()
         if self._reader is not None:
             await self._reader.stop()
-        await self._in_thread(self._remove)
+        await self._store.discard(self.key)
 
     async def _write_gathered(self) -> None:
         pieces = self._take_gathered()
@@ -244,6 +386,7 @@ class DiskBlobWriter:
             file = await self._in_thread(self._open)
             self._file = wrap(file, loop=asyncio.get_running_loop(), executor=self._store.threads)
         await self._file.writelines(pieces)
+        self._on_disk = self._written
 
     def _take_gathered(self) -> list[bytes]:
         pieces, self._gathered = self._gathered, []
@@ -252,10 +395,15 @@ class DiskBlobWriter:
         return pieces
 
     def _open(self) -> "_HashedFile":
-        file = _HashedFile(
-            self._temporary, "ab" if self._exists else "xb", self._hash if self._reader is None else None
-        )
-        self._exists = True
+        digest = self._hash if self._reader is None else None
+        if not self._exists:
+            file = _HashedFile(self._temporary, "xb", digest)
+            self._exists = True
+            return file
+        file = _HashedFile(self._temporary, "ab", digest)
+        if os.fstat(file.fileno()).st_size != self._on_disk:
+            file.close()
+            raise _changed()
         return file
 
     # --- chunks that count as a whole --------------------------------------------------------------------------------
@@ -279,23 +427,24 @@ class DiskBlobWriter:
         await self._close()
         self._take_gathered()
         (self._written, self._hash), self._before_chunk = self._before_chunk, None
+        self._on_disk = self._written
         await self._run(self._in_thread(self._cut_back))
 
     def _cut_back(self) -> None:
-        os.truncate(self._temporary, self._written)
+        _cut(self._temporary, self._written)
         self._chunk_note.unlink(missing_ok=True)
 
     # --- below -------------------------------------------------------------------------------------------------------
 
-    def _in_thread(self, call: Callable[..., object], *args: object) -> "asyncio.Future[Any]":
-        return asyncio.get_running_loop().run_in_executor(self._store.threads, call, *args)
+    def _in_thread(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
+        return self._store.in_thread(call, *args)
 
-    async def _run(self, step: Awaitable[None]) -> None:
+    async def _run(self, step: Awaitable[object]) -> None:
         self._under_way = asyncio.ensure_future(step)
         try:
             await asyncio.shield(self._under_way)
         except OSError as error:
-            raise _translated(error) from error
+            raise await self._store.translated(error) from error
 
     async def _settle(self) -> None:
         """Wait for what a cancelled caller left running."""
@@ -316,23 +465,22 @@ class DiskBlobWriter:
     def _commit_in_thread(self) -> None:
         with self._open() as file:
             file.writelines(self._take_gathered())
+            self._on_disk = self._written
             os.fchmod(file.fileno(), 0o400)
             os.fsync(file.fileno())
-        final = self._store.path(self.key)
-        os.rename(self._temporary, final)
+            final = self._store.path(self.key)
+            os.rename(self._temporary, final)
+            self._store.require_renamed(final, os.fstat(file.fileno()), self._written)
         fsync_folder(final.parent)
-
-    def _remove(self) -> None:
-        self._temporary.unlink(missing_ok=True)
-        self._chunk_note.unlink(missing_ok=True)
-        self._store.path(self.key).unlink(missing_ok=True)
 
 
 class _HashedFile(io.FileIO):
     """A file that takes all it is given, however little the kernel takes at once, and hashes it while it is cached."""
 
     def __init__(self, path: Path, mode: str, digest: "hashlib._Hash | None") -> None:
-        super().__init__(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+        # `O_CREAT` is part of what Python makes of "ab", and would make a file that vanished anew.
+        kept = ~0 if "x" in mode else ~os.O_CREAT
+        super().__init__(path, mode, opener=lambda name, flags: os.open(name, flags & kept, 0o600))
         self._digest = digest
 
     def write(self, data: Any) -> int:
@@ -377,28 +525,26 @@ class _HashReader:
             await asyncio.wait([self._reading])
 
     async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._offset < self._limit:
             size = min(self._limit - self._offset, REREAD_BYTES)
-            self._offset += await loop.run_in_executor(self._store.threads, self._hash_piece, self._offset, size)
+            self._offset += await self._store.in_thread(self._hash_piece, self._offset, size)
 
     def _hash_piece(self, offset: int, size: int) -> int:
         with open(self._path, "rb", buffering=0) as file:
-            data = os.pread(file.fileno(), size, offset)
-        if not data:
-            raise OSError(errno.EIO, "the file is shorter than it was")
-        self._hash.update(data)
-        return len(data)
+            return _hash_piece(file.fileno(), offset, size, self._hash)
 
 
 class _Adoption:
     """A file that becomes a blob by being renamed, in as many thread hops as its hash takes. All of it blocks."""
 
-    def __init__(self, folder: int, name: str, final: Path) -> None:
+    def __init__(self, store: DiskBlobStore, folder: int, name: str, size_max: int | None) -> None:
+        self._store = store
         self._folder = folder
         self._name = name
-        self._final = final
+        self._size_max = size_max
+        self._final = store.path(secrets.token_hex(16))
         self._descriptor = -1
+        self._before: FileIdentity | None = None
         self._hash = hashlib.sha256()
         self._size = 0
 
@@ -410,7 +556,7 @@ class _Adoption:
     def go_on(self) -> bool:
         """Take a step; whether it was the last."""
         if self._descriptor < 0:
-            self._descriptor = self._open()
+            self._open()
         end = self._size + REREAD_BYTES
         while self._size < end:
             piece = os.pread(self._descriptor, WRITE_BYTES, self._size)
@@ -419,28 +565,32 @@ class _Adoption:
                 return True
             self._hash.update(piece)
             self._size += len(piece)
+            if self._before is not None and self._size > self._before.size:
+                raise ValueError("was still being written")
         return False
 
     def undo(self) -> None:
         """Leave no blob and nothing open."""
         self._close()
-        self._final.unlink(missing_ok=True)
+        self._store._discard(self._final.name)
 
-    def _open(self) -> int:
+    def _open(self) -> None:
         try:
             # Looked at before it is opened: opening a device may already do something.
             _require_plain(os.stat(self._name, dir_fd=self._folder, follow_symlinks=False))
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return os.open(self._name, flags, dir_fd=self._folder)
+            self._descriptor = os.open(self._name, _READ_PLAIN, dir_fd=self._folder)
         except PermissionError:
             raise ValueError("may not be read") from None
         except FileNotFoundError:
             raise ValueError("is gone") from None
+        self._before = FileIdentity.of(os.fstat(self._descriptor))
+        if self._size_max is not None and self._before.size > self._size_max:
+            raise ValueError("was still being written")
 
     def _move(self) -> None:
         found = os.fstat(self._descriptor)
         _require_plain(found)
-        if found.st_size != self._size:
+        if found.st_size != self._size or FileIdentity.of(found) != self._before:
             raise ValueError("was still being written")
         with suppress(PermissionError):  # another owner's, left by a container perhaps; our folder keeps it safe
             os.fchmod(self._descriptor, 0o400)
@@ -449,9 +599,14 @@ class _Adoption:
             os.rename(self._name, self._final, src_dir_fd=self._folder)
         except PermissionError:
             raise ValueError("may not be moved") from None
-        moved = self._final.lstat()
-        if (moved.st_dev, moved.st_ino) != (found.st_dev, found.st_ino):
-            raise ValueError("was replaced while it was read")
+        except FileNotFoundError:
+            if self._final.parent.is_dir():
+                raise ValueError("is gone") from None
+            raise
+        try:
+            self._store.require_renamed(self._final, os.fstat(self._descriptor), self._size)
+        except BytesLost:
+            raise ValueError("was replaced while it was read") from None
         fsync_folder(self._final.parent)
         self._close()
 
@@ -487,7 +642,51 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _translated(error: OSError) -> Exception:
-    if error.errno in _FULL:
-        return OutOfSpace("The disk is full; this file was not stored. What was stored before is safe.")
-    return error
+def _cut(path: Path, size: int) -> None:
+    """Shorten a file to a size; one that is shorter already would be filled with zeros, and is lost."""
+    if path.stat().st_size < size:
+        raise _changed()
+    os.truncate(path, size)
+
+
+def _changed() -> BytesLost:
+    return BytesLost("What is on the disk is not what was received; send the file again.")
+
+
+def _hash_piece(descriptor: int, offset: int, size: int, digest: "hashlib._Hash") -> int:
+    """Hash the next piece of a file; how many bytes it had. Blocks."""
+    data = os.pread(descriptor, size, offset)
+    if not data:
+        raise _changed()
+    digest.update(data)
+    return len(data)
+
+
+class _Proven:
+    """Files that are known to hold the bytes of their SHA-256, with the identity that each had then.
+
+    Kept in memory alone: after a restart, or when a backup was restored, each file is read once before it is trusted.
+    Beyond `PROVEN_MAX` the one that was asked for longest ago is forgotten. Used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._identities: OrderedDict[str, FileIdentity] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, key: str, identity: FileIdentity) -> None:
+        with self._lock:
+            self._identities[key] = identity
+            self._identities.move_to_end(key)
+            if len(self._identities) > PROVEN_MAX:
+                self._identities.popitem(last=False)
+
+    def has(self, key: str, identity: FileIdentity) -> bool:
+        with self._lock:
+            if self._identities.get(key) != identity:
+                return False
+            self._identities.move_to_end(key)
+            return True
+
+    def drop(self, key: str) -> None:
+        with self._lock:
+            self._identities.pop(key, None)

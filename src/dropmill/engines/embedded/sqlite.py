@@ -46,7 +46,16 @@ from dropmill.model.records import (
     StoredBlob,
     Submission,
 )
-from dropmill.ports import EventPage, Holding, Page, Recovery, RequestKey, ResumableUpload, SubmissionView
+from dropmill.ports import (
+    EventPage,
+    FormUploads,
+    Holding,
+    Page,
+    Recovery,
+    RequestKey,
+    ResumableUpload,
+    SubmissionView,
+)
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
@@ -447,6 +456,9 @@ class SqliteLedger:
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
         return await self._read(resumable.unfinished_uploads)
+
+    async def form_uploads(self) -> FormUploads:
+        return await self._read(resumable.form_uploads)
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
         return await self._read(resumable.expired_uploads, now, limit)

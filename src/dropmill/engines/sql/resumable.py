@@ -18,7 +18,7 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, Sha256, SubmissionId
 from dropmill.model.records import UPLOAD_TRANSITIONS, ClientIdentity, UploadState, require_transition
-from dropmill.ports import Holding, ResumableUpload
+from dropmill.ports import FormUploads, Holding, ResumableUpload
 
 _ADD_FILE = insert(files)
 _SET_FILE = update(files).where(files.c.seq == bindparam("key"))
@@ -27,6 +27,12 @@ _UPLOAD = select(files, submissions.c.ip, submissions.c.account).join(
 )
 _BY_ID = _UPLOAD.where(files.c.id == bindparam("key"))
 _UNFINISHED = _UPLOAD.where(is_unfinished, files.c.partial.is_not(None)).order_by(files.c.seq)
+_IN_FORMS = select(files.c.id).where(
+    is_unfinished, files.c.state == UploadState.RECEIVING.value, files.c.partial.is_(None)
+)
+_OPEN_FOR_A_FORM = select(submissions.c.id).where(
+    submissions.c.settled_at.is_(None), submissions.c.is_open, ~submissions.c.is_announced
+)
 _EXPIRED = _UNFINISHED.where(files.c.expires_at < bindparam("now")).limit(bindparam("limit"))
 _ANNOUNCED = (
     _UPLOAD.where(
@@ -162,6 +168,14 @@ def holding(connection: Connection, submission_id: SubmissionId) -> Holding:
 def unfinished_uploads(connection: Connection) -> Sequence[ResumableUpload]:
     """See `Ledger.unfinished_uploads`."""
     return [_upload_of(row) for row in connection.execute(_UNFINISHED).mappings()]
+
+
+def form_uploads(connection: Connection) -> FormUploads:
+    """See `Ledger.form_uploads`."""
+    return FormUploads(
+        files={FileId(found) for found in connection.execute(_IN_FORMS).scalars()},
+        submissions={SubmissionId(found) for found in connection.execute(_OPEN_FOR_A_FORM).scalars()},
+    )
 
 
 def expired_uploads(connection: Connection, now: datetime, limit: int) -> Sequence[ResumableUpload]:

@@ -1,0 +1,107 @@
+"""The config files that running attempts read: one a revision, made when an attempt first needs it.
+
+A file goes when the last attempt that reads it has ended, unless it is of the revision that was used last: a server
+that runs one job after another with the same config writes it once. So there are never more files than running
+attempts and one. A start begins with none.
+"""
+
+import asyncio
+import secrets
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from dropmill.model.ids import Sha256
+from dropmill.processing.folders import remove_tree
+
+
+class ConfigFiles:
+    """Lends config revisions as files."""
+
+    def __init__(self, folder: Path, text: Callable[[Sha256], Awaitable[bytes]]) -> None:
+        """Touch nothing yet.
+
+        Args:
+            folder: this class's own.
+            text: gives a revision's bytes.
+        """
+        self._folder = folder
+        self._text = text
+        self._readers: Counter[Sha256] = Counter()
+        self._made: set[Sha256] = set()
+        self._newest: Sha256 | None = None
+        self._changing = threading.Lock()  # a file is made or removed, and not both at once
+
+    def prepare(self) -> None:
+        """Make the folder, empty. Blocks."""
+        remove_tree(self._folder)
+        self._folder.mkdir(mode=0o700, parents=True)
+
+    @asynccontextmanager
+    async def lent(self, sha256: Sha256) -> AsyncIterator[Path]:
+        """The path of a file, read-only, with a revision's bytes; it stays inside the context.
+
+        Raises:
+            Removed: the revision was purged.
+            OSError: the file cannot be written.
+        """
+        self._readers[sha256] += 1
+        self._newest = sha256
+        try:
+            if sha256 not in self._made:
+                await asyncio.to_thread(self._make, sha256, await self._text(sha256))
+                self._made.add(sha256)
+            yield self._path(sha256)
+        finally:
+            self._readers[sha256] -= 1
+            await self.sweep()
+
+    async def forget(self, sha256: Sha256) -> None:
+        """Remove the file of a revision that was purged, which nobody reads any more; none is no error."""
+        if self._newest == sha256:
+            self._newest = None
+        self._made.add(sha256)
+        await self.sweep()
+
+    async def sweep(self) -> int:
+        """Remove what nobody reads; returns how many files could not be removed, which the next sweep tries again."""
+        unused = [sha256 for sha256 in self._made if not self._readers[sha256] and sha256 != self._newest]
+        self._made.difference_update(unused)  # who comes now makes it again
+        for sha256 in unused:
+            del self._readers[sha256]
+        if not unused:
+            return 0
+        left = await asyncio.to_thread(self._remove, unused)
+        self._made.update(left)
+        return len(left)
+
+    def _make(self, sha256: Sha256, text: bytes) -> None:
+        with self._changing:
+            path = self._path(sha256)
+            if path.exists():
+                return
+            draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # the name appears only with all its bytes
+            try:
+                draft.write_bytes(text)
+                draft.chmod(0o400)
+                draft.rename(path)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+
+    def _remove(self, unused: list[Sha256]) -> list[Sha256]:
+        left = []
+        with self._changing:
+            for sha256 in unused:
+                if self._readers[sha256]:  # somebody came meanwhile, and found it perhaps
+                    continue
+                try:
+                    self._path(sha256).unlink(missing_ok=True)
+                except OSError:
+                    left.append(sha256)
+        return left
+
+    def _path(self, sha256: Sha256) -> Path:
+        return self._folder / f"{sha256}.yaml"
