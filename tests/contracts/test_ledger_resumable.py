@@ -360,3 +360,21 @@ async def test_two_ends_of_one_upload_leave_one(ledger: Ledger) -> None:
     )
     assert [isinstance(end, DropmillError) for end in ends] == [False, True, True]
     assert await recount(ledger, upload.submission_id) == Counts(queued=1)
+
+
+async def test_what_only_a_request_can_end_is_found_until_it_has_ended(ledger: Ledger) -> None:
+    """Not resumable uploads, and not submissions that were opened for files to come."""
+    one_request, for_more = new_submission_id(), await opened(ledger)
+    await ledger.open_submission(one_request, CLIENT, None)
+    by_form, filled = new_file_id(), await announced(ledger, for_more, "filled.txt")
+    resumable = await announced(ledger, for_more, "resumable.txt")
+    await ledger.start_upload(by_form, one_request, "a.txt", "a.txt", None)
+    await ledger.begin_upload(filled.file_id, is_resumable=False)
+    await ledger.begin_upload(resumable.file_id)
+    found = await ledger.form_uploads()
+    assert (found.files, found.submissions) == ({by_form, filled.file_id}, {one_request})
+    await ledger.store_upload(by_form, blob(), new_job_id())
+    await ledger.abort_upload(filled.file_id, "cut off")
+    await ledger.seal_submission(one_request)
+    found = await ledger.form_uploads()
+    assert (found.files, found.submissions) == (set(), set())

@@ -43,6 +43,7 @@ CALLS: Mapping[str, Call] = {
     "known blobs": lambda ledger, s, j: ledger.known_blobs(["a", "b"]),
     "what may go": lambda ledger, s, j: ledger.removable(before=NOW, keep_bytes=1, limit=10),
     "what is going": lambda ledger, s, j: ledger.removals(10),
+    "what requests bring": lambda ledger, s, j: ledger.form_uploads(),
     "deliveries": lambda ledger, s, j: ledger.deliveries(8),
     "recovery": lambda ledger, s, j: ledger.recover(5, "why"),
     "retry of all that failed": lambda ledger, s, j: ledger.retry_failed(s, after=None, limit=10),

@@ -220,6 +220,66 @@ def process(path):
         assert (await bench.run(b"read"))[0].state is SUCCEEDED
 
 
+async def test_an_input_that_was_changed_before_the_attempt_is_not_processed(tmp_path: Path) -> None:
+    async with Bench(tmp_path, command=("cat", "{path}")) as bench:
+        job_id = bench.add(b"as it was stored")
+        path = tmp_path / "blobs" / bench.ledger.orders[job_id].blob
+        before = path.stat()
+        path.chmod(0o600)
+        path.write_bytes(b"as it is changed")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        bench.submit_again(job_id)
+        outcome = await bench.ledger.settled(job_id)
+        assert outcome.error is not None
+        assert (outcome.state, outcome.error.type) == (FAILED, "input_changed")
+        assert await bench.output(job_id) == ""
+
+
+async def test_a_work_folder_that_could_not_be_removed_is_removed_by_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = """
+import pathlib, time
+def process(path, work):
+    (work / "left").touch()
+    while path.read_text() == "waits" and not pathlib.Path(__file__).with_name("go-on").exists():
+        time.sleep(0.01)
+"""
+    attempts = tmp_path / "data" / "attempts"
+
+    def refuse(*_: object) -> None:
+        raise OSError("input/output error")
+
+    async with Bench(tmp_path, module=module, processor="script:process", slots=2) as bench:
+        with monkeypatch.context() as patch:
+            patch.setattr(attempt, "remove_tree", refuse)
+            assert (await bench.run())[0].state is SUCCEEDED
+            assert await bench.runner.sweep() == 1
+        running = bench.submit(b"waits")
+        await until(lambda: len(list(attempts.glob("*/work/left"))) == 2)
+        assert await bench.runner.sweep() == 0
+        assert [folder.name for folder in attempts.iterdir()] == [f"{running}.1"]  # the one in use stays
+        (tmp_path / "go-on").touch()
+        assert (await bench.ledger.settled(running)).state is SUCCEEDED
+        await until(lambda: not list(attempts.iterdir()))
+
+
+async def test_a_script_that_nests_folders_without_end_hurts_nobody(tmp_path: Path) -> None:
+    """Deeper than a recursion or a path may be; their removal must not end the server."""
+    module = """
+import os
+def process(path, work):
+    os.chdir(work)
+    for _ in range(3000):
+        os.mkdir("d")
+        os.chdir("d")
+"""
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        assert (await bench.run())[0].state is SUCCEEDED
+        await until(lambda: not list((tmp_path / "data" / "attempts").iterdir()))
+        assert (await bench.run())[0].state is SUCCEEDED
+
+
 async def test_missing_bytes_fail_the_attempt_alone(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=("cat", "{path}")) as bench:
         job_id = bench.add()

@@ -19,6 +19,7 @@ from dropmill.model.ids import JobId
 from dropmill.model.records import AttemptState, StoredBlob
 from dropmill.processing import results as results_module
 from dropmill.processing.results import DEPTH_MAX, REFUSED_NAMED, ResultLimits, TakenOver, remove, take_over
+from dropmill.settings import Settings
 
 LIMITS = ResultLimits(count=10_000, size=None)
 
@@ -239,6 +240,61 @@ async def test_too_much_is_refused_as_a_whole(folder: Path, blobs: DiskBlobStore
     assert found.error.type == "results_too_large"
     (folder / "b").write_bytes(bytes(400))
     assert len(await taken(folder, blobs, ResultLimits(count=10, size=1000))) == 2
+
+
+async def test_results_are_refused_by_their_size_before_a_byte_of_them_is_read(
+    folder: Path, blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, too: a sparse file takes no room and a long time to be hashed."""
+
+    def read(*_: object) -> bytes:
+        raise AssertionError("a byte was read")
+
+    monkeypatch.setattr(os, "pread", read)
+    limit = Settings().max_results_size
+    assert limit == 10 * 2**30
+    with (folder / "sparse").open("wb") as file:
+        file.truncate(limit + 1)
+    found = await take_over(folder, blobs, ResultLimits(count=10, size=limit))
+    assert found.error is not None
+    assert found.error.type == "results_too_large"
+    assert stored(blobs) == []
+
+
+async def test_a_result_that_grows_after_it_was_counted_is_not_read_beyond_the_limit(
+    folder: Path, blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a").write_bytes(bytes(600))
+    (folder / "b").write_bytes(bytes(300))
+    look = results_module._look
+
+    def grow(*args: Any) -> Any:
+        found = look(*args)
+        (folder / "b").write_bytes(bytes(401))
+        return found
+
+    monkeypatch.setattr(results_module, "_look", grow)
+    found = await take_over(folder, blobs, ResultLimits(count=10, size=1000))
+    assert {result.path for result in found.results} == {"a"} or found.results[0].path == "b"
+    assert sum(result.size for result in found.results) <= 1000
+    assert len(found.refused) == 1
+
+
+async def test_results_that_nobody_recorded_and_the_disk_keeps_are_removed_by_the_next_try(
+    folder: Path, blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a").write_bytes(b"a")
+    found = await take_over(folder, blobs, LIMITS)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        await remove(found.results, blobs)
+    assert len(stored(blobs)) == 1
+    assert await blobs.retry_discards() == 0
+    assert stored(blobs) == []
 
 
 async def test_what_lies_too_deep_or_has_too_long_a_path_is_refused_and_named(

@@ -1,5 +1,6 @@
 """Retention on a real ledger and a real folder: what goes, what stays, what a fault leaves to do."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from tests import story
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.model.errors import DiskFailed, OutOfSpace, Unavailable
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id
+from dropmill.processing import upkeep
 from dropmill.processing.output import OutputStore
 from dropmill.processing.upkeep import Retention
 
@@ -135,3 +138,57 @@ async def test_events_go_only_as_far_as_they_are_logged(store: Store) -> None:
     store.logged = newest
     await retention.sweep()
     assert [event.cursor for event in (await store.ledger.events("all", after=Cursor(0), limit=9)).events] == [newest]
+
+
+async def test_clean_up_goes_on_whatever_fails_and_less_often_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "CLEAN_UP_EVERY_S", 0.01)
+    monkeypatch.setattr(upkeep, "CLEAN_UP_EVERY_MOST_S", 0.1)
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(delay_s: float) -> None:
+        waits.append(delay_s)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    answers: list[int | Exception] = [OSError("eio"), Unavailable("away"), 3, OutOfSpace("full"), 1, 0, 0]
+    has_all = asyncio.Event()
+
+    async def sweep() -> int:
+        if not answers:
+            has_all.set()
+            await asyncio.Event().wait()
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    running = asyncio.create_task(upkeep.CleanUp({"this": sweep}).run())
+    await has_all.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert waits == [0.01, 0.02, 0.04, 0.08, 0.1, 0.1, 0.01, 0.01]
+
+
+async def test_a_removal_that_an_earlier_process_began_is_tried_again_though_all_is_kept_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission_id = await store.settled()
+    settled_at = (await store.ledger.view_submission(submission_id, limit=1)).submission.settled_at
+    assert settled_at is not None
+    await store.ledger.begin_removal(submission_id, settled_at)
+    monkeypatch.setattr(upkeep, "EVERY_MOST_S", 0.01)
+    monkeypatch.setattr(upkeep, "EVERY_LEAST_S", 0.01)
+    delete, refused = store.blobs.delete, 0
+
+    async def stubborn(key: str) -> None:
+        nonlocal refused
+        if refused < 2:
+            refused += 1
+            raise DiskFailed("input/output error")
+        await delete(key)
+
+    monkeypatch.setattr(store.blobs, "delete", stubborn)
+    async with asyncio.timeout(10):
+        await store.retention().run()  # returns
+    assert store.left() == 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.serving.server import Server, read_answer, until
 
@@ -264,6 +265,67 @@ def test_a_file_that_its_script_replaced_or_removed_is_gone_not_followed(site: S
         answer = site.http.request(method, f"/api/v1/files/{file['id']}/content")
         assert answer.status_code == 410
         assert "root:" not in answer.text
+
+
+def _hide_a_change(path: Path) -> None:
+    """Change the last byte in place, and set the modification time back."""
+    before = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    path.chmod(0o400)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_that_is_changed_in_place_while_it_is_sent_cuts_the_answer_off(site: Server) -> None:
+    job = left(site, "large")["files"][0]["job"]["id"]
+    (result,) = (path for path in blobs(site) if path.stat().st_size == 512 << 20)
+    with site.connect() as reader:
+        address = f"/api/v1/jobs/{job}/results/large.bin"
+        reader.sendall(f"GET {address} HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
+        assert b" 200" in reader.recv(1000)
+        _hide_a_change(result)
+        received = 0
+        while more := reader.recv(1 << 20):
+            received += len(more)
+    assert received < 512 << 20
+    result.unlink()
+
+
+def test_what_was_changed_in_place_is_never_sent_under_its_old_hash(make_server: Make) -> None:
+    """A file, a result and a zip; before and after a restart."""
+    server = make_server("--processor", "leave:process")
+    (server.folder / "leave.py").write_text(LEAVE)
+    server.start()
+    submission = left(server, "numbered")
+    (file,) = submission["files"]
+    (found,) = server.get(f"/jobs/{file['job']['id']}")["results"]
+    result = next(path for path in blobs(server) if path.stat().st_size == found["size"])
+    content = next(path for path in blobs(server) if path != result)
+    addresses = [
+        f"/api/v1/files/{file['id']}/content",
+        f"/api/v1/jobs/{file['job']['id']}/results/number",
+    ]
+    archive = f"/api/v1/submissions/{submission['id']}/results.zip"
+    assert [server.http.get(address).status_code for address in [*addresses, archive]] == [200] * 3
+
+    _hide_a_change(result)
+    _hide_a_change(content)
+    for _ in range(2):
+        for address in addresses:
+            for method in ("GET", "HEAD"):
+                answer = server.http.request(method, address, headers={"Range": "bytes=0-0"})
+                assert (answer.status_code, "ETag" in answer.headers) == (410, False)
+        with pytest.raises(httpx.HTTPError):
+            server.http.get(archive)
+        server.stop()
+        server.start()
+    _hide_a_change(result)
+    _hide_a_change(content)
+    assert [server.http.get(address).status_code for address in [*addresses, archive]] == [200] * 3
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------

@@ -116,17 +116,17 @@ class DiskBlobStore:
         except OSError as error:
             raise await self.translated(error) from error
         try:
-            if not self._proven.has(blob.key, identity):
+            if self._proven.is_right(blob.key, identity) is None:
                 await self._prove_once(blob)
-                if not self._proven.has(blob.key, identity):
-                    raise _changed()
+            if not self._proven.is_right(blob.key, identity):
+                raise _changed()
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor, identity
 
     def is_proven(self, key: str, identity: FileIdentity) -> bool:
-        return self._proven.has(key, identity)
+        return bool(self._proven.is_right(key, identity))
 
     def _open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
         descriptor = os.open(self.path(blob.key), _READ_PLAIN)
@@ -159,9 +159,9 @@ class DiskBlobStore:
                 while offset < blob.size:
                     piece = self.in_thread(_hash_piece, descriptor, offset, REREAD_BYTES, digest)
                     offset += await asyncio.shield(piece)
-                if digest.hexdigest() != blob.sha256 or FileIdentity.of(os.fstat(descriptor)) != identity:
+                if FileIdentity.of(os.fstat(descriptor)) != identity:
                     raise _changed()
-                self._proven.add(blob.key, identity)
+                self._proven.add(blob.key, identity, digest.hexdigest() == blob.sha256)
             finally:
                 if piece is not None and not piece.done():  # a thread goes on when its caller is cancelled
                     await asyncio.wait([piece])
@@ -253,7 +253,7 @@ class DiskBlobStore:
         found = FileIdentity.of(final.lstat())
         if found != FileIdentity.of(written) or found.size != size:
             raise _changed()
-        self._proven.add(final.name, found)
+        self._proven.add(final.name, found, True)
 
     def in_thread(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
         """What a blocking call returns, made in one of this store's threads; it goes on if the caller is cancelled."""
@@ -478,9 +478,11 @@ class _HashedFile(io.FileIO):
     """A file that takes all it is given, however little the kernel takes at once, and hashes it while it is cached."""
 
     def __init__(self, path: Path, mode: str, digest: "hashlib._Hash | None") -> None:
-        # `O_CREAT` is part of what Python makes of "ab", and would make a file that vanished anew.
-        kept = ~0 if "x" in mode else ~os.O_CREAT
-        super().__init__(path, mode, opener=lambda name, flags: os.open(name, flags & kept, 0o600))
+        # Always at its end: a file that was cut behind our back would else get a hole and its old size. `O_CREAT` is
+        # part of what Python makes of "ab", and would make a file that vanished anew.
+        create = os.O_CREAT | os.O_EXCL if "x" in mode else 0
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | create
+        super().__init__(path, mode, opener=lambda name, _: os.open(name, flags, 0o600))
         self._digest = digest
 
     def write(self, data: Any) -> int:
@@ -663,30 +665,32 @@ def _hash_piece(descriptor: int, offset: int, size: int, digest: "hashlib._Hash"
 
 
 class _Proven:
-    """Files that are known to hold the bytes of their SHA-256, with the identity that each had then.
+    """Files that are known to hold the bytes of their SHA-256, or others, with the identity that each had then.
 
     Kept in memory alone: after a restart, or when a backup was restored, each file is read once before it is trusted.
     Beyond `PROVEN_MAX` the one that was asked for longest ago is forgotten. Used by several threads.
     """
 
     def __init__(self) -> None:
-        self._identities: OrderedDict[str, FileIdentity] = OrderedDict()
+        self._known: OrderedDict[str, tuple[FileIdentity, bool]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, key: str, identity: FileIdentity) -> None:
+    def add(self, key: str, identity: FileIdentity, is_right: bool) -> None:
         with self._lock:
-            self._identities[key] = identity
-            self._identities.move_to_end(key)
-            if len(self._identities) > PROVEN_MAX:
-                self._identities.popitem(last=False)
+            self._known[key] = identity, is_right
+            self._known.move_to_end(key)
+            if len(self._known) > PROVEN_MAX:
+                self._known.popitem(last=False)
 
-    def has(self, key: str, identity: FileIdentity) -> bool:
+    def is_right(self, key: str, identity: FileIdentity) -> bool | None:
+        """Whether the bytes are right; None if that has to be found out."""
         with self._lock:
-            if self._identities.get(key) != identity:
-                return False
-            self._identities.move_to_end(key)
-            return True
+            known, is_right = self._known.get(key, (None, False))
+            if known != identity:
+                return None
+            self._known.move_to_end(key)
+            return is_right
 
     def drop(self, key: str) -> None:
         with self._lock:
-            self._identities.pop(key, None)
+            self._known.pop(key, None)
