@@ -24,7 +24,7 @@ NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test faults catalogue check fix bench assets lock clean
+.PHONY: help install run test-setup test faults soak catalogue check fix bench assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: test-setup ## Run every test, browser tests included
 
 faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output
 	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+
+soak: $(DEVELOPED) ## Put a server under mixed load for ten minutes and see that nothing grows: make soak ARGS='--minutes 1'
+	$(BIN)/python -m tests.soak $(ARGS)
 
 catalogue: $(DEVELOPED) ## Play bad inputs against a server of its own: make catalogue FILE=bad_inputs.jsonl
 	$(BIN)/python -m tests.catalogue.run $(FILE) $(ARGS)

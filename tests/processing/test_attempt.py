@@ -270,7 +270,7 @@ async def test_a_script_that_nests_folders_without_end_hurts_nobody(tmp_path: Pa
 import os
 def process(path, work):
     os.chdir(work)
-    for _ in range(3000):
+    for _ in range(1500):
         os.mkdir("d")
         os.chdir("d")
 """
