@@ -231,6 +231,12 @@ def test_point_17_a_value_that_would_be_lost_is_refused(text: str, word: str) ->
     assert word in error.message
 
 
+def test_point_17_merging_says_nothing_twice() -> None:
+    report = check_text(b"a: &a {010: x, 2: y}\nb: {<<: *a, 3: z}\n")
+    assert report.is_valid
+    assert [finding.path for finding in report.warnings] == ["/a/010"]
+
+
 def test_point_17_such_a_key_is_edited_by_its_text() -> None:
     document = examine(b"1: a\ntrue: b\n")
     edited = apply(document, parse_patch([{"op": "replace", "path": "/true", "value": "c"}]))

@@ -17,6 +17,7 @@ reading. What is accepted here can always be loaded with
 Positions are 1-based, columns count UTF-16 units as browsers do, lines end with LF, CR LF or CR.
 """
 
+import contextlib
 import math
 import re
 from bisect import bisect_right
@@ -529,7 +530,9 @@ class _Walk:
         """Refuse keys that merging brings together and Python takes for one, since one value would be lost."""
         keys: dict[Any, ScalarNode] = {}
         for key in _numbers_of(node):
-            name = self.value_of(key)  # what is wrong with it is reported where it stands as well
+            name: Any = _Unreadable()
+            with contextlib.suppress(Exception):  # reported where it stands
+                name = self.constructor.construct_object(key)
             if keys.setdefault(name, key).tag != key.tag:
                 self.error(
                     node,
