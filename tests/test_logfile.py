@@ -535,13 +535,13 @@ class FullDisk:
     def __init__(self, patch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
         self.refused = 0
-        real = Path.open
+        real = open
 
         def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
             file = real(path, mode, *arguments, **options)
             return _Limited(file, self) if mode == "ab" else file
 
-        patch.setattr(Path, "open", opened)
+        patch.setattr(logfile, "open", opened, raising=False)
 
 
 class _Limited:

@@ -1,7 +1,8 @@
 """The application factory: the only place that knows which engines stand behind the ports.
 
 `create_app` makes the Quart app; `Server` opens everything that runs beside it, in order, and closes it in the
-opposite one. An error in our own background work stops the server loudly: half a server is worse than none.
+opposite one. Background work survives faults of disk, network and database (`dropmill.health`). Any other error in
+it is a broken invariant of our own and stops the server loudly: half a server is worse than none.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.lock import FolderLock
 from dropmill.engines.embedded.slots import SlotExecutor
 from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.health import Health
 from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
@@ -32,8 +34,10 @@ from dropmill.intake.tus import Uploads
 from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
 from dropmill.logfile import EventLog
+from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
 from dropmill.model.records import RetryPolicy
+from dropmill.private import tighten
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
 from dropmill.processing.environment import ScriptEnvironment
@@ -193,9 +197,12 @@ class Server:
         keep_memory_private()
         self.notices += _notices(self._processor.environment)
         data = settings.data.absolute()
+        health, clock = Health(), Clock()
         lock = FolderLock(data)
         await asyncio.to_thread(lock.acquire)
         stack.callback(lock.release)
+        if notice := await asyncio.to_thread(_close_to_others, data):
+            self.notices.append(notice)
 
         blobs = DiskBlobStore(data)
         await blobs.open()
@@ -206,6 +213,7 @@ class Server:
             bus.moved,
             tells_settled=settings.on_settled is not None,
             keep_revisions=settings.keep_revisions,
+            health=health,
         )
         await ledger.open()
         stack.push_async_callback(ledger.close)
@@ -213,7 +221,7 @@ class Server:
         parser = ParserProcess(environment=self._processor.environment.variables, keeps_tags=settings.keeps_config_tags)
         stack.push_async_callback(parser.close)
         await parser.start()
-        config_file = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside)
+        config_file = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside, health=health)
         if notice := await config_file.open():
             self.notices.append(notice)
 
@@ -222,7 +230,7 @@ class Server:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
 
         outputs = OutputStore(data / "outputs", bus)
-        pool = SlotPool(self._processor, settings.concurrency)
+        pool = SlotPool(self._processor, settings.concurrency, health)
         limiter = Limiter(Limits.from_settings(settings), data)
         if lacking := await asyncio.to_thread(limiter.open):
             self.notices.append(lacking)
@@ -244,6 +252,7 @@ class Server:
             max_attempts=settings.max_attempts,
             host=platform.node() or "localhost",
             retry=_retry_policy(settings),
+            health=health,
         )
         config_file.on_purge = runner.forget_config
         executor = self._executor = SlotExecutor(runner=runner, pool=pool, outputs=outputs, on_failure=self._fail)
@@ -269,13 +278,22 @@ class Server:
             resolver=resolver,
             gate=gate,
             seal_after_s=settings.seal_after,
+            clock=clock,
+            health=health,
         )
         await intake.recover()
         uploads = Uploads(
-            ledger=ledger, blobs=blobs, bus=bus, intake=intake, gate=gate, expiry_s=settings.upload_expiry
+            ledger=ledger,
+            blobs=blobs,
+            bus=bus,
+            intake=intake,
+            gate=gate,
+            expiry_s=settings.upload_expiry,
+            clock=clock,
+            health=health,
         )
         await uploads.recover()
-        event_log = self._event_log = EventLog(settings.log_path.absolute(), ledger, bus)
+        event_log = self._event_log = EventLog(settings.log_path.absolute(), ledger, bus, health=health)
         await event_log.open()
         stack.push_async_callback(self._stop_background)
         self._run(event_log.run(), "event log")
@@ -289,6 +307,8 @@ class Server:
             keep_s=settings.keep,
             keep_bytes=settings.keep_size,
             keep_events_s=settings.keep_events,
+            clock=clock,
+            health=health,
         )
         self._run(retention.run(), "retention")
         if settings.on_settled is not None:
@@ -302,12 +322,16 @@ class Server:
                 url=settings.on_settled,
                 secret=settings.webhook_secret,
                 base=str(settings.public_url or ""),
+                clock=clock,
+                health=health,
             )
             self._run(webhook.run(), "webhook")
         self._run(uploads.run(), "uploads")
 
         await executor.start()
-        self._run(CleanUp({"uploads": intake.sweep, "attempts": runner.sweep}).run(), "clean-up")
+        self._run(
+            CleanUp({"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}, health).run(), "clean-up"
+        )
         stack.push_async_callback(executor.close)
         for job in await ledger.queued_jobs():
             executor.submit(job.id, job.submission_id, job.not_before)
@@ -325,6 +349,7 @@ class Server:
             config=config_file,
             resolver=resolver,
             joins=JoinRates(settings.join_rate),
+            health=health,
             views=Views(
                 ledger=ledger,
                 bus=bus,
@@ -394,6 +419,25 @@ def _retry_policy(settings: Settings) -> RetryPolicy | None:
         return None
     return RetryPolicy(
         exit_codes=frozenset(settings.retry_exit_codes), times=settings.retry_times, delay_s=settings.retry_delay
+    )
+
+
+_IN_DATA = ("lock", "incoming", "blobs", "outputs", "attempts", "configs", "log", "ledger.sqlite")
+_MANY_FILES = ("blobs", "outputs", "attempts")  # every file of theirs is created private, or is a script's
+
+
+def _close_to_others(data: Path) -> str | None:
+    """Take the rights of other users of this machine from the data folder; a sentence if there were any."""
+    names = (*_IN_DATA, "ledger.sqlite-wal", "ledger.sqlite-shm")
+    try:
+        changed = tighten(data, names, shallow=_MANY_FILES)
+    except OSError as error:
+        return f"Other users of this machine may read {data}: its modes cannot be changed ({error.strerror})."
+    if not changed:
+        return None
+    return (
+        f"Other users of this machine could read {data}; the modes of {changed} files and folders in it "
+        "were tightened to 0600 and 0700."
     )
 
 

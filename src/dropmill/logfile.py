@@ -20,10 +20,13 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
-from dropmill.model.errors import SettingsError, Unavailable
+from dropmill.health import LONGEST_RETRY_S, Health
+from dropmill.model.errors import SettingsError
 from dropmill.model.events import TOPIC_ALL, Event, EventName
+from dropmill.model.faults import TEMPORARY, translated
 from dropmill.model.ids import Cursor
 from dropmill.ports import Bus, Ledger
+from dropmill.private import FOLDER_MODE, opener
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ KEEP_ROTATED = 10
 EVENTS_PER_WRITE = 500
 GATHER_S = 0.05  # from a hint to the read: with a read a commit the log cost 1.7 ms of CPU a job, gathered 0.2
 POLL_S = 5.0  # hints may be lost; a line is late by at most this
-RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0  # a full disk is tried again, less and less often
+RETRY_FIRST_S = 1.0  # before the second try after a fault of disk or ledger
 MESSAGE_MAX = 1000  # characters; the whole error stands in the ledger and on the job's page
 
 
@@ -49,6 +52,7 @@ class EventLog:
         keep_rotated: int = KEEP_ROTATED,
         poll_s: float = POLL_S,
         retry_s: float = RETRY_FIRST_S,
+        health: Health | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -59,8 +63,10 @@ class EventLog:
             rotate_at_bytes: the file is put aside and compressed rather than grow beyond this.
             keep_rotated: how many compressed ones are kept.
             poll_s: seconds after which the ledger is asked without a hint.
-            retry_s: seconds before the first retry after the disk refused a write; doubled up to `RETRY_MOST_S`.
+            retry_s: seconds before the first retry after the disk refused a write; doubled up to `LONGEST_RETRY_S`.
+            health: shows whether the log follows; None: nobody asks.
         """
+        self._health = health or Health()
         self._file = _LogFile(path, rotate_at_bytes, keep_rotated)
         self._ledger = ledger
         self._bus = bus
@@ -85,23 +91,17 @@ class EventLog:
             raise SettingsError(f"--log-file {self._file.path}: {error.strerror or error}.") from error
 
     async def run(self) -> None:
-        """Follow the ledger until cancelled; `open` comes first. A disk that refuses a write is tried again for ever.
+        """Follow the ledger until cancelled; `open` comes first. A fault of disk or ledger is survived.
 
         Cancelling leaves whole lines only; `flush` may follow.
         """
         subscription = self._bus.subscribe()
         try:
             subscription.join(TOPIC_ALL)
-            retry_s = self._retry_s
             while True:
-                try:
-                    await self._catch_up()
-                except (OSError, Unavailable) as error:
-                    logger.warning("The event log is behind; trying again in %g s: %s", retry_s, error)
-                    await asyncio.sleep(retry_s)
-                    retry_s = min(2 * retry_s, RETRY_MOST_S)
-                    continue
-                retry_s = self._retry_s
+                await self._health.insist(
+                    "event_log", self._catch_up, first_s=self._retry_s, most_s=max(self._retry_s, LONGEST_RETRY_S)
+                )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_s):
                         await subscription.next()
@@ -113,16 +113,17 @@ class EventLog:
         """Write what the ledger holds now, in one try: what the disk refuses is written after the next start."""
         try:
             await self._catch_up()
-        except (OSError, Unavailable) as error:
+        except TEMPORARY as error:
             logger.warning("The event log is behind; the next start catches up: %s", error)
 
     async def make_durable(self) -> Cursor:
         """Up to which cursor the log is on disk for good; 0 if that is not known now.
 
         Raises:
-            OSError: the disk refused.
+            OutOfSpace, StorageUnavailable: the disk refused.
         """
-        return await asyncio.to_thread(self._file.make_durable)
+        with translated("The event log"):
+            return await asyncio.to_thread(self._file.make_durable)
 
     async def _catch_up(self) -> None:
         async with self._catching_up:
@@ -181,7 +182,7 @@ class _LogFile:
             try:
                 if self._size() and self._size() + len(text) > self._rotate_at_bytes:
                     self._rotate()
-                with self.path.open("ab", buffering=0) as file:
+                with open(self.path, "ab", buffering=0, opener=opener) as file:
                     written = file.write(text)
                     while written < len(text):  # cut short by a full disk: asked again, the system says why
                         written += file.write(text[written:])
@@ -212,10 +213,10 @@ class _LogFile:
             return 0
 
     def _recover(self) -> Cursor:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         if self._aside.exists():
             self._compress_aside()
-        with self.path.open("a+b") as file:
+        with open(self.path, "a+b", opener=opener) as file:
             file.seek(0)
             _require_event_log(self.path, file.read(len(_LINE_START)))
             cursor, end = _last_whole_line(file.fileno())
@@ -244,7 +245,8 @@ class _LogFile:
     def _compress_aside(self) -> None:
         if not self._is_compressed():
             partial = self.path.with_name(f"{self.path.name}.gz.partial")
-            with self._aside.open("rb") as plain, partial.open("wb") as raw:
+            partial.unlink(missing_ok=True)
+            with self._aside.open("rb") as plain, open(partial, "xb", opener=opener) as raw:
                 with gzip.GzipFile(filename="", mode="wb", fileobj=raw) as packed:
                     shutil.copyfileobj(plain, packed, 2**20)
                 raw.flush()

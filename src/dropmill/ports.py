@@ -98,7 +98,7 @@ class BlobWriter(Protocol):
 class BlobStore(Protocol):
     """Immutable bytes under generated keys.
 
-    Any call that touches bytes raises `OutOfSpace` or `DiskFailed` when the disk refuses.
+    Any call that touches bytes raises `OutOfSpace` or `StorageUnavailable` when the disk refuses.
     """
 
     def create(self, extension: str) -> BlobWriter:

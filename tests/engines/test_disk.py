@@ -15,7 +15,7 @@ import pytest
 
 from dropmill.engines.embedded import disk
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore
-from dropmill.model.errors import BytesLost, DiskFailed, OutOfSpace
+from dropmill.model.errors import BytesLost, OutOfSpace, StorageUnavailable
 from dropmill.model.records import StoredBlob
 
 STORE_TWO = """
@@ -130,7 +130,7 @@ async def test_a_commit_that_fails_at_any_step_can_be_aborted(
     await writer.write(bytes(WRITE_BYTES + 1))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with pytest.raises(DiskFailed if code == errno.EIO else OutOfSpace):
+        with pytest.raises(StorageUnavailable if code == errno.EIO else OutOfSpace):
             await writer.commit()
     await writer.abort()
     assert list(blobs.incoming.iterdir()) == []
@@ -221,7 +221,7 @@ async def test_a_data_folder_that_is_away_loses_no_upload(blobs: DiskBlobStore) 
     await writer.pause()
     away = blobs.incoming.with_name("away")
     blobs.incoming.rename(away)
-    with pytest.raises(DiskFailed):
+    with pytest.raises(StorageUnavailable):
         await writer.verify()
     away.rename(blobs.incoming)
     await writer.verify()
@@ -388,7 +388,7 @@ async def test_clean_up_that_the_disk_refused_is_done_by_the_next_try(
         await whole.abort()
         await blobs.discard(orphan.key)
         assert await blobs.retry_discards() == 3
-        with pytest.raises(DiskFailed):
+        with pytest.raises(StorageUnavailable):
             await blobs.delete(orphan.key)
     assert await blobs.retry_discards() == 0
     assert list(blobs.incoming.iterdir()) == []

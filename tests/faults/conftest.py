@@ -1,6 +1,8 @@
 """Servers to be hurt, and a look at whether they still answer meanwhile."""
 
+import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,16 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield make
     for server in made:
         server.end()
+
+
+@pytest.fixture
+def strace() -> None:
+    """It is there; without it the test is skipped with the line to run, but never in CI."""
+    if shutil.which("strace") is None:
+        reason = "There is no strace; run: apt-get install -y strace (or: make test-setup)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 class Pulse:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import sqlite3
@@ -196,17 +195,7 @@ CALLS = ("openat", "write", "fchown", "fchmod", "fsync", "renameat2", "unlink", 
 THAT_COUNT = ("fsync", "renameat2", "unlink", "fdatasync")
 
 
-@pytest.fixture
-def _strace() -> None:
-    """It is there; without it the test is skipped with the line to run, but never in CI."""
-    if shutil.which("strace") is None:
-        reason = "There is no strace; run: apt-get install -y strace (or: make test-setup)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-@pytest.mark.usefixtures("_strace")
+@pytest.mark.usefixtures("strace")
 def test_killed_before_each_call_to_the_kernel_file_and_history_hold_the_old_or_the_new_text_whole(
     saver: Saver, tmp_path: Path, is_full: bool
 ) -> None:

@@ -15,9 +15,11 @@ from tests.story import CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recoun
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
 from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.health import Health
 from dropmill.identity.resolver import HostName, Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import FINISHING_MAX, PROGRESS_EVERY_S, Intake, Receipt
+from dropmill.model.clock import Clock
 from dropmill.model.errors import (
     BadFileName,
     DropmillError,
@@ -114,6 +116,7 @@ class Desk:
     def __init__(self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
         self.ledger, self.blobs, self.bus = ledger, blobs, bus
         self.executor, self.names = RecordingExecutor(), Names()
+        self.clock, self.health = Clock(), Health()
         self.intake = self.intake_with()
 
     def intake_with(self, *, idle_timeout_s: float = LIVENESS_S, seal_after_s: float = 86400.0) -> Intake:
@@ -125,6 +128,8 @@ class Desk:
             resolver=cast("Resolver", self.names),
             gate=Gate(UploadLimits(idle_timeout_s=idle_timeout_s, min_free=0), self.blobs),
             seal_after_s=seal_after_s,
+            clock=self.clock,
+            health=self.health,
         )
 
     def begin(self, body: Body, **options: Any) -> asyncio.Task[Receipt]:

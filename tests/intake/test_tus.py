@@ -61,7 +61,14 @@ class Counter:
         self.gate = Gate(UploadLimits(**limits), desk.blobs)
         desk.intake._gate = self.gate
         self.uploads = Uploads(
-            ledger=desk.ledger, blobs=desk.blobs, bus=desk.bus, intake=desk.intake, gate=self.gate, expiry_s=expiry_s
+            ledger=desk.ledger,
+            blobs=desk.blobs,
+            bus=desk.bus,
+            intake=desk.intake,
+            gate=self.gate,
+            expiry_s=expiry_s,
+            clock=desk.clock,
+            health=desk.health,
         )
 
     async def create(self, size: int | None = len(CONTENT), /, **values: str) -> ResumableUpload:

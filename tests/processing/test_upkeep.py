@@ -10,7 +10,9 @@ from tests import story
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.sqlite import SqliteLedger
-from dropmill.model.errors import DiskFailed, OutOfSpace, Unavailable
+from dropmill.health import Health
+from dropmill.model.clock import Clock
+from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id
 from dropmill.processing import upkeep
 from dropmill.processing.output import OutputStore
@@ -39,6 +41,8 @@ class Store:
             keep_s=keep_s,
             keep_bytes=keep_bytes,
             keep_events_s=options.get("keep_events_s"),
+            clock=options.get("clock", Clock()),
+            health=Health(),
         )
 
     async def settled(self, count: int = 1) -> SubmissionId:
@@ -163,7 +167,7 @@ async def test_clean_up_goes_on_whatever_fails_and_less_often_while_it_does(monk
             raise answer
         return answer
 
-    running = asyncio.create_task(upkeep.CleanUp({"this": sweep}).run())
+    running = asyncio.create_task(upkeep.CleanUp({"this": sweep}, Health()).run())
     await has_all.wait()
     running.cancel()
     await asyncio.wait([running])
@@ -185,7 +189,7 @@ async def test_a_removal_that_an_earlier_process_began_is_tried_again_though_all
         nonlocal refused
         if refused < 2:
             refused += 1
-            raise DiskFailed("input/output error")
+            raise StorageUnavailable("input/output error")
         await delete(key)
 
     monkeypatch.setattr(store.blobs, "delete", stubborn)

@@ -51,6 +51,7 @@ class Server:
         bind: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
         config: Path | None = None,
+        command: Sequence[str] = SERVE,
     ) -> None:
         """Prepare the folders; `start` starts.
 
@@ -59,7 +60,9 @@ class Server:
             prefix: what the server's command begins with.
             config: another config file than the one in `folder`.
             bind: where it listens.
+            command: what is run.
         """
+        self._command = command
         self.folder = folder
         self.data = folder / "data"
         self.config = folder / "config.yaml" if config is None else config
@@ -85,7 +88,7 @@ class Server:
         own = ("--data", str(self.data), "--config", str(self.config))
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                [*self._prefix, *SERVE, *own, *self.flags],
+                [*self._prefix, *self._command, *own, *self.flags],
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

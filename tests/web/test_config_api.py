@@ -454,7 +454,7 @@ def test_a_file_that_cannot_be_used_is_told_where_readiness_is(server: Server) -
     def told() -> Any:
         return server.http.get("/readyz").json()["config_problem"]
 
-    assert server.http.get("/readyz").json() == {"ok": True, "config_problem": None}
+    assert server.http.get("/readyz").json() == {"ok": True, "degraded": [], "config_problem": None}
     good = server.config.read_bytes()
     server.config.write_bytes(b"a: !x 1\n")
     assert until(told).startswith("line 1, column 4: The tag !x")

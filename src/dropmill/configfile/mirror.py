@@ -86,9 +86,10 @@ class Replacement:
             self._drop_temporary()
 
     def discard(self) -> None:
-        """Remove what was prepared; nothing to remove is no error."""
+        """Remove what was prepared; nothing to remove is no error. What cannot go now is swept at the next start."""
         self._drop_temporary()
-        self._before.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._before.unlink(missing_ok=True)
 
     @property
     def _before(self) -> Path:
@@ -96,7 +97,8 @@ class Replacement:
 
     def _drop_temporary(self) -> None:
         if self.temporary is not None:
-            self.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.temporary.unlink(missing_ok=True)
 
     def _rename(self, temporary: Path, disk: Sha256 | None) -> bool:
         if sha256_of(read(self.target)) != disk:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from dropmill import assets
 from dropmill.configfile import mirror
@@ -28,6 +29,7 @@ from dropmill.configfile.document import Finding, Report
 from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import Edit, Form, ParserProcess
 from dropmill.configfile.schema_file import SchemaFile
+from dropmill.health import Health
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigInvalid,
@@ -38,6 +40,7 @@ from dropmill.model.errors import (
     SettingsError,
     Unavailable,
 )
+from dropmill.model.faults import OF_THE_FILE, TEMPORARY, fault_of
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigRevision
 from dropmill.ports import Ledger
@@ -92,7 +95,9 @@ class ConfigFile:
         on_purge: awaited with what was purged, to remove the copies that others have made of it.
     """
 
-    def __init__(self, path: Path, ledger: Ledger, parser: ParserProcess, *, aside: Path) -> None:
+    def __init__(
+        self, path: Path, ledger: Ledger, parser: ParserProcess, *, aside: Path, health: Health | None = None
+    ) -> None:
         """Touch nothing yet.
 
         Args:
@@ -100,11 +105,13 @@ class ConfigFile:
             ledger: where the revisions are.
             parser: checks texts.
             aside: folder for what the file held while it is written in place; made when needed.
+            health: shows whether the file can be watched; None: nobody asks.
         """
         self.path: Final = path
         self._aside: Final = aside
         self.problem: ConfigProblem | None = None
         self.on_purge: Callable[[Sha256], Awaitable[None]] = _keep_no_copies
+        self._health = health or Health()
         self._ledger = ledger
         self._schema_file = SchemaFile(path, parser)
         self._lock = asyncio.Lock()
@@ -128,8 +135,8 @@ class ConfigFile:
                 return await self._open_first()
             try:
                 disk = (await self._reconcile()).disk
-            except Unavailable as error:
-                _log.warning("%s", error.detail)
+            except TEMPORARY as error:
+                _log.warning("%s", error)
                 return None
             if disk is None and await self._mirror(newest, disk):
                 return f"{self.path} was missing; the newest revision of the config was written there."
@@ -140,8 +147,8 @@ class ConfigFile:
         async with self._lock:
             try:
                 newest = (await self._reconcile()).newest
-            except Unavailable as error:
-                self._warn(error.detail)
+            except TEMPORARY as error:
+                self._warn(str(error))
                 newest = await self._newest()
         return await self._ledger.revision_text(newest.sha256), newest
 
@@ -288,7 +295,10 @@ class ConfigFile:
             return await _to_the_end(self._commit(text, seen, client, account, message))
 
     async def watch(self) -> None:
-        """Notice edits made outside until cancelled, within about two seconds. An unusable edit does not end it."""
+        """Notice edits made outside until cancelled, within about two seconds. An unusable edit does not end it.
+
+        A file system that cannot be watched is polled instead. Faults of disk and ledger are survived.
+        """
         while True:
             folders = await asyncio.to_thread(mirror.folders, self.path)
             await self._look()
@@ -302,19 +312,23 @@ class ConfigFile:
                 )
                 async with contextlib.aclosing(changes):
                     async for _ in changes:
+                        self._health.works("config_watch")
                         await self._look()
                         if await asyncio.to_thread(mirror.folders, self.path) != folders:
                             break
-            except OSError as error:  # the folder is gone, or the system has no more watches
-                self._warn(f"{self.path} cannot be watched ({error}); looking every {_LOOK_S:g} s instead.")
+            # The folder is gone, or the system has no more watches or descriptors.
+            except (OSError, WatchfilesRustInternalError) as error:
+                self._health.failed("config_watch", error)
                 await asyncio.sleep(_LOOK_S)
 
     async def _look(self) -> None:
-        try:
+        async def reconcile() -> None:
             async with self._lock:
                 await self._reconcile()
-        except (DropmillError, OSError) as error:
-            self._warn(str(error))
+
+        await self._health.insist(
+            "config", reconcile, first_s=_SETTLE_S, most_s=_LOOK_S, errors=(DropmillError, OSError)
+        )
 
     def _warn(self, sentence: str) -> None:
         """Log once what would otherwise repeat with every look."""
@@ -354,6 +368,7 @@ class ConfigFile:
 
         Raises:
             Unavailable: the file cannot be read, or cannot be checked now.
+            OutOfSpace: the ledger cannot be written.
         """
         before: Sha256 | None = None
         is_first = True
@@ -362,6 +377,8 @@ class ConfigFile:
             try:
                 text = await asyncio.to_thread(mirror.read, self.path)
             except OSError as error:
+                if error.errno not in OF_THE_FILE:  # a shortage of the server says nothing about the config
+                    raise fault_of(error, "The config file") from error
                 await self._reject(None, (_unreadable(error),))
                 raise Unavailable(f"{self.path} cannot be read: {error.strerror or error}.") from error
             disk = mirror.sha256_of(text)
@@ -511,7 +528,10 @@ class ConfigFile:
             return False
         if is_there:
             self.problem = None
-            await self._ledger.mark_mirrored(revision.number)
+            try:
+                await self._ledger.mark_mirrored(revision.number)
+            except TEMPORARY as error:  # the file is right; the next look records it
+                self._warn(f"{self.path} is replaced, but that is not recorded yet: {error}")
         return is_there
 
 

@@ -15,6 +15,7 @@ from dropmill.configfile.document import MAX_BYTES, Finding, Report
 from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import Edit, Form, ParserProcess
 from dropmill.configfile.schema import SchemaUnusable
+from dropmill.model.faults import OF_THE_FILE, fault_of
 
 SCHEMA_NAME: Final = "config.schema.json"
 
@@ -65,6 +66,8 @@ class SchemaFile:
         try:
             text = await asyncio.to_thread(mirror.read, self.path)
         except OSError as error:
+            if error.errno not in OF_THE_FILE:
+                raise fault_of(error, SCHEMA_NAME) from error
             raise SchemaUnusable(f"{SCHEMA_NAME} cannot be read: {error.strerror or error}") from error
         if text is not None and len(text) > MAX_BYTES:
             raise SchemaUnusable(f"{SCHEMA_NAME} cannot be used: it has more than {MAX_BYTES:,} bytes")

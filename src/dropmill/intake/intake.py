@@ -13,8 +13,8 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
+from dropmill.health import Health
 from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, Meter
 from dropmill.intake.multipart import (
@@ -27,6 +27,7 @@ from dropmill.intake.multipart import (
     file_parts,
     stored_extension,
 )
+from dropmill.model.clock import Clock
 from dropmill.model.errors import (
     DigestMismatch,
     DropmillError,
@@ -37,7 +38,7 @@ from dropmill.model.errors import (
     Unavailable,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, File, Progress, StoredBlob, UploadState, utc_now
+from dropmill.model.records import ClientIdentity, File, Progress, StoredBlob, UploadState
 from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Holding, Ledger, RequestKey
 
 log = logging.getLogger(__name__)
@@ -86,13 +87,19 @@ class Intake:
         resolver: Resolver,
         gate: Gate,
         seal_after_s: float,
+        clock: Clock,
+        health: Health,
     ) -> None:
         """Keep the ports.
 
         Args:
             gate: what uploads may be and take.
             seal_after_s: seconds without a new file after which an announced submission seals itself.
+            clock: tells ages.
+            health: shows whether the sealing works.
         """
+        self._clock = clock
+        self._health = health
         self._ledger = ledger
         self._blobs = blobs
         self._executor = executor
@@ -128,10 +135,12 @@ class Intake:
         """Seal announced submissions that nobody fills any more; for the app's own care, until cancelled."""
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._seal_after_s))
-            with contextlib.suppress(DropmillError):  # the ledger is away; the next round tries again
-                before = utc_now() - timedelta(seconds=self._seal_after_s)
-                for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
-                    await self.seal(submission_id)
+            await self._health.insist("intake", self._seal_stale)
+
+    async def _seal_stale(self) -> None:
+        before = self._clock.ago(self._seal_after_s)
+        for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
+            await self.seal(submission_id)
 
     async def sweep(self) -> int:
         """Do what could not be done when a request ended, because the disk or the ledger failed.

@@ -13,22 +13,24 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from dropmill.health import Health
 from dropmill.intake.gate import Gate, Meter
 from dropmill.intake.intake import PROGRESS_EVERY_S, SWEEP_EVERY_S, SWEEP_MAX, Intake
 from dropmill.intake.multipart import base_name, client_path, stored_extension
+from dropmill.model.clock import Clock
 from dropmill.model.errors import (
     BadRequest,
     BytesLost,
     ChecksumMismatch,
     DigestMismatch,
-    DiskFailed,
     DropmillError,
     IllegalTransition,
     NotFound,
     OffsetMismatch,
     OutOfSpace,
+    StorageUnavailable,
     TooLarge,
     Unavailable,
     UploadGone,
@@ -116,12 +118,18 @@ class Uploads:
         intake: Intake,
         gate: Gate,
         expiry_s: float,
+        clock: Clock,
+        health: Health,
     ) -> None:
         """Keep the ports.
 
         Args:
             expiry_s: seconds without a byte after which an unfinished upload is removed.
+            clock: tells ages.
+            health: shows whether expired uploads can be removed.
         """
+        self._clock = clock
+        self._health = health
         self._ledger = ledger
         self._blobs = blobs
         self._bus = bus
@@ -147,13 +155,19 @@ class Uploads:
         """End uploads whose time is over, finish what could not be; for the app's own care, until cancelled."""
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._expiry.total_seconds()))
-            with contextlib.suppress(DropmillError):  # the ledger is away; the next round tries again
-                for upload in await self._ledger.expired_uploads(utc_now(), limit=SWEEP_MAX):
-                    live = self._live.get(upload.file_id)
-                    if live is None or not (live.users or live.finishing):
-                        await self._look(upload.file_id)
+            await self._health.insist("uploads", self._end_expired)
             for file_id in tuple(self._to_finish):
                 await self._look(file_id)
+
+    async def _end_expired(self) -> None:
+        for upload in await self._ledger.expired_uploads(self._expired_by_now(), limit=SWEEP_MAX):
+            live = self._live.get(upload.file_id)
+            if live is None or not (live.users or live.finishing):
+                await self._look(upload.file_id)
+
+    def _expired_by_now(self) -> datetime:
+        """What an `expires_at` must lie before to be over: the time now, unless the clock was stepped."""
+        return self._clock.ago(self._expiry.total_seconds()) + self._expiry
 
     async def _look(self, file_id: FileId) -> None:
         """Do what is due for an upload; what cannot be done now stays due."""
@@ -418,7 +432,7 @@ class Uploads:
                     await self._take(upload, writer, patch, meter)
                 except BytesLost as error:
                     raise await self._gone(live, upload) from error
-                except (OutOfSpace, DiskFailed, OSError):
+                except (OutOfSpace, StorageUnavailable, OSError):
                     live.writer = None  # the disk did not take all it was given: look again where the upload stands
                     raise
                 finally:
@@ -549,7 +563,7 @@ class Uploads:
         upload = await self._ledger.upload(file_id)
         if upload.state is UploadState.ABORTED:
             raise UploadGone("The upload was ended; begin another.")
-        is_late = upload.expires_at is not None and upload.expires_at < utc_now()
+        is_late = upload.expires_at is not None and upload.expires_at < self._expired_by_now()
         if is_late and upload.partial is not None and live.finishing is None:
             writer = await self._writer(live, upload)
             if writer.size != upload.size:

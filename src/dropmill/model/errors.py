@@ -37,7 +37,7 @@
     ├── ConfigEditRefused          409, with the reason
     ├── OutOfSpace                 507
     └── Unavailable                503
-        ├── DiskFailed             503
+        ├── StorageUnavailable     503, an error of disk or database
         └── BytesLost              503
 
 A class carries what is the same for all its instances: the stable `code`, the HTTP `status`, the `title`.
@@ -350,10 +350,11 @@ class Unavailable(DropmillError):
     title = "Not available now"
 
 
-class DiskFailed(Unavailable):
-    """The disk that holds files and results refuses to read or write; nothing was changed in the ledger."""
+class StorageUnavailable(Unavailable):
+    """The disk or the database does not work now. It is tried again; `/readyz` and the pages list what is affected."""
 
-    title = "The disk cannot be used now"
+    code = "storage_unavailable"
+    title = "The storage is not available now"
 
 
 class BytesLost(Unavailable):

@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dropmill.model.errors import BytesLost, NotFound, OutOfSpace, Unavailable
+from dropmill.health import Health
+from dropmill.model.errors import BytesLost, NotFound
+from dropmill.model.faults import OF_THE_FILE, TEMPORARY
 from dropmill.model.ids import JobId, Sha256
 from dropmill.model.records import (
     AttemptOrder,
@@ -38,7 +40,7 @@ from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
 
 COPIED_BYTES = 1 << 20  # at a time, where the kernel does not copy by itself
-RETRY_S = 1.0  # between tries to record an outcome that the ledger cannot take now
+RETRY_S, LONGEST_RETRY_S = 1.0, 5.0  # between tries to record what the ledger cannot take now
 
 T = TypeVar("T")
 
@@ -122,6 +124,7 @@ class AttemptRunner:
         max_attempts: int,
         host: str,
         retry: RetryPolicy | None = None,
+        health: Health | None = None,
     ) -> None:
         """Set up; touches nothing yet.
 
@@ -142,7 +145,9 @@ class AttemptRunner:
             max_attempts: lost attempts after which a job fails.
             host: name of this machine, recorded with each attempt.
             retry: which failed attempts are followed by another by themselves; None: none.
+            health: shows whether attempts can be recorded; None: nobody asks.
         """
+        self._health = health or Health()
         self._ledger = ledger
         self._blobs = blobs
         self._bus = bus
@@ -219,14 +224,15 @@ class AttemptRunner:
 
         try:
             try:
-                order = await _insist(lambda: self._ledger.start_attempt(job_id, self._host))
+                order = await self._insist(lambda: self._ledger.start_attempt(job_id, self._host))
             except NotFound:
                 return None
             if order is None:
                 return None
             if await self._run_order(order, slot, active, give_back) is not JobState.QUEUED:
                 return None
-            not_before = None if self._retry is None else (await self._ledger.job(job_id)).not_before
+            job = None if self._retry is None else await self._insist(lambda: self._ledger.job(job_id))
+            not_before = None if job is None else job.not_before
             return QueuedJob(id=job_id, submission_id=order.submission_id, not_before=not_before)
         finally:
             give_back()
@@ -242,7 +248,7 @@ class AttemptRunner:
             try:
                 async with self._blobs.local(order.blob) as path, self._configs.lent(order.config.sha256) as config:
                     ended = await self._execute(order, path, config, folder, slot, active, stream)
-            except (OSError, NotFound, OutOfSpace, Unavailable) as error:
+            except (NotFound, *TEMPORARY) as error:
                 # The disk or the store has failed us around the script; it is told like a script that cannot start.
                 problem = JobError(type="cannot_start", message=str(error))
                 run = RunEnd(exit_code=127, reason=active.reason, error=problem)
@@ -296,6 +302,8 @@ class AttemptRunner:
                 progress.close()
         finally:
             after, is_tidy = await asyncio.to_thread(_after, path, paths, stream)
+            if isinstance(after, OSError):  # that says nothing about the file: look until it can be seen
+                after = await self._insist(lambda: asyncio.to_thread(_identify, path))
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
                 end = replace(end, error=excess)
         is_changed = await self._is_changed(order, before, after)
@@ -351,12 +359,19 @@ class AttemptRunner:
     async def _record(self, order: AttemptOrder, ended: _Ended, output_size: int) -> JobState | None:
         ledger, job_id, number, end, taken = self._ledger, order.job_id, order.number, ended.run, ended.taken
         if end.exit_code is None and end.reason is None:
-            return await _insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
+            return await self._insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
         outcome = self._outcome(order, ended, output_size)
-        state = await _insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
+        state = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
         if state is None:
-            await remove(taken.results, self._blobs)
+            try:
+                await remove(taken.results, self._blobs)
+            except TEMPORARY as error:
+                logger.warning("results that nobody recorded stay until the next start: %s", error)
         return state
+
+    async def _insist(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Ask the ledger; again and again while it does not work, so that no attempt's start or end is dropped."""
+        return await self._health.insist("attempts", change, first_s=RETRY_S, most_s=LONGEST_RETRY_S)
 
     def _outcome(self, order: AttemptOrder, ended: _Ended, output_size: int) -> AttemptOutcome:
         """How the attempt ended, in the ledger's words."""
@@ -391,16 +406,6 @@ class AttemptRunner:
         )
 
 
-async def _insist(change: Callable[[], Awaitable[T]]) -> T:
-    """Make a change to the ledger; again and again while its disk is full or it is away, so that none is dropped."""
-    while True:
-        try:
-            return await change()
-        except (OutOfSpace, Unavailable) as error:
-            logger.warning("the ledger cannot be written, trying again: %s", error)
-            await asyncio.sleep(RETRY_S)
-
-
 # --- the two hops to the disk ----------------------------------------------------------------------------------------
 
 
@@ -426,8 +431,8 @@ def _copy_input(paths: AttemptPaths) -> Path:
     return copy
 
 
-def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[FileIdentity | None, bool]:
-    """Save the rest of the output, see what the input is now, and whether nothing is left."""
+def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[FileIdentity | OSError | None, bool]:
+    """Save the rest of the output; then what the input is now, or why that cannot be seen, and whether all is tidy."""
     stream.save()
     try:  # nearly always the folders are empty
         paths.work.rmdir()
@@ -437,9 +442,19 @@ def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[FileI
     except OSError:
         is_tidy = False
     try:
-        return FileIdentity.of(path.lstat()), is_tidy
-    except OSError:
-        return None, is_tidy
+        return _identify(path), is_tidy
+    except OSError as error:
+        return error, is_tidy
+
+
+def _identify(path: Path) -> FileIdentity | None:
+    """What tells a file from others; None if it is gone."""
+    try:
+        return FileIdentity.of(path.lstat())
+    except OSError as error:
+        if error.errno in OF_THE_FILE:
+            return None
+        raise
 
 
 def _is_removed(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dropmill.model.ids import Sha256
+from dropmill.private import opener
 from dropmill.processing.folders import remove_tree
 
 
@@ -84,7 +85,8 @@ class ConfigFiles:
                 return
             draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # the name appears only with all its bytes
             try:
-                draft.write_bytes(text)
+                with open(draft, "xb", opener=opener) as file:
+                    file.write(text)
                 draft.chmod(0o400)
                 draft.rename(path)
             except BaseException:

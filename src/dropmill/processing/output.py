@@ -16,8 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dropmill.model.faults import translated
 from dropmill.model.ids import JobId
 from dropmill.ports import Bus
+from dropmill.private import FILE_MODE, FOLDER_MODE
 
 HEAD_BYTES = 16 * 1024 * 1024  # kept of the beginning
 TAIL_BYTES = 1024 * 1024  # kept of the end
@@ -26,6 +28,7 @@ URGENT_BYTES = 64 * 1024  # unwritten bytes at which writing does not wait for m
 WRITE_BEHIND_S = 0.05  # under what a person notices; bounds hints to 20 a second
 
 _OFFSET_BYTES = 8
+_STORE = "The store of outputs"  # in the sentences of its errors
 
 logger = logging.getLogger(__name__)
 
@@ -185,17 +188,20 @@ class OutputStore:
         start = max(0, start)
         stream = self._live.get((job_id, number))
         if stream is None:
-            return await asyncio.to_thread(_read_saved, self._path(job_id, number), start, limit)
+            with translated(_STORE):
+                return await asyncio.to_thread(_read_saved, self._path(job_id, number), start, limit)
         if start < stream.recent_from and start < stream.written:
             path = stream.path.with_name(stream.path.name + ".out")
-            data = await asyncio.to_thread(_read_at, path, start, min(limit, stream.written - start))
+            with translated(_STORE):
+                data = await asyncio.to_thread(_read_at, path, start, min(limit, stream.written - start))
             return OutputChunk(offset=start, data=data, end=stream.end, is_over=False)
         start = min(max(start, stream.recent_from), stream.end)
         return OutputChunk(offset=start, data=stream.recent(start, limit), end=stream.end, is_over=False)
 
     async def remove(self, attempts: Sequence[tuple[JobId, int]]) -> None:
         """Delete the output of attempts that are over; none is no error."""
-        await asyncio.to_thread(_remove, [self._path(job_id, number) for job_id, number in attempts])
+        with translated(_STORE):
+            await asyncio.to_thread(_remove, [self._path(job_id, number) for job_id, number in attempts])
 
     async def write_behind(self) -> None:
         """Save what running attempts write and tell the bus, until cancelled. One such task a store."""
@@ -244,10 +250,10 @@ def _write_pieces(pieces: list[tuple[OutputStream, int, bytes]]) -> set[OutputSt
 def _write_at(path: Path, start: int, data: bytes) -> None:
     # At its own offset, never appended: writing a piece a second time changes nothing.
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
         view = memoryview(data)
         while view:

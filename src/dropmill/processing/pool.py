@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from dropmill.descriptors import give_back_limit
+from dropmill.health import Health
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import JobError
 from dropmill.processing.contract import Processor
@@ -407,8 +408,15 @@ def _is_plain(value: Any) -> bool:
 class SlotPool:
     """A fixed number of slots, kept alive."""
 
-    def __init__(self, processor: Processor, size: int) -> None:
-        """Prepare; `start` starts the first slot and `keep` the rest."""
+    def __init__(self, processor: Processor, size: int, health: Health | None = None) -> None:
+        """Prepare; `start` starts the first slot and `keep` the rest.
+
+        Args:
+            processor: what runs in the slots.
+            size: how many slots.
+            health: shows whether slots can be started; None: nobody asks.
+        """
+        self._health = health or Health()
         self._processor = processor
         self._size = size
         self._idle: asyncio.Queue[Slot] = asyncio.Queue()  # never holds more than `size` living ones
@@ -482,12 +490,10 @@ class SlotPool:
 
     async def _keep_one(self, slot: Slot | None) -> None:
         while True:
-            while slot is None:
-                try:
-                    slot = await self._start_slot(self._target)
-                except (ProcessorError, OSError) as error:
-                    logger.error("a slot cannot be started, next try in %.0f s: %s", RESTART_S, error)
-                    await asyncio.sleep(RESTART_S)
+            if slot is None:
+                slot = await self._health.insist(
+                    "slots", lambda: self._start_slot(self._target), first_s=RESTART_S, errors=(ProcessorError, OSError)
+                )
             self._idle.put_nowait(slot)
             await slot.died.wait()
             logger.warning("slot %d died and is replaced", slot.pid)

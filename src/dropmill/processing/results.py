@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.faults import TEMPORARY
 from dropmill.model.records import JobError, Result
 from dropmill.ports import BlobStore
 
@@ -98,7 +98,7 @@ async def take_over(folder: Path, blobs: BlobStore, limits: ResultLimits) -> Tak
         await _adopt(root, found, blobs, limits, taken, refused)
     except _Refused as error:
         return TakenOver(refused=tuple(refused), error=error.error)
-    except (OSError, OutOfSpace, Unavailable) as error:
+    except TEMPORARY as error:
         await remove(taken.values(), blobs)
         message = f"The results could not be stored: {error}"
         return TakenOver(refused=tuple(refused), error=JobError(type="results_not_stored", message=message))

@@ -11,11 +11,12 @@ never before the event log has them on disk.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 
-from dropmill.model.errors import DropmillError, OutOfSpace, Unavailable
+from dropmill.health import Health
+from dropmill.model.clock import Clock
+from dropmill.model.errors import StorageUnavailable
 from dropmill.model.ids import Cursor
-from dropmill.model.records import KeptBytes, utc_now
+from dropmill.model.records import KeptBytes
 from dropmill.ports import BlobStore, Ledger
 from dropmill.processing.output import OutputStore
 
@@ -42,6 +43,8 @@ class Retention:
         keep_s: float | None,
         keep_bytes: int | None,
         keep_events_s: float | None,
+        clock: Clock,
+        health: Health,
     ) -> None:
         """Touch nothing yet.
 
@@ -53,7 +56,11 @@ class Retention:
             keep_s: seconds for which the bytes of a settled submission are kept; None: for ever.
             keep_bytes: most bytes kept, those in use counted; None: no limit.
             keep_events_s: seconds for which events are kept; None: for ever.
+            clock: tells ages.
+            health: shows whether this works.
         """
+        self._clock = clock
+        self._health = health
         self._ledger = ledger
         self._blobs = blobs
         self._outputs = outputs
@@ -69,26 +76,22 @@ class Retention:
             ages.append(SIZE_EVERY_S)
         every_s = max(EVERY_LEAST_S, min(EVERY_MOST_S, *ages, EVERY_MOST_S))
         while True:
-            try:
-                await self.sweep()
-                if not ages:
-                    return
-            except (OSError, OutOfSpace, Unavailable) as error:
-                logger.warning("What is no longer kept could not be removed, trying again: %s", error)
+            await self._health.insist("retention", self.sweep)
+            if not ages:
+                return
             await asyncio.sleep(every_s)
 
     async def sweep(self) -> None:
         """Remove what is too old or too much now.
 
         Raises:
-            OSError: the disk refused; what the ledger has marked is tried again by the next sweep.
-            OutOfSpace, Unavailable: the ledger cannot be written.
+            OSError, OutOfSpace, Unavailable: disk or ledger refused; the next sweep goes on with what is marked.
         """
         await self._delete_marked()
         while await self._mark():
             await self._delete_marked()
         if self._keep_events_s is not None:
-            before = utc_now() - timedelta(seconds=self._keep_events_s)
+            before = self._clock.ago(self._keep_events_s)
             up_to = await self._logged()
             while await self._ledger.remove_events(before=before, up_to=up_to, limit=EVENTS_A_CHANGE):
                 pass
@@ -96,7 +99,7 @@ class Retention:
     async def _mark(self) -> bool:
         if self._keep_s is None and self._keep_bytes is None:
             return False
-        before = None if self._keep_s is None else utc_now() - timedelta(seconds=self._keep_s)
+        before = None if self._keep_s is None else self._clock.ago(self._keep_s)
         found = await self._ledger.removable(before=before, keep_bytes=self._keep_bytes, limit=SUBMISSIONS_AT_ONCE)
         marked = [await self._ledger.begin_removal(submission_id, settled_at) for submission_id, settled_at in found]
         return any(marked)
@@ -121,9 +124,10 @@ class CleanUp:
     how much it could not do; while that is not nothing, or it raises, it is called less and less often.
     """
 
-    def __init__(self, sweeps: Mapping[str, Callable[[], Awaitable[int]]]) -> None:
-        """Keep the sweeps, each under the name that the log calls it by."""
+    def __init__(self, sweeps: Mapping[str, Callable[[], Awaitable[int]]], health: Health) -> None:
+        """Keep the sweeps, each under the name of the part that `/readyz` lists while it cannot finish."""
         self._sweeps = sweeps
+        self._health = health
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -132,12 +136,10 @@ class CleanUp:
                 tasks.create_task(self._repeat(name, sweep), name=f"clean-up of {name}")
 
     async def _repeat(self, name: str, sweep: Callable[[], Awaitable[int]]) -> None:
-        delay_s = CLEAN_UP_EVERY_S
+        async def sweep_all() -> None:
+            if left := await sweep():
+                raise StorageUnavailable(f"{left} things could not be removed.")
+
         while True:
-            await asyncio.sleep(delay_s)
-            try:
-                is_clean = await sweep() == 0
-            except (OSError, DropmillError) as error:
-                logger.warning("The clean-up of %s failed and is tried again: %s", name, error)
-                is_clean = False
-            delay_s = CLEAN_UP_EVERY_S if is_clean else min(2 * delay_s, CLEAN_UP_EVERY_MOST_S)
+            await asyncio.sleep(CLEAN_UP_EVERY_S)
+            await self._health.insist(name, sweep_all, first_s=2 * CLEAN_UP_EVERY_S, most_s=CLEAN_UP_EVERY_MOST_S)

@@ -25,7 +25,10 @@ from datetime import timedelta
 import httpx
 
 from dropmill import __version__
-from dropmill.model.errors import OutOfSpace, SettingsError, Unavailable
+from dropmill.health import Health
+from dropmill.model.clock import Clock
+from dropmill.model.errors import SettingsError
+from dropmill.model.ids import SubmissionId
 from dropmill.model.records import Delivery, utc_now
 from dropmill.ports import DELIVERIES, Bus, Ledger
 
@@ -51,6 +54,8 @@ class Webhook:
         base: str = "",
         give_up_s: float = GIVE_UP_S,
         timeout_s: float = CALL_TIMEOUT_S,
+        clock: Clock | None = None,
+        health: Health | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -62,6 +67,8 @@ class Webhook:
             base: what the links in a call begin with: the server's public URL, or "" where it is not known.
             give_up_s: seconds after a submission settled from which on a call that fails is the last.
             timeout_s: longest wait for an answer.
+            clock: tells ages; None: one that knows no step before now.
+            health: shows whether the ledger can be asked; None: nobody asks.
 
         Raises:
             SettingsError: the address cannot be called.
@@ -70,6 +77,9 @@ class Webhook:
             self._url = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise SettingsError(f"--on-settled: the address cannot be called: {error}.") from None
+        self._clock = clock or Clock()
+        self._health = health or Health()
+        self._retry_at: dict[tuple[SubmissionId, int], float] = {}  # by the loop's clock; bounded by the deliveries
         self._ledger = ledger
         self._bus = bus
         self._secret = None if secret is None else secret.encode()
@@ -87,42 +97,49 @@ class Webhook:
         try:
             async with client:
                 while True:
+                    wait_s = await self._health.insist("webhook", lambda: self._deliver(client))
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(await self._deliver(client)):
+                        async with asyncio.timeout(wait_s):
                             await mailbox.next()
         finally:
             mailbox.close()
 
     async def _deliver(self, client: httpx.AsyncClient) -> float:
         """Make the calls that are due; returns after how many seconds to look again, unless there is a hint."""
-        try:
-            found = await self._ledger.deliveries(limit=AT_ONCE)
-            now = utc_now()
-            due = [delivery for delivery in found if delivery.due_at <= now]
-            if due:
-                await asyncio.gather(*(self._make(client, delivery) for delivery in due))
-                return 0
-        except (OutOfSpace, Unavailable) as error:
-            logger.warning("The webhook waits for the ledger: %s", error)
-            return FIRST_RETRY_S
-        return min([POLL_S, *((delivery.due_at - now).total_seconds() for delivery in found)])
+        found = await self._ledger.deliveries(limit=AT_ONCE)
+        waits = [(self._wait_s(delivery), delivery) for delivery in found]
+        if due := [delivery for wait_s, delivery in waits if wait_s <= 0]:
+            made = await asyncio.gather(*(self._make(client, delivery) for delivery in due), return_exceptions=True)
+            for error in filter(None, made):  # once all calls are over: the next try must not make one twice
+                raise error
+            return 0
+        return min([POLL_S, *(wait_s for wait_s, _ in waits)])
+
+    def _wait_s(self, delivery: Delivery) -> float:
+        """Seconds until a delivery is due; 0 or less if it is due. A clock that is stepped delays nothing."""
+        if delivery.tries == 0:
+            return 0
+        wait_s = min((delivery.due_at - utc_now()).total_seconds(), LONGEST_RETRY_S)
+        retry_at = self._retry_at.get((delivery.submission_id, delivery.number))
+        return wait_s if retry_at is None else min(wait_s, retry_at - asyncio.get_running_loop().time())
 
     async def _make(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         problem = await self._call(client, delivery)
+        key = (delivery.submission_id, delivery.number)
+        self._retry_at.pop(key, None)
         if problem is None:
-            await self._ledger.end_delivery(delivery.submission_id, delivery.number)
+            await self._ledger.end_delivery(*key)
             return
-        now = utc_now()
-        told = (delivery.submission_id, delivery.number, problem)
-        if (now - delivery.settled_at).total_seconds() >= self._give_up_s:
+        told = (*key, problem)
+        if delivery.settled_at <= self._clock.ago(self._give_up_s):
             logger.error("The webhook's call for submission %s, number %d, is given up: %s", *told)
-            await self._ledger.end_delivery(delivery.submission_id, delivery.number)
+            await self._ledger.end_delivery(*key)
             return
         delay_s = min(FIRST_RETRY_S * 2.0 ** min(delivery.tries, 62), LONGEST_RETRY_S)
         delay_s *= random.uniform(0.9, 1.1)  # noqa: S311 - no secret; what failed together returns apart
         logger.warning("The webhook's call for submission %s, number %d, failed: %s", *told)
-        due_at = now + timedelta(seconds=delay_s)
-        await self._ledger.postpone_delivery(delivery.submission_id, delivery.number, due_at)
+        self._retry_at[key] = asyncio.get_running_loop().time() + delay_s
+        await self._ledger.postpone_delivery(*key, utc_now() + timedelta(seconds=delay_s))
 
     async def _call(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
         """Make one call; returns what went wrong, None if it was taken."""

@@ -142,6 +142,7 @@ class BlobBody(ResponseBody):
 
         Raises:
             Removed: it is no more, or is not what was stored.
+            StorageUnavailable: it cannot be opened now.
         """
         try:
             self._file = _StoredFile(*await self._blobs.open_stored(self._blob))

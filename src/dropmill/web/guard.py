@@ -5,6 +5,7 @@ does not. Errors are RFC 9457 problem documents. Outside the API, and for its on
 the same.
 """
 
+import contextlib
 import ipaddress
 import json
 import logging
@@ -25,6 +26,7 @@ from dropmill.model.errors import (
     TooManyUploads,
     Unavailable,
 )
+from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import refuse_other_meanings
@@ -125,6 +127,12 @@ def install(app: Quart, settings: Settings) -> None:
         if isinstance(error, RangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
         return response
+
+    @app.errorhandler(OSError)
+    async def _shortage(error: OSError) -> Response:
+        # Of the framework's own calls, such as opening a template; engines have translated theirs.
+        log.warning("%s could not be answered: %s", (request if has_request_context() else websocket).path, error)
+        return await _refused(fault_of(error, "The server"))
 
     @app.errorhandler(HTTPException)
     async def _http_error(error: HTTPException) -> Response:
@@ -271,8 +279,11 @@ def _http_code(status: int) -> str:
 
 async def _answer(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
     if wants_html():
-        page = await render_template("error.html", status=status, title=title, detail=detail, code=code, extra=extra)
-        return Response(page, status=status, content_type="text/html; charset=utf-8")
+        with contextlib.suppress(OSError):  # the template cannot be read: say it without one
+            page = await render_template(
+                "error.html", status=status, title=title, detail=detail, code=code, extra=extra
+            )
+            return Response(page, status=status, content_type="text/html; charset=utf-8")
     return _problem(status, title, detail, code, extra)
 
 

@@ -11,6 +11,7 @@ from dropmill.identity.network import client_address
 from dropmill.live import messages
 from dropmill.live.messages import BadMessage, event_json, parse
 from dropmill.live.stream import Subscriber
+from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.ids import Cursor
 from dropmill.model.numbers import whole_number
 from dropmill.model.records import utc_now
@@ -27,6 +28,7 @@ SUBPROTOCOL = "dropmill.v1"
 
 SEND_TIMEOUT_S = 20  # for one message; a client that takes none for so long is let go
 WS_TOO_SLOW = 4408
+WS_TRY_AGAIN = 1013  # "Try Again Later" in IANA's registry
 
 MESSAGES_PER_S = 50  # a page sends a handful; the burst allows a rejoin of all it follows
 MESSAGES_BURST = 600
@@ -78,6 +80,8 @@ async def _serve(found: Services, client: str) -> None:
             group.create_task(subscriber.run())
             group.create_task(beat())
             await _listen(connection, subscriber, send)
+    except* (OutOfSpace, Unavailable):  # whoever comes back joins after its cursor and misses nothing
+        await connection.close(WS_TRY_AGAIN, "The ledger is not available now; come back in a moment.")
     finally:
         found.closers.discard(connection.close)
 
@@ -161,7 +165,10 @@ async def _stream(found: Services, topic: str, after: Cursor) -> AsyncIterator[b
         mailbox.join(topic)
         yield b": Dropmill's events\n\n"  # so that the headers go out, and a proxy that holds them back is found out
         while not over.is_set():
-            page = await found.ledger.events(topic, after=after, limit=query.LIMIT_DEFAULT)
+            try:
+                page = await found.ledger.events(topic, after=after, limit=query.LIMIT_DEFAULT)
+            except (OutOfSpace, Unavailable):
+                return  # browsers come back by themselves, with the last id
             after = page.cursor
             if page.events:
                 lines = (f"id: {event.cursor}\ndata: {messages.dumps(event_json(event))}\n\n" for event in page.events)

@@ -4,7 +4,8 @@ from typing import Any
 
 from quart import Blueprint
 
-from dropmill.web.services import services
+from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.web.services import Services, services
 
 ops = Blueprint("ops", __name__)
 
@@ -19,8 +20,26 @@ async def healthz() -> Any:
 async def readyz() -> Any:
     """The ledger answers too, and the server is not stopping.
 
-    `config_problem` says how the config file on disk differs from the newest revision, which is what scripts get.
+    `degraded` names the parts that do not work now and are tried again; the log has the reasons. `config_problem` says
+    how the config file on disk differs from the newest revision, which is what scripts get.
     """
-    await services().ledger.newest_cursor()
-    problem = services().config.problem
-    return {"ok": True, "config_problem": None if problem is None else problem.sentence}
+    found = services()
+    try:
+        await found.ledger.newest_cursor()
+    except (OutOfSpace, Unavailable) as error:
+        error.extra = {**error.extra, "degraded": found.health.degraded}
+        raise
+    problem = found.config.problem
+    return {
+        "ok": True,
+        "degraded": sorted({*found.health.degraded, *await _room(found)}),
+        "config_problem": None if problem is None else problem.sentence,
+    }
+
+
+async def _room(found: Services) -> tuple[str, ...]:
+    """The parts that refuse uploads because of the disk, though nothing has failed yet."""
+    try:
+        return () if await found.blobs.free_bytes() >= found.settings.min_free else ("disk_space",)
+    except (OutOfSpace, Unavailable):
+        return ("file_store",)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from quart import current_app
 
 from dropmill.configfile.revisions import ConfigFile
+from dropmill.health import Health
 from dropmill.identity.resolver import Resolver
 from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
@@ -42,6 +43,7 @@ class Services:
     resolver: Resolver
     views: Views
     joins: JoinRates
+    health: Health
     is_draining: bool = False
     closers: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
 

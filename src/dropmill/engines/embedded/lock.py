@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from dropmill.model.errors import DataFolderInUse, SettingsError
+from dropmill.private import FILE_MODE, FOLDER_MODE
 
 
 class FolderLock:
@@ -23,8 +24,8 @@ class FolderLock:
         """
         path = self._folder / "lock"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise SettingsError(f"--data {self._folder}: cannot be used ({error.strerror}).") from None
         try:

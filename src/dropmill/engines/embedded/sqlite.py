@@ -7,6 +7,9 @@ commits 14,500 at 1 ms. A caller that is cancelled stops waiting; its change is 
 Reads run on a few threads, each in a transaction of its own, beside the writer (WAL). Not for network file systems:
 WAL needs shared memory.
 
+Every error of disk and database leaves here as `OutOfSpace` or `StorageUnavailable`. SQLite keeps its file open, so a
+file that was moved away could still be written; whatever is read or written, the file must be at its path.
+
 The command line writes into the same file while the server runs. What it commits is told like what is committed here,
 a second later at most. Deleted bytes are overwritten, so that a purged config is nowhere in the file.
 """
@@ -14,21 +17,24 @@ a second later at most. Deleted bytes are overwritten, so that a purged config i
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dropmill.engines.sql import changes, queries, resumable, upkeep
 from dropmill.engines.sql.migrations import require_current, schema_version, upgrade
 from dropmill.engines.sql.transaction import Transaction
-from dropmill.model.errors import OutOfSpace, SettingsError, Unavailable
+from dropmill.health import Health
+from dropmill.model.errors import OutOfSpace, SettingsError, StorageUnavailable, Unavailable
 from dropmill.model.events import TOPIC_ALL
+from dropmill.model.faults import fault_of
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import (
     AttemptOrder,
@@ -56,6 +62,7 @@ from dropmill.ports import (
     ResumableUpload,
     SubmissionView,
 )
+from dropmill.private import opener
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
@@ -75,9 +82,34 @@ _PRAGMAS = (
     "secure_delete=ON",  # always: what is moved within the file before it is deleted would leave remains
 )
 _EMPTY_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
+_PART = "ledger"  # on the health board
+
+_FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY})
+_AWAY_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,  # shared memory could not be locked
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CORRUPT,  # the bytes on disk are wrong: no mistake of ours, and pages can still say so
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+"""Primary result codes (https://sqlite.org/rescode.html). All others are our own mistakes."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Committed(NamedTuple):
+    """What became of the changes that were handed over together."""
+
+    results: list[Any]  # one a change; an exception if it was refused
+    moved: dict[str, int]
+    fault: OutOfSpace | StorageUnavailable | None = None  # of the disk or the database
 
 
 class SqliteLedger:
@@ -90,6 +122,7 @@ class SqliteLedger:
         *,
         tells_settled: bool = False,
         keep_revisions: int | None = None,
+        health: Health | None = None,
     ) -> None:
         """Keep the path; nothing is opened before `open`.
 
@@ -98,7 +131,10 @@ class SqliteLedger:
             on_commit: told after each commit which topics have reached which cursor. Runs on the event loop.
             tells_settled: whether a delivery to the webhook is recorded each time a submission settles.
             keep_revisions: newest config revisions whose text is kept; None: all.
+            health: shows whether the database works; None: nobody asks.
         """
+        self._health = health or Health()
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
         self._tells_settled = tells_settled
         self._keep_revisions = keep_revisions
         self._path = path
@@ -128,6 +164,7 @@ class SqliteLedger:
 
         Raises:
             SettingsError: a newer Dropmill made the database; or a guest cannot use it.
+            OutOfSpace, StorageUnavailable: the disk or the database does not work.
         """
         open_database = self._open_as_guest if is_guest else self._open
         await asyncio.get_running_loop().run_in_executor(self._writer_thread, open_database)
@@ -153,16 +190,53 @@ class SqliteLedger:
         self._engine.dispose()
 
     def _open(self) -> None:
-        with self._writing_engine.begin() as connection:
-            version = schema_version(connection)
-            upgrade(connection)
-            self._told = queries.newest_cursor(connection)
-        if version is not None and version < OVERWRITES_SINCE:
-            try:
-                self._pragma("VACUUM")
-            except sqlite3.Error as error:
-                log.warning("The database keeps remains of what was deleted before; it cannot be rewritten: %s", error)
-        self._pragma(_EMPTY_WAL)  # a kill may have come between a purge and this
+        with _translated():
+            open(self._path, "ab", opener=opener).close()  # SQLite gives -wal and -shm the mode of this file
+            with self._writing_engine.begin() as connection:
+                version = schema_version(connection)
+                upgrade(connection)
+                self._told = queries.newest_cursor(connection)
+            if version is not None and version < OVERWRITES_SINCE:
+                try:
+                    self._pragma("VACUUM")
+                except sqlite3.Error as error:
+                    log.warning(
+                        "The database keeps remains of what was deleted before; it cannot be rewritten: %s", error
+                    )
+            self._pragma(_EMPTY_WAL)  # a kill may have come between a purge and this
+            self._identity = self._found()
+            self._open_readers()
+
+    def _open_readers(self) -> None:
+        """Open the connections of the readers now: later there may be no descriptor left."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(READERS):
+                connection = stack.enter_context(self._engine.connect())
+                with connection.begin():
+                    queries.newest_cursor(connection)  # opens the write-ahead log, too
+
+    def _found(self) -> tuple[int, int]:
+        """What lies at the path now."""
+        found = os.stat(self._path)
+        return found.st_dev, found.st_ino
+
+    def _require_in_place(self) -> None:
+        """Return if the file that is open is the one at its path.
+
+        Raises:
+            StorageUnavailable: the data folder was moved, unmounted or replaced.
+        """
+        if self._identity is None:
+            return
+        try:
+            if self._found() == self._identity:
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        raise StorageUnavailable(
+            "The data folder is not where the server opened it: it was moved, unmounted or replaced. "
+            "The server goes on when the folder is back."
+        )
 
     def _open_as_guest(self) -> None:
         if not self._path.is_file():
@@ -171,6 +245,7 @@ class SqliteLedger:
             with self._engine.connect() as connection, connection.begin():
                 require_current(connection)
                 self._told = queries.newest_cursor(connection)
+            self._identity = self._found()
         except (sqlite3.Error, SQLAlchemyError) as error:
             raise SettingsError(
                 f"The database {self._path} cannot be used: {getattr(error, 'orig', error)}."
@@ -191,9 +266,13 @@ class SqliteLedger:
                 self._room.release()
             if not handed:
                 continue
-            results, moved = await loop.run_in_executor(
+            results, moved, fault = await loop.run_in_executor(
                 self._writer_thread, self._commit, [change for change, _ in handed]
             )
+            if fault is None:
+                self._health.works(_PART)
+            else:
+                self._health.failed(_PART, fault)
             for (_, future), result in zip(handed, results, strict=True):
                 if isinstance(result, BaseException):
                     future.set_exception(result)
@@ -203,25 +282,29 @@ class SqliteLedger:
             if moved:
                 self._on_commit(moved)
 
-    def _commit(self, handed: Sequence[Callable[[Transaction], Any]]) -> tuple[list[Any], dict[str, int]]:
-        """Commit all as one transaction; if one of them refuses, each as one of its own, so that only it fails."""
+    def _commit(self, handed: Sequence[Callable[[Transaction], Any]]) -> _Committed:
+        """Commit all as one transaction; if one of them refuses, each as one of its own, so that only it fails.
+
+        On a full disk a small change may still fit. With any other fault of the storage all changes fail at once: each
+        could wait for `BUSY_TIMEOUT_S` on its own.
+        """
         try:
             return self._commit_together(handed)
         except Exception as error:
+            fault = _fault_of(error)
+            if isinstance(fault, StorageUnavailable):  # one each: callers add to what they are given
+                return _Committed([StorageUnavailable(fault.detail) for _ in handed], {}, fault)
             if len(handed) == 1:
-                return [_translated(error)], {}
-        results: list[Any] = []
-        moved: dict[str, int] = {}
-        for change in handed:
-            try:
-                some, also_moved = self._commit_together([change])
-                results.extend(some)
-                moved.update(also_moved)
-            except Exception as error:
-                results.append(_translated(error))
-        return results, moved
+                return _Committed([fault or error], {}, fault)
+        all_of_them = [self._commit([change]) for change in handed]
+        return _Committed(
+            [one.results[0] for one in all_of_them],
+            {topic: cursor for one in all_of_them for topic, cursor in one.moved.items()},
+            next((one.fault for one in all_of_them if one.fault is not None), None),
+        )
 
-    def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> tuple[list[Any], dict[str, int]]:
+    def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> _Committed:
+        self._require_in_place()
         # Kept open: taking a connection from the pool and giving it back costs as much as a small change.
         connection = self._connection = self._connection or self._writing_engine.connect()
         try:
@@ -235,7 +318,7 @@ class SqliteLedger:
             self._close_connection()  # whatever state it is in, the next one is fresh
             raise
         self._told = Cursor(tx.cursor)
-        return results, moved | tx.moved
+        return _Committed(results, moved | tx.moved)
 
     def _moved_by_others(self, connection: Connection, newest: Cursor) -> dict[str, int]:
         """The topics of events that other processes committed since this one looked."""
@@ -248,13 +331,19 @@ class SqliteLedger:
         return moved
 
     async def _look(self) -> None:
-        """Have the writer tell of others' commits also when it has nothing to commit itself."""
+        """Have the writer tell of others' commits also when it has nothing to commit itself.
+
+        While the database does not work, try a change that really writes: then what shows as working is working.
+        """
         while True:
             await asyncio.sleep(LOOK_S)
-            # Whoever asks for something is told what is wrong with the database; this looks again in a second.
-            with contextlib.suppress(sqlite3.Error, SQLAlchemyError, OutOfSpace, Unavailable):
-                if await self._read(queries.newest_cursor) > self._told:
+            try:
+                if _PART in self._health.degraded:
+                    await self._change(_write_something)
+                elif await self._read(queries.newest_cursor) > self._told:
                     await self._change(lambda _: None)
+            except (OutOfSpace, StorageUnavailable) as error:
+                self._health.failed(_PART, error)
 
     def _pragma(self, statement: str) -> Any:
         """Run what cannot be in a transaction; in the writer's thread. Returns its first row; None if none."""
@@ -263,10 +352,8 @@ class SqliteLedger:
         return driver.execute(statement).fetchone()
 
     def _empty_wal(self) -> None:
-        try:
+        with _translated():
             (is_busy, *_) = self._pragma(_EMPTY_WAL)
-        except sqlite3.Error as error:
-            raise _translated(error) from error
         if is_busy:
             raise Unavailable("The text is purged, but the database was too busy to be cleaned of it; purge it again.")
 
@@ -286,10 +373,16 @@ class SqliteLedger:
 
     async def _read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
-            with self._engine.connect() as connection, connection.begin():
-                return query(connection, *args, **kwargs)
+            with _translated():
+                self._require_in_place()
+                with self._engine.connect() as connection, connection.begin():
+                    return query(connection, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._reader_threads, run)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader_threads, run)
+        except (OutOfSpace, StorageUnavailable) as error:
+            self._health.failed(_PART, error)
+            raise
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
@@ -524,11 +617,33 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
-def _translated(error: Exception) -> Exception:
-    cause = error.orig if isinstance(error, OperationalError) else error
-    if isinstance(cause, sqlite3.OperationalError):
-        if cause.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
-            return OutOfSpace("The disk that holds the ledger is full; nothing was changed.")
-        if cause.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return Unavailable("The ledger is busy; try again.")
-    return error
+def _write_something(tx: Transaction) -> None:
+    tx.connection.exec_driver_sql("PRAGMA user_version = 0")  # a page is written, though nobody uses the number
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Raise what a fault of disk or database means to callers; mistakes of our own pass through."""
+    try:
+        yield
+    except (sqlite3.Error, SQLAlchemyError, OSError) as error:
+        if (fault := _fault_of(error)) is None:
+            raise
+        raise fault from error
+
+
+def _fault_of(error: Exception) -> OutOfSpace | StorageUnavailable | None:
+    """The fault of disk or database that an exception means; None if it means something else."""
+    if isinstance(error, OutOfSpace | StorageUnavailable):
+        return error
+    if isinstance(error, OSError):
+        return fault_of(error, "The ledger")
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # errors of the driver itself have none
+    if code & 0xFF in _FULL_CODES or code == sqlite3.SQLITE_IOERR_WRITE:
+        return OutOfSpace("The disk that holds the ledger is full or cannot be written; nothing was changed.")
+    if code & 0xFF in _AWAY_CODES:
+        return StorageUnavailable(f"The ledger is not available now ({cause}). Try again in a moment.")
+    return None

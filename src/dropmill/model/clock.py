@@ -1,0 +1,54 @@
+"""Ages by a clock that nobody sets.
+
+Records carry the time of the wall clock, which a person or NTP may step. How long ago something happened is asked of
+the monotonic clock (CLOCK_MONOTONIC, which does not count the time that the machine sleeps): `Clock.ago` turns an age
+into the time of the wall clock that records of that age carry, whatever steps came between.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+STEP_S = 1.0  # a difference between both clocks that is a step; NTP slews by at most 0.5 ms a second
+STEPS_KEPT = 64  # the oldest are merged: then an age may be taken for less than it is, never for more
+
+
+class Clock:
+    """Compares the wall clock with the monotonic clock whenever it is asked.
+
+    It knows the steps since it was made; two steps between two questions are one to it.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Look at both clocks once.
+
+        Args:
+            wall: seconds since 1970.
+            monotonic: seconds since any moment; never steps.
+        """
+        self._wall = wall
+        self._monotonic = monotonic
+        self._offset = wall() - monotonic()
+        self._steps: deque[tuple[float, float]] = deque()  # until when (monotonic) an offset was the one; oldest first
+
+    def ago(self, age_s: float) -> datetime:
+        """The time of the wall clock, UTC, before which only records lie that are at least this old.
+
+        After a step forward this is exact. After a step back, records from before the step are taken for younger than
+        they are, until the clock has caught up.
+
+        Args:
+            age_s: seconds.
+        """
+        now = self._monotonic()
+        offset = self._wall() - now
+        if abs(offset - self._offset) >= STEP_S:
+            self._steps.append((now, self._offset))
+            if len(self._steps) > STEPS_KEPT:
+                (_, oldest), (until, older) = self._steps.popleft(), self._steps.popleft()
+                self._steps.appendleft((until, min(oldest, older)))
+            self._offset = offset
+        since = now - age_s
+        offset = min([offset, *(older for until, older in self._steps if until > since)])
+        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=since + offset)
