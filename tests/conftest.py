@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.clocks import WallClock
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
@@ -38,3 +39,9 @@ async def blobs(tmp_path: Path) -> AsyncIterator[DiskBlobStore]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """The wall clock, to be stepped."""
+    return WallClock(monkeypatch)

@@ -84,7 +84,14 @@ def test_every_message_of_the_server_is_listed() -> None:
 def test_limits_and_close_codes_are_those_of_the_code() -> None:
     text = (DOCS / "live.md").read_text()
     codes = {row[0] for row in rows(section("live.md", "Closing"))}
-    assert codes == {"1009", "1012", str(connection.WS_BAD), str(live.WS_TOO_SLOW), str(connection.WS_FLOOD)}
+    assert codes == {
+        "1009",
+        "1012",
+        str(connection.WS_BAD),
+        str(live.WS_TOO_SLOW),
+        str(live.WS_TRY_AGAIN),
+        str(connection.WS_FLOOD),
+    }
     assert f"at most {JOINED_MAX} a connection" in text
     assert f"more than {live.MESSAGES_PER_S} a second, after {live.MESSAGES_BURST} at once" in text
     assert f"for {live.SEND_TIMEOUT_S} s" in text

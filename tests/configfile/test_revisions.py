@@ -17,9 +17,11 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from tests.configfile.fake_ledger import FakeLedger
+from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from dropmill import assets
-from dropmill.configfile import mirror
+from dropmill.configfile import mirror, revisions
 from dropmill.configfile.document import MAX_BYTES, check_text
 from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import Edit, ParserProcess
@@ -35,6 +37,7 @@ from dropmill.model.errors import (
     Removed,
     RevisionInUse,
     SettingsError,
+    StorageUnavailable,
     Unavailable,
 )
 from dropmill.model.ids import Sha256
@@ -976,6 +979,86 @@ async def test_an_unreadable_file_is_a_problem_that_stops_saves_but_not_reads(
     await config.read()
     assert config.problem is None
     assert len(ledger.rejections) == 1
+
+
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EROFS)
+
+
+@pytest.mark.parametrize("code", SHORTAGES)
+async def test_a_shortage_of_the_server_is_never_recorded_as_a_fault_of_the_config(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    await config.open()
+    watching = asyncio.create_task(config.watch())
+    with monkeypatch.context() as patch:
+
+        def fail(_: Path) -> bytes:
+            raise OSError(code, os.strerror(code))
+
+        patch.setattr(mirror, "read", fail)
+        assert (await config.read())[0] == FIRST
+        with pytest.raises((StorageUnavailable, OutOfSpace)):
+            await save(config, SECOND, FIRST)
+        await asyncio.sleep(0.3)
+        assert not watching.done()
+    assert config.problem is None
+    assert ledger.rejections == []
+    path.write_bytes(SECOND)  # once it is over, the watch notices edits again
+    async with asyncio.timeout(LIVENESS_S):
+        while len(ledger.history) < 2:  # noqa: ASYNC110 - a ledger has no event for it
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert ledger.rejections == []
+
+
+@pytest.mark.parametrize("code", SHORTAGES)
+async def test_a_shortage_of_the_server_does_not_leave_a_config_unchecked(
+    config: ConfigFile, path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A schema that cannot be read now might refuse the text."""
+    await config.open()
+    read = mirror.read
+
+    def fail(asked: Path) -> bytes | None:
+        if asked.name == "config.schema.json":
+            raise OSError(code, os.strerror(code))
+        return read(asked)
+
+    monkeypatch.setattr(mirror, "read", fail)
+    with pytest.raises((StorageUnavailable, OutOfSpace)):
+        await save(config, SECOND, FIRST)
+    assert path.read_bytes() == FIRST
+
+
+async def test_watching_survives_faults_of_the_ledger_and_of_the_watch_itself(
+    config: ConfigFile, path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await config.open()
+    faults = [StorageUnavailable("away"), OutOfSpace("full"), OSError(errno.EIO, "Input/output error")]
+    newest_revision = ledger.newest_revision
+
+    async def failing() -> ConfigRevision | None:
+        if faults:
+            raise faults.pop()
+        return await newest_revision()
+
+    def no_more_watches(*_: object, **__: object) -> None:
+        monkeypatch.setattr(revisions, "awatch", awatch)
+        raise WatchfilesRustInternalError("Too many open files")
+
+    monkeypatch.setattr(revisions, "_LOOK_S", 0.05)
+    monkeypatch.setattr(ledger, "newest_revision", failing)
+    monkeypatch.setattr(revisions, "awatch", no_more_watches)
+    watching = asyncio.create_task(config.watch())
+    await asyncio.sleep(0.3)
+    path.write_bytes(SECOND)
+    async with asyncio.timeout(LIVENESS_S):
+        while len(ledger.history) < 2:  # noqa: ASYNC110 - a ledger has no event for it
+            await asyncio.sleep(0.01)
+    assert not watching.done()
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 @pytest.mark.parametrize("how", ["in place", "renamed over", "removed and made again", "through a link"])

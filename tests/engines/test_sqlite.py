@@ -1,10 +1,13 @@
 """What is particular to the ledger in SQLite: one file for several processes, and nothing left of what was purged."""
 
 import asyncio
+import contextlib
+import os
 import random
 import secrets
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,14 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from tests import story
 
 from dropmill.engines.embedded import sqlite
 from dropmill.engines.embedded.sqlite import SqliteLedger
-from dropmill.engines.sql import changes, migrations
-from dropmill.model.errors import Removed, SettingsError
+from dropmill.engines.sql import changes, migrations, queries
+from dropmill.health import Health
+from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
 from dropmill.model.ids import Sha256
 
 
@@ -237,3 +242,146 @@ async def test_a_guest_is_told_that_a_file_is_no_database(tmp_path: Path) -> Non
         await guest.open(is_guest=True)
     await guest.close()
     assert path.read_bytes() == b"a letter " * 1000
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def _error(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("as the database said it")
+    error.sqlite_errorcode = code
+    return error
+
+
+FAULTS = {
+    sqlite3.SQLITE_FULL: OutOfSpace,
+    sqlite3.SQLITE_READONLY: OutOfSpace,
+    sqlite3.SQLITE_READONLY_DBMOVED: OutOfSpace,
+    sqlite3.SQLITE_IOERR_WRITE: OutOfSpace,
+    sqlite3.SQLITE_IOERR: StorageUnavailable,
+    sqlite3.SQLITE_IOERR_READ: StorageUnavailable,
+    sqlite3.SQLITE_IOERR_FSYNC: StorageUnavailable,
+    sqlite3.SQLITE_CANTOPEN: StorageUnavailable,
+    sqlite3.SQLITE_BUSY: StorageUnavailable,
+    sqlite3.SQLITE_LOCKED: StorageUnavailable,
+    sqlite3.SQLITE_CORRUPT: StorageUnavailable,
+    sqlite3.SQLITE_NOTADB: StorageUnavailable,
+}
+
+
+@pytest.mark.parametrize("code", FAULTS)
+@pytest.mark.parametrize("is_wrapped", [False, True])
+async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_wrapped: bool
+) -> None:
+    """Point 3, also where SQLAlchemy wraps the error."""
+    monkeypatch.setattr(sqlite, "LOOK_S", 0.01)
+    health = Health()
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None, health=health)
+    await ledger.open()
+
+    def fail(*_: object) -> Any:
+        raise OperationalError("SELECT 1", {}, _error(code)) if is_wrapped else _error(code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "newest_cursor", fail)
+        with pytest.raises(FAULTS[code]):
+            await ledger.newest_cursor()
+        with pytest.raises(FAULTS[code]):
+            await story.save(ledger)
+        assert health.degraded == ("ledger",)
+    await until(lambda: health.degraded == ())
+    await story.save(ledger)
+    await ledger.close()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISUSE])
+async def test_a_mistake_of_our_own_is_not_taken_for_a_fault(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(*_: object) -> Any:
+        raise _error(code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "newest_cursor", fail)
+        with pytest.raises(sqlite3.OperationalError):
+            await ledger.newest_cursor()
+
+
+async def test_changes_that_fail_together_have_an_error_each(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers add to the error that they are given."""
+
+    def fail(*_: object) -> Any:
+        raise _error(sqlite3.SQLITE_IOERR)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "newest_cursor", fail)
+        failed = await asyncio.gather(*(story.opened(ledger) for _ in range(5)), return_exceptions=True)
+    assert {type(error) for error in failed} == {StorageUnavailable}
+    assert len({id(error) for error in failed}) == 5
+
+
+def _descriptors(path: Path) -> int:
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += Path(os.readlink(link)) == path
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_all_connections_are_opened_at_start(tmp_path: Path) -> None:
+    """Later there may be no descriptor left."""
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    assert _descriptors(path) == sqlite.READERS + 1
+    await asyncio.gather(*(ledger.newest_cursor() for _ in range(50)), story.save(ledger))
+    assert _descriptors(path) == sqlite.READERS + 1
+    await ledger.close()
+
+
+@pytest.mark.parametrize("stands_in", ["nothing", "another folder", "a copy"])
+async def test_a_folder_that_was_moved_is_neither_read_nor_written_until_it_is_back(
+    tmp_path: Path, stands_in: str
+) -> None:
+    """Point 10: SQLite would go on with the files that it has open, and nobody would find what was acknowledged."""
+    data, moved = tmp_path / "data", tmp_path / "moved"
+    data.mkdir()
+    health = Health()
+    ledger = SqliteLedger(data / "ledger.sqlite", lambda _: None, health=health)
+    await ledger.open()
+    await story.save(ledger, b"a: 1\n")
+    data.rename(moved)
+    if stands_in == "another folder":
+        data.mkdir()
+    if stands_in == "a copy":
+        shutil.copytree(moved, data)
+    with pytest.raises(StorageUnavailable, match="moved, unmounted or replaced"):
+        await ledger.newest_revision()
+    with pytest.raises(StorageUnavailable, match="moved, unmounted or replaced"):
+        await story.opened(ledger)
+    assert health.degraded == ("ledger",)
+    if data.exists():
+        shutil.rmtree(data)
+    moved.rename(data)
+    await story.save(ledger, b"a: 2\n")
+    assert await story.names(ledger) == ["config.saved", "config.saved"]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+async def test_the_files_of_the_database_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """Point 14: -wal and -shm get their mode from the database."""
+    before = os.umask(umask)
+    try:
+        ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
+        await ledger.open()
+        await story.save(ledger)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        await ledger.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"), 0o600)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.clocks import DAY_S, WallClock
 from tests.story import CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
 
 from dropmill.engines.embedded.bus import LocalBus
@@ -663,6 +664,22 @@ async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: D
     assert {one.id for one in (await desk.ledger.submissions(before=None, limit=9)).items} == {empty, filled}
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_a_clock_that_steps_seals_no_submission_early(desk: Desk, wall_clock: WallClock) -> None:
+    """Point 10; those that are old enough are sealed all the same."""
+    desk.clock = wall_clock.clock
+    desk.intake = desk.intake_with(seal_after_s=3600.0)
+    await desk.intake.open(CLIENT)
+    for step_s in (30 * DAY_S, -60 * DAY_S, 45 * DAY_S):
+        wall_clock.step(step_s)
+        await desk.intake._seal_stale()
+        assert (await desk.submission()).is_open
+    desk.intake = desk.intake_with(seal_after_s=0.0)
+    await asyncio.sleep(0.01)
+    wall_clock.step(-wall_clock.ahead_s)
+    await desk.intake._seal_stale()
+    assert not (await desk.submission()).is_open
 
 
 async def test_a_ledger_that_is_away_does_not_end_the_sealing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

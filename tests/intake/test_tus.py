@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.clocks import DAY_S, WallClock
 from tests.intake.test_intake import Body, Desk, desk, sent, until  # noqa: F401 - a fixture among them
 from tests.story import CLIENT, LIVENESS_S, all_events, names, recount
 
@@ -460,6 +461,20 @@ async def test_an_upload_whose_time_is_over_is_gone_whoever_notices(desk: Desk) 
     sweeping.cancel()
     await asyncio.wait([sweeping])
     assert (await counter.file(swept)).error == "no byte came for too long"
+    await counter.uploads.drain()
+
+
+async def test_a_clock_that_steps_ends_no_upload_that_got_bytes_a_moment_ago(desk: Desk, wall_clock: WallClock) -> None:
+    """Point 10, whoever looks: the sweep, or the client that goes on."""
+    desk.clock = wall_clock.clock
+    counter = Counter(desk, expiry_s=3600.0)
+    upload = await counter.create()
+    await counter.append(upload, 0, CONTENT[:HALF])
+    for number, step_s in enumerate((30 * DAY_S, -60 * DAY_S, 45 * DAY_S), 1):
+        wall_clock.step(step_s)
+        await counter.uploads._end_expired()
+        assert (await counter.uploads.find(upload.file_id)).offset == HALF + number - 1
+        await counter.append(upload, HALF + number - 1, CONTENT[HALF + number - 1 : HALF + number])
     await counter.uploads.drain()
 
 

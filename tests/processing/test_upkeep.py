@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests import story
+from tests.clocks import DAY_S, WallClock
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
@@ -195,4 +196,19 @@ async def test_a_removal_that_an_earlier_process_began_is_tried_again_though_all
     monkeypatch.setattr(store.blobs, "delete", stubborn)
     async with asyncio.timeout(10):
         await store.retention().run()  # returns
+    assert store.left() == 0
+
+
+async def test_a_clock_that_steps_removes_nothing_early(store: Store, wall_clock: WallClock) -> None:
+    """Point 10, for bytes and events."""
+    await store.settled()
+    store.logged = newest = await store.ledger.newest_cursor()
+    retention = store.retention(keep_s=3600.0, keep_events_s=3600.0, clock=wall_clock.clock)
+    for step_s in (30 * DAY_S, -60 * DAY_S, 45 * DAY_S):
+        wall_clock.step(step_s)
+        await retention.sweep()
+        assert store.left() == 2
+        assert len((await store.ledger.events("all", after=Cursor(0), limit=100)).events) == newest
+    wall_clock.step(-wall_clock.ahead_s)
+    await store.retention(keep_s=-1.0).sweep()
     assert store.left() == 0

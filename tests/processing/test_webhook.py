@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests import story
+from tests.clocks import DAY_S, WallClock
 from tests.serving.receiver import Receiver
 
 from dropmill.engines.embedded.bus import LocalBus
@@ -132,6 +133,34 @@ async def test_each_try_in_vain_waits_longer(telling: SqliteLedger, bus: LocalBu
         assert len(receiver.calls) == before + 1
     assert delivery.submission_id == submission_id
     assert delays[0] < 2 < delays[1] < 10 < delays[2] < 80 < 3000 < delays[3] < 4000
+
+
+async def test_a_clock_that_steps_forward_gives_no_call_up(
+    telling: SqliteLedger, bus: LocalBus, receiver: Receiver, wall_clock: WallClock
+) -> None:
+    """Point 10: the day of tries is a day that has passed."""
+    receiver.answers = [500]
+    submission_id = await settle(telling)
+    wall_clock.step(30 * DAY_S)
+    async with calling(telling, bus, receiver.url, clock=wall_clock.clock):
+        await until_none_is_left(telling)
+    assert receiver.taken() == [(submission_id, 1)]
+
+
+async def test_a_clock_that_steps_back_delays_no_call(
+    telling: SqliteLedger, bus: LocalBus, receiver: Receiver, wall_clock: WallClock
+) -> None:
+    """Point 10: neither the first one nor its repetition."""
+    submission_id = await settle(telling)
+    wall_clock.step(-30 * DAY_S)
+    receiver.answers = [500]
+    async with calling(telling, bus, receiver.url, clock=wall_clock.clock):
+        async with asyncio.timeout(LIVENESS_S):
+            while (await telling.deliveries(1))[0].tries == 0:  # noqa: ASYNC110 - the same
+                await asyncio.sleep(0.01)
+        wall_clock.step(-30 * DAY_S)
+        await until_none_is_left(telling)
+    assert receiver.taken() == [(submission_id, 1)]
 
 
 async def make_due(ledger: SqliteLedger, tries: int) -> None:

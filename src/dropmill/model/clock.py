@@ -10,8 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from dropmill.model.records import utc_now
+
 STEP_S = 1.0  # a difference between both clocks that is a step; NTP slews by at most 0.5 ms a second
 STEPS_KEPT = 64  # the oldest are merged: then an age may be taken for less than it is, never for more
+
+
+def _wall_clock() -> float:
+    return utc_now().timestamp()  # the one that records carry
 
 
 class Clock:
@@ -20,11 +26,13 @@ class Clock:
     It knows the steps since it was made; two steps between two questions are one to it.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, wall: Callable[[], float] = _wall_clock, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Look at both clocks once.
 
         Args:
-            wall: seconds since 1970.
+            wall: seconds since 1970, as records carry them.
             monotonic: seconds since any moment; never steps.
         """
         self._wall = wall

@@ -252,7 +252,8 @@ def _write_at(path: Path, start: int, data: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except FileNotFoundError:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        for folder in (path.parent.parent, path.parent):  # with `parents` only the last one would get the mode
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
         view = memoryview(data)

@@ -16,7 +16,7 @@ from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
 from dropmill.web.services import EXTENSION, Services, services
-from dropmill.web.words import WORDS, state_word
+from dropmill.web.words import WORDS, part_words, state_word
 
 pages = Blueprint("pages", __name__)
 pages.add_app_template_filter(state_word, "state_word")
@@ -122,10 +122,13 @@ async def _has_schema() -> bool:
 
 @pages.app_context_processor
 def everywhere() -> dict[str, Any]:
-    """What every page may have to tell: how the config file on disk differs from the newest revision, or None."""
+    """What every page may have to show: how the config file differs from the newest revision, and what fails now."""
     found: Services | None = current_app.extensions.get(EXTENSION)
     problem = None if found is None else found.config.problem
-    return {"config_problem": None if problem is None else problem.sentence}
+    return {
+        "config_problem": None if problem is None else problem.sentence,
+        "degraded": "" if found is None else part_words(found.health.degraded),
+    }
 
 
 @pages.app_template_filter("size")

@@ -3,7 +3,7 @@
 Code, API and log file keep the glossary's words; these are what a person reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 STATE_WORDS: Mapping[str, str] = {
     # uploads
@@ -51,8 +51,31 @@ EVENT_WORDS: Mapping[str, str] = {
     "account.signed_out": "signed out",
 }
 
-WORDS: Mapping[str, Mapping[str, str]] = {"states": STATE_WORDS, "events": EVENT_WORDS}
-"""Both tables as the pages' scripts get them."""
+PART_WORDS: Mapping[str, str] = {
+    "attempt_clean_up": "removal of what scripts left",
+    "attempts": "recording of attempts",
+    "config": "config file",
+    "config_watch": "watching of the config file",
+    "disk_space": "disk space for new files",
+    "event_log": "event log",
+    "file_store": "file store",
+    "intake": "closing of abandoned submissions",
+    "ledger": "database",
+    "retention": "removal of old files",
+    "slots": "start of script processes",
+    "upload_clean_up": "clean-up after broken uploads",
+    "uploads": "removal of expired uploads",
+    "webhook": "webhook",
+}
+"""Parts of the server as `/readyz` lists them in `degraded`."""
+
+WORDS: Mapping[str, Mapping[str, str]] = {"states": STATE_WORDS, "events": EVENT_WORDS, "parts": PART_WORDS}
+"""All tables as the pages' scripts get them."""
+
+
+def part_words(parts: Sequence[str]) -> str:
+    """What a person reads for parts of the server; an unknown one reads as itself."""
+    return ", ".join(PART_WORDS.get(part, part) for part in parts)
 
 
 def state_word(state: str) -> str:
