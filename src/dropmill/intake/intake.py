@@ -249,7 +249,10 @@ class Intake:
     async def _identify(self, submission_id: SubmissionId, ip: str) -> None:
         found = await self._resolver.resolve(ip)
         try:
-            await self._ledger.identify_client(submission_id, found.host, found.verified, found.domain)
+            await self._health.insist(
+                "intake",
+                lambda: self._ledger.identify_client(submission_id, found.host, found.verified, found.domain),
+            )
         except DropmillError as error:
             log.warning("The name of a client could not be recorded: %s", error)
 
