@@ -15,7 +15,7 @@ from tests.story import LIVENESS_S, SUCCEEDED, all_events
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.sqlite import SqliteLedger
-from dropmill.live import stream
+from dropmill.live import joins, stream
 from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, Join, Leave, Retry
 from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
@@ -514,3 +514,53 @@ async def test_a_subscriber_that_ends_hears_nothing_more(room: Room) -> None:
     assert room.bus.listeners == {}
     assert page.of("events") == []
     assert (await room.ledger.events("all", after=Cursor(0), limit=9)).cursor == 2
+
+
+# --- what joins cost -------------------------------------------------------------------------------------------------
+
+
+async def history(ledger: SqliteLedger) -> None:
+    """Some dozens of events."""
+    submission_id = await story.opened(ledger)
+    for number in range(10):
+        await story.queued(ledger, submission_id, f"{number}.txt")
+
+
+async def test_joins_that_bring_a_whole_history_wait_until_it_is_paid_for(room: Room, ledger: SqliteLedger) -> None:
+    await history(ledger)
+    room.joins = JoinRates(1.0)  # a second each, ten at once
+    async with room.page() as (page, say):
+        joining = [asyncio.create_task(say(join("all", 0))) for _ in range(600)]
+        await page.until(lambda: len(page.of("events")) > 0)
+        await asyncio.sleep(0.2)
+        assert len(page.of("reply")) == 1
+        for one in joining:
+            one.cancel()
+        await asyncio.wait(joining)
+
+
+async def test_joins_that_bring_little_do_not_wait(room: Room, ledger: SqliteLedger) -> None:
+    await history(ledger)
+    newest = await ledger.newest_cursor()
+    room.joins = JoinRates(100.0)
+    async with room.page() as (page, say):
+        for _ in range(500):
+            assert (await say(join("all", newest)))["ok"]
+        assert len(page.of("events")) == 0
+
+
+async def test_a_join_of_one_address_does_not_hold_up_another() -> None:
+    rates = JoinRates(1.0)
+    await rates.admit("10.0.0.1", 1e9)
+    waiting = asyncio.create_task(rates.admit("10.0.0.1", 1))
+    await rates.admit("10.0.0.2", 1)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_addresses_that_joined_nothing_lately_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "ACCOUNTS_KEPT", 3)
+    rates = JoinRates(1e6)
+    for number in range(50):
+        await rates.admit(f"10.0.0.{number}", 0)
+    assert len(rates._accounts) <= 3

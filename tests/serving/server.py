@@ -52,6 +52,7 @@ class Server:
         prefix: Sequence[str] = (),
         config: Path | None = None,
         command: Sequence[str] = SERVE,
+        descriptors: tuple[int, int] | None = None,
     ) -> None:
         """Prepare the folders; `start` starts.
 
@@ -61,6 +62,7 @@ class Server:
             config: another config file than the one in `folder`.
             bind: where it listens.
             command: what is run.
+            descriptors: its soft and hard limit of open files; None for the test's own.
         """
         self._command = command
         self.folder = folder
@@ -70,6 +72,7 @@ class Server:
         self.url = ""
         self.flags = ("--bind", bind, *flags)
         self.exit_code: int | None = None
+        self._limits = [] if descriptors is None else ["prlimit", "--nofile={}:{}".format(*descriptors)]
         self._mark = secrets.token_hex(8)
         self._environment = clean_environment({_MARK: self._mark, **(environment or {})})
         self._said = folder / "said.txt"
@@ -88,7 +91,7 @@ class Server:
         own = ("--data", str(self.data), "--config", str(self.config))
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                [*self._prefix, *self._command, *own, *self.flags],
+                [*self._prefix, *self._limits, *self._command, *own, *self.flags],
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

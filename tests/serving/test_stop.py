@@ -154,3 +154,66 @@ def test_a_client_that_never_reads_does_not_hold_up_the_end(make_server: Make) -
         assert read_answer(deaf)[0] == 101
         assert server.stop() == 0
     assert "Traceback" not in server.said()
+
+
+def request_under_way(server: Server, number: int) -> bytes:
+    """The beginning of a request of one of several sorts, its body not whole; some kilobytes or a megabyte."""
+    length = 3_000_000
+    body = bytes(1_000_000 if number % 2 else 1000)
+    match number % 4:
+        case 0 | 1:
+            return post(server, length) + form([(f"{number}.bin", body)], is_closed=False)
+        case 2:
+            return f"PUT /send/x HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {length}\r\n\r\n".encode() + body
+        case _:
+            kind = "Content-Type: application/offset+octet-stream\r\nTus-Resumable: 1.0.0"
+            head = f"POST /api/v1/uploads HTTP/1.1\r\nHost: {server.host}\r\n{kind}\r\nUpload-Length: {length}\r\n"
+            return f"{head}Content-Length: {length}\r\n\r\n".encode() + body
+
+
+class Load:
+    """Requests that begin one after another until the server is gone.
+
+    Attributes:
+        answers: what they were answered: number, headers, body.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        self._server = server
+        self._senders = [threading.Thread(target=self._send_on, args=(number,)) for number in range(12)]
+        for sender in self._senders:
+            sender.start()
+
+    def _send_on(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            while True:
+                with self._server.connect() as upload, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    upload.sendall(request_under_way(self._server, number))
+                    self.answers.append(read_answer(upload))
+
+    def wait(self) -> None:
+        """Return when the last one has noticed."""
+        for sender in self._senders:
+            sender.join()
+
+
+def test_every_answer_in_a_stop_under_load_is_whole_or_a_problem_document(make_server: Make) -> None:
+    """Requests that begin, go on and end while the server stops: none is answered with a bare error."""
+    server = make_server()
+    for _ in range(4):
+        server.start()
+        load = Load(server)
+        until(lambda: len(server.arriving()) >= 3)
+        assert server.stop() == 0
+        load.wait()
+        for status, headers, body in load.answers:
+            if status == 0:
+                assert body == b""  # nothing at all, rather than half an answer
+                continue
+            assert status == 503, body
+            assert headers["content-type"] == "application/problem+json"
+            assert int(headers["content-length"]) == len(body) > 0
+        assert any(status == 503 for status, _, _ in load.answers)
+        assert "Traceback" not in server.said()
+        assert "ended without an answer" not in server.said()

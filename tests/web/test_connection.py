@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
+import json
+import os
 import random
 import socket
 import struct
@@ -12,12 +14,13 @@ import h11
 import pytest
 from hypercorn.protocol.ws_stream import FrameTooLargeError
 from quart import Quart, request, websocket
-from tests.web.serving_in_process import end_of, served, settled_tasks
+from tests.web.serving_in_process import end_of, served, settled_tasks, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wsproto.events import TextMessage
 
-from dropmill.model.errors import TooLarge
+from dropmill.app import _App
+from dropmill.model.errors import TooLarge, Unavailable
 from dropmill.web import connection, transport
 
 MIB = 1024 * 1024
@@ -41,6 +44,7 @@ class Made:
         self.app.post("/whole")(self.whole)
         self.app.post("/digest")(self.digest)
         self.app.post("/refuse")(self.refuse)
+        self.app.get("/events")(self.events)
         self.app.websocket("/echo")(self.echo)
         self.app.websocket("/deaf")(self.deaf)
         self.app.websocket("/twice")(self.twice)
@@ -64,6 +68,14 @@ class Made:
         async for chunk in request.body:
             digest.update(chunk)
         return digest.hexdigest()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        async def ticks() -> AsyncIterator[bytes]:
+            while True:
+                yield b":\n\n"
+                await asyncio.sleep(0.02)
+
+        return ticks()
 
     async def refuse(self) -> tuple[str, int]:
         return TooLarge.code, TooLarge.status
@@ -179,6 +191,102 @@ async def test_a_body_in_chunks_is_read_by_h11(made: Made) -> None:
     writer.write(b"POST /digest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
     await asyncio.wait_for(reader.readuntil(hashlib.sha256(body).hexdigest().encode()), 10)
+    await hang_up(writer)
+
+
+async def test_chunks_of_one_byte_are_handed_over_together(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_over = 0
+    take_body = transport._RequestStream.take_body
+
+    async def counting(stream: transport._RequestStream, data: bytes, *, is_last: bool) -> None:
+        nonlocal handed_over
+        handed_over += 1
+        await take_body(stream, data, is_last=is_last)
+
+    monkeypatch.setattr(transport._RequestStream, "take_body", counting)
+    body = random.Random(6).randbytes(20_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(b"POST /digest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+    await asyncio.wait_for(reader.readuntil(hashlib.sha256(body).hexdigest().encode()), 20)
+    assert handed_over < 200
+    await hang_up(writer)
+
+
+async def test_a_body_is_whole_before_what_is_wrong_behind_it_is_seen(made: Made) -> None:
+    reader, writer = await made.post("/whole", 3, b"abc" + b"no request\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 400" in answer
+    await hang_up(writer)
+
+
+async def test_what_is_no_http_is_refused_with_a_problem_document(made: Made) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(b"no request\r\n\r\n")
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"nosniff" in head
+    assert json.loads(body)["code"] == "bad_request"
+    await hang_up(writer)
+
+
+async def test_a_request_that_ends_without_an_answer_gets_a_problem_document_and_is_logged(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def no_answer(*_: object) -> None:
+        return
+
+    monkeypatch.setattr(connection.HttpConnection, "handle_request", no_answer)
+    reader, writer = await made.post("/whole", 3, b"abc")
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500")
+    assert json.loads(body)["code"] == "internal_error"
+    assert "POST '/whole' ended without an answer" in caplog.text
+    await hang_up(writer)
+
+
+async def test_a_request_whose_work_is_cancelled_beneath_it_is_answered_with_503() -> None:
+    app = _App(__name__)
+    connection.install(app)
+
+    async def waits_for_another() -> str:
+        other = asyncio.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(other.cancel)
+        await asyncio.shield(other)
+        return "never"
+
+    async def refused(error: Unavailable) -> tuple[str, int]:
+        return error.code, error.status
+
+    app.get("/")(waits_for_another)
+    app.errorhandler(Unavailable)(refused)
+    async with served(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 503")
+        await hang_up(writer)
+
+
+@pytest.mark.parametrize("path", ["/whole", "/events"])
+async def test_a_client_that_leaves_behind_two_requests_leaves_no_task_behind(made: Made, path: str) -> None:
+    """While the second one waits for the answer to the first, nobody reads the connection."""
+    baseline = len(asyncio.all_tasks())
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(request * 3)
+    await asyncio.sleep(0.1)
+    writer.transport.abort()
+    await settled_tasks(baseline)
+
+
+async def test_a_handler_that_is_cancelled_with_its_connection_leaves_no_task_behind(made: Made) -> None:
+    baseline = len(asyncio.all_tasks())
+    async with served(made.app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        await asyncio.sleep(0.05)
+    await settled_tasks(baseline)  # the server ended while the handler waited
     await hang_up(writer)
 
 
@@ -379,3 +487,35 @@ async def test_a_socket_is_not_opened_where_there_is_none(made: Made) -> None:
         async with connect(f"ws://127.0.0.1:{made.port}/nowhere", proxy=None):
             pass
     assert refused.value.response.status_code == 404
+
+
+# --- hostile sockets -------------------------------------------------------------------------------------------------
+
+TEXT_FRAME = b"\x81\x82\0\0\0\0{}"
+BINARY_FRAME = b"\x82\x82\0\0\0\0{}"
+PING_FRAME = b"\x89\x82\0\0\0\0{}"
+
+
+@pytest.mark.parametrize("is_half_closed", [False, True])
+@pytest.mark.parametrize("path", [b"/echo", b"/deaf", b"/twice"])
+@pytest.mark.parametrize("frames", [TEXT_FRAME * 2000, BINARY_FRAME * 500, PING_FRAME * 2000, TEXT_FRAME[:3], b""])
+async def test_hostile_sockets_leave_no_task_and_no_descriptor_behind(
+    made: Made, monkeypatch: pytest.MonkeyPatch, frames: bytes, path: bytes, is_half_closed: bool
+) -> None:
+    monkeypatch.setattr(transport, "LINGER_S", 0.1)
+    monkeypatch.setattr(connection, "LINGER_S", 0.1)
+    baseline, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+    clients = []
+    for _ in range(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        clients.append(writer)
+        writer.write(HANDSHAKE.replace(b"/echo", path))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frames)
+        if is_half_closed:
+            writer.write_eof()
+    await asyncio.sleep(0.05)
+    for writer in clients:
+        writer.transport.abort()
+    await settled_tasks(baseline)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
