@@ -530,7 +530,7 @@ async def test_joins_that_bring_a_whole_history_wait_until_it_is_paid_for(room: 
     await history(ledger)
     room.joins = JoinRates(1.0)  # a second each, ten at once
     async with room.page() as (page, say):
-        joining = [asyncio.create_task(say(join("all", 0))) for _ in range(600)]
+        joining = [asyncio.ensure_future(say(join("all", 0))) for _ in range(600)]
         await page.until(lambda: len(page.of("events")) > 0)
         await asyncio.sleep(0.2)
         assert len(page.of("reply")) == 1

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.serving.server import Server, read_answer, until
+from tests.serving.server import Server, hear, read_answer, until
 from websockets.exceptions import InvalidStatus
 
 from dropmill.model.errors import TooManyConnections, Unavailable
@@ -161,7 +161,7 @@ def test_descriptors_are_left_for_the_rest_of_the_server(make_server: Make) -> N
         assert open_descriptors(server) <= 128 - 128 // 4 + 10
         # What was let in before goes on, so the ledger, the log and the pool do.
         page.send('{"type":"join","id":1,"topic":"all","after":0}')
-        assert "reply" in page.recv(10)
+        assert hear(page, "reply")["ok"]
     server.settled(until(lambda: sent(server)))
     assert "Too many open files" not in server.said()
     assert server.stop() == 0

@@ -255,7 +255,7 @@ class _Connection(TCPServer):
         Raises:
             ConnectionError: the connection is over; also if the client has read nothing for the write timeout.
         """
-        progress = _Progress(self._unsent(), self._write_timeout_s)
+        progress = _Progress(self._write_timeout_s)
         while True:
             try:
                 async with asyncio.timeout(self._write_timeout_s / CHECKS_PER_TIMEOUT):
@@ -316,12 +316,12 @@ class _Connection(TCPServer):
             self.writer.close()
         limit_s = LINGER_S if self._is_socket else self._write_timeout_s
         step_s = min(TLS_CLOSE_TIMEOUT_S, limit_s / CHECKS_PER_TIMEOUT)
-        self._check_close(_Progress(self._unsent(), limit_s), step_s, is_first=True)
+        self._check_close(_Progress(limit_s), step_s, is_first=True)
 
     def _check_close(self, progress: "_Progress", step_s: float, *, is_first: bool = False) -> None:
         """Cut the connection if all is sent, and the client does not close, or if it has stopped reading."""
         unsent = self._unsent()
-        if not is_first and (progress.has_stalled(unsent) or (self._is_tls and not unsent[0])):
+        if progress.has_stalled(unsent) or (self._is_tls and not unsent[0] and not is_first):
             self.writer.transport.abort()
         else:
             self._close_check = self.loop.call_later(step_s, self._check_close, progress, step_s)
@@ -334,11 +334,11 @@ class _Connection(TCPServer):
 class _Progress:
     """Whether a client goes on reading what is sent."""
 
-    def __init__(self, unsent: tuple[int, int], limit_s: float) -> None:
+    def __init__(self, limit_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit_s = limit_s
-        self._unsent = unsent
-        self._since = self._loop.time()
+        self._unsent: tuple[int, int] | None = None
+        self._since = 0.0
 
     def has_stalled(self, unsent: tuple[int, int]) -> bool:
         """Whether nothing was read for the limit; to be asked now and then."""
@@ -365,9 +365,13 @@ class _RequestStream(HTTPStream):
             await self.app_put({"type": "http.request", "body": b"", "more_body": True})
 
     async def app_send(self, message: Any) -> None:
-        if message is None or message["type"] != SEND_BODY:
+        if message is None:
             await super().app_send(message)
-        elif self.state is ASGIHTTPState.REQUEST and not self.closed:
+        elif self.closed:
+            await asyncio.sleep(0)  # nobody is there; the handler is being told, which needs its turn
+        elif message["type"] != SEND_BODY:
+            await super().app_send(message)
+        elif self.state is ASGIHTTPState.REQUEST:
             await self.send(Response(stream_id=self.stream_id, headers=[], status_code=HTTPStatus.CONTINUE))
 
     async def _send_error_response(self, status_code: int) -> None:
