@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from tests.serving.server import Server, until
+from tests.serving.server import Server, read_answer, until
 
 from dropmill.app import create_app
 from dropmill.settings import Settings
@@ -85,15 +85,12 @@ def test_so_it_is_in_a_stop(make_server: Make, is_chunked: bool) -> None:
     server = make_server("--command", "sh -c 'trap \"\" TERM; while :; do sleep 1; done'", "--grace", "8").start()
     submission = server.send(("a.txt", b"x"))["id"]
     until(lambda: server.get(f"/submissions/{submission}")["files"][0]["job"]["state"] == "running")
-    kept = [server.connect() for _ in range(3)]  # a stopping server takes no new ones
-    for client in kept:
+    with server.connect() as client:
         client.sendall(f"GET /healthz HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
-        assert client.recv(65536).startswith(b"HTTP/1.1 200")
-    server.process.send_signal(signal.SIGTERM)
-    until(lambda: server.http.get("/readyz").status_code == 503)
-    for client in kept:
+        assert read_answer(client)[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: server.http.get("/readyz").status_code == 503)
         assert check(asked_on(client, server, is_chunked=is_chunked)) == 503
-    server.kill()
 
 
 def asked_on(client: socket.socket, server: Server, *, is_chunked: bool) -> bytes:
@@ -121,4 +118,4 @@ def test_a_request_behind_a_whole_body_is_answered(make_server: Make) -> None:
                 while more := client.recv(65536):
                     received += more
             assert received.count(b"HTTP/1.1 ") == 2, (method, path, received)
-            assert received.endswith(b'{"ok":true}\n') or b'"ok":true' in received
+            assert b'"ok":true' in received
