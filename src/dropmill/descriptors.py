@@ -44,8 +44,8 @@ def lowest_free() -> int:
     """The number that the next descriptor gets. Numbers are given from below, so that as many are open at least.
 
     Raises:
-        OSError: there is none.
+        OSError: there is none (EMFILE), or standard error is closed (EBADF).
     """
-    descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.dup(2)  # a tenth of what opening anything costs
     os.close(descriptor)
     return descriptor
