@@ -182,7 +182,11 @@ class Server:
         if sizes:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sizes["send_bytes"])
         made.settimeout(PATIENCE_S)
-        made.connect((name, int(port)))
+        try:
+            made.connect((name, int(port)))
+        except OSError:
+            made.close()
+            raise
         return made
 
     @contextlib.contextmanager
