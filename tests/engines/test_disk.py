@@ -223,6 +223,10 @@ async def test_a_data_folder_that_is_away_loses_no_upload(blobs: DiskBlobStore) 
     blobs.incoming.rename(away)
     with pytest.raises(StorageUnavailable):
         await writer.verify()
+    with pytest.raises(DiskFailed):
+        await blobs.resume(writer.key)
+    with pytest.raises(DiskFailed):
+        await writer.commit()
     away.rename(blobs.incoming)
     await writer.verify()
     assert (await writer.commit()).size == 1000

@@ -20,6 +20,7 @@ import os
 import secrets
 import shutil
 import stat
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
@@ -46,7 +47,7 @@ REREAD_BYTES = 4 * 1024 * 1024  # hashed in one thread hop after a restart: 5 ms
 
 CHUNK_SUFFIX = ".chunk"
 
-PROVEN_MAX = 10_000  # files whose bytes are known to match their SHA-256; some 400 bytes each
+PROVEN_MAX = 50_000  # files whose bytes are known to match their SHA-256; some 250 bytes each, by tracemalloc
 PROOFS_MAX = 2  # files read again at once, so that uploads get their turn
 DISCARDED_MAX = 10_000  # keys whose removal is tried again; the next start finds any others
 
@@ -55,6 +56,7 @@ Arguments = TypeVarTuple("Arguments")
 
 log = logging.getLogger(__name__)
 
+_IDENTITY = struct.Struct("=QQQqq")
 _READ_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _STORE = "The file store"  # in the sentences of its errors
 
@@ -250,10 +252,10 @@ class DiskBlobStore:
         Raises:
             BytesLost: somebody removed, replaced, cut or extended it.
         """
-        found = FileIdentity.of(final.lstat())
-        if found != FileIdentity.of(written) or found.size != size:
+        found = os.lstat(final)
+        if (found.st_ino, found.st_dev, found.st_size) != (written.st_ino, written.st_dev, size):
             raise _changed()
-        self._proven.add(final.name, found, True)
+        self._proven.add(final.name, FileIdentity.of(found), True)
 
     def in_thread(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
         """What a blocking call returns, made in one of this store's threads; it goes on if the caller is cancelled."""
@@ -324,6 +326,8 @@ class DiskBlobWriter:
         self._chunk_note.unlink(missing_ok=True)
         if self._exists:
             self._written = self._on_disk = self._temporary.stat().st_size
+        elif not self._store.incoming.is_dir():  # not this file alone is gone
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if self._written:
             self._reader = _HashReader(self._store, self._temporary, self._written)
 
@@ -669,6 +673,11 @@ def _hash_piece(descriptor: int, offset: int, size: int, digest: "hashlib._Hash"
     return len(data)
 
 
+def _digest(identity: FileIdentity) -> bytes:
+    """An identity in a fifth of its memory."""
+    return hashlib.blake2b(_IDENTITY.pack(*identity), digest_size=15).digest()
+
+
 class _Proven:
     """Files that are known to hold the bytes of their SHA-256, or others, with the identity that each had then.
 
@@ -677,12 +686,12 @@ class _Proven:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[FileIdentity, bool]] = OrderedDict()
+        self._known: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def add(self, key: str, identity: FileIdentity, is_right: bool) -> None:
         with self._lock:
-            self._known[key] = identity, is_right
+            self._known[key] = _digest(identity) + bytes([is_right])
             self._known.move_to_end(key)
             if len(self._known) > PROVEN_MAX:
                 self._known.popitem(last=False)
@@ -690,11 +699,11 @@ class _Proven:
     def is_right(self, key: str, identity: FileIdentity) -> bool | None:
         """Whether the bytes are right; None if that has to be found out."""
         with self._lock:
-            known, is_right = self._known.get(key, (None, False))
-            if known != identity:
+            known = self._known.get(key)
+            if known is None or known[:-1] != _digest(identity):
                 return None
             self._known.move_to_end(key)
-            return is_right
+            return bool(known[-1])
 
     def drop(self, key: str) -> None:
         with self._lock:
