@@ -479,3 +479,14 @@ async def test_a_quadratic_reader_is_found() -> None:
     newlines = of(b"\n", tail=b"Duration: x\n")
     assert measure(frozen.search, newlines, 2048) > MOST_GROWTH
     assert measure(look_at, newlines, 2048) < MOST_GROWTH
+
+
+async def test_of_many_reports_only_the_newest_of_each_kind_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script may fill its report pipe with small lines again and again; parsing each took 0.1 s a pipe."""
+    parsed: list[bytes] = []
+    monkeypatch.setattr(Run, "_take", lambda _, line: parsed.append(line))
+    run = Run(cast("Any", None), cast("Any", None), lambda *_: None)
+    run.take_reports(b'v1\np[1,2,"a"]\nv2\nx\n' * 1000 + b'e["a",')
+    assert sorted(parsed) == [b'p[1,2,"a"]', b"v2"]
+    run.take_reports(b'"b"]\nv3')  # a line in pieces, and one that is not ended
+    assert parsed[2:] == [b'e["a","b"]']
