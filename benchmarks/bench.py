@@ -142,11 +142,18 @@ class Bench:
     # --- servers -----------------------------------------------------------------------------------------------------
 
     def dropmill(self, processor: str, *flags: str) -> Program:
-        """A `dropmill serve` in an empty data folder, with a processor of `benchmarks.processors`."""
+        """A `dropmill serve` in an empty data folder.
+
+        Args:
+            processor: a function of `benchmarks.processors`, or `MODULE:FUNCTION` in another module of `benchmarks`.
+            flags: more words for its command line.
+        """
+        module, _, function = processor.rpartition(":")
+        target = f"benchmarks.{module or 'processors'}:{function}"
         return self.program(
             lambda folder: [
                 *("-m", "dropmill", "serve", "--bind", "127.0.0.1:0", "--data", f"{folder}/data"),
-                *("--config", f"{folder}/config.yaml", "--processor", f"benchmarks.processors:{processor}", *flags),
+                *("--config", f"{folder}/config.yaml", "--processor", target, *flags),
             ]
         )
 

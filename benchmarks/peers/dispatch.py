@@ -17,6 +17,8 @@ from benchmarks.processors import nothing
 from benchmarks.table import Table, middle
 
 WORKERS = os.cpu_count() or 1
+# What the measured callable's module imports, and the processor that says so.
+MODULES = {"nothing imported": "nothing", "pandas imported": "processors_with_pandas:nothing"}
 CELERY = environment.SERVERS / "celery_jobs.py"
 
 
@@ -24,7 +26,8 @@ def measure(bench: Bench) -> Table:
     """Jobs a second and CPU a job."""
     jobs = bench.scale.files
     ways: dict[str, Callable[[], tuple[float, float]]] = {
-        "ours: upload, fsync, ledger, events, log, fork, output": lambda: _ours(bench, jobs),
+        "ours: upload, fsync, ledger, events, log, fork, output": lambda: _ours(bench, jobs, "nothing imported"),
+        "ours, pandas imported": lambda: _ours(bench, jobs, "pandas imported"),
         "ProcessPoolExecutor (neither isolated nor killable)": lambda: _pool(jobs),
         "a fresh interpreter a file, two at a time": lambda: _interpreters(jobs // 5),
         f"Celery with Redis, prefork {WORKERS} (one process a worker)": lambda: _celery(jobs),
@@ -54,15 +57,16 @@ def measure(bench: Bench) -> Table:
 
 def run(bench: Bench) -> None:
     """Our jobs, marked as work."""
-    _ours(bench, bench.scale.files)
+    for label in MODULES:
+        _ours(bench, bench.scale.files, label)
 
 
-def _ours(bench: Bench, jobs: int) -> tuple[float, float]:
+def _ours(bench: Bench, jobs: int, label: str) -> tuple[float, float]:
     form = small_files([block()[n : n + 1024] for n in range(jobs)])
-    with bench.dropmill("nothing") as program:
+    with bench.dropmill(MODULES[label]) as program:
         bench.settled(program, bench.send(program, SUBMISSIONS, small_files([b"warm"])).result(), 1)
         quiet_disk()
-        with bench.work("jobs that do nothing", program, jobs, "job") as work:
+        with bench.work(f"jobs that do nothing, {label}", program, jobs, "job") as work:
             bench.settled(program, bench.send(program, SUBMISSIONS, form).result(), jobs)
         return jobs / work.wall_s, 1000 * work.cpu_s / jobs
 
