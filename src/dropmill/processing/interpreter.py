@@ -45,6 +45,7 @@ THREAD_CHECK_S = 0.3  # between counts of the threads that are waited for; a poo
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)  # outermost first
 _CODE = (types.ModuleType, types.FunctionType, type)
 _ABSENT = object()
+_fflush = ctypes.CDLL(None).fflush
 _finalized: list[Any] = []  # by `_finalize_living`
 _INSTALLED = (os.path.join(os.path.dirname(os.__file__), ""), os.path.join(os.path.dirname(__file__), ""))
 
@@ -106,10 +107,12 @@ class Imported:
         for reference in self._handlers:
             with contextlib.suppress(Exception):
                 reference().flush()
-        self._files = [weakref.ref(file) for file in _buffered_files()]
+        self._files: list[weakref.ref[Any]] = []
         for file in _buffered_files():
             with contextlib.suppress(Exception):
                 file.flush()
+                if file.writable():
+                    self._files.append(weakref.ref(file))
         _flush_c_streams()
         self._module_names = set(sys.modules)
         self._names = [(vars(module), dict(vars(module))) for module in user_modules(self._module_names)]
@@ -143,9 +146,8 @@ class Imported:
         steps: list[Callable[[], object]] = [_join_threads]
         if self._has_private_names:
             steps = [threading._shutdown, atexit._run_exitfuncs]  # type: ignore[attr-defined]
-        # Before each collection files are flushed: of a file in a cycle the collector may close the lower half first.
-        steps += [self._end_logging, _flush_quietly, gc.collect, _finalize_living]
-        steps += [_flush_quietly, self._drop_names, gc.collect, self._flush]
+        # Files are flushed before each collection: of one in a cycle the collector may close the lower half first.
+        steps += [self._end_logging, _flush_quietly, gc.collect, _finalize_living, self._drop_names, self._flush]
         for step in steps:
             with _reported(step):
                 step()
@@ -168,6 +170,7 @@ class Imported:
         namespaces = list(self._names)
         if len(sys.modules) != len(self._module_names):
             namespaces += [(vars(module), {}) for module in user_modules(sys.modules.keys() - self._module_names)]
+        has_dropped = False
         for names, before in namespaces:
             if len(names) == len(before) and all(map(operator.is_, names.values(), before.values())):
                 continue  # nothing was bound, and comparing one by one would cost more than the rest of the end
@@ -178,11 +181,14 @@ class Imported:
                 and not issubclass(type(value), _CODE)
                 and not name.startswith("__")
             ]
+            has_dropped = has_dropped or bool(bound)
             for name in reversed(bound):  # the newest first, because it may use what is older
                 if name in before:
                     names[name] = before[name]
                 else:
                     names.pop(name, None)
+        if has_dropped:
+            gc.collect()
 
     def _flush(self) -> None:
         files = [file for reference in self._files if (file := reference()) is not None]
@@ -210,7 +216,7 @@ def report_waiting(report: Callable[[str], None]) -> None:
                 report(f"waiting for {count} thread{'s' if count > 1 else ''}")
                 reported = count
 
-    if _waited_for():
+    if threading.active_count() > 1 and _waited_for():
         threading.Thread(target=watch, name="dropmill: waiting", daemon=True).start()
 
 
@@ -286,17 +292,18 @@ def _finalize_living() -> None:
     its last bytes.
     """
     for finisher in (_finalizer, _closer):
-        _flush_quietly()
-        finishers: dict[type, Callable[[Any], object] | None] = {}
+        # Type by type first: mostly there is none to finalize, and looking at each object costs.
+        kinds = {id(kind): kind for kind in map(type, gc.get_objects())}  # a metaclass may forbid hashing
+        finishers = {key: finish for key, kind in kinds.items() if (finish := finisher(kind)) is not None}
+        if not finishers:
+            continue
         for one in gc.get_objects():
-            kind = type(one)
-            if kind not in finishers:
-                finishers[kind] = finisher(kind)
-            finish = finishers[kind]
+            finish = finishers.get(id(type(one)))
             if finish is not None and not gc.is_finalized(one):
                 _finalized.append(one)
                 with _reported(finish):
                     finish(one)
+        _flush_quietly()
 
 
 def _finalizer(kind: type) -> Callable[[Any], object] | None:
@@ -312,4 +319,4 @@ def _closer(kind: type) -> Callable[[Any], object] | None:
 
 def _flush_c_streams() -> None:
     """Flush what code in C has printed with stdio."""
-    ctypes.CDLL(None).fflush(None)
+    _fflush(None)
