@@ -112,6 +112,11 @@ PYTHON = {
     "threads that stay": Case(
         script="import threading, time\n"
         f"for _ in range(9): threading.Thread(target=time.sleep, args=({DAEMON},)).start()",
+        error="timed_out",
+    ),
+    "daemon threads that stay": Case(
+        script="import threading, time\n"
+        f"for _ in range(9): threading.Thread(target=time.sleep, args=({DAEMON},), daemon=True).start()",
         state="succeeded",
         error=None,
     ),
