@@ -5,15 +5,20 @@ a request that may be repeated is waited out here, for up to `patience_s`; what 
 
     ClientError
     ├── Unreachable      the server cannot be reached, or not any more
+    ├── NotDropmill      something else answered: another server, or a proxy
+    ├── SourceChanged    a file was changed while it was read
     └── Refused          it answered with an error
         └── UploadLost   it has no such upload any more; announce the file again
 """
 
 import base64
 import hashlib
+import os
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,12 +44,14 @@ ANNOUNCED_MAX = 1000  # files of one announcement
 PAGE = 1000  # items of one page of a list
 WAIT_S = 25  # of one long poll
 
+DIRECT_S = 5.0  # for the one question whether a server is there without the proxy
+
 PATIENCE_S = 600.0
 WAIT_FIRST_S, WAIT_MOST_S = 0.5, 15.0  # between two tries; doubled each time
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # the last answer of an upload may take 10 s: its file is being stored
 _TIMEOUT_STATUS = 408
-_TRY_AGAIN = frozenset({_TIMEOUT_STATUS, 423, 425, 429, 502, 503, 504})
+TRY_AGAIN = frozenset({_TIMEOUT_STATUS, 423, 425, 429, 502, 503, 504})
 _CHECKSUM_MISMATCH = 460
 _OFFSET_MISMATCH = 409
 _TOO_LARGE = 413
@@ -57,6 +64,14 @@ class ClientError(Exception):
 
 class Unreachable(ClientError):
     """The server does not answer."""
+
+
+class NotDropmill(ClientError):
+    """What answers is not Dropmill."""
+
+
+class SourceChanged(ClientError):
+    """A file is not any more what was announced; what was read of it is no file that ever was."""
 
 
 class Refused(ClientError):
@@ -186,7 +201,9 @@ class ApiClient:
         """
         first, rest = files[:ANNOUNCED_MAX], files[ANNOUNCED_MAX:]
         made = self._once("POST", "/api/v1/submissions", json=_announced(first))
-        submission_id = str(_json(made)["id"])
+        submission_id = _json(made).get("id")
+        if not isinstance(submission_id, str):
+            raise self._stranger(made)
         self.announce(submission_id, rest)
         return submission_id
 
@@ -238,6 +255,11 @@ class ApiClient:
         """
         self._patiently("POST", f"/api/v1/submissions/{submission_id}/seal")
 
+    def give_up(self, submission_id: str) -> None:
+        """Seal a submission that nobody goes on with, if the server can be reached at once; it does so itself later."""
+        with suppress(ClientError):
+            self._once("POST", f"/api/v1/submissions/{submission_id}/seal")
+
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def send_form(self, submission_id: str, files: Sequence[tuple[str, bytes]]) -> None:
@@ -251,6 +273,11 @@ class ApiClient:
         parts = [("file", (path, content, "application/octet-stream")) for path, content in files]
         self._once("POST", f"/api/v1/submissions/{submission_id}/files", files=parts)
 
+    def terminate(self, file_id: str) -> None:
+        """End the upload of an announced file that will not come, if the server can be reached at once."""
+        with suppress(ClientError):
+            self._once("DELETE", f"/api/v1/uploads/{file_id}", headers=_TUS)
+
     def upload(self, file_id: str, path: Path, size: int, on_progress: Callable[[int], None]) -> str:
         """Send what the server lacks of a file, in chunks it verifies; returns the SHA-256 of the whole, as read here.
 
@@ -263,7 +290,8 @@ class ApiClient:
         Raises:
             UploadLost: the server has no such upload any more.
             Unreachable: it was away for longer than the patience.
-            ClientError: it refuses the file, or the file was changed meanwhile.
+            SourceChanged: the file was changed meanwhile. Its last chunk was not sent.
+            ClientError: the server refuses the file.
             OSError: the file cannot be read.
 
         Interrupting leaves what has arrived, to go on from.
@@ -280,6 +308,7 @@ class ApiClient:
                 if chunk.offset != offset:  # the server stands elsewhere than expected
                     ahead = reader.submit(source.read, offset, length)
                     continue
+                source.check()
                 ahead = reader.submit(source.read, offset + len(chunk.data), length)
                 begun = time.monotonic()
                 try:
@@ -312,7 +341,7 @@ class ApiClient:
                 elif response.status_code == _TOO_LARGE and refusal.code is None and length > CHUNK_MIN:
                     # A proxy with a limit of its own. Under it we get through, for this file and the next.
                     length = self._chunk_max = max(CHUNK_MIN, length // 2)
-                elif response.status_code in _TRY_AGAIN:
+                elif response.status_code in TRY_AGAIN:
                     retry.wait(refusal, response)
                 elif response.status_code != _OFFSET_MISMATCH:
                     raise refusal
@@ -375,6 +404,8 @@ class ApiClient:
             response = self._http.request(method, path, **what)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
+        if not (self._was_reached or _is_ours(response) or response.has_redirect_location):
+            raise self._stranger(response)
         if not response.is_success:
             raise _refusal(response)
         self._was_reached = True
@@ -389,7 +420,7 @@ class ApiClient:
             except Unreachable as error:
                 retry.wait(error)
             except Refused as error:
-                if error.status not in _TRY_AGAIN:
+                if error.status not in TRY_AGAIN:
                     raise
                 retry.wait(error)
 
@@ -398,7 +429,56 @@ class ApiClient:
         while reason.__cause__ is not None or reason.__context__ is not None:
             reason = reason.__cause__ or reason.__context__ or reason
         said = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-        return Unreachable(f"{self.url} cannot be reached ({said or type(error).__name__}).")
+        said = said or type(error).__name__
+        proxy = self._proxy()
+        if proxy is not None and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            return Unreachable(f"{proxy} cannot be reached ({said}); to go without it, set NO_PROXY={self._host}.")
+        return Unreachable(f"{self.url} cannot be reached ({said}).")
+
+    def _stranger(self, response: httpx.Response) -> NotDropmill:
+        """What to tell of an answer that no Dropmill gives: whose it is, as far as that can be found out."""
+        kind = response.headers.get("Content-Type", "").partition(";")[0] or "no content"
+        answer = f"{response.status_code} {response.reason_phrase}".rstrip() + f", {kind}"
+        proxy = self._proxy()
+        if proxy is None:
+            return NotDropmill(f"{self.url} is not a Dropmill server (it answered {answer}).")
+        match self._is_there_directly():
+            case True:
+                return NotDropmill(
+                    f"{proxy} answered in place of {self.url} ({answer}), which can be reached without it; "
+                    f"set NO_PROXY={self._host}."
+                )
+            case False:
+                return NotDropmill(f"{self.url} is not a Dropmill server, neither through {proxy} nor without it.")
+        return NotDropmill(
+            f"{proxy} brought an answer from {self.url} that is not Dropmill's ({answer}); "
+            f"without it {self.url} cannot be reached."
+        )
+
+    @property
+    def _host(self) -> str:
+        return httpx.URL(self.url).host
+
+    def _proxy(self) -> str | None:
+        """The proxy that the environment names for this server, in words; None if there is none."""
+        scheme = httpx.URL(self.url).scheme
+        proxies = urllib.request.getproxies()
+        for name in (scheme, "all"):
+            if proxies.get(name) and not urllib.request.proxy_bypass(self._host):
+                address = proxies[name] if "://" in proxies[name] else f"http://{proxies[name]}"
+                shown = httpx.URL(address).copy_with(username=None, password=None, path="/")
+                return f"The proxy {str(shown).rstrip('/')} ({name}_proxy)"
+        return None
+
+    def _is_there_directly(self) -> bool | None:
+        """Whether Dropmill answers without the proxy; None if nobody does."""
+        try:
+            answer = httpx.get(f"{self.url}/healthz", trust_env=False, timeout=DIRECT_S)
+            return bool(answer.is_success and answer.json() == {"ok": True})
+        except httpx.TransportError:
+            return None
+        except ValueError:
+            return False
 
 
 class _Retry:
@@ -432,13 +512,24 @@ class _Chunk:
 
 
 class _Source:
-    """A file that is read once, in order, and hashed on the way; used by one thread."""
+    """A file that is read once, in order, and hashed on the way; but for `check`, used by one thread."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._size = size
+        self._changed_ns = os.fstat(file.fileno()).st_mtime_ns
         self._whole = hashlib.sha256()
         self._hashed = 0
+
+    def check(self) -> None:
+        """Return if the file is still what was announced.
+
+        Raises:
+            SourceChanged: it has another size, or was written to since it was opened.
+        """
+        about = os.fstat(self._file.fileno())
+        if (about.st_size, about.st_mtime_ns) != (self._size, self._changed_ns):
+            raise SourceChanged(f"{self._file.name} was changed while it was sent.")
 
     def read(self, offset: int, length: int) -> _Chunk:
         """The bytes from an offset on, fewer at the end."""
@@ -464,7 +555,7 @@ class _Source:
         self._file.seek(offset)
         data = self._file.read(length)
         if len(data) < length:
-            raise ClientError(f"{self._file.name} has become shorter while it was sent.")
+            raise SourceChanged(f"{self._file.name} has become shorter while it was sent.")
         return data
 
 
@@ -472,7 +563,7 @@ def sha256_of(path: Path, size: int) -> str:
     """The SHA-256 of a file's first `size` bytes, in hexadecimal.
 
     Raises:
-        ClientError: it has fewer.
+        SourceChanged: it has fewer.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -497,6 +588,12 @@ def _next_length(length: int, taken_s: float, most: int) -> int:
     elif taken_s > 4 * CHUNK_S:
         length //= 2
     return min(max(length, CHUNK_MIN), most)
+
+
+def _is_ours(response: httpx.Response) -> bool:
+    """Whether an answer can be Dropmill's own."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return bool(kind == ("application/json" if response.is_success else "application/problem+json"))
 
 
 def _json(response: httpx.Response) -> Json:

@@ -1,6 +1,8 @@
 """`dropmill send`: what arrives is what was there, however often it is interrupted."""
 
+import contextlib
 import hashlib
+import http.server
 import os
 import pty
 import re
@@ -8,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +31,52 @@ def process(path):
     with open(path, "rb") as file:
         assert b"bad" not in file.read(100), "there is something bad in it"
 """
+
+
+class Answering(http.server.ThreadingHTTPServer):
+    """Another server, or a proxy: answers everything the same; counts what it is asked."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int, kind: str, body: bytes) -> None:
+        self.asked = 0
+        told = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                told.asked += 1
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 - the library's names
+
+            def log_message(self, *said: object) -> None: ...
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@contextlib.contextmanager
+def answering(status: int, kind: str, body: bytes = b"<h1>Welcome</h1>") -> Iterator[Answering]:
+    with Answering(status, kind, body) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            yield other
+        finally:
+            other.shutdown()
+            thread.join()
+
+
+def open_submissions(server: Server) -> list[str]:
+    return [submission["id"] for submission in server.get("/submissions?state=open&limit=1000")["items"]]
 
 
 @pytest.fixture
@@ -344,3 +393,220 @@ def test_on_a_terminal_each_file_has_a_bar(server: Server, tmp_path: Path) -> No
     rows = said.decode().split("\n")
     assert any("large.bin" in row and "100%" in row for row in rows)
     assert any("1 small files" in row and "100%" in row for row in rows)
+
+
+# --- what cannot be sent is left out ---------------------------------------------------------------------------------
+
+
+def test_send_names_what_cannot_be_read_and_sends_the_rest(server: Server, run: Run, tmp_path: Path) -> None:
+    """A dead link, a link to itself, a link to a folder, in a folder and named by hand; a path that is not there."""
+    top = tmp_path / "top"
+    wanted = {"top/good.txt": made(top / "good.txt", 10), "top/large.bin": made(top / "large.bin", 9 * MIB)}
+    (top / "dead.txt").symlink_to("nowhere")
+    (top / "loop.txt").symlink_to("loop.txt")
+    (top / "elsewhere").symlink_to(tmp_path)
+    code, out, err = run("send", "top", "top/dead.txt", "not-there", "--server", server.url)
+    assert code == 1
+    assert sorted(err.splitlines()) == [
+        f"dropmill: {tmp_path}/not-there cannot be read (No such file or directory) and is left out.",
+        f"dropmill: {top}/dead.txt is a dead link and is left out.",
+        f"dropmill: {top}/dead.txt is a dead link and is left out.",
+        f"dropmill: {top}/elsewhere is a link to a folder and is left out.",
+        f"dropmill: {top}/loop.txt is a dead link and is left out.",
+    ]
+    assert digests(server, submission_of(out)) == wanted
+    assert submission_of(out) not in open_submissions(server)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's files need root to make")
+def test_send_names_what_it_may_not_read_and_sends_the_rest(server: Server, tmp_path: Path) -> None:
+    """As a user of its own, for root may read everything."""
+    wanted = {"top/good.txt": made(tmp_path / "top" / "good.txt", 10)}
+    made(tmp_path / "top" / "secret.txt", 10)
+    made(tmp_path / "top" / "locked" / "in.txt", 10)
+    (tmp_path / "top" / "secret.txt").chmod(0)
+    (tmp_path / "top" / "locked").chmod(0)
+    (tmp_path / "cache").mkdir(mode=0o777)
+    (tmp_path / "cache").chmod(0o777)
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        if folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    done = subprocess.run(
+        [sys.executable, "-m", "dropmill", "send", str(tmp_path / "top"), "--server", server.url],
+        cwd=tmp_path,
+        env=clean_environment({"XDG_CACHE_HOME": str(tmp_path / "cache"), "NO_PROXY": "*"}),
+        capture_output=True,
+        text=True,
+        user=65534,
+        timeout=30,
+    )
+    (tmp_path / "top" / "locked").chmod(0o755)
+    assert done.returncode == 1, done.stderr
+    top = tmp_path / "top"
+    assert sorted(done.stderr.splitlines()) == [
+        f"dropmill: {top}/locked cannot be read (Permission denied) and is left out.",
+        f"dropmill: {top}/secret.txt cannot be read (Permission denied) and is left out.",
+    ]
+    assert digests(server, submission_of(done.stdout)) == wanted
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is rewritten", "vanishes"])
+def test_send_names_a_file_that_changes_under_it_and_sends_the_rest(
+    server: Server, line: Line, dropmill: Dropmill, tmp_path: Path, change: str
+) -> None:
+    """The changing one is announced, and half of it is over, when it changes."""
+    changing = tmp_path / "a-changing.bin"
+    made(changing, 24 * MIB)
+    wanted = {"good.bin": made(tmp_path / "good.bin", 9 * MIB), "small.txt": made(tmp_path / "small.txt", 10)}
+    line.allow(6 * MIB)
+    before = line.passed
+    sending = dropmill("send", changing, "good.bin", "small.txt", "--server", line.url)
+    until(lambda: line.passed >= before + 6 * MIB)
+    match change:
+        case "grows":
+            with changing.open("ab") as file:
+                file.write(b"more")
+        case "shrinks":
+            os.truncate(changing, 20 * MIB)
+        case "is rewritten":
+            with changing.open("r+b") as file:
+                file.seek(23 * MIB)
+                file.write(b"other")
+        case _:
+            changing.unlink()
+    line.allow(None)
+    out, err = sending.communicate(timeout=30)
+    submission = submission_of(out)
+    if change == "vanishes":  # it was open: what was read is what there was
+        wanted["a-changing.bin"] = next(
+            file["sha256"]
+            for file in server.get(f"/submissions/{submission}")["files"]
+            if file["path"] == changing.name
+        )
+        assert err == "dropmill: a-changing.bin was changed after it was sent; what arrived is how it was before.\n"
+    else:
+        assert err == f"dropmill: {changing} was changed while it was sent and is left out.\n"
+    assert sending.returncode == 1
+    assert digests(server, submission) == wanted
+    assert submission not in open_submissions(server)
+    assert server.settled(submission)["counts"]["aborted"] == (change != "vanishes")
+
+
+def test_send_names_a_small_file_that_changes_before_its_turn(
+    server: Server, line: Line, dropmill: Dropmill, tmp_path: Path
+) -> None:
+    names = [f"{number:03}" for number in range(260)]  # more than go in one form
+    for name in names:
+        made(tmp_path / "top" / name, 30_000)
+    line.allow(2 * MIB)
+    before = line.passed
+    sending = dropmill("send", "top", "--server", line.url)
+    until(lambda: line.passed >= before + 2 * MIB)
+    with (tmp_path / "top" / "259").open("ab") as file:
+        file.write(b"more")
+    line.allow(None)
+    out, err = sending.communicate(timeout=30)
+    assert (sending.returncode, err) == (
+        1,
+        f"dropmill: {tmp_path}/top/259 was changed while it was sent and is left out.\n",
+    )
+    assert set(digests(server, submission_of(out))) == {f"top/{name}" for name in names[:-1]}
+
+
+# --- nothing is left open --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [("--max-file-size", "1KiB"), ("--max-files", "1")])
+def test_send_leaves_no_open_submission_when_it_is_refused(
+    make_server: Make, run: Run, tmp_path: Path, flags: tuple[str, str]
+) -> None:
+    server = make_server(*flags).start()
+    for name in ("one.bin", "two.bin"):
+        made(tmp_path / name, 9000)
+    assert run("send", "one.bin", "two.bin", "--server", server.url)[0] == 1
+    assert open_submissions(server) == []
+    assert notes(tmp_path) == []
+
+
+def test_send_leaves_no_open_submission_when_it_is_interrupted_with_nothing_to_go_on_with(
+    server: Server, line: Line, dropmill: Dropmill, tmp_path: Path
+) -> None:
+    """Its cache folder cannot be written, so a second run would know nothing of this one."""
+    made(tmp_path / "large.bin", 24 * MIB)
+    (tmp_path / "cache").write_text("no folder")
+    before = set(open_submissions(server))
+    line.allow(5 * MIB)
+    passed = line.passed
+    sending = dropmill("send", "large.bin", "--server", line.url)
+    until(lambda: line.passed >= passed + 5 * MIB)
+    sending.send_signal(signal.SIGINT)
+    line.allow(None)
+    _, err = sending.communicate(timeout=20)
+    assert sending.returncode == INTERRUPTED
+    assert err.endswith("dropmill: Interrupted; nothing was sent.\n")
+    until(lambda: set(open_submissions(server)) <= before)
+
+
+# --- somebody else answers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (200, "text/html", b"<h1>Welcome</h1>"),
+        (404, "text/html; charset=utf-8", b"<h1>Not found</h1>"),
+        (404, "application/json", b'{"detail": "Not Found"}'),
+        (200, "application/json", b'{"status": "ok"}'),
+        (201, "application/json", b'["id"]'),
+        (502, "text/html", b"bad gateway"),
+    ],
+)
+def test_send_names_a_wrong_server(run: Run, tmp_path: Path, status: int, kind: str, body: bytes) -> None:
+    made(tmp_path / "a.txt", 1)
+    with answering(status, kind, body) as other:
+        code, out, err = run("send", "a.txt", "--server", other.url)
+    assert (code, out) == (1, "")
+    phrase = http.HTTPStatus(status).phrase
+    if body.startswith(b"["):
+        assert err == f"dropmill: {other.url}/api/v1/submissions answered something that no Dropmill says.\n"
+    else:
+        answer = f"{status} {phrase}, {kind.partition(';')[0]}"
+        assert err == f"dropmill: {other.url} is not a Dropmill server (it answered {answer}).\n"
+
+
+def test_send_names_a_proxy_that_answers_in_place_of_the_server(server: Server, run: Run, tmp_path: Path) -> None:
+    made(tmp_path / "a.txt", 1)
+    with answering(403, "text/html") as proxy:
+        code, out, err = run("send", "a.txt", "--server", server.url, http_proxy=proxy.url, NO_PROXY="")
+    assert proxy.asked
+    assert (code, out) == (1, "")
+    assert err == (
+        f"dropmill: The proxy {proxy.url} (http_proxy) answered in place of {server.url} (403 Forbidden, text/html), "
+        "which can be reached without it; set NO_PROXY=127.0.0.1.\n"
+    )
+
+
+def test_send_tells_a_wrong_server_behind_a_proxy_and_one_that_only_the_proxy_reaches_apart(
+    run: Run, tmp_path: Path
+) -> None:
+    made(tmp_path / "a.txt", 1)
+    with answering(200, "text/html") as proxy, answering(200, "text/html") as other:
+        around = {"HTTP_PROXY": proxy.url.replace("//", "//me:secret@"), "NO_PROXY": ""}
+        _, _, err = run("send", "a.txt", "--server", other.url, **around)
+        named = f"The proxy {proxy.url} (http_proxy)"
+        assert err == f"dropmill: {other.url} is not a Dropmill server, neither through {named} nor without it.\n"
+        _, _, err = run("send", "a.txt", "--server", "http://127.0.0.1:9", **around)
+    assert err == (
+        f"dropmill: {named} brought an answer from http://127.0.0.1:9 that is not Dropmill's (200 OK, text/html); "
+        "without it http://127.0.0.1:9 cannot be reached.\n"
+    )
+
+
+def test_send_names_a_proxy_that_is_not_there(server: Server, run: Run, tmp_path: Path) -> None:
+    made(tmp_path / "a.txt", 1)
+    code, _, err = run("send", "a.txt", "--server", server.url, http_proxy="http://127.0.0.1:9", NO_PROXY="")
+    assert code == 1
+    assert err == (
+        "dropmill: The proxy http://127.0.0.1:9 (http_proxy) cannot be reached (Connection refused); "
+        "to go without it, set NO_PROXY=127.0.0.1.\n"
+    )
