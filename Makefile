@@ -18,6 +18,7 @@ EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requir
 # elsewhere brings its own npm and conflicts with Debian's.
 TOOLS := chromium=chromium curl=curl openssl=openssl node=nodejs npm=npm strace=strace tesseract=tesseract-ocr \
 	nginx=nginx-light wget=wget
+TOOLS_OF_FULL := go=golang-go java=default-jdk-headless
 FONTS := fonts-dejavu-core tesseract-ocr-eng
 MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))
 NODE_MODULES := frontend/node_modules/.package-lock.json
@@ -44,8 +45,9 @@ test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
 test: test-setup ## Run every test, browser tests included
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest $(ARGS)
 
-faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output
-	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+faults: TOOLS += $(TOOLS_OF_FULL)
+faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output, clients in Go and Java
+	$(BIN)/python -m pytest tests/faults tests/clients --full $(ARGS)
 
 soak: $(DEVELOPED) ## Put a server under mixed load for ten minutes and see that nothing grows: make soak ARGS='--minutes 1'
 	$(BIN)/python -m tests.soak $(ARGS)

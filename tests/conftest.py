@@ -13,7 +13,7 @@ from dropmill.engines.embedded.sqlite import SqliteLedger
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full`: fault tests in full size, some minutes."""
-    parser.addoption("--full", action="store_true", help="run the tests of tests/faults in full size")
+    parser.addoption("--full", action="store_true", help="run the fault tests in full size, and clients in Go and Java")
 
 
 @pytest.fixture

@@ -469,9 +469,9 @@ def test_send_names_a_file_that_changes_under_it_and_sends_the_rest(
         case "shrinks":
             os.truncate(changing, 20 * MIB)
         case "is rewritten":
-            with changing.open("r+b") as file:
-                file.seek(23 * MIB)
-                file.write(b"other")
+            with changing.open("r+b") as rewritten:
+                rewritten.seek(23 * MIB)
+                rewritten.write(b"other")
         case _:
             changing.unlink()
     line.allow(None)

@@ -10,7 +10,6 @@
     │   ├── MalformedUpload        400, says what was kept
     │   ├── NothingSent            400
     │   ├── BadFileName            400
-    │   ├── UnsupportedBodyHeader  400
     │   └── BadParameter           400
     ├── UnsupportedMediaType       415
     ├── RequestTooSlow             408
@@ -125,13 +124,6 @@ class BadFileName(BadRequest):
 
     code = "bad_file_name"
     title = "A file name cannot be used"
-
-
-class UnsupportedBodyHeader(BadRequest):
-    """A header says that the body is a part of a file, or asks for a check of it that nobody would make."""
-
-    code = "unsupported_body_header"
-    title = "A header of the body is not supported"
 
 
 class MalformedUpload(BadRequest):

@@ -18,11 +18,10 @@ import base64
 import binascii
 import re
 
-from quart import abort
 from werkzeug.datastructures import Headers
 
 from dropmill.intake.tus import Checksum, parse_checksum
-from dropmill.model.errors import BadRequest, UnsupportedBodyHeader, UnsupportedMediaType
+from dropmill.model.errors import BadRequest, UnsupportedMediaType
 from dropmill.model.ids import Sha256
 
 DIGESTS = ("Repr-Digest", "Content-Digest", "Digest", "Content-MD5")
@@ -42,28 +41,25 @@ def refuse_other_meanings(headers: Headers) -> None:
 
     Raises:
         UnsupportedMediaType: it is encoded.
-        UnsupportedBodyHeader: it is a part of something.
-        HTTPException: 417, for an Expect that is not 100-continue.
+        BadRequest: it is a part of something.
     """
     for name, harmless in _ENCODES_NOTHING.items():
         if any(word.strip().lower() not in harmless for word in _words(headers, name)):
             raise UnsupportedMediaType(f"Send the body without {name}; nothing is decoded here.")
-    if any(word.strip().lower() != "100-continue" for word in _words(headers, "Expect")):
-        abort(417)
     for value in headers.getlist("Content-Range"):
         found = _RANGE.fullmatch(value.strip())
         if found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3]):
-            raise UnsupportedBodyHeader(
+            raise BadRequest(
                 "Content-Range says that the body is a part of a file; send the whole, "
                 "or use tus 1.0.0 at /api/v1/uploads."
             )
     if "Upload-Concat" in headers:
-        raise UnsupportedBodyHeader(
+        raise BadRequest(
             "Upload-Concat: the tus extension `concatenation` is not offered; send the file as one upload."
         )
     for name, whole in _WHOLE.items():
         if any(value.strip() != whole for value in headers.getlist(name)):
-            raise UnsupportedBodyHeader(
+            raise BadRequest(
                 f"{name} says that more of the file will come: the IETF's resumable uploads are not offered; "
                 "use tus 1.0.0 at /api/v1/uploads."
             )
@@ -77,35 +73,32 @@ def refuse_resumable(headers: Headers, content_length: int | None) -> None:
         content_length: of its body; None if unknown.
 
     Raises:
-        UnsupportedBodyHeader: one does, or asks for what only a resumable upload does.
+        BadRequest: one does, or asks for what only a resumable upload does.
     """
     for name in _ONLY_RESUMABLE:
         if name in headers:
-            raise UnsupportedBodyHeader(f"{name} is for resumable uploads only (tus 1.0.0 at /api/v1/uploads).")
+            raise BadRequest(f"{name} is for resumable uploads only (tus 1.0.0 at /api/v1/uploads).")
     for name, expected in (("Upload-Offset", 0), ("Upload-Length", content_length)):
         if any(value.strip() != str(expected) for value in headers.getlist(name)):
-            raise UnsupportedBodyHeader(
-                f"{name} contradicts a body that is sent at once; use tus 1.0.0 at /api/v1/uploads."
-            )
+            raise BadRequest(f"{name} contradicts a body that is sent at once; use tus 1.0.0 at /api/v1/uploads.")
 
 
 def refuse_digests(headers: Headers, *names: str, why: str) -> None:
     """Return if none of these digests, or of all where none is named, asks for a check that nobody would make.
 
     Raises:
-        UnsupportedBodyHeader: one does; `why` is what its sentence ends with.
+        BadRequest: one does; `why` is what its sentence ends with.
     """
     for name in names or DIGESTS:
         if name in headers:
-            raise UnsupportedBodyHeader(f"{name} {why}")
+            raise BadRequest(f"{name} {why}")
 
 
 def expected_sha256(headers: Headers) -> Sha256 | None:
     """The SHA-256 that a request gives of the file that is its body; None if it gives none.
 
     Raises:
-        BadRequest: one is no SHA-256, or they are different.
-        UnsupportedBodyHeader: Content-MD5 is there.
+        BadRequest: one is no SHA-256, or they are different, or Content-MD5 is there.
     """
     refuse_digests(headers, "Content-MD5", why="is not checked here; send Repr-Digest: sha-256=:BASE64: (RFC 9530).")
     found = {sha256_of_header(headers, name) for name in DIGESTS if name in headers}

@@ -254,7 +254,6 @@ _HTTP_DETAILS = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
     400: "The request is malformed.",
-    417: "Expect can only be 100-continue.",
 }
 
 

@@ -12,7 +12,6 @@ from dropmill.model.errors import (
     NotFound,
     TooLarge,
     TusVersionMismatch,
-    UnsupportedBodyHeader,
     UnsupportedMediaType,
 )
 from dropmill.model.ids import FileId
@@ -71,9 +70,9 @@ async def create() -> Response:
     if brings_bytes:
         _require_octets()
         if "Upload-Complete" in request.headers and None not in (size, length) and length != size:
-            raise UnsupportedBodyHeader("Upload-Complete says that the body is the whole file; Upload-Length says not.")
+            raise BadRequest("Upload-Complete says that the body is the whole file; Upload-Length says not.")
     if _number("Upload-Offset"):
-        raise UnsupportedBodyHeader("Upload-Offset of a new upload can only be 0.")
+        raise BadRequest("Upload-Offset of a new upload can only be 0.")
     checksum = _checksum()
     whole = sha256_of_header(request.headers, "Repr-Digest") if "Repr-Digest" in request.headers else None
     upload = await services().uploads.create(
@@ -116,7 +115,7 @@ async def append(file_id: str) -> Response:
     if offset is None:
         raise BadRequest("Upload-Offset is missing.")
     if "Upload-Defer-Length" in request.headers:
-        raise UnsupportedBodyHeader("Upload-Defer-Length is for new uploads only; send Upload-Length once it is known.")
+        raise BadRequest("Upload-Defer-Length is for new uploads only; send Upload-Length once it is known.")
     checksum = _checksum()
     refuse_digests(
         request.headers,
