@@ -21,7 +21,8 @@ class Proxy:
 
     Args:
         target: `HOST:PORT` of the server.
-        fault: `gathers` request bodies, `limits` them, `drops` Upgrade, `holds` answers, `is away`; or `none`.
+        fault: `gathers` request bodies, `limits` them, `drops` Upgrade, `holds` answers, `rewrites` a config, `moves`
+            pages, `is away`; or `none`.
     """
 
     def __init__(self, target: str, fault: str) -> None:
@@ -80,6 +81,10 @@ class Proxy:
         with contextlib.suppress(OSError):
             while more := server.recv(65536):
                 is_held = is_held or (self._fault == "holds" and b"event-stream" in more)
+                if self._fault == "rewrites":
+                    more = more.replace(b"name: bar", b"name: foo")
+                if self._fault == "moves":
+                    more = more.replace(b'data-base=""', b'data-base="/x"')
                 if not is_held:
                     client.sendall(more)
             client.shutdown(socket.SHUT_WR)
@@ -120,6 +125,10 @@ def test_a_proxy_that_passes_all_is_well(way: Through, check: Callable[[Way], It
         ("limits", the_way.check_bodies, FAIL, "client_max_body_size"),
         ("drops", the_way.check_websocket, FAIL, "Upgrade"),
         ("holds", the_way.check_streams, WARN, "proxy_buffering off"),
+        ("rewrites", the_way.check_bytes, FAIL, "answers are rewritten on the way"),
+        ("moves", the_way.check_pages, FAIL, "pages lead to /x, but they are reached at /"),
+        ("is away", the_way.check_pages, FAIL, "it answers 502"),
+        ("is away", the_way.check_origin, FAIL, "it answers 502"),
         ("is away", the_way.check_http, FAIL, "it answers 502"),
     ],
 )

@@ -182,6 +182,9 @@ def test_the_body_says_what_settled_and_where_it_is() -> None:
     assert told["settled_at"] == "2026-01-02T03:04:05.060Z"
     assert told["counts"]["failed"] == 1
     assert set(told["links"]) == {"submission", "files", "results", "page"}
+    assert told["links"]["page"] == "/submissions/abc"
+    public = json.loads(body_of(delivery, "https://drop.example/x"))["links"]
+    assert public == {name: f"https://drop.example/x{path}" for name, path in told["links"].items()}
 
 
 def test_the_signature_is_over_time_and_body() -> None:

@@ -154,6 +154,17 @@ def test_the_config_is_saved_and_restored(site: Site) -> None:
     assert site.http.get("/api/v1/config").content == b"name: new\n"
 
 
+def test_the_command_line_sends_under_the_sub_path(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "small.txt").write_bytes(b"small")
+    (tmp_path / "large.bin").write_bytes(b"large" * 1_000_000)
+    command = [sys.executable, "-m", "dropmill", "send", "small.txt", "large.bin", "--watch", "--server", site.url]
+    more = {"SSL_CERT_FILE": str(site.certificate[0]), "NO_PROXY": "*", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(more), capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_doctor_finds_nothing_amiss_with_the_sample(site: Site) -> None:
     found = site.doctor()
     assert len(found) == 9
