@@ -196,6 +196,7 @@ def test_a_form_of_a_script_is_answered_in_json(server: Server, headers: dict[st
         ("POST", "/api/v1/jobs/none/retry"),
         ("PUT", "/api/v1/config"),
         ("PUT", "/send"),
+        ("POST", "/send/x"),
         ("HEAD", "/api/v1/uploads/none"),
     ],
 )

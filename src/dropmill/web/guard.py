@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from quart import Quart, Response, current_app, has_request_context, render_template, request, websocket
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException
 
 from dropmill.model.errors import (
     BadRequest,
@@ -138,7 +138,7 @@ def install(app: Quart, settings: Settings) -> None:
     async def _http_error(error: HTTPException) -> Response:
         status = error.code or 500
         title = HTTPStatus(status).phrase
-        response = await _answer(status, title, _http_detail(error), _http_code(status), {})
+        response = await _answer(status, title, _http_detail(status), _http_code(status), {})
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers.update({k: v for k, v in error.get_headers() if k == "Allow"})
         return response
@@ -257,18 +257,20 @@ _HTTP_DETAILS = {
 }
 
 
-class WrongMethod(MethodNotAllowed):
-    """The address takes another method; the description is ours and names the request to make instead."""
+_SEND_BY_PUT = (
+    "Files are sent here with PUT, as curl -T FILE URL/send/ does; a form (curl -F file=@FILE) goes to "
+    "/api/v1/submissions."
+)
 
 
-def _http_detail(error: HTTPException) -> str:
-    if isinstance(error, WrongMethod):
-        return str(error.description)
-    status = error.code or 500
-    if status == HTTPStatus.NOT_FOUND and has_request_context() and request.path.endswith("/"):
-        address, adapter = request.path.rstrip("/"), current_app.create_url_adapter(request)
-        if address and adapter is not None and adapter.allowed_methods(address):
-            return "There is nothing at this address, but there is without the slash at its end."
+def _http_detail(status: int) -> str:
+    if has_request_context():
+        if status == HTTPStatus.METHOD_NOT_ALLOWED and _is_below("/send"):
+            return _SEND_BY_PUT
+        if status == HTTPStatus.NOT_FOUND and request.path.endswith("/"):
+            address, adapter = request.path.rstrip("/"), current_app.create_url_adapter(request)
+            if address and adapter is not None and adapter.allowed_methods(address):
+                return "There is nothing at this address, but there is without the slash at its end."
     return _HTTP_DETAILS.get(status, HTTPStatus(status).phrase + ".")
 
 
@@ -310,9 +312,13 @@ def wants_html() -> bool:
         return False  # a browser shows nobody the answer to a socket it could not open
     if request.path == FORM_PATH and request.method == "POST":
         return _is_browser_form()
-    if request.method not in ("GET", "HEAD", "POST") or f"{request.path}/".startswith("/api/v1/"):
+    if request.method not in ("GET", "HEAD", "POST") or _is_below("/api/v1"):
         return False  # browsers navigate by these methods alone, and scripts ask the API whatever they accept
-    return _prefers_html()
+    return _prefers_html() and not (request.method == "POST" and _is_below("/send"))
+
+
+def _is_below(path: str) -> bool:
+    return f"{request.path}/".startswith(f"{path}/")
 
 
 def _is_browser_form() -> bool:

@@ -23,7 +23,6 @@ from dropmill.web.body_headers import (
     refuse_resumable,
     sha256_of_header,
 )
-from dropmill.web.guard import WrongMethod
 from dropmill.web.services import services
 from dropmill.web.submissions import client_of_request, created, idempotency_key
 
@@ -249,16 +248,4 @@ async def put_without_name() -> Response:
     """Say what to do: `curl -T FILE` appends the name only to an address that ends in a slash."""
     raise NotFound(
         "The address lacks the file's name: PUT /send/NAME, or curl -T FILE URL/send/ with a slash at the end."
-    )
-
-
-@send.route("", methods=["GET", "POST"])
-@send.route("/", methods=["GET", "POST"])
-@send.route("/<file_name:name>", methods=["GET", "POST"])
-async def wrong_method(name: str = "") -> Response:
-    """Say what to do."""
-    raise WrongMethod(
-        ["OPTIONS", "PUT"],
-        "Files are sent here with PUT, as curl -T FILE URL/send/ does; a form (curl -F file=@FILE) goes to "
-        "/api/v1/submissions.",
     )
