@@ -12,6 +12,7 @@ that came before, `is_sending` whether more are on their way, `is_ended` whether
 afterwards. Of sockets `reply` the codes of refusals, `close` the close codes, 1006 meaning none was said; `is_silent`
 whether nothing need happen. Of the config `config` what is the matter with its file meanwhile (`play.STATES`),
 `is_warned` whether the check has warnings; `then` may be `cut`: sent over and over, each time one byte more of it.
+`script` and `identity` have their own: `scripts`, `identities`.
 An expectation in free text cannot be checked; then only what holds after every case is.
 """
 
@@ -45,7 +46,12 @@ class Case:
     def texts(self, filled: Mapping[str, str]) -> list[bytes]:
         """What is to be sent, one after the other; `filled` are the placeholders of this run."""
         each = self.input["each"] if isinstance(self.input, dict) and "each" in self.input else [self.input]
-        return [text for one in each for text in _made(one, filled)]
+        # Repeated messages are messages of their own; everything else that is repeated is one text.
+        return [text for one in each for text in _made(one, filled, is_split=self.surface == "ws_message")]
+
+
+class Unplayable(Exception):
+    """The machine lacks what a case needs."""
 
 
 OWN = Path(__file__).with_name("bad_inputs.jsonl")
@@ -73,7 +79,7 @@ def frame(payload: bytes, first: int = 0x81) -> bytes:
     return bytes([first, 0xFF]) + struct.pack(">Q", size) + bytes(4) + payload
 
 
-def _made(one: Any, filled: Mapping[str, str]) -> list[bytes]:
+def _made(one: Any, filled: Mapping[str, str], *, is_split: bool) -> list[bytes]:
     if isinstance(one, str):
         return [_fill(one.encode(errors="surrogatepass"), filled)]
     if "base64" in one:
@@ -87,8 +93,8 @@ def _made(one: Any, filled: Mapping[str, str]) -> list[bytes]:
         units = [unit.replace(b"{{i_spaces}}", b" " * i) for i in range(times)]
     elif b"{{i}}" in unit:
         units = [unit.replace(b"{{i}}", str(i).encode()) for i in range(times)]
-        if not prefix:
-            return units  # messages of their own
+        if is_split and not prefix:
+            return units
     else:
         units = [unit * times]
     body = b"".join(units) + suffix

@@ -7,12 +7,14 @@ a further one adds it there.
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.catalogue.cases import Case, frame
+from tests.catalogue.cases import Case, Unplayable, frame
+from tests.catalogue.identities import Recorder
+from tests.catalogue.scripts import play_script
 from tests.serving.server import CONFIG, Server, form, post, read_answer, reset, until
 from tests.serving.tus import TUS, append, create, offset_of, patch_head
 
@@ -38,6 +42,7 @@ HANDSHAKE = (
     "GET /api/v1/live HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+SAID_TO_BE_UNABLE = (501, 503, 507)  # answers, if a problem document says why; any other 5xx is a fault
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -45,6 +50,7 @@ class Target:
     """A started server with a result to download and an upload to harm."""
 
     def __init__(self, folder: Path) -> None:
+        self._folders = tempfile.TemporaryDirectory(prefix="dropmill-recorder-")
         self.server = Server(folder, *FLAGS)
         (folder / "leaves.py").write_text(PROCESSOR)
         self.server.start()
@@ -73,8 +79,16 @@ class Target:
         return answer.content, answer.headers["ETag"]
 
     def end(self) -> None:
-        """End the server."""
+        """End the server, and the one that records identities."""
         self.server.end()
+        if "recorder" in vars(self):
+            self.recorder.end()
+        self._folders.cleanup()
+
+    @functools.cached_property
+    def recorder(self) -> Recorder:
+        """The server behind a proxy; started when first needed, in a folder that is none of the first server's."""
+        return Recorder(Path(self._folders.name))
 
     def play(self, case: Case) -> None:
         """Do what a case says, and look at what it left."""
@@ -147,8 +161,9 @@ class Target:
 def require_expected(case: Case, answer: Answer) -> None:
     """Fail unless it is an answer that the case allows."""
     status, headers, body = answer
-    allowed = case.expect["status"] if case.is_known else range(500)
+    allowed = case.expect["status"] if case.is_known else (*range(500), *SAID_TO_BE_UNABLE)
     assert status in allowed, (status, body[:300])
+    assert body or status not in SAID_TO_BE_UNABLE, "no problem document says why"
     assert b"Traceback" not in body
     assert b"root:" not in body
     if status >= 400 and body:
@@ -480,10 +495,6 @@ STATES: Mapping[str, Callable[[Target], contextlib.AbstractContextManager[None]]
 }
 
 
-class Unplayable(Exception):
-    """The machine lacks what a case needs."""
-
-
 @contextlib.contextmanager
 def config_kept(target: Target) -> Iterator[None]:
     """Begin with a config and leave the same behind; no temporary file, no memory, no open file stays."""
@@ -602,4 +613,6 @@ PLAYS: Mapping[str, Callable[[Target, Case], None]] = {
     "query": play_query,
     "ws_message": play_socket,
     "ws_frame": play_socket,
+    "identity": lambda target, case: target.recorder.play(case),
+    "script": lambda _, case: play_script(case),
 }

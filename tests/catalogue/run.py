@@ -9,8 +9,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tests.catalogue.cases import OWN, cases
-from tests.catalogue.play import PLAYS, Target, Unplayable
+from tests.catalogue.cases import OWN, Unplayable, cases
+from tests.catalogue.play import PLAYS, Target
 
 
 def main() -> int:

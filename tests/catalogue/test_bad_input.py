@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from tests.catalogue.cases import Case, cases, frame
-from tests.catalogue.play import PLAYS, Target, Unplayable, raw_socket
+from tests.catalogue.cases import Case, Unplayable, cases, frame
+from tests.catalogue.play import PLAYS, Target, raw_socket
 
 
 @pytest.fixture(scope="module")
