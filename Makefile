@@ -85,7 +85,7 @@ clean: ## Remove the environment, caches and built files; data stays
 
 REQUIREMENTS := requirements.txt requirements-build.txt requirements-dev.txt
 LOCK_HEAD := \# Made by `make lock`. Addresses are cut out; CONTRIBUTING.md says how uv can still install from it.
-CUT_ADDRESSES := -e '/^\#/d' -e 's|url = "[^"]*/([^/"]+)"|path = "\1"|' -e 's|registry = "https?:[^"]*"|registry = "wheelhouse"|'
+CUT_ADDRESSES := -e '/^\#/d' -e 's/, size = [0-9]+//' -e 's|url = "[^"]*/([^/"]+)"|path = "\1"|' -e 's|registry = "https?:[^"]*"|registry = "wheelhouse"|'
 
 lock: $(DEVELOPED) ## Renew uv.lock and the requirements; with ARGS=--upgrade to the newest versions
 	$(UV) lock --python $(BIN)/python $(ARGS)

@@ -43,9 +43,9 @@ from dropmill.web import body
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import sha256_of_header
 from dropmill.web.config import config
-from dropmill.web.connection import target_path
 from dropmill.web.downloads import downloads
 from dropmill.web.filenames import attachment, content_type
+from dropmill.web.forwarding import target_path
 from dropmill.web.guard import _host_name
 from dropmill.web.jobs import jobs
 from dropmill.web.live import live

@@ -27,6 +27,7 @@ from dropmill.engines.embedded.lock import FolderLock
 from dropmill.engines.embedded.slots import SlotExecutor
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.health import Health
+from dropmill.identity.proxies import TrustedProxies
 from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
@@ -88,7 +89,7 @@ def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = None  # no Expires: see the guard
     app.url_map.merge_slashes = False  # no redirects of ours, whose address would be made of the Host header
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
-    connection.install(app, Capacity(CapacityLimits.from_settings(settings)))
+    connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings)
     for blueprint in (pages, submissions, jobs, downloads, config, live, log_blueprint, ops, uploads_blueprint, send):
         app.register_blueprint(blueprint)

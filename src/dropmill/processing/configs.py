@@ -63,7 +63,8 @@ class ConfigFiles:
         """Remove the file of a revision that was purged, which nobody reads any more; none is no error."""
         if self._newest == sha256:
             self._newest = None
-        self._made.add(sha256)
+        if not self._readers[sha256]:  # else its last reader removes it, and it may not be whole yet
+            self._made.add(sha256)
         await self.sweep()
 
     async def sweep(self) -> int:

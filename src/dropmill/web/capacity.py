@@ -14,6 +14,7 @@ from typing import Any
 from quart import Quart
 
 from dropmill import descriptors
+from dropmill.identity.proxies import TrustedProxies
 from dropmill.model.errors import TooManyConnections, Unavailable
 from dropmill.settings import Settings
 
@@ -87,8 +88,8 @@ class _Count:
         self._all = 0
         self._of: collections.Counter[str] = collections.Counter()
 
-    def admit(self, address: str) -> Admission:
-        if self._of[address] >= self._most_per_client:
+    def admit(self, address: str, *, is_proxy: bool) -> Admission:
+        if self._of[address] >= self._most_per_client and not is_proxy:
             raise TooManyConnections(
                 f"{address} has {self._of[address]} {self._noun} open already; close some, then try again."
             )
@@ -114,9 +115,15 @@ class Capacity:
         refusing: how many refused connections are being told so.
     """
 
-    def __init__(self, limits: CapacityLimits | None = None) -> None:
-        """Begin with nobody. The limit of descriptors is taken as it is now."""
+    def __init__(self, limits: CapacityLimits | None = None, proxies: TrustedProxies | None = None) -> None:
+        """Begin with nobody. The limit of descriptors is taken as it is now.
+
+        Args:
+            limits: what people set; None: the defaults.
+            proxies: addresses that many clients share, so that only the limits of all count for them; None: none.
+        """
         self.limits = limits or CapacityLimits()
+        self._proxies = proxies or TrustedProxies(())
         self.refusing = 0
         most = descriptors.limit()
         reserved = self.limits.reserved_descriptors
@@ -137,7 +144,7 @@ class Capacity:
         """
         if descriptor >= self._descriptors:  # numbers are given from below: as many are open at least
             raise _short_of_descriptors()
-        return self._connections.admit(address)
+        return self._connections.admit(address, is_proxy=address in self._proxies)
 
     def admit_socket(self, address: str) -> Admission:
         """Let a WebSocket in.
@@ -145,7 +152,7 @@ class Capacity:
         Raises:
             TooManyConnections, Unavailable: as for a connection.
         """
-        return self._sockets.admit(address)
+        return self._sockets.admit(address, is_proxy=address in self._proxies)
 
     def is_short_of_descriptors(self) -> bool:
         """Whether only the reserved descriptors are left."""

@@ -17,7 +17,6 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
-from urllib.parse import urlsplit
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, WebsocketScope
 from quart import Quart, Request, Websocket
@@ -26,6 +25,7 @@ from quart.wrappers.request import Body
 
 from dropmill.web import capacity
 from dropmill.web.capacity import Capacity
+from dropmill.web.forwarding import target_path
 from dropmill.web.transport import LINGER_S, SEND_BODY, patch_hypercorn
 
 UNREAD_MAX = 128 * 1024
@@ -261,16 +261,6 @@ class WebSocketConnection(ASGIWebsocketConnection):
         if self._end is None:
             self._end = code, reason
             self._is_ending.set()
-
-
-def target_path(path: str) -> str:
-    """The path of a request target in whatever form it came (RFC 9112, section 3.2)."""
-    if path.startswith("/"):
-        return path
-    try:
-        return urlsplit(path).path or "/"
-    except ValueError:
-        return "/" + path  # nothing is there
 
 
 def install(app: Quart, allowed: Capacity | None = None) -> None:

@@ -10,6 +10,7 @@ Headers from elsewhere are ignored here; with `--auth auto` the guard refuses th
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from quart import Quart
 
@@ -17,7 +18,6 @@ from dropmill.identity.network import client_address
 from dropmill.identity.proxies import TrustedProxies
 from dropmill.model.errors import SettingsError
 from dropmill.settings import Settings
-from dropmill.web.connection import target_path
 
 PEER = "dropmill.peer"
 """Key of the scope: the address of the connection's own peer, a proxy or the client."""
@@ -79,3 +79,13 @@ def _values(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
 def _last(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
     """The value that the nearest proxy wrote, which may have appended it to a list."""
     return ",".join(_values(headers, name)).rpartition(",")[2].strip()
+
+
+def target_path(path: str) -> str:
+    """The path of a request target in whatever form it came (RFC 9112, section 3.2)."""
+    if path.startswith("/"):
+        return path
+    try:
+        return urlsplit(path).path or "/"
+    except ValueError:
+        return "/" + path  # nothing is there
