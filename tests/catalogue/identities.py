@@ -24,6 +24,7 @@ FLAGS = ("--auth", "off", "--trusted-proxy", "127.0.0.1/32", "--min-free", "0")
 PEER = "127.0.0.1"
 HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 USER_AGENT_MAX = 8192
+LABELS_MAX = 126  # of one byte each: as long a name as can travel (RFC 1035, section 3.1)
 
 
 class Recorder:
@@ -62,8 +63,8 @@ class Recorder:
         elif text == "<delay 30 s>":
             self.names.may_answer.clear()
         else:
-            labels = text.replace("\\010", "\n").encode().split(b".")
-            self.names.pointers[address] = [tuple(label for label in labels if label)]
+            labels = [label for label in text.replace("\\010", "\n").encode().split(b".") if label]
+            self.names.pointers[address] = [tuple(labels[:LABELS_MAX])]
         try:
             yield
         finally:
