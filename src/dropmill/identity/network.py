@@ -1,7 +1,6 @@
 """The client's address and program, from the connection and its headers; no look-up, no I/O.
 
-Whose address counts is decided here alone. A header never names the client: until proxies can be trusted by
-name, it is the peer of the connection.
+Whose address counts behind a trusted proxy is decided in `proxies`; here it is whoever the caller names.
 """
 
 import ipaddress

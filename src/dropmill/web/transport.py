@@ -38,6 +38,7 @@ from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError,
 from hypercorn.utils import suppress_body
 from wsproto.events import Message
 
+from dropmill.identity.network import client_address
 from dropmill.model.errors import DropmillError
 from dropmill.web.capacity import Admission, Capacity, capacity_of
 from dropmill.web.guard import HEADERS, problem_document
@@ -201,7 +202,8 @@ class _Connection(TCPServer):
         """Address of the client, and the number of the connection's descriptor."""
         peer = self.writer.get_extra_info("peername")
         socket = self.writer.get_extra_info("socket")
-        return (str(peer[0]) if isinstance(peer, tuple) else "local"), -1 if socket is None else socket.fileno()
+        address = client_address(str(peer[0]) if isinstance(peer, tuple) else None)
+        return address, -1 if socket is None else socket.fileno()
 
     async def _refuse(self, error: DropmillError, capacity: Capacity) -> None:
         """Answer a connection that is one too many, whatever it may ask for."""
