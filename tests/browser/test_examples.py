@@ -102,7 +102,9 @@ def test_a_wrong_column_fails_and_the_mended_config_succeeds(tmp_path: Path, chr
         submit(page, table)
         expect(row(page, "sales.csv")).to_contain_text("Failed", timeout=60_000)
         row(page, "sales.csv").get_by_role("button", name="Output").click()
-        expect(page.get_by_text("The file has no column region; it has area, amount.")).to_be_visible()
+        said = "The file has no column region; it has area, amount."
+        expect(page.get_by_role("group", name="Output")).to_have_text(said)
+        expect(row(page, "sales.csv").get_by_text(f"SystemExit: {said}")).to_be_visible()
         address = page.url
         page.goto("/config")
         page.get_by_role("tab", name="Form").click()
