@@ -287,7 +287,10 @@ def test_a_job_ends_its_part_of_the_interpreter_as_a_script_does(
                 assert complete(file, found.results[file]) == complete(file, data), (name, file)
             assert last_lines(found.output) == last_lines(expected.output), name
             has_value = found.reports == ("vnull",)
-            assert has_value or re.match(r'e\["(ValueError|SystemExit)"|$', "".join(found.reports)), (name, found.reports)
+            assert has_value or re.match(r'e\["(ValueError|SystemExit)"|$', "".join(found.reports)), (
+                name,
+                found.reports,
+            )
         assert slot.said() == ""
 
 

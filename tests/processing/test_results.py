@@ -339,13 +339,13 @@ class Failing:
         self._store = store
         self._left = after
         self._error = error
-        self.delete = store.delete
+        self.discard = store.discard
 
-    async def adopt(self, folder: int, name: str) -> StoredBlob:
+    async def adopt(self, folder: int, name: str, size_max: int) -> StoredBlob:
         if self._left == 0:
             raise self._error
         self._left -= 1
-        return await self._store.adopt(folder, name)
+        return await self._store.adopt(folder, name, size_max)
 
 
 @pytest.mark.parametrize("error", [OutOfSpace("The disk is full."), OSError(5, "Input/output error")])

@@ -31,9 +31,10 @@ def routes() -> list[tuple[str, str]]:
 def asked(server: Server, method: str, path: str, kind: str, *, is_chunked: bool) -> bytes:
     """All that the server writes: one byte of the body is missing when the answer comes, then a request follows."""
     framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(BODY) + 1}"
+    tus = f"Tus-Resumable: 1.0.0\r\nUpload-Length: {LENGTH}\r\nUpload-Offset: 0\r\n" if "/uploads" in path else ""
     head = (
-        f"{method} {path} HTTP/1.1\r\nHost: {server.host}\r\nTus-Resumable: 1.0.0\r\nUpload-Length: {LENGTH}\r\n"
-        f'Upload-Offset: 0\r\nIf-Match: "x"\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n'
+        f"{method} {path} HTTP/1.1\r\nHost: {server.host}\r\n{tus}"
+        f'If-Match: "x"\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n'
     )
     body = b"%x\r\n%b" % (len(BODY) + 1, BODY) if is_chunked else BODY
     with server.connect() as client:
@@ -74,8 +75,8 @@ def test_an_answer_before_the_whole_body_is_the_last_of_its_connection(make_serv
 def test_so_it_is_on_a_full_disk(make_server: Make, is_chunked: bool) -> None:
     server = make_server("--min-free", "8000000TB").start()
     numbers = {
-        check(asked(server, method, path, TYPES[0], is_chunked=is_chunked))
-        for method, path in (("POST", "/api/v1/submissions"), ("PUT", "/send/x"))
+        check(asked(server, method, path, kind, is_chunked=is_chunked))
+        for method, path, kind in (("POST", "/api/v1/submissions", TYPES[0]), ("PUT", "/send/x", TYPES[3]))
     }
     assert numbers == {507}
 
