@@ -27,7 +27,7 @@ async def ledger(tmp_path: Path, bus: LocalBus) -> AsyncIterator[SqliteLedger]:
     """A ledger with a first config revision, so that jobs can be queued; its `config.saved` is the event 1."""
     opened = SqliteLedger(tmp_path / "ledger.sqlite", bus.moved)
     await opened.open()
-    await opened.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None, is_mirrored=True)
+    await opened.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None)
     yield opened
     await opened.close()
 

@@ -37,7 +37,7 @@ async def save(ledger: Ledger, text: bytes = b"a: 1\n") -> Sha256:
     """A config revision behind the newest one."""
     newest = await ledger.newest_revision()
     base = None if newest is None else newest.sha256
-    saved = await ledger.save_revision(text, base=base, client=None, account=None, message=None, is_mirrored=True)
+    saved = await ledger.save_revision(text, base=base, client=None, account=None, message=None)
     return saved.sha256
 
 

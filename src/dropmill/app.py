@@ -8,7 +8,6 @@ it is a broken invariant of our own and stops the server loudly: half a server i
 import asyncio
 import logging
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -222,7 +221,8 @@ class Server:
         parser = ParserProcess(environment=self._processor.environment.variables, keeps_tags=settings.keeps_config_tags)
         stack.push_async_callback(parser.close)
         await parser.start()
-        config_file = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside, health=health)
+        location = await asyncio.to_thread(lambda: settings.config_location)
+        config_file = ConfigFile(location, ledger, parser, aside=settings.config_aside, health=health)
         if notice := await config_file.open():
             self.notices.append(notice)
 
@@ -251,7 +251,7 @@ class Server:
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
-            host=platform.node() or "localhost",
+            host=location.host,
             retry=_retry_policy(settings),
             health=health,
         )

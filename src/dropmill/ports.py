@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from dropmill.model.events import Event
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
@@ -23,6 +23,7 @@ from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
     ClientIdentity,
+    ConfigLocation,
     ConfigRevision,
     Delivery,
     File,
@@ -422,18 +423,35 @@ class Ledger(Protocol):
         client: ClientIdentity | None,
         account: str | None,
         message: str | None,
-        is_mirrored: bool,
+        found_at: ConfigLocation | None = None,
     ) -> ConfigRevision:
         """Append a revision (`config.saved`) if the newest one still has the SHA-256 `base` (None: there is none).
 
         The text of one of the oldest may go for it, as if it were purged, but without an event.
 
+        Args:
+            found_at: the file in which the text was found, which is recorded with it; None for a text that was sent.
+
         Raises:
             ConfigConflict: the newest revision is another.
+            Unavailable: the server edits another file than `found_at` by now.
         """
 
-    async def mark_mirrored(self, number: int) -> None:
-        """Record that the file on disk holds this revision's bytes."""
+    async def use_config_file(self, location: ConfigLocation) -> None:
+        """Record that the server edits this file from now on. For the server alone, at its start.
+
+        Entries of servers that are gone are forgotten. The revision that the last of them recorded passes to this
+        file, which may be the same under another name.
+        """
+
+    async def record_in_file(self, location: ConfigLocation, number: int) -> None:
+        """Record that a file holds this revision.
+
+        Changes nothing if a later one was recorded, or if the server edits another file by now.
+
+        Raises:
+            NotFound: there is no such revision.
+        """
 
     async def reject_config(
         self, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
@@ -540,6 +558,12 @@ class Ledger(Protocol):
     async def newest_cursor(self) -> Cursor:
         """The cursor of the newest event; 0 if there is none."""
 
+    async def config_files(self) -> Sequence[ConfigLocation]:
+        """The files that servers edit, one for each host; none before the first start."""
+
+    async def config_position(self, location: ConfigLocation) -> "ConfigPosition":
+        """The newest revision, and which one a file was last recorded to hold."""
+
     async def newest_revision(self) -> ConfigRevision | None:
         """The config as it is; None before the first one."""
 
@@ -552,6 +576,18 @@ class Ledger(Protocol):
         Raises:
             Removed: they were purged, and not saved again since.
         """
+
+
+class ConfigPosition(NamedTuple):
+    """How far a config file has come.
+
+    Attributes:
+        newest: the config as it is; None before the first revision.
+        in_file: number of the revision that the file was last recorded to hold; None if none was.
+    """
+
+    newest: ConfigRevision | None
+    in_file: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

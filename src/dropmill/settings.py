@@ -6,6 +6,7 @@ documentation; `dropmill serve --help` and `docs/settings.md` are held to it by 
 
 import ipaddress
 import os
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from dropmill.model.errors import SettingsError
+from dropmill.model.records import ConfigLocation
 from dropmill.shellwords import split_words
 
 ENVIRONMENT_PREFIX = "DROPMILL_"
@@ -686,6 +688,13 @@ class Settings:
         return self.config_tags == "keep"
 
     @property
+    def config_location(self) -> ConfigLocation:
+        """The config file that a server with these settings edits, started in this folder. Reads the disk."""
+        return ConfigLocation(
+            host=this_host(), path=str(self.config.absolute()), data_folder=os.path.realpath(self.data)
+        )
+
+    @property
     def config_aside(self) -> Path:
         """Where the config file's old bytes are kept while it is written in place."""
         return self.data.absolute() / "config-aside"
@@ -734,6 +743,11 @@ class Settings:
         if (settings.certfile is None) != (settings.keyfile is None):
             raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
         return settings
+
+
+def this_host() -> str:
+    """The name of this machine."""
+    return platform.node() or "localhost"
 
 
 def environment_name(name: str) -> str:

@@ -1,9 +1,13 @@
 """`dropmill config`: on the ledger and the file, beside a running server and without one."""
 
+import asyncio
 import hashlib
 import io
 import itertools
 import json
+import os
+import platform
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,9 +17,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tests import story
 from tests.serving.server import CONFIG, Server, clean_environment, hear, until
 
 from dropmill.cli import main
+from dropmill.engines.embedded.sqlite import SqliteLedger
 
 FIRST = b"# first\r\na: 1 # \xc3\xa9"
 SECOND = b"# second\na: 2\n"
@@ -250,6 +256,220 @@ def test_a_purged_revision_is_not_restored(server: Server, config: Config) -> No
         assert "no longer kept" in err
 
 
+# --- whose file it is ------------------------------------------------------------------------------------------------
+
+FOREIGN = b"# somebody else's\nsecret: FOREIGN\n"
+
+
+def require(server: Server, text: bytes, foreign: Path | None = None) -> None:
+    """The server serves this text and its file holds it, and nothing of a foreign file is in its history."""
+    assert server.http.get("/api/v1/config").content == text  # the server has looked at its file by then
+    assert server.config.read_bytes() == text
+    assert sha256_of(FOREIGN) not in [item["sha256"] for item in server.get("/config/revisions")["items"]]
+    if foreign is not None:
+        assert [path.read_bytes() for path in foreign.iterdir()] == [FOREIGN] * len(list(foreign.iterdir()))
+
+
+@pytest.fixture(params=["empty", "with another config.yaml"])
+def foreign(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder that is not the server's; the command line runs there."""
+    folder = tmp_path_factory.mktemp("foreign")
+    if request.param != "empty":
+        (folder / "config.yaml").write_bytes(FOREIGN)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "stopped"])
+def test_point_8_a_restore_in_another_folder_changes_the_servers_file_and_stays(
+    make_server: Callable[..., Server], config: Config, foreign: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool
+) -> None:
+    server = make_server().start()
+    first, _ = put(server, FIRST), put(server, SECOND)
+    if not is_running:
+        assert server.stop() == 0
+    monkeypatch.chdir(foreign)
+    before = sorted(foreign.iterdir())
+    code, _, err = config("restore", first, "--data", server.data)
+    assert (code, err) == (0, "")
+    assert server.config.read_bytes() == FIRST
+    if not is_running:
+        server.start()
+    require(server, FIRST, foreign)
+    assert len(server.get("/config/revisions")["items"]) == 4
+    assert sorted(foreign.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "none.yaml", "no/such/folder/config.yaml"])
+@pytest.mark.parametrize("how", ["flag", "relative flag", "variable"])
+def test_point_8_another_config_than_the_servers_is_refused_with_one_line(
+    server: Server, config: Config, foreign: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    first, _ = put(server, FIRST), put(server, SECOND)
+    monkeypatch.chdir(foreign)
+    before = sorted(foreign.iterdir())
+    path = name if how == "relative flag" else str(foreign / name)
+    words, around = ([], {"DROPMILL_CONFIG": path}) if how == "variable" else (["--config", path], {})
+    for command in (["restore", first], ["show"], ["history"], ["check"]):
+        code, out, err = config(*command, "--data", server.data, *words, **around)
+        assert (code, out, err.count("\n")) == (2, b"", 1), command
+        assert err.startswith(f"dropmill: --config {path}: ")
+        assert str(server.config) in err
+    require(server, SECOND, foreign)
+    assert sorted(foreign.iterdir()) == before
+
+
+@pytest.mark.parametrize("spelling", ["absolute", "relative", "with dots", "a linked folder", "a link", "variable"])
+def test_point_8_the_servers_own_config_is_known_however_it_is_written(
+    server: Server, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    first, _ = put(server, FIRST), put(server, SECOND)
+    around: dict[str, str] = {}
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    path = str(server.config)
+    if spelling in ("relative", "with dots"):
+        monkeypatch.chdir(server.folder if spelling == "relative" else folder)
+        path = "config.yaml" if spelling == "relative" else f"../elsewhere/{os.path.relpath(path, folder)}"
+    elif spelling == "a linked folder":
+        (folder / "linked").symlink_to(server.folder)
+        path = "linked/config.yaml"
+    elif spelling == "a link":
+        (folder / "link.yaml").symlink_to(server.config)
+        path = "link.yaml"
+    words = ["--config", path]
+    if spelling == "variable":
+        words, around = [], {"DROPMILL_CONFIG": path}
+    assert config("restore", first, "--data", server.data, *words, **around)[::2] == (0, "")
+    require(server, FIRST)
+    assert [entry.is_symlink() for entry in folder.iterdir()] == ([True] if "link" in spelling else [])
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_point_8_a_config_that_is_a_link_stays_one(
+    make_server: Callable[..., Server], config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    """The server's path is the link; its target, which a deployment may have swapped meanwhile, is what is written."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    for name in ("old.yaml", "new.yaml"):
+        (folder / name).write_bytes(CONFIG)
+    link = folder / "config.yaml"
+    link.symlink_to("old.yaml")
+    server = make_server(config=link).start()
+    first, _ = put(server, FIRST), put(server, SECOND)
+    (folder / "new.yaml").write_bytes(SECOND)
+    (folder / "next").symlink_to("new.yaml")
+    (folder / "next").rename(link)
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", folder / "new.yaml"] if is_named else []
+    assert config("restore", first, "--data", server.data, *words)[::2] == (0, "")
+    require(server, FIRST)
+    assert link.is_symlink()
+    assert [(folder / name).read_bytes() for name in ("old.yaml", "new.yaml")] == [SECOND, FIRST]
+
+
+def test_point_8_what_only_reads_needs_no_config(
+    server: Server, config: Config, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = put(server, FIRST), put(server, SECOND)
+    monkeypatch.chdir(foreign)
+    assert config("show", "--data", server.data) == (0, SECOND, "")
+    assert config("show", first, "--data", server.data) == (0, FIRST, "")
+    code, out, err = config("history", "--limit", "2", "--data", server.data)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.decode().splitlines()] == [second[:12], first[:12]]
+    assert config("check", "--data", server.data) == (0, f"{server.config}: ok\n".encode(), "")
+    any_file = foreign / "config.yaml"
+    any_file.write_bytes(b"a: 1\na: 2\n")
+    assert config("check", "config.yaml", "--data", server.data)[0] == 1
+    schema = server.config.with_name("config.schema.json")
+    schema.write_text(json.dumps({"properties": {"a": {"maximum": 2}}}))
+    try:
+        assert config("check", "-", "--data", server.data, stdin=b"a: 3\n")[0] == 1
+        assert config("check", "-", "--data", server.data, stdin=b"a: 2\n")[0] == 0
+    finally:
+        schema.unlink()
+
+
+def test_point_8_a_server_that_was_started_with_another_config_has_moved_there(
+    make_server: Callable[..., Server], config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server().start()
+    first, _ = put(server, FIRST), put(server, SECOND)
+    assert server.stop() == 0
+    left, server.config = server.config, tmp_path / "moved.yaml"
+    server.config.write_bytes(b"moved: true\n")
+    server.start()
+    require(server, b"moved: true\n")
+    for is_running in (True, False):
+        if not is_running:
+            assert server.stop() == 0
+        code, _, err = config("restore", first, "--data", server.data, "--config", left)
+        assert (code, err.count("\n"), str(server.config) in err) == (2, 1, True)
+    monkeypatch.chdir(left.parent)  # where `config.yaml` is the file of before
+    assert config("restore", first, "--data", server.data)[::2] == (0, "")
+    assert (server.config.read_bytes(), left.read_bytes()) == (FIRST, SECOND)
+    server.start()
+    require(server, FIRST)
+    assert left.read_bytes() == SECOND
+    assert server.stop() == 0
+    server.config = left  # and back: what is there is an edit again, not a file that fell behind
+    server.start()
+    require(server, SECOND)
+
+
+def test_point_8_a_copy_of_a_data_folder_does_not_write_the_first_servers_file(
+    make_server: Callable[..., Server], config: Config, tmp_path: Path
+) -> None:
+    server = make_server().start()
+    first, _ = put(server, FIRST), put(server, SECOND)
+    copy = tmp_path / "copy"
+    assert server.stop() == 0
+    shutil.copytree(server.data, copy)
+    code, out, err = config("restore", first, "--data", copy)
+    assert (code, out, err.count("\n")) == (2, b"", 1)
+    assert str(server.data) in err
+    assert "start `dropmill serve` here first" in err
+    assert config("show", "--data", copy) == (0, SECOND, "")
+    assert server.config.read_bytes() == SECOND
+    server.data, server.config = copy, tmp_path / "copied.yaml"
+    server.config.write_bytes(SECOND)
+    server.start()
+    assert config("restore", first, "--data", copy)[::2] == (0, "")
+    require(server, FIRST)
+
+
+def test_point_8_on_another_host_nothing_is_written(
+    server: Server, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = put(server, FIRST), put(server, SECOND)
+    here = platform.node()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(platform, "node", lambda: "another-host")
+        code, out, err = config("restore", first, *folders(server))
+        assert (code, out, err.count("\n")) == (2, b"", 1)
+        assert (here in err, str(server.config) in err) == (True, True)
+        assert config("show", *folders(server)) == (0, SECOND, "")
+    require(server, SECOND)
+
+
+async def test_point_8_a_data_folder_that_no_server_has_used_yet_names_no_file(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "config.yaml").write_bytes(FOREIGN)
+    ledger = SqliteLedger(tmp_path / "data" / "ledger.sqlite", lambda _: None)
+    await ledger.open()
+    await story.save(ledger)
+    await ledger.close()
+    code, out, err = await asyncio.to_thread(config, "restore", sha256_of(b"a: 1\n"))
+    assert (code, out, err.count("\n")) == (2, b"", 1)
+    assert "start `dropmill serve`" in err
+    assert (tmp_path / "config.yaml").read_bytes() == FOREIGN
+
+
 # --- what is not there -----------------------------------------------------------------------------------------------
 
 
@@ -276,6 +496,8 @@ def test_an_older_database_is_left_to_the_server(config: Config, tmp_path: Path)
     code, _, err = config("history")
     assert (code, err.count("\n")) == (2, 1)
     assert "start `dropmill serve` once" in err
+    (tmp_path / "config.yaml").write_bytes(b"a: 1\n")
+    assert config("check") == (0, b"config.yaml: ok\n", "")  # as before an upgrade's first start
     assert path.read_bytes() == before
 
 

@@ -15,6 +15,7 @@ from tests.serving.test_tls import make_certificate
 from dropmill.cli import examining, the_way
 from dropmill.cli.examining import FAIL, OK, WARN, Finding
 from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.model.records import ConfigLocation
 from dropmill.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -122,7 +123,7 @@ def test_the_config_is_checked(settings: Make, tmp_path: Path, text: bytes, expe
 
 
 @pytest.mark.parametrize(
-    ("on_disk", "is_mirrored", "level", "word"),
+    ("on_disk", "is_written", "level", "word"),
     [
         (b"a: 2\n", True, None, ""),
         (b"a: 3 # edited\n", True, WARN, "it was edited"),
@@ -132,7 +133,7 @@ def test_the_config_is_checked(settings: Make, tmp_path: Path, text: bytes, expe
     ids=["the same", "edited", "never written", "missing"],
 )
 def test_point_2_a_config_that_differs_from_the_newest_revision_is_told(
-    settings: Make, tmp_path: Path, on_disk: bytes | None, is_mirrored: bool, level: str | None, word: str
+    settings: Make, tmp_path: Path, on_disk: bytes | None, is_written: bool, level: str | None, word: str
 ) -> None:
     (tmp_path / "data").mkdir()
     if on_disk is not None:
@@ -141,10 +142,12 @@ def test_point_2_a_config_that_differs_from_the_newest_revision_is_told(
     async def save() -> None:
         ledger = SqliteLedger(tmp_path / "data" / "ledger.sqlite", lambda _: None)
         await ledger.open()
+        location = settings().config_location
+        await ledger.use_config_file(location)
         base = None
-        for text, flag in ((b"a: 1\n", True), (b"a: 2\n", is_mirrored)):
+        for text, found_at in ((b"a: 1\n", location), (b"a: 2\n", location if is_written else None)):
             saved = await ledger.save_revision(
-                text, base=base, client=None, account=None, message=None, is_mirrored=flag
+                text, base=base, client=None, account=None, message=None, found_at=found_at
             )
             base = saved.sha256
         await ledger.close()
@@ -157,6 +160,29 @@ def test_point_2_a_config_that_differs_from_the_newest_revision_is_told(
         (only,) = found
         assert only.level == level
         assert word in only.sentence
+
+
+@pytest.mark.parametrize("on_disk", [b"a: 2\n", None])
+def test_point_8_a_config_that_is_not_the_one_the_server_edits_is_told(
+    settings: Make, tmp_path: Path, on_disk: bytes | None
+) -> None:
+    (tmp_path / "data").mkdir()
+    if on_disk is not None:
+        (tmp_path / "config.yaml").write_bytes(on_disk)
+    servers = settings(config=tmp_path / "elsewhere" / "config.yaml").config_location
+
+    async def use(location: ConfigLocation) -> None:
+        ledger = SqliteLedger(tmp_path / "data" / "ledger.sqlite", lambda _: None)
+        await ledger.open()
+        await ledger.use_config_file(location)
+        await ledger.close()
+
+    asyncio.run(use(servers))
+    (warning,) = [finding for finding in examining.check_config(settings()) if finding.level != OK]
+    assert (warning.level, servers.path in warning.sentence) == (WARN, True)
+    for elsewhere in (servers._replace(host="another"), servers._replace(data_folder="/another")):
+        asyncio.run(use(elsewhere))  # what its path means here, nobody knows
+        assert [finding for finding in examining.check_config(settings()) if finding.level != OK] == []
 
 
 def test_the_schema_beside_the_config_is_obeyed(settings: Make, tmp_path: Path) -> None:

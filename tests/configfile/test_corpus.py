@@ -18,7 +18,7 @@ from typing import cast
 import pytest
 import pytest_asyncio
 from tests.configfile.edit_cases import MEMBERS, REASONS, VALUES, Case, Tally
-from tests.configfile.fake_ledger import FakeLedger
+from tests.configfile.fake_ledger import FakeLedger, location_of
 
 from dropmill.configfile import mirror
 from dropmill.configfile.document import MAX_BYTES, check_text
@@ -178,7 +178,7 @@ async def test_real_files_are_saved_byte_for_byte(
     path = tmp_path / "config.yaml"
     path.write_bytes(base)
     ledger = FakeLedger()
-    config = ConfigFile(path, cast(Ledger, ledger), parser, aside=tmp_path / "aside")
+    config = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=tmp_path / "aside")
     await config.open()
     for real in texts:
         revision = await config.save(real.text, mirror.sha256_of(base), None, None, None)

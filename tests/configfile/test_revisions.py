@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.configfile.fake_ledger import FakeLedger
+from tests.configfile.fake_ledger import FakeLedger, location_of
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
@@ -76,7 +76,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
-    return ConfigFile(path, cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    return ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
 
 
 async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
@@ -101,8 +101,8 @@ async def test_the_first_start_makes_the_file_the_first_revision(config: ConfigF
     assert await config.open() is None
     text, revision = await config.read()
     assert text == FIRST
-    assert (revision.client, revision.message, revision.is_mirrored) == (None, "at start-up", True)
-    assert len(ledger.history) == 1
+    assert (revision.client, revision.message) == (None, "at start-up")
+    assert (len(ledger.history), ledger.in_file) == (1, 1)
 
 
 async def test_a_missing_file_becomes_the_packaged_one_and_that_is_said(config: ConfigFile, path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_first_start_with_an_unusable_path_stops_with_a_sentence(
         path.parent.mkdir()
         path.mkdir() if kind == "folder" else os.mkfifo(path)
     with pytest.raises(SettingsError, match=r"--config .*config\.yaml"):
-        await ConfigFile(path, cast(Ledger, ledger), parser, aside=path.parent / "aside").open()
+        await ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside").open()
 
 
 async def test_a_later_start_with_the_same_file_changes_nothing(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -181,15 +181,13 @@ async def test_a_save_that_was_killed_after_its_commit_reaches_the_file_at_the_n
     config: ConfigFile, path: Path, ledger: FakeLedger, on_disk: bytes | None
 ) -> None:
     await config.open()
-    await ledger.save_revision(
-        SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None, is_mirrored=False
-    )
+    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None)
     path.unlink()
     if on_disk is not None:
         path.write_bytes(on_disk)
     await config.open()
     assert path.read_bytes() == SECOND
-    assert [revision.is_mirrored for revision in ledger.history] == [True, True]
+    assert (len(ledger.history), ledger.in_file) == (2, 2)
 
 
 async def test_two_saves_that_never_reached_the_file_are_finished_too(
@@ -197,9 +195,7 @@ async def test_two_saves_that_never_reached_the_file_are_finished_too(
 ) -> None:
     await config.open()
     for base, text in ((FIRST, SECOND), (SECOND, THIRD)):
-        await ledger.save_revision(
-            text, base=mirror.sha256_of(base), client=None, account=None, message=None, is_mirrored=False
-        )
+        await ledger.save_revision(text, base=mirror.sha256_of(base), client=None, account=None, message=None)
     await config.read()
     assert path.read_bytes() == THIRD
     assert len(ledger.history) == 3
@@ -210,14 +206,97 @@ async def test_an_outside_edit_beats_a_save_that_never_reached_the_file(
 ) -> None:
     """Both are in the history; the edit is what somebody has before their eyes."""
     await config.open()
-    await ledger.save_revision(
-        SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None, is_mirrored=False
-    )
+    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None)
     path.write_bytes(THIRD)
     await config.open()
     assert path.read_bytes() == THIRD
     texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
     assert texts == [FIRST, SECOND, THIRD]
+
+
+async def test_point_8_however_many_saves_never_reached_the_file_it_is_behind_and_not_edited(
+    config: ConfigFile, path: Path, ledger: FakeLedger
+) -> None:
+    """Each was answered: a disk that takes no bytes for long must not undo them in the end."""
+    await config.open()
+    base = FIRST
+    for number in range(120):
+        text = b"number: %d\n" % number
+        await ledger.save_revision(text, base=mirror.sha256_of(base), client=CLIENT, account=None, message=None)
+        base = text
+    await config.open()
+    assert path.read_bytes() == base
+    assert (len(ledger.history), ledger.in_file) == (121, 121)
+
+
+def moved_to(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
+    """The config of a server that is started with another path."""
+    return ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+
+
+async def test_point_8_a_start_with_another_file_takes_over_what_it_holds_each_time(
+    config: ConfigFile, path: Path, ledger: FakeLedger, parser: ParserProcess
+) -> None:
+    """Two files taking turns: neither is overwritten with the other's text."""
+    await config.open()
+    other = path.with_name("other.yaml")
+    other.write_bytes(SECOND)
+    for file, text in ((other, SECOND), (path, FIRST), (other, SECOND)):
+        opened = moved_to(file, ledger, parser)
+        assert await opened.open() is None
+        assert (await opened.read())[0] == text
+        assert (path.read_bytes(), other.read_bytes()) == (FIRST, SECOND)
+        assert ledger.in_file == len(ledger.history)
+    texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
+    assert texts == [FIRST, SECOND, FIRST, SECOND]
+
+
+@pytest.mark.parametrize("on_disk", [INVALID, None])
+async def test_point_8_a_start_with_another_file_that_cannot_be_used_goes_on_with_the_newest_revision(
+    config: ConfigFile, path: Path, ledger: FakeLedger, parser: ParserProcess, on_disk: bytes | None
+) -> None:
+    await config.open()
+    other = path.with_name("other.yaml")
+    if on_disk is not None:
+        other.write_bytes(on_disk)
+    opened = moved_to(other, ledger, parser)
+    sentence = await opened.open()
+    assert (await opened.read())[0] == FIRST
+    if on_disk is None:
+        assert sentence == f"{other} was missing; the newest revision of the config was written there."
+        assert other.read_bytes() == FIRST
+    else:
+        assert opened.problem is not None
+        assert other.read_bytes() == INVALID
+    assert len(ledger.history) == 1
+
+
+async def test_point_8_a_save_that_was_killed_after_its_commit_reaches_the_same_file_under_another_path(
+    config: ConfigFile, path: Path, ledger: FakeLedger, parser: ParserProcess
+) -> None:
+    """As with a new release folder, or a mount that was moved: the file is the one that is behind."""
+    await config.open()
+    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None)
+    other = path.rename(path.with_name("other.yaml"))
+    await moved_to(other, ledger, parser).open()
+    assert other.read_bytes() == SECOND
+    assert (len(ledger.history), ledger.in_file) == (2, 2)
+
+
+async def test_point_8_who_began_before_the_server_moved_adds_no_text_of_the_file_that_it_left(
+    config: ConfigFile, path: Path, ledger: FakeLedger, parser: ParserProcess
+) -> None:
+    """The command line has read where the file is; then the server is started with another."""
+    await config.open()
+    other = path.with_name("other.yaml")
+    other.write_bytes(FIRST)
+    await moved_to(other, ledger, parser).open()
+    path.write_bytes(THIRD)
+    assert (await config.read())[0] == FIRST
+    with pytest.raises(Unavailable, match="edits another config file"):
+        await restore(config, FIRST, FIRST)
+    assert len(ledger.history) == 1
+    assert (path.read_bytes(), other.read_bytes()) == (THIRD, FIRST)
 
 
 async def test_opening_removes_what_killed_saves_left_and_nothing_else(config: ConfigFile, path: Path) -> None:
@@ -239,7 +318,8 @@ async def test_a_save_replaces_file_and_newest_revision_with_exactly_these_bytes
     revision = await save(config, text, FIRST)
     assert path.read_bytes() == text
     assert await config.read() == (text, revision)
-    assert (revision.client, revision.account, revision.message, revision.is_mirrored) == (CLIENT, "ann", "why", True)
+    assert (revision.client, revision.account, revision.message) == (CLIENT, "ann", "why")
+    assert ledger.in_file == revision.number
     assert etag(revision) == f'"{mirror.sha256_of(text)}"'
     assert ledger.history[-1] == revision
     assert names_in(path.parent) == ["config.yaml"]
@@ -314,7 +394,8 @@ async def test_an_edit_made_between_commit_and_rename_is_not_overwritten(
         return revision
 
     monkeypatch.setattr(ledger, "save_revision", commit_while_somebody_writes)
-    assert not (await save(config, SECOND, FIRST)).is_mirrored
+    await save(config, SECOND, FIRST)
+    assert ledger.in_file == 1
     assert path.read_bytes() == THIRD
     assert (await config.read())[0] == THIRD
     texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
@@ -342,7 +423,7 @@ async def test_a_symbolic_link_stays_and_its_target_is_replaced(
     target.write_bytes(FIRST)
     link = tmp_path / "config.yaml"
     link.symlink_to("elsewhere/real.yaml")
-    config = ConfigFile(link, cast(Ledger, ledger), parser, aside=link.parent / "aside")
+    config = ConfigFile(location_of(link), cast(Ledger, ledger), parser, aside=link.parent / "aside")
     await config.open()
     await save(config, SECOND, FIRST)
     assert link.is_symlink()
@@ -446,7 +527,7 @@ async def test_point_2_a_file_that_cannot_be_renamed_over_is_written_in_place(
     inode = path.stat().st_ino
     monkeypatch.setattr(mirror, "_exchange", fail)
     revision = await save(config, SECOND, FIRST)
-    assert (revision.number, revision.is_mirrored) == (2, True)
+    assert (revision.number, ledger.in_file) == (2, 2)
     assert path.read_bytes() == SECOND
     assert path.stat().st_ino == inode
     assert names_in(path.parent) == ["aside", "config.yaml"]
@@ -468,7 +549,7 @@ async def test_point_2_a_file_that_cannot_be_written_after_the_commit_is_a_probl
     with monkeypatch.context() as patch:
         patch.setattr(mirror, "_exchange", fail)
         revision = await save(config, SECOND, FIRST)
-        assert (revision.number, revision.is_mirrored) == (2, False)
+        assert (revision.number, ledger.in_file) == (2, 1)
         assert path.read_bytes() == FIRST
         for _ in range(3):
             assert (await config.read())[0] == SECOND
@@ -478,7 +559,7 @@ async def test_point_2_a_file_that_cannot_be_written_after_the_commit_is_a_probl
     assert (await config.read())[0] == SECOND
     assert path.read_bytes() == SECOND
     assert config.problem is None
-    assert ledger.history[-1].is_mirrored
+    assert ledger.in_file == ledger.history[-1].number
     assert names_in(path.parent) == ["config.yaml"]
 
 
@@ -534,11 +615,11 @@ async def test_point_2_a_torn_file_is_written_again_at_the_next_start_and_is_no_
         patch.setattr(os, "pwrite", die)
         with pytest.raises(Killed):
             await save(config, second, FIRST)
-    again = ConfigFile(path, cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    again = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == second
     assert [revision.sha256 for revision in ledger.history] == [mirror.sha256_of(FIRST), mirror.sha256_of(second)]
-    assert ledger.history[-1].is_mirrored
+    assert ledger.in_file == ledger.history[-1].number
     assert ledger.rejections == []
     assert names_in(path.parent / "aside") == []
 
@@ -561,7 +642,7 @@ async def test_point_2_an_edit_made_after_a_kill_is_an_edit_though_a_save_was_un
             await save(config, b"a: 2\n", first)
     assert path.read_bytes() == first
     path.write_bytes(FIRST)
-    again = ConfigFile(path, cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    again = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == FIRST
     assert ledger.history[-1].sha256 == mirror.sha256_of(FIRST)
@@ -599,7 +680,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_old_or_new_whole(
         assert on_disk in (before, text)
         assert names_in(path.parent) == ["config.yaml"]
         assert ledger.history[-1].sha256 == mirror.sha256_of(on_disk)
-        assert ledger.history[-1].is_mirrored
+        assert ledger.in_file == ledger.history[-1].number
         outcomes["new" if on_disk == text else "old"] += 1
         span_s *= 0.8 if on_disk == text else 1.25
     print(outcomes)
@@ -611,7 +692,7 @@ async def test_of_two_writers_with_the_same_base_exactly_one_wins(
 ) -> None:
     """In one instance, and with two instances on one file and ledger."""
     await config.open()
-    other = ConfigFile(path, cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    other = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
     for i in range(100):
         base = (await config.read())[1].sha256
         texts = [f"# race {i}\nwriter: {writer}\n".encode() for writer in "ab"]
@@ -645,7 +726,7 @@ async def test_an_edit_is_saved_as_a_save_is(config: ConfigFile, path: Path, led
     revision, edited = await edit(config, 7, FIRST)
     assert path.read_bytes() == edited.text == b"# kept\na: 7 # one\n"
     assert (revision.number, revision.client, revision.account, revision.message) == (2, CLIENT, "ann", "why")
-    assert revision.is_mirrored
+    assert ledger.in_file == revision.number
     assert (await config.read())[1] == revision
     assert names_in(path.parent) == ["config.yaml"]
 
@@ -923,7 +1004,7 @@ async def test_an_edit_found_while_another_process_saves_is_still_taken_over(
 
     async def commit_after_another(*args: object, **named: object) -> ConfigRevision:
         monkeypatch.undo()
-        await commit(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None, is_mirrored=False)
+        await commit(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None)
         return await commit(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ledger, "save_revision", commit_after_another)
@@ -1107,7 +1188,7 @@ async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, 
     path = tmp_path / "folder" / "config.yaml"
     path.parent.mkdir()
     path.write_bytes(FIRST)
-    config = ConfigFile(path, cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    config = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
     await config.open()
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)
@@ -1128,9 +1209,7 @@ async def test_watching_mirrors_what_another_process_saved_into_the_ledger(
 ) -> None:
     await config.open()
     watching = asyncio.create_task(config.watch())
-    await ledger.save_revision(
-        SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None, is_mirrored=False
-    )
+    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None)
     await until(lambda: path.read_bytes() == SECOND)
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.configfile.fake_ledger import FakeLedger
+from tests.configfile.fake_ledger import FakeLedger, location_of
 
 from dropmill.configfile import mirror
 from dropmill.configfile.document import check_text, examine
@@ -172,7 +172,7 @@ async def config(tmp_path: Path) -> AsyncIterator[ConfigFile]:
     path = tmp_path / "config.yaml"
     path.write_text("a: 1\n")
     parser = ParserProcess(keeps_tags=True)
-    opened = ConfigFile(path, cast(Ledger, FakeLedger()), parser, aside=tmp_path / "aside")
+    opened = ConfigFile(location_of(path), cast(Ledger, FakeLedger()), parser, aside=tmp_path / "aside")
     await opened.open()
     yield opened
     await parser.close()

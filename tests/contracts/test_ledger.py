@@ -38,6 +38,7 @@ from dropmill.model.records import (
     AttemptOutcome,
     AttemptState,
     ClientIdentity,
+    ConfigLocation,
     Counts,
     JobError,
     JobState,
@@ -46,6 +47,7 @@ from dropmill.model.records import (
 from dropmill.ports import Ledger
 
 NOBODY = SubmissionId("0" * 32)
+HERE = ConfigLocation(host="pc7", path="/srv/app/config.yaml", data_folder="/srv/app/data")
 
 
 class Engine(Protocol):
@@ -260,7 +262,7 @@ async def test_unknown_ids_are_not_found(ledger: Ledger) -> None:
         ledger.lose_attempt(job_id, 1, 3),
         ledger.cancel_queued(job_id),
         ledger.retry_job(job_id),
-        ledger.mark_mirrored(99),
+        ledger.record_in_file(HERE, 99),
         ledger.view_submission(NOBODY, limit=1),
         ledger.file(file_id),
         ledger.job(job_id),
@@ -895,17 +897,15 @@ async def test_more_files_than_a_query_has_parameters_are_read_with_their_jobs(l
 async def test_a_revision_is_kept_with_its_exact_bytes_and_who_saved_it(empty: Ledger) -> None:
     assert await empty.newest_revision() is None
     text = "a: 1 # caf\u00e9\r\n\n".encode() + b"\0"
-    saved = await empty.save_revision(text, base=None, client=CLIENT, account="ada", message="first", is_mirrored=False)
+    saved = await empty.save_revision(text, base=None, client=CLIENT, account="ada", message="first")
     assert saved.sha256 == hashlib.sha256(text).hexdigest()
     assert (saved.number, saved.size, saved.client, saved.account) == (1, len(text), CLIENT, "ada")
-    assert (saved.message, saved.is_mirrored) == ("first", False)
+    assert saved.message == "first"
     assert await empty.newest_revision() == saved
     assert await empty.revision_text(saved.sha256) == text
     (event,) = await all_events(empty, "config")
     assert event.data == {"sha256": saved.sha256, "size": len(text), "message": "first"}
     assert (event.subject.client, event.subject.account) == (CLIENT, "ada")
-    await empty.mark_mirrored(1)
-    assert await empty.newest_revision() == replace(saved, is_mirrored=True)
 
 
 async def test_of_those_who_save_over_the_same_revision_one_wins(ledger: Ledger) -> None:
@@ -913,9 +913,7 @@ async def test_of_those_who_save_over_the_same_revision_one_wins(ledger: Ledger)
     assert base is not None
     results = await asyncio.gather(
         *(
-            ledger.save_revision(
-                b"a: %d\n" % number, base=base.sha256, client=None, account=None, message=None, is_mirrored=True
-            )
+            ledger.save_revision(b"a: %d\n" % number, base=base.sha256, client=None, account=None, message=None)
             for number in range(2, 12)
         ),
         return_exceptions=True,
@@ -927,7 +925,7 @@ async def test_of_those_who_save_over_the_same_revision_one_wins(ledger: Ledger)
 
 
 async def test_a_save_without_a_base_is_only_for_the_first(ledger: Ledger) -> None:
-    save = ledger.save_revision(b"", base=None, client=None, account=None, message=None, is_mirrored=True)
+    save = ledger.save_revision(b"", base=None, client=None, account=None, message=None)
     await _unchanged(ledger, ConfigConflict, save)
 
 
@@ -940,3 +938,82 @@ async def test_a_restored_revision_repeats_its_hash_under_a_new_number(ledger: L
     assert newest is not None
     assert (newest.number, newest.sha256) == (3, first.sha256)
     assert await ledger.revision_text(first.sha256) == b"a: 1\n"
+
+
+# --- config files ----------------------------------------------------------------------------------------------------
+
+
+async def in_file(ledger: Ledger, location: ConfigLocation = HERE) -> int | None:
+    return (await ledger.config_position(location)).in_file
+
+
+async def test_point_8_a_ledger_names_the_file_that_the_server_edits_and_what_it_holds(
+    engine: Engine, empty: Ledger
+) -> None:
+    assert await empty.config_files() == []
+    assert await empty.config_position(HERE) == (None, None)
+    await empty.use_config_file(HERE)
+    assert await empty.config_files() == [HERE]
+    assert await empty.config_position(HERE) == (None, None)
+    found = await empty.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None, found_at=HERE)
+    assert await empty.config_position(HERE) == (found, found.number)
+    await story.save(empty, b"a: 2\n")
+    newest = await empty.newest_revision()
+    assert newest is not None
+    assert await empty.config_position(HERE) == (newest, found.number)  # it was sent: no file has it yet
+    await empty.record_in_file(HERE, newest.number)
+    other = await engine.open()
+    assert await other.config_position(HERE) == (newest, newest.number)
+    assert Counter(await names(empty)) == {"config.saved": 2}  # a file's state is no event
+
+
+async def test_point_8_what_a_file_holds_never_goes_back(ledger: Ledger) -> None:
+    """Of two processes that wrote it one after the other, the first may be the last to record it."""
+    await ledger.use_config_file(HERE)
+    await story.save(ledger, b"a: 2\n")
+    await ledger.record_in_file(HERE, 2)
+    await ledger.record_in_file(HERE, 1)
+    assert await in_file(ledger) == 2
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        HERE._replace(path="/etc/other.yaml"),
+        HERE._replace(host="another container"),
+        HERE._replace(data_folder="/copy"),
+        ConfigLocation(host="h", path="/p", data_folder="/d"),
+    ],
+    ids=["path", "host", "folder", "all"],
+)
+async def test_point_8_a_server_that_moves_takes_along_what_its_file_held_and_leaves_nothing(
+    ledger: Ledger, moved: ConfigLocation
+) -> None:
+    await ledger.use_config_file(HERE)
+    await ledger.record_in_file(HERE, 1)
+    await ledger.use_config_file(moved)
+    await ledger.use_config_file(moved)
+    assert await ledger.config_files() == [moved]
+    assert await in_file(ledger, moved) == 1
+
+
+async def test_point_8_a_file_that_the_server_has_left_adds_nothing_to_the_history(ledger: Ledger) -> None:
+    first = await ledger.newest_revision()
+    assert first is not None
+    await ledger.use_config_file(HERE)
+    moved = HERE._replace(path="/etc/other.yaml")
+    await ledger.use_config_file(moved)
+    save = ledger.save_revision(b"a: 2\n", base=first.sha256, client=None, account=None, message=None, found_at=HERE)
+    await _unchanged(ledger, Unavailable, save)
+    assert await ledger.newest_revision() == first
+    await ledger.record_in_file(HERE, 1)
+    assert await ledger.config_files() == [moved]
+    assert (await in_file(ledger, HERE), await in_file(ledger, moved)) == (None, None)
+
+
+async def test_point_8_a_path_is_bytes_whatever_they_are(ledger: Ledger) -> None:
+    location = HERE._replace(path="/srv/caf\udce9/\u00e9\n.yaml", data_folder="/srv/\udcff")
+    await ledger.use_config_file(location)
+    await ledger.record_in_file(location, 1)
+    assert await ledger.config_files() == [location]
+    assert await in_file(ledger, location) == 1

@@ -106,7 +106,7 @@ async def test_a_purged_text_can_be_saved_again_and_purged_again(ledger: Ledger)
     assert await story.save(ledger, SECRET) == sha256
     assert await ledger.revision_text(sha256) == SECRET
     with pytest.raises(ConfigConflict):  # and no base is confused by it
-        await ledger.save_revision(b"", base=None, client=None, account=None, message=None, is_mirrored=True)
+        await ledger.save_revision(b"", base=None, client=None, account=None, message=None)
     await story.save(ledger, MENDED)
     await ledger.purge_revision(sha256, None, None)
     with pytest.raises(Removed):

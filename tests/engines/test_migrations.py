@@ -1,11 +1,13 @@
 """The migrations make what the tables say, and a newer database is left alone."""
 
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -19,6 +21,7 @@ from dropmill.engines.sql.migrations import schema_version, upgrade
 from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import new_submission_id
+from dropmill.model.records import ConfigLocation
 from dropmill.ports import RequestKey
 
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
@@ -106,6 +109,65 @@ async def test_a_migration_that_fails_leaves_no_half_schema(tmp_path: Path, monk
     connection.close()
 
 
+@pytest.mark.parametrize(("flags", "expected"), [((1, 1, 1), 3), ((1, 0, 0), 1), ((), None)])
+async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_file_of_the_first_start(
+    tmp_path: Path, flags: tuple[int, ...], expected: int | None
+) -> None:
+    """Schema 0006. The flag did not say which file it meant; a save that was not written yet must still be known."""
+    path = tmp_path / "ledger.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+    engine.dispose()
+    texts = [b"number: %d\n" % number for number in range(1, len(flags) + 1)]
+    at = "2026-11-20T08:15:30.123Z"
+    old = sqlite3.connect(path)
+    for number, (text, flag) in enumerate(zip(texts, flags, strict=True), 1):
+        old.execute(
+            "INSERT INTO config_revisions (number, sha256, size, text, saved_at, message, is_mirrored)"
+            " VALUES (?, ?, ?, ?, ?, 'kept', ?)",
+            (number, hashlib.sha256(text).hexdigest(), len(text), text, at, flag),
+        )
+    if flags:  # rows that refer to a revision must not be in the way
+        add_row(old, "submissions", id="s", ip="192.0.2.7", opened_at=at)
+        add_row(old, "files", id="f", submission_id="s", name="a", path="a", state="stored")
+        add_row(old, "jobs", id="j", submission_id="s", file_id="f", state="queued", config_number=1)
+    assert old.execute("PRAGMA foreign_key_check").fetchall() == []
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    assert await ledger.config_files() == []
+    location = ConfigLocation(host="pc7", path="/srv/config.yaml", data_folder=str(tmp_path))
+    await ledger.use_config_file(location)
+    assert await ledger.config_files() == [location]
+    newest, in_file = await ledger.config_position(location)
+    assert (newest.number if newest is not None else 0, in_file) == (len(flags), expected)
+    revisions = (await ledger.revisions(before=None, limit=10)).items
+    assert [await ledger.revision_text(revision.sha256) for revision in revisions] == texts[::-1]
+    assert {revision.message for revision in revisions} <= {"kept"}
+    await ledger.close()
+    new = sqlite3.connect(path)
+    assert new.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert new.execute("SELECT count(*) FROM jobs").fetchall() == [(1 if flags else 0,)]
+    assert new.execute("SELECT count(*) FROM config_files").fetchall() == [(1,)]
+    new.close()
+
+
+def add_row(old: sqlite3.Connection, table: str, **values: object) -> None:
+    """A row in whatever schema there is; 0 in the columns that need a value and are not given one."""
+    for _, name, _, is_needed, default, _ in old.execute(f"PRAGMA table_info({table})").fetchall():
+        if is_needed and default is None:
+            values.setdefault(name, 0)
+    old.execute(
+        f"INSERT INTO {table} ({','.join(values)}) VALUES ({','.join('?' * len(values))})", tuple(values.values())
+    )
+
+
 async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> None:
     """Schema 0005: a repeat of a request that an older version took is still known, whatever it says of itself."""
     path = tmp_path / "ledger.sqlite"
@@ -116,6 +178,8 @@ async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> Non
     connection = sqlite3.connect(path)
     connection.execute("UPDATE submissions SET idempotency_key = 'old'")
     connection.execute("ALTER TABLE submissions DROP COLUMN idempotency_fingerprint")
+    connection.execute("DROP TABLE config_files")
+    connection.execute("ALTER TABLE config_revisions ADD COLUMN is_mirrored BOOLEAN")
     connection.execute("UPDATE alembic_version SET version_num = '0004'")
     connection.commit()
     connection.close()

@@ -13,6 +13,7 @@ from tests import story
 from dropmill.configfile.mirror import sha256_of
 from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.model.ids import Cursor, JobId, SubmissionId
+from dropmill.model.records import ConfigLocation
 
 FIRST_CONFIG = b"first: true\n"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,6 +41,9 @@ CALLS: Mapping[str, Call] = {
     "events of a submission": lambda ledger, s, j: ledger.events(f"submission:{s}", after=Cursor(1), limit=500),
     "events of an account": lambda ledger, s, j: ledger.events("account:ada", after=Cursor(1), limit=500),
     "events of the config": lambda ledger, s, j: ledger.events("config", after=Cursor(0), limit=500),
+    "what the config file holds": lambda ledger, s, j: ledger.config_position(
+        ConfigLocation(host="here", path="/config.yaml", data_folder="/data")
+    ),
     "known blobs": lambda ledger, s, j: ledger.known_blobs(["a", "b"]),
     "what may go": lambda ledger, s, j: ledger.removable(before=NOW, keep_bytes=1, limit=10),
     "what is going": lambda ledger, s, j: ledger.removals(10),

@@ -25,6 +25,7 @@ from dropmill.engines.sql import changes, migrations, queries
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
 from dropmill.model.ids import Sha256
+from dropmill.model.records import ConfigLocation
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -56,12 +57,14 @@ async def test_of_purged_texts_no_byte_stays_in_the_files(tmp_path: Path) -> Non
     rng = random.Random(seed)
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
     await ledger.open()
+    location = ConfigLocation(host="here", path="/config.yaml", data_folder=str(tmp_path))
+    await ledger.use_config_file(location)
     kept: dict[Sha256, bytes] = {}
     purged: list[bytes] = []
     for number in range(60):
         text, secret = secret_text(rng)
         sha256 = await story.save(ledger, text)
-        await ledger.mark_mirrored(number + 1)
+        await ledger.record_in_file(location, number + 1)
         if kept and rng.random() < 0.6:
             other = rng.choice(list(kept))
             assert found_in(tmp_path, [kept[other]])

@@ -18,6 +18,7 @@ from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.model.records import ConfigLocation
 
 WAYS = ("save", "save large", "edit", "restore")
 LARGE = 300_000  # bytes
@@ -64,7 +65,8 @@ async def save_until_killed(folder: Path, way: str, number: int) -> None:
     await ledger.open()
     parser = Telling()
     await parser.start()
-    config = ConfigFile(folder / "config.yaml", ledger, parser, aside=folder / "aside")
+    location = ConfigLocation(host="here", path=str(folder / "config.yaml"), data_folder=str(folder))
+    config = ConfigFile(location, ledger, parser, aside=folder / "aside")
     await config.open()
     text, newest = await config.read()
     say(f"ready {os.getpid()} {newest.sha256}")

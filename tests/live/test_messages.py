@@ -295,7 +295,6 @@ def test_a_revision_is_shown_without_its_text() -> None:
         account=None,
         client=None,
         message="raise the limit",
-        is_mirrored=True,
     )
     assert messages.revision_json(revision) == {
         "sha256": "ab" * 32,

@@ -86,7 +86,6 @@ class FakeLedger:
             account=None,
             client=None,
             message=None,
-            is_mirrored=True,
         )
 
     async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:

@@ -1,7 +1,8 @@
 """`dropmill config`: check, show, history and restore, on the ledger and the file, whether or not a server runs.
 
-The ledger is opened as a guest: never made, never migrated, without the data folder's lock. A server that runs sees
-what is saved here as it sees an edit made outside.
+The ledger is opened as a guest: never made, never migrated, without the data folder's lock. It names the file that the
+server edits; no other file is read or written for it. A server that runs sees what is saved here as it sees an edit
+made outside.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,16 +24,17 @@ from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.live.messages import revision_json
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ConfigRevision
+from dropmill.model.records import ConfigLocation, ConfigRevision
 from dropmill.ports import Ledger
-from dropmill.settings import Settings
+from dropmill.settings import Settings, environment_name
 
 STDIN: Final = "-"
 SHOWN: Final = 12  # digits of a SHA-256: enough to tell revisions apart, and to restore one
 _PAGE: Final = 1000
 _PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 
-Work = Callable[[Settings], Coroutine[Any, Any, int]]
+Work = Callable[[Settings, bool], Coroutine[Any, Any, int]]
+"""Takes the settings, and whether `--config` or its variable was given."""
 
 
 def check(flags: Mapping[str, Any], name: str | None) -> None:
@@ -40,29 +42,30 @@ def check(flags: Mapping[str, Any], name: str | None) -> None:
 
     Args:
         flags: of the command line, as `Settings.load` takes them.
-        name: a file, or `STDIN`; None is the config itself.
+        name: a file, or `STDIN`; None is the server's config.
     """
-    _run(flags, lambda settings: _check(settings, name))
+    _run(flags, lambda settings, is_named: _check(settings, is_named, name))
 
 
 def show(flags: Mapping[str, Any], revision: str | None) -> None:
     """Write a revision's exact bytes to standard output; the newest one's if `revision` is None."""
-    _run(flags, lambda settings: _show(settings, revision))
+    _run(flags, lambda settings, is_named: _show(settings, is_named, revision))
 
 
 def history(flags: Mapping[str, Any], limit: int, *, as_json: bool) -> None:
     """Print a line for each of the newest `limit` revisions, newest first."""
-    _run(flags, lambda settings: _history(settings, limit, as_json=as_json))
+    _run(flags, lambda settings, is_named: _history(settings, is_named, limit, as_json=as_json))
 
 
 def restore(flags: Mapping[str, Any], revision: str) -> None:
     """Save the text of an older revision as the newest one."""
-    _run(flags, lambda settings: _restore(settings, revision))
+    _run(flags, lambda settings, is_named: _restore(settings, is_named, revision))
 
 
 def _run(flags: Mapping[str, Any], work: Work) -> None:
+    is_named = bool(flags.get("config") or os.environ.get(environment_name("config")))
     try:
-        code = asyncio.run(work(Settings.load(flags, os.environ)))
+        code = asyncio.run(work(Settings.load(flags, os.environ), is_named))
         sys.stdout.flush()
     except ConfigInvalid as error:
         for found in error.extra["errors"]:
@@ -79,8 +82,8 @@ def _run(flags: Mapping[str, Any], work: Work) -> None:
     sys.exit(code)
 
 
-async def _check(settings: Settings, name: str | None) -> int:
-    path = settings.config if name in (None, STDIN) else Path(name or "")
+async def _check(settings: Settings, is_named: bool, name: str | None) -> int:
+    path = await _config_path(settings, is_named) if name is None or name == STDIN else Path(name)
     try:
         text = sys.stdin.buffer.read(MAX_BYTES + 1) if name == STDIN else await asyncio.to_thread(_read, path)
     except OSError as error:
@@ -99,6 +102,19 @@ async def _check(settings: Settings, name: str | None) -> int:
     return 0 if report.is_valid else 1
 
 
+async def _config_path(settings: Settings, is_named: bool) -> Path:
+    """The server's config if the data folder names one; else, or if it cannot be asked, that of the settings."""
+    async with AsyncExitStack() as stack:
+        try:
+            ledger = await stack.enter_async_context(_ledger(settings))
+        except (SettingsError, OSError):
+            return settings.config
+        location = await _location(settings, is_named, ledger)
+    if location is None or await asyncio.to_thread(_is_same, settings.config, location.path):
+        return settings.config
+    return Path(location.path)
+
+
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
@@ -108,16 +124,18 @@ def _place(found: tuple[Finding, str]) -> tuple[int, int]:
     return found[0].line, found[0].column
 
 
-async def _show(settings: Settings, revision: str | None) -> int:
+async def _show(settings: Settings, is_named: bool, revision: str | None) -> int:
     async with _ledger(settings) as ledger:
+        await _location(settings, is_named, ledger)
         sha256 = (await _newest(ledger)).sha256 if revision is None else await _find(ledger, revision)
         text = await ledger.revision_text(sha256)
     sys.stdout.buffer.write(text)
     return 0
 
 
-async def _history(settings: Settings, limit: int, *, as_json: bool) -> int:
+async def _history(settings: Settings, is_named: bool, limit: int, *, as_json: bool) -> int:
     async with _ledger(settings) as ledger:
+        await _location(settings, is_named, ledger)
         newest = await _newest(ledger)
         before: str | None = None
         while limit > 0:
@@ -131,12 +149,15 @@ async def _history(settings: Settings, limit: int, *, as_json: bool) -> int:
     return 0
 
 
-async def _restore(settings: Settings, revision: str) -> int:
+async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
     parser = ParserProcess(keeps_tags=settings.keeps_config_tags)
     async with _ledger(settings) as ledger:
+        location = await _location(settings, is_named, ledger)
+        if location is None:
+            raise await _not_here(ledger)
         try:
             sha256 = await _find(ledger, revision)
-            config = ConfigFile(settings.config.absolute(), ledger, parser, aside=settings.config_aside)
+            config = ConfigFile(location, ledger, parser, aside=settings.config_aside)
             _, newest = await config.read()  # an edit that nobody has noticed yet comes before
             message = f"restored {sha256[:SHOWN]} on the command line"
             saved = await config.restore(sha256, newest.sha256, None, None, message)
@@ -151,6 +172,11 @@ async def _restore(settings: Settings, revision: str) -> int:
 
 @asynccontextmanager
 async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """The ledger in the data folder.
+
+    Raises:
+        SettingsError: there is none that can be used.
+    """
     data = settings.data.absolute()
     if not await asyncio.to_thread(data.is_dir):
         raise SettingsError(f"--data {data}: there is no such folder.")
@@ -160,6 +186,42 @@ async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+async def _location(settings: Settings, is_named: bool, ledger: Ledger) -> ConfigLocation | None:
+    """The file that the server on this data folder edits; None if the ledger does not say that for this host.
+
+    Raises:
+        SettingsError: `--config` was given and is another file.
+    """
+    here = await asyncio.to_thread(lambda: settings.config_location)
+    location = next((file for file in await ledger.config_files() if _is_used_here(file, here)), None)
+    if is_named and location is not None and not await asyncio.to_thread(_is_same, here.path, location.path):
+        raise SettingsError(
+            f"--config {settings.config}: the server on this data folder edits {location.path}; leave --config out, "
+            "or name that file."
+        )
+    return location
+
+
+def _is_used_here(file: ConfigLocation, here: ConfigLocation) -> bool:
+    """Whether a server used this file from this data folder on this host, so that its path means here what it says."""
+    return (file.host, file.data_folder) == (here.host, here.data_folder)
+
+
+def _is_same(path: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to one file now, be it there or not."""
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+async def _not_here(ledger: Ledger) -> SettingsError:
+    """Why it is not known which file to write."""
+    for file in await ledger.config_files():
+        return SettingsError(
+            f"This data folder was used by a server on {file.host}, with --data {file.data_folder} and --config "
+            f"{file.path}. Run this there, or start `dropmill serve` here first."
+        )
+    return SettingsError("No server has named its config in this data folder yet; start `dropmill serve` on it first.")
 
 
 async def _newest(ledger: Ledger) -> ConfigRevision:

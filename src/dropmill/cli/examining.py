@@ -247,16 +247,22 @@ def check_config(settings: Settings) -> Findings:
 def _compare_with_ledger(settings: Settings, path: Path, on_disk: str | None) -> Findings:
     """Whether the file holds the newest revision; silent where there is none, or it cannot be asked."""
     ledger = settings.data.absolute() / "ledger.sqlite"
-    query = "SELECT sha256, is_mirrored FROM config_revisions ORDER BY number DESC LIMIT 1"
+    newest_one = "SELECT number, sha256 FROM config_revisions ORDER BY number DESC LIMIT 1"
+    of_host = "SELECT path, revision FROM config_files WHERE host = ? AND data_folder = ?"
+    here = settings.config_location
     try:
         with closing(sqlite3.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, timeout=5)) as connection:
-            newest = connection.execute(query).fetchone()
+            newest = connection.execute(newest_one).fetchone()
+            file = connection.execute(of_host, (here.host, os.fsencode(here.data_folder))).fetchone()
     except sqlite3.Error:
         return  # `check_database` reports it
-    if newest is None or newest[0] == on_disk:
+    if file is not None and os.path.realpath(file[0]) != os.path.realpath(os.fsencode(path)):
+        yield warn(f"the server edits {os.fsdecode(file[0])}; a start with --config {path} takes over what that holds")
         return
-    revision = f"revision {newest[0][:12]}, the newest one"
-    if not newest[1]:
+    if newest is None or newest[1] == on_disk:
+        return
+    revision = f"revision {newest[1][:12]}, the newest one"
+    if file is not None and file[1] != newest[0]:
         yield fail(f"{path} does not hold {revision}: saving it there has failed; the server's log says why")
     elif on_disk is None:
         yield warn(f"{path} is missing; scripts use {revision}, and the next start writes it there")

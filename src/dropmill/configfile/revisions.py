@@ -1,7 +1,7 @@
 """The config as one truth with a mirror: the newest revision in the ledger is the truth, the file is its mirror.
 
-A save is checked, written beside the file, committed to the ledger, exchanged with the file, and marked as mirrored
-there, in this order: killed anywhere, file and ledger hold the old or the new text whole, and the next start finishes
+A save is checked, written beside the file, committed to the ledger and exchanged with the file; then the ledger records
+that the file holds it. Killed anywhere, file and ledger hold the old or the new text whole, and the next start finishes
 what is left. A file that cannot be replaced is overwritten, at the same place in this order: there a kill may leave it
 torn, which the next start recognises and repairs. An edit made with any editor is noticed and becomes a revision. A
 file that cannot be used never replaces the last good revision: it is kept aside when a save replaces it. Whatever
@@ -16,7 +16,7 @@ import contextlib
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -42,7 +42,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.faults import OF_THE_FILE, TEMPORARY, fault_of
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigRevision
+from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision
 from dropmill.ports import Ledger
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ _SETTLE_S: Final = 0.2  # editors empty a file before they write it: believe wha
 _SETTLE_ROUNDS: Final = 10
 _LOOK_S: Final = 2.0  # for what raises no notification: network file systems, and the command line's own saves
 _RECORDED_ERRORS: Final = 20  # of a refused text go into the ledger
-_HISTORY: Final = 50  # revisions looked through for one that the file may still hold
+_HISTORY: Final = 50  # revisions read at once, to find one that the file may still hold
 _FULL_OR_READ_ONLY: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _log = logging.getLogger(__name__)
@@ -96,29 +96,39 @@ class ConfigFile:
     """
 
     def __init__(
-        self, path: Path, ledger: Ledger, parser: ParserProcess, *, aside: Path, health: Health | None = None
+        self,
+        location: ConfigLocation,
+        ledger: Ledger,
+        parser: ParserProcess,
+        *,
+        aside: Path,
+        health: Health | None = None,
     ) -> None:
         """Touch nothing yet.
 
         Args:
-            path: the file; followed if it is a symbolic link.
+            location: the file; followed if it is a symbolic link.
             ledger: where the revisions are.
             parser: checks texts.
             aside: folder for what the file held while it is written in place; made when needed.
             health: shows whether the file can be watched; None: nobody asks.
         """
-        self.path: Final = path
+        self.path: Final = Path(location.path)
+        self._location: Final = location
         self._aside: Final = aside
         self.problem: ConfigProblem | None = None
         self.on_purge: Callable[[Sha256], Awaitable[None]] = _keep_no_copies
         self._health = health or Health()
         self._ledger = ledger
-        self._schema_file = SchemaFile(path, parser)
+        self._schema_file = SchemaFile(self.path, parser)
         self._lock = asyncio.Lock()
         self._warned_of: str | None = None
 
     async def open(self) -> str | None:
-        """Bring file and ledger together at start-up; before anything else is called.
+        """Bring file and ledger together at the server's start; before anything else is called.
+
+        From then on the ledger names this file as the one that the server edits. Whoever only helps a server, as the
+        command line does, does not call this.
 
         Returns:
             A sentence for the terminal if a file had to be written where none was, else None.
@@ -128,8 +138,9 @@ class ConfigFile:
                 names file, line and column), read or written.
         """
         async with self._lock:
-            newest = await self._ledger.newest_revision()
-            unfinished = newest.sha256 if newest is not None and not newest.is_mirrored else None
+            await self._ledger.use_config_file(self._location)
+            newest, in_file = await self._ledger.config_position(self._location)
+            unfinished = newest.sha256 if newest is not None and newest.number != in_file else None
             await asyncio.to_thread(mirror.sweep, self.path, self._aside, unfinished=unfinished)
             if newest is None:
                 return await self._open_first()
@@ -353,15 +364,19 @@ class ConfigFile:
             problem = ConfigProblem.refused(mirror.sha256_of(text), report.errors)
             raise SettingsError(f"--config {self.path}, {problem.sentence}.")
         await self._ledger.save_revision(
-            text, base=None, client=None, account=None, message=AT_START_UP, is_mirrored=True
+            text, base=None, client=None, account=None, message=AT_START_UP, found_at=self._location
         )
         return note
 
     async def _newest(self) -> ConfigRevision:
-        newest = await self._ledger.newest_revision()
+        return (await self._position())[0]
+
+    async def _position(self) -> tuple[ConfigRevision, int | None]:
+        """The newest revision, and the number of the one that the file was last recorded to hold."""
+        newest, in_file = await self._ledger.config_position(self._location)
         if newest is None:
             raise Unavailable("The config is not open yet.")
-        return newest
+        return newest, in_file
 
     async def _reconcile(self) -> "_Seen":
         """Take over what was edited outside, finish what a crash left; then say how things stand.
@@ -373,7 +388,7 @@ class ConfigFile:
         before: Sha256 | None = None
         is_first = True
         for _ in range(_SETTLE_ROUNDS):
-            newest = await self._newest()
+            newest, in_file = await self._position()
             try:
                 text = await asyncio.to_thread(mirror.read, self.path)
             except OSError as error:
@@ -382,7 +397,7 @@ class ConfigFile:
                 await self._reject(None, (_unreadable(error),))
                 raise Unavailable(f"{self.path} cannot be read: {error.strerror or error}.") from error
             disk = mirror.sha256_of(text)
-            if (seen := await self._without_edit(newest, text, disk)) is not None:
+            if (seen := await self._without_edit(newest, in_file, text, disk)) is not None:
                 return seen
             if disk == before and not is_first:
                 if text is None:
@@ -394,18 +409,20 @@ class ConfigFile:
             await asyncio.sleep(_SETTLE_S)
         raise Unavailable(f"{self.path} is being written to all the time; try again when that has stopped.")
 
-    async def _without_edit(self, newest: ConfigRevision, text: bytes | None, disk: Sha256 | None) -> "_Seen | None":
+    async def _without_edit(
+        self, newest: ConfigRevision, in_file: int | None, text: bytes | None, disk: Sha256 | None
+    ) -> "_Seen | None":
         """How things stand if nobody edited the file since it was last looked at; else None."""
         if disk == newest.sha256:
             self.problem = None
-            if not newest.is_mirrored:
-                await self._ledger.mark_mirrored(newest.number)
+            if newest.number != in_file:
+                await self._ledger.record_in_file(self._location, newest.number)
                 with contextlib.suppress(OSError):  # the next start's sweep removes it
                     await asyncio.to_thread(mirror.drop_before, self._aside, newest.sha256)
             return _Seen(newest=newest, disk=disk)
-        if not newest.is_mirrored and (text is None or disk is None or await self._is_unfinished(newest, text, disk)):
-            is_mirrored = await self._mirror(newest, disk)
-            return _Seen(newest=newest, disk=newest.sha256 if is_mirrored else disk)
+        if newest.number != in_file and await self._is_unfinished(newest, in_file, text, disk):
+            is_written = await self._mirror(newest, disk)
+            return _Seen(newest=newest, disk=newest.sha256 if is_written else disk)
         # Gone or refused, and reported already. Just gone is no problem yet: some editors do that for a moment.
         is_known = self.problem is not None and self.problem.sha256 == disk
         return _Seen(newest=newest, disk=disk) if is_known else None
@@ -418,7 +435,7 @@ class ConfigFile:
             await self._reject(disk, report.errors)
             return _Seen(newest=newest, disk=disk)
         revision = await self._ledger.save_revision(
-            text, base=newest.sha256, client=None, account=None, message=CHANGED_OUTSIDE, is_mirrored=True
+            text, base=newest.sha256, client=None, account=None, message=CHANGED_OUTSIDE, found_at=self._location
         )
         self.problem = None
         return _Seen(newest=revision, disk=disk)
@@ -439,22 +456,30 @@ class ConfigFile:
             self.problem = problem
             _log.warning("%s does not hold the newest config, which is in use: %s.", self.path, sentence)
 
-    async def _is_unfinished(self, newest: ConfigRevision, text: bytes, disk: Sha256) -> bool:
-        """Whether the newest revision, not mirrored yet, did not reach the file or did so in part."""
-        if await self._is_from_before(disk):
+    async def _is_unfinished(
+        self, newest: ConfigRevision, in_file: int | None, text: bytes | None, disk: Sha256 | None
+    ) -> bool:
+        """Whether the newest revision did not reach the file or did so in part; it was not recorded to be there."""
+        if text is None or disk is None:
+            return in_file is not None  # nothing is known of a file that never held a revision
+        if in_file is not None and await self._is_behind(newest, in_file, disk):
             return True
         wanted = await self._ledger.revision_text(newest.sha256)
         return await asyncio.to_thread(mirror.is_torn, text, wanted, self._aside)
 
-    async def _is_from_before(self, disk: Sha256) -> bool:
-        """Whether the file still holds a revision from before the newest one, which never reached it."""
-        history = await self._ledger.revisions(before=None, limit=_HISTORY)
-        for revision in history.items[1:]:
-            if revision.sha256 == disk:
-                return True
-            if revision.is_mirrored:
+    async def _is_behind(self, newest: ConfigRevision, in_file: int, disk: Sha256) -> bool:
+        """Whether the file still holds the revision that was last recorded, or one between that and the newest."""
+        before: str | None = None
+        while True:
+            page = await self._ledger.revisions(before=before, limit=_HISTORY)
+            for revision in page.items:
+                if revision.number < in_file:
+                    return False
+                if revision.sha256 == disk and revision.number < newest.number:
+                    return True
+            before = page.next
+            if before is None:
                 return False
-        return False
 
     async def _conflict(self, newest: ConfigRevision) -> ConfigConflict:
         current = await self._ledger.revision_text(newest.sha256)
@@ -490,7 +515,6 @@ class ConfigFile:
                 client=client,
                 account=account,
                 message=message,
-                is_mirrored=False,
             )
         except ConfigConflict:
             await asyncio.to_thread(written.discard)
@@ -498,8 +522,7 @@ class ConfigFile:
         except BaseException:
             await asyncio.to_thread(written.discard)
             raise
-        if await self._swap(written, revision, seen.disk):
-            return replace(revision, is_mirrored=True)
+        await self._swap(written, revision, seen.disk)
         return revision
 
     async def _mirror(self, revision: ConfigRevision, disk: Sha256 | None) -> bool:
@@ -529,7 +552,7 @@ class ConfigFile:
         if is_there:
             self.problem = None
             try:
-                await self._ledger.mark_mirrored(revision.number)
+                await self._ledger.record_in_file(self._location, revision.number)
             except TEMPORARY as error:  # the file is right; the next look records it
                 self._warn(f"{self.path} is replaced, but that is not recorded yet: {error}")
         return is_there

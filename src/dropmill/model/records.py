@@ -291,7 +291,6 @@ class ConfigRevision:
     Attributes:
         number: rises with every save; a restored revision repeats a SHA-256 under a new number.
         client: None when the change was found on disk rather than sent.
-        is_mirrored: whether the file on disk is known to hold these bytes.
         purged_at: when its text was removed; None while it is kept. The rest of the record stays.
     """
 
@@ -302,8 +301,21 @@ class ConfigRevision:
     account: str | None
     client: ClientIdentity | None
     message: str | None
-    is_mirrored: bool
     purged_at: datetime | None = None
+
+
+class ConfigLocation(NamedTuple):
+    """The config file that a server edits.
+
+    Attributes:
+        host: name of the machine; the path means something there only.
+        path: absolute, with its symbolic links as the server was given them.
+        data_folder: that of the server, absolute, without symbolic links.
+    """
+
+    host: str
+    path: str
+    data_folder: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,6 +40,7 @@ from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
     ClientIdentity,
+    ConfigLocation,
     ConfigRevision,
     Delivery,
     File,
@@ -53,6 +54,7 @@ from dropmill.model.records import (
     Submission,
 )
 from dropmill.ports import (
+    ConfigPosition,
     EventPage,
     FormUploads,
     Holding,
@@ -77,7 +79,6 @@ log = logging.getLogger(__name__)
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
-    "foreign_keys=ON",
     "wal_autocheckpoint=2000",
     "secure_delete=ON",  # always: what is moved within the file before it is deleted would leave remains
 )
@@ -192,10 +193,7 @@ class SqliteLedger:
     def _open(self) -> None:
         with _translated():
             open(self._path, "ab", opener=opener).close()  # SQLite gives -wal and -shm the mode of this file
-            with self._writing_engine.begin() as connection:
-                version = schema_version(connection)
-                upgrade(connection)
-                self._told = queries.newest_cursor(connection)
+            version = self._migrate()
             if version is not None and version < OVERWRITES_SINCE:
                 try:
                     self._pragma("VACUUM")
@@ -206,6 +204,22 @@ class SqliteLedger:
             self._pragma(_EMPTY_WAL)  # a kill may have come between a purge and this
             self._identity = self._found()
             self._open_readers()
+
+    def _migrate(self) -> str | None:
+        """Bring the schema to the newest one; returns the one that it was, None for a new database.
+
+        References are not checked meanwhile: a table that others refer to is changed by making it anew, and SQLite
+        before 3.35 knows no other way (https://sqlite.org/lang_altertable.html#otheralter).
+        """
+        engine = _engine(self._path, checks_references=False)
+        try:
+            with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
+                version = schema_version(connection)
+                upgrade(connection)
+                self._told = queries.newest_cursor(connection)
+                return version
+        finally:
+            engine.dispose()
 
     def _open_readers(self) -> None:
         """Open the connections of the readers now: later there may be no descriptor left."""
@@ -479,7 +493,7 @@ class SqliteLedger:
         client: ClientIdentity | None,
         account: str | None,
         message: str | None,
-        is_mirrored: bool,
+        found_at: ConfigLocation | None = None,
     ) -> ConfigRevision:
         return await self._change(
             changes.save_revision,
@@ -488,12 +502,15 @@ class SqliteLedger:
             client=client,
             account=account,
             message=message,
-            is_mirrored=is_mirrored,
+            found_at=found_at,
             keep=self._keep_revisions,
         )
 
-    async def mark_mirrored(self, number: int) -> None:
-        await self._change(changes.mark_mirrored, number)
+    async def use_config_file(self, location: ConfigLocation) -> None:
+        await self._change(changes.use_config_file, location)
+
+    async def record_in_file(self, location: ConfigLocation, number: int) -> None:
+        await self._change(changes.record_in_file, location, number)
 
     async def reject_config(
         self, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
@@ -585,6 +602,12 @@ class SqliteLedger:
     async def newest_cursor(self) -> Cursor:
         return await self._read(queries.newest_cursor)
 
+    async def config_files(self) -> Sequence[ConfigLocation]:
+        return await self._read(queries.config_files_in_use)
+
+    async def config_position(self, location: ConfigLocation) -> ConfigPosition:
+        return await self._read(queries.config_position, location)
+
     async def newest_revision(self) -> ConfigRevision | None:
         return await self._read(queries.newest_revision)
 
@@ -595,7 +618,7 @@ class SqliteLedger:
         return await self._read(queries.revision_text, sha256)
 
 
-def _engine(path: Path) -> Engine:
+def _engine(path: Path, *, checks_references: bool = True) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         pool_size=READERS + 1,
@@ -607,7 +630,7 @@ def _engine(path: Path) -> Engine:
     def _configure(connection: sqlite3.Connection, _: object) -> None:
         # The driver's own idea of when a transaction begins leaves reads outside of one: we begin them ourselves.
         connection.isolation_level = None
-        for pragma in _PRAGMAS:
+        for pragma in (*_PRAGMAS, f"foreign_keys={'ON' if checks_references else 'OFF'}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -11,11 +11,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from dropmill.engines.sql import rows
 from dropmill.engines.sql.tables import (
     attempts,
+    config_files,
     config_revisions,
     files,
     is_unfinished,
@@ -32,6 +33,7 @@ from dropmill.model.errors import (
     Removed,
     RevisionInUse,
     SubmissionSealed,
+    Unavailable,
 )
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
@@ -44,6 +46,7 @@ from dropmill.model.records import (
     AttemptOutcome,
     AttemptState,
     ClientIdentity,
+    ConfigLocation,
     ConfigRevision,
     JobError,
     JobState,
@@ -553,6 +556,13 @@ _BOUND_TO_TEXT = (
     .where(_IN_PROGRESS, jobs.c.config_number.in_(select(config_revisions.c.number).where(_OF_TEXT)))
 )
 _PURGE = update(config_revisions).where(_IS_KEPT, _OF_TEXT)
+_REVISION_NUMBER = select(config_revisions.c.number).where(config_revisions.c.number == bindparam("key"))
+_IS_FILE = (config_files.c.host == bindparam("of_host")) & (config_files.c.path == bindparam("of_path"))
+_CONFIG_FILE = select(config_files.c.revision).where(_IS_FILE)
+_RECORD_IN_FILE = update(config_files).where(
+    _IS_FILE,
+    config_files.c.revision.is_(None) | (config_files.c.revision < bindparam("reached")),
+)
 
 
 def save_revision(
@@ -563,7 +573,7 @@ def save_revision(
     client: ClientIdentity | None,
     account: str | None,
     message: str | None,
-    is_mirrored: bool,
+    found_at: ConfigLocation | None,
     keep: int | None,
 ) -> ConfigRevision:
     """See `Ledger.save_revision`.
@@ -574,6 +584,8 @@ def save_revision(
     newest = tx.one(NEWEST_REVISION)
     if (None if newest is None else newest["sha256"]) != base:
         raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
+    if found_at is not None and tx.one(_CONFIG_FILE, **_key_of(found_at)) is None:
+        raise Unavailable(f"The server edits another config file than {found_at.path} by now; look again.")
     sha256 = Sha256(hashlib.sha256(text).hexdigest())
     number = 1 if newest is None else newest["number"] + 1
     values = {
@@ -584,10 +596,11 @@ def save_revision(
         "account": account,
         "client": rows.client_json(client),
         "message": message,
-        "is_mirrored": is_mirrored,
         "purged_at": None,
     }
     tx.connection.execute(insert(config_revisions).values(text=text, **values))
+    if found_at is not None:
+        record_in_file(tx, found_at, number)
     tx.emit(
         EventName.CONFIG_SAVED,
         Subject(account=account, client=client),
@@ -602,11 +615,26 @@ def save_revision(
     return rows.revision_of(values)
 
 
-def mark_mirrored(tx: Transaction, number: int) -> None:
-    """See `Ledger.mark_mirrored`."""
-    mark = update(config_revisions).where(config_revisions.c.number == number).values(is_mirrored=True)
-    if not tx.connection.execute(mark).rowcount:
+def use_config_file(tx: Transaction, location: ConfigLocation) -> None:
+    """See `Ledger.use_config_file`. One server at a time uses this database: all other rows are of servers now gone."""
+    found = tx.connection.execute(select(config_files)).mappings().all()
+    if [ConfigLocation(row["host"], row["path"], row["data_folder"]) for row in found] == [location]:
+        return
+    numbers = [row["revision"] for row in found if row["revision"] is not None]
+    tx.connection.execute(delete(config_files))
+    values = {**location._asdict(), "revision": max(numbers, default=None)}
+    tx.connection.execute(insert(config_files).values(values))
+
+
+def record_in_file(tx: Transaction, location: ConfigLocation, number: int) -> None:
+    """See `Ledger.record_in_file`."""
+    if tx.one(_REVISION_NUMBER, key=number) is None:
         raise NotFound("There is no such config revision.")
+    tx.connection.execute(_RECORD_IN_FILE.values(revision=number), {**_key_of(location), "reached": number})
+
+
+def _key_of(location: ConfigLocation) -> dict[str, str]:
+    return {"of_host": location.host, "of_path": location.path}
 
 
 def purge_revision(tx: Transaction, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:

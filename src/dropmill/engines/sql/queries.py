@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, ex
 from dropmill.engines.sql import prepared, rows
 from dropmill.engines.sql.tables import (
     attempts,
+    config_files,
     config_revisions,
     events,
     files,
@@ -23,6 +24,7 @@ from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
 from dropmill.model.numbers import whole_number
 from dropmill.model.records import (
     RESULTS_LISTED,
+    ConfigLocation,
     ConfigRevision,
     File,
     Job,
@@ -32,7 +34,7 @@ from dropmill.model.records import (
     Submission,
     UploadState,
 )
-from dropmill.ports import EventPage, Page, SubmissionView
+from dropmill.ports import ConfigPosition, EventPage, Page, SubmissionView
 
 
 def _key(text: str | None) -> int | None:
@@ -310,10 +312,27 @@ def _is_cut(connection: Connection, kind: str, key: str, after: Cursor) -> bool:
     return kind != "submission" or first != EventName.SUBMISSION_OPENED
 
 
+_NEWEST_REVISION = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
+_IN_FILE = select(config_files.c.revision).where(
+    config_files.c.host == bindparam("of_host"), config_files.c.path == bindparam("of_path")
+)
+
+
+def config_files_in_use(connection: Connection) -> list[ConfigLocation]:
+    """See `Ledger.config_files`."""
+    query = select(config_files.c.host, config_files.c.path, config_files.c.data_folder)
+    return [ConfigLocation(*row) for row in connection.execute(query.where(config_files.c.host != ""))]
+
+
+def config_position(connection: Connection, location: ConfigLocation) -> ConfigPosition:
+    """See `Ledger.config_position`."""
+    file = prepared.one(connection, _IN_FILE, {"of_host": location.host, "of_path": location.path})
+    return ConfigPosition(newest=newest_revision(connection), in_file=None if file is None else file["revision"])
+
+
 def newest_revision(connection: Connection) -> ConfigRevision | None:
     """See `Ledger.newest_revision`."""
-    query = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
-    row = connection.execute(query).mappings().one_or_none()
+    row = prepared.one(connection, _NEWEST_REVISION, {})
     return None if row is None else rows.revision_of(row)
 
 

@@ -181,6 +181,5 @@ def revision_of(row: Row) -> ConfigRevision:
         account=row["account"],
         client=None if client is None else ClientIdentity(**client),
         message=row["message"],
-        is_mirrored=row["is_mirrored"],
         purged_at=row["purged_at"],
     )

@@ -5,6 +5,7 @@ Every list is paged by a rising integer key (`seq`, `number`, `cursor`), so that
 """
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0006"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
 
 
@@ -68,6 +69,21 @@ class JsonText(TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """From text."""
         return None if value is None else json.loads(value)
+
+
+class PathBytes(TypeDecorator[str]):
+    """A path, stored as the bytes that the system knows: they need not be UTF-8."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """To bytes."""
+        return None if value is None else os.fsencode(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """From bytes."""
+        return None if value is None else os.fsdecode(bytes(value))
 
 
 metadata = MetaData(
@@ -254,10 +270,18 @@ config_revisions = Table(
     Column("account", String(200)),
     Column("client", JsonText),
     Column("message", Text),
-    Column("is_mirrored", Boolean, nullable=False),
     Column("purged_at", UtcTime),
 )
 Index("ix_config_revisions_kept", config_revisions.c.number, sqlite_where=config_revisions.c.purged_at.is_(None))
+
+config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held
+    "config_files",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("path", PathBytes, primary_key=True),
+    Column("data_folder", PathBytes, nullable=False),
+    Column("revision", Integer, ForeignKey("config_revisions.number")),
+)
 
 
 def select_revisions() -> Select[Any]:
