@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 
 import pytest
-from tests.serving import server as serving
 from tests.serving.server import Server
 
 SECRET = "f3a1-not-for-scripts"
@@ -38,13 +37,12 @@ def process(path):
 
 
 @pytest.fixture
-def make_scripted(make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
+def make_scripted(make_server: Callable[..., Server]) -> Callable[..., Server]:
     """Makes servers that run the spy, without the capabilities by which root reads every process."""
-    if os.geteuid() == 0:
-        monkeypatch.setattr(serving, "SERVE", ("setpriv", "--bounding-set=-all", *serving.SERVE))
+    prefix = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
 
     def make(*flags: str, **environment: str) -> Server:
-        made = make_server("--processor", "spy:process", *flags, environment=environment)
+        made = make_server("--processor", "spy:process", *flags, environment=environment, prefix=prefix)
         (made.folder / "spy.py").write_text(SPY.replace('"secret.txt"', repr(str(made.folder / "secret.txt"))))
         (made.folder / "secret.txt").write_text(SECRET)
         return made
