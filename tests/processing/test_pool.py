@@ -15,6 +15,7 @@ import pytest
 import uvloop
 from tests.processing.doubles import Bench, gone, until
 from tests.processing.warm_slot import WarmSlot
+from tests.serving.server import clean_environment
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import AttemptState
@@ -309,7 +310,9 @@ def test_slots_print_nothing_when_the_server_is_killed(tmp_path: Path) -> None:
     for _ in range(3):
         jobs.unlink(missing_ok=True)
         with (tmp_path / "said.txt").open("ab") as said:
-            process = subprocess.Popen([sys.executable, "-c", BUSY_SERVER.format(folder=str(tmp_path))], stderr=said)
+            process = subprocess.Popen(
+                [sys.executable, "-c", BUSY_SERVER.format(folder=str(tmp_path))], stderr=said, env=clean_environment()
+            )
         try:
             asyncio.run(until(lambda: jobs.exists() and jobs.stat().st_size > 10))
         finally:
@@ -323,6 +326,7 @@ BUSY_SERVER = """
 import asyncio, contextlib, shutil
 from pathlib import Path
 from tests.processing.doubles import Bench
+from tests.serving.server import clean_environment
 
 async def main():
     folder = Path({folder!r})

@@ -179,10 +179,15 @@ class HttpConnection(ASGIHTTPConnection):
                 # From here on nobody reads the body. Were it left bounded, the server could not even tell us that
                 # the exchange is over: its queue to us would be full.
                 body.discard()
-            elif is_end and not body.is_complete and body.ask is None:  # else it has not been told to send any
+            elif is_end and not body.is_complete:
+                # The client gets the whole answer at once. Only the end of the exchange waits: a client may go on
+                # sending before it looks, even if it was not told to, and would lose the answer to a reset.
+                content: Any = {**message, "more_body": True}
+                await send(content)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LINGER_S):
                         await body.wait_complete()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         try:
