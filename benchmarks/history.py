@@ -140,7 +140,7 @@ def make_history(data: Path, *, settled: int, queued: int) -> None:
 async def _first_revision(path: Path) -> None:
     ledger = SqliteLedger(path, lambda _: None)
     await ledger.open()
-    await ledger.save_revision(CONFIG, base=None, client=None, account=None, message=None, is_mirrored=True)
+    await ledger.save_revision(CONFIG, base=None, client=None, account=None, message=None)
     await ledger.close()
 
 
