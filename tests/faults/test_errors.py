@@ -257,21 +257,26 @@ def test_descriptors_that_are_used_up_and_given_back_cost_answers_only(make_serv
     play = play_on(make_server)
     pid = play.server.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    held = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()) + 1
     before = len(play.server.events())
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (held, limits[1]))  # the connection that is open stays
-    try:
-        # Lower numbers may still be free: they are used up by connections.
-        taken = [play.server.connect() for _ in range(held)]
-        for _ in range(3):
-            assert play.send() == "refused"
-            play.save()
-            play.ask("GET", "/api/v1/submissions")
-            assert play.server.http.get("/healthz").status_code == 200
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-    for connection in taken:
-        connection.close()
+    with contextlib.ExitStack() as stack:
+        # A refusal before the whole body ends its connection, and then no new one can be accepted: one for each round.
+        rounds = [stack.enter_context(httpx.Client(base_url=play.server.url, trust_env=False)) for _ in range(3)]
+        assert [client.get("/healthz").status_code for client in rounds] == [200] * 3
+        held = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()) + 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (held, limits[1]))  # the connections that are open stay
+        try:
+            # Lower numbers may still be free: they are used up by connections.
+            for _ in range(held):
+                stack.enter_context(play.server.connect())
+            until(lambda: rounds[0].get("/api/v1/submissions").status_code == 503)  # they are accepted
+            for client in rounds:
+                assert client.get("/healthz").status_code == 200
+                # A refused connection gives its descriptor back, so now and then there is one.
+                assert client.get("/api/v1/submissions").status_code in (200, 503)
+                answer = client.put("/api/v1/config", content=b"a: 1\n", headers={"If-Match": '"x"'})
+                assert (answer.status_code, answer.json()["code"]) in ((412, "config_conflict"), (503, "unavailable"))
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     play.has_recovered()
     assert play.send() == "good"
     play.tells_one_story()
