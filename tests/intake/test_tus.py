@@ -444,7 +444,7 @@ async def _make_late(counter: Counter, upload: ResumableUpload) -> None:
 
 
 async def test_an_upload_whose_time_is_over_is_gone_whoever_notices(desk: Desk) -> None:
-    counter = Counter(desk, expiry_s=0.05)
+    counter = Counter(desk, expiry_s=1.0)
     asked, swept = await counter.create(), await counter.create()
     for upload in (asked, swept):
         await counter.append(upload, 0, CONTENT[:HALF])
