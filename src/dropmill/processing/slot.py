@@ -307,6 +307,7 @@ def load_config(path: str) -> dict[Any, Any]:
     Plain.yaml_constructors[None] = plain
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = Plain
+    yaml.composer.warn_double_anchors = False  # an anchor may be used again (YAML 1.2.2, section 7.1)
     loaded = yaml.load(Path(path).read_bytes())
     return loaded if loaded is not None else {}
 
