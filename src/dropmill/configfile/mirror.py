@@ -339,7 +339,7 @@ def _temporary_prefix(target: Path) -> str:
 
 
 def _is_mount_point(target: Path) -> bool:
-    """Whether a file is mounted there by itself, as containers do: then nothing can be renamed over it."""
+    """Whether the file itself is a mount point, as in containers: then nothing can be renamed over it."""
     return _mount_of(target) != _mount_of(target.parent)
 
 
