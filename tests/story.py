@@ -16,7 +16,7 @@ from dropmill.model.ids import (
     new_submission_id,
 )
 from dropmill.model.records import AttemptOutcome, AttemptState, ClientIdentity, Counts, JobError, StoredBlob
-from dropmill.ports import Ledger
+from dropmill.ports.ledger import Ledger
 
 LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
 CLIENT = ClientIdentity(ip="192.0.2.7", user_agent="curl/8.5")

@@ -35,7 +35,7 @@ from dropmill.intake.multipart import boundary_of, client_path, file_parts, stor
 from dropmill.intake.tus import METADATA_MAX, parse_checksum, parse_metadata
 from dropmill.live.messages import MESSAGE_MAX, BadMessage, parse
 from dropmill.model.errors import DropmillError
-from dropmill.ports import Bus
+from dropmill.ports.bus import Bus
 from dropmill.processing.failure import LAST_LINE_BYTES, last_line
 from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit

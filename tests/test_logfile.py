@@ -24,7 +24,8 @@ from dropmill.model.errors import SettingsError, Unavailable
 from dropmill.model.events import DATA_KEYS, Event, EventName, Subject
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.records import ClientIdentity
-from dropmill.ports import Bus, EventPage, Hints, Ledger, Subscription
+from dropmill.ports.bus import Bus, Hints, Subscription
+from dropmill.ports.ledger.events import EventLedger, EventPage
 
 SOON_S = 10.0
 CLIENT = ClientIdentity(ip="10.0.0.7", host="pc7.lab.example", verified=True, domain="lab.example", user_agent="curl/8")
@@ -125,7 +126,7 @@ class FakeBus:
 
 
 def make(path: Path, ledger: FakeLedger, bus: FakeBus | None = None, **options: Any) -> EventLog:
-    return EventLog(path, cast(Ledger, ledger), cast(Bus, bus or FakeBus()), **options)
+    return EventLog(path, cast(EventLedger, ledger), cast(Bus, bus or FakeBus()), **options)
 
 
 async def write(path: Path, ledger: FakeLedger, **options: Any) -> EventLog:

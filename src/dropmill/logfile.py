@@ -25,7 +25,8 @@ from dropmill.model.errors import SettingsError
 from dropmill.model.events import TOPIC_ALL, Event, EventName
 from dropmill.model.faults import TEMPORARY, translated
 from dropmill.model.ids import Cursor
-from dropmill.ports import Bus, Ledger
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.events import EventLedger
 from dropmill.private import FOLDER_MODE, opener
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class EventLog:
     def __init__(
         self,
         path: Path,
-        ledger: Ledger,
+        ledger: EventLedger,
         bus: Bus,
         *,
         rotate_at_bytes: int = ROTATE_AT_BYTES,

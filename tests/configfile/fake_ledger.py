@@ -8,7 +8,8 @@ from typing import Any
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse, Unavailable
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision, utc_now
-from dropmill.ports import ConfigPosition, Page
+from dropmill.ports.ledger.config import ConfigPosition
+from dropmill.ports.ledger.page import Page
 
 
 def location_of(path: Path) -> ConfigLocation:

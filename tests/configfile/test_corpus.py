@@ -24,7 +24,7 @@ from dropmill.configfile import mirror
 from dropmill.configfile.document import MAX_BYTES, check_text
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.ports import Ledger
+from dropmill.ports.ledger.config import ConfigLedger
 
 PROJECT = Path(__file__).parents[2]
 ROOTS = [
@@ -178,7 +178,7 @@ async def test_real_files_are_saved_byte_for_byte(
     path = tmp_path / "config.yaml"
     path.write_bytes(base)
     ledger = FakeLedger()
-    config = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=tmp_path / "aside")
+    config = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=tmp_path / "aside")
     await config.open()
     for real in texts:
         revision = await config.save(real.text, mirror.sha256_of(base), None, None, None)

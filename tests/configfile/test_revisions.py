@@ -42,7 +42,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigRevision
-from dropmill.ports import Ledger
+from dropmill.ports.ledger.config import ConfigLedger
 
 FIRST = b"# kept\na: 1 # one\n"
 SECOND = b"# kept\na: 2 # two\n"
@@ -76,7 +76,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
-    return ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    return ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
 
 
 async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
@@ -134,7 +134,7 @@ async def test_a_first_start_with_an_unusable_path_stops_with_a_sentence(
         path.parent.mkdir()
         path.mkdir() if kind == "folder" else os.mkfifo(path)
     with pytest.raises(SettingsError, match=r"--config .*config\.yaml"):
-        await ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside").open()
+        await ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside").open()
 
 
 async def test_a_later_start_with_the_same_file_changes_nothing(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -231,7 +231,7 @@ async def test_point_8_however_many_saves_never_reached_the_file_it_is_behind_an
 
 def moved_to(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
     """The config of a server that is started with another path."""
-    return ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    return ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
 
 
 async def test_point_8_a_start_with_another_file_takes_over_what_it_holds_each_time(
@@ -423,7 +423,7 @@ async def test_a_symbolic_link_stays_and_its_target_is_replaced(
     target.write_bytes(FIRST)
     link = tmp_path / "config.yaml"
     link.symlink_to("elsewhere/real.yaml")
-    config = ConfigFile(location_of(link), cast(Ledger, ledger), parser, aside=link.parent / "aside")
+    config = ConfigFile(location_of(link), cast(ConfigLedger, ledger), parser, aside=link.parent / "aside")
     await config.open()
     await save(config, SECOND, FIRST)
     assert link.is_symlink()
@@ -615,7 +615,7 @@ async def test_point_2_a_torn_file_is_written_again_at_the_next_start_and_is_no_
         patch.setattr(os, "pwrite", die)
         with pytest.raises(Killed):
             await save(config, second, FIRST)
-    again = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    again = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == second
     assert [revision.sha256 for revision in ledger.history] == [mirror.sha256_of(FIRST), mirror.sha256_of(second)]
@@ -642,7 +642,7 @@ async def test_point_2_an_edit_made_after_a_kill_is_an_edit_though_a_save_was_un
             await save(config, b"a: 2\n", first)
     assert path.read_bytes() == first
     path.write_bytes(FIRST)
-    again = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    again = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == FIRST
     assert ledger.history[-1].sha256 == mirror.sha256_of(FIRST)
@@ -692,7 +692,7 @@ async def test_of_two_writers_with_the_same_base_exactly_one_wins(
 ) -> None:
     """In one instance, and with two instances on one file and ledger."""
     await config.open()
-    other = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    other = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
     for i in range(100):
         base = (await config.read())[1].sha256
         texts = [f"# race {i}\nwriter: {writer}\n".encode() for writer in "ab"]
@@ -1188,7 +1188,7 @@ async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, 
     path = tmp_path / "folder" / "config.yaml"
     path.parent.mkdir()
     path.write_bytes(FIRST)
-    config = ConfigFile(location_of(path), cast(Ledger, ledger), parser, aside=path.parent / "aside")
+    config = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
     await config.open()
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)

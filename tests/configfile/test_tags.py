@@ -17,7 +17,7 @@ from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.schema import Schema
 from dropmill.model.errors import ConfigEditRefused, ConfigInvalid
-from dropmill.ports import Ledger
+from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.processing.slot import load_config
 
 TAGGED = """\
@@ -172,7 +172,7 @@ async def config(tmp_path: Path) -> AsyncIterator[ConfigFile]:
     path = tmp_path / "config.yaml"
     path.write_text("a: 1\n")
     parser = ParserProcess(keeps_tags=True)
-    opened = ConfigFile(location_of(path), cast(Ledger, FakeLedger()), parser, aside=tmp_path / "aside")
+    opened = ConfigFile(location_of(path), cast(ConfigLedger, FakeLedger()), parser, aside=tmp_path / "aside")
     await opened.open()
     yield opened
     await parser.close()

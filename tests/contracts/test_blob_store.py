@@ -13,7 +13,7 @@ import pytest
 
 from dropmill.engines.embedded.disk import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
 from dropmill.model.records import StoredBlob
-from dropmill.ports import BlobStore, BlobWriter
+from dropmill.ports.blobs import BlobStore, BlobWriter
 
 KIB = 1024
 

@@ -17,7 +17,7 @@ import pytest
 
 from dropmill.engines.embedded.disk import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
 from dropmill.model.errors import OutOfSpace
-from dropmill.ports import BlobStore, BlobWriter
+from dropmill.ports.blobs import BlobStore, BlobWriter
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from tests.story import LIVENESS_S
 from dropmill.engines.embedded.bus import PROGRESS_MAX, LocalBus
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.records import Progress
-from dropmill.ports import Bus, Hints, Subscription
+from dropmill.ports.bus import Bus, Hints, Subscription
 
 ENGINES = {"local": LocalBus}
 

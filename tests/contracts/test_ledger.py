@@ -44,7 +44,7 @@ from dropmill.model.records import (
     JobState,
     UploadState,
 )
-from dropmill.ports import Ledger
+from dropmill.ports.ledger import Ledger
 
 NOBODY = SubmissionId("0" * 32)
 HERE = ConfigLocation(host="pc7", path="/srv/app/config.yaml", data_folder="/srv/app/data")

@@ -13,7 +13,7 @@ from tests.story import CLIENT, FAILED, names
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ConfigRevision
-from dropmill.ports import Ledger
+from dropmill.ports.ledger import Ledger
 
 SECRET = b"token: swordfish\n"
 MENDED = b"token: 'in the environment'\n"

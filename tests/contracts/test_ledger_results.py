@@ -14,7 +14,7 @@ from tests.story import FAILED, SUCCEEDED, all_events
 from dropmill.model.errors import NotFound
 from dropmill.model.events import RESULTS_TOLD
 from dropmill.model.records import RESULTS_LISTED, AttemptOutcome, JobState, Result
-from dropmill.ports import Ledger
+from dropmill.ports.ledger import Ledger
 
 
 def some(count: int, prefix: str = "r") -> tuple[Result, ...]:

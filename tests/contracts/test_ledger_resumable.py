@@ -15,7 +15,9 @@ from tests.story import CLIENT, SUCCEEDED, all_events, blob, names, recount
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.records import Counts, JobState, UploadState, utc_now
-from dropmill.ports import Holding, Ledger, RequestKey, ResumableUpload
+from dropmill.ports.ledger import Ledger
+from dropmill.ports.ledger.submissions import RequestKey
+from dropmill.ports.ledger.uploads import Holding, ResumableUpload
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 TOMORROW = datetime(2100, 1, 1, tzinfo=UTC)

@@ -25,7 +25,7 @@ from dropmill.model.records import (
     RetryPolicy,
     utc_now,
 )
-from dropmill.ports import Ledger
+from dropmill.ports.ledger import Ledger
 
 BUSY = AttemptOutcome(
     state=AttemptState.FAILED, exit_code=75, error=JobError(type="exit_code", message="exited with code 75")

@@ -22,7 +22,7 @@ from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import new_submission_id
 from dropmill.model.records import ConfigLocation
-from dropmill.ports import RequestKey
+from dropmill.ports.ledger.submissions import RequestKey
 
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
 

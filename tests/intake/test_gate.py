@@ -6,7 +6,7 @@ import pytest
 
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.model.errors import OutOfSpace
-from dropmill.ports import BlobStore
+from dropmill.ports.blobs import BlobStore
 
 
 class FullDisk:

@@ -36,7 +36,7 @@ from dropmill.model.errors import (
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, JobId, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, Submission, UploadState
-from dropmill.ports import Executor
+from dropmill.ports.executor import Executor
 
 TYPE = "multipart/form-data; boundary=B"
 END = b"--B--\r\n"

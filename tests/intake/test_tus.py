@@ -42,7 +42,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, UploadState, utc_now
-from dropmill.ports import ResumableUpload
+from dropmill.ports.ledger.uploads import ResumableUpload
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 HALF = len(CONTENT) // 2

@@ -23,7 +23,7 @@ from dropmill.live.views import FILES_SHOWN, Views
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.records import Progress
-from dropmill.ports import Executor
+from dropmill.ports.executor import Executor
 
 
 @dataclass(frozen=True, kw_only=True)

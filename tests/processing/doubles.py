@@ -28,7 +28,9 @@ from dropmill.model.records import (
     StoredBlob,
     utc_now,
 )
-from dropmill.ports import BlobStore, Bus, Ledger
+from dropmill.ports.blobs import BlobStore
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.jobs import AttemptLedger
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
 from dropmill.processing.limits import Limiter, Limits
@@ -209,7 +211,7 @@ class Bench:
         limiter = self.limiter = Limiter(Limits.from_settings(settings), settings.data)
         self.lacking = limiter.open()
         self.runner = AttemptRunner(
-            ledger=cast("Ledger", self.ledger),
+            ledger=cast("AttemptLedger", self.ledger),
             blobs=cast("BlobStore", FakeBlobs(folder / "blobs", self.store)),
             bus=cast("Bus", self.bus),
             pool=self.pool,

@@ -10,7 +10,7 @@ from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import JobId, SubmissionId, new_job_id, new_submission_id
 from dropmill.model.records import JobState
-from dropmill.ports import Executor
+from dropmill.ports.executor import Executor
 from dropmill.processing.jobs import JOBS_A_CHANGE, Jobs
 
 

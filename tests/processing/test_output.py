@@ -12,7 +12,7 @@ import pytest
 from tests.processing.doubles import LIVENESS_S, FakeBus, until
 
 from dropmill.model.ids import JobId
-from dropmill.ports import Bus
+from dropmill.ports.bus import Bus
 from dropmill.processing import output
 from dropmill.processing.output import OutputChunk, OutputStore, OutputStream
 

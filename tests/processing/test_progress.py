@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from tests.processing.doubles import FakeBus, FakeLedger, until
 
-from dropmill.ports import Bus
+from dropmill.ports.bus import Bus
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 
 

@@ -25,7 +25,7 @@ from dropmill.live.messages import revision_json
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ConfigLocation, ConfigRevision
-from dropmill.ports import Ledger
+from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.settings import Settings, environment_name
 
 STDIN: Final = "-"
@@ -171,7 +171,7 @@ async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
 
 
 @asynccontextmanager
-async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
+async def _ledger(settings: Settings) -> AsyncIterator[ConfigLedger]:
     """The ledger in the data folder.
 
     Raises:
@@ -188,7 +188,7 @@ async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
         await ledger.close()
 
 
-async def _location(settings: Settings, is_named: bool, ledger: Ledger) -> ConfigLocation | None:
+async def _location(settings: Settings, is_named: bool, ledger: ConfigLedger) -> ConfigLocation | None:
     """The file that the server on this data folder edits; None if the ledger does not say that for this host.
 
     Raises:
@@ -214,7 +214,7 @@ def _is_same(path: str | Path, other: str | Path) -> bool:
     return os.path.realpath(path) == os.path.realpath(other)
 
 
-async def _not_here(ledger: Ledger) -> SettingsError:
+async def _not_here(ledger: ConfigLedger) -> SettingsError:
     """Why it is not known which file to write."""
     for file in await ledger.config_files():
         return SettingsError(
@@ -224,14 +224,14 @@ async def _not_here(ledger: Ledger) -> SettingsError:
     return SettingsError("No server has named its config in this data folder yet; start `dropmill serve` on it first.")
 
 
-async def _newest(ledger: Ledger) -> ConfigRevision:
+async def _newest(ledger: ConfigLedger) -> ConfigRevision:
     newest = await ledger.newest_revision()
     if newest is None:
         raise NotFound("There is no revision of the config yet; start `dropmill serve` first.")
     return newest
 
 
-async def _find(ledger: Ledger, prefix: str) -> Sha256:
+async def _find(ledger: ConfigLedger, prefix: str) -> Sha256:
     """The one SHA-256 in the history that begins like this."""
     if _PREFIX.fullmatch(prefix.lower()) is None:
         raise SettingsError(f"{prefix!r} is no revision: give at least the first 6 digits of its SHA-256.")

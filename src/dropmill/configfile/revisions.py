@@ -43,7 +43,7 @@ from dropmill.model.errors import (
 from dropmill.model.faults import OF_THE_FILE, TEMPORARY, fault_of
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision
-from dropmill.ports import Ledger
+from dropmill.ports.ledger.config import ConfigLedger
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class ConfigFile:
     def __init__(
         self,
         location: ConfigLocation,
-        ledger: Ledger,
+        ledger: ConfigLedger,
         parser: ParserProcess,
         *,
         aside: Path,

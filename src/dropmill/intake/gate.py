@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from dropmill.model.errors import FileTooLarge, OutOfSpace, RequestTooSlow, TooLarge, TooManyFiles, TooManyUploads
-from dropmill.ports import BlobStore, Holding
+from dropmill.ports.blobs import BlobStore
+from dropmill.ports.ledger.uploads import Holding
 from dropmill.settings import size_in_words
 
 LOOK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two looks at the free disk: 0.1 s at full speed

@@ -39,7 +39,11 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.records import ClientIdentity, File, Progress, StoredBlob, UploadState
-from dropmill.ports import BlobStore, BlobWriter, Bus, Executor, Holding, Ledger, RequestKey
+from dropmill.ports.blobs import BlobStore, BlobWriter
+from dropmill.ports.bus import Bus
+from dropmill.ports.executor import Executor
+from dropmill.ports.ledger.submissions import IntakeLedger, RequestKey
+from dropmill.ports.ledger.uploads import Holding
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +84,7 @@ class Intake:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: IntakeLedger,
         blobs: BlobStore,
         executor: Executor,
         bus: Bus,

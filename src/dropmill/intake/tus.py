@@ -37,7 +37,9 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.records import ClientIdentity, Progress, UploadState, utc_now
-from dropmill.ports import BlobStore, BlobWriter, Bus, Holding, Ledger, ResumableUpload
+from dropmill.ports.blobs import BlobStore, BlobWriter
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.uploads import Holding, ResumableUpload, UploadLedger
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ class Uploads:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: UploadLedger,
         blobs: BlobStore,
         bus: Bus,
         intake: Intake,

@@ -17,7 +17,8 @@ from dropmill.live.views import Views
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event
 from dropmill.model.ids import Cursor, JobId, SubmissionId
-from dropmill.ports import Bus, Ledger
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.events import FeedLedger
 
 EVENTS_MAX = 500  # in one message
 EVENTS_BYTES_MAX = 1024 * 1024  # of one message, unless a single event is larger
@@ -81,7 +82,7 @@ class Subscriber:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: FeedLedger,
         bus: Bus,
         views: Views,
         outputs: Outputs,

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dropmill.live.messages import Json, Momentary, file_json, job_json, submission_json
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.records import File, Job, JobState, UploadState
-from dropmill.ports import Bus, Executor, Ledger
+from dropmill.ports.bus import Bus
+from dropmill.ports.executor import Executor
+from dropmill.ports.ledger.history import HistoryLedger
 
 FILES_SHOWN = 100  # of a submission at once; the rest is read page by page
 
@@ -16,7 +18,7 @@ class Views:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: HistoryLedger,
         bus: Bus,
         executor: Executor,
         received: Callable[[FileId], int | None],

@@ -28,7 +28,9 @@ from dropmill.model.records import (
     RetryPolicy,
     StoredBlob,
 )
-from dropmill.ports import BlobStore, Bus, Ledger
+from dropmill.ports.blobs import BlobStore
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.jobs import AttemptLedger
 from dropmill.processing.configs import ConfigFiles
 from dropmill.processing.contract import AttemptPaths, Processor
 from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
@@ -108,7 +110,7 @@ class AttemptRunner:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: AttemptLedger,
         blobs: BlobStore,
         bus: Bus,
         pool: SlotPool,

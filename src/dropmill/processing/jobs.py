@@ -2,7 +2,8 @@
 
 from dropmill.model.errors import IllegalTransition
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.ports import Executor, Ledger
+from dropmill.ports.executor import Executor
+from dropmill.ports.ledger.jobs import JobLedger
 
 JOBS_A_CHANGE = 250  # some 50 ms of the ledger's writer; others' changes come in between
 
@@ -10,7 +11,7 @@ JOBS_A_CHANGE = 250  # some 50 ms of the ledger's writer; others' changes come i
 class Jobs:
     """Cancels and retries jobs."""
 
-    def __init__(self, *, ledger: Ledger, executor: Executor) -> None:
+    def __init__(self, *, ledger: JobLedger, executor: Executor) -> None:
         self._ledger = ledger
         self._executor = executor
 

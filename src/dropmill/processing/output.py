@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dropmill.model.faults import translated
 from dropmill.model.ids import JobId
-from dropmill.ports import Bus
+from dropmill.ports.bus import Bus
 from dropmill.private import FILE_MODE, FOLDER_MODE
 
 HEAD_BYTES = 16 * 1024 * 1024  # kept of the beginning

@@ -11,7 +11,7 @@ import asyncio
 import re
 
 from dropmill.model.records import AttemptOrder, Progress
-from dropmill.ports import Bus
+from dropmill.ports.bus import Bus
 
 PROGRESS_S = 0.25  # between two reports of one file: four a second
 LOOKED_AT_BYTES = 4096  # of what came at once, from its end: the newest counts, and a script may write a GiB

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dropmill.model.faults import TEMPORARY
 from dropmill.model.records import JobError, Result
-from dropmill.ports import BlobStore
+from dropmill.ports.blobs import BlobStore
 
 DEPTH_MAX = 32  # folders in folders; each level holds a descriptor while it is walked
 PATH_MAX_BYTES = 1024  # of a path as text: three times as many in a URL, which servers still take

@@ -17,7 +17,8 @@ from dropmill.model.clock import Clock
 from dropmill.model.errors import StorageUnavailable
 from dropmill.model.ids import Cursor
 from dropmill.model.records import KeptBytes
-from dropmill.ports import BlobStore, Ledger
+from dropmill.ports.blobs import BlobStore
+from dropmill.ports.ledger.retention import RetentionLedger
 from dropmill.processing.output import OutputStore
 
 SUBMISSIONS_AT_ONCE = 50
@@ -36,7 +37,7 @@ class Retention:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: RetentionLedger,
         blobs: BlobStore,
         outputs: OutputStore,
         logged: Callable[[], Awaitable[Cursor]],

@@ -30,7 +30,8 @@ from dropmill.model.clock import Clock
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import SubmissionId
 from dropmill.model.records import Delivery, utc_now
-from dropmill.ports import DELIVERIES, Bus, Ledger
+from dropmill.ports.bus import DELIVERIES, Bus
+from dropmill.ports.ledger.deliveries import DeliveryLedger
 
 AT_ONCE = 8  # calls side by side: the other side is one server
 CALL_TIMEOUT_S = 10.0  # from the look-up of its name to its answer's head
@@ -47,7 +48,7 @@ class Webhook:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: DeliveryLedger,
         bus: Bus,
         url: str,
         secret: str | None,

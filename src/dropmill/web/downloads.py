@@ -23,7 +23,7 @@ from zipstream import ZipStream
 from dropmill.model.errors import BytesLost, NotFound, RangeNotSatisfiable, Removed, TooLarge
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import File, FileIdentity, Result, StoredBlob
-from dropmill.ports import BlobStore
+from dropmill.ports.blobs import BlobStore
 from dropmill.web import query
 from dropmill.web.filenames import ArchiveNames, attachment, content_type
 from dropmill.web.guard import EXACT

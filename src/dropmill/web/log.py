@@ -8,7 +8,7 @@ from quart import Blueprint, Response
 from dropmill import logfile
 from dropmill.model.events import TOPIC_ALL, Event
 from dropmill.model.ids import Cursor
-from dropmill.ports import Ledger
+from dropmill.ports.ledger.events import EventLedger
 from dropmill.web import query
 from dropmill.web.services import services
 
@@ -27,7 +27,7 @@ async def lines() -> Response:
     return Response(_texts(ledger, page.events, limit), content_type="application/x-ndjson")
 
 
-async def _texts(ledger: Ledger, events: Sequence[Event], limit: int) -> AsyncIterator[bytes]:
+async def _texts(ledger: EventLedger, events: Sequence[Event], limit: int) -> AsyncIterator[bytes]:
     while events:
         yield await asyncio.to_thread(_text, events)
         limit -= len(events)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from quart import current_app
 
@@ -12,13 +13,21 @@ from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
 from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
-from dropmill.ports import BlobStore, Bus, Ledger
+from dropmill.ports.blobs import BlobStore
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.config import ConfigReader
+from dropmill.ports.ledger.events import EventLedger
+from dropmill.ports.ledger.history import HistoryLedger
 from dropmill.processing.contract import Processor
 from dropmill.processing.jobs import Jobs
 from dropmill.processing.output import OutputStore
 from dropmill.settings import Settings
 
 EXTENSION = "dropmill"
+
+
+class LedgerReader(HistoryLedger, EventLedger, ConfigReader, Protocol):
+    """What requests read; what they change goes through the capabilities."""
 
 
 @dataclass(kw_only=True)
@@ -32,7 +41,7 @@ class Services:
 
     settings: Settings
     processor: Processor
-    ledger: Ledger
+    ledger: LedgerReader
     blobs: BlobStore
     bus: Bus
     intake: Intake

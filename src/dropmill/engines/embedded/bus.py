@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import FileId
 from dropmill.model.records import Progress
-from dropmill.ports import Hints
+from dropmill.ports.bus import Hints
 
 PROGRESS_MAX = 1000  # reports kept for one slow subscriber; the oldest goes first, for losing one loses nothing
 
 
 class Mailbox:
-    """`dropmill.ports.Subscription`: newest position per topic, newest report per file."""
+    """`dropmill.ports.bus.Subscription`: newest position per topic, newest report per file."""
 
     def __init__(self, bus: "LocalBus") -> None:
         self._bus = bus
@@ -57,7 +57,7 @@ class Mailbox:
 
 
 class LocalBus:
-    """`dropmill.ports.Bus` within one process. Call it from the event loop only."""
+    """`dropmill.ports.bus.Bus` within one process. Call it from the event loop only."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, set[Mailbox]] = {}

@@ -62,7 +62,7 @@ _STORE = "The file store"  # in the sentences of its errors
 
 
 class DiskBlobStore:
-    """`dropmill.ports.BlobStore` in a directory."""
+    """`dropmill.ports.blobs.BlobStore` in a directory."""
 
     def __init__(self, folder: Path) -> None:
         self.incoming = folder / "incoming"
@@ -280,7 +280,7 @@ class DiskBlobStore:
 
 
 class DiskBlobWriter:
-    """`dropmill.ports.BlobWriter` to a file in `incoming`.
+    """`dropmill.ports.blobs.BlobWriter` to a file in `incoming`.
 
     What comes is gathered to `WRITE_BYTES`, uncopied, then written and hashed by aiofiles in one thread hop; copied
     into one block, with a hop for each of the two, it cost 8 % more CPU and was no sooner. A file that fits one

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class SlotExecutor:
-    """Runs queued jobs in the slots of a pool, as many at once as it has (`dropmill.ports.Executor`)."""
+    """Runs queued jobs in the slots of a pool, as many at once as it has (`dropmill.ports.executor.Executor`)."""
 
     def __init__(
         self,

@@ -53,17 +53,13 @@ from dropmill.model.records import (
     StoredBlob,
     Submission,
 )
-from dropmill.ports import (
-    ConfigPosition,
-    EventPage,
-    FormUploads,
-    Holding,
-    Page,
-    Recovery,
-    RequestKey,
-    ResumableUpload,
-    SubmissionView,
-)
+from dropmill.ports.ledger.config import ConfigPosition
+from dropmill.ports.ledger.events import EventPage
+from dropmill.ports.ledger.history import SubmissionView
+from dropmill.ports.ledger.nodes import Recovery
+from dropmill.ports.ledger.page import Page
+from dropmill.ports.ledger.submissions import RequestKey
+from dropmill.ports.ledger.uploads import FormUploads, Holding, ResumableUpload
 from dropmill.private import opener
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
@@ -114,7 +110,7 @@ class _Committed(NamedTuple):
 
 
 class SqliteLedger:
-    """`dropmill.ports.Ledger` over one SQLite file."""
+    """`dropmill.ports.ledger.Ledger` over one SQLite file."""
 
     def __init__(
         self,

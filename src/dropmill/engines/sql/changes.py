@@ -57,7 +57,9 @@ from dropmill.model.records import (
     require_transition,
     utc_now,
 )
-from dropmill.ports import Page, Recovery, RequestKey
+from dropmill.ports.ledger.nodes import Recovery
+from dropmill.ports.ledger.page import Page
+from dropmill.ports.ledger.submissions import RequestKey
 
 LOST = "lost"
 """Error type of a job whose attempts were lost too often."""

@@ -34,7 +34,10 @@ from dropmill.model.records import (
     Submission,
     UploadState,
 )
-from dropmill.ports import ConfigPosition, EventPage, Page, SubmissionView
+from dropmill.ports.ledger.config import ConfigPosition
+from dropmill.ports.ledger.events import EventPage
+from dropmill.ports.ledger.history import SubmissionView
+from dropmill.ports.ledger.page import Page
 
 
 def _key(text: str | None) -> int | None:

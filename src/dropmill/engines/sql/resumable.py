@@ -18,7 +18,7 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, Sha256, SubmissionId
 from dropmill.model.records import UPLOAD_TRANSITIONS, ClientIdentity, UploadState, require_transition
-from dropmill.ports import FormUploads, Holding, ResumableUpload
+from dropmill.ports.ledger.uploads import FormUploads, Holding, ResumableUpload
 
 _ADD_FILE = insert(files)
 _SET_FILE = update(files).where(files.c.seq == bindparam("key"))

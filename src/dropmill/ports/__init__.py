@@ -1,0 +1,10 @@
+"""The ports: what the capabilities need from the machinery below, and nothing else.
+
+    blobs       bytes                       directory             | S3
+    ledger      state and events            SQLite                | Postgres
+    bus         hints that something moved  asyncio               | Redis
+    executor    runs attempts by job id     slots on this machine | Celery
+
+Every method is a coroutine unless it only touches memory. Cancelling a caller never cuts a commit in half: a change
+handed to the ledger is made or refused whatever becomes of whoever waits for it.
+"""

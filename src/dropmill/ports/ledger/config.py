@@ -1,0 +1,105 @@
+"""The config, its history, and which revision each file holds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from dropmill.model.ids import Sha256
+from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision
+from dropmill.ports.ledger.page import Page
+
+
+class ConfigPosition(NamedTuple):
+    """How far a config file has come.
+
+    Attributes:
+        newest: the config as it is; None before the first revision.
+        in_file: number of the revision that the file was last recorded to hold; None if none was.
+    """
+
+    newest: ConfigRevision | None
+    in_file: int | None
+
+
+class RevisionReader(Protocol):
+    """Reads the bytes of a revision."""
+
+    async def revision_text(self, sha256: Sha256) -> bytes:
+        """A revision's exact bytes.
+
+        Raises:
+            Removed: they were purged, and not saved again since.
+        """
+
+
+class ConfigReader(RevisionReader, Protocol):
+    """Reads the config and its history."""
+
+    async def newest_revision(self) -> ConfigRevision | None:
+        """The config as it is; None before the first one."""
+
+    async def revisions(self, *, before: str | None, limit: int) -> Page[ConfigRevision]:
+        """The config's history, newest first."""
+
+
+class ConfigLedger(ConfigReader, Protocol):
+    """Saves and purges revisions, and records which one each file holds."""
+
+    async def save_revision(
+        self,
+        text: bytes,
+        *,
+        base: Sha256 | None,
+        client: ClientIdentity | None,
+        account: str | None,
+        message: str | None,
+        found_at: ConfigLocation | None = None,
+    ) -> ConfigRevision:
+        """Append a revision (`config.saved`) if the newest one still has the SHA-256 `base` (None: there is none).
+
+        The text of one of the oldest may go for it, as if it were purged, but without an event.
+
+        Args:
+            found_at: the file in which the text was found, which is recorded with it; None for a text that was sent.
+
+        Raises:
+            ConfigConflict: the newest revision is another.
+            Unavailable: the server edits another file than `found_at` by now.
+        """
+
+    async def use_config_file(self, location: ConfigLocation) -> None:
+        """Record that the server edits this file from now on. For the server alone, at its start.
+
+        Entries of servers that are gone are forgotten. The revision that the last of them recorded passes to this
+        file, which may be the same under another name.
+        """
+
+    async def record_in_file(self, location: ConfigLocation, number: int) -> None:
+        """Record that a file holds this revision.
+
+        Changes nothing if a later one was recorded, or if the server edits another file by now.
+
+        Raises:
+            NotFound: there is no such revision.
+        """
+
+    async def reject_config(
+        self, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
+    ) -> None:
+        """Record that a text was refused (`config.rejected`)."""
+
+    async def purge_revision(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+        """Remove a text from the history, beyond recovery as far as the database reaches (`config.purged`).
+
+        The revisions that held it stay, without it. Twice is no error, and records nothing the second time.
+
+        Raises:
+            NotFound: there is no such revision.
+            RevisionInUse: it is the newest, or jobs that wait or run are bound to it.
+            Unavailable: it is removed, but the database's files could not be cleaned now; purge it again.
+        """
+
+    async def config_files(self) -> Sequence[ConfigLocation]:
+        """The files that servers edit, one for each host; none before the first start."""
+
+    async def config_position(self, location: ConfigLocation) -> ConfigPosition:
+        """The newest revision, and which one a file was last recorded to hold."""

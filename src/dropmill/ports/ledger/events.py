@@ -1,0 +1,36 @@
+"""What happened, in the order of cursors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dropmill.model.events import Event
+from dropmill.model.ids import Cursor
+from dropmill.ports.ledger.history import JobReader
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventPage:
+    """Events of a topic in cursor order, and how far was looked: the next read begins after `cursor`.
+
+    Attributes:
+        is_cut: whether events of the topic may be missing before these, because the oldest were removed.
+    """
+
+    events: Sequence[Event]
+    cursor: Cursor
+    is_cut: bool = False
+
+
+class EventLedger(Protocol):
+    """Reads events."""
+
+    async def events(self, topic: str, *, after: Cursor, limit: int) -> EventPage:
+        """Events of a topic behind a cursor."""
+
+    async def newest_cursor(self) -> Cursor:
+        """The cursor of the newest event; 0 if there is none."""
+
+
+class FeedLedger(EventLedger, JobReader, Protocol):
+    """What it takes to follow events and the output of running jobs."""

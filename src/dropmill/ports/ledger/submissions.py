@@ -1,0 +1,71 @@
+"""Submissions from their opening to their seal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from dropmill.model.ids import SubmissionId
+from dropmill.model.records import ClientIdentity
+from dropmill.ports.ledger.history import FileReader, SubmissionReader
+from dropmill.ports.ledger.uploads import UploadLedger
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestKey:
+    """An `Idempotency-Key`: what a repeat of a request shows, so that it is carried out once.
+
+    Attributes:
+        owner: whose it is; two owners may use the same text. No newline.
+        text: as the client gave it.
+        fingerprint: what the request says of itself before its body is read, as a SHA-256 in hexadecimal.
+    """
+
+    owner: str
+    text: str
+    fingerprint: str
+
+
+class SubmissionLedger(Protocol):
+    """Opens and seals submissions."""
+
+    async def open_submission(
+        self,
+        submission_id: SubmissionId,
+        client: ClientIdentity,
+        account: str | None,
+        *,
+        is_announced: bool = False,
+        key: RequestKey | None = None,
+    ) -> SubmissionId:
+        """Record a new, open submission (`submission.opened`).
+
+        Args:
+            submission_id: its id.
+            client: who opens it.
+            account: whose it is; None without accounts.
+            is_announced: whether it outlives the request, and this process, until it is sealed.
+            key: what a repeat of the request will show; None if there is none.
+
+        Returns:
+            Its id; or, changing nothing, the id of the submission that the same key opened before, unless nothing
+            ever came of that one.
+
+        Raises:
+            IdempotencyMismatch: a request with another fingerprint opened that one. Nothing was changed.
+        """
+
+    async def identify_client(
+        self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
+    ) -> None:
+        """Record what DNS said of the submission's client (`client.identified`, once a submission)."""
+
+    async def seal_submission(self, submission_id: SubmissionId) -> None:
+        """Record that no more files will come (`submission.sealed`); a sealed one stays as it is."""
+
+    async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
+        """Some of the submissions that were opened for files to come, and that since `before` none came for."""
+
+
+class IntakeLedger(SubmissionLedger, UploadLedger, SubmissionReader, FileReader, Protocol):
+    """What it takes to receive a submission whose files come in one request or in many."""
