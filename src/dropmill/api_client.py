@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -50,6 +52,7 @@ PATIENCE_S = 600.0
 WAIT_FIRST_S, WAIT_MOST_S = 0.5, 15.0  # between two tries; doubled each time
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # the last answer of an upload may take 10 s: its file is being stored
+_SHORT = httpx.Timeout(5.0)  # of what is asked when a run ends early: a person waits for the prompt
 _TIMEOUT_STATUS = 408
 TRY_AGAIN = frozenset({_TIMEOUT_STATUS, 423, 425, 429, 502, 503, 504})
 _CHECKSUM_MISMATCH = 460
@@ -197,7 +200,7 @@ class ApiClient:
 
         Raises:
             ClientError: it cannot be opened. After a connection is lost one may be open that nobody knows of; the
-                server seals it by itself.
+                server seals it.
         """
         first, rest = files[:ANNOUNCED_MAX], files[ANNOUNCED_MAX:]
         made = self._once("POST", "/api/v1/submissions", json=_announced(first))
@@ -255,10 +258,27 @@ class ApiClient:
         """
         self._patiently("POST", f"/api/v1/submissions/{submission_id}/seal")
 
-    def give_up(self, submission_id: str) -> None:
-        """Seal a submission that nobody goes on with, if the server can be reached at once; it does so itself later."""
-        with suppress(ClientError):
-            self._once("POST", f"/api/v1/submissions/{submission_id}/seal")
+    def has_arrived(self, submission_id: str) -> bool:
+        """Whether any of a submission's files has been stored, asked once and not for long.
+
+        Raises:
+            ClientError: the server does not tell.
+        """
+        counts = _json(self._once("GET", f"/api/v1/submissions/{submission_id}", timeout=_SHORT))["counts"]
+        return any(number for state, number in counts.items() if state not in ("announced", "receiving", "aborted"))
+
+    def abandon(self, submission_id: str) -> None:
+        """Seal a submission that nobody goes on with and end its uploads; tried once, and not for long.
+
+        Raises:
+            ClientError: it may still be open; the server seals it after a time of its own.
+        """
+        self._once("POST", f"/api/v1/submissions/{submission_id}/seal", timeout=_SHORT)
+        with suppress(ClientError):  # what is left receiving ends when its time is over
+            begun = {"state": "receiving", "limit": PAGE}
+            answer = self._once("GET", f"/api/v1/submissions/{submission_id}/files", params=begun, timeout=_SHORT)
+            for file in _json(answer)["items"]:
+                self.terminate(file["id"])
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -276,9 +296,16 @@ class ApiClient:
     def terminate(self, file_id: str) -> None:
         """End the upload of an announced file that will not come, if the server can be reached at once."""
         with suppress(ClientError):
-            self._once("DELETE", f"/api/v1/uploads/{file_id}", headers=_TUS)
+            self._once("DELETE", f"/api/v1/uploads/{file_id}", headers=_TUS, timeout=_SHORT)
 
-    def upload(self, file_id: str, path: Path, size: int, on_progress: Callable[[int], None]) -> str:
+    def upload(
+        self,
+        file_id: str,
+        path: Path,
+        size: int,
+        on_progress: Callable[[int], None],
+        on_kept: Callable[[int, datetime | None], None],
+    ) -> str:
         """Send what the server lacks of a file, in chunks it verifies; returns the SHA-256 of the whole, as read here.
 
         Args:
@@ -286,6 +313,8 @@ class ApiClient:
             path: where its bytes are.
             size: as announced.
             on_progress: told how many bytes have gone out; it may go back when some have to go again.
+            on_kept: told after each answer how many bytes the server has, and until when it keeps them if no more
+                come; None if it does not tell.
 
         Raises:
             UploadLost: the server has no such upload any more.
@@ -301,7 +330,7 @@ class ApiClient:
             url = f"/api/v1/uploads/{file_id}"
             length, mismatches = min(CHUNK_FIRST, self._chunk_max), 0
             retry = _Retry(self)
-            offset = self._offset(url)
+            offset = self._offset(url, on_kept)
             ahead = reader.submit(source.read, offset, length)
             while offset < size:
                 chunk = ahead.result()
@@ -325,11 +354,11 @@ class ApiClient:
                     )
                 except httpx.TransportError as error:
                     retry.wait(self._unreachable(error))
-                    offset = self._offset(url)
+                    offset = self._offset(url, on_kept)
                     continue
                 taken_s = time.monotonic() - begun
                 if response.is_success:
-                    offset = _offset_of(response)
+                    offset = _kept(response, on_kept)
                     retry, mismatches = _Retry(self), 0
                     length = _next_length(length, taken_s, self._chunk_max)
                     continue
@@ -345,12 +374,12 @@ class ApiClient:
                     retry.wait(refusal, response)
                 elif response.status_code != _OFFSET_MISMATCH:
                     raise refusal
-                offset = self._offset(url)
+                offset = self._offset(url, on_kept)
             on_progress(size)
             return reader.submit(source.digest).result()
 
-    def _offset(self, url: str) -> int:
-        return _offset_of(self._patiently("HEAD", url, headers=_TUS))
+    def _offset(self, url: str, on_kept: Callable[[int, datetime | None], None]) -> int:
+        return _kept(self._patiently("HEAD", url, headers=_TUS), on_kept)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -606,10 +635,15 @@ def _json(response: httpx.Response) -> Json:
     return found
 
 
-def _offset_of(response: httpx.Response) -> int:
+def _kept(response: httpx.Response, on_kept: Callable[[int, datetime | None], None]) -> int:
+    """The offset that an answer about an upload tells; `on_kept` is told of it, too."""
     offset = whole_number(response.headers.get("Upload-Offset", ""))
     if offset is None:
         raise ClientError(f"{response.request.url} answered without an Upload-Offset.")
+    expires_at = None
+    with suppress(ValueError):
+        expires_at = parsedate_to_datetime(response.headers.get("Upload-Expires", ""))
+    on_kept(offset, expires_at)
     return offset
 
 

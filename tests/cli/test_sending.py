@@ -12,16 +12,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.cli.conftest import Dropmill
 from tests.serving.line import Line
 from tests.serving.server import Server, clean_environment, until
 
-from dropmill.cli.sending import INTERRUPTED
+from dropmill.api_client import Refused
+from dropmill.cli.sending import is_final
 
 MIB = 1024 * 1024
+INTERRUPTED = 128 + signal.SIGINT
+GOES_ON = "the same command goes on where this stopped, or seals it with --abandon.\n"
 TINY = 10
 Make = Callable[..., Server]
 Run = Callable[..., tuple[int, str, str]]
@@ -159,17 +164,20 @@ def test_files_of_the_same_name_both_arrive(server: Server, run: Run, tmp_path: 
 def test_after_ctrl_c_it_goes_on_where_it_stood(
     server: Server, line: Line, dropmill: Dropmill, run: Run, tmp_path: Path
 ) -> None:
-    """Twice; the small file that was there is not sent again, nor are the chunks."""
+    """Twice, and after SIGTERM; the small file that was there is not sent again, nor are the chunks."""
     wanted = {"large.bin": made(tmp_path / "large.bin", 24 * MIB), "small.txt": made(tmp_path / "small.txt", 100)}
-    for allowed in (5 * MIB, 6 * MIB):
+    for allowed, number in ((5 * MIB, signal.SIGINT), (6 * MIB, signal.SIGINT), (3 * MIB, signal.SIGTERM)):
         line.allow(allowed)
         before = line.passed
         sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
         until(lambda at=before + allowed: line.passed >= at)  # type: ignore[misc]
-        sending.send_signal(signal.SIGINT)
+        sending.send_signal(number)
         _, err = sending.communicate(timeout=20)
-        assert sending.returncode == INTERRUPTED
-        assert err == "dropmill: Interrupted; the same command goes on where this stopped.\n"
+        assert sending.returncode == 128 + number
+        said = re.fullmatch(rf"dropmill: Interrupted\. The submission stays open until (.*); {re.escape(GOES_ON)}", err)
+        assert said, err
+        left_s = (datetime.strptime(f"{said[1]}+0000", "%Y-%m-%d %H:%M%z") - datetime.now(UTC)).total_seconds()
+        assert 86400 - 120 < left_s <= 86400, "what has arrived is kept for a day"
         line.cut()
         assert len(notes(tmp_path)) == 1
     line.allow(None)
@@ -263,10 +271,36 @@ def test_what_changed_since_is_sent_anew(
     sending.communicate(timeout=20)
     line.cut()
     line.allow(None)
+    (first,) = open_submissions(server)
     wanted = made(tmp_path / "large.bin", 12 * MIB)
     code, out, _ = run("send", "large.bin", "--server", line.url)
     assert code == 0
     assert digests(server, submission_of(out)) == {"large.bin": wanted}
+    assert submission_of(out) != first
+    assert server.settled(first)["counts"]["aborted"] == 1
+    assert notes(tmp_path) == []
+
+
+def test_one_changed_file_alone_does_not_end_a_run_of_several(
+    server: Server, line: Line, dropmill: Dropmill, run: Run, tmp_path: Path
+) -> None:
+    """What was interrupted can still go on with the others."""
+    made(tmp_path / "top" / "large.bin", 12 * MIB)
+    made(tmp_path / "top" / "other.bin", 9 * MIB)
+    line.allow(5 * MIB)
+    sending = dropmill("send", "top/large.bin", "top/other.bin", "--server", line.url)
+    until(lambda: line.passed >= 5 * MIB)
+    sending.send_signal(signal.SIGINT)
+    sending.communicate(timeout=20)
+    line.cut()
+    line.allow(None)
+    (first,) = open_submissions(server)
+    made(tmp_path / "top" / "large.bin", 12 * MIB)
+    assert submission_of(run("send", "top/large.bin", "--server", line.url)[1]) != first
+    assert open_submissions(server) == [first]
+    code, out, _ = run("send", "top/large.bin", "top/other.bin", "--server", line.url)
+    assert (code, submission_of(out)) == (0, first)
+    assert open_submissions(server) == []
 
 
 def test_a_submission_that_was_sealed_meanwhile_is_not_gone_on_with(
@@ -537,8 +571,144 @@ def test_send_leaves_no_open_submission_when_it_is_interrupted_with_nothing_to_g
     line.allow(None)
     _, err = sending.communicate(timeout=20)
     assert sending.returncode == INTERRUPTED
-    assert err.endswith("dropmill: Interrupted; nothing was sent.\n")
-    until(lambda: set(open_submissions(server)) <= before)
+    assert err.endswith("dropmill: Interrupted; the submission is sealed with what had arrived.\n")
+    assert set(open_submissions(server)) <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_send_leaves_no_open_submission_when_it_is_stopped_before_a_byte_has_arrived(
+    server: Server, line: Line, dropmill: Dropmill, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Of a chunk that is cut nothing counts, so a second run would have nothing to go on with."""
+    made(tmp_path / "large.bin", 12 * MIB)
+    before, arriving = set(open_submissions(server)), server.arriving()
+    line.allow(MIB // 4)
+    passed = line.passed
+    sending = dropmill("send", "large.bin", "--server", line.url)
+    until(lambda: line.passed >= passed + MIB // 4)
+    (submission,) = set(open_submissions(server)) - before
+    sending.send_signal(number)
+    line.allow(None)
+    _, err = sending.communicate(timeout=20)
+    assert (sending.returncode, err) == (128 + number, "dropmill: Interrupted; nothing was sent.\n")
+    assert server.settled(submission)["counts"]["aborted"] == 1
+    assert sorted(server.arriving()) == sorted(arriving)
+    assert notes(tmp_path) == []
+
+
+def test_send_goes_on_with_what_it_could_not_seal(
+    server: Server, line: Line, dropmill: Dropmill, run: Run, tmp_path: Path
+) -> None:
+    """The server is away when it is interrupted, so what became of the form is not known."""
+    wanted = {"small.bin": made(tmp_path / "small.bin", 4 * MIB)}
+    before = set(open_submissions(server))
+    line.allow(MIB)
+    passed = line.passed
+    sending = dropmill("send", "small.bin", "--server", line.url)
+    until(lambda: line.passed >= passed + MIB)
+    line.target = 9
+    sending.send_signal(signal.SIGINT)
+    _, err = sending.communicate(timeout=20)
+    stays = "the server seals it, a day from now unless it is set otherwise"
+    assert (sending.returncode, err) == (
+        INTERRUPTED,
+        f"dropmill: Interrupted. The submission stays open until {stays}; {GOES_ON}",
+    )
+    (submission,) = set(open_submissions(server)) - before
+    line.cut()
+    line.allow(None)
+    line.target = port_of(server)
+    code, out, err = run("send", "small.bin", "--server", line.url)
+    assert (code, err, submission_of(out)) == (0, "", submission)
+    assert digests(server, submission) == wanted
+    assert set(open_submissions(server)) == before
+    assert notes(tmp_path) == []
+
+
+def test_abandoning_seals_what_was_interrupted(
+    server: Server, line: Line, dropmill: Dropmill, run: Run, tmp_path: Path
+) -> None:
+    """The bytes of the unfinished upload are gone at once; what had arrived whole is processed."""
+    made(tmp_path / "top" / "large.bin", 12 * MIB)
+    made(tmp_path / "top" / "small.txt", 10)
+    before, arriving = set(open_submissions(server)), server.arriving()
+    line.allow(5 * MIB)
+    passed = line.passed
+    sending = dropmill("send", "top", "--server", line.url)
+    until(lambda: line.passed >= passed + 5 * MIB)
+    sending.send_signal(signal.SIGINT)
+    sending.communicate(timeout=20)
+    line.cut()
+    line.allow(None)
+    (submission,) = set(open_submissions(server)) - before
+    made(tmp_path / "top" / "large.bin", 12 * MIB)  # it was the wrong one: the reason to give it up
+    code, out, err = run("send", "top", "--server", line.url, "--abandon")
+    said = f"{line.url}/submissions/{submission} is sealed; what had not arrived is given up.\n"
+    assert (code, out, err) == (0, said, "")
+    counts = server.settled(submission)["counts"]
+    assert (counts["succeeded"], counts["aborted"]) == (1, 1)
+    assert sorted(server.arriving()) == sorted(arriving)
+    assert notes(tmp_path) == []
+    assert run("send", "top", "--server", line.url, "--abandon") == (
+        1,
+        "",
+        "dropmill: No interrupted run with these files is known here.\n",
+    )
+
+
+def test_what_nobody_goes_on_with_is_sealed_by_the_server(
+    make_server: Make, dropmill: Dropmill, tmp_path: Path
+) -> None:
+    """The end of `--upload-expiry` ends the upload, and then `--seal-after` the submission."""
+    server = make_server("--upload-expiry", "2", "--seal-after", "2").start()
+    made(tmp_path / "large.bin", 12 * MIB)
+    made(tmp_path / "small.txt", 10)
+    with Line(port_of(server)) as line:
+        line.allow(5 * MIB)
+        sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
+        until(lambda: line.passed >= 5 * MIB)
+        sending.kill()
+        sending.communicate(timeout=20)
+        line.cut()
+    (submission,) = [item["id"] for item in server.get("/submissions")["items"]]
+    assert len(notes(tmp_path)) == 1
+    settled = server.settled(submission)
+    assert (settled["counts"]["succeeded"], settled["counts"]["aborted"]) == (1, 1)
+    assert [file["error"] for file in settled["files"] if file["state"] == "aborted"] == ["no byte came for too long"]
+    assert server.arriving() == []
+
+
+def test_stopping_while_it_watches_says_that_all_was_sent(
+    make_server: Make, dropmill: Dropmill, tmp_path: Path
+) -> None:
+    server = make_server("--command", "sleep 600", "--grace", "0").start()
+    made(tmp_path / "small.txt", 10)
+    sending = dropmill("send", "small.txt", "--server", server.url, "--watch")
+    until(lambda: any(event["name"] == "attempt.started" for event in server.events()))
+    assert sending.stdout is not None
+    while "attempt.started" not in sending.stdout.readline():
+        pass
+    sending.send_signal(signal.SIGINT)
+    _, err = sending.communicate(timeout=20)
+    assert (sending.returncode, err) == (
+        INTERRUPTED,
+        "dropmill: Interrupted; everything was sent, and the server goes on with it.\n",
+    )
+    assert open_submissions(server) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "is_so"),
+    [(400, True), (401, True), (413, True), (422, True), (408, False), (429, False), (500, False), (507, False)],
+)
+def test_what_a_server_may_get_over_does_not_give_up_what_has_arrived(status: int, is_so: bool) -> None:
+    """A disk that is full after three of four gigabytes is no reason to begin anew."""
+    assert is_final(Refused(httpx.Response(status, request=httpx.Request("PATCH", "http://x/")))) == is_so
+
+
+def test_abandoning_cannot_be_watched(run: Run) -> None:
+    code, _, err = run("send", "x", "--abandon", "--watch")
+    assert (code, "so there is nothing to --watch" in err) == (2, True)
 
 
 # --- somebody else answers -------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dropmill.cli import unfinished
-from dropmill.cli.unfinished import KEPT_S, LocalFile
+from dropmill.cli.unfinished import KEPT_S, LocalFile, NotedFile
 
+F1, F2, F3 = (NotedFile(id=f"f{number}", version="3-5") for number in (1, 2, 3))
 FILE = LocalFile(source=Path("/a/b.txt"), path="b.txt", size=3, changed_ns=5)
 
 
@@ -21,11 +22,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_was_noted_is_found_by_any_of_its_files(folder: Path) -> None:
     note = unfinished.begin("s1")
-    note.save({"k1": "f1"})
-    note.save({"k2": "f2", "k1": "f3"})
+    note.save({"k1": F1})
+    note.save({"k2": F2, "k1": F3})
     note.close()
     (found,) = unfinished.find({"k2", "other"})
-    assert (found.submission_id, found.file_ids) == ("s1", {"k1": "f3", "k2": "f2"})
+    assert (found.submission_id, found.files) == ("s1", {"k1": F3, "k2": F2})
     found.forget()
     assert list(unfinished.find({"k2"})) == []
     assert list(folder.iterdir()) == []
@@ -34,7 +35,7 @@ def test_what_was_noted_is_found_by_any_of_its_files(folder: Path) -> None:
 
 def test_nobody_goes_on_with_what_another_process_is_sending(folder: Path) -> None:
     note = unfinished.begin("s1")
-    note.save({"k1": "f1"})
+    note.save({"k1": F1})
     assert list(unfinished.find({"k1"})) == []
     note.close()
     (found,) = unfinished.find({"k1"})
@@ -44,7 +45,7 @@ def test_nobody_goes_on_with_what_another_process_is_sending(folder: Path) -> No
 def test_the_newest_comes_first(folder: Path) -> None:
     for number in range(3):
         note = unfinished.begin(f"s{number}")
-        note.save({"k1": f"f{number}"})
+        note.save({"k1": F1})
         note.close()
     for path in folder.iterdir():
         at = path.stat().st_mtime - (100 if '"s1"' in path.read_text() else 200)
@@ -55,7 +56,17 @@ def test_the_newest_comes_first(folder: Path) -> None:
         note.close()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"submission": "s1"}', '{"submission": "s1", "files": 5}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"submission": "s1"}',
+        '{"submission": "s1", "files": 5}',
+        '{"submission": "s1", "files": {"k1": 5}}',
+    ],
+)
 def test_a_note_that_cannot_be_read_is_removed(folder: Path, text: str) -> None:
     folder.mkdir(parents=True)
     (folder / "note.json").write_text(text)
@@ -65,7 +76,7 @@ def test_a_note_that_cannot_be_read_is_removed(folder: Path, text: str) -> None:
 
 def test_an_old_note_is_removed(folder: Path) -> None:
     note = unfinished.begin("s1")
-    note.save({"k1": "f1"})
+    note.save({"k1": F1})
     note.close()
     (path,) = folder.iterdir()
     at = path.stat().st_mtime - KEPT_S - 1
@@ -74,8 +85,13 @@ def test_an_old_note_is_removed(folder: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("change", [{"path": "c.txt"}, {"size": 4}, {"changed_ns": 6}, {"source": Path("/b.txt")}])
-def test_a_file_is_the_same_only_if_all_is(change: dict[str, object]) -> None:
-    assert FILE.key("http://a") == FILE.key("http://a")
+@pytest.mark.parametrize("change", [{"path": "c.txt"}, {"source": Path("/b.txt")}])
+def test_a_file_is_known_again_by_where_it_is_and_goes(change: dict[str, object]) -> None:
+    assert FILE.key("http://a") == replace(FILE, size=4, changed_ns=6).key("http://a")
     assert FILE.key("http://a") != FILE.key("http://b")
     assert FILE.key("http://a") != replace(FILE, **change).key("http://a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"size": 4}, {"changed_ns": 6}])
+def test_a_file_that_was_changed_has_another_version(change: dict[str, object]) -> None:
+    assert replace(FILE, **change).version != FILE.version  # type: ignore[arg-type]

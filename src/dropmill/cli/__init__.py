@@ -70,13 +70,21 @@ def serve(**flags: Any) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @_client_options
 @click.option("--watch", "is_watching", is_flag=True, help="Follow to the end; exit 0 only if every job succeeded.")
-def send(paths: tuple[Path, ...], server: str, token: str | None, is_watching: bool) -> None:
+@click.option(
+    "--abandon", "is_abandoned", is_flag=True, help="Send nothing; seal what an interrupted run of these left open."
+)
+def send(paths: tuple[Path, ...], server: str, token: str | None, is_watching: bool, is_abandoned: bool) -> None:
     """Send files and folders as one submission.
 
-    What was interrupted goes on where it stood when the same command is run again.
+    What was interrupted goes on where it stopped when the same command is run again.
     """
-    from dropmill.cli.sending import run
+    from dropmill.cli.sending import abandon, run
 
+    if is_abandoned and is_watching:
+        raise click.UsageError("--abandon sends nothing, so there is nothing to --watch.")
+    if is_abandoned:
+        abandon(paths, server, token)
+        return
     run(paths, server, token, is_watching=is_watching)
 
 

@@ -9,11 +9,13 @@ import errno
 import hashlib
 import os
 import re
+import signal
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -31,7 +33,7 @@ from dropmill.api_client import (
     sha256_of,
 )
 from dropmill.cli import unfinished
-from dropmill.cli.unfinished import LocalFile, Unfinished
+from dropmill.cli.unfinished import LocalFile, NotedFile, Unfinished
 from dropmill.cli.wording import event_line, printable, say_wait, size_text, stop_with
 
 SMALL = 8 * 1024 * 1024  # bytes; from here on a file is worth requests of its own, and being resumed
@@ -41,7 +43,10 @@ NAME_COLUMNS = 40  # of a progress bar's line
 
 CHANGED = "was changed while it was sent"
 
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_GONE = (404, 410)
+_SERVER_ERRORS = 500  # and above: what a server may get over
 
 _UNSAFE_IN_FORM = re.compile(r'[\x00-\x1f"\\%]')  # clients and servers disagree on how a form writes these in a name
 
@@ -57,6 +62,7 @@ def run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: b
     """
     left_out = LeftOut()
     sending: _Sending | None = None
+    _stop_at_signals()
     try:
         files = gather(paths, left_out)
         if not files:
@@ -70,13 +76,91 @@ def run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: b
         if not is_well:
             sys.exit(1)
     except ClientError as error:
-        stop_with(str(error))
+        stop_with(_with_rest(str(error), sending))
     except OSError as error:
-        stop_with(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
-    except KeyboardInterrupt:
-        can_go_on = sending is not None and sending.can_go_on
-        rest = "the same command goes on where this stopped." if can_go_on else "nothing was sent."
-        stop_with(f"Interrupted; {rest}", INTERRUPTED)
+        sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+        stop_with(_with_rest(sentence, sending))
+    except Stopped as stopped:
+        stop_with(_interrupted(sending), 128 + stopped.number)  # as shells have it
+
+
+def abandon(paths: Sequence[Path], server: str, token: str | None) -> None:
+    """Seal what interrupted runs with some of these files have left open; exit 1 if there is none.
+
+    Args:
+        paths: those of the run.
+        server: its URL.
+        token: who sent; None without sign-in.
+    """
+    is_any = False
+    try:
+        with ApiClient(server, token=token) as client:
+            for note in unfinished.find({file.key(client.url) for file in gather(paths, LeftOut())}):
+                try:
+                    client.abandon(note.submission_id)
+                except Refused as error:
+                    if error.status not in _GONE:
+                        note.close()
+                        raise
+                    note.forget()
+                    continue
+                except BaseException:
+                    note.close()
+                    raise
+                note.forget()
+                is_any = True
+                print(
+                    f"{client.url}/submissions/{note.submission_id} is sealed; what had not arrived is given up.",
+                    flush=True,
+                )
+    except ClientError as error:
+        stop_with(str(error))
+    if not is_any:
+        stop_with("No interrupted run with these files is known here.")
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks this process to end.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop_at_signals() -> None:
+    """Have the first of the signals that end a process raise `Stopped`; a second one ends it at once.
+
+    One that is ignored stays so: `nohup` ignores SIGHUP.
+    """
+    caught = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def stop(number: int, _frame: object) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    for number in caught:
+        signal.signal(number, stop)
+
+
+def _with_rest(sentence: str, sending: "_Sending | None") -> str:
+    return sentence if sending is None or not sending.is_open else f"{sentence} {sending.rest()}"
+
+
+def _interrupted(sending: "_Sending | None") -> str:
+    if sending is None or not sending.submission_id:
+        return "Interrupted; nothing was sent."
+    if sending.is_open:
+        return f"Interrupted. {sending.rest()}"
+    if sending.is_over:
+        return "Interrupted; everything was sent, and the server goes on with it."
+    if sending.has_arrived:
+        return "Interrupted; the submission is sealed with what had arrived."
+    return "Interrupted; nothing was sent."
 
 
 class LeftOut:
@@ -140,18 +224,28 @@ def _look_at(source: Path, path: str, left_out: LeftOut) -> Sequence[LocalFile]:
 
 
 class _Sending:
-    """One run. `ids` says which file of the server each of ours is."""
+    """One run.
+
+    Attributes:
+        submission_id: empty until it is opened or taken up.
+        is_open: whether the submission is not sealed, as far as this run knows.
+        is_over: whether this run has sealed it with all that it had to send.
+        has_arrived: whether the server has bytes of it that a second run need not send, or may have.
+    """
 
     def __init__(self, client: ApiClient, files: Sequence[LocalFile], left_out: LeftOut) -> None:
         self._client = client
         self._files = list(files)
         self._left_out = left_out
-        self._has_begun = False  # bytes have gone out that a second run need not send
         self._keys = {file: file.key(client.url) for file in files}
         self._ids: dict[LocalFile, str] = {}
         self._sha256: dict[LocalFile, str] = {}
         self._note: Unfinished | None = None
+        self._kept_until: datetime | None = None  # what has come of the file that is being sent; None if nothing has
         self.submission_id = ""
+        self.is_open = False
+        self.is_over = False
+        self.has_arrived = False
 
     def send(self) -> bool:
         """Bring every file over; whether the server has of each what was read here.
@@ -159,7 +253,8 @@ class _Sending:
         Raises:
             ClientError: the server refuses something, or is away.
 
-        What stops it leaves the submission open only if a second run can go on with it; otherwise it is sealed.
+        What stops it leaves the submission open only if bytes have arrived that a second run goes on with; otherwise
+        it is sealed. One that the server cannot be asked to seal now stays noted.
         """
         try:
             if not self._go_on():
@@ -178,24 +273,48 @@ class _Sending:
                     self._send_one(file)
             is_well = self._compare(self._wait_stored())
             self._client.seal(self.submission_id)
-            if self._note is not None:
-                self._note.forget()
+            self._has_sealed()
+            self.is_over = True
             return is_well
         except BaseException as error:
-            is_refused = isinstance(error, Refused) and error.status not in TRY_AGAIN
-            if self.submission_id and (is_refused or not self.can_go_on):
-                if self._note is not None:
-                    self._note.forget()
-                self._client.give_up(self.submission_id)
+            if self.is_open and (is_final(error) or not self._can_go_on()):
+                with suppress(ClientError):
+                    self._client.abandon(self.submission_id)
+                    self._has_sealed()
             raise
         finally:
             if self._note is not None:
                 self._note.close()
 
-    @property
-    def can_go_on(self) -> bool:
-        """Whether a second run could go on where this one stops."""
-        return self._note is not None and self._has_begun
+    def rest(self) -> str:
+        """What becomes of the submission, which is still open."""
+        if self._note is None:
+            return "The submission stays open until the server seals it."
+        until = "the server seals it, a day from now unless it is set otherwise"
+        if self._kept_until is not None:
+            until = f"{self._kept_until.astimezone():%Y-%m-%d %H:%M}"
+        return (
+            f"The submission stays open until {until}; "
+            "the same command goes on where this stopped, or seals it with --abandon."
+        )
+
+    def _can_go_on(self) -> bool:
+        """Whether a second run could go on where this one stops, and has reason to."""
+        if not self.has_arrived:
+            try:
+                self.has_arrived = self._client.has_arrived(self.submission_id)
+            except ClientError:
+                self.has_arrived = True
+        return self._note is not None and self.has_arrived
+
+    def _has_sealed(self) -> None:
+        self.is_open = False
+        self._forget_note()
+
+    def _forget_note(self) -> None:
+        if self._note is not None:
+            self._note.forget()
+            self._note = None
 
     @property
     def sent(self) -> int:
@@ -205,40 +324,61 @@ class _Sending:
     def _leave_out(self, file: LocalFile, reason: str) -> None:
         self._left_out.add(file.source, reason)
         self._files.remove(file)
+        self._kept_until = None
         self._client.terminate(self._ids.pop(file))
 
     # --- which submission --------------------------------------------------------------------------------------------
 
     def _go_on(self) -> bool:
-        """Take up the newest submission that knows some of the files and is still open."""
+        """Take up the newest submission that knows some of the files and is still open.
+
+        One of whose files each has been changed since is sealed: this run sends them anew.
+        """
         for note in unfinished.find(set(self._keys.values())):
             try:
                 is_open = self._client.submission(note.submission_id)["state"] == "open"
             except Refused as error:
-                if error.status not in (404, 410):
+                if error.status not in _GONE:
                     note.close()
                     raise
                 is_open = False
             except BaseException:
                 note.close()
                 raise
+            same = {file: note.files[key].id for file, key in self._keys.items() if _is_noted(note, key, file)}
             if not is_open:
                 note.forget()
-                continue
-            self._note, self.submission_id, self._has_begun = note, note.submission_id, True
-            there = {remote.id for remote in self._client.files(self.submission_id)}
-            for file, key in self._keys.items():
-                if note.file_ids.get(key) in there:
-                    self._ids[file] = note.file_ids[key]
-            return True
+            elif same:
+                self._take_up(note, same)
+                return True
+            elif note.files.keys() <= set(self._keys.values()):
+                try:
+                    self._client.abandon(note.submission_id)
+                    note.forget()
+                except ClientError:
+                    note.close()
+            else:
+                note.close()
         return False
+
+    def _take_up(self, note: Unfinished, ids: Mapping[LocalFile, str]) -> None:
+        self._note, self.submission_id = note, note.submission_id
+        self.is_open = self.has_arrived = True
+        there = {remote.id for remote in self._client.files(self.submission_id)}
+        self._ids = {file: file_id for file, file_id in ids.items() if file_id in there}
 
     def _begin(self) -> None:
         self.submission_id = self._client.open_submission([])
+        self.is_open = True
         try:
             self._note = unfinished.begin(self.submission_id)
         except OSError as error:
-            print(f"dropmill: {error.filename} cannot be written; this cannot be resumed.", file=sys.stderr)
+            self._cannot_note(error)
+
+    def _cannot_note(self, error: OSError) -> None:
+        self._forget_note()
+        where = error.filename or "The cache folder"
+        print(f"dropmill: {printable(where)} cannot be written; this cannot be resumed.", file=sys.stderr, flush=True)
 
     def _announce(self, files: Sequence[LocalFile]) -> None:
         """Have the server expect files; of those it has lost, anew."""
@@ -249,7 +389,11 @@ class _Sending:
         added = [remote.id for remote in self._client.files(self.submission_id) if remote.id not in known]
         self._ids |= zip(files, added, strict=True)
         if self._note is not None:
-            self._note.save({self._keys[file]: self._ids[file] for file in files})
+            noted = {self._keys[file]: NotedFile(id=self._ids[file], version=file.version) for file in files}
+            try:
+                self._note.save(noted)
+            except OSError as error:
+                self._cannot_note(error)
 
     def _states(self) -> dict[LocalFile, RemoteFile]:
         remotes = {remote.id: remote for remote in self._client.files(self.submission_id)}
@@ -262,13 +406,13 @@ class _Sending:
             contents = [(file.path, content) for file in group if (content := self._read(file)) is not None]
             if not contents:
                 continue
-            self._has_begun = True
             with _bar(f"{len(contents)} small files", sum(len(content) for _, content in contents)) as progress:
                 try:
                     self._client.send_form(self.submission_id, contents)
                 except ClientError:
                     return  # each that is missing now is sent by itself, which is resumed, or says what is wrong
                 progress(sum(len(content) for _, content in contents))
+            self.has_arrived = True
             self._say_sent([file for file in group if file in self._ids])
 
     def _groups(self, files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
@@ -311,16 +455,11 @@ class _Sending:
                 self._leave_out(file, CHANGED)
                 return
             with _bar(file.path, file.size) as progress:
-
-                def moved(reached: int) -> None:
-                    self._has_begun = self._has_begun or reached > 0
-                    progress(reached)
-
                 try:
-                    self._sha256[file] = self._client.upload(self._ids[file], file.source, file.size, moved)
+                    self._upload(file, progress)
                 except UploadLost:
                     self._announce([file])
-                    self._sha256[file] = self._client.upload(self._ids[file], file.source, file.size, moved)
+                    self._upload(file, progress)
         except SourceChanged:
             self._leave_out(file, CHANGED)
         except OSError as error:
@@ -330,6 +469,13 @@ class _Sending:
             raise
         else:
             self._say_sent([file])
+
+    def _upload(self, file: LocalFile, progress: Callable[[int], None]) -> None:
+        def kept(offset: int, expires_at: datetime | None) -> None:
+            self.has_arrived = self.has_arrived or offset > 0
+            self._kept_until = expires_at if 0 < offset < file.size else None
+
+        self._sha256[file] = self._client.upload(self._ids[file], file.source, file.size, progress, kept)
 
     def _say_sent(self, files: Sequence[LocalFile]) -> None:
         if not sys.stdout.isatty():
@@ -369,6 +515,16 @@ class _Sending:
             return self._sha256.get(file) or sha256_of(file.source, file.size)
         except (OSError, SourceChanged):
             return None
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether the same command, run again, would meet the same refusal."""
+    return isinstance(error, Refused) and error.status < _SERVER_ERRORS and error.status not in TRY_AGAIN
+
+
+def _is_noted(note: Unfinished, key: str, file: LocalFile) -> bool:
+    noted = note.files.get(key)
+    return noted is not None and noted.version == file.version
 
 
 def _is_as_announced(file: LocalFile) -> bool:

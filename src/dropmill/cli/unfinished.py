@@ -1,7 +1,8 @@
 """What `dropmill send` needs to go on after it was interrupted: one small file for each submission that is not sealed.
 
 They lie in the user's cache folder; losing them only means that a file is sent again from its beginning. A file is
-known again by where it is sent, its absolute and its relative path, its size and when it was last changed.
+known again by where it is sent, its absolute and its relative path; it is the same file only if its size and the time
+of its last change are, too.
 """
 
 import hashlib
@@ -35,32 +36,55 @@ class LocalFile:
     changed_ns: int
 
     def key(self, server: str) -> str:
-        """What it is known by again."""
-        what = json.dumps([server, os.path.abspath(self.source), self.path, self.size, self.changed_ns])
+        """What it is known by again, whatever has become of its bytes."""
+        what = json.dumps([server, os.path.abspath(self.source), self.path])
         return hashlib.sha256(what.encode()).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """Another one once its bytes are others."""
+        return f"{self.size}-{self.changed_ns}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotedFile:
+    """A file as it was announced.
+
+    Attributes:
+        id: the server's, of the announced file.
+        version: of the local file at that time.
+    """
+
+    id: str
+    version: str
 
 
 class Unfinished:
     """The note of one submission; nobody else goes on with it while this process holds it."""
 
-    def __init__(self, note: IO[str], path: Path, submission_id: str, file_ids: Mapping[str, str]) -> None:
+    def __init__(self, note: IO[str], path: Path, submission_id: str, files: Mapping[str, NotedFile]) -> None:
         """Hold a note that is open and locked.
 
         Args:
             note: the open file.
             path: where it is.
             submission_id: of the open submission.
-            file_ids: the server's file ids by key.
+            files: those announced, by key.
         """
         self._note = note
         self._path = path
         self.submission_id = submission_id
-        self.file_ids = dict(file_ids)
+        self.files = dict(files)
 
-    def save(self, file_ids: Mapping[str, str]) -> None:
-        """Note further files, or other ids of those known."""
-        self.file_ids |= file_ids
-        text = json.dumps({"submission": self.submission_id, "files": self.file_ids})
+    def save(self, files: Mapping[str, NotedFile]) -> None:
+        """Note further files, or those known anew.
+
+        Raises:
+            OSError: it cannot be written. What it holds now may not be readable.
+        """
+        self.files |= files
+        noted = {key: [file.id, file.version] for key, file in self.files.items()}
+        text = json.dumps({"submission": self.submission_id, "files": noted})
         self._note.seek(0)
         self._note.write(text)
         self._note.truncate()
@@ -74,7 +98,8 @@ class Unfinished:
 
     def close(self) -> None:
         """Let go of it."""
-        self._note.close()
+        with suppress(OSError):  # what could not be written is tried once more, and then given up
+            self._note.close()
 
 
 def begin(submission_id: str) -> Unfinished:
@@ -110,12 +135,13 @@ def find(keys: set[str]) -> Iterator[Unfinished]:
             continue
         try:
             found = json.loads(text)
-            unfinished = Unfinished(note, path, str(found["submission"]), found["files"])
-        except (ValueError, KeyError, TypeError):
+            files = {key: NotedFile(id=file_id, version=version) for key, (file_id, version) in found["files"].items()}
+            unfinished = Unfinished(note, path, str(found["submission"]), files)
+        except (ValueError, KeyError, TypeError, AttributeError):
             unfinished = Unfinished(note, path, "", {})
         if not unfinished.submission_id or time.time() - _changed_at(path) > KEPT_S:
             unfinished.forget()
-        elif keys.isdisjoint(unfinished.file_ids):
+        elif keys.isdisjoint(unfinished.files):
             unfinished.close()
         else:
             yield unfinished
