@@ -23,7 +23,8 @@ from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
 from dropmill.model.ids import new_submission_id
-from dropmill.web import connection, live
+from dropmill.settings import Settings
+from dropmill.web import connection, guard, live
 from dropmill.web.services import EXTENSION, Services
 
 
@@ -204,6 +205,7 @@ class Alone:
         self.services = Services(**{**needed, "ledger": ledger, "bus": bus, "views": views, "joins": JoinRates(1e9)})
         self.app = Quart(__name__)
         connection.install(self.app)
+        guard.install(self.app, Settings())
         self.app.register_blueprint(live.live)
         self.app.extensions[EXTENSION] = self.services
         self.port = 0

@@ -9,9 +9,13 @@ from typing import NewType
 SubmissionId = NewType("SubmissionId", str)
 FileId = NewType("FileId", str)
 JobId = NewType("JobId", str)
+LinkId = NewType("LinkId", str)
 
 Sha256 = NewType("Sha256", str)
 """A SHA-256 in lower-case hexadecimal, 64 characters."""
+
+BrowserKey = NewType("BrowserKey", str)
+"""The SHA-256 of the secret in a browser's cookie, by which that browser is known again."""
 
 Cursor = NewType("Cursor", int)
 """An event's place in the ledger: 1, 2, 3, ... without a hole. 0 stands before the first event."""

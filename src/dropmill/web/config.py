@@ -18,9 +18,9 @@ from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigRevision
 from dropmill.web import body, query
+from dropmill.web.caller import current_caller
 from dropmill.web.guard import EXACT
 from dropmill.web.services import services
-from dropmill.web.submissions import client_of_request
 
 config = Blueprint("config", __name__, url_prefix="/api/v1/config")
 
@@ -148,7 +148,7 @@ def _saved(revision: ConfigRevision, **more: Any) -> Response:
 
 async def _author() -> ClientIdentity:
     """Who sends this request, with the host name if that is known soon: no later event brings it to a revision."""
-    client = client_of_request()
+    client = current_caller().client
     try:
         async with asyncio.timeout(NAME_WAIT_S):
             found = await services().resolver.resolve(client.ip)

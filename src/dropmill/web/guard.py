@@ -1,8 +1,8 @@
-"""What every request passes, and the one place where errors become answers.
+"""What every request and socket passes, and the one place where errors become answers.
 
 Host and origin are checked before anything else: an allowlist of hosts stops DNS rebinding, which an Origin check
-does not. Errors are RFC 9457 problem documents. Outside the API, and for its one form, a browser gets a page that says
-the same.
+does not. Then the caller is found (`dropmill.web.caller`). Errors are RFC 9457 problem documents. Outside the API, and
+for its one form, a browser gets a page that says the same.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
 from dropmill.web.accept import preferred_type
 from dropmill.web.body_headers import refuse_other_meanings
+from dropmill.web.caller import find_caller, keep_caller
 from dropmill.web.capacity import capacity_of
 from dropmill.web.forwarding import OWN_HOST
 from dropmill.web.services import services
@@ -91,6 +92,7 @@ def install(app: Quart, settings: Settings) -> None:
             _check_direct(connection)
         if is_unsafe:
             _check_origin(connection, settings.allowed_origin, settings.public_url)
+        keep_caller(find_caller(connection))
         if services().is_draining and connection.path != "/healthz":
             raise Unavailable("The server is stopping; try again in a moment.")
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from quart import Blueprint, current_app, request, websocket
 
-from dropmill.identity.network import client_address
 from dropmill.live import messages
 from dropmill.live.messages import BadMessage, event_json, parse
 from dropmill.live.stream import Subscriber
@@ -17,6 +16,7 @@ from dropmill.model.numbers import whole_number
 from dropmill.model.records import utc_now
 from dropmill.web import query
 from dropmill.web.accept import preferred_type
+from dropmill.web.caller import current_caller
 from dropmill.web.capacity import capacity_of
 from dropmill.web.connection import WS_FLOOD
 from dropmill.web.services import Services, services
@@ -42,7 +42,7 @@ WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
 async def socket() -> None:
     """One subscriber's connection. Once it is closed, by us or the client, this is cancelled."""
     found = services()
-    client = client_address(websocket.remote_addr)
+    client = current_caller().client.ip
     with capacity_of(current_app).admit_socket(client):
         await _serve(found, client)
 

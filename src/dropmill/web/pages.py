@@ -7,14 +7,14 @@ what it does goes through the API.
 import unicodedata
 from typing import Any
 
-from quart import Blueprint, current_app, render_template, request
+from quart import Blueprint, current_app, render_template
 
 from dropmill.configfile.schema import SchemaUnusable
-from dropmill.identity.network import client_address
 from dropmill.live.messages import submission_json, time_text
 from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
+from dropmill.web.caller import current_caller
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.words import WORDS, part_words, state_word
 
@@ -33,7 +33,7 @@ async def drop() -> str:
         page_data={"words": WORDS},
         processor=services().processor.label,
         config_path=services().settings.config.absolute(),
-        client_ip=client_address(request.remote_addr),
+        client_ip=current_caller().client.ip,
     )
 
 

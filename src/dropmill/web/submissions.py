@@ -4,25 +4,19 @@ from typing import Any
 
 from quart import Blueprint, Response, jsonify, redirect, request, url_for
 
-from dropmill.identity.network import identify
 from dropmill.intake.intake import Receipt
 from dropmill.live.messages import Json, submission_json
 from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import ClientIdentity
 from dropmill.web import body, query
 from dropmill.web.body_headers import refuse_digests, refuse_resumable
+from dropmill.web.caller import current_caller
 from dropmill.web.guard import wants_html
 from dropmill.web.services import Services, services
 
 submissions = Blueprint("submissions", __name__, url_prefix="/api/v1/submissions")
 
 KEY_MAX = 200  # characters of an Idempotency-Key
-
-
-def client_of_request() -> ClientIdentity:
-    """Who sends this request, as far as the network tells."""
-    return identify(request.remote_addr, request.headers.get("User-Agent"))
 
 
 async def describe_submission(found: Services, submission_id: str) -> Json:
@@ -69,7 +63,7 @@ async def create() -> Response:
     """Take the files of a form, or open a submission for files to come."""
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
-        found, client = services(), client_of_request()
+        found, client = services(), current_caller().client
         files = found.uploads.check_announcement(announced.get("files"))
         submission_id, is_new = await found.intake.open(client, idempotency_key=idempotency_key(), announced=files)
         if is_new:
@@ -79,7 +73,7 @@ async def create() -> Response:
     receipt = await services().intake.receive_multipart(
         aiter(request.body),
         request.headers.get("Content-Type", ""),
-        client=client_of_request(),
+        client=current_caller().client,
         size=request.content_length,
         idempotency_key=idempotency_key(),
     )
@@ -92,14 +86,14 @@ async def add_files(submission_id: str) -> Response:
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
         await services().uploads.announce(
-            SubmissionId(submission_id), announced.get("files"), client_of_request(), None
+            SubmissionId(submission_id), announced.get("files"), current_caller().client, None
         )
         return await _created(SubmissionId(submission_id))
     _check_form_headers()
     receipt = await services().intake.receive_multipart(
         aiter(request.body),
         request.headers.get("Content-Type", ""),
-        client=client_of_request(),
+        client=current_caller().client,
         submission_id=SubmissionId(submission_id),
         then_seal=query.text("seal") == "1",
         size=request.content_length,

@@ -23,8 +23,9 @@ from dropmill.web.body_headers import (
     refuse_resumable,
     sha256_of_header,
 )
+from dropmill.web.caller import current_caller
 from dropmill.web.services import services
-from dropmill.web.submissions import client_of_request, created, idempotency_key
+from dropmill.web.submissions import created, idempotency_key
 
 uploads = Blueprint("uploads", __name__, url_prefix="/api/v1/uploads")
 send = Blueprint("send", __name__, url_prefix="/send")
@@ -75,7 +76,7 @@ async def create() -> Response:
     checksum = _checksum()
     whole = sha256_of_header(request.headers, "Repr-Digest") if "Repr-Digest" in request.headers else None
     upload = await services().uploads.create(
-        client=client_of_request(),
+        client=current_caller().client,
         account=None,
         size=size,
         metadata=request.headers.get("Upload-Metadata", ""),
@@ -158,7 +159,7 @@ async def _append(file_id: FileId, offset: int, size: int | None, checksum: Chec
         file_id,
         aiter(request.body),
         offset=offset,
-        client=client_of_request(),
+        client=current_caller().client,
         size=size,
         content_length=request.content_length,
         checksum=checksum,
@@ -234,7 +235,7 @@ async def put(name: str) -> Response:
     receipt = await services().intake.receive_raw(
         aiter(request.body),
         name,
-        client=client_of_request(),
+        client=current_caller().client,
         size=request.content_length,
         expected_sha256=expected_sha256(request.headers),
         idempotency_key=idempotency_key(),

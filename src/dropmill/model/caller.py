@@ -1,0 +1,70 @@
+"""Who asks: the first parameter of every operation and every read, so that no right can be forgotten.
+
+A caller comes with a request or a socket, and `dropmill.web.caller` alone makes it. What this machine does without
+being asked by a client has a caller of another type: `dropmill.model.internal`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dropmill.model.ids import BrowserKey, LinkId
+from dropmill.model.records import ClientIdentity
+
+
+class Role(StrEnum):
+    """What an account may do at most; each role may do all that the one before it may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What a credential may be used for, whatever the role of its account."""
+
+    SEND = "send"
+    READ = "read"
+    CONFIG = "config"
+    ADMIN = "admin"
+
+
+EVERY_SCOPE = frozenset(Scope)
+
+
+class Authentication(StrEnum):
+    """How a caller signed in."""
+
+    NONE = "none"
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105  # a word, no secret
+    JWT = "jwt"
+    HEADER = "header"
+    LINK = "link"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who sends a request or has opened a socket. The same for all that one connection of a browser asks.
+
+    Attributes:
+        client: who that is as far as the network tells; grants no right.
+        account: who signed in; None without an account.
+        role: of the account; of a link, viewer.
+        scopes: what the credential may be used for.
+        browser: SHA-256 of the key in the browser's cookie, in hexadecimal; None without one.
+        link: the link that was followed; None without one.
+        authentication: how the caller signed in.
+    """
+
+    client: ClientIdentity
+    account: str | None = None
+    role: Role
+    scopes: frozenset[Scope]
+    browser: BrowserKey | None = None
+    link: LinkId | None = None
+    authentication: Authentication
+
+    @classmethod
+    def everyone(cls, client: ClientIdentity) -> "Caller":
+        """The caller on a server that is open: whoever reaches it may do everything, without signing in."""
+        return cls(client=client, role=Role.ADMIN, scopes=EVERY_SCOPE, authentication=Authentication.NONE)
