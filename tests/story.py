@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from dropmill.model.caller import Caller
 from dropmill.model.events import DATA_KEYS, Event
 from dropmill.model.ids import (
     Cursor,
@@ -20,6 +21,7 @@ from dropmill.ports.ledger import Ledger
 
 LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
 CLIENT = ClientIdentity(ip="192.0.2.7", user_agent="curl/8.5")
+CALLER = Caller.everyone(CLIENT)
 SUCCEEDED = AttemptOutcome(state=AttemptState.SUCCEEDED, exit_code=0, value={"lines": 3}, output_size=7)
 FAILED = AttemptOutcome(
     state=AttemptState.FAILED, exit_code=1, error=JobError(type="ValueError", message="no such column"), output_size=9

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.intake.test_intake import END, FIRST, Body, Desk, desk, head, part, until  # noqa: F401 - a fixture
 from tests.intake.test_tus import CONTENT, HALF, Counter
-from tests.story import CLIENT
+from tests.story import CALLER
 
 from dropmill.engines.embedded.disk import WRITE_BYTES
 from dropmill.engines.embedded.sqlite import SqliteLedger
@@ -115,8 +115,8 @@ async def test_a_sweep_leaves_alone_what_is_arriving(desk: Desk) -> None:
 
 async def test_a_form_that_fills_an_announced_file_is_left_alone_though_a_repeat_failed(desk: Desk) -> None:
     counter = Counter(desk)
-    submission_id, _ = await desk.intake.open(CLIENT)
-    (upload,) = await counter.uploads.announce(submission_id, [{"name": "a.txt", "size": 3}], CLIENT, None)
+    submission_id, _ = await desk.intake.open(CALLER)
+    (upload,) = await counter.uploads.announce(CALLER, submission_id, [{"name": "a.txt", "size": 3}])
     field = f'--B\r\nContent-Disposition: form-data; name="file:{upload.file_id}"; filename="a.txt"\r\n\r\n'.encode()
     body = Body()
     receiving = desk.begin(body, submission_id=submission_id)
@@ -241,10 +241,10 @@ async def test_an_upload_whose_bytes_vanished_is_gone_and_not_made_anew(desk: De
     await counter.append(upload, 0, CONTENT[:HALF])
     way(desk.blobs.incoming / (upload.partial or ""))
     calls: dict[str, Callable[[], Awaitable[object]]] = {
-        "find": lambda: counter.uploads.find(upload.file_id),
+        "find": lambda: counter.uploads.find(CALLER, upload.file_id),
         "append": lambda: counter.append(upload, HALF, CONTENT[HALF:-1]),
         "last": lambda: counter.append(upload, HALF, CONTENT[HALF:]),
-        "terminate": lambda: counter.uploads.terminate(upload.file_id),
+        "terminate": lambda: counter.uploads.terminate(CALLER, upload.file_id),
     }
     with pytest.raises(UploadGone):
         await calls[asks]()
@@ -253,7 +253,7 @@ async def test_an_upload_whose_bytes_vanished_is_gone_and_not_made_anew(desk: De
     assert list(desk.blobs.incoming.iterdir()) == []
     assert await desk.stored_on_disk() == set()
     with pytest.raises(UploadGone):
-        await counter.uploads.find(upload.file_id)
+        await counter.uploads.find(CALLER, upload.file_id)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -284,6 +284,6 @@ async def test_an_upload_whose_bytes_vanished_between_two_runs_is_gone(desk: Des
     await desk.intake.recover()
     await after.uploads.recover()
     with pytest.raises(UploadGone):
-        await after.uploads.find(upload.file_id)
+        await after.uploads.find(CALLER, upload.file_id)
     assert (await after.file(upload)).state is UploadState.ABORTED
     assert list(desk.blobs.incoming.iterdir()) == []

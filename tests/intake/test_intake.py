@@ -5,13 +5,14 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from tests.clocks import DAY_S, WallClock
-from tests.story import CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
+from tests.story import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
@@ -134,10 +135,10 @@ class Desk:
         )
 
     def begin(self, body: Body, **options: Any) -> asyncio.Task[Receipt]:
-        return asyncio.create_task(self.intake.receive_multipart(aiter(body), TYPE, client=CLIENT, **options))
+        return asyncio.create_task(self.intake.receive_multipart(CALLER, aiter(body), TYPE, **options))
 
-    async def receive(self, *pieces: bytes, **options: Any) -> Receipt:
-        return await self.intake.receive_multipart(sent(*pieces), TYPE, client=CLIENT, **options)
+    async def receive(self, *pieces: bytes, account: str | None = None, **options: Any) -> Receipt:
+        return await self.intake.receive_multipart(replace(CALLER, account=account), sent(*pieces), TYPE, **options)
 
     async def submission(self) -> Submission:
         """The newest submission."""
@@ -428,7 +429,7 @@ async def test_a_stopping_server_keeps_what_has_ended_and_tells_it(desk: Desk, p
     with pytest.raises(Unavailable):
         await desk.receive(part("late.txt"), END)
     with pytest.raises(Unavailable):
-        await desk.intake.open(CLIENT)
+        await desk.intake.open(CALLER)
 
 
 async def test_a_stop_lets_a_body_that_has_been_read_come_to_its_end(
@@ -503,7 +504,7 @@ async def test_a_body_of_another_type_is_refused_before_it_is_read(desk: Desk) -
     body = Body()
     body.send(FIRST)
     with pytest.raises(UnsupportedMediaType):
-        await desk.intake.receive_multipart(aiter(body), "text/plain", client=CLIENT)
+        await desk.intake.receive_multipart(CALLER, aiter(body), "text/plain")
     assert body.taken == 0
 
 
@@ -605,13 +606,13 @@ async def test_recovery_removes_what_no_file_owns(desk: Desk) -> None:
 
 
 async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -> None:
-    submission_id, _ = await desk.intake.open(CLIENT, "ada")
+    submission_id, _ = await desk.intake.open(replace(CALLER, account="ada"))
     for name in ("a.txt", "b.txt"):
         receipt = await desk.receive(part(name), END, submission_id=submission_id)
         assert receipt == Receipt(submission_id=submission_id, stored=(name,))
     await desk.settled(kept=["a.txt", "b.txt"], aborted=[], is_open=True)
-    await desk.intake.seal(submission_id)
-    await desk.intake.seal(submission_id)
+    await desk.intake.seal(CALLER, submission_id)
+    await desk.intake.seal(CALLER, submission_id)
     cursor = await desk.ledger.newest_cursor()
     with pytest.raises(IllegalTransition) as told:
         await desk.receive(part("late.txt"), END, submission_id=submission_id)
@@ -621,12 +622,12 @@ async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -
 
 
 async def test_a_submission_sealed_while_a_body_comes_keeps_what_had_begun(desk: Desk) -> None:
-    submission_id, _ = await desk.intake.open(CLIENT)
+    submission_id, _ = await desk.intake.open(CALLER)
     body = Body()
     receiving = desk.begin(body, submission_id=submission_id)
     body.send(FIRST, head("second.txt"))
     await body.all_taken()
-    await desk.intake.seal(submission_id)
+    await desk.intake.seal(CALLER, submission_id)
     body.send(b"content\r\n", part("third.txt"), END)
     body.end()
     with pytest.raises(IllegalTransition) as told:
@@ -637,7 +638,7 @@ async def test_a_submission_sealed_while_a_body_comes_keeps_what_had_begun(desk:
 
 @pytest.mark.parametrize("text", [FIRST + END, FIRST + SECOND[:100], END, b"no multipart"])
 async def test_then_seal_seals_when_the_body_ends_however_it_ends(desk: Desk, text: bytes) -> None:
-    submission_id, _ = await desk.intake.open(CLIENT)
+    submission_id, _ = await desk.intake.open(CALLER)
     with contextlib.suppress(DropmillError):
         await desk.receive(text, submission_id=submission_id, then_seal=True)
     assert not (await desk.submission()).is_open
@@ -652,7 +653,7 @@ async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: De
 
 async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: Desk) -> None:
     desk.intake = desk.intake_with(seal_after_s=0.15)
-    (empty, _), (filled, _) = await desk.intake.open(CLIENT), await desk.intake.open(CLIENT)
+    (empty, _), (filled, _) = await desk.intake.open(CALLER), await desk.intake.open(CALLER)
     running = asyncio.create_task(desk.intake.run())
     await desk.receive(FIRST, END, submission_id=filled)
 
@@ -670,7 +671,7 @@ async def test_a_clock_that_steps_seals_no_submission_early(desk: Desk, wall_clo
     """Point 10; those that are old enough are sealed all the same."""
     desk.clock = wall_clock.clock
     desk.intake = desk.intake_with(seal_after_s=3600.0)
-    await desk.intake.open(CLIENT)
+    await desk.intake.open(CALLER)
     for step_s in (30 * DAY_S, -60 * DAY_S, 45 * DAY_S):
         wall_clock.step(step_s)
         await desk.intake._seal_stale()
@@ -684,7 +685,7 @@ async def test_a_clock_that_steps_seals_no_submission_early(desk: Desk, wall_clo
 
 async def test_a_ledger_that_is_away_does_not_end_the_sealing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.intake = desk.intake_with(seal_after_s=0.02)
-    await desk.intake.open(CLIENT)
+    await desk.intake.open(CALLER)
     with _full(monkeypatch, "seal_submission"):
         running = asyncio.create_task(desk.intake.run())
         await asyncio.sleep(0.1)

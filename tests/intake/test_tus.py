@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.clocks import DAY_S, WallClock
 from tests.intake.test_intake import Body, Desk, desk, sent, until  # noqa: F401 - a fixture among them
-from tests.story import CLIENT, LIVENESS_S, all_events, names, recount
+from tests.story import CALLER, CLIENT, LIVENESS_S, all_events, names, recount
 
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
 from dropmill.intake import gate as gate_module
@@ -74,19 +74,17 @@ class Counter:
 
     async def create(self, size: int | None = len(CONTENT), /, **values: str) -> ResumableUpload:
         metadata = ",".join(f"{key} {b64(value)}" for key, value in ({"filename": "a.bin"} | values).items())
-        return await self.uploads.create(client=CLIENT, account=None, size=size, metadata=metadata)
+        return await self.uploads.create(CALLER, size=size, metadata=metadata)
 
     async def append(self, upload: ResumableUpload, offset: int, *chunks: bytes, **options: Any) -> Standing:
-        return await self.uploads.append(upload.file_id, sent(*chunks), offset=offset, client=CLIENT, **options)
+        return await self.uploads.append(CALLER, upload.file_id, sent(*chunks), offset=offset, **options)
 
     def begin(self, upload: ResumableUpload, offset: int, body: Body, **options: Any) -> asyncio.Task[Standing]:
-        return asyncio.create_task(
-            self.uploads.append(upload.file_id, aiter(body), offset=offset, client=CLIENT, **options)
-        )
+        return asyncio.create_task(self.uploads.append(CALLER, upload.file_id, aiter(body), offset=offset, **options))
 
     async def offset(self, upload: ResumableUpload) -> int:
         """What HEAD says; it must be what lies on disk."""
-        offset = (await self.uploads.find(upload.file_id)).offset
+        offset = (await self.uploads.find(CALLER, upload.file_id)).offset
         assert offset == self.on_disk(upload)
         return offset
 
@@ -141,10 +139,10 @@ async def test_an_upload_of_its_own_is_a_sealed_submission_that_settles_with_it(
 
 
 async def test_an_upload_joins_an_open_submission(counter: Counter) -> None:
-    submission_id, _ = await counter.desk.intake.open(CLIENT)
+    submission_id, _ = await counter.desk.intake.open(CALLER)
     upload = await counter.create(submission=submission_id)
     assert upload.submission_id == submission_id
-    await counter.desk.intake.seal(submission_id)
+    await counter.desk.intake.seal(CALLER, submission_id)
     with pytest.raises(IllegalTransition):
         await counter.create(submission=submission_id)
     with pytest.raises(NotFound):
@@ -257,8 +255,8 @@ async def test_what_has_come_whole_takes_nothing_more(counter: Counter) -> None:
         with pytest.raises(IllegalTransition):
             await counter.append(upload, offset, b"")
     with pytest.raises(IllegalTransition):
-        await counter.uploads.terminate(upload.file_id)
-    assert (await counter.uploads.find(upload.file_id)).offset == len(CONTENT)
+        await counter.uploads.terminate(CALLER, upload.file_id)
+    assert (await counter.uploads.find(CALLER, upload.file_id)).offset == len(CONTENT)
     await counter.require_stored(upload)
 
 
@@ -267,7 +265,7 @@ async def test_a_size_may_be_told_later_once_and_not_below_what_has_come(counter
     await counter.append(upload, 0, CONTENT[:HALF])
     with pytest.raises(BadRequest):
         await counter.append(upload, HALF, size=HALF - 1)
-    assert (await counter.uploads.find(upload.file_id)).upload.size is None
+    assert (await counter.uploads.find(CALLER, upload.file_id)).upload.size is None
     assert (await counter.append(upload, HALF, size=len(CONTENT))).upload.size == len(CONTENT)
     with pytest.raises(BadRequest):
         await counter.append(upload, HALF, size=len(CONTENT) + 1)
@@ -292,7 +290,7 @@ async def test_a_file_with_other_bytes_than_expected_is_not_kept(counter: Counte
     assert list(counter.desk.blobs.incoming.iterdir()) == []
     assert counter.desk.executor.submitted == []
     with pytest.raises(UploadGone):
-        await counter.uploads.find(upload.file_id)
+        await counter.uploads.find(CALLER, upload.file_id)
 
 
 # --- chunks with a checksum ------------------------------------------------------------------------------------------
@@ -347,7 +345,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_a_true_offset(
     sending.cancel()
     await asyncio.wait([sending])
     async with asyncio.timeout(LIVENESS_S):
-        standing = await counter.uploads.find(upload.file_id)
+        standing = await counter.uploads.find(CALLER, upload.file_id)
     assert standing.offset in ((0, len(CONTENT)) if is_checked else (0, HALF, len(CONTENT)))
     if standing.offset < len(CONTENT):
         assert standing.offset == counter.on_disk(upload)
@@ -405,7 +403,7 @@ async def test_who_waits_for_the_turn_lets_go_too(counter: Counter, monkeypatch:
     monkeypatch.setattr(DiskBlobStore, "resume", slow)
     dead = [counter.begin(upload, 0, Body()) for _ in range(3)]
     await asyncio.sleep(0.01)
-    looking = asyncio.create_task(counter.uploads.find(upload.file_id))
+    looking = asyncio.create_task(counter.uploads.find(CALLER, upload.file_id))
     await asyncio.sleep(0.01)
     gate.set()
     async with asyncio.timeout(LIVENESS_S):
@@ -418,19 +416,19 @@ async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter:
     sending = counter.begin(upload, 0, body)
     body.send(CONTENT[:HALF])
     await body.all_taken()
-    await counter.uploads.terminate(upload.file_id)
+    await counter.uploads.terminate(CALLER, upload.file_id)
     with pytest.raises(Unavailable):
         await sending
     assert list(counter.desk.blobs.incoming.iterdir()) == []
     assert (await counter.file(upload)).state is UploadState.ABORTED
-    for ask in (counter.uploads.find(upload.file_id), counter.uploads.terminate(upload.file_id)):
+    for ask in (counter.uploads.find(CALLER, upload.file_id), counter.uploads.terminate(CALLER, upload.file_id)):
         with pytest.raises(UploadGone):
             await ask
     with pytest.raises(UploadGone):
         await counter.append(upload, HALF, CONTENT[HALF:])
     assert (await names(counter.desk.ledger))[-1] == "submission.settled"
     with pytest.raises(NotFound):
-        await counter.uploads.find(FileId("0" * 32))
+        await counter.uploads.find(CALLER, FileId("0" * 32))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
@@ -473,7 +471,7 @@ async def test_a_clock_that_steps_ends_no_upload_that_got_bytes_a_moment_ago(des
     for number, step_s in enumerate((30 * DAY_S, -60 * DAY_S, 45 * DAY_S), 1):
         wall_clock.step(step_s)
         await counter.uploads._end_expired()
-        assert (await counter.uploads.find(upload.file_id)).offset == HALF + number - 1
+        assert (await counter.uploads.find(CALLER, upload.file_id)).offset == HALF + number - 1
         await counter.append(upload, HALF + number - 1, CONTENT[HALF + number - 1 : HALF + number])
     await counter.uploads.drain()
 
@@ -519,8 +517,8 @@ async def test_one_that_is_being_sent_is_not_swept_and_says_that_it_lives(
 
 
 async def _announce(counter: Counter, *files: object) -> tuple[SubmissionId, list[ResumableUpload]]:
-    submission_id, _ = await counter.desk.intake.open(CLIENT)
-    return submission_id, list(await counter.uploads.announce(submission_id, list(files), CLIENT, None))
+    submission_id, _ = await counter.desk.intake.open(CALLER)
+    return submission_id, list(await counter.uploads.announce(CALLER, submission_id, list(files)))
 
 
 async def test_announced_files_come_by_form_or_piece_by_piece(counter: Counter) -> None:
@@ -545,7 +543,7 @@ async def test_a_file_that_a_form_is_bringing_is_not_taken_piece_by_piece(counte
     with pytest.raises(Unavailable):  # the form may have been cut without anybody knowing yet: to be tried again
         await counter.append(upload, 0, b"hello")
     with pytest.raises(Unavailable):
-        await counter.uploads.find(upload.file_id)
+        await counter.uploads.find(CALLER, upload.file_id)
     body.send(b"llo\r\n--B--\r\n")
     body.end()
     await receiving
@@ -574,11 +572,11 @@ async def test_a_file_that_a_form_is_bringing_is_not_taken_piece_by_piece(counte
     ],
 )
 async def test_an_announcement_of_another_form_begins_nothing(counter: Counter, files: object) -> None:
-    submission_id, _ = await counter.desk.intake.open(CLIENT)
+    submission_id, _ = await counter.desk.intake.open(CALLER)
     with pytest.raises(BadRequest):
-        counter.uploads.check_announcement(files)
+        counter.uploads.check_announcement(CALLER, files)
     with pytest.raises(BadRequest):
-        await counter.uploads.announce(submission_id, files, CLIENT, None)
+        await counter.uploads.announce(CALLER, submission_id, files)
     assert await recount(counter.desk.ledger, submission_id) == Counts()
 
 
@@ -590,7 +588,7 @@ async def test_a_file_over_the_limit_is_refused_when_told_and_when_it_comes(desk
     with pytest.raises(FileTooLarge):
         await counter.create(1001)
     with pytest.raises(FileTooLarge):
-        counter.uploads.check_announcement([{"name": "a", "size": 1001}])
+        counter.uploads.check_announcement(CALLER, [{"name": "a", "size": 1001}])
     deferred = await counter.create(None)
     with pytest.raises(FileTooLarge):
         await counter.append(deferred, 0, bytes(600), bytes(600))
@@ -605,9 +603,9 @@ async def test_a_submission_over_its_limits_takes_no_more_files(desk: Desk) -> N
     counter = Counter(desk, max_files=3, max_submission_size=1000)
     submission_id, (first, _) = await _announce(counter, {"name": "a", "size": 600}, {"name": "b", "size": 300})
     with pytest.raises(TooLarge):
-        await counter.uploads.announce(submission_id, [{"name": "c", "size": 101}], CLIENT, None)
+        await counter.uploads.announce(CALLER, submission_id, [{"name": "c", "size": 101}])
     with pytest.raises(TooManyFiles):
-        await counter.uploads.announce(submission_id, [{"name": n, "size": 1} for n in "cd"], CLIENT, None)
+        await counter.uploads.announce(CALLER, submission_id, [{"name": n, "size": 1} for n in "cd"])
     with pytest.raises(TooLarge):
         await counter.create(101, submission=submission_id)
     deferred = await counter.create(None, submission=submission_id)
@@ -625,7 +623,7 @@ async def test_a_submission_over_its_limits_takes_no_more_files(desk: Desk) -> N
     with pytest.raises(TooLarge):
         await counter.create(1001)
     with pytest.raises(TooLarge):
-        await desk.intake.receive_raw(sent(), "a", client=CLIENT, size=1001)
+        await desk.intake.receive_raw(CALLER, sent(), "a", size=1001)
 
 
 async def test_a_file_of_a_form_over_the_limit_is_not_kept_and_those_before_it_are(desk: Desk) -> None:
@@ -649,9 +647,9 @@ async def test_the_disk_keeps_its_reserve_before_and_during(desk: Desk, monkeypa
     with pytest.raises(OutOfSpace):
         await counter.create(9_000_001)
     with pytest.raises(OutOfSpace):
-        await desk.intake.receive_raw(sent(), "a", client=CLIENT, size=9_000_001)
+        await desk.intake.receive_raw(CALLER, sent(), "a", size=9_000_001)
     with pytest.raises(OutOfSpace):
-        await desk.intake.receive_multipart(sent(), "multipart/form-data; boundary=B", client=CLIENT, size=9_000_001)
+        await desk.intake.receive_multipart(CALLER, sent(), "multipart/form-data; boundary=B", size=9_000_001)
     upload = await counter.create(9_000_000)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -661,7 +659,7 @@ async def test_the_disk_keeps_its_reserve_before_and_during(desk: Desk, monkeypa
         yield CONTENT[HALF:]
 
     with pytest.raises(OutOfSpace):
-        await counter.uploads.append(upload.file_id, chunks(), offset=0, client=CLIENT)
+        await counter.uploads.append(CALLER, upload.file_id, chunks(), offset=0)
     assert await counter.offset(upload) == HALF  # what had come stays
     with pytest.raises(OutOfSpace):
         await counter.append(upload, HALF, CONTENT[HALF:])
@@ -678,7 +676,7 @@ async def test_an_address_has_so_many_uploads_at_once_and_a_dead_one_makes_way(d
     with pytest.raises(TooManyUploads):
         await counter.append(second, 0, CONTENT)
     with pytest.raises(TooManyUploads):
-        await desk.intake.receive_raw(sent(CONTENT), "a", client=CLIENT, size=None)
+        await desk.intake.receive_raw(CALLER, sent(CONTENT), "a", size=None)
     await counter.append(first, HALF, CONTENT[HALF:])  # its own successor is not refused
     with pytest.raises(Unavailable):
         await sending
@@ -702,7 +700,7 @@ async def test_a_body_that_stalls_or_drips_is_given_up_and_what_came_stays(desk:
             yield CONTENT[number : number + 1]
 
     with pytest.raises(RequestTooSlow):
-        await counter.uploads.append(dripping.file_id, drip(), offset=0, client=CLIENT)
+        await counter.uploads.append(CALLER, dripping.file_id, drip(), offset=0)
     assert 0 < await counter.offset(dripping) < 1000
     await counter.append(stalled, HALF, CONTENT[HALF:])
 
@@ -790,9 +788,9 @@ async def test_a_disk_that_fails_at_the_end_loses_nothing(desk: Desk, monkeypatc
             await counter.append(one, 0, CONTENT)
         assert (await counter.file(one)).state is UploadState.RECEIVING
     with pytest.raises(OutOfSpace):
-        await counter.uploads.find(upload.file_id)
+        await counter.uploads.find(CALLER, upload.file_id)
     monkeypatch.setattr(DiskBlobWriter, "commit", commit)
-    assert (await counter.uploads.find(upload.file_id)).offset == len(CONTENT)
+    assert (await counter.uploads.find(CALLER, upload.file_id)).offset == len(CONTENT)
     running = asyncio.create_task(counter.uploads.run())
 
     async def is_stored() -> bool:
@@ -836,10 +834,10 @@ async def test_the_answer_does_not_wait_for_a_long_hash(counter: Counter, monkey
     monkeypatch.setattr(DiskBlobWriter, "commit", slow)
     upload = await counter.create()
     assert (await counter.append(upload, 0, CONTENT)).offset == len(CONTENT)
-    assert (await counter.uploads.find(upload.file_id)).offset == len(CONTENT)
+    assert (await counter.uploads.find(CALLER, upload.file_id)).offset == len(CONTENT)
     assert (await counter.file(upload)).state is UploadState.RECEIVING
     with pytest.raises(IllegalTransition):
-        await counter.uploads.terminate(upload.file_id)
+        await counter.uploads.terminate(CALLER, upload.file_id)
     gate.set()
 
     async def is_stored() -> bool:
@@ -866,7 +864,8 @@ async def test_only_so_many_writers_are_kept(counter: Counter, monkeypatch: pyte
 
 async def _put(counter: Counter, *chunks: bytes, **options: Any) -> tuple[str | None, tuple[str, ...]]:
     wanted = {"name": "a", "size": None, "idempotency_key": "k", **options}
-    receipt = await counter.desk.intake.receive_raw(sent(*chunks), client=CLIENT, **wanted)
+    caller = replace(CALLER, account=wanted.pop("account", None))
+    receipt = await counter.desk.intake.receive_raw(caller, sent(*chunks), **wanted)
     return receipt.submission_id, receipt.stored
 
 
@@ -875,7 +874,7 @@ async def test_a_repeat_shows_the_first_and_takes_no_byte(counter: Counter) -> N
     assert stored == ("a",)
     assert await _put(counter, CONTENT[::-1], size=len(CONTENT)) == (first, ()), "bytes are not compared"
     body = Body()
-    repeat = counter.desk.intake.receive_raw(aiter(body), "a", client=CLIENT, size=len(CONTENT), idempotency_key="k")
+    repeat = counter.desk.intake.receive_raw(CALLER, aiter(body), "a", size=len(CONTENT), idempotency_key="k")
     assert (await repeat).submission_id == first, "a size that is told is compared without a byte"
     assert len((await counter.desk.ledger.submissions(before=None, limit=10)).items) == 1
 
@@ -916,9 +915,9 @@ def _form(*files: tuple[str, bytes]) -> bytes:
 
 async def _post(counter: Counter, *files: tuple[str, bytes], body: bytes | None = None) -> str | None:
     receipt = await counter.desk.intake.receive_multipart(
+        CALLER,
         sent(_form(*files) if body is None else body),
         "multipart/form-data; boundary=B",
-        client=CLIENT,
         idempotency_key="k",
     )
     return receipt.submission_id
@@ -971,7 +970,7 @@ async def test_idempotency_a_repeat_that_breaks_off_or_is_cut_leaves_nothing(cou
     body = Body()
     repeat = asyncio.create_task(
         counter.desk.intake.receive_multipart(
-            aiter(body), "multipart/form-data; boundary=B", client=CLIENT, idempotency_key="k"
+            CALLER, aiter(body), "multipart/form-data; boundary=B", idempotency_key="k"
         )
     )
     body.send(_form(A, B)[:60])
@@ -987,7 +986,7 @@ async def test_idempotency_routes_are_different_requests(counter: Counter) -> No
     with pytest.raises(IdempotencyMismatch):
         await _post(counter, ("a", CONTENT))
     with pytest.raises(IdempotencyMismatch):
-        await counter.desk.intake.open(CLIENT, idempotency_key="k", announced=[("a", "a", len(CONTENT))])
+        await counter.desk.intake.open(CALLER, idempotency_key="k", announced=[("a", "a", len(CONTENT))])
 
 
 async def test_idempotency_keys_of_two_owners_are_two(counter: Counter) -> None:
@@ -1001,9 +1000,9 @@ async def test_idempotency_keys_of_two_owners_are_two(counter: Counter) -> None:
 async def test_idempotency_does_not_ask_for_the_address(counter: Counter) -> None:
     """A retry after a change of network must not run the script twice."""
     first, _ = await _put(counter, CONTENT)
-    elsewhere = replace(CLIENT, ip="203.0.113.9")
+    elsewhere = replace(CALLER, client=replace(CLIENT, ip="203.0.113.9"))
     receipt = await counter.desk.intake.receive_raw(
-        sent(CONTENT), "a", client=elsewhere, size=len(CONTENT), idempotency_key="k"
+        elsewhere, sent(CONTENT), "a", size=len(CONTENT), idempotency_key="k"
     )
     assert receipt.submission_id == first
 
@@ -1019,7 +1018,7 @@ async def test_a_repeat_of_one_that_is_cut_off_while_it_waits_begins_anew(counte
     """The client lost its connection; the server, which has not noticed, must not call that one a success."""
     body = Body()
     first = asyncio.create_task(
-        counter.desk.intake.receive_raw(aiter(body), "a", client=CLIENT, size=None, idempotency_key="k")
+        counter.desk.intake.receive_raw(CALLER, aiter(body), "a", size=None, idempotency_key="k")
     )
     body.send(CONTENT[:HALF])
     await body.all_taken()

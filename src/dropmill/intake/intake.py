@@ -27,6 +27,7 @@ from dropmill.intake.multipart import (
     file_parts,
     stored_extension,
 )
+from dropmill.model.caller import Caller
 from dropmill.model.clock import Clock
 from dropmill.model.errors import (
     DigestMismatch,
@@ -38,7 +39,8 @@ from dropmill.model.errors import (
     Unavailable,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import ClientIdentity, File, Progress, StoredBlob, UploadState
+from dropmill.model.internal import AnyCaller, Internal
+from dropmill.model.records import File, Progress, StoredBlob, UploadState
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.executor import Executor
@@ -144,7 +146,7 @@ class Intake:
     async def _seal_stale(self) -> None:
         before = self._clock.ago(self._seal_after_s)
         for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
-            await self.seal(submission_id)
+            await self.seal(Internal.SERVER, submission_id)
 
     async def sweep(self) -> int:
         """Do what could not be done when a request ended, because the disk or the ledger failed.
@@ -166,7 +168,7 @@ class Intake:
             with contextlib.suppress(IllegalTransition):  # its request has settled it since
                 await self._ledger.abort_upload(file_id, "the server could not store it")
         for submission_id in (unattended.submissions | self._to_seal.keys()) - self._filling:
-            await self.seal(submission_id)
+            await self.seal(Internal.SERVER, submission_id)
             self._to_seal.pop(submission_id, None)
         return len(self._in_doubt) + await self._blobs.retry_discards()
 
@@ -186,8 +188,7 @@ class Intake:
 
     async def open(
         self,
-        client: ClientIdentity,
-        account: str | None = None,
+        caller: Caller,
         *,
         idempotency_key: str | None = None,
         announced: Sequence[tuple[str, str, int]] = (),
@@ -195,8 +196,7 @@ class Intake:
         """Open a submission that stays open until `seal`.
 
         Args:
-            client: who sends.
-            account: whose submission it is; None without accounts.
+            caller: whose submission it is.
             idempotency_key: what a repeat of this request will show; None if there is none.
             announced: name, path and size of each file that the request names; a repeat names the same.
 
@@ -206,13 +206,13 @@ class Intake:
         Raises:
             IdempotencyMismatch: the same key came with another request.
         """
-        key = request_key(account, idempotency_key, "announcement", *announced)
+        key = request_key(caller, idempotency_key, "announcement", *announced)
         try:
-            return await self._open(client, account, is_announced=True, key=key), True
+            return await self._open(caller, is_announced=True, key=key), True
         except _Repeated as repeated:
             return repeated.submission_id, False
 
-    async def seal(self, submission_id: SubmissionId) -> None:
+    async def seal(self, caller: AnyCaller, submission_id: SubmissionId) -> None:
         """No more files will come. Sealing twice changes nothing.
 
         Raises:
@@ -220,28 +220,21 @@ class Intake:
         """
         await self._ledger.seal_submission(submission_id)
 
-    async def _open(
-        self,
-        client: ClientIdentity,
-        account: str | None,
-        *,
-        is_announced: bool = False,
-        key: RequestKey | None = None,
-    ) -> SubmissionId:
+    async def _open(self, caller: Caller, *, is_announced: bool = False, key: RequestKey | None = None) -> SubmissionId:
         self.require_running()
         submission_id = new_submission_id()
         if not is_announced:
             self._filling.add(submission_id)
         try:
             opened = await self._ledger.open_submission(
-                submission_id, client, account, is_announced=is_announced, key=key
+                submission_id, caller.client, caller.account, is_announced=is_announced, key=key
             )
             if opened != submission_id:
                 raise _Repeated(opened)
         except BaseException:
             self._filling.discard(submission_id)
             raise
-        self.identify(submission_id, client.ip)
+        self.identify(submission_id, caller.client.ip)
         return submission_id
 
     def identify(self, submission_id: SubmissionId, ip: str) -> None:
@@ -273,11 +266,10 @@ class Intake:
 
     async def receive_multipart(
         self,
+        caller: Caller,
         chunks: AsyncIterator[bytes],
         content_type: str,
         *,
-        client: ClientIdentity,
-        account: str | None = None,
         submission_id: SubmissionId | None = None,
         then_seal: bool = False,
         size: int | None = None,
@@ -286,10 +278,9 @@ class Intake:
         """Store every file of a multipart body, each job queued as its part ends.
 
         Args:
+            caller: who sends; the submission that is opened is theirs.
             chunks: the body. Taken only as fast as the disk takes it.
             content_type: the request's header.
-            client: who sends.
-            account: whose submission it is; None without accounts.
             submission_id: the open submission to add to; None opens one with the first file, and seals it.
             then_seal: seal an existing one too when the body ends, however it ends.
             size: of the body; None if unknown.
@@ -308,11 +299,10 @@ class Intake:
         await self._gate.check_room(size or 0)
         holding = Holding() if submission_id is None else await self._ledger.holding(submission_id)
         request = _Request(
-            client=client,
-            account=account,
+            caller=caller,
             submission_id=submission_id,
             is_sealed_at_end=then_seal or not submission_id,
-            key=request_key(account, idempotency_key, "form"),
+            key=request_key(caller, idempotency_key, "form"),
             may_fill=holding.announced > 0,
             meter=self._gate.meter(holding),
         )
@@ -320,11 +310,10 @@ class Intake:
 
     async def receive_raw(
         self,
+        caller: Caller,
         chunks: AsyncIterator[bytes],
         name: str,
         *,
-        client: ClientIdentity,
-        account: str | None = None,
         size: int | None,
         expected_sha256: Sha256 | None = None,
         idempotency_key: str | None = None,
@@ -332,10 +321,9 @@ class Intake:
         """Store a body as one file, in a submission of its own.
 
         Args:
+            caller: who sends; the submission is theirs.
             chunks: the file.
             name: what the client calls it.
-            client: who sends.
-            account: whose submission it is; None without accounts.
             size: the announced size; None if unknown.
             expected_sha256: what the whole file must have; None if the client did not say.
             idempotency_key: what a repeat of this request will show; None if there is none.
@@ -353,12 +341,11 @@ class Intake:
         await self._gate.check_room(size or 0)
         path = client_path(name)
         request = _Request(
-            client=client,
-            account=account,
+            caller=caller,
             submission_id=None,
             is_sealed_at_end=True,
             size=size,
-            key=request_key(account, idempotency_key, "file", path, expected_sha256),
+            key=request_key(caller, idempotency_key, "file", path, expected_sha256),
             expected_sha256=expected_sha256,
             meter=self._gate.meter(Holding()),
         )
@@ -370,7 +357,7 @@ class Intake:
         while request.key is not None and (first := self._by_key.get(_owned(request.key))) is not None:
             await asyncio.wait([first])
             self.require_running()
-        with self._gate.admit(request.client.ip):
+        with self._gate.admit(request.caller.client.ip):
             return await self._run_admitted(request, parts)
 
     async def _run_admitted(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
@@ -435,7 +422,7 @@ class Intake:
     async def _begin(self, request: "_Request", part: PartBegins) -> None:
         # Everything is noted in `request` before it is waited for: a cancel in between must leave nothing unsettled.
         if request.submission_id is None:
-            opening = self._open(request.client, request.account, key=request.key)
+            opening = self._open(request.caller, key=request.key)
             request.opening = asyncio.create_task(opening)
             request.submission_id = await asyncio.shield(request.opening)
         announced = None
@@ -654,7 +641,8 @@ class Intake:
         trouble = request.trouble
         if request.submission_id is not None and request.is_sealed_at_end:
             try:
-                await self.seal(request.submission_id)
+                # By the server: the body may be over because its sender may not send any more.
+                await self.seal(Internal.SERVER, request.submission_id)
             except DropmillError as error:
                 trouble = trouble or error
                 if not isinstance(error, NotFound) and len(self._to_seal) < NOTED_MAX:
@@ -685,8 +673,7 @@ class _Arriving:
 class _Request:
     """One request's body on its way in."""
 
-    client: ClientIdentity
-    account: str | None
+    caller: Caller
     submission_id: SubmissionId | None
     is_sealed_at_end: bool
     meter: Meter
@@ -719,18 +706,18 @@ class _Repeated(Exception):
         self.submission_id = submission_id
 
 
-def request_key(account: str | None, text: str | None, *said: object) -> RequestKey | None:
+def request_key(caller: Caller, text: str | None, *said: object) -> RequestKey | None:
     """The key of a request.
 
     Args:
-        account: who sends; None without accounts.
+        caller: who sends; others may use the same text.
         text: what the client gave; None if it gave none, and then there is no key.
         said: the route, and what the request says of itself before its body is read; JSON-able.
     """
     if text is None:
         return None
     fingerprint = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    return RequestKey(owner=account or OWNER_OPEN, text=text, fingerprint=fingerprint)
+    return RequestKey(owner=caller.account or OWNER_OPEN, text=text, fingerprint=fingerprint)
 
 
 def _owned(key: RequestKey) -> tuple[str, str]:

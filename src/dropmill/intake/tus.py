@@ -19,6 +19,7 @@ from dropmill.health import Health
 from dropmill.intake.gate import Gate, Meter
 from dropmill.intake.intake import PROGRESS_EVERY_S, SWEEP_EVERY_S, SWEEP_MAX, Intake
 from dropmill.intake.multipart import base_name, client_path, stored_extension
+from dropmill.model.caller import Caller
 from dropmill.model.clock import Clock
 from dropmill.model.errors import (
     BadRequest,
@@ -36,7 +37,8 @@ from dropmill.model.errors import (
     UploadGone,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
-from dropmill.model.records import ClientIdentity, Progress, UploadState, utc_now
+from dropmill.model.internal import AnyCaller, Internal
+from dropmill.model.records import Progress, UploadState, utc_now
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.uploads import Holding, ResumableUpload, UploadLedger
@@ -174,7 +176,7 @@ class Uploads:
     async def _look(self, file_id: FileId) -> None:
         """Do what is due for an upload; what cannot be done now stays due."""
         try:
-            await self.find(file_id)
+            await self.find(Internal.SERVER, file_id)
         except (NotFound, UploadGone):
             self._to_finish.discard(file_id)
         except (DropmillError, OSError) as error:
@@ -200,9 +202,8 @@ class Uploads:
 
     async def create(
         self,
+        caller: Caller,
         *,
-        client: ClientIdentity,
-        account: str | None,
         size: int | None,
         metadata: str,
         content_length: int | None = None,
@@ -211,8 +212,7 @@ class Uploads:
         """Begin an upload; an empty file is finished at once.
 
         Args:
-            client: who sends.
-            account: whose submission it is; None without accounts.
+            caller: who sends; a submission of its own is theirs.
             size: of the whole file; None to tell it later.
             metadata: the `Upload-Metadata` header, "" if absent. Its `submission` joins that open one; otherwise the
                 upload gets a submission of its own, sealed at once.
@@ -237,27 +237,24 @@ class Uploads:
         name = values.get("filename") or "upload"
         path = values.get("relativePath")
         upload = self._new(
+            caller,
             submission_id=SubmissionId(joined) if joined else new_submission_id(),
             path=client_path(name if path in (None, "", "null") else path),  # null: Uppy's way to have none
             name=client_path(name),
             size=size,
             metadata=metadata,
             expected=expected,
-            client=client,
-            account=account,
         )
         if joined:
             await self._ledger.announce_uploads([upload])
         else:
-            await self._ledger.open_for_upload(upload, client, account)
-            self._intake.identify(upload.submission_id, client.ip)
+            await self._ledger.open_for_upload(upload, caller.client, caller.account)
+            self._intake.identify(upload.submission_id, caller.client.ip)
         if size == 0:
             await self._finish_empty(upload)
         return upload
 
-    async def announce(
-        self, submission_id: SubmissionId, files: object, client: ClientIdentity, account: str | None
-    ) -> Sequence[ResumableUpload]:
+    async def announce(self, caller: Caller, submission_id: SubmissionId, files: object) -> Sequence[ResumableUpload]:
         """Begin an upload for each of the files that a client names: `[{"name", "size", "path"?, "type"?}]`.
 
         Raises:
@@ -265,17 +262,16 @@ class Uploads:
             FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one may not come; none is begun.
             IllegalTransition: the submission is sealed.
         """
-        announced = self.check_announcement(files)
+        announced = self.check_announcement(caller, files)
         uploads = [
             self._new(
+                caller,
                 submission_id=submission_id,
                 path=path,
                 name=name,
                 size=size,
                 metadata=_metadata_of(name, path, submission_id),
                 expected=None,
-                client=client,
-                account=account,
             )
             for name, path, size in announced
         ]
@@ -287,7 +283,7 @@ class Uploads:
                 await self._finish_empty(upload)
         return uploads
 
-    def check_announcement(self, files: object) -> Sequence[tuple[str, str, int]]:
+    def check_announcement(self, caller: Caller, files: object) -> Sequence[tuple[str, str, int]]:
         """Refuse an announcement that `announce` would, before anything is opened for it.
 
         Returns:
@@ -315,6 +311,7 @@ class Uploads:
 
     def _new(
         self,
+        caller: Caller,
         *,
         submission_id: SubmissionId,
         path: str,
@@ -322,8 +319,6 @@ class Uploads:
         size: int | None,
         metadata: str,
         expected: Sha256 | None,
-        client: ClientIdentity,
-        account: str | None,
     ) -> ResumableUpload:
         return ResumableUpload(
             file_id=new_file_id(),
@@ -337,13 +332,13 @@ class Uploads:
             metadata=metadata,
             expected_sha256=expected,
             expires_at=utc_now() + self._expiry,
-            ip=client.ip,
-            account=account,
+            ip=caller.client.ip,
+            account=caller.account,
         )
 
     # --- going on ----------------------------------------------------------------------------------------------------
 
-    async def find(self, file_id: FileId) -> Standing:
+    async def find(self, caller: AnyCaller, file_id: FileId) -> Standing:
         """An upload and where it stands. A request that is sending it is asked to let go, so that this stays true.
 
         Raises:
@@ -351,7 +346,7 @@ class Uploads:
             UploadGone: it was ended.
         """
         async with self._turn(file_id) as live:
-            upload = await self._living(live, file_id)
+            upload = await self._living(caller, live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 if upload.state is UploadState.STORED:
                     self._to_finish.discard(file_id)
@@ -364,11 +359,11 @@ class Uploads:
 
     async def append(
         self,
+        caller: Caller,
         file_id: FileId,
         chunks: AsyncIterator[bytes],
         *,
         offset: int,
-        client: ClientIdentity,
         size: int | None = None,
         content_length: int | None = None,
         checksum: Checksum | None = None,
@@ -376,10 +371,10 @@ class Uploads:
         """Take the bytes from `offset` on; returns where the upload stands then.
 
         Args:
+            caller: who sends them.
             file_id: whose.
             chunks: the bytes. Taken only as fast as the disk takes them.
             offset: where they begin; must be where the upload stands.
-            client: who sends them.
             size: of the whole file, if it was to be told later and is told now.
             content_length: how many bytes will come; None if unknown.
             checksum: what they must have together; they count only if all of them came and match.
@@ -395,7 +390,7 @@ class Uploads:
         """
         self._intake.require_running()
         patch = _Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
-        appending = asyncio.create_task(self._append(file_id, client.ip, patch), name=f"upload {file_id}")
+        appending = asyncio.create_task(self._append(caller, file_id, patch), name=f"upload {file_id}")
         self._appending.add(appending)
         appending.add_done_callback(self._has_appended)
         try:
@@ -410,11 +405,11 @@ class Uploads:
         if not appending.cancelled():
             appending.exception()  # seen, though the client that would be told may have left
 
-    async def _append(self, file_id: FileId, ip: str, patch: _Patch) -> int:
+    async def _append(self, caller: Caller, file_id: FileId, patch: _Patch) -> int:
         # Counted inside the turn: a dead connection, once it has let go, does not count against its successor.
         async with self._turn(file_id, patch) as live:
-            with self._gate.admit(ip):
-                upload = await self._living(live, file_id)
+            with self._gate.admit(caller.client.ip):
+                upload = await self._living(caller, live, file_id)
                 if upload.state is UploadState.STORED or live.finishing is not None:
                     raise IllegalTransition("The upload has come whole; there is nothing to add.")
                 writer = await self._writer(live, upload)
@@ -546,7 +541,7 @@ class Uploads:
         live = self._live.get(file_id)
         return None if live is None or live.writer is None else live.writer.size
 
-    async def terminate(self, file_id: FileId) -> None:
+    async def terminate(self, caller: Caller, file_id: FileId) -> None:
         """End an upload and remove what has come; a request that is sending it is cut off.
 
         Raises:
@@ -554,14 +549,14 @@ class Uploads:
             IllegalTransition: it has come whole.
         """
         async with self._turn(file_id) as live:
-            upload = await self._living(live, file_id)
+            upload = await self._living(caller, live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 raise IllegalTransition("The upload has come whole; it cannot be ended any more.")
             await self._writer(live, upload)
             await self._end(live, upload, "the client ended it")
 
-    async def _living(self, live: _Live, file_id: FileId) -> ResumableUpload:
-        """The upload, if it has not ended but by being stored; its time is looked at here."""
+    async def _living(self, caller: AnyCaller, live: _Live, file_id: FileId) -> ResumableUpload:
+        """The upload as the caller finds it, if it has not ended but by being stored; its time is looked at here."""
         upload = await self._ledger.upload(file_id)
         if upload.state is UploadState.ABORTED:
             raise UploadGone("The upload was ended; begin another.")

@@ -63,17 +63,17 @@ async def create() -> Response:
     """Take the files of a form, or open a submission for files to come."""
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
-        found, client = services(), current_caller().client
-        files = found.uploads.check_announcement(announced.get("files"))
-        submission_id, is_new = await found.intake.open(client, idempotency_key=idempotency_key(), announced=files)
+        found, caller = services(), current_caller()
+        files = found.uploads.check_announcement(caller, announced.get("files"))
+        submission_id, is_new = await found.intake.open(caller, idempotency_key=idempotency_key(), announced=files)
         if is_new:
-            await found.uploads.announce(submission_id, announced.get("files"), client, None)
+            await found.uploads.announce(caller, submission_id, announced.get("files"))
         return await _created(submission_id)
     _check_form_headers()
     receipt = await services().intake.receive_multipart(
+        current_caller(),
         aiter(request.body),
         request.headers.get("Content-Type", ""),
-        client=current_caller().client,
         size=request.content_length,
         idempotency_key=idempotency_key(),
     )
@@ -85,15 +85,13 @@ async def add_files(submission_id: str) -> Response:
     """Add the files of a form to an open submission; `?seal=1` seals it when the body ends, however it ends."""
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
-        await services().uploads.announce(
-            SubmissionId(submission_id), announced.get("files"), current_caller().client, None
-        )
+        await services().uploads.announce(current_caller(), SubmissionId(submission_id), announced.get("files"))
         return await _created(SubmissionId(submission_id))
     _check_form_headers()
     receipt = await services().intake.receive_multipart(
+        current_caller(),
         aiter(request.body),
         request.headers.get("Content-Type", ""),
-        client=current_caller().client,
         submission_id=SubmissionId(submission_id),
         then_seal=query.text("seal") == "1",
         size=request.content_length,
@@ -112,7 +110,7 @@ def _check_form_headers() -> None:
 @submissions.post("/<submission_id>/seal")
 async def seal(submission_id: str) -> Any:
     """No more files will come."""
-    await services().intake.seal(SubmissionId(submission_id))
+    await services().intake.seal(current_caller(), SubmissionId(submission_id))
     return await describe_submission(services(), submission_id)
 
 

@@ -76,8 +76,7 @@ async def create() -> Response:
     checksum = _checksum()
     whole = sha256_of_header(request.headers, "Repr-Digest") if "Repr-Digest" in request.headers else None
     upload = await services().uploads.create(
-        client=current_caller().client,
-        account=None,
+        current_caller(),
         size=size,
         metadata=request.headers.get("Upload-Metadata", ""),
         content_length=length if brings_bytes else None,
@@ -95,7 +94,7 @@ async def create() -> Response:
 async def head(file_id: str) -> Response:
     """Where an upload stands."""
     _require_tus()
-    standing = await services().uploads.find(FileId(file_id))
+    standing = await services().uploads.find(current_caller(), FileId(file_id))
     headers = _headers(standing)
     if standing.upload.metadata:
         headers["Upload-Metadata"] = standing.upload.metadata
@@ -130,7 +129,7 @@ async def append(file_id: str) -> Response:
 async def terminate(file_id: str) -> Response:
     """End an upload and remove what has come."""
     _require_tus()
-    await services().uploads.terminate(FileId(file_id))
+    await services().uploads.terminate(current_caller(), FileId(file_id))
     return Response(status=204)
 
 
@@ -156,10 +155,10 @@ def _checksum() -> Checksum | None:
 
 async def _append(file_id: FileId, offset: int, size: int | None, checksum: Checksum | None) -> Standing:
     return await services().uploads.append(
+        current_caller(),
         file_id,
         aiter(request.body),
         offset=offset,
-        client=current_caller().client,
         size=size,
         content_length=request.content_length,
         checksum=checksum,
@@ -233,9 +232,9 @@ async def put(name: str) -> Response:
             "a form (curl -F) goes to /api/v1/submissions."
         )
     receipt = await services().intake.receive_raw(
+        current_caller(),
         aiter(request.body),
         name,
-        client=current_caller().client,
         size=request.content_length,
         expected_sha256=expected_sha256(request.headers),
         idempotency_key=idempotency_key(),
