@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 from tests.configfile.edit_cases import MEMBERS, REASONS, VALUES, Case, Tally
 from tests.configfile.fake_ledger import FakeLedger, location_of
+from tests.story import CALLER
 
 from dropmill.configfile import mirror
 from dropmill.configfile.document import MAX_BYTES, check_text
@@ -181,7 +182,7 @@ async def test_real_files_are_saved_byte_for_byte(
     config = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=tmp_path / "aside")
     await config.open()
     for real in texts:
-        revision = await config.save(real.text, mirror.sha256_of(base), None, None, None)
+        revision = await config.save(CALLER, real.text, mirror.sha256_of(base), None)
         assert path.read_bytes() == real.text, real.path
         assert await ledger.revision_text(revision.sha256) == real.text, real.path
         base = real.text

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import Edit, ParserProcess
 from dropmill.configfile.revisions import ConfigFile, etag
 from dropmill.configfile.schema import SchemaUnusable
+from dropmill.model.caller import Caller
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigEditRefused,
@@ -49,6 +51,7 @@ SECOND = b"# kept\na: 2 # two\n"
 THIRD = b"# kept\na: 3 # three\n"
 INVALID = b"# typo\na: !x 3\n"
 CLIENT = ClientIdentity(ip="192.0.2.7")
+CALLER = replace(Caller.everyone(CLIENT), account="ann")
 LIVENESS_S = 20.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,7 +84,7 @@ def config(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
 
 async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
     if_match = mirror.sha256_of(base) if isinstance(base, bytes) else base
-    return await config.save(text, if_match, CLIENT, "ann", "why")
+    return await config.save(CALLER, text, if_match, "why")
 
 
 def names_in(folder: Path) -> list[str]:
@@ -99,7 +102,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_the_first_start_makes_the_file_the_first_revision(config: ConfigFile, ledger: FakeLedger) -> None:
     assert await config.open() is None
-    text, revision = await config.read()
+    text, revision = await config.read(CALLER)
     assert text == FIRST
     assert (revision.client, revision.message) == (None, "at start-up")
     assert (len(ledger.history), ledger.in_file) == (1, 1)
@@ -112,7 +115,7 @@ async def test_a_missing_file_becomes_the_packaged_one_and_that_is_said(config: 
     assert str(path) in sentence
     packaged = assets.default_config().read_bytes()
     assert path.read_bytes() == packaged
-    assert (await config.read())[0] == packaged
+    assert (await config.read(CALLER))[0] == packaged
 
 
 async def test_a_first_start_with_an_invalid_file_stops_naming_the_place(
@@ -151,7 +154,7 @@ async def test_a_file_edited_while_the_server_was_down_becomes_a_revision(
     await config.open()
     assert ledger.history[-1].message == "changed outside of Dropmill"
     assert ledger.history[-1].client is None
-    assert (await config.read())[0] == SECOND
+    assert (await config.read(CALLER))[0] == SECOND
 
 
 async def test_a_file_removed_while_the_server_was_down_is_written_again(config: ConfigFile, path: Path) -> None:
@@ -168,10 +171,11 @@ async def test_a_start_with_a_broken_file_goes_on_with_the_last_good_revision(
     await config.open()
     path.write_bytes(INVALID)
     await config.open()
-    assert config.problem is not None
-    assert config.problem.sentence.startswith("line 2, column 4: The tag !x")
+    problem = config.problem(CALLER)
+    assert problem is not None
+    assert problem.sentence.startswith("line 2, column 4: The tag !x")
     for _ in range(3):
-        assert (await config.read())[0] == FIRST
+        assert (await config.read(CALLER))[0] == FIRST
     assert [errors[0]["line"] for errors, _, _ in ledger.rejections] == [2]
     assert path.read_bytes() == INVALID
 
@@ -196,7 +200,7 @@ async def test_two_saves_that_never_reached_the_file_are_finished_too(
     await config.open()
     for base, text in ((FIRST, SECOND), (SECOND, THIRD)):
         await ledger.save_revision(text, base=mirror.sha256_of(base), client=None, account=None, message=None)
-    await config.read()
+    await config.read(CALLER)
     assert path.read_bytes() == THIRD
     assert len(ledger.history) == 3
 
@@ -244,7 +248,7 @@ async def test_point_8_a_start_with_another_file_takes_over_what_it_holds_each_t
     for file, text in ((other, SECOND), (path, FIRST), (other, SECOND)):
         opened = moved_to(file, ledger, parser)
         assert await opened.open() is None
-        assert (await opened.read())[0] == text
+        assert (await opened.read(CALLER))[0] == text
         assert (path.read_bytes(), other.read_bytes()) == (FIRST, SECOND)
         assert ledger.in_file == len(ledger.history)
     texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
@@ -261,12 +265,13 @@ async def test_point_8_a_start_with_another_file_that_cannot_be_used_goes_on_wit
         other.write_bytes(on_disk)
     opened = moved_to(other, ledger, parser)
     sentence = await opened.open()
-    assert (await opened.read())[0] == FIRST
+    assert (await opened.read(CALLER))[0] == FIRST
     if on_disk is None:
         assert sentence == f"{other} was missing; the newest revision of the config was written there."
         assert other.read_bytes() == FIRST
     else:
-        assert opened.problem is not None
+        problem = opened.problem(CALLER)
+        assert problem is not None
         assert other.read_bytes() == INVALID
     assert len(ledger.history) == 1
 
@@ -292,7 +297,7 @@ async def test_point_8_who_began_before_the_server_moved_adds_no_text_of_the_fil
     other.write_bytes(FIRST)
     await moved_to(other, ledger, parser).open()
     path.write_bytes(THIRD)
-    assert (await config.read())[0] == FIRST
+    assert (await config.read(CALLER))[0] == FIRST
     with pytest.raises(Unavailable, match="edits another config file"):
         await restore(config, FIRST, FIRST)
     assert len(ledger.history) == 1
@@ -317,7 +322,7 @@ async def test_a_save_replaces_file_and_newest_revision_with_exactly_these_bytes
     text = b"\xef\xbb\xbf# caf\xc3\xa9\r\na:   1   # \tx \r\n\r\n# end without newline"
     revision = await save(config, text, FIRST)
     assert path.read_bytes() == text
-    assert await config.read() == (text, revision)
+    assert await config.read(CALLER) == (text, revision)
     assert (revision.client, revision.account, revision.message) == (CLIENT, "ann", "why")
     assert ledger.in_file == revision.number
     assert etag(revision) == f'"{mirror.sha256_of(text)}"'
@@ -356,7 +361,7 @@ async def test_an_invalid_save_is_refused_with_its_lines_and_recorded(
     ((errors, client, account),) = ledger.rejections
     assert ([error["line"] for error in errors], client, account) == (list(range(1, 21)), CLIENT, "ann")
     assert path.read_bytes() == FIRST
-    assert config.problem is None
+    assert config.problem(CALLER) is None
 
 
 async def test_saving_the_same_bytes_makes_no_revision(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -397,7 +402,7 @@ async def test_an_edit_made_between_commit_and_rename_is_not_overwritten(
     await save(config, SECOND, FIRST)
     assert ledger.in_file == 1
     assert path.read_bytes() == THIRD
-    assert (await config.read())[0] == THIRD
+    assert (await config.read(CALLER))[0] == THIRD
     texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
     assert texts == [FIRST, SECOND, THIRD]
     assert names_in(path.parent) == ["config.yaml"]
@@ -435,11 +440,11 @@ async def test_saving_over_a_broken_file_keeps_a_copy_of_it(config: ConfigFile, 
     """Its bytes are in no revision: whoever wrote them must not lose them."""
     await config.open()
     path.write_bytes(INVALID)
-    assert (await config.read())[0] == FIRST
+    assert (await config.read(CALLER))[0] == FIRST
     await save(config, SECOND, FIRST)
     assert path.read_bytes() == SECOND
     assert path.with_name("config.yaml.rejected").read_bytes() == INVALID
-    assert config.problem is None
+    assert config.problem(CALLER) is None
 
 
 async def test_saving_the_last_good_text_mends_a_broken_file(
@@ -449,7 +454,7 @@ async def test_saving_the_last_good_text_mends_a_broken_file(
     path.write_bytes(INVALID)
     assert (await save(config, FIRST, FIRST)).number == 1
     assert path.read_bytes() == FIRST
-    assert config.problem is None
+    assert config.problem(CALLER) is None
     assert len(ledger.history) == 1
 
 
@@ -552,13 +557,14 @@ async def test_point_2_a_file_that_cannot_be_written_after_the_commit_is_a_probl
         assert (revision.number, ledger.in_file) == (2, 1)
         assert path.read_bytes() == FIRST
         for _ in range(3):
-            assert (await config.read())[0] == SECOND
-        assert config.problem is not None
-        assert config.problem.sentence == "it cannot be replaced: Input/output error"
+            assert (await config.read(CALLER))[0] == SECOND
+        problem = config.problem(CALLER)
+        assert problem is not None
+        assert problem.sentence == "it cannot be replaced: Input/output error"
         assert caplog.text.count("it cannot be replaced") == 1
-    assert (await config.read())[0] == SECOND
+    assert (await config.read(CALLER))[0] == SECOND
     assert path.read_bytes() == SECOND
-    assert config.problem is None
+    assert config.problem(CALLER) is None
     assert ledger.in_file == ledger.history[-1].number
     assert names_in(path.parent) == ["config.yaml"]
 
@@ -581,10 +587,11 @@ async def test_point_2_a_write_in_place_that_fails_gives_the_old_bytes_back(
         patch.setattr(os, "pwrite", fail_in_the_middle)
         await save(config, SECOND, FIRST)
         assert path.read_bytes() == FIRST
-        assert config.problem is not None
-    assert (await config.read())[0] == SECOND
+        problem = config.problem(CALLER)
+        assert problem is not None
+    assert (await config.read(CALLER))[0] == SECOND
     assert path.read_bytes() == SECOND
-    assert config.problem is None
+    assert config.problem(CALLER) is None
     assert names_in(path.parent / "aside") == []
 
 
@@ -669,7 +676,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_old_or_new_whole(
     outcomes = {"old": 0, "new": 0}
     span_s = 0.01  # kept so that about every second save is cut off, however busy the machine is
     for i in range(40):  # each cut costs a new parser process
-        before, newest = await config.read()
+        before, newest = await config.read(CALLER)
         text = f"# save {i}\na: {'x' * 5000}\n".encode()
         saving = asyncio.create_task(save(config, text, newest.sha256))
         await asyncio.sleep(rng.random() * span_s)
@@ -694,7 +701,7 @@ async def test_of_two_writers_with_the_same_base_exactly_one_wins(
     await config.open()
     other = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
     for i in range(100):
-        base = (await config.read())[1].sha256
+        base = (await config.read(CALLER))[1].sha256
         texts = [f"# race {i}\nwriter: {writer}\n".encode() for writer in "ab"]
         answers = await asyncio.gather(
             save(config, texts[0], base),
@@ -705,7 +712,7 @@ async def test_of_two_writers_with_the_same_base_exactly_one_wins(
         losers = [answer for answer in answers if isinstance(answer, ConfigConflict)]
         assert (len(winners), len(losers)) == (1, 1), answers
         assert losers[0].extra["current"] == winners[0].decode()
-        assert (await config.read())[0] == path.read_bytes() == winners[0]
+        assert (await config.read(CALLER))[0] == path.read_bytes() == winners[0]
     assert len(ledger.history) == 101
 
 
@@ -718,7 +725,7 @@ def replacing(value: object) -> tuple[Operation, ...]:
 
 async def edit(config: ConfigFile, value: object, base: bytes | None) -> tuple[ConfigRevision, Edit]:
     if_match = None if base is None else mirror.sha256_of(base)
-    return await config.edit(replacing(value), if_match, CLIENT, "ann", "why")
+    return await config.edit(CALLER, replacing(value), if_match, "why")
 
 
 async def test_an_edit_is_saved_as_a_save_is(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
@@ -727,7 +734,7 @@ async def test_an_edit_is_saved_as_a_save_is(config: ConfigFile, path: Path, led
     assert path.read_bytes() == edited.text == b"# kept\na: 7 # one\n"
     assert (revision.number, revision.client, revision.account, revision.message) == (2, CLIENT, "ann", "why")
     assert ledger.in_file == revision.number
-    assert (await config.read())[1] == revision
+    assert (await config.read(CALLER))[1] == revision
     assert names_in(path.parent) == ["config.yaml"]
 
 
@@ -767,7 +774,7 @@ async def test_an_edit_names_what_it_changes_as_a_save_does(config: ConfigFile, 
 async def test_an_edit_that_is_refused_changes_nothing(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
     await config.open()
     with pytest.raises(ConfigEditRefused):
-        await config.edit((Operation(kind="remove", path=("b",)),), mirror.sha256_of(FIRST), CLIENT, "ann", None)
+        await config.edit(CALLER, (Operation(kind="remove", path=("b",)),), mirror.sha256_of(FIRST), None)
     assert (path.read_bytes(), len(ledger.history)) == (FIRST, 1)
 
 
@@ -795,8 +802,8 @@ async def test_an_edit_cut_off_at_any_moment_leaves_old_or_new_whole(
     span_s = 0.01
     outcomes = {"old": 0, "new": 0}
     for value in range(20):
-        before, newest = await config.read()
-        editing = asyncio.create_task(config.edit(replacing(1000 + value), newest.sha256, CLIENT, None, None))
+        before, newest = await config.read(CALLER)
+        editing = asyncio.create_task(config.edit(CALLER, replacing(1000 + value), newest.sha256, None))
         await asyncio.sleep(rng.random() * span_s)
         editing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -818,22 +825,23 @@ SMALL = b'{"properties": {"a": {"maximum": 2}}}'
 
 async def test_every_way_in_obeys_the_schema(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
     await config.open()
-    assert await config.schema() is None
+    assert await config.schema(CALLER) is None
     path.with_name("config.schema.json").write_bytes(SMALL)
-    assert await config.schema() == SMALL
-    assert (await config.check(THIRD)).errors[0].line == 2
+    assert await config.schema(CALLER) == SMALL
+    assert (await config.check(CALLER, THIRD)).errors[0].line == 2
     with pytest.raises(ConfigInvalid):
         await save(config, THIRD, FIRST)
     with pytest.raises(ConfigInvalid):
         await edit(config, 3, FIRST)
     path.write_bytes(THIRD)
-    assert (await config.read())[0] == FIRST
-    assert config.problem is not None
-    assert config.problem.sentence.startswith("line 2, column 4: a must be")
+    assert (await config.read(CALLER))[0] == FIRST
+    problem = config.problem(CALLER)
+    assert problem is not None
+    assert problem.sentence.startswith("line 2, column 4: a must be")
     assert len(ledger.rejections) == 3
     await save(config, SECOND, FIRST)
     assert path.read_bytes() == SECOND
-    form = await config.form(FIRST, replacing(2))
+    form = await config.form(CALLER, FIRST, replacing(2))
     assert form.text == b"# kept\na: 2 # one\n"
     assert form.fields[1]["schema"] == {"maximum": 2}
 
@@ -849,8 +857,8 @@ async def test_a_config_that_a_newer_schema_forbids_stays_in_use(config: ConfigF
     await config.open()
     path.with_name("config.schema.json").write_bytes(b'{"required": ["b"]}')
     await config.open()
-    assert (await config.read())[0] == FIRST
-    assert config.problem is None
+    assert (await config.read(CALLER))[0] == FIRST
+    assert config.problem(CALLER) is None
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"type": "objekt"}', b" " * (MAX_BYTES + 1), None])
@@ -859,8 +867,8 @@ async def test_a_schema_that_cannot_be_used_is_a_warning(config: ConfigFile, pat
     schema.mkdir() if content is None else schema.write_bytes(content)
     await config.open()
     for report in (
-        await config.check(SECOND),
-        (await config.form(SECOND, ())).report,
+        await config.check(CALLER, SECOND),
+        (await config.form(CALLER, SECOND, ())).report,
         (await edit(config, 2, FIRST))[1].report,
     ):
         assert report.is_valid
@@ -868,7 +876,7 @@ async def test_a_schema_that_cannot_be_used_is_a_warning(config: ConfigFile, pat
         assert "config.schema.json cannot be" in warning.message
         assert warning.message.endswith("the config is checked without it")
     with pytest.raises(SchemaUnusable, match="cannot be"):
-        await config.schema()
+        await config.schema(CALLER)
 
 
 # --- going back ------------------------------------------------------------------------------------------------------
@@ -876,7 +884,7 @@ async def test_a_schema_that_cannot_be_used_is_a_warning(config: ConfigFile, pat
 
 async def restore(config: ConfigFile, text: bytes, base: bytes | None, message: str | None = None) -> ConfigRevision:
     if_match = None if base is None else mirror.sha256_of(base)
-    return await config.restore(mirror.sha256_of(text), if_match, CLIENT, "ann", message)
+    return await config.restore(CALLER, mirror.sha256_of(text), if_match, message)
 
 
 async def test_a_restored_revision_is_the_newest_with_its_own_author(
@@ -916,7 +924,7 @@ async def test_restoring_the_newest_changes_nothing(config: ConfigFile, ledger: 
 
 
 async def purge(config: ConfigFile, text: bytes) -> None:
-    await config.purge(mirror.sha256_of(text), CLIENT, "ann")
+    await config.purge(CALLER, mirror.sha256_of(text))
 
 
 async def test_a_purged_revision_cannot_be_restored_but_saved_again(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -934,7 +942,7 @@ async def test_a_purged_revision_cannot_be_restored_but_saved_again(config: Conf
     with pytest.raises(Removed):
         await restore(config, FIRST, SECOND)
     assert (await save(config, FIRST, SECOND)).number == 3
-    assert (await config.read())[0] == FIRST
+    assert (await config.read(CALLER))[0] == FIRST
 
 
 async def test_what_is_in_use_or_unknown_is_not_purged(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
@@ -1008,7 +1016,7 @@ async def test_an_edit_found_while_another_process_saves_is_still_taken_over(
         return await commit(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ledger, "save_revision", commit_after_another)
-    assert (await config.read())[0] == THIRD
+    assert (await config.read(CALLER))[0] == THIRD
     texts = [await ledger.revision_text(revision.sha256) for revision in ledger.history]
     assert texts == [FIRST, SECOND, THIRD]
 
@@ -1016,7 +1024,7 @@ async def test_an_edit_found_while_another_process_saves_is_still_taken_over(
 async def test_reading_notices_an_edit_made_outside(config: ConfigFile, path: Path) -> None:
     await config.open()
     path.write_bytes(SECOND)
-    text, revision = await config.read()
+    text, revision = await config.read(CALLER)
     assert (text, revision.message) == (SECOND, "changed outside of Dropmill")
 
 
@@ -1025,7 +1033,7 @@ async def test_a_file_that_an_editor_empties_before_it_writes_is_not_taken_for_a
 ) -> None:
     await config.open()
     path.write_bytes(b"")
-    reading = asyncio.create_task(config.read())
+    reading = asyncio.create_task(config.read(CALLER))
     await asyncio.sleep(0.05)
     path.write_bytes(SECOND)
     assert (await reading)[0] == SECOND
@@ -1035,13 +1043,14 @@ async def test_a_file_that_an_editor_empties_before_it_writes_is_not_taken_for_a
 async def test_a_file_that_vanishes_while_the_server_runs_changes_nothing(config: ConfigFile, path: Path) -> None:
     await config.open()
     path.unlink()
-    assert (await config.read())[0] == FIRST
+    assert (await config.read(CALLER))[0] == FIRST
     assert not path.exists()
-    assert config.problem is not None
-    assert config.problem.sentence == "it is missing"
+    problem = config.problem(CALLER)
+    assert problem is not None
+    assert problem.sentence == "it is missing"
     await save(config, SECOND, FIRST)
     assert path.read_bytes() == SECOND
-    assert config.problem is None
+    assert config.problem(CALLER) is None
 
 
 async def test_an_unreadable_file_is_a_problem_that_stops_saves_but_not_reads(
@@ -1050,15 +1059,16 @@ async def test_an_unreadable_file_is_a_problem_that_stops_saves_but_not_reads(
     await config.open()
     path.unlink()
     path.mkdir()
-    assert (await config.read())[0] == FIRST
-    assert config.problem is not None
-    assert "Not a regular file" in config.problem.sentence
+    assert (await config.read(CALLER))[0] == FIRST
+    problem = config.problem(CALLER)
+    assert problem is not None
+    assert "Not a regular file" in problem.sentence
     with pytest.raises(Unavailable):
         await save(config, SECOND, FIRST)
     path.rmdir()
     path.write_bytes(FIRST)
-    await config.read()
-    assert config.problem is None
+    await config.read(CALLER)
+    assert config.problem(CALLER) is None
     assert len(ledger.rejections) == 1
 
 
@@ -1077,12 +1087,12 @@ async def test_a_shortage_of_the_server_is_never_recorded_as_a_fault_of_the_conf
             raise OSError(code, os.strerror(code))
 
         patch.setattr(mirror, "read", fail)
-        assert (await config.read())[0] == FIRST
+        assert (await config.read(CALLER))[0] == FIRST
         with pytest.raises((StorageUnavailable, OutOfSpace)):
             await save(config, SECOND, FIRST)
         await asyncio.sleep(0.3)
         assert not watching.done()
-    assert config.problem is None
+    assert config.problem(CALLER) is None
     assert ledger.rejections == []
     path.write_bytes(SECOND)  # once it is over, the watch notices edits again
     async with asyncio.timeout(LIVENESS_S):
@@ -1174,9 +1184,9 @@ async def test_watching_outlives_a_bad_edit_and_its_mending(config: ConfigFile, 
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)
     path.write_bytes(INVALID)
-    await until(lambda: config.problem is not None)
+    await until(lambda: config.problem(CALLER) is not None)
     path.write_bytes(SECOND)
-    await until(lambda: config.problem is None)
+    await until(lambda: config.problem(CALLER) is None)
     assert not watching.done()
     assert (len(ledger.history), len(ledger.rejections)) == (2, 1)
     watching.cancel()
@@ -1251,7 +1261,7 @@ async def test_real_commented_files_are_saved_byte_for_byte(config: ConfigFile, 
     saved = 0
     for file in files:
         text = file.read_bytes()
-        _, newest = await config.read()
+        _, newest = await config.read(CALLER)
         if check_text(text).is_valid:
             await save(config, text, newest.sha256)
             assert path.read_bytes() == text, file

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from tests.configfile.fake_ledger import FakeLedger, location_of
+from tests.story import CALLER
 
 from dropmill.configfile import mirror
 from dropmill.configfile.document import check_text, examine
@@ -180,14 +181,14 @@ async def config(tmp_path: Path) -> AsyncIterator[ConfigFile]:
 
 async def test_point_15_saves_edits_and_restores_take_tags(config: ConfigFile) -> None:
     first = mirror.sha256_of(b"a: 1\n")
-    saved = await config.save(TAGGED.encode(), first, None, None, None)
+    saved = await config.save(CALLER, TAGGED.encode(), first, None)
     assert config.path.read_text() == TAGGED
     operations = parse_patch([{"op": "replace", "path": "/plain", "value": 2}])
-    revision, _ = await config.edit(operations, saved.sha256, None, None, None)
+    revision, _ = await config.edit(CALLER, operations, saved.sha256, None)
     assert config.path.read_text() == TAGGED.replace("plain: 1", "plain: 2")
-    restored = await config.restore(saved.sha256, revision.sha256, None, None, None)
+    restored = await config.restore(CALLER, saved.sha256, revision.sha256, None)
     assert restored.sha256 == saved.sha256
-    form = await config.form(TAGGED.encode(), ())
+    form = await config.form(CALLER, TAGGED.encode(), ())
     assert {field["tag"] for field in form.fields} >= {"!secret", "!vault", None}
 
 

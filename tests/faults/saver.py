@@ -14,6 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tests.story import CALLER
+
 from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
@@ -68,7 +70,7 @@ async def save_until_killed(folder: Path, way: str, number: int) -> None:
     location = ConfigLocation(host="here", path=str(folder / "config.yaml"), data_folder=str(folder))
     config = ConfigFile(location, ledger, parser, aside=folder / "aside")
     await config.open()
-    text, newest = await config.read()
+    text, newest = await config.read(CALLER)
     say(f"ready {os.getpid()} {newest.sha256}")
     os.read(0, 1000)  # nothing else runs yet that it could hold up
     while True:
@@ -76,16 +78,16 @@ async def save_until_killed(folder: Path, way: str, number: int) -> None:
         older = (await ledger.revisions(before=None, limit=2)).items[1:]
         if way == "restore" and older:
             say(f"begin {older[0].sha256}")
-            newest = await config.restore(older[0].sha256, newest.sha256, None, None, None)
+            newest = await config.restore(CALLER, older[0].sha256, newest.sha256, None)
         elif way == "edit":
             text = re.sub(rb"number: \d+", b"number: %d" % number, text)
             say(f"begin {hashlib.sha256(text).hexdigest()}")
             operation = Operation(kind="replace", path=("number",), value=number)
-            newest, _ = await config.edit([operation], newest.sha256, None, None, None)
+            newest, _ = await config.edit(CALLER, [operation], newest.sha256, None)
         else:
             new = text_of(number, LARGE if way == "save large" else number * 137 % 5000)
             say(f"begin {hashlib.sha256(new).hexdigest()}")
-            newest = await config.save(new, newest.sha256, None, None, None)
+            newest = await config.save(CALLER, new, newest.sha256, None)
         say(f"saved {newest.sha256}")
 
 

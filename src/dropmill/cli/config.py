@@ -24,6 +24,7 @@ from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.live.messages import revision_json
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256
+from dropmill.model.internal import Internal
 from dropmill.model.records import ConfigLocation, ConfigRevision
 from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.settings import Settings, environment_name
@@ -158,9 +159,9 @@ async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
         try:
             sha256 = await _find(ledger, revision)
             config = ConfigFile(location, ledger, parser, aside=settings.config_aside)
-            _, newest = await config.read()  # an edit that nobody has noticed yet comes before
+            _, newest = await config.read(Internal.COMMAND_LINE)  # an edit that nobody has noticed yet comes before
             message = f"restored {sha256[:SHOWN]} on the command line"
-            saved = await config.restore(sha256, newest.sha256, None, None, message)
+            saved = await config.restore(Internal.COMMAND_LINE, sha256, newest.sha256, message)
         finally:
             await parser.close()
     if saved.number == newest.number:

@@ -30,6 +30,7 @@ from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import Edit, Form, ParserProcess
 from dropmill.configfile.schema_file import SchemaFile
 from dropmill.health import Health
+from dropmill.model.caller import Caller
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigInvalid,
@@ -42,8 +43,10 @@ from dropmill.model.errors import (
 )
 from dropmill.model.faults import OF_THE_FILE, TEMPORARY, fault_of
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision
+from dropmill.model.internal import AnyCaller
+from dropmill.model.records import ConfigLocation, ConfigRevision
 from dropmill.ports.ledger.config import ConfigLedger
+from dropmill.ports.ledger.page import Page
 
 T = TypeVar("T")
 
@@ -91,7 +94,6 @@ class ConfigFile:
     """The config: read, checked, saved and watched. One instance for one file; safe for many tasks at once.
 
     Attributes:
-        problem: how the file on disk differs from the newest revision; None if it does not.
         on_purge: awaited with what was purged, to remove the copies that others have made of it.
     """
 
@@ -116,7 +118,7 @@ class ConfigFile:
         self.path: Final = Path(location.path)
         self._location: Final = location
         self._aside: Final = aside
-        self.problem: ConfigProblem | None = None
+        self._problem: ConfigProblem | None = None
         self.on_purge: Callable[[Sha256], Awaitable[None]] = _keep_no_copies
         self._health = health or Health()
         self._ledger = ledger
@@ -153,7 +155,11 @@ class ConfigFile:
                 return f"{self.path} was missing; the newest revision of the config was written there."
             return None
 
-    async def read(self) -> tuple[bytes, ConfigRevision]:
+    def problem(self, caller: Caller) -> ConfigProblem | None:
+        """How the file on disk differs from the newest revision; None if it does not."""
+        return self._problem
+
+    async def read(self, caller: AnyCaller) -> tuple[bytes, ConfigRevision]:
         """The config as it is now, edits made outside included; the last good revision while there is a `problem`."""
         async with self._lock:
             try:
@@ -163,11 +169,28 @@ class ConfigFile:
                 newest = await self._newest()
         return await self._ledger.revision_text(newest.sha256), newest
 
-    async def check(self, text: bytes) -> Report:
+    async def newest(self, caller: Caller) -> ConfigRevision | None:
+        """The newest revision as it was last taken over; None before the first one. The file is not looked at."""
+        return await self._ledger.newest_revision()
+
+    async def revisions(self, caller: Caller, *, before: str | None, limit: int) -> Page[ConfigRevision]:
+        """The history, newest first; `before` is the `next` of the page before, None for the first."""
+        return await self._ledger.revisions(before=before, limit=limit)
+
+    async def revision_text(self, caller: Caller, sha256: Sha256) -> bytes:
+        """A revision's exact bytes.
+
+        Raises:
+            NotFound: there is no such revision.
+            Removed: its text was purged.
+        """
+        return await self._ledger.revision_text(sha256)
+
+    async def check(self, caller: Caller, text: bytes) -> Report:
         """What there is to say about a text; changes nothing."""
         return await self._schema_file.check(text)
 
-    async def form(self, text: bytes, operations: Sequence[Operation]) -> Form:
+    async def form(self, caller: Caller, text: bytes, operations: Sequence[Operation]) -> Form:
         """A text, saved or not, as a form shows it, edited if there are operations; changes nothing.
 
         Raises:
@@ -175,7 +198,7 @@ class ConfigFile:
         """
         return await self._schema_file.form(text, operations)
 
-    async def schema(self) -> bytes | None:
+    async def schema(self, caller: Caller) -> bytes | None:
         """The exact bytes of the JSON Schema beside the config; None if there is none.
 
         Raises:
@@ -184,12 +207,7 @@ class ConfigFile:
         return await self._schema_file.read()
 
     async def save(
-        self,
-        text: bytes,
-        if_match: Sha256 | None,
-        client: ClientIdentity | None,
-        account: str | None,
-        message: str | None,
+        self, caller: AnyCaller, text: bytes, if_match: Sha256 | None, message: str | None
     ) -> ConfigRevision:
         """Replace the config with exactly these bytes.
 
@@ -197,10 +215,9 @@ class ConfigFile:
         saved: a file that cannot be replaced then is logged, and tried again at the next look.
 
         Args:
+            caller: its author.
             text: the whole new text.
             if_match: SHA-256 of the text that the author saw.
-            client: who sends it; None on the command line.
-            account: whose it is; None without accounts.
             message: the author's word on it; None if there is none.
 
         Returns:
@@ -214,21 +231,19 @@ class ConfigFile:
             Unavailable: the file can be neither read nor written, or texts cannot be checked now.
         """
         base = _required(if_match)
-        report = await self.check(text)  # before the lock: readers need not wait for it
-        return await self._save(text, report, base, client, account, message)
+        report = await self._schema_file.check(text)  # before the lock: readers need not wait for it
+        return await self._save(caller, text, report, base, message)
 
     async def edit(
-        self,
-        operations: Sequence[Operation],
-        if_match: Sha256 | None,
-        client: ClientIdentity | None,
-        account: str | None,
-        message: str | None,
+        self, caller: Caller, operations: Sequence[Operation], if_match: Sha256 | None, message: str | None
     ) -> tuple[ConfigRevision, Edit]:
         """Change values of the newest revision in place and save what comes of it; like `save`.
 
         Args:
+            caller: the author.
             operations: all of them are made, or none.
+            if_match: as for `save`.
+            message: as for `save`.
 
         Returns:
             The new revision, or the newest one if nothing changed; and the edit.
@@ -237,24 +252,21 @@ class ConfigFile:
             ConfigEditRefused: the edit cannot be exact; with `reason` and `path`.
         """
         base = _required(if_match)
-        text, newest = await self.read()
+        text, newest = await self.read(caller)
         if base != newest.sha256:
             raise await self._conflict(newest)
         edit = await self._schema_file.edit(text, operations)
-        return await self._save(edit.text, edit.report, base, client, account, message), edit
+        return await self._save(caller, edit.text, edit.report, base, message), edit
 
     async def restore(
-        self,
-        sha256: Sha256,
-        if_match: Sha256 | None,
-        client: ClientIdentity | None,
-        account: str | None,
-        message: str | None,
+        self, caller: AnyCaller, sha256: Sha256, if_match: Sha256 | None, message: str | None
     ) -> ConfigRevision:
         """Save the text of an older revision as the newest one; like `save`, the checks of today included.
 
         Args:
+            caller: the author.
             sha256: of the older revision.
+            if_match: as for `save`.
             message: None says which one was restored.
 
         Raises:
@@ -263,9 +275,9 @@ class ConfigFile:
         """
         _required(if_match)
         text = await self._ledger.revision_text(sha256)
-        return await self.save(text, if_match, client, account, message or f"restored {sha256[:12]}")
+        return await self.save(caller, text, if_match, message or f"restored {sha256[:12]}")
 
-    async def purge(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+    async def purge(self, caller: Caller, sha256: Sha256) -> None:
         """Remove a text from the history, and every copy of it that Dropmill has made. Twice is no error.
 
         Cut off by a kill, it is finished by the next start or by purging again.
@@ -279,16 +291,10 @@ class ConfigFile:
             seen = await self._reconcile()
             if sha256 == seen.disk != seen.newest.sha256:
                 raise RevisionInUse(f"{self.path} still holds it; mend or replace the file, then purge it.")
-            await _to_the_end(self._purge(sha256, client, account))
+            await _to_the_end(self._purge(caller, sha256))
 
     async def _save(
-        self,
-        text: bytes,
-        report: Report,
-        base: Sha256,
-        client: ClientIdentity | None,
-        account: str | None,
-        message: str | None,
+        self, caller: AnyCaller, text: bytes, report: Report, base: Sha256, message: str | None
     ) -> ConfigRevision:
         """The one way in which a text that was checked becomes the newest revision, whoever made it."""
         async with self._lock:
@@ -297,13 +303,13 @@ class ConfigFile:
                 raise await self._conflict(seen.newest)
             if not report.is_valid:
                 errors = [finding.as_json() for finding in report.errors]
-                await self._ledger.reject_config(errors[:_RECORDED_ERRORS], client, account)
+                await self._ledger.reject_config(errors[:_RECORDED_ERRORS], caller.client, caller.account)
                 raise ConfigInvalid("The text cannot be used; nothing was saved.", errors=errors)
             if mirror.sha256_of(text) == seen.newest.sha256:
                 if seen.disk != seen.newest.sha256:
                     await self._mirror(seen.newest, seen.disk)
                 return seen.newest
-            return await _to_the_end(self._commit(text, seen, client, account, message))
+            return await _to_the_end(self._commit(caller, text, seen, message))
 
     async def watch(self) -> None:
         """Notice edits made outside until cancelled, within about two seconds. An unusable edit does not end it.
@@ -359,7 +365,7 @@ class ConfigFile:
                 note = f"{self.path} was missing; the packaged config was written there."
         except OSError as error:
             raise SettingsError(f"--config {self.path}: {error.strerror or error}.") from error
-        report = await self.check(text)
+        report = await self._schema_file.check(text)
         if not report.is_valid:
             problem = ConfigProblem.refused(mirror.sha256_of(text), report.errors)
             raise SettingsError(f"--config {self.path}, {problem.sentence}.")
@@ -414,7 +420,7 @@ class ConfigFile:
     ) -> "_Seen | None":
         """How things stand if nobody edited the file since it was last looked at; else None."""
         if disk == newest.sha256:
-            self.problem = None
+            self._problem = None
             if newest.number != in_file:
                 await self._ledger.record_in_file(self._location, newest.number)
                 with contextlib.suppress(OSError):  # the next start's sweep removes it
@@ -424,36 +430,36 @@ class ConfigFile:
             is_written = await self._mirror(newest, disk)
             return _Seen(newest=newest, disk=newest.sha256 if is_written else disk)
         # Gone or refused, and reported already. Just gone is no problem yet: some editors do that for a moment.
-        is_known = self.problem is not None and self.problem.sha256 == disk
+        is_known = self._problem is not None and self._problem.sha256 == disk
         return _Seen(newest=newest, disk=disk) if is_known else None
 
     async def _take_over(self, text: bytes, newest: ConfigRevision) -> "_Seen":
         """Make a revision of what somebody wrote into the file, if it can be used."""
         disk = mirror.sha256_of(text)
-        report = await self.check(text)
+        report = await self._schema_file.check(text)
         if not report.is_valid:
             await self._reject(disk, report.errors)
             return _Seen(newest=newest, disk=disk)
         revision = await self._ledger.save_revision(
             text, base=newest.sha256, client=None, account=None, message=CHANGED_OUTSIDE, found_at=self._location
         )
-        self.problem = None
+        self._problem = None
         return _Seen(newest=revision, disk=disk)
 
     async def _reject(self, disk: Sha256 | None, findings: tuple[Finding, ...]) -> None:
         problem = ConfigProblem.refused(disk, findings)
-        if problem == self.problem:
+        if problem == self._problem:
             return
         errors = [finding.as_json() for finding in findings[:_RECORDED_ERRORS]]
         await self._ledger.reject_config(errors, None, None)
-        self.problem = problem
+        self._problem = problem
         _log.warning("%s, %s; the last good revision stays in use.", self.path, problem.sentence)
 
     def _differs(self, disk: Sha256 | None, sentence: str) -> None:
         """Report, once, that the file does not hold the newest revision although nobody edited it."""
         problem = ConfigProblem(sha256=disk, sentence=sentence)
-        if problem != self.problem:
-            self.problem = problem
+        if problem != self._problem:
+            self._problem = problem
             _log.warning("%s does not hold the newest config, which is in use: %s.", self.path, sentence)
 
     async def _is_unfinished(
@@ -489,8 +495,8 @@ class ConfigFile:
             current=current.decode(),
         )
 
-    async def _purge(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
-        await self._ledger.purge_revision(sha256, client, account)
+    async def _purge(self, caller: Caller, sha256: Sha256) -> None:
+        await self._ledger.purge_revision(sha256, caller.client, caller.account)
         try:
             await self.on_purge(sha256)
             await asyncio.to_thread(mirror.drop_copies, self.path, self._aside, sha256)
@@ -499,9 +505,7 @@ class ConfigFile:
                 f"It is purged from the history, but a copy cannot be removed ({error}); purge it again."
             ) from error
 
-    async def _commit(
-        self, text: bytes, seen: "_Seen", client: ClientIdentity | None, account: str | None, message: str | None
-    ) -> ConfigRevision:
+    async def _commit(self, caller: AnyCaller, text: bytes, seen: "_Seen", message: str | None) -> ConfigRevision:
         try:
             written = await self._prepare(text, seen.disk)
         except OSError as error:
@@ -512,8 +516,8 @@ class ConfigFile:
             revision = await self._ledger.save_revision(
                 text,
                 base=seen.newest.sha256,
-                client=client,
-                account=account,
+                client=caller.client,
+                account=caller.account,
                 message=message,
             )
         except ConfigConflict:
@@ -539,7 +543,7 @@ class ConfigFile:
         return await self._swap(written, revision, disk)
 
     async def _prepare(self, text: bytes, disk: Sha256 | None) -> mirror.Replacement:
-        problem = self.problem
+        problem = self._problem
         keep = problem is not None and problem.is_refused and disk is not None and problem.sha256 == disk
         return await asyncio.to_thread(mirror.prepare, self.path, text, aside=self._aside, keep=keep)
 
@@ -550,7 +554,7 @@ class ConfigFile:
             self._differs(disk, f"it cannot be replaced: {error.strerror or error}")
             return False
         if is_there:
-            self.problem = None
+            self._problem = None
             try:
                 await self._ledger.record_in_file(self._location, revision.number)
             except TEMPORARY as error:  # the file is right; the next look records it

@@ -14,9 +14,10 @@ from dropmill.configfile.revisions import etag
 from dropmill.configfile.schema import SchemaUnusable
 from dropmill.configfile.schema_file import SCHEMA_NAME
 from dropmill.live.messages import revision_json
+from dropmill.model.caller import Caller
 from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigRevision
+from dropmill.model.records import ConfigRevision
 from dropmill.web import body, query
 from dropmill.web.caller import current_caller
 from dropmill.web.guard import EXACT
@@ -35,7 +36,7 @@ NAME_WAIT_S = 1.0  # of the resolver's two; answers are remembered, also that th
 @config.get("")
 async def read() -> Response:
     """The config's exact bytes."""
-    text, revision = await services().config.read()
+    text, revision = await services().config.read(current_caller())
     return _exact(text, "application/yaml", etag(revision))
 
 
@@ -43,9 +44,7 @@ async def read() -> Response:
 async def save() -> Any:
     """Replace the config with exactly these bytes."""
     text = await body.read(BODY_MAX)
-    revision = await services().config.save(
-        text, if_match=_if_match(), client=await _author(), account=None, message=_message()
-    )
+    revision = await services().config.save(await _author(), text, if_match=_if_match(), message=_message())
     return _saved(revision)
 
 
@@ -54,16 +53,14 @@ async def edit() -> Any:
     """Change values in place: all operations of a JSON Patch (RFC 6902), or none."""
     members = await body.read_json("application/json-patch+json")
     operations = await asyncio.to_thread(parse_patch, members)  # a megabyte of values takes a while
-    revision, made = await services().config.edit(
-        operations, if_match=_if_match(), client=await _author(), account=None, message=_message()
-    )
+    revision, made = await services().config.edit(await _author(), operations, if_match=_if_match(), message=_message())
     return _saved(revision, removed_comments=made.removed_comments)
 
 
 @config.post("/check")
 async def check() -> Any:
     """The checks of a save, without saving."""
-    return _findings(await services().config.check(await body.read(BODY_MAX)))
+    return _findings(await services().config.check(current_caller(), await body.read(BODY_MAX)))
 
 
 @config.post("/form")
@@ -77,7 +74,8 @@ async def form() -> Any:
         raw = text.encode()
     except UnicodeEncodeError:
         raise BadRequest("`text` holds half a character (a lone surrogate).") from None
-    form = await services().config.form(raw, await asyncio.to_thread(parse_patch, patch))
+    operations = await asyncio.to_thread(parse_patch, patch)
+    form = await services().config.form(current_caller(), raw, operations)
     return {
         "text": form.text.decode(errors="replace"),
         "removed_comments": form.removed_comments,
@@ -91,7 +89,7 @@ async def form() -> Any:
 async def schema() -> Response:
     """The exact bytes of the JSON Schema beside the config."""
     try:
-        text = await services().config.schema()
+        text = await services().config.schema(current_caller())
     except SchemaUnusable as error:
         raise NotFound(f"{error}.") from error
     if text is None:
@@ -102,14 +100,14 @@ async def schema() -> Response:
 @config.get("/revisions")
 async def revisions() -> Any:
     """The config's history, newest first."""
-    page = await services().ledger.revisions(before=query.text("before"), limit=query.limit())
+    page = await services().config.revisions(current_caller(), before=query.text("before"), limit=query.limit())
     return {"items": [revision_json(item) for item in page.items], "next": page.next}
 
 
 @config.get("/revisions/<sha256>")
 async def revision_text(sha256: str) -> Response:
     """A revision's exact bytes."""
-    text = await services().ledger.revision_text(Sha256(sha256))
+    text = await services().config.revision_text(current_caller(), Sha256(sha256))
     return _exact(text, "application/yaml", f'"{sha256}"')
 
 
@@ -117,7 +115,7 @@ async def revision_text(sha256: str) -> Response:
 async def restore(sha256: str) -> Any:
     """Save an older revision's text as the newest."""
     revision = await services().config.restore(
-        Sha256(sha256), if_match=_if_match(), client=await _author(), account=None, message=_message()
+        await _author(), Sha256(sha256), if_match=_if_match(), message=_message()
     )
     return _saved(revision)
 
@@ -125,7 +123,7 @@ async def restore(sha256: str) -> Any:
 @config.delete("/revisions/<sha256>")
 async def purge(sha256: str) -> Response:
     """Remove a text from the history for good."""
-    await services().config.purge(Sha256(sha256), await _author(), None)
+    await services().config.purge(await _author(), Sha256(sha256))
     return Response(status=204)
 
 
@@ -146,15 +144,16 @@ def _saved(revision: ConfigRevision, **more: Any) -> Response:
     return response
 
 
-async def _author() -> ClientIdentity:
-    """Who sends this request, with the host name if that is known soon: no later event brings it to a revision."""
-    client = current_caller().client
+async def _author() -> Caller:
+    """The caller, with the host name if that is known soon: no later event brings it to a revision."""
+    caller = current_caller()
     try:
         async with asyncio.timeout(NAME_WAIT_S):
-            found = await services().resolver.resolve(client.ip)
+            found = await services().resolver.resolve(caller.client.ip)
     except TimeoutError:
-        return client
-    return replace(client, host=found.host, verified=found.verified, domain=found.domain)
+        return caller
+    client = replace(caller.client, host=found.host, verified=found.verified, domain=found.domain)
+    return replace(caller, client=client)
 
 
 def _if_match() -> Sha256 | None:

@@ -5,6 +5,7 @@ from typing import Any
 from quart import Blueprint
 
 from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.web.caller import current_caller
 from dropmill.web.services import Services, services
 
 ops = Blueprint("ops", __name__)
@@ -29,7 +30,7 @@ async def readyz() -> Any:
     except (OutOfSpace, Unavailable) as error:
         error.extra = {**error.extra, "degraded": found.health.degraded}
         raise
-    problem = found.config.problem
+    problem = found.config.problem(current_caller())
     return {
         "ok": True,
         "degraded": sorted({*found.health.degraded, *await _room(found)}),

@@ -14,7 +14,7 @@ from dropmill.live.messages import submission_json, time_text
 from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
-from dropmill.web.caller import current_caller
+from dropmill.web.caller import caller_if_known, current_caller
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.words import WORDS, part_words, state_word
 
@@ -102,7 +102,7 @@ async def job(job_id: str) -> str:
 async def config() -> str:
     """The script's config: to read without scripts, to edit with them."""
     cursor = await services().ledger.newest_cursor()  # before the text, so that no later save goes unnoticed
-    text, revision = await services().config.read()
+    text, revision = await services().config.read(current_caller())
     return await render_template(
         "config.html",
         page_data={"words": WORDS, "cursor": cursor, "has_schema": await _has_schema()},
@@ -115,16 +115,20 @@ async def config() -> str:
 async def _has_schema() -> bool:
     """Whether the page may ask for a schema: browsers log an error for every answer of 404."""
     try:
-        return await services().config.schema() is not None
+        return await services().config.schema(current_caller()) is not None
     except (SchemaUnusable, Unavailable):
         return False
 
 
 @pages.app_context_processor
 def everywhere() -> dict[str, Any]:
-    """What every page may have to show: how the config file differs from the newest revision, and what fails now."""
+    """What every page may have to show: how the config file differs from the newest revision, and what fails now.
+
+    Of the config, nothing is shown to whom the guard refused.
+    """
     found: Services | None = current_app.extensions.get(EXTENSION)
-    problem = None if found is None else found.config.problem
+    caller = caller_if_known()
+    problem = None if found is None or caller is None else found.config.problem(caller)
     return {
         "config_problem": None if problem is None else problem.sentence,
         "degraded": "" if found is None else part_words(found.health.degraded),
