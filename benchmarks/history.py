@@ -18,8 +18,8 @@ from benchmarks import client
 from benchmarks.bench import SUBMISSIONS, Bench, Wrong, get_json, quiet_disk
 from benchmarks.programs import ROOT, Program
 from benchmarks.table import LATENCY_COLUMNS, Table, latency_cells, middle
-from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.engines.sql.tables import attempts, events, files, jobs, submissions
+from dropmill.engines.sqlite.ledger import SqliteLedger
 
 FILES_EACH = 10  # of a submission in the history
 ROWS_AT_ONCE = 5000

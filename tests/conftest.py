@@ -8,7 +8,7 @@ from tests.clocks import WallClock
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -24,7 +24,7 @@ from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
 from dropmill.engines.embedded.lock import FolderLock
 from dropmill.engines.embedded.slots import SlotExecutor
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.identity.proxies import TrustedProxies
 from dropmill.identity.resolver import Resolver

@@ -21,7 +21,7 @@ from tests import story
 from tests.serving.server import CONFIG, Server, clean_environment, hear, until
 
 from dropmill.cli import main
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 
 FIRST = b"# first\r\na: 1 # \xc3\xa9"
 SECOND = b"# second\na: 2\n"

@@ -14,7 +14,7 @@ from tests.serving.test_tls import make_certificate
 
 from dropmill.cli import examining, the_way
 from dropmill.cli.examining import FAIL, OK, WARN, Finding
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.records import ConfigLocation
 from dropmill.settings import Settings
 

@@ -14,7 +14,7 @@ import pytest
 from tests import story
 from tests.story import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCEEDED, all_events, blob, names, recount
 
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import (
     BadParameter,
     ConfigConflict,

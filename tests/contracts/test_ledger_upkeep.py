@@ -11,7 +11,7 @@ from tests import story
 from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
 from tests.story import CANCELLED, FAILED, SUCCEEDED
 
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import Removed
 from dropmill.model.events import EventName
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id

@@ -15,10 +15,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 from tests import story
 
-from dropmill.engines.embedded.sqlite import SqliteLedger
 from dropmill.engines.sql import migrations
 from dropmill.engines.sql.migrations import schema_version, upgrade
 from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
+from dropmill.engines.sqlite import ledger as sqlite_ledger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import new_submission_id
 from dropmill.model.records import ConfigLocation
@@ -93,13 +94,12 @@ async def test_a_database_of_a_newer_dropmill_is_refused_with_a_sentence_and_lef
 
 async def test_a_migration_that_fails_leaves_no_half_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All steps are one transaction, the first tables as well as the last."""
-    from dropmill.engines.embedded import sqlite
 
     def half(connection: object) -> None:
         upgrade(connection)  # type: ignore[arg-type]
         raise RuntimeError("the power went")
 
-    monkeypatch.setattr(sqlite, "upgrade", half)
+    monkeypatch.setattr(sqlite_ledger, "upgrade", half)
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
     with pytest.raises(RuntimeError, match="the power went"):
         await ledger.open()

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from dropmill.engines.sql import prepared
-from dropmill.engines.sql.tables import JsonText, UtcTime
+from dropmill.engines.sql.types import JsonText, UtcTime
 
 things = Table(
     "things",

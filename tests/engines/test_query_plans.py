@@ -11,7 +11,7 @@ from sqlalchemy import event
 from tests import story
 
 from dropmill.configfile.mirror import sha256_of
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.ids import Cursor, JobId, SubmissionId
 from dropmill.model.records import ConfigLocation
 

@@ -19,9 +19,10 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from tests import story
 
-from dropmill.engines.embedded import sqlite
-from dropmill.engines.embedded.sqlite import SqliteLedger
-from dropmill.engines.sql import changes, migrations, queries
+from dropmill.engines.sql import config as config_changes
+from dropmill.engines.sql import events, migrations
+from dropmill.engines.sql import ledger as ledger_module
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
 from dropmill.model.ids import Sha256
@@ -85,7 +86,7 @@ async def test_a_kill_right_behind_the_purge_is_made_good_by_the_next_start(tmp_
     await ledger.open()
     sha256 = await story.save(ledger, text)
     await story.save(ledger, b"a: 2\n")
-    await ledger._change(changes.purge_revision, sha256, None, None)
+    await ledger._change(config_changes.purge_revision, sha256, None, None)
     for path in tmp_path.glob("ledger.sqlite*"):
         shutil.copy(path, killed)
     await ledger.close()
@@ -170,7 +171,7 @@ async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_the
 
 
 async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "LOOK_S", 0.05)
+    monkeypatch.setattr(ledger_module, "LOOK_S", 0.05)
     told: list[Mapping[str, int]] = []
     path = tmp_path / "ledger.sqlite"
     ledger, other = SqliteLedger(path, told.append), SqliteLedger(path, lambda _: None)
@@ -188,7 +189,7 @@ async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypat
 async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LOOK_S", 0.005)
+    monkeypatch.setattr(ledger_module, "LOOK_S", 0.005)
     told: dict[str, list[int]] = {}
 
     def tell(moved: Mapping[str, int]) -> None:
@@ -278,7 +279,7 @@ async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_wrapped: bool
 ) -> None:
     """Point 3, also where SQLAlchemy wraps the error."""
-    monkeypatch.setattr(sqlite, "LOOK_S", 0.01)
+    monkeypatch.setattr(ledger_module, "LOOK_S", 0.01)
     health = Health()
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None, health=health)
     await ledger.open()
@@ -287,7 +288,7 @@ async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
         raise OperationalError("SELECT 1", {}, _error(code)) if is_wrapped else _error(code)
 
     with monkeypatch.context() as patch:
-        patch.setattr(queries, "newest_cursor", fail)
+        patch.setattr(events, "newest_cursor", fail)
         with pytest.raises(FAULTS[code]):
             await ledger.newest_cursor()
         with pytest.raises(FAULTS[code]):
@@ -306,7 +307,7 @@ async def test_a_mistake_of_our_own_is_not_taken_for_a_fault(
         raise _error(code)
 
     with monkeypatch.context() as patch:
-        patch.setattr(queries, "newest_cursor", fail)
+        patch.setattr(events, "newest_cursor", fail)
         with pytest.raises(sqlite3.OperationalError):
             await ledger.newest_cursor()
 
@@ -320,7 +321,7 @@ async def test_changes_that_fail_together_have_an_error_each(
         raise _error(sqlite3.SQLITE_IOERR)
 
     with monkeypatch.context() as patch:
-        patch.setattr(queries, "newest_cursor", fail)
+        patch.setattr(events, "newest_cursor", fail)
         failed = await asyncio.gather(*(story.opened(ledger) for _ in range(5)), return_exceptions=True)
     assert {type(error) for error in failed} == {StorageUnavailable}
     assert len({id(error) for error in failed}) == 5
@@ -340,9 +341,9 @@ async def test_all_connections_are_opened_at_start(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = SqliteLedger(path, lambda _: None)
     await ledger.open()
-    assert _descriptors(path) == sqlite.READERS + 1
+    assert _descriptors(path) == ledger_module.READERS + 1
     await asyncio.gather(*(ledger.newest_cursor() for _ in range(50)), story.save(ledger))
-    assert _descriptors(path) == sqlite.READERS + 1
+    assert _descriptors(path) == ledger_module.READERS + 1
     await ledger.close()
 
 

@@ -19,7 +19,7 @@ from tests.story import CALLER
 from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.records import ConfigLocation
 
 WAYS = ("save", "save large", "edit", "restore")

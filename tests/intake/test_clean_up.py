@@ -14,7 +14,7 @@ from tests.intake.test_tus import CONTENT, HALF, Counter
 from tests.story import CALLER
 
 from dropmill.engines.embedded.disk import WRITE_BYTES
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import intake
 from dropmill.model.errors import BytesLost, DropmillError, Unavailable, UploadGone
 from dropmill.model.ids import FileId, JobId

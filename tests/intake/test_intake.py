@@ -16,7 +16,7 @@ from tests.story import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.identity.resolver import HostName, Resolver
 from dropmill.intake.gate import Gate, UploadLimits

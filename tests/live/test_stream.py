@@ -14,7 +14,7 @@ from tests import story
 from tests.story import LIVENESS_S, SUCCEEDED, all_events
 
 from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live import joins, stream
 from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, Join, Leave, Retry

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from tests import story
 
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import JobId, SubmissionId, new_job_id, new_submission_id
 from dropmill.model.records import JobState

@@ -10,7 +10,7 @@ from tests.clocks import DAY_S, WallClock
 
 from dropmill.engines.embedded.bus import LocalBus
 from dropmill.engines.embedded.disk import DiskBlobStore
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.model.clock import Clock
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable

@@ -16,7 +16,7 @@ from tests.clocks import DAY_S, WallClock
 from tests.serving.receiver import Receiver
 
 from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import SubmissionId
 from dropmill.model.records import Counts, Delivery, utc_now

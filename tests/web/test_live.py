@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.sqlite import SqliteLedger
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live.joins import JoinRates
 from dropmill.live.views import Views
 from dropmill.model.ids import new_submission_id

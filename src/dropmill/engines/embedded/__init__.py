@@ -1,1 +1,1 @@
-"""Everything on one machine: a directory, SQLite, asyncio, slots."""
+"""One machine: a directory, asyncio, slots."""

@@ -22,9 +22,11 @@ class _Form:
         self.text = str(compiled)
         order = compiled.positiontup
         self._is_positional = order is not None
+        # By the names that stand in the text: SQLAlchemy's own, of values written in a statement, are longer.
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
         self._values: list[tuple[str, Any, Convert | None]] = [
-            (name, compiled.params[name], compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in (order if self._is_positional else compiled.binds)
+            (name, compiled.params[name], binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+            for name in (order if self._is_positional else binds)
         ]
         columns = list(statement.selected_columns) if isinstance(statement, Select) else []
         self._names = [str(column.key) for column in columns]

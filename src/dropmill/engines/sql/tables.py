@@ -4,9 +4,6 @@ Every list is paged by a rising integer key (`seq`, `number`, `cursor`), so that
 `migrations/` makes these tables; a test holds the two equal.
 """
 
-import json
-import os
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -14,7 +11,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    Dialect,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -26,64 +22,15 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    literal_column,
+    false,
     select,
-    text,
+    true,
 )
-from sqlalchemy.types import TypeDecorator
+
+from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 
 SCHEMA_HEAD = "0006"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC `datetime`, stored as `2026-11-20T08:15:30.123Z`: sorts as text, reads as the log does."""
-
-    impl = String(24)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        """To text."""
-        return None if value is None else format_time(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """From text."""
-        return None if value is None else datetime.fromisoformat(value)
-
-
-def format_time(value: datetime) -> str:
-    """RFC 3339, UTC, milliseconds."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
-
-
-class JsonText(TypeDecorator[Any]):
-    """Any JSON-able value, stored as ASCII text; NULL is None."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """To text."""
-        return None if value is None else json.dumps(value, separators=(",", ":"))
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """From text."""
-        return None if value is None else json.loads(value)
-
-
-class PathBytes(TypeDecorator[str]):
-    """A path, stored as the bytes that the system knows: they need not be UTF-8."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
-        """To bytes."""
-        return None if value is None else os.fsencode(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        """From bytes."""
-        return None if value is None else os.fsdecode(bytes(value))
 
 
 metadata = MetaData(
@@ -100,6 +47,11 @@ def _count() -> Any:
     return {"nullable": False, "server_default": "0"}
 
 
+def _partial_index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+    """An index of the rows that meet a condition, on every database."""
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 def _is_one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
     """A condition whose values are written out in the query, as only so an index with the same condition is used."""
     return column.in_(bindparam(f"{column.name}_written_out", values, expanding=True, literal_execute=True))
@@ -108,22 +60,22 @@ def _is_one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
 submissions = Table(
     "submissions",
     metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("id", String(32), nullable=False, unique=True),
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
     Column("is_open", Boolean, nullable=False),
     Column("opened_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime),
     Column("times_settled", Integer, **_count()),
-    Column("account", String(200)),
-    Column("ip", String(45), nullable=False),
-    Column("host", String(253)),
+    Column("account", SafeText(200)),
+    Column("ip", SafeText(45), nullable=False),
+    Column("host", SafeText(253)),
     Column("verified", Boolean, nullable=False),
-    Column("domain", String(253)),
-    Column("user_agent", String(400)),
+    Column("domain", SafeText(253)),
+    Column("user_agent", SafeText(400)),
     Column("is_identified", Boolean, nullable=False),
     Column("is_announced", Boolean, nullable=False),  # opened for files to come: survives the request that opened it
-    Column("idempotency_key", String(400), unique=True),  # owner, a newline, and what the client gave
-    Column("idempotency_fingerprint", String(64)),
+    Column("idempotency_key", SafeText(400), unique=True),  # owner, a newline, and what the client gave
+    Column("idempotency_fingerprint", Id(64)),
     Column("announced", Integer, **_count()),
     Column("receiving", Integer, **_count()),
     Column("aborted", Integer, **_count()),
@@ -134,55 +86,55 @@ submissions = Table(
     Column("cancelled", Integer, **_count()),
     Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
     Column("removed_at", UtcTime),
-    Column("is_removing", Boolean, nullable=False, server_default=text("0")),
+    Column("is_removing", Boolean, nullable=False, server_default=false()),
 )
 _is_kept = submissions.c.removed_at.is_(None)
-Index("ix_submissions_unsettled", submissions.c.seq, sqlite_where=submissions.c.settled_at.is_(None))
-Index("ix_submissions_kept", submissions.c.settled_at, submissions.c.kept_bytes, sqlite_where=_is_kept)
-Index("ix_submissions_removing", submissions.c.seq, sqlite_where=submissions.c.is_removing == literal_column("1"))
+_partial_index("ix_submissions_unsettled", submissions.c.seq, where=submissions.c.settled_at.is_(None))
+_partial_index("ix_submissions_kept", submissions.c.settled_at, submissions.c.kept_bytes, where=_is_kept)
+_partial_index("ix_submissions_removing", submissions.c.seq, where=submissions.c.is_removing == true())
 
 files = Table(
     "files",
     metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("id", String(32), nullable=False, unique=True),
-    Column("submission_id", String(32), ForeignKey("submissions.id"), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("path", Text, nullable=False),
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("submission_id", Id(32), ForeignKey("submissions.id"), nullable=False),
+    Column("name", SafeText(), nullable=False),
+    Column("path", SafeText(), nullable=False),
     Column("size", BigInteger),
     Column("received", BigInteger, **_count()),
-    Column("sha256", String(64)),
+    Column("sha256", Id(64)),
     Column("state", String(16), nullable=False),
     Column("blob", Text),
-    Column("error", Text),
+    Column("error", SafeText()),
     Column("removed_at", UtcTime),
     # of a resumable upload, until it is stored or aborted:
     Column("partial", Text),  # key of the growing blob; NULL for one that ends with its request
-    Column("metadata", Text),  # as the client gave it
-    Column("expected_sha256", String(64)),
+    Column("metadata", SafeText()),  # as the client gave it
+    Column("expected_sha256", Id(64)),
     Column("expires_at", UtcTime),
 )
 Index("ix_files_submission", files.c.submission_id, files.c.seq)
 Index("ix_files_blob", files.c.blob)
-Index("ix_files_partial", files.c.partial, sqlite_where=files.c.partial.is_not(None))
-Index("ix_files_unfinished", files.c.seq, sqlite_where=files.c.state.in_(["announced", "receiving"]))
+_partial_index("ix_files_partial", files.c.partial, where=files.c.partial.is_not(None))
+_partial_index("ix_files_unfinished", files.c.seq, where=files.c.state.in_(["announced", "receiving"]))
 is_unfinished = _is_one_of(files.c.state, "announced", "receiving")
 
 jobs = Table(
     "jobs",
     metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("id", String(32), nullable=False, unique=True),
-    Column("file_id", String(32), ForeignKey("files.id"), nullable=False, unique=True),
-    Column("submission_id", String(32), ForeignKey("submissions.id"), nullable=False),
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("file_id", Id(32), ForeignKey("files.id"), nullable=False, unique=True),
+    Column("submission_id", Id(32), ForeignKey("submissions.id"), nullable=False),
     Column("state", String(16), nullable=False),
     Column("queued_at", UtcTime, nullable=False),
-    Column("queued_cursor", Integer, nullable=False),  # of its newest job.queued event: its place in line
+    Column("queued_cursor", BigKey, nullable=False),  # of its newest job.queued event: its place in line
     Column("started_at", UtcTime),
     Column("settled_at", UtcTime),
     Column("exit_code", Integer),
-    Column("error_type", Text),
-    Column("error_message", Text),
+    Column("error_type", SafeText()),
+    Column("error_message", SafeText()),
     Column("value", JsonText),
     Column("output_size", BigInteger, **_count()),
     Column("result_count", Integer, **_count()),
@@ -199,27 +151,27 @@ Index("ix_jobs_submission_state", jobs.c.submission_id, jobs.c.state, jobs.c.seq
 attempts = Table(
     "attempts",
     metadata,
-    Column("job_id", String(32), ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", Id(32), ForeignKey("jobs.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("state", String(16), nullable=False),
     Column("exit_code", Integer),
-    Column("config_revision", String(64), nullable=False),
+    Column("config_revision", Id(64), nullable=False),
     Column("started_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime),
     Column("output_size", BigInteger, **_count()),
-    Column("host", Text, nullable=False),
+    Column("host", SafeText(), nullable=False),
 )
-Index("ix_attempts_running", attempts.c.job_id, sqlite_where=attempts.c.state == "running")
+_partial_index("ix_attempts_running", attempts.c.job_id, where=attempts.c.state == "running")
 
 results = Table(
     "results",
     metadata,
-    Column("job_id", String(32), primary_key=True),
+    Column("job_id", Id(32), primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("number", Integer, primary_key=True),  # from 0, in the order of paths: a list takes the first few by it
-    Column("path", Text, nullable=False),
+    Column("path", SafeText(), nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Id(64), nullable=False),
     Column("blob", Text, nullable=False),
     ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.number"], name="fk_results_attempt"),
 )
@@ -229,28 +181,28 @@ Index("ix_results_blob", results.c.blob)
 events = Table(
     "events",
     metadata,
-    Column("cursor", Integer, primary_key=True, autoincrement=False),
+    Column("cursor", BigKey, primary_key=True, autoincrement=False),
     Column("at", UtcTime, nullable=False),
     Column("name", String(32), nullable=False),
-    Column("submission_id", String(32)),
-    Column("file_id", String(32)),
-    Column("job_id", String(32)),
+    Column("submission_id", Id(32)),
+    Column("file_id", Id(32)),
+    Column("job_id", Id(32)),
     Column("attempt", Integer),
-    Column("file_name", Text),
-    Column("account", String(200)),
+    Column("file_name", SafeText()),
+    Column("account", SafeText(200)),
     Column("client", JsonText),
     Column("data", JsonText, nullable=False),
 )
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)
-Index("ix_events_account", events.c.account, events.c.cursor, sqlite_where=events.c.account.is_not(None))
+_partial_index("ix_events_account", events.c.account, events.c.cursor, where=events.c.account.is_not(None))
 _ABOUT_CONFIG = ("config.saved", "config.rejected", "config.purged")
-Index("ix_events_config", events.c.cursor, sqlite_where=events.c.name.in_(_ABOUT_CONFIG))
+_partial_index("ix_events_config", events.c.cursor, where=events.c.name.in_(_ABOUT_CONFIG))
 is_about_config = _is_one_of(events.c.name, *_ABOUT_CONFIG)
 
 deliveries = Table(  # calls of the webhook that are still to be made
     "deliveries",
     metadata,
-    Column("submission_id", String(32), ForeignKey("submissions.id"), primary_key=True),
+    Column("submission_id", Id(32), ForeignKey("submissions.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("settled_at", UtcTime, nullable=False),
     Column("counts", JsonText, nullable=False),
@@ -263,21 +215,21 @@ config_revisions = Table(
     "config_revisions",
     metadata,
     Column("number", Integer, primary_key=True),
-    Column("sha256", String(64), nullable=False, index=True),
+    Column("sha256", Id(64), nullable=False, index=True),
     Column("size", Integer, nullable=False),
     Column("text", LargeBinary, nullable=False),  # empty once it is purged
     Column("saved_at", UtcTime, nullable=False),
-    Column("account", String(200)),
+    Column("account", SafeText(200)),
     Column("client", JsonText),
-    Column("message", Text),
+    Column("message", SafeText()),
     Column("purged_at", UtcTime),
 )
-Index("ix_config_revisions_kept", config_revisions.c.number, sqlite_where=config_revisions.c.purged_at.is_(None))
+_partial_index("ix_config_revisions_kept", config_revisions.c.number, where=config_revisions.c.purged_at.is_(None))
 
 config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held
     "config_files",
     metadata,
-    Column("host", String(255), primary_key=True),
+    Column("host", SafeText(255), primary_key=True),
     Column("path", PathBytes, primary_key=True),
     Column("data_folder", PathBytes, nullable=False),
     Column("revision", Integer, ForeignKey("config_revisions.number")),

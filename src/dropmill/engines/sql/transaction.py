@@ -4,12 +4,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, Select, bindparam, insert, select, update
 
-from dropmill.engines.sql import prepared, rows
-from dropmill.engines.sql.tables import config_revisions, deliveries, events, select_revisions, submissions
-from dropmill.model.errors import NotFound, Unavailable
+from dropmill.engines.sql import prepared
+from dropmill.engines.sql.clients import Row, client_json, client_of
+from dropmill.engines.sql.tables import deliveries, events, submissions
+from dropmill.model.errors import NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import ConfigRevision, utc_now
+from dropmill.model.records import ConfigRevision, Counts, utc_now
 from dropmill.ports.bus import DELIVERIES
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
@@ -17,8 +18,13 @@ _SUBMISSION = select(submissions).where(submissions.c.id == bindparam("key"))
 _SET_SUBMISSION = update(submissions).where(submissions.c.seq == bindparam("key"))
 _ADD_EVENTS = insert(events)
 _ADD_DELIVERY = insert(deliveries)
-_REVISION = select_revisions().where(config_revisions.c.number == bindparam("key"))
-NEWEST_REVISION = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
+
+COUNTS = ("announced", "receiving", "aborted", "queued", "running", "succeeded", "failed", "cancelled")
+
+
+def counts_of(row: Row) -> Counts:
+    """The eight counters of a submission's row."""
+    return Counts(**{name: row[name] for name in COUNTS})
 
 
 class Transaction:
@@ -42,10 +48,10 @@ class Transaction:
         self._events: list[dict[str, Any]] = []
         self._submissions: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, set[str]] = {}  # columns
-        self._revisions: dict[int, ConfigRevision] = {}
-        self._newest_config: ConfigRevision | None = None
+        self.revisions: dict[int, ConfigRevision] = {}  # those that were read; `config` keeps both
+        self.newest_revision: ConfigRevision | None = None
 
-    def one(self, query: Select[Any], **parameters: Any) -> rows.Row | None:
+    def one(self, query: Select[Any], **parameters: Any) -> Row | None:
         """The row that a query finds; None if none."""
         return prepared.one(self.connection, query, parameters)
 
@@ -69,7 +75,7 @@ class Transaction:
                 "attempt": subject.attempt,
                 "file_name": subject.name,
                 "account": subject.account,
-                "client": rows.client_json(subject.client),
+                "client": client_json(subject.client),
                 "data": data,
             }
         )
@@ -105,11 +111,11 @@ class Transaction:
     def settle(self, submission_id: str) -> None:
         """Record that a submission settled, if this change let it."""
         row = self.submission(submission_id)
-        counts = rows.counts_of(row)
+        counts = counts_of(row)
         if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
             return
         self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
-        told = {"number": row["times_settled"], "counts": {name: row[name] for name in rows.COUNTS}}
+        told = {"number": row["times_settled"], "counts": {name: row[name] for name in COUNTS}}
         cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **told)
         if self._tells_settled:
             now = row["settled_at"]
@@ -124,34 +130,7 @@ class Transaction:
     def subject(self, submission_id: str) -> Subject:
         """A subject that names the submission, its account and its client."""
         row = self.submission(submission_id)
-        return Subject(submission_id=SubmissionId(submission_id), account=row["account"], client=rows.client_of(row))
-
-    def revision(self, number: int) -> ConfigRevision:
-        """A config revision by its number."""
-        found = self._revisions.get(number)
-        if found is None:
-            row = self.one(_REVISION, key=number)
-            if row is None:
-                raise NotFound("There is no such config revision.")
-            found = self._revisions[number] = rows.revision_of(row)
-        return found
-
-    def newest_config(self) -> ConfigRevision:
-        """The newest config revision.
-
-        Raises:
-            Unavailable: there is none yet, so nothing can be queued.
-        """
-        if self._newest_config is None:
-            row = self.one(NEWEST_REVISION)
-            if row is None:
-                raise Unavailable("There is no config revision yet; nothing can be queued.")
-            self._newest_config = rows.revision_of(row)
-        return self._newest_config
-
-    def forget_config(self) -> None:
-        """A newer revision was added."""
-        self._newest_config = None
+        return Subject(submission_id=SubmissionId(submission_id), account=row["account"], client=client_of(row))
 
     def flush_submissions(self) -> None:
         """Write the submissions that were changed."""

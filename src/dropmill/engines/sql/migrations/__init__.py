@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from dropmill.engines.sql.tables import SCHEMA_HEAD
+from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.model.errors import SettingsError
 
 
@@ -17,7 +17,9 @@ def schema_version(connection: Connection) -> str | None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations a database lacks, in one transaction of the caller's.
+    """Run the migrations a database lacks, in one transaction of the caller's. A new one is made as the tables say.
+
+    On SQLite a new one takes all the steps, too, so that what they make is what everybody has.
 
     Raises:
         SettingsError: the database was made by a newer Dropmill.
@@ -26,6 +28,12 @@ def upgrade(connection: Connection) -> None:
     if version == SCHEMA_HEAD:
         return
     _refuse_newer(version)
+    if version is None and connection.dialect.name != "sqlite":
+        # The steps before were never anybody's schema there; from here on all databases take the same.
+        metadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": SCHEMA_HEAD})
+        return
     from alembic import command
     from alembic.config import Config
 

@@ -1,0 +1,236 @@
+"""The config: changes, queries and rows of revisions, and of which one each file holds."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from dropmill.engines.sql import prepared
+from dropmill.engines.sql.clients import Row, client_from_json, client_json
+from dropmill.engines.sql.paging import page_key, page_of
+from dropmill.engines.sql.tables import config_files, config_revisions, jobs, select_revisions
+from dropmill.engines.sql.transaction import Transaction
+from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse, Unavailable
+from dropmill.model.events import EventName, Subject
+from dropmill.model.ids import Sha256
+from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision, JobState, utc_now
+from dropmill.ports.ledger.config import ConfigPosition
+from dropmill.ports.ledger.page import Page
+
+
+def revision_of(row: Row) -> ConfigRevision:
+    """A config revision without its text."""
+    return ConfigRevision(
+        number=row["number"],
+        sha256=Sha256(row["sha256"]),
+        size=row["size"],
+        saved_at=row["saved_at"],
+        account=row["account"],
+        client=client_from_json(row["client"]),
+        message=row["message"],
+        purged_at=row["purged_at"],
+    )
+
+
+# Built once: making a statement anew costs more than running it.
+_REVISION = select_revisions().where(config_revisions.c.number == bindparam("key"))
+_NEWEST = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
+_IN_PROGRESS = jobs.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])
+_IS_KEPT = config_revisions.c.purged_at.is_(None)
+_DROP_TEXTS = update(config_revisions).where(
+    _IS_KEPT,
+    config_revisions.c.number <= bindparam("last"),
+    config_revisions.c.number.not_in(select(jobs.c.config_number).where(_IN_PROGRESS)),
+)
+_OF_TEXT = config_revisions.c.sha256 == bindparam("key")
+_ONE_OF_TEXT = select(config_revisions.c.number).where(_OF_TEXT).limit(1)
+_BOUND_TO_TEXT = (
+    select(func.count())
+    .select_from(jobs)
+    .where(_IN_PROGRESS, jobs.c.config_number.in_(select(config_revisions.c.number).where(_OF_TEXT)))
+)
+_PURGE = update(config_revisions).where(_IS_KEPT, _OF_TEXT)
+_REVISION_NUMBER = select(config_revisions.c.number).where(config_revisions.c.number == bindparam("key"))
+_IS_FILE = (config_files.c.host == bindparam("of_host")) & (config_files.c.path == bindparam("of_path"))
+_CONFIG_FILE = select(config_files.c.revision).where(_IS_FILE)
+_RECORD_IN_FILE = update(config_files).where(
+    _IS_FILE,
+    config_files.c.revision.is_(None) | (config_files.c.revision < bindparam("reached")),
+)
+_REVISION_TEXT = (
+    select(config_revisions.c.text, config_revisions.c.purged_at)
+    .where(config_revisions.c.sha256 == bindparam("sha256"))
+    .order_by(config_revisions.c.purged_at.is_not(None))  # what was purged may have been saved again
+    .limit(1)
+)
+
+
+# --- changes ---------------------------------------------------------------------------------------------------------
+
+
+def save_revision(
+    tx: Transaction,
+    text: bytes,
+    *,
+    base: Sha256 | None,
+    client: ClientIdentity | None,
+    account: str | None,
+    message: str | None,
+    found_at: ConfigLocation | None,
+    keep: int | None,
+) -> ConfigRevision:
+    """See `Ledger.save_revision`.
+
+    Args:
+        keep: revisions whose text is kept, this one included; None: all.
+    """
+    last = tx.one(_NEWEST)
+    if (None if last is None else last["sha256"]) != base:
+        raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
+    if found_at is not None and tx.one(_CONFIG_FILE, **_key_of(found_at)) is None:
+        raise Unavailable(f"The server edits another config file than {found_at.path} by now; look again.")
+    sha256 = Sha256(hashlib.sha256(text).hexdigest())
+    number = 1 if last is None else last["number"] + 1
+    values = {
+        "number": number,
+        "sha256": sha256,
+        "size": len(text),
+        "saved_at": utc_now(),
+        "account": account,
+        "client": client_json(client),
+        "message": message,
+        "purged_at": None,
+    }
+    tx.connection.execute(insert(config_revisions).values(text=text, **values))
+    if found_at is not None:
+        record_in_file(tx, found_at, number)
+    tx.emit(
+        EventName.CONFIG_SAVED,
+        Subject(account=account, client=client),
+        sha256=sha256,
+        size=len(text),
+        message=message,
+    )
+    tx.newest_revision = None
+    if keep is not None:
+        now = utc_now()
+        tx.connection.execute(_DROP_TEXTS.values(text=b"", purged_at=now), {"last": number - keep})
+    return revision_of(values)
+
+
+def use_config_file(tx: Transaction, location: ConfigLocation) -> None:
+    """See `Ledger.use_config_file`. One server at a time uses this database: all other rows are of servers now gone."""
+    found = tx.connection.execute(select(config_files)).mappings().all()
+    if [ConfigLocation(row["host"], row["path"], row["data_folder"]) for row in found] == [location]:
+        return
+    numbers = [row["revision"] for row in found if row["revision"] is not None]
+    tx.connection.execute(delete(config_files))
+    values = {**location._asdict(), "revision": max(numbers, default=None)}
+    tx.connection.execute(insert(config_files).values(values))
+
+
+def record_in_file(tx: Transaction, location: ConfigLocation, number: int) -> None:
+    """See `Ledger.record_in_file`."""
+    if tx.one(_REVISION_NUMBER, key=number) is None:
+        raise NotFound("There is no such config revision.")
+    tx.connection.execute(_RECORD_IN_FILE.values(revision=number), {**_key_of(location), "reached": number})
+
+
+def _key_of(location: ConfigLocation) -> dict[str, str]:
+    return {"of_host": location.host, "of_path": location.path}
+
+
+def purge_revision(tx: Transaction, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
+    """See `Ledger.purge_revision`. That no bytes of the text stay in its files is the engine's part."""
+    key = {"key": sha256}
+    if tx.connection.execute(_ONE_OF_TEXT, key).first() is None:
+        raise NotFound("There is no such config revision.")
+    if newest(tx).sha256 == sha256:
+        raise RevisionInUse("It is the config as it is now; save another text, then purge this one.")
+    if bound := tx.connection.execute(_BOUND_TO_TEXT, key).scalar_one():
+        sentence = f"Jobs that wait or run are bound to it ({bound}); cancel them, or let them end, then purge it."
+        raise RevisionInUse(sentence, jobs=bound)
+    if tx.connection.execute(_PURGE.values(text=b"", purged_at=utc_now()), key).rowcount:
+        tx.emit(EventName.CONFIG_PURGED, Subject(account=account, client=client), sha256=sha256)
+
+
+def reject_config(
+    tx: Transaction, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
+) -> None:
+    """See `Ledger.reject_config`."""
+    tx.emit(
+        EventName.CONFIG_REJECTED,
+        Subject(account=account, client=client),
+        errors=[dict(error) for error in errors],
+    )
+
+
+def newest(tx: Transaction) -> ConfigRevision:
+    """The newest config revision.
+
+    Raises:
+        Unavailable: there is none yet, so nothing can be queued.
+    """
+    if tx.newest_revision is None:
+        row = tx.one(_NEWEST)
+        if row is None:
+            raise Unavailable("There is no config revision yet; nothing can be queued.")
+        tx.newest_revision = revision_of(row)
+    return tx.newest_revision
+
+
+def revision(tx: Transaction, number: int) -> ConfigRevision:
+    """A config revision by its number."""
+    found = tx.revisions.get(number)
+    if found is None:
+        row = tx.one(_REVISION, key=number)
+        if row is None:
+            raise NotFound("There is no such config revision.")
+        found = tx.revisions[number] = revision_of(row)
+    return found
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+
+def config_files_in_use(connection: Connection) -> list[ConfigLocation]:
+    """See `Ledger.config_files`."""
+    query = select(config_files.c.host, config_files.c.path, config_files.c.data_folder)
+    return [ConfigLocation(*row) for row in connection.execute(query.where(config_files.c.host != ""))]
+
+
+def config_position(connection: Connection, location: ConfigLocation) -> ConfigPosition:
+    """See `Ledger.config_position`."""
+    file = prepared.one(connection, _CONFIG_FILE, {"of_host": location.host, "of_path": location.path})
+    return ConfigPosition(newest=newest_revision(connection), in_file=None if file is None else file["revision"])
+
+
+def newest_revision(connection: Connection) -> ConfigRevision | None:
+    """See `Ledger.newest_revision`."""
+    row = prepared.one(connection, _NEWEST, {})
+    return None if row is None else revision_of(row)
+
+
+def list_revisions(connection: Connection, before: str | None, limit: int) -> Page[ConfigRevision]:
+    """See `Ledger.revisions`."""
+    query = select_revisions()
+    start = page_key(before)
+    if start is not None:
+        query = query.where(config_revisions.c.number < start)
+    found = connection.execute(query.order_by(config_revisions.c.number.desc()).limit(limit + 1)).mappings().all()
+    page, following = page_of(found, limit, "number")
+    return Page(items=[revision_of(row) for row in page], next=following)
+
+
+def revision_text(connection: Connection, sha256: Sha256) -> bytes:
+    """See `Ledger.revision_text`."""
+    found = connection.execute(_REVISION_TEXT, {"sha256": sha256}).one_or_none()
+    if found is None:
+        raise NotFound("There is no such config revision.")
+    if found.purged_at is not None:
+        raise Removed(
+            f"The text of this config revision is no longer kept: it was purged on {found.purged_at:%Y-%m-%d}, or had "
+            "become older than --keep-revisions says."
+        )
+    return bytes(found.text)

@@ -1,0 +1,96 @@
+"""Events: queries and rows."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
+
+from dropmill.engines.sql import prepared
+from dropmill.engines.sql.clients import Row, client_from_json
+from dropmill.engines.sql.tables import events, is_about_config
+from dropmill.engines.sql.types import is_storable
+from dropmill.model.errors import NotFound
+from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event, EventName, Subject
+from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.ports.ledger.events import EventPage
+
+
+def event_of(row: Row) -> Event:
+    """An event."""
+    return Event(
+        cursor=Cursor(row["cursor"]),
+        at=row["at"],
+        name=EventName(row["name"]),
+        subject=Subject(
+            submission_id=None if row["submission_id"] is None else SubmissionId(row["submission_id"]),
+            file_id=None if row["file_id"] is None else FileId(row["file_id"]),
+            job_id=None if row["job_id"] is None else JobId(row["job_id"]),
+            attempt=row["attempt"],
+            name=row["file_name"],
+            account=row["account"],
+            client=client_from_json(row["client"]),
+        ),
+        data=row["data"],
+    )
+
+
+_NEWEST_CURSOR = select(func.max(events.c.cursor).label("cursor"))
+_OLDEST_CURSOR = select(func.min(events.c.cursor).label("cursor"))
+
+
+def newest_cursor(connection: Connection) -> Cursor:
+    """See `Ledger.newest_cursor`."""
+    newest = prepared.one(connection, _NEWEST_CURSOR, {})
+    return Cursor(newest["cursor"] or 0) if newest else Cursor(0)
+
+
+def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
+    query = select(events).where(events.c.cursor > bindparam("after"), *conditions)
+    return query.order_by(events.c.cursor).limit(bindparam("limit"))
+
+
+_EVENTS = {
+    TOPIC_ALL: _following(),
+    TOPIC_CONFIG: _following(is_about_config),
+}
+_EVENTS_OF = {
+    "submission": _following(events.c.submission_id == bindparam("key")),
+    "account": _following(events.c.account == bindparam("key")),
+}
+
+
+def events_after(connection: Connection, topic: str, after: Cursor, limit: int) -> EventPage:
+    """See `Ledger.events`.
+
+    Raises:
+        NotFound: there is no such topic.
+    """
+    kind, _, key = topic.partition(":")
+    if topic in _EVENTS:
+        query = _EVENTS[topic]
+    elif kind in _EVENTS_OF and key:
+        query = _EVENTS_OF[kind]
+    else:
+        raise NotFound("There is no such topic.")
+    if not is_storable(key):
+        key = ""
+    parameters = {"after": after, "limit": limit, "key": key}
+    found = connection.execute(query, parameters).mappings().all()
+    page = [event_of(row) for row in found]
+    # A full page may not be the end; a short one is, as of this transaction's moment.
+    cursor = page[-1].cursor if len(page) == limit else max(newest_cursor(connection), after)
+    return EventPage(events=page, cursor=Cursor(cursor), is_cut=_is_cut(connection, kind, key, after))
+
+
+_FIRST_OF_SUBMISSION = (
+    select(events.c.name).where(events.c.submission_id == bindparam("key")).order_by(events.c.cursor).limit(1)
+)
+
+
+def _is_cut(connection: Connection, kind: str, key: str, after: Cursor) -> bool:
+    """Whether the topic may have had events behind `after` that were removed."""
+    oldest = prepared.one(connection, _OLDEST_CURSOR, {})
+    if oldest is None or oldest["cursor"] is None or after >= oldest["cursor"] - 1:
+        return False
+    # Removed are always the oldest: a submission whose first event is there has them all.
+    first = connection.execute(_FIRST_OF_SUBMISSION, {"key": key}).scalar_one_or_none() if key else None
+    return kind != "submission" or first != EventName.SUBMISSION_OPENED

@@ -1,0 +1,206 @@
+"""Submissions: changes, queries and rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, exists, func, insert, or_, select
+
+from dropmill.engines.sql.clients import Row, client_of
+from dropmill.engines.sql.events import newest_cursor
+from dropmill.engines.sql.paging import one_of, page_key, page_of
+from dropmill.engines.sql.tables import files, jobs, submissions
+from dropmill.engines.sql.transaction import COUNTS, Transaction, counts_of
+from dropmill.engines.sql.uploads import abort, announce, with_jobs
+from dropmill.model.errors import IdempotencyMismatch, NotFound
+from dropmill.model.events import EventName
+from dropmill.model.ids import SubmissionId
+from dropmill.model.records import ClientIdentity, JobState, Submission, UploadState, utc_now
+from dropmill.ports.ledger.history import SubmissionView
+from dropmill.ports.ledger.page import Page
+from dropmill.ports.ledger.submissions import RequestKey
+from dropmill.ports.ledger.uploads import ResumableUpload
+
+_SUBMISSION_BY_KEY = select(submissions).where(submissions.c.idempotency_key == bindparam("key"))
+_ADD_SUBMISSION = insert(submissions)
+_STALE = (
+    select(submissions.c.id)
+    .where(submissions.c.settled_at.is_(None), submissions.c.is_open, submissions.c.is_announced)
+    .where(submissions.c.opened_at < bindparam("before"), submissions.c.receiving == 0)
+    .where(~exists().where(jobs.c.submission_id == submissions.c.id, jobs.c.queued_at >= bindparam("before")))
+    .limit(bindparam("limit"))
+)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def submission_of(row: Row) -> Submission:
+    """A submission."""
+    return Submission(
+        id=SubmissionId(row["id"]),
+        is_open=row["is_open"],
+        opened_at=row["opened_at"],
+        settled_at=row["settled_at"],
+        times_settled=row["times_settled"],
+        client=client_of(row),
+        account=row["account"],
+        counts=counts_of(row),
+    )
+
+
+# --- changes ---------------------------------------------------------------------------------------------------------
+
+
+def open_submission(
+    tx: Transaction,
+    submission_id: SubmissionId,
+    client: ClientIdentity,
+    account: str | None,
+    is_announced: bool,
+    key: RequestKey | None,
+) -> SubmissionId:
+    """See `Ledger.open_submission`."""
+    owned = None if key is None else f"{key.owner}\n{key.text}"
+    if key is not None:
+        tx.flush_submissions()
+        first = tx.one(_SUBMISSION_BY_KEY, key=owned)
+        if first is not None and not _is_void(first):
+            # None: kept by a version that compared nothing
+            if first["idempotency_fingerprint"] not in (None, key.fingerprint):
+                raise IdempotencyMismatch(
+                    "This Idempotency-Key was used for another request; send this one with a key of its own.",
+                    submission=first["id"],
+                )
+            return SubmissionId(first["id"])
+        if first is not None:
+            tx.change(first["id"], idempotency_key=None)
+            tx.flush_submissions()
+    tx.run(
+        _ADD_SUBMISSION,
+        id=submission_id,
+        is_open=True,
+        opened_at=utc_now(),
+        account=account,
+        ip=client.ip,
+        host=client.host,
+        verified=client.verified,
+        domain=client.domain,
+        user_agent=client.user_agent,
+        is_identified=False,
+        is_announced=is_announced,
+        idempotency_key=owned,
+        idempotency_fingerprint=None if key is None else key.fingerprint,
+    )
+    tx.emit(EventName.SUBMISSION_OPENED, tx.subject(submission_id))
+    return submission_id
+
+
+def _is_void(row: Row) -> bool:
+    """Whether nothing ever came of a submission: a repeat of its request may then begin it anew."""
+    counts = counts_of(row)
+    return not row["is_open"] and counts.total == counts.aborted
+
+
+def open_for_upload(tx: Transaction, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
+    """See `Ledger.open_for_upload`."""
+    open_submission(tx, upload.submission_id, client, account, True, None)
+    announce(tx, upload)
+    row = tx.submission(upload.submission_id)
+    tx.change(upload.submission_id, is_open=False)
+    counts = {name: row[name] for name in COUNTS}
+    tx.emit(EventName.SUBMISSION_SEALED, tx.subject(upload.submission_id), counts=counts)
+
+
+def identify_client(
+    tx: Transaction, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
+) -> None:
+    """See `Ledger.identify_client`."""
+    if tx.submission(submission_id)["is_identified"]:
+        return
+    tx.change(submission_id, host=host, verified=verified, domain=domain, is_identified=True)
+    tx.emit(EventName.CLIENT_IDENTIFIED, tx.subject(submission_id), host=host, verified=verified, domain=domain)
+
+
+def seal_submission(tx: Transaction, submission_id: SubmissionId) -> None:
+    """See `Ledger.seal_submission`."""
+    row = tx.submission(submission_id)
+    if not row["is_open"]:
+        return
+    announced = (
+        tx.connection.execute(
+            select(files).where(files.c.submission_id == submission_id, files.c.state == UploadState.ANNOUNCED.value)
+        )
+        .mappings()
+        .all()
+    )
+    for file in announced:
+        abort(tx, file, "the submission was sealed before it came")
+    tx.change(submission_id, is_open=False)
+    tx.emit(EventName.SUBMISSION_SEALED, tx.subject(submission_id), counts={name: row[name] for name in COUNTS})
+    tx.settle(submission_id)
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+
+def view_submission(
+    connection: Connection, submission_id: SubmissionId, after: str | None, limit: int, state: str | None
+) -> SubmissionView:
+    """See `Ledger.view_submission`."""
+    row = connection.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such submission.")
+    query = select(files).where(files.c.submission_id == submission_id)
+    if one_of(state, [*UploadState, *JobState]) is not None:
+        query = query.outerjoin(jobs, jobs.c.file_id == files.c.id).where(
+            func.coalesce(jobs.c.state, files.c.state) == state
+        )
+    start = page_key(after)
+    if start is not None:
+        query = query.where(files.c.seq > start)
+    found = connection.execute(query.order_by(files.c.seq).limit(limit + 1)).mappings().all()
+    page, following = page_of(found, limit)
+    return SubmissionView(
+        submission=submission_of(row),
+        files=with_jobs(connection, page),
+        files_next=following,
+        cursor=newest_cursor(connection),
+    )
+
+
+def list_submissions(
+    connection: Connection, before: str | None, limit: int, state: str | None, text: str | None
+) -> Page[Submission]:
+    """See `Ledger.submissions`."""
+    query = select(submissions)
+    # Without a time at which it settled are only few: an index of its own finds them however long the history is.
+    match one_of(state, ("open", "processing", "settled")):
+        case "open":
+            query = query.where(submissions.c.settled_at.is_(None), submissions.c.is_open)
+        case "processing":
+            query = query.where(submissions.c.settled_at.is_(None), ~submissions.c.is_open)
+        case "settled":
+            query = query.where(submissions.c.settled_at.is_not(None))
+    if text:
+        query = query.where(
+            or_(
+                submissions.c.ip.icontains(text, autoescape=True),
+                submissions.c.host.icontains(text, autoescape=True),
+                exists()
+                .where(files.c.submission_id == submissions.c.id, files.c.path.icontains(text, autoescape=True))
+                .correlate(submissions),
+            )
+        )
+    start = page_key(before)
+    if start is not None:
+        query = query.where(submissions.c.seq < start)
+    found = connection.execute(query.order_by(submissions.c.seq.desc()).limit(limit + 1)).mappings().all()
+    page, following = page_of(found, limit)
+    return Page(items=[submission_of(row) for row in page], next=following)
+
+
+def stale_submissions(connection: Connection, before: datetime, limit: int) -> Sequence[SubmissionId]:
+    """See `Ledger.stale_submissions`."""
+    parameters: dict[str, Any] = {"before": before, "limit": limit}
+    return [SubmissionId(found) for found in connection.execute(_STALE, parameters).scalars()]

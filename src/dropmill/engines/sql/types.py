@@ -1,0 +1,150 @@
+"""Column types that give and take the same values on every database."""
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, String, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+KEY_COLLATION = "C"  # on Postgres: the fastest, and no upgrade of the system's locales breaks an index
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")
+"""A key that rises with history. SQLite's integers have 64 bits, and only its INTEGER numbers rows by itself."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC `datetime`, stored as `2026-11-20T08:15:30.123Z`: sorts as text, reads as the log does."""
+
+    impl = String(24)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text whose order is that of its bytes."""
+        return dialect.type_descriptor(String(24, collation=_collation(dialect)))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """To text."""
+        return None if value is None else format_time(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From text."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+def format_time(value: datetime) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+
+
+class Id(TypeDecorator[str]):
+    """An id, or a SHA-256 in hexadecimal: ASCII. Anything else, as clients may send it, is looked up in vain."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        """Ids of so many characters at most."""
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text whose order is that of its bytes."""
+        return dialect.type_descriptor(String(self.length, collation=_collation(dialect)))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """As it is; empty, which nothing is, if it cannot be one."""
+        return value if value is None or (value.isascii() and "\0" not in value) else ""
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """As it was stored."""
+        return value  # type: ignore[no-any-return]
+
+
+class SafeText(TypeDecorator[str]):
+    r"""Text from outside. What a database cannot hold is written as an escape: NUL as `\x00`, a surrogate as `\udc80`.
+
+    Two texts may so become one; look up only what `is_storable`.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, sqlite_length: int | None = None) -> None:
+        """Text of any length.
+
+        Args:
+            sqlite_length: what the column's declaration says on SQLite, which does not enforce it; None: nothing.
+        """
+        super().__init__()
+        self.sqlite_length = sqlite_length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text; on SQLite as it was declared when the table was made."""
+        if dialect.name == "sqlite" and self.sqlite_length is not None:
+            return dialect.type_descriptor(String(self.sqlite_length))
+        return dialect.type_descriptor(Text(collation=_collation(dialect)))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Escape what cannot be stored."""
+        return value if value is None or is_storable(value) else storable(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """As it was stored."""
+        return value  # type: ignore[no-any-return]
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database can hold a text as it is; what it cannot hold is to be found nowhere."""
+    if "\0" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def storable(text: str) -> str:
+    """A text as `SafeText` stores it."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+class JsonText(TypeDecorator[Any]):
+    """Any JSON-able value, stored as ASCII text; NULL is None.
+
+    Not the database's own JSON: Postgres refuses NUL and lone surrogates in it.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """To text."""
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """From text."""
+        return None if value is None else json.loads(value)
+
+
+class PathBytes(TypeDecorator[str]):
+    """A path, stored as the bytes that the system knows: they need not be UTF-8."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """To bytes."""
+        return None if value is None else os.fsencode(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """From bytes."""
+        return None if value is None else os.fsdecode(bytes(value))
+
+
+def _collation(dialect: Dialect) -> str | None:
+    return KEY_COLLATION if dialect.name == "postgresql" else None

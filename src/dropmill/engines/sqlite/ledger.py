@@ -1,0 +1,211 @@
+"""The embedded ledger: one SQLite file in the data folder, WAL, one writer.
+
+What is particular to SQLite stands here; the rest is `dropmill.engines.sql`'s. Not for network file systems: WAL needs
+shared memory.
+
+SQLite keeps its file open, so a file that was moved away could still be written; whatever is read or written, the file
+must be at its path. The command line writes into the same file while the server runs. Deleted bytes are overwritten,
+so that a purged config is nowhere in the file.
+"""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from dropmill.engines.sql.events import newest_cursor
+from dropmill.engines.sql.ledger import READERS, SqlLedger
+from dropmill.engines.sql.migrations import require_current, schema_version, upgrade
+from dropmill.health import Health
+from dropmill.model.errors import OutOfSpace, SettingsError, StorageUnavailable, Unavailable
+from dropmill.model.faults import fault_of
+from dropmill.model.ids import Cursor
+from dropmill.private import opener
+
+BUSY_TIMEOUT_S = 10  # for the command line's writes while the server runs
+OVERWRITES_SINCE = "0004"  # databases of older schemas may hold remains of what was deleted
+
+log = logging.getLogger(__name__)
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=2000",
+    "secure_delete=ON",  # always: what is moved within the file before it is deleted would leave remains
+)
+_EMPTY_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+_FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY})
+_AWAY_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,  # shared memory could not be locked
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CORRUPT,  # the bytes on disk are wrong: no mistake of ours, and pages can still say so
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+"""Primary result codes (https://sqlite.org/rescode.html). All others are our own mistakes."""
+
+
+class SqliteLedger(SqlLedger):
+    """`dropmill.ports.ledger.Ledger` over one SQLite file."""
+
+    driver_error = sqlite3.Error
+
+    def __init__(
+        self,
+        path: Path,
+        on_commit: Callable[[Mapping[str, int]], None],
+        *,
+        tells_settled: bool = False,
+        keep_revisions: int | None = None,
+        health: Health | None = None,
+    ) -> None:
+        """Keep the path; nothing is opened before `open`.
+
+        Args:
+            path: the database file; its folder exists.
+            on_commit: see `SqlLedger`, as for all others.
+            tells_settled: the same.
+            keep_revisions: the same.
+            health: the same.
+        """
+        super().__init__(
+            _engine(path), on_commit, tells_settled=tells_settled, keep_revisions=keep_revisions, health=health
+        )
+        self._path = path
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
+        event.listen(self._engine, "do_connect", lambda *_: self._require_in_place())  # or SQLite would make a new one
+
+    def connect(self, *, is_guest: bool) -> Cursor:
+        if is_guest:
+            return self._open_as_guest()
+        open(self._path, "ab", opener=opener).close()  # SQLite gives -wal and -shm the mode of this file
+        version, newest = self._migrate()
+        if version is not None and version < OVERWRITES_SINCE:
+            try:
+                self._pragma("VACUUM")
+            except sqlite3.Error as error:
+                log.warning("The database keeps remains of what was deleted before; it cannot be rewritten: %s", error)
+        self._pragma(_EMPTY_WAL)  # a kill may have come between a purge and this
+        self._identity = self._found()
+        self.open_readers()
+        return newest
+
+    def begin(self, connection: Connection, *, is_writer: bool) -> None:
+        self._require_in_place()
+        # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+    def translate(self, error: Exception) -> OutOfSpace | StorageUnavailable | None:
+        if isinstance(error, OSError):
+            return fault_of(error, "The ledger")
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, sqlite3.Error):
+            return None
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # errors of the driver itself have none
+        if code & 0xFF in _FULL_CODES or code == sqlite3.SQLITE_IOERR_WRITE:
+            return OutOfSpace("The disk that holds the ledger is full or cannot be written; nothing was changed.")
+        if code & 0xFF in _AWAY_CODES:
+            return StorageUnavailable(f"The ledger is not available now ({cause}). Try again in a moment.")
+        return None
+
+    def was_committed(self, token: str) -> bool | None:
+        return None  # SQLite answers a commit in the same process: an error means that nothing was committed
+
+    def forget_bytes(self) -> None:
+        # The database's file has the bytes overwritten only when the write-ahead log is copied into it, and the log
+        # has them until it is cut.
+        (is_busy, *_) = self._pragma(_EMPTY_WAL)
+        if is_busy:
+            raise Unavailable("The text is purged, but the database was too busy to be cleaned of it; purge it again.")
+
+    def _migrate(self) -> tuple[str | None, Cursor]:
+        """Bring the schema to the newest one.
+
+        References are not checked meanwhile: a table that others refer to is changed by making it anew, and SQLite
+        before 3.35 knows no other way (https://sqlite.org/lang_altertable.html#otheralter).
+
+        Returns:
+            The schema that it was, None for a new database; and the newest event's cursor.
+        """
+        engine = _engine(self._path, checks_references=False)
+        try:
+            with engine.connect() as connection, connection.begin():
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                version = schema_version(connection)
+                upgrade(connection)
+                return version, newest_cursor(connection)
+        finally:
+            engine.dispose()
+
+    def _open_as_guest(self) -> Cursor:
+        if not self._path.is_file():
+            raise SettingsError(f"There is no database {self._path}; start `dropmill serve` on this data folder first.")
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                self.begin(connection, is_writer=False)
+                require_current(connection)
+                newest = newest_cursor(connection)
+            self._identity = self._found()
+        except (sqlite3.Error, SQLAlchemyError) as error:
+            raise SettingsError(
+                f"The database {self._path} cannot be used: {getattr(error, 'orig', error)}."
+            ) from error
+        return newest
+
+    def _found(self) -> tuple[int, int]:
+        """What lies at the path now."""
+        found = os.stat(self._path)
+        return found.st_dev, found.st_ino
+
+    def _require_in_place(self) -> None:
+        """Return if the file that is open is the one at its path.
+
+        Raises:
+            StorageUnavailable: the data folder was moved, unmounted or replaced.
+        """
+        if self._identity is None:
+            return
+        try:
+            if self._found() == self._identity:
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        raise StorageUnavailable(
+            "The data folder is not where the server opened it: it was moved, unmounted or replaced. "
+            "The server goes on when the folder is back."
+        )
+
+    def _pragma(self, statement: str) -> Any:
+        """Run what cannot be in a transaction; in the writer's thread. Returns its first row; None if none."""
+        driver: Any = self.writing_connection().connection.driver_connection
+        return driver.execute(statement).fetchone()
+
+
+def _engine(path: Path, *, checks_references: bool = True) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=READERS + 1,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _: object) -> None:
+        # The driver's own idea of when a transaction begins leaves reads outside of one: we begin them ourselves.
+        connection.isolation_level = None
+        for pragma in (*_PRAGMAS, f"foreign_keys={'ON' if checks_references else 'OFF'}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
