@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tests.clocks import WallClock
 
-from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.disk import DiskBlobStore
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 
 

@@ -20,10 +20,10 @@ from quart import Quart
 from dropmill import assets
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.disk import DiskBlobStore
-from dropmill.engines.embedded.lock import FolderLock
-from dropmill.engines.embedded.slots import SlotExecutor
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.local.bus import LocalBus
+from dropmill.engines.local.executor import SlotExecutor
+from dropmill.engines.local.lock import FolderLock
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.identity.proxies import TrustedProxies

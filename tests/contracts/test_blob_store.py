@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.engines.embedded.disk import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
+from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
 from dropmill.model.records import StoredBlob
 from dropmill.ports.blobs import BlobStore, BlobWriter
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.engines.embedded.disk import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
+from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
 from dropmill.model.errors import OutOfSpace
 from dropmill.ports.blobs import BlobStore, BlobWriter
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.story import LIVENESS_S
 
-from dropmill.engines.embedded.bus import PROGRESS_MAX, LocalBus
+from dropmill.engines.local.bus import PROGRESS_MAX, LocalBus
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.records import Progress
 from dropmill.ports.bus import Bus, Hints, Subscription

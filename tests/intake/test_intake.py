@@ -14,8 +14,8 @@ import pytest
 from tests.clocks import DAY_S, WallClock
 from tests.story import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
 
-from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.identity.resolver import HostName, Resolver

@@ -16,7 +16,7 @@ from tests.clocks import DAY_S, WallClock
 from tests.intake.test_intake import Body, Desk, desk, sent, until  # noqa: F401 - a fixture among them
 from tests.story import CALLER, CLIENT, LIVENESS_S, all_events, names, recount
 
-from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
 from dropmill.intake import gate as gate_module
 from dropmill.intake import tus
 from dropmill.intake.gate import Gate, UploadLimits

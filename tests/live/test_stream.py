@@ -13,7 +13,7 @@ import pytest
 from tests import story
 from tests.story import LIVENESS_S, SUCCEEDED, all_events
 
-from dropmill.engines.embedded.bus import LocalBus
+from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live import joins, stream
 from dropmill.live.joins import JoinRates

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from dropmill.engines.embedded.disk import DiskBlobStore
-from dropmill.engines.embedded.slots import SlotExecutor
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.local.executor import SlotExecutor
 from dropmill.model.errors import BytesLost
 from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.processing.doubles import Bench, python, until
 
-from dropmill.engines.embedded import disk
-from dropmill.engines.embedded.disk import DiskBlobStore
+from dropmill.engines.disk import store as disk
+from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.model.errors import OutOfSpace
 from dropmill.model.ids import JobId
 from dropmill.model.records import AttemptState, StoredBlob

@@ -8,8 +8,8 @@ import pytest
 from tests import story
 from tests.clocks import DAY_S, WallClock
 
-from dropmill.engines.embedded.bus import LocalBus
-from dropmill.engines.embedded.disk import DiskBlobStore
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.model.clock import Clock

@@ -15,7 +15,7 @@ from tests import story
 from tests.clocks import DAY_S, WallClock
 from tests.serving.receiver import Receiver
 
-from dropmill.engines.embedded.bus import LocalBus
+from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import SubmissionId

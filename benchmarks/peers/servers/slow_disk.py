@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from dropmill.cli import main
-from dropmill.engines.embedded import disk
+from dropmill.engines.disk import store as disk
 
 _write = disk._HashedFile.write
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.engines.embedded.lock import FolderLock
+from dropmill.engines.local.lock import FolderLock
 from dropmill.model.errors import DataFolderInUse, SettingsError
 
 HOLD = """
 import sys
 from pathlib import Path
-from dropmill.engines.embedded.lock import FolderLock
+from dropmill.engines.local.lock import FolderLock
 FolderLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.read()

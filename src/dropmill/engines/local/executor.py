@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from dropmill.engines.embedded.line import Line
+from dropmill.engines.local.line import Line
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.records import utc_now
 from dropmill.processing.attempt import AttemptRunner

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from dropmill.engines.embedded.line import Line
+from dropmill.engines.local.line import Line
 from dropmill.model.ids import JobId, SubmissionId
 
 

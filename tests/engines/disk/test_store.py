@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.engines.embedded import disk
-from dropmill.engines.embedded.disk import WRITE_BYTES, DiskBlobStore
+from dropmill.engines.disk import store as disk
+from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore
 from dropmill.model.errors import BytesLost, OutOfSpace, StorageUnavailable
 from dropmill.model.records import StoredBlob
 
 STORE_TWO = """
 import asyncio, os, sys
 from pathlib import Path
-from dropmill.engines.embedded.disk import DiskBlobStore
+from dropmill.engines.disk.store import DiskBlobStore
 
 async def main():
     store = DiskBlobStore(Path(sys.argv[1]))
@@ -80,7 +80,7 @@ async def test_a_file_under_way_is_for_nobody_elses_eyes(tmp_path: Path, blobs: 
 FILL = """
 import asyncio, json, resource, sys
 from pathlib import Path
-from dropmill.engines.embedded.disk import DiskBlobStore
+from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.model.errors import OutOfSpace
 
 async def attempt(store, sizes):

@@ -1,1 +1,0 @@
-"""One machine: a directory, asyncio, slots."""
