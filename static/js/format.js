@@ -79,11 +79,12 @@ export const placeInLine = (position) => `${ORDINALS[position - 1] ?? `${whole.f
 
 /**
  * A client's text with what cannot be seen made visible: control characters, and those that turn or hide text.
+ * The same as `visible_text` of the server's templates.
  * @param {string} text
  */
 export function visible(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (character) => {
-    const code = character.charCodeAt(0);
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const code = character.codePointAt(0) ?? 0;
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
     if (code === 0x7f) return "\u2421";
     return `\u27e8U+${code.toString(16).toUpperCase().padStart(4, "0")}\u27e9`;

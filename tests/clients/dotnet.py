@@ -16,23 +16,28 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 BOUNDARY = "7f3a1c52-0d4e-4c7b-9a53-2f6b8f0f9d11"
 
 
-def can_send(name: str) -> bool:
-    """Whether .NET takes a name."""
-    return not set('"\r\n') & set(name)
-
-
 def dotnet(names: Sequence[str]) -> bytes:
-    """The request of a .NET program that sends files of these names."""
+    """The request of a .NET program that sends files of these names.
+
+    Raises:
+        ValueError: .NET would refuse one.
+    """
     return _request([f"name=file; filename={_encoded(name)}; filename*=utf-8''{_extended(name)}" for name in names])
 
 
 def powershell(names: Sequence[str]) -> bytes:
-    """The request of `Invoke-WebRequest -Form` with files of these names."""
+    """The request of `Invoke-WebRequest -Form` with files of these names.
+
+    Raises:
+        ValueError: .NET would refuse one.
+    """
     plain = [f'"{_word(name)}"' for name in names]
     return _request([f'name="file"; filename={name}' for name in plain], "Content-Type: application/octet-stream\r\n")
 
 
 def _word(name: str) -> str:
+    if set('"\r\n') & set(name):
+        raise ValueError(f"The format of value {name!r} is invalid.")
     return name if name.isascii() else f"=?utf-8?B?{base64.b64encode(name.encode()).decode()}?="
 
 

@@ -10,21 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.clients import dotnet
-from tests.clients.names import NAMES, without_line_ends
+from tests.clients.names import CLIENTS
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recorded"
 GO = ("go", "run", str(HERE / "form.go"))
 JAVA = ("java", str(HERE / "Form.java"))
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
-
-NAMES_OF = {
-    "go": without_line_ends(),  # Go before 1.25 puts line ends into the header as they are
-    "java-HttpURLConnection": NAMES,
-    "java-HttpClient": NAMES,
-    "dotnet": tuple(filter(dotnet.can_send, NAMES)),
-    "powershell": tuple(filter(dotnet.can_send, NAMES)),
-}
 
 
 def as_lines(names: Sequence[str]) -> str:
@@ -37,8 +29,8 @@ def words_of(client: str, url: str) -> list[str]:
     return [*GO, url] if client == "go" else [*JAVA, url, client.partition("-")[2]]
 
 
-def recorded(client: str) -> bytes:
-    """The one request that a client sends."""
+def recorded(client: str, names: Sequence[str]) -> bytes:
+    """The one request that a client sends for files of these names."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         received: list[bytes] = []
 
@@ -56,7 +48,7 @@ def recorded(client: str) -> bytes:
         taking = threading.Thread(target=take)
         taking.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        subprocess.run(words_of(client, url), input=as_lines(NAMES_OF[client]), text=True, check=True, timeout=300)
+        subprocess.run(words_of(client, url), input=as_lines(names), text=True, check=True, timeout=300)
         taking.join()
         return b"".join(received)
 
@@ -64,10 +56,11 @@ def recorded(client: str) -> bytes:
 def main() -> None:
     """Renew every file."""
     RECORDED.mkdir(exist_ok=True)
-    (RECORDED / "dotnet.http").write_bytes(dotnet.dotnet(NAMES_OF["dotnet"]))
-    (RECORDED / "powershell.http").write_bytes(dotnet.powershell(NAMES_OF["powershell"]))
+    (RECORDED / "dotnet.http").write_bytes(dotnet.dotnet(CLIENTS["dotnet"].carried))
+    (RECORDED / "powershell.http").write_bytes(dotnet.powershell(CLIENTS["powershell"].carried))
     for client in ("go", "java-HttpURLConnection", "java-HttpClient"):
-        (RECORDED / f"{client}.http").write_bytes(recorded(client))
+        (RECORDED / f"{client}.http").write_bytes(recorded(client, CLIENTS[client].carried))
+    (RECORDED / "go-refused.http").write_bytes(recorded("go", list(CLIENTS["go"].cannot)))
 
 
 if __name__ == "__main__":
