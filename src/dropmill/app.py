@@ -32,6 +32,7 @@ from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
 from dropmill.live.joins import JoinRates
+from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.logfile import EventLog
 from dropmill.model.clock import Clock
@@ -337,27 +338,27 @@ class Server:
         for job in await ledger.queued_jobs():
             executor.submit(job.id, job.submission_id, job.not_before)
 
+        views = Views(
+            ledger=ledger,
+            bus=bus,
+            executor=executor,
+            received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
+            base_path=settings.base_path,
+        )
         self._services = Services(
             settings=settings,
             processor=self._processor,
-            ledger=ledger,
             blobs=blobs,
-            bus=bus,
             intake=intake,
             uploads=uploads,
             jobs=Jobs(ledger=ledger, executor=executor),
-            outputs=outputs,
             config=config_file,
             resolver=resolver,
+            views=views,
+            topics=Topics(ledger=ledger, bus=bus, views=views, outputs=outputs),
             joins=JoinRates(settings.join_rate),
+            log=event_log,
             health=health,
-            views=Views(
-                ledger=ledger,
-                bus=bus,
-                executor=executor,
-                received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
-                base_path=settings.base_path,
-            ),
         )
         self._app.extensions[EXTENSION] = self._services
 

@@ -15,12 +15,13 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
 from dropmill.health import LONGEST_RETRY_S, Health
+from dropmill.model.caller import Caller
 from dropmill.model.errors import SettingsError
 from dropmill.model.events import TOPIC_ALL, Event, EventName
 from dropmill.model.faults import TEMPORARY, translated
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 ROTATE_AT_BYTES = 64 * 2**20  # some 150,000 events; compressed to about a tenth
 KEEP_ROTATED = 10
 EVENTS_PER_WRITE = 500
+EVENTS_PER_READ = 100  # a line with the longest names has 30 KB: this many are in memory at once
 GATHER_S = 0.05  # from a hint to the read: with a read a commit the log cost 1.7 ms of CPU a job, gathered 0.2
 POLL_S = 5.0  # hints may be lost; a line is late by at most this
 RETRY_FIRST_S = 1.0  # before the second try after a fault of disk or ledger
@@ -126,6 +128,25 @@ class EventLog:
         with translated("The event log"):
             return await asyncio.to_thread(self._file.make_durable)
 
+    async def read(self, caller: Caller, *, after: Cursor, limit: int) -> AsyncIterator[bytes]:
+        """At most `limit` lines behind a cursor, in cursor order and some at a time, whatever the file holds by now.
+
+        Raises:
+            OutOfSpace, Unavailable: the ledger is away; if it is so later, the iterator raises that.
+        """
+        page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ))
+        return self._texts(page.events, limit)
+
+    async def _texts(self, events: Sequence[Event], limit: int) -> AsyncIterator[bytes]:
+        while events:
+            yield await asyncio.to_thread(_text, events)
+            limit -= len(events)
+            if limit == 0:
+                return
+            after = events[-1].cursor
+            page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ))
+            events = page.events
+
     async def _catch_up(self) -> None:
         async with self._catching_up:
             while True:
@@ -179,7 +200,7 @@ class _LogFile:
             new = [event for event in events if event.cursor > (self._cursor or 0)]
             if not new:
                 return
-            text = "".join(map(line, new)).encode("ascii")
+            text = _text(new)
             try:
                 if self._size() and self._size() + len(text) > self._rotate_at_bytes:
                     self._rotate()
@@ -305,6 +326,10 @@ def _cursor_of(text: bytes) -> Cursor | None:
     except (ValueError, KeyError, TypeError):
         return None
     return Cursor(cursor) if isinstance(cursor, int) else None
+
+
+def _text(events: Sequence[Event]) -> bytes:
+    return "".join(map(line, events)).encode("ascii")
 
 
 def line(event: Event) -> str:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from tests import story
-from tests.story import LIVENESS_S, SUCCEEDED, all_events
+from tests.story import CALLER, LIVENESS_S, SUCCEEDED, all_events
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
@@ -19,7 +19,9 @@ from dropmill.live import joins, stream
 from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, Join, Leave, Retry
 from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
+from dropmill.live.topics import Topics
 from dropmill.live.views import FILES_SHOWN, Views
+from dropmill.model.caller import Caller
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.records import Progress
@@ -52,12 +54,14 @@ class FakeOrders:
         self.cancelled: list[str] = []
         self.retried: list[str] = []
 
-    async def cancel(self, job_id: JobId) -> None:
+    async def cancel(self, caller: Caller, job_id: JobId) -> None:
+        assert caller == CALLER
         if job_id == "unknown":
             raise NotFound("There is no such job.")
         self.cancelled.append(job_id)
 
-    async def retry(self, job_id: JobId) -> None:
+    async def retry(self, caller: Caller, job_id: JobId) -> None:
+        assert caller == CALLER
         if job_id == "queued":
             raise IllegalTransition("The job is queued.")
         self.retried.append(job_id)
@@ -118,21 +122,13 @@ class Room:
         self.outputs, self.orders = FakeOutputs(), FakeOrders()
         self.joins = JoinRates(1e9)
         self.views = Views(ledger=ledger, bus=bus, executor=cast("Executor", FakeExecutor()), received=lambda _: 5)
+        self.topics = Topics(ledger=ledger, bus=bus, views=self.views, outputs=self.outputs)
 
     @asynccontextmanager
     async def page(self) -> AsyncIterator[tuple[Page, Callable[..., Awaitable[dict[str, Any]]]]]:
         """A page and how it says something; what it says answers with the reply."""
         page = Page()
-        subscriber = Subscriber(
-            ledger=self.ledger,
-            bus=self.bus,
-            views=self.views,
-            outputs=self.outputs,
-            orders=self.orders,
-            joins=self.joins,
-            client="10.0.0.1",
-            send=page.send,
-        )
+        subscriber = Subscriber(CALLER, topics=self.topics, orders=self.orders, joins=self.joins, send=page.send)
 
         async def say(message: Join | Leave | Cancel | Retry) -> dict[str, Any]:
             before = len(page.of("reply"))
@@ -199,7 +195,9 @@ async def test_a_snapshot_shows_the_first_files_and_where_the_rest_begins(room: 
         state = page.of("snapshot")[0]["state"]
         assert len(state["files"]) == FILES_SHOWN
         assert {file["received"] for file in state["files"]} == {5}
-        rest, following = await room.views.files(submission_id, after=state["files_next"], limit=100, state=None)
+        rest, following = await room.views.files(
+            CALLER, submission_id, after=state["files_next"], limit=100, state=None
+        )
         assert sorted([*(file["path"] for file in state["files"]), *(file["path"] for file in rest)]) == sorted(paths)
         assert following is None
 
@@ -551,8 +549,8 @@ async def test_joins_that_bring_little_do_not_wait(room: Room, ledger: SqliteLed
 
 async def test_a_join_of_one_address_does_not_hold_up_another() -> None:
     rates = JoinRates(1.0)
-    await rates.admit("10.0.0.1", 1e9)
-    waiting = asyncio.create_task(rates.admit("10.0.0.1", 1))
+    await rates.admit(CALLER.client.ip, 1e9)
+    waiting = asyncio.create_task(rates.admit(CALLER.client.ip, 1))
     await rates.admit("10.0.0.2", 1)
     assert not waiting.done()
     waiting.cancel()

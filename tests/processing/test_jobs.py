@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 from tests import story
+from tests.story import CALLER
 
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
@@ -47,7 +48,7 @@ async def test_a_waiting_job_is_cancelled_at_once(
     jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
 ) -> None:
     job_id = await story.queued(ledger, await story.opened(ledger))
-    await jobs.cancel(job_id)
+    await jobs.cancel(CALLER, job_id)
     assert (await ledger.job(job_id)).state is JobState.CANCELLED
     assert executor.cancelled == []
     assert executor.withdrawn == [job_id]
@@ -58,7 +59,7 @@ async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
 ) -> None:
     job_id = await story.running(ledger, await story.opened(ledger))
     executor.running.add(job_id)
-    await jobs.cancel(job_id)
+    await jobs.cancel(CALLER, job_id)
     assert executor.cancelled == [job_id]
     assert (await ledger.job(job_id)).state is JobState.RUNNING
 
@@ -66,11 +67,11 @@ async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
 async def test_what_cannot_be_cancelled_says_why(jobs: Jobs, ledger: SqliteLedger) -> None:
     submission_id = await story.opened(ledger)
     with pytest.raises(IllegalTransition, match="settled already"):
-        await jobs.cancel(await story.settled(ledger, submission_id))
+        await jobs.cancel(CALLER, await story.settled(ledger, submission_id))
     with pytest.raises(IllegalTransition, match="in a moment"):
-        await jobs.cancel(await story.running(ledger, submission_id))
+        await jobs.cancel(CALLER, await story.running(ledger, submission_id))
     with pytest.raises(NotFound):
-        await jobs.cancel(new_job_id())
+        await jobs.cancel(CALLER, new_job_id())
 
 
 async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
@@ -78,12 +79,12 @@ async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
 ) -> None:
     submission_id = await story.opened(ledger)
     job_id = await story.settled(ledger, submission_id)
-    await jobs.retry(job_id)
+    await jobs.retry(CALLER, job_id)
     assert (await ledger.job(job_id)).state is JobState.QUEUED
     with pytest.raises(IllegalTransition):
-        await jobs.retry(job_id)
+        await jobs.retry(CALLER, job_id)
     with pytest.raises(NotFound):
-        await jobs.retry(new_job_id())
+        await jobs.retry(CALLER, new_job_id())
     assert executor.submitted == [job_id]
 
 
@@ -97,7 +98,7 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
     elsewhere = await story.settled(ledger, await story.opened(ledger), story.FAILED)
     mended = await story.save(ledger, b"mended: true\n")
 
-    await jobs.retry_submission(submission_id)
+    await jobs.retry_submission(CALLER, submission_id)
 
     assert executor.submitted == wanted
     assert [job.id for job in await ledger.queued_jobs()] == wanted
@@ -110,7 +111,7 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
         JobState.RUNNING,
         JobState.FAILED,
     ]
-    await jobs.retry_submission(submission_id)  # nothing left to retry is no error
+    await jobs.retry_submission(CALLER, submission_id)  # nothing left to retry is no error
     assert executor.submitted == wanted
 
 
@@ -123,7 +124,7 @@ async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
     elsewhere = await story.queued(ledger, await story.opened(ledger))
     executor.running.add(running)
 
-    await jobs.cancel_submission(submission_id)
+    await jobs.cancel_submission(CALLER, submission_id)
 
     assert executor.withdrawn == waiting
     assert executor.cancelled == [running]
@@ -137,9 +138,9 @@ async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_on
     submission_id = await story.opened(ledger)
     count = JOBS_A_CHANGE + 1
     wanted = list(await asyncio.gather(*(story.queued(ledger, submission_id) for _ in range(count))))
-    await jobs.cancel_submission(submission_id)
+    await jobs.cancel_submission(CALLER, submission_id)
     assert sorted(executor.withdrawn) == sorted(wanted)
-    await jobs.retry_submission(submission_id)
+    await jobs.retry_submission(CALLER, submission_id)
     assert executor.submitted == executor.withdrawn
     counts = await story.recount(ledger, submission_id)
     assert (counts.queued, counts.cancelled) == (count, 0)
@@ -147,6 +148,6 @@ async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_on
 
 async def test_there_must_be_a_submission(jobs: Jobs) -> None:
     with pytest.raises(NotFound):
-        await jobs.retry_submission(new_submission_id())
+        await jobs.retry_submission(CALLER, new_submission_id())
     with pytest.raises(NotFound):
-        await jobs.cancel_submission(new_submission_id())
+        await jobs.cancel_submission(CALLER, new_submission_id())

@@ -21,6 +21,7 @@ from websockets.sync.client import ClientConnection
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live.joins import JoinRates
+from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.ids import new_submission_id
 from dropmill.settings import Settings
@@ -69,6 +70,16 @@ def test_a_join_is_answered_before_its_data(server: Server) -> None:
             client.send(json.dumps({"type": "join", "id": "x", "topic": "all", "after": after}))
             assert hear(client) == {"type": "reply", "re": "x", "ok": True, "error": None}
             assert hear(client)["type"] == ("snapshot" if after is None else "events")
+
+
+@pytest.mark.parametrize("topic", ["nothing", "account:bob", "submission:" + "0" * 32, "stats"])
+def test_a_topic_that_there_is_not_is_refused_by_every_transport(server: Server, topic: str) -> None:
+    """They all come in by one door, so none lets in whom another refuses."""
+    path = f"/api/v1/events?topic={topic}"
+    for accept in ("application/json", "text/event-stream"):
+        assert server.http.get(path, headers={"Accept": accept}).status_code == 404
+    with server.live() as client:
+        assert ask(client, type="join", topic=topic)["error"]["code"] == "not_found"
 
 
 def test_a_submission_is_told_whole_and_followed_from_there(server: Server) -> None:
@@ -202,7 +213,8 @@ class Alone:
     def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
         needed = {f.name: cast(Any, None) for f in fields(Services) if f.default is MISSING is f.default_factory}
         views = Views(ledger=ledger, bus=bus, executor=cast(Any, None), received=lambda _: None)
-        self.services = Services(**{**needed, "ledger": ledger, "bus": bus, "views": views, "joins": JoinRates(1e9)})
+        topics = Topics(ledger=ledger, bus=bus, views=views, outputs=cast(Any, None))
+        self.services = Services(**{**needed, "views": views, "topics": topics, "joins": JoinRates(1e9)})
         self.app = Quart(__name__)
         connection.install(self.app)
         guard.install(self.app, Settings())

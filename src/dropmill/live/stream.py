@@ -13,66 +13,41 @@ from typing import Protocol
 from dropmill.live import messages
 from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
-from dropmill.live.views import Views
+from dropmill.live.topics import OUTPUT, OutputReader, Topic, Topics
+from dropmill.model.caller import Caller
 from dropmill.model.errors import DropmillError, NotFound
-from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event
-from dropmill.model.ids import Cursor, JobId, SubmissionId
-from dropmill.ports.bus import Bus
-from dropmill.ports.ledger.events import FeedLedger
+from dropmill.model.events import TOPIC_ALL, Event
+from dropmill.model.ids import Cursor, JobId
 
 EVENTS_MAX = 500  # in one message
 EVENTS_BYTES_MAX = 1024 * 1024  # of one message, unless a single event is larger
 OUTPUT_BYTES_MAX = 64 * 1024  # of output in one message
 JOINED_MAX = 256  # topics and streams of one subscriber
 
-SUBMISSION = "submission:"
-OUTPUT = "output:"
-
-
-class OutputPiece(Protocol):
-    """Some of an attempt's output: bytes from `offset` on."""
-
-    @property
-    def offset(self) -> int:
-        """Where `data` begins; behind what was asked for where bytes were not kept."""
-
-    @property
-    def data(self) -> bytes:
-        """The bytes; empty when there are no more for now."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the attempt has ended."""
-
-
-class Outputs(Protocol):
-    """Where output is read."""
-
-    async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputPiece:
-        """At most `limit` bytes of an attempt's output from byte `start` on."""
-
 
 class Orders(Protocol):
-    """What a subscriber may have done to a job."""
+    """What a subscriber may have done to a job; the same functions that HTTP calls."""
 
-    async def cancel(self, job_id: JobId) -> None:
+    async def cancel(self, caller: Caller, job_id: JobId) -> None:
         """End it."""
 
-    async def retry(self, job_id: JobId) -> None:
+    async def retry(self, caller: Caller, job_id: JobId) -> None:
         """Put it back in line."""
 
 
 @dataclass(slots=True)
-class _Topic:
+class _Followed:
+    """A topic, and the cursor that was delivered last."""
+
+    topic: Topic
     cursor: Cursor
 
 
 @dataclass(slots=True)
 class _Stream:
-    """An output stream; `number` None until the job has an attempt."""
+    """An output stream, and up to which byte it was delivered."""
 
-    job_id: JobId
-    number: int | None
+    reader: OutputReader
     offset: int
 
 
@@ -81,32 +56,29 @@ class Subscriber:
 
     def __init__(
         self,
+        caller: Caller,
         *,
-        ledger: FeedLedger,
-        bus: Bus,
-        views: Views,
-        outputs: Outputs,
+        topics: Topics,
         orders: Orders,
         joins: JoinRates,
-        client: str,
         send: Callable[[str], Awaitable[None]],
     ) -> None:
         """Join nothing yet.
 
         Args:
+            caller: who has opened the connection; its joins are charged to the address of this client.
+            topics: lets it in.
+            orders: cancels and retries.
             joins: what the joins of one address may bring.
-            client: the address that this connection's joins are charged to.
             send: sends one text message; waits while the client is slow, and bounds that wait itself.
         """
-        self._ledger = ledger
-        self._views = views
-        self._outputs = outputs
+        self._caller = caller
+        self._topics = topics
         self._orders = orders
         self._joins = joins
-        self._client = client
         self._send_text = send
-        self._mailbox = bus.subscribe()
-        self._joined: dict[str, _Topic | _Stream] = {}
+        self._mailbox = topics.mailbox()
+        self._joined: dict[str, _Followed | _Stream] = {}
         self._sending = asyncio.Lock()  # a join's reply comes before its data
 
     async def run(self) -> None:
@@ -134,14 +106,14 @@ class Subscriber:
                 match message:
                     case Join():
                         brought = await self._join(message)
-                        self._joins.charge(self._client, max(0, brought - known))
+                        self._joins.charge(self._caller.client.ip, max(0, brought - known))
                         return
                     case Leave():
                         self._leave(message.topic)
                     case Cancel():
-                        await self._orders.cancel(JobId(message.job_id))
+                        await self._orders.cancel(self._caller, JobId(message.job_id))
                     case Retry():
-                        await self._orders.retry(JobId(message.job_id))
+                        await self._orders.retry(self._caller, JobId(message.job_id))
             except DropmillError as error:
                 await self._send(messages.reply(message.id, error.code, error.detail))
             else:
@@ -153,8 +125,8 @@ class Subscriber:
         """Wait until the client may join, and return what is charged for it already; the rest is not known yet."""
         cost = 1
         if join.topic == TOPIC_ALL and join.after is not None:  # it has one event for each cursor
-            cost += max(0, await self._ledger.newest_cursor() - join.after)
-        await self._joins.admit(self._client, cost)
+            cost += max(0, await self._topics.newest(self._caller) - join.after)
+        await self._joins.admit(self._caller.client.ip, cost)
         return cost
 
     async def _join(self, join: Join) -> int:
@@ -162,39 +134,36 @@ class Subscriber:
         if len(self._joined) >= JOINED_MAX and join.topic not in self._joined:
             await self._send(messages.reply(join.id, "too_many", f"At most {JOINED_MAX} topics a connection."))
             return 1
+        place: Topic | OutputReader
+        if join.topic.startswith(OUTPUT):
+            job_id = JobId(join.topic.removeprefix(OUTPUT))
+            place = await self._topics.output(self._caller, job_id, join.attempt)
+        else:
+            place = await self._topics.authorise(self._caller, join.topic)
         # Listen before looking: what moves in between is then a hint too many, never one too few.
-        self._mailbox.join(join.topic)
+        self._mailbox.join(place)
         try:
-            is_stream = join.topic.startswith(OUTPUT)
-            return 1 + await (self._join_stream(join) if is_stream else self._join_topic(join))
+            if isinstance(place, Topic):
+                return 1 + await self._join_topic(join, place)
+            return 1 + await self._join_stream(join, place)
         except DropmillError:
             if join.topic not in self._joined:
                 self._mailbox.leave(join.topic)
             raise
 
-    async def _join_stream(self, join: Join) -> int:
-        job = await self._ledger.job(JobId(join.topic.removeprefix(OUTPUT)))
-        numbers = [attempt.number for attempt in job.attempts]
-        number = join.attempt if join.attempt is not None else max(numbers, default=None)
-        if number is not None and number not in numbers:
-            raise NotFound("The job has no such attempt.")
-        self._joined[join.topic] = _Stream(job_id=job.id, number=number, offset=join.after or 0)
+    async def _join_stream(self, join: Join, reader: OutputReader) -> int:
+        self._joined[join.topic] = _Stream(reader=reader, offset=join.after or 0)
         await self._send(messages.reply(join.id))
         return await self._deliver(join.topic)
 
-    async def _join_topic(self, join: Join) -> int:
-        newest = await self._ledger.newest_cursor()
-        state: Json | None = None
-        if join.topic.startswith(SUBMISSION):
-            state, newest = await self._views.submission(SubmissionId(join.topic.removeprefix(SUBMISSION)))
-        elif join.topic not in (TOPIC_ALL, TOPIC_CONFIG):
-            raise NotFound("There is no such topic.")
+    async def _join_topic(self, join: Join, topic: Topic) -> int:
+        state, newest = await topic.snapshot()
         await self._send(messages.reply(join.id))
         if join.after is not None and join.after <= newest:
-            self._joined[join.topic] = _Topic(cursor=Cursor(join.after))
+            self._joined[join.topic] = _Followed(topic=topic, cursor=Cursor(join.after))
             return _files_in(state) + await self._deliver(join.topic)
         # A cursor from the future is from another ledger: begin afresh.
-        self._joined[join.topic] = _Topic(cursor=newest)
+        self._joined[join.topic] = _Followed(topic=topic, cursor=newest)
         await self._send(messages.snapshot(join.topic, newest, state))
         return _files_in(state)
 
@@ -208,18 +177,19 @@ class Subscriber:
     async def _deliver(self, topic: str) -> int:
         """Send what there is, and return how much that was: events, or KiB of output."""
         match self._joined.get(topic):
-            case _Topic() as place:
-                return await self._deliver_events(topic, place)
+            case _Followed() as place:
+                return await self._deliver_events(place)
             case _Stream() as place:
                 return await self._deliver_output(place)
         return 0
 
-    async def _deliver_events(self, topic: str, place: _Topic) -> int:
+    async def _deliver_events(self, place: _Followed) -> int:
+        topic = place.topic.name
         count = 0
         while True:
-            page = await self._ledger.events(topic, after=place.cursor, limit=EVENTS_MAX)
+            page = await place.topic.events(after=place.cursor, limit=EVENTS_MAX)
             if page.is_cut:
-                await self._begin_afresh(topic, place)
+                await self._begin_afresh(place)
                 continue
             for message in _messages_of(topic, page.events):
                 await self._send(message)
@@ -228,33 +198,27 @@ class Subscriber:
             if len(page.events) < EVENTS_MAX:
                 return count
 
-    async def _begin_afresh(self, topic: str, place: _Topic) -> None:
+    async def _begin_afresh(self, place: _Followed) -> None:
         """What lies behind the subscriber's cursor was removed: tell how things stand now, and that there is a gap."""
-        state: Json | None = None
-        if topic.startswith(SUBMISSION):
-            state, place.cursor = await self._views.submission(SubmissionId(topic.removeprefix(SUBMISSION)))
-        else:
-            place.cursor = await self._ledger.newest_cursor()
+        state, place.cursor = await place.topic.snapshot()
+        topic = place.topic.name
         # In this order: who joins again after its cursor when it hears of a gap stands behind it already.
         await self._send(messages.snapshot(topic, place.cursor, state))
         await self._send(messages.gap(topic, place.cursor))
 
     async def _deliver_output(self, place: _Stream) -> int:
-        if place.number is None:
-            job = await self._ledger.job(place.job_id)
-            if not job.attempts:
-                return 0
-            place.number = job.attempts[-1].number
         size = 0
         while True:
-            piece = await self._outputs.read(place.job_id, place.number, place.offset, OUTPUT_BYTES_MAX)
+            piece = await place.reader.read(place.offset, OUTPUT_BYTES_MAX)
+            if piece is None or place.reader.number is None:
+                return 0
             data = piece.data if piece.is_over and len(piece.data) < OUTPUT_BYTES_MAX else _whole_characters(piece.data)
             if not data:
                 return size // 1024
             size += len(data)
             end = piece.offset + len(data)
             text = data.decode(errors="replace")
-            await self._send(messages.output(place.job_id, place.number, piece.offset, end, text))
+            await self._send(messages.output(place.reader.job.id, place.reader.number, piece.offset, end, text))
             place.offset = end
 
     async def _send(self, message: Json) -> None:

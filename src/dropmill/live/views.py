@@ -1,24 +1,46 @@
-"""Submissions, files and jobs as they are at this moment: the ledger's records with what only memory knows."""
+"""Submissions, files, jobs and results as they are at this moment, for a caller: what handlers read.
 
-from collections.abc import Callable
+The ledger's records with what only memory knows, as the contract's shapes where a client is sent them.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 
 from dropmill.live.messages import Json, Momentary, file_json, job_json, submission_json
+from dropmill.model.caller import Caller
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
-from dropmill.model.records import File, Job, JobState, UploadState
+from dropmill.model.records import File, Job, JobState, Result, Submission, UploadState
 from dropmill.ports.bus import Bus
 from dropmill.ports.executor import Executor
-from dropmill.ports.ledger.history import HistoryLedger
+from dropmill.ports.ledger.events import ViewLedger
 
 FILES_SHOWN = 100  # of a submission at once; the rest is read page by page
+FILES_READ = 500  # of a submission, for all of its results, from the ledger at a time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """A job with what surrounds it.
+
+    Attributes:
+        cursor: all of this was true then or later; whoever follows from here misses nothing.
+        shape: the job as clients get it.
+    """
+
+    cursor: Cursor
+    job: Job
+    shape: Json
+    file: File
+    submission: Submission
 
 
 class Views:
-    """Makes the contract's shapes."""
+    """Reads for a caller."""
 
     def __init__(
         self,
         *,
-        ledger: HistoryLedger,
+        ledger: ViewLedger,
         bus: Bus,
         executor: Executor,
         received: Callable[[FileId], int | None],
@@ -36,7 +58,14 @@ class Views:
         self._received = received
         self._base_path = base_path
 
-    async def submission(self, submission_id: SubmissionId) -> tuple[Json, Cursor]:
+    async def submissions(
+        self, caller: Caller, *, before: str | None, limit: int, state: str | None = None, text: str | None = None
+    ) -> tuple[list[Json], str | None]:
+        """Submissions without their files, newest first, and where the next page begins; see `Ledger.submissions`."""
+        page = await self._ledger.submissions(before=before, limit=limit, state=state, text=text)
+        return [submission_json(submission) for submission in page.items], page.next
+
+    async def submission(self, caller: Caller, submission_id: SubmissionId) -> tuple[Json, Cursor]:
         """A Submission with its first files, and the cursor at which that was true.
 
         Raises:
@@ -47,18 +76,92 @@ class Views:
         return submission_json(view.submission, files, view.files_next), view.cursor
 
     async def files(
-        self, submission_id: SubmissionId, *, after: str | None, limit: int, state: str | None
+        self, caller: Caller, submission_id: SubmissionId, *, after: str | None, limit: int, state: str | None
     ) -> tuple[list[Json], str | None]:
         """A page of a submission's files in their order, and where the next begins."""
         view = await self._ledger.view_submission(submission_id, after=after, limit=limit, state=state)
         return [self._file(file) for file in view.files], view.files_next
 
-    async def job(self, job_id: JobId) -> Json:
-        """A Job."""
-        return self.show_job(await self._ledger.job(job_id))
+    async def file(self, caller: Caller, file_id: FileId) -> File:
+        """The record of a file, with its job.
 
-    def show_job(self, job: Job) -> Json:
-        """A Job from its record."""
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._ledger.file(file_id)
+
+    async def jobs(
+        self,
+        caller: Caller,
+        *,
+        before: str | None,
+        limit: int,
+        state: str | None = None,
+        text: str | None = None,
+        submission_id: SubmissionId | None = None,
+    ) -> tuple[list[Json], str | None]:
+        """Jobs, newest first, and where the next page begins; see `Ledger.jobs`."""
+        page = await self._ledger.jobs(before=before, limit=limit, state=state, text=text, submission_id=submission_id)
+        return [self._job(job) for job in page.items], page.next
+
+    async def job(self, caller: Caller, job_id: JobId) -> Json:
+        """A Job.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._job(await self._ledger.job(job_id))
+
+    async def job_with_file(self, caller: Caller, job_id: JobId) -> JobView:
+        """A job with its file and submission.
+
+        Raises:
+            NotFound: there is none.
+        """
+        cursor = await self._ledger.newest_cursor()  # before the rest, so that nothing later goes unnoticed
+        job = await self._ledger.job(job_id)
+        file = await self._ledger.file(job.file_id)
+        view = await self._ledger.view_submission(job.submission_id, limit=1)
+        return JobView(cursor=cursor, job=job, shape=self._job(job), file=file, submission=view.submission)
+
+    async def result(self, caller: Caller, job_id: JobId, path: str, attempt: int | None) -> Result:
+        """What an attempt left under exactly this path; see `Ledger.result`.
+
+        Raises:
+            NotFound: nothing, or there is no such job or attempt.
+        """
+        return await self._ledger.result(job_id, path, attempt)
+
+    async def results(
+        self, caller: Caller, submission_id: SubmissionId
+    ) -> AsyncGenerator[Sequence[tuple[File, Sequence[Result]]], None]:
+        """The files of a submission that left results, in their order, with all of these; some files at a time.
+
+        Where the file was removed, so were they: they are not listed then.
+
+        Raises:
+            NotFound: there is no such submission.
+        """
+        after: str | None = None
+        while True:
+            view = await self._ledger.view_submission(submission_id, after=after, limit=FILES_READ)
+            page: list[tuple[File, Sequence[Result]]] = []
+            for file in view.files:
+                job = file.job
+                if job is None or job.result_count == 0:
+                    continue
+                if file.removed_at is not None:
+                    page.append((file, ()))
+                    continue
+                if job.result_count > len(job.results):
+                    job = await self._ledger.job(job.id)
+                page.append((file, job.results))
+            yield page
+            after = view.files_next
+            if after is None:
+                return
+
+    def _job(self, job: Job) -> Json:
         return job_json(job, self._momentary(job.file_id, job), self._base_path)
 
     def _file(self, file: File) -> Json:

@@ -1,5 +1,6 @@
-"""What people order about jobs: cancel and retry, one by one or all of a submission."""
+"""What people order about jobs: cancel and retry, one by one or all of a submission. HTTP and sockets call the same."""
 
+from dropmill.model.caller import Caller
 from dropmill.model.errors import IllegalTransition
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.ports.executor import Executor
@@ -15,7 +16,7 @@ class Jobs:
         self._ledger = ledger
         self._executor = executor
 
-    async def cancel(self, job_id: JobId) -> None:
+    async def cancel(self, caller: Caller, job_id: JobId) -> None:
         """End a job: a waiting one at once, a running one as soon as its process is gone (its event tells).
 
         Raises:
@@ -32,7 +33,7 @@ class Jobs:
         # Between its pick-up in the ledger and its process there is a moment with nothing to end.
         raise IllegalTransition("The job is just being started; cancel it again in a moment.")
 
-    async def retry(self, job_id: JobId) -> None:
+    async def retry(self, caller: Caller, job_id: JobId) -> None:
         """Put a settled job back in line, with today's config.
 
         Raises:
@@ -43,7 +44,7 @@ class Jobs:
         waiting = await self._ledger.retry_job(job_id)
         self._executor.submit(waiting.id, waiting.submission_id)
 
-    async def cancel_submission(self, submission_id: SubmissionId) -> None:
+    async def cancel_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
         """End all that waits or runs of a submission; what runs, as `cancel` does. Nothing to end is no error.
 
         Cancelled half-way, what was reached is cancelled and the rest is not.
@@ -62,7 +63,7 @@ class Jobs:
         for job_id in await self._ledger.running_jobs(submission_id):
             self._executor.cancel(job_id)
 
-    async def retry_submission(self, submission_id: SubmissionId) -> None:
+    async def retry_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
         """Put every failed or cancelled job of a submission back in line, with today's config; none is no error.
 
         Cancelled half-way, what was reached waits in line and the rest is as it was.

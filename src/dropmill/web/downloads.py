@@ -14,6 +14,7 @@ is known before (most results worth their size are compressed already).
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from quart import Blueprint, Response, request
@@ -25,6 +26,7 @@ from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.records import File, FileIdentity, Result, StoredBlob
 from dropmill.ports.blobs import BlobStore
 from dropmill.web import query
+from dropmill.web.caller import current_caller
 from dropmill.web.filenames import ArchiveNames, attachment, content_type
 from dropmill.web.guard import EXACT
 from dropmill.web.services import services
@@ -32,21 +34,20 @@ from dropmill.web.services import services
 downloads = Blueprint("downloads", __name__, url_prefix="/api/v1")
 
 PIECE_BYTES = 256 * 1024  # read and sent at a time; what one download holds in memory
-FILES_READ = 500  # of a submission, from the ledger at a time
 ENTRIES_MAX = 100_000  # of one zip: each costs about a KiB of memory until the end
 
 
 @downloads.get("/jobs/<job_id>/results/<path:path>")
 async def result(job_id: str, path: str) -> Response:
     """What a job's newest attempt, or `?attempt=`, left under this path."""
-    found = await services().ledger.result(JobId(job_id), path, query.number("attempt"))
+    found = await services().views.result(current_caller(), JobId(job_id), path, query.number("attempt"))
     return await _download(StoredBlob(key=found.blob, size=found.size, sha256=found.sha256), found.path)
 
 
 @downloads.get("/files/<file_id>/content")
 async def content(file_id: str) -> Response:
     """An uploaded file as it was stored."""
-    file = await services().ledger.file(FileId(file_id))
+    file = await services().views.file(current_caller(), FileId(file_id))
     if file.removed_at is not None:
         raise Removed("The file was removed; what is known of it stays.")
     if file.blob is None or file.size is None or file.sha256 is None:
@@ -233,30 +234,16 @@ async def _entries(submission_id: SubmissionId, zip_stream: ZipStream) -> Sequen
         Removed: it had some.
         TooLarge: there are more than one zip should have.
     """
-    ledger = services().ledger
     entries: list[_Entry] = []
     names = ArchiveNames()
     is_removed = False
-    after: str | None = None
-    while True:
-        view = await ledger.view_submission(submission_id, after=after, limit=FILES_READ)
-        left: list[tuple[File, Sequence[Result]]] = []
-        for file in view.files:
-            job = file.job
-            if job is None or job.result_count == 0:
-                continue
-            if file.removed_at is not None:
-                is_removed = True
-                continue
-            if job.result_count > len(job.results):
-                job = await ledger.job(job.id)
-            left.append((file, job.results))
-        if len(entries) + sum(len(results) for _, results in left) > ENTRIES_MAX:
-            raise TooLarge(f"There are more than {ENTRIES_MAX:,} results; download them file by file.")
-        entries += await asyncio.to_thread(_announce, left, names, zip_stream)
-        after = view.files_next
-        if after is None:
-            break
+    async with aclosing(services().views.results(current_caller(), submission_id)) as pages:
+        async for page in pages:
+            left = [(file, results) for file, results in page if file.removed_at is None]
+            is_removed = is_removed or len(left) < len(page)
+            if len(entries) + sum(len(results) for _, results in left) > ENTRIES_MAX:
+                raise TooLarge(f"There are more than {ENTRIES_MAX:,} results; download them file by file.")
+            entries += await asyncio.to_thread(_announce, left, names, zip_stream)
     if not entries and is_removed:
         raise Removed("The results were removed; what is known of them stays.")
     if not entries:

@@ -5,9 +5,11 @@ from typing import Any
 
 from quart import Blueprint, Response
 
-from dropmill.model.errors import NotFound, Removed
+from dropmill.live.topics import OutputPiece
+from dropmill.model.errors import Removed
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.web import query
+from dropmill.web.caller import current_caller
 from dropmill.web.guard import EXACT
 from dropmill.web.services import services
 
@@ -20,34 +22,35 @@ PIECE_BYTES = 256 * 1024
 async def index() -> Any:
     """Jobs, newest first."""
     submission_id = query.text("submission")
-    page = await services().ledger.jobs(
+    items, following = await services().views.jobs(
+        current_caller(),
         before=query.text("before"),
         limit=query.limit(),
         state=query.text("state"),
         text=query.text("q"),
         submission_id=None if submission_id is None else SubmissionId(submission_id),
     )
-    return {"items": [services().views.show_job(job) for job in page.items], "next": page.next}
+    return {"items": items, "next": following}
 
 
 @jobs.get("/<job_id>")
 async def read(job_id: str) -> Any:
     """One job with its attempts."""
-    return await services().views.job(JobId(job_id))
+    return await services().views.job(current_caller(), JobId(job_id))
 
 
 @jobs.post("/<job_id>/cancel")
 async def cancel(job_id: str) -> Any:
     """End a job."""
-    await services().jobs.cancel(JobId(job_id))
-    return await services().views.job(JobId(job_id)), 202
+    await services().jobs.cancel(current_caller(), JobId(job_id))
+    return await services().views.job(current_caller(), JobId(job_id)), 202
 
 
 @jobs.post("/<job_id>/retry")
 async def retry(job_id: str) -> Any:
     """Put a settled job back in line, with today's config."""
-    await services().jobs.retry(JobId(job_id))
-    return await services().views.job(JobId(job_id)), 202
+    await services().jobs.retry(current_caller(), JobId(job_id))
+    return await services().views.job(current_caller(), JobId(job_id)), 202
 
 
 @jobs.get("/<job_id>/output")
@@ -56,13 +59,8 @@ async def output(job_id: str) -> Response:
 
     Where bytes were not kept the answer ends; asking again from there gives what follows, and says where it begins.
     """
-    job = await services().ledger.job(JobId(job_id))
-    numbers = [attempt.number for attempt in job.attempts]
-    number = query.number("attempt")
-    if number is None:
-        number = max(numbers, default=None)
-    elif number not in numbers:
-        raise NotFound("The job has no such attempt.")
+    caller = current_caller()
+    reader = await services().topics.output(caller, JobId(job_id), query.number("attempt"))
     start = query.number("from") or 0
     headers = {
         "Content-Type": "text/plain; charset=utf-8",
@@ -70,22 +68,22 @@ async def output(job_id: str) -> Response:
         "Cache-Control": EXACT,  # offsets count the bytes as they are here
         "Dropmill-Offset": str(start),
     }
-    if number is None:
+    first = await reader.read(start, PIECE_BYTES)
+    if first is None:
         return Response(b"", headers=headers)
-    outputs = services().outputs
-    attempt = number
-    first = await outputs.read(job.id, attempt, start, PIECE_BYTES)
-    if not first.data and job.state.is_final and (await services().ledger.file(job.file_id)).removed_at is not None:
-        raise Removed("The output is no longer kept on this server.")
+    if not first.data and reader.job.state.is_final:
+        file = await services().views.file(caller, reader.job.file_id)
+        if file.removed_at is not None:
+            raise Removed("The output is no longer kept on this server.")
     headers["Dropmill-Offset"] = str(first.offset)
 
     async def pieces() -> AsyncIterator[bytes]:
-        piece = first
-        while piece.data:
+        piece: OutputPiece | None = first
+        while piece is not None and piece.data:
             yield piece.data
             end = piece.offset + len(piece.data)
-            piece = await outputs.read(job.id, attempt, end, PIECE_BYTES)
-            if piece.offset != end:
+            piece = await reader.read(end, PIECE_BYTES)
+            if piece is None or piece.offset != end:
                 return
 
     return Response(pieces(), headers=headers)

@@ -10,7 +10,10 @@ from quart import Blueprint, current_app, request, websocket
 from dropmill.live import messages
 from dropmill.live.messages import BadMessage, event_json, parse
 from dropmill.live.stream import Subscriber
+from dropmill.live.topics import Topic
+from dropmill.model.caller import Caller
 from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import Cursor
 from dropmill.model.numbers import whole_number
 from dropmill.model.records import utc_now
@@ -42,12 +45,12 @@ WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
 async def socket() -> None:
     """One subscriber's connection. Once it is closed, by us or the client, this is cancelled."""
     found = services()
-    client = current_caller().client.ip
-    with capacity_of(current_app).admit_socket(client):
-        await _serve(found, client)
+    caller = current_caller()
+    with capacity_of(current_app).admit_socket(caller.client.ip):
+        await _serve(found, caller)
 
 
-async def _serve(found: Services, client: str) -> None:
+async def _serve(found: Services, caller: Caller) -> None:
     connection = websocket._get_current_object()  # type: ignore[attr-defined]  # tasks of ours use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
 
@@ -63,16 +66,7 @@ async def _serve(found: Services, client: str) -> None:
             await asyncio.sleep(HEARTBEAT_S)
             await send(messages.dumps(messages.tick(utc_now())))
 
-    subscriber = Subscriber(
-        ledger=found.ledger,
-        bus=found.bus,
-        views=found.views,
-        outputs=found.outputs,
-        orders=found.jobs,
-        joins=found.joins,
-        client=client,
-        send=send,
-    )
+    subscriber = Subscriber(caller, topics=found.topics, orders=found.jobs, joins=found.joins, send=send)
     found.closers.add(connection.close)
     try:
         await send(messages.dumps(messages.hello(utc_now(), HEARTBEAT_S)))
@@ -111,16 +105,16 @@ async def events() -> Any:
     `gap` says that older ones behind the cursor may have been removed: read the state anew. Whoever accepts
     `text/event-stream` gets them as they happen, until he leaves (WHATWG HTML, section 9.2).
     """
-    topic = query.text("topic") or "all"
     limit = query.limit()
     wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
-    found = services()
+    found, caller = services(), current_caller()
+    topic = await found.topics.authorise(caller, query.text("topic") or TOPIC_ALL)
     if preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM:
-        after = await _after(found, request.headers.get("Last-Event-ID"))
-        await found.ledger.events(topic, after=after, limit=1)  # whether there is such a topic
+        after = await _after(found, caller, request.headers.get("Last-Event-ID"))
+        await topic.events(after=after, limit=1)  # before the answer begins, so that an error can be told
         return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
-    after = await _after(found)
-    mailbox = found.bus.subscribe()
+    after = await _after(found, caller)
+    mailbox = found.topics.mailbox()
     waiting = asyncio.timeout(wait_s)
 
     async def give_up(_code: int, _reason: str) -> None:
@@ -129,30 +123,30 @@ async def events() -> Any:
 
     try:
         mailbox.join(topic)
-        page = await found.ledger.events(topic, after=after, limit=limit)
+        page = await topic.events(after=after, limit=limit)
         with contextlib.suppress(TimeoutError):
             async with waiting:
                 found.closers.add(give_up)
                 while wait_s and not page.events and not page.is_cut:
                     await mailbox.next()
-                    page = await found.ledger.events(topic, after=after, limit=limit)
+                    page = await topic.events(after=after, limit=limit)
     finally:
         found.closers.discard(give_up)
         mailbox.close()
     return {"events": [event_json(event) for event in page.events], "cursor": page.cursor, "gap": page.is_cut}
 
 
-async def _after(found: Services, last_id: str | None = None) -> Cursor:
+async def _after(found: Services, caller: Caller, last_id: str | None = None) -> Cursor:
     """The cursor a request names; a browser that comes back names the last event it got."""
     if last_id is not None and (cursor := whole_number(last_id)) is not None:
         return Cursor(cursor)
     if query.text("after") == "newest":
-        return await found.ledger.newest_cursor()
+        return await found.topics.newest(caller)
     return Cursor(query.number("after") or 0)
 
 
-async def _stream(found: Services, topic: str, after: Cursor) -> AsyncIterator[bytes]:
-    mailbox = found.bus.subscribe()
+async def _stream(found: Services, topic: Topic, after: Cursor) -> AsyncIterator[bytes]:
+    mailbox = found.topics.mailbox()
     over = asyncio.Event()
 
     async def give_up(_code: int, _reason: str) -> None:
@@ -166,7 +160,7 @@ async def _stream(found: Services, topic: str, after: Cursor) -> AsyncIterator[b
         yield b": Dropmill's events\n\n"  # so that the headers go out, and a proxy that holds them back is found out
         while not over.is_set():
             try:
-                page = await found.ledger.events(topic, after=after, limit=query.LIMIT_DEFAULT)
+                page = await topic.events(after=after, limit=query.LIMIT_DEFAULT)
             except (OutOfSpace, Unavailable):
                 return  # browsers come back by themselves, with the last id
             after = page.cursor

@@ -26,7 +26,7 @@ async def readyz() -> Any:
     """
     found = services()
     try:
-        await found.ledger.newest_cursor()
+        await found.topics.newest(current_caller())
     except (OutOfSpace, Unavailable) as error:
         error.extra = {**error.extra, "degraded": found.health.degraded}
         raise

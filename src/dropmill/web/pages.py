@@ -1,7 +1,7 @@
 """The pages: `/`, `/submissions`, `/submissions/<id>`, `/jobs/<id>`, `/config`, brought to life by `static/js`.
 
-Each also works without scripts. Nothing is decided here: what a page shows is read from the ledger and the config,
-what it does goes through the API.
+Each also works without scripts. Nothing is decided here: what a page shows is read for its caller from the
+capabilities, what it does goes through the API.
 """
 
 import unicodedata
@@ -41,12 +41,12 @@ async def drop() -> str:
 async def history() -> str:
     """Every submission, newest first; `before` leads to older ones."""
     before = query.text("before")
-    page = await services().ledger.submissions(before=before, limit=HISTORY_PAGE)
+    items, following = await services().views.submissions(current_caller(), before=before, limit=HISTORY_PAGE)
     return await render_template(
         "submissions.html",
         page_data={},
-        submissions=[submission_json(submission) for submission in page.items],
-        next=page.next,
+        submissions=items,
+        next=following,
         is_newest=before is None,
     )
 
@@ -58,7 +58,7 @@ async def submission(submission_id: str) -> str:
     Raises:
         NotFound: there is none.
     """
-    shape, cursor = await services().views.submission(SubmissionId(submission_id))
+    shape, cursor = await services().views.submission(current_caller(), SubmissionId(submission_id))
     return await render_template(
         "submission.html", page_data={"words": WORDS, "submission": shape, "cursor": cursor}, submission=shape
     )
@@ -71,29 +71,24 @@ async def job(job_id: str) -> str:
     Raises:
         NotFound: there is none.
     """
-    ledger = services().ledger
-    cursor = await ledger.newest_cursor()  # before the rest, so that nothing later goes unnoticed
-    record = await ledger.job(JobId(job_id))
-    file = await ledger.file(record.file_id)
-    view = await ledger.view_submission(record.submission_id, limit=1)
-    newest = await ledger.newest_revision()
-    shape = services().views.show_job(record)
-    ended = [(attempt, attempt.settled_at) for attempt in record.attempts]
+    found = await services().views.job_with_file(current_caller(), JobId(job_id))
+    newest = await services().config.newest(current_caller())
+    ended = [(attempt, attempt.settled_at) for attempt in found.job.attempts]
     return await render_template(
         "job.html",
         page_data={
             "words": WORDS,
-            "cursor": cursor,
-            "job": shape,
-            "name": file.path or file.name,
-            "is_kept": file.removed_at is None,
+            "cursor": found.cursor,
+            "job": found.shape,
+            "name": found.file.path or found.file.name,
+            "is_kept": found.file.removed_at is None,
             "newest": newest and newest.sha256,
         },
-        job=shape,
+        job=found.shape,
         took={attempt.number: (end - attempt.started_at).total_seconds() for attempt, end in ended if end is not None},
-        file=file,
-        removed_at=time_text(file.removed_at),
-        submission=submission_json(view.submission),
+        file=found.file,
+        removed_at=time_text(found.file.removed_at),
+        submission=submission_json(found.submission),
         newest=newest and newest.sha256,
     )
 
@@ -101,7 +96,7 @@ async def job(job_id: str) -> str:
 @pages.get("/config")
 async def config() -> str:
     """The script's config: to read without scripts, to edit with them."""
-    cursor = await services().ledger.newest_cursor()  # before the text, so that no later save goes unnoticed
+    cursor = await services().topics.newest(current_caller())  # before the text, so that no later save goes unnoticed
     text, revision = await services().config.read(current_caller())
     return await render_template(
         "config.html",

@@ -1,8 +1,10 @@
-"""What the blueprints need, in one place; `dropmill.app` fills it, a request finds it by `services()`."""
+"""What the blueprints need, in one place; `dropmill.app` fills it, a request finds it by `services()`.
+
+The ledger is not among it: whatever a handler reads or changes goes through a capability, which is told the caller.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from quart import current_app
 
@@ -12,22 +14,15 @@ from dropmill.identity.resolver import Resolver
 from dropmill.intake.intake import Intake
 from dropmill.intake.tus import Uploads
 from dropmill.live.joins import JoinRates
+from dropmill.live.topics import Topics
 from dropmill.live.views import Views
+from dropmill.logfile import EventLog
 from dropmill.ports.blobs import BlobStore
-from dropmill.ports.bus import Bus
-from dropmill.ports.ledger.config import ConfigReader
-from dropmill.ports.ledger.events import EventLedger
-from dropmill.ports.ledger.history import HistoryLedger
 from dropmill.processing.contract import Processor
 from dropmill.processing.jobs import Jobs
-from dropmill.processing.output import OutputStore
 from dropmill.settings import Settings
 
 EXTENSION = "dropmill"
-
-
-class LedgerReader(HistoryLedger, EventLedger, ConfigReader, Protocol):
-    """What requests read; what they change goes through the capabilities."""
 
 
 @dataclass(kw_only=True)
@@ -41,17 +36,16 @@ class Services:
 
     settings: Settings
     processor: Processor
-    ledger: LedgerReader
     blobs: BlobStore
-    bus: Bus
     intake: Intake
     uploads: Uploads
     jobs: Jobs
-    outputs: OutputStore
     config: ConfigFile
     resolver: Resolver
     views: Views
+    topics: Topics
     joins: JoinRates
+    log: EventLog
     health: Health
     is_draining: bool = False
     closers: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)

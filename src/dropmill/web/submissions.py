@@ -5,27 +5,27 @@ from typing import Any
 from quart import Blueprint, Response, jsonify, redirect, request, url_for
 
 from dropmill.intake.intake import Receipt
-from dropmill.live.messages import Json, submission_json
+from dropmill.live.messages import Json
 from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
 from dropmill.web import body, query
 from dropmill.web.body_headers import refuse_digests, refuse_resumable
 from dropmill.web.caller import current_caller
 from dropmill.web.guard import wants_html
-from dropmill.web.services import Services, services
+from dropmill.web.services import services
 
 submissions = Blueprint("submissions", __name__, url_prefix="/api/v1/submissions")
 
 KEY_MAX = 200  # characters of an Idempotency-Key
 
 
-async def describe_submission(found: Services, submission_id: str) -> Json:
+async def describe_submission(submission_id: str) -> Json:
     """A Submission with its first files, as `GET /submissions/{id}` answers it.
 
     Raises:
         NotFound: there is none.
     """
-    shape, _ = await found.views.submission(SubmissionId(submission_id))
+    shape, _ = await services().views.submission(current_caller(), SubmissionId(submission_id))
     return shape
 
 
@@ -52,7 +52,7 @@ async def _created(submission_id: SubmissionId) -> Response:
     if wants_html():
         page = redirect(url_for("pages.submission", submission_id=submission_id), 303)
         return Response(await page.get_data(), status=303, headers=page.headers)  # type: ignore[misc]
-    response: Response = jsonify(await describe_submission(services(), submission_id))
+    response: Response = jsonify(await describe_submission(submission_id))
     response.status_code = 201
     response.headers["Location"] = url_for("submissions.read", submission_id=submission_id)
     return response
@@ -111,34 +111,38 @@ def _check_form_headers() -> None:
 async def seal(submission_id: str) -> Any:
     """No more files will come."""
     await services().intake.seal(current_caller(), SubmissionId(submission_id))
-    return await describe_submission(services(), submission_id)
+    return await describe_submission(submission_id)
 
 
 @submissions.post("/<submission_id>/retry")
 async def retry(submission_id: str) -> Any:
     """Put what failed or was cancelled back in line, with today's config."""
-    await services().jobs.retry_submission(SubmissionId(submission_id))
-    return await describe_submission(services(), submission_id), 202
+    await services().jobs.retry_submission(current_caller(), SubmissionId(submission_id))
+    return await describe_submission(submission_id), 202
 
 
 @submissions.post("/<submission_id>/cancel")
 async def cancel(submission_id: str) -> Any:
     """End what runs or waits."""
-    await services().jobs.cancel_submission(SubmissionId(submission_id))
-    return await describe_submission(services(), submission_id), 202
+    await services().jobs.cancel_submission(current_caller(), SubmissionId(submission_id))
+    return await describe_submission(submission_id), 202
 
 
 @submissions.get("/<submission_id>")
 async def read(submission_id: str) -> Any:
     """One submission with its first files."""
-    return await describe_submission(services(), submission_id)
+    return await describe_submission(submission_id)
 
 
 @submissions.get("/<submission_id>/files")
 async def files(submission_id: str) -> Any:
     """A submission's files, in their order."""
     items, following = await services().views.files(
-        SubmissionId(submission_id), after=query.text("before"), limit=query.limit(), state=query.text("state")
+        current_caller(),
+        SubmissionId(submission_id),
+        after=query.text("before"),
+        limit=query.limit(),
+        state=query.text("state"),
     )
     return {"items": items, "next": following}
 
@@ -146,7 +150,11 @@ async def files(submission_id: str) -> Any:
 @submissions.get("")
 async def index() -> Any:
     """Submissions, newest first."""
-    page = await services().ledger.submissions(
-        before=query.text("before"), limit=query.limit(), state=query.text("state"), text=query.text("q")
+    items, following = await services().views.submissions(
+        current_caller(),
+        before=query.text("before"),
+        limit=query.limit(),
+        state=query.text("state"),
+        text=query.text("q"),
     )
-    return {"items": [submission_json(item) for item in page.items], "next": page.next}
+    return {"items": items, "next": following}

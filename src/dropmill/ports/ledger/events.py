@@ -6,7 +6,7 @@ from typing import Protocol
 
 from dropmill.model.events import Event
 from dropmill.model.ids import Cursor
-from dropmill.ports.ledger.history import JobReader
+from dropmill.ports.ledger.history import HistoryLedger, JobReader, SubmissionReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,5 +32,9 @@ class EventLedger(Protocol):
         """The cursor of the newest event; 0 if there is none."""
 
 
-class FeedLedger(EventLedger, JobReader, Protocol):
+class FeedLedger(EventLedger, SubmissionReader, JobReader, Protocol):
     """What it takes to follow events and the output of running jobs."""
+
+
+class ViewLedger(HistoryLedger, EventLedger, Protocol):
+    """Reads how things stand, and the cursor from which to follow them."""
