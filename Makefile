@@ -17,7 +17,7 @@ EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requir
 # What the tests need beside Python: command=Debian package. Only what is missing is installed, because a Node.js from
 # elsewhere brings its own npm and conflicts with Debian's.
 TOOLS := chromium=chromium curl=curl openssl=openssl node=nodejs npm=npm strace=strace tesseract=tesseract-ocr \
-	nginx=nginx-light wget=wget
+	nginx=nginx-light wget=wget /usr/lib/postgresql/15/bin/postgres=postgresql-15
 TOOLS_OF_FULL := go=golang-go java=default-jdk-headless
 FONTS := fonts-dejavu-core tesseract-ocr-eng
 MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))

@@ -1,10 +1,11 @@
 """Real ports on a folder of the test's own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.clocks import WallClock
+from tests.postgres import Postgres, running
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
@@ -45,3 +46,10 @@ async def blobs(tmp_path: Path) -> AsyncIterator[DiskBlobStore]:
 def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
     """The wall clock, to be stepped."""
     return WallClock(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres server for all tests of this process; a crash may cost it all it has."""
+    with running() as server:
+        yield server

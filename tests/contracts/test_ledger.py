@@ -1,20 +1,21 @@
-"""What every ledger promises. A further engine joins by a class like `SqliteEngine` and a word in `ENGINES`."""
+"""What every ledger promises. A further engine joins in `tests.contracts.ledgers`."""
 
 import asyncio
 import contextlib
 import hashlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from tests import story
+from tests.contracts.ledgers import LedgerEngine
 from tests.story import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCEEDED, all_events, blob, names, recount
 
-from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.engines.sql.ledger import SqlLedger
+from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.errors import (
     BadParameter,
     ConfigConflict,
@@ -23,7 +24,7 @@ from dropmill.model.errors import (
     NotFound,
     Unavailable,
 )
-from dropmill.model.events import Event, EventName
+from dropmill.model.events import Event, EventName, Subject
 from dropmill.model.ids import (
     Cursor,
     FileId,
@@ -50,61 +51,10 @@ NOBODY = SubmissionId("0" * 32)
 HERE = ConfigLocation(host="pc7", path="/srv/app/config.yaml", data_folder="/srv/app/data")
 
 
-class Engine(Protocol):
-    """A database of the test's own, and ledgers on it."""
-
-    moved: list[Mapping[str, int]]
-
-    async def open(self) -> Ledger:
-        """One more ledger on the database, as another process would open it."""
-
-    async def close(self) -> None:
-        """Close the ledgers that are open."""
-
-
-class SqliteEngine:
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "ledger.sqlite"
-        self._open: list[SqliteLedger] = []
-        self.moved: list[Mapping[str, int]] = []
-
-    async def open(self) -> Ledger:
-        ledger = SqliteLedger(self._path, self.moved.append)
-        await ledger.open()
-        self._open.append(ledger)
-        return ledger
-
-    async def close(self) -> None:
-        while self._open:
-            await self._open.pop().close()
-
-
-ENGINES: Mapping[str, Callable[[Path], Engine]] = {"sqlite": SqliteEngine}
-
-
-@pytest.fixture(params=ENGINES)
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    made = ENGINES[request.param](tmp_path)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def empty(engine: Engine) -> Ledger:
-    return await engine.open()
-
-
-@pytest.fixture
-async def ledger(empty: Ledger) -> Ledger:
-    """With a config revision, so that jobs can be queued."""
-    await story.save(empty)
-    return empty
-
-
 # --- state and event together ----------------------------------------------------------------------------------------
 
 
-async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: Engine) -> None:
+async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: LedgerEngine) -> None:
     """Every step's event, its subject and its data, and the records that they tell of."""
     submission_id, file_id, job_id = new_submission_id(), new_file_id(), new_job_id()
     stored = blob()
@@ -274,6 +224,72 @@ async def test_unknown_ids_are_not_found(ledger: Ledger) -> None:
         await _unchanged(ledger, NotFound, change)
 
 
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\udc80", "\u00e9", "x" * 5000, "%", "'"])
+async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None:
+    """As it may stand in an address: some databases hold no NUL, and none a lone surrogate."""
+    submission_id, file_id, job_id, sha256 = SubmissionId(text), FileId(text), JobId(text), Sha256(text)
+    submission = await story.opened(ledger)
+    job = await story.settled(ledger, submission)
+    for asked in (
+        ledger.view_submission(submission_id, limit=1),
+        ledger.file(file_id),
+        ledger.job(job_id),
+        ledger.upload(file_id),
+        ledger.holding(submission_id),
+        ledger.result(job_id, "a", None),
+        ledger.result(job, text, None),
+        ledger.revision_text(sha256),
+        ledger.retry_job(job_id),
+        ledger.cancel_queued(job_id),
+        ledger.abort_upload(file_id, "why"),
+        ledger.seal_submission(submission_id),
+        ledger.retry_failed(submission_id, after=None, limit=1),
+        ledger.purge_revision(sha256, None, None),
+    ):
+        await _unchanged(ledger, NotFound, asked)
+    assert (await ledger.events(f"submission:{text}", after=Cursor(0), limit=9)).events == []
+    assert (await ledger.events(f"account:{text}", after=Cursor(0), limit=9)).events == []
+    assert (await ledger.jobs(before=None, limit=9, submission_id=submission_id)).items == []
+    assert await ledger.announced_upload(submission, text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("a\0b", "a\\x00b"), ("a\udc80b", "a\\udc80b"), ("\u00e9\U0001f600", "\u00e9\U0001f600")]
+)
+async def test_a_name_that_no_database_holds_is_kept_as_text_that_shows_it(
+    ledger: Ledger, text: str, kept: str
+) -> None:
+    submission_id = await story.opened(ledger, replace(CLIENT, user_agent=text), account=text)
+    file_id = await story.receiving(ledger, submission_id, text)
+    await ledger.abort_upload(file_id, text)
+    file = await ledger.file(file_id)
+    submission = (await ledger.view_submission(submission_id, limit=1)).submission
+    assert {file.name, file.path, file.error, submission.account, submission.client.user_agent} == {kept}
+
+
+async def test_cursors_and_keys_of_pages_may_pass_what_32_bits_hold(empty: SqlLedger) -> None:
+    await story.save(empty)
+
+    def far(tx: Transaction) -> None:
+        tx.cursor += 2**33
+        tx.emit(EventName.CONFIG_PURGED, Subject(), sha256="a")
+
+    await empty._change(far)
+    submission_id = await story.opened(empty)
+    job_id = await story.running(empty, submission_id)
+    assert await empty.newest_cursor() > 2**33
+    assert (await empty.events("all", after=Cursor(2**33 + 2), limit=9)).events
+    assert await empty.lose_attempt(job_id, 1, 5) is JobState.QUEUED
+    assert [job.id for job in await empty.queued_jobs()] == [job_id]
+    last = str(2**63 - 1)
+    assert (await empty.submissions(before=last, limit=9)).items
+    assert (await empty.jobs(before=last, limit=9)).items
+    assert (await empty.revisions(before=last, limit=9)).items
+    assert (await empty.view_submission(submission_id, after=last, limit=9)).files == []
+    with pytest.raises(NotFound):
+        await empty.result(job_id, "a", 2**63 - 1)
+
+
 async def test_illegal_transitions_are_refused_and_change_nothing(ledger: Ledger) -> None:
     submission_id = await story.opened(ledger)
     stored = (await ledger.job(await story.queued(ledger, submission_id))).file_id
@@ -329,7 +345,7 @@ async def test_a_refused_change_leaves_no_trace_and_harms_no_neighbour(ledger: L
 # --- cursors ---------------------------------------------------------------------------------------------------------
 
 
-async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: Engine) -> None:
+async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: LedgerEngine) -> None:
     """Two ledgers on one database, as two processes have; each of them with many callers."""
     ledgers = [await engine.open(), await engine.open()]
     await story.save(ledgers[0])
@@ -361,7 +377,7 @@ async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: Eng
     assert len(await all_events(ledgers[1], "account:account 1")) == 4 * (3 + 4 * 6)
 
 
-async def test_hints_follow_the_commit_they_tell_of(engine: Engine) -> None:
+async def test_hints_follow_the_commit_they_tell_of(engine: LedgerEngine) -> None:
     ledger = await engine.open()
     await asyncio.gather(*(story.opened(ledger) for _ in range(50)))
     newest = [hint["all"] for hint in engine.moved]
@@ -385,7 +401,7 @@ async def test_a_page_of_events_says_how_far_was_looked(ledger: Ledger) -> None:
     assert (await ledger.events(f"submission:{NOBODY}", after=Cursor(0), limit=5)).events == []
 
 
-async def test_a_restart_goes_on_where_it_was(engine: Engine) -> None:
+async def test_a_restart_goes_on_where_it_was(engine: LedgerEngine) -> None:
     before = await engine.open()
     await story.save(before)
     submission_id = await story.opened(before)
@@ -427,7 +443,7 @@ async def test_a_view_and_its_cursor_are_of_one_moment(ledger: Ledger) -> None:
 
 
 async def test_a_cancelled_callers_change_is_made_or_refused_all_the_same(
-    engine: Engine, recwarn: pytest.WarningsRecorder
+    engine: LedgerEngine, recwarn: pytest.WarningsRecorder
 ) -> None:
     ledger = await engine.open()
     complaints: list[Mapping[str, Any]] = []
@@ -449,7 +465,7 @@ async def test_a_cancelled_callers_change_is_made_or_refused_all_the_same(
     assert complaints == []
 
 
-async def test_closing_commits_what_was_handed_over_and_refuses_the_rest(engine: Engine) -> None:
+async def test_closing_commits_what_was_handed_over_and_refuses_the_rest(engine: LedgerEngine) -> None:
     """Nobody waits for ever: a change is made, or refused as unavailable."""
     ledger = await engine.open()
     ids = [new_submission_id() for _ in range(6000)]
@@ -948,7 +964,7 @@ async def in_file(ledger: Ledger, location: ConfigLocation = HERE) -> int | None
 
 
 async def test_point_8_a_ledger_names_the_file_that_the_server_edits_and_what_it_holds(
-    engine: Engine, empty: Ledger
+    engine: LedgerEngine, empty: Ledger
 ) -> None:
     assert await empty.config_files() == []
     assert await empty.config_position(HERE) == (None, None)

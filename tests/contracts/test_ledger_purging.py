@@ -1,13 +1,10 @@
 """What every ledger promises about texts that are purged from the config's history."""
 
-# ruff: noqa: F811 - parameters named like the fixtures they are
-
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 from tests import story
-from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
 from tests.story import CLIENT, FAILED, names
 
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse

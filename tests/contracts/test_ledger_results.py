@@ -6,9 +6,6 @@ from dataclasses import replace
 
 import pytest
 from tests import story
-from tests.contracts.test_ledger import empty as empty
-from tests.contracts.test_ledger import engine as engine
-from tests.contracts.test_ledger import ledger as ledger
 from tests.story import FAILED, SUCCEEDED, all_events
 
 from dropmill.model.errors import NotFound

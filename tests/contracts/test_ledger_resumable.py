@@ -1,7 +1,5 @@
 """What every ledger promises about files that are announced first and whose bytes come in several requests."""
 
-# ruff: noqa: F811 - parameters named like the fixtures they are
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -9,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests import story
-from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
+from tests.contracts.ledgers import LedgerEngine
 from tests.story import CLIENT, SUCCEEDED, all_events, blob, names, recount
 
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
@@ -66,7 +64,7 @@ async def stored(ledger: Ledger, upload: ResumableUpload) -> None:
 # --- from announcement to end ----------------------------------------------------------------------------------------
 
 
-async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engine: Engine) -> None:
+async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engine: LedgerEngine) -> None:
     submission_id = await opened(ledger)
     upload, deferred = await announced(ledger, submission_id), await announced(ledger, submission_id, "b", None)
     for reader in (ledger, await engine.open()):
@@ -316,7 +314,7 @@ async def test_of_many_at_once_with_one_key_one_opens(ledger: Ledger) -> None:
 # --- after a kill ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger, engine: Engine) -> None:
+async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger, engine: LedgerEngine) -> None:
     alone = upload_to(new_submission_id())
     await ledger.open_for_upload(alone, CLIENT, None)
     await ledger.begin_upload(alone.file_id)

@@ -1,17 +1,13 @@
 """What every ledger promises about trying again, about what is kept, and about the webhook's deliveries."""
 
-# ruff: noqa: F811 - parameters named like the fixtures they are
-
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from tests import story
-from tests.contracts.test_ledger import Engine, empty, engine, ledger  # noqa: F401 - fixtures
+from tests.contracts.ledgers import LedgerEngine
 from tests.story import CANCELLED, FAILED, SUCCEEDED
 
-from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import Removed
 from dropmill.model.events import EventName
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id
@@ -214,7 +210,7 @@ async def test_a_retry_and_a_removal_at_the_same_time_do_not_both_win(ledger: Le
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
-async def test_old_events_go_and_cursors_go_on(ledger: Ledger, engine: Engine) -> None:
+async def test_old_events_go_and_cursors_go_on(ledger: Ledger, engine: LedgerEngine) -> None:
     submission_id, _ = await sealed(ledger)
     newest = await ledger.newest_cursor()
     future = utc_now() + timedelta(hours=1)
@@ -260,10 +256,9 @@ async def test_a_reader_behind_the_oldest_event_is_told(ledger: Ledger) -> None:
 
 
 @pytest.fixture
-async def telling(tmp_path: Path) -> SqliteLedger:
+async def telling(engine: LedgerEngine) -> Ledger:
     """A ledger that records deliveries."""
-    made = SqliteLedger(tmp_path / "telling.sqlite", lambda _: None, tells_settled=True)
-    await made.open()
+    made = await engine.open(tells_settled=True)
     await story.save(made)
     return made
 
@@ -272,7 +267,7 @@ async def names_of(ledger: Ledger) -> list[tuple[SubmissionId, int]]:
     return [(delivery.submission_id, delivery.number) for delivery in await ledger.deliveries(10)]
 
 
-async def test_each_time_a_submission_settles_there_is_a_delivery(telling: SqliteLedger) -> None:
+async def test_each_time_a_submission_settles_there_is_a_delivery(telling: Ledger) -> None:
     submission_id, job_id = await sealed(telling, FAILED)
     settled = (await telling.view_submission(submission_id, limit=1)).submission
     (delivery,) = await telling.deliveries(10)
@@ -294,10 +289,9 @@ async def test_each_time_a_submission_settles_there_is_a_delivery(telling: Sqlit
     assert (second.number, second.counts.succeeded, second.counts.failed) == (2, 1, 0)
     await telling.end_delivery(submission_id, 2)
     assert await telling.deliveries(10) == []
-    await telling.close()
 
 
-async def test_what_is_postponed_comes_behind_the_others_and_is_counted(telling: SqliteLedger) -> None:
+async def test_what_is_postponed_comes_behind_the_others_and_is_counted(telling: Ledger) -> None:
     first, _ = await sealed(telling)
     second, _ = await sealed(telling)
     later = utc_now() + timedelta(minutes=5)
@@ -305,7 +299,6 @@ async def test_what_is_postponed_comes_behind_the_others_and_is_counted(telling:
     assert await names_of(telling) == [(second, 1), (first, 1)]
     assert (await telling.deliveries(10))[1].tries == 1
     assert (await telling.deliveries(10))[1].due_at == later
-    await telling.close()
 
 
 async def test_without_a_webhook_nothing_is_recorded(ledger: Ledger) -> None:
@@ -313,10 +306,9 @@ async def test_without_a_webhook_nothing_is_recorded(ledger: Ledger) -> None:
     assert await ledger.deliveries(10) == []
 
 
-async def test_ids_of_other_things_change_nothing(telling: SqliteLedger) -> None:
+async def test_ids_of_other_things_change_nothing(telling: Ledger) -> None:
     submission_id, _ = await sealed(telling)
     await telling.end_delivery(submission_id, 7)
     await telling.end_delivery(SubmissionId(new_file_id()), 1)
     await telling.postpone_delivery(SubmissionId(new_job_id()), 1, utc_now())
     assert await names_of(telling) == [(submission_id, 1)]
-    await telling.close()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, func, insert, select, update
 
 from dropmill.engines.sql import config
 from dropmill.engines.sql.clients import Row, client_of
@@ -70,7 +70,7 @@ _RESULT = (
     .join(jobs, jobs.c.id == results.c.job_id)
     .where(
         results.c.job_id == bindparam("job_id"),
-        results.c.attempt == func.coalesce(bindparam("attempt", type_=Integer), jobs.c.attempt),
+        results.c.attempt == func.coalesce(bindparam("attempt", type_=BigInteger), jobs.c.attempt),
         results.c.path == bindparam("path"),
     )
 )

@@ -84,6 +84,9 @@ def run(connection: Connection, statement: Executable, several: Sequence[Mapping
     form = _form(connection, statement, several[0])
     cursor = connection.connection.cursor()
     try:
-        cursor.executemany(form.text, [form.bind(parameters) for parameters in several])
+        if len(several) == 1:  # drivers do more for several
+            cursor.execute(form.text, form.bind(several[0]))
+        else:
+            cursor.executemany(form.text, [form.bind(parameters) for parameters in several])
     finally:
         cursor.close()

@@ -142,7 +142,7 @@ jobs = Table(
     Column("lost", Integer, **_count()),  # attempts lost since the job was last asked for
     Column("tries", Integer, **_count()),  # attempts that the retry policy added since then
     Column("not_before", UtcTime),
-    Column("config_number", Integer, ForeignKey("config_revisions.number"), nullable=False),
+    Column("config_number", BigKey, ForeignKey("config_revisions.number"), nullable=False),
 )
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
 Index("ix_jobs_state", jobs.c.state, jobs.c.seq)
@@ -214,7 +214,7 @@ Index("ix_deliveries_due", deliveries.c.due_at)
 config_revisions = Table(
     "config_revisions",
     metadata,
-    Column("number", Integer, primary_key=True),
+    Column("number", BigKey, primary_key=True),
     Column("sha256", Id(64), nullable=False, index=True),
     Column("size", Integer, nullable=False),
     Column("text", LargeBinary, nullable=False),  # empty once it is purged
@@ -232,7 +232,7 @@ config_files = Table(  # those that servers edit, each with the newest revision 
     Column("host", SafeText(255), primary_key=True),
     Column("path", PathBytes, primary_key=True),
     Column("data_folder", PathBytes, nullable=False),
-    Column("revision", Integer, ForeignKey("config_revisions.number")),
+    Column("revision", BigKey, ForeignKey("config_revisions.number")),
 )
 
 

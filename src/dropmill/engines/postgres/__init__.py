@@ -1,0 +1,1 @@
+"""The ledger in Postgres. No setting chooses it yet."""

@@ -1,0 +1,45 @@
+"""The contract tests of the ledger run once over each database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests import story
+from tests.contracts.ledgers import ENGINES, LedgerEngine, PostgresEngine, SqliteEngine, empty_tables
+from tests.postgres import Postgres
+
+from dropmill.ports.ledger import Ledger
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> str:
+    """A database for the tests of a module; its tables are made once."""
+    return postgres.make_database()
+
+
+@pytest.fixture(params=ENGINES)
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LedgerEngine]:
+    """An empty database."""
+    made: LedgerEngine
+    if request.param == "sqlite":
+        made = SqliteEngine(tmp_path)
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        name: str = request.getfixturevalue("database")
+        empty_tables(server.conninfo(name))
+        made = PostgresEngine(server, name)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def empty(engine: LedgerEngine) -> Ledger:
+    """A ledger on it."""
+    return await engine.open()
+
+
+@pytest.fixture
+async def ledger(empty: Ledger) -> Ledger:
+    """With a config revision, so that jobs can be queued."""
+    await story.save(empty)
+    return empty

@@ -1,0 +1,71 @@
+"""The databases that the ledger's contract is tested over. One more joins by a class and a word in `ENGINES`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from tests.postgres import Postgres
+
+from dropmill.engines.postgres.ledger import PostgresLedger
+from dropmill.engines.sql.ledger import SqlLedger
+from dropmill.engines.sql.tables import metadata
+from dropmill.engines.sqlite.ledger import SqliteLedger
+
+ENGINES = ("sqlite", "postgres")
+
+
+class LedgerEngine(Protocol):
+    """A database that is the test's own, and ledgers on it."""
+
+    name: str
+    place: str
+    """Path of the file, or libpq's words."""
+    moved: list[Mapping[str, int]]
+
+    async def open(self, **options: Any) -> SqlLedger:
+        """One more ledger on the database, as another process would open it; `options` are its constructor's."""
+
+    async def close(self) -> None:
+        """Close the ledgers that are open."""
+
+
+class _Opened:
+    """Keeps what is open."""
+
+    def __init__(self, name: str, place: str, make: Callable[..., SqlLedger]) -> None:
+        self.name, self.place = name, place
+        self._make = make
+        self._open: list[SqlLedger] = []
+        self.moved: list[Mapping[str, int]] = []
+
+    async def open(self, **options: Any) -> SqlLedger:
+        ledger = self._make(self.moved.append, **options)
+        await ledger.open()
+        self._open.append(ledger)
+        return ledger
+
+    async def close(self) -> None:
+        while self._open:
+            await self._open.pop().close()
+
+
+class SqliteEngine(_Opened):
+    def __init__(self, folder: Path) -> None:
+        path = folder / "ledger.sqlite"
+        super().__init__("sqlite", str(path), lambda told, **options: SqliteLedger(path, told, **options))
+
+
+class PostgresEngine(_Opened):
+    def __init__(self, server: Postgres, database: str) -> None:
+        place = server.conninfo(database)
+        super().__init__("postgres", place, lambda told, **options: PostgresLedger(place, told, **options))
+
+
+def empty_tables(conninfo: str) -> None:
+    """Leave a database as `create_all` made it; one without tables stays without."""
+    with psycopg.connect(conninfo) as connection:
+        if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+            return
+        names = ", ".join(table.name for table in metadata.sorted_tables)
+        connection.execute(f"TRUNCATE {names} RESTART IDENTITY".encode())
