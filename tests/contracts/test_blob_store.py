@@ -1,55 +1,33 @@
-"""What every blob store promises. A further engine joins by an entry in `ENGINES`."""
+"""What every blob store promises."""
 
 import asyncio
 import hashlib
 import os
 import random
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.contracts.blob_stores import ENGINES, content_of, keys
 
-from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
+from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES
 from dropmill.model.records import StoredBlob
 from dropmill.ports.blobs import BlobStore, BlobWriter
 
 KIB = 1024
 
 
-@asynccontextmanager
-async def _disk(folder: Path) -> AsyncIterator[BlobStore]:
-    store = DiskBlobStore(folder)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[BlobStore]]] = {"disk": _disk}
-
-
 @pytest.fixture(params=ENGINES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
-    async with ENGINES[request.param](tmp_path) as made:
+    async with ENGINES[request.param].open(tmp_path) as made:
         yield made
-
-
-async def keys(store: BlobStore) -> list[str]:
-    return sorted([key async for some in store.keys() for key in some])  # noqa: SIM118 - it is no dictionary
 
 
 async def put(store: BlobStore, content: bytes, extension: str = "") -> StoredBlob:
     writer = store.create(extension)
     await writer.write(content)
     return await writer.commit()
-
-
-async def content_of(store: BlobStore, key: str) -> bytes:
-    async with store.local(key) as path:
-        return await asyncio.to_thread(path.read_bytes)
 
 
 SIZES = (0, 1, WRITE_BYTES - 1, WRITE_BYTES, WRITE_BYTES + 1, 2 * WRITE_BYTES, 5 * 1024 * KIB + 7)

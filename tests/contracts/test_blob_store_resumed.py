@@ -1,4 +1,4 @@
-"""What every blob store promises of blobs that come in several goes. A further engine joins by an entry in `ENGINES`.
+"""What every blob store promises of blobs that come in several goes.
 
 A kill is played by a second store on the same folder, as the next process opens it: the first one is not told.
 """
@@ -10,27 +10,15 @@ import os
 import random
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
+from tests.contracts.blob_stores import ENGINES, content_of, keys
 
-from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES, DiskBlobStore
+from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES
 from dropmill.model.errors import OutOfSpace
 from dropmill.ports.blobs import BlobStore, BlobWriter
-
-
-@asynccontextmanager
-async def _disk(folder: Path) -> AsyncIterator[BlobStore]:
-    store = DiskBlobStore(folder)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[BlobStore]]] = {"disk": _disk}
 
 
 class Lives:
@@ -47,21 +35,12 @@ class Lives:
 @pytest.fixture(params=ENGINES)
 async def lives(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lives]:
     async with AsyncExitStack() as stack:
-        yield Lives(lambda: ENGINES[request.param](tmp_path), stack)
+        yield Lives(lambda: ENGINES[request.param].open(tmp_path), stack)
 
 
 @pytest.fixture
 async def store(lives: Lives) -> BlobStore:
     return await lives.next()
-
-
-async def keys(store: BlobStore) -> list[str]:
-    return sorted([key async for some in store.keys() for key in some])  # noqa: SIM118 - it is no dictionary
-
-
-async def content_of(store: BlobStore, key: str) -> bytes:
-    async with store.local(key) as path:
-        return await asyncio.to_thread(path.read_bytes)
 
 
 async def require_stored(store: BlobStore, writer: BlobWriter, content: bytes) -> None:

@@ -2,10 +2,48 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from dropmill.model.records import FileIdentity, StoredBlob
+
+SMALL_BYTES = 64 * 1024
+"""Largest part that `BlobStore.store_small` takes: a store may write it twice, first into a journal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallPart:
+    """A whole file that is small enough to be stored together with others.
+
+    Attributes:
+        extension: "" or a checked one with its dot, as for `BlobStore.create`.
+        data: all its bytes, at most `SMALL_BYTES`.
+    """
+
+    extension: str
+    data: bytes
+
+
+class Inflow(Protocol):
+    """Bytes on their way in, lent to a thread, so that they need not pass through the event loop.
+
+    `BlobWriter.take` calls `read_into` in one thread at a time, and not at all once it has returned or raised. Where
+    the bytes end is the lender's decision, too: at a delimiter, after some time, when none come.
+    """
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Put the next bytes at the beginning of `buffer`; returns how many. Blocks until there are some.
+
+        0 means that the loan is over, for whatever reason; the lender finds out why a connection broke. Bytes that
+        were read from the connection and do not belong to the blob stay with the lender.
+        """
+
+    def stop(self) -> None:
+        """End the loan: a call that waits returns 0 at once, and so does every later one.
+
+        Called from any thread, also when nobody reads, and more than once.
+        """
 
 
 class BlobWriter(Protocol):
@@ -26,6 +64,27 @@ class BlobWriter(Protocol):
 
         Raises:
             OutOfSpace: the disk is full; the blob can only be aborted.
+        """
+
+    async def take(self, inflow: Inflow, limit: int) -> int:
+        """Append bytes in a thread, from where they come in, until the inflow ends or `limit` bytes were taken.
+
+        `size` may rise meanwhile, and counts all of them afterwards. Nobody reads from the inflow any more when this
+        has returned or raised, however it ended.
+
+        Args:
+            inflow: lent until then.
+            limit: most bytes to take, above 0. What lies beyond them stays in the inflow.
+
+        Returns:
+            How many bytes were taken. 0 also if the store has no thread free now: nothing was read then, and the
+            bytes go to `write`.
+
+        Raises:
+            OutOfSpace: as for `write`. What was read from the inflow is lost, like the blob.
+
+        Cancelling stops the inflow; what was taken until then counts. What `Inflow.read_into` raises is passed on,
+        and what was taken before counts, too.
         """
 
     async def pause(self) -> None:
@@ -67,6 +126,19 @@ class BlobStore(Protocol):
 
     def create(self, extension: str) -> BlobWriter:
         """Begin a blob; `extension` is "" or a checked one with its dot, such as ".tar.gz"."""
+
+    async def store_small(self, parts: Sequence[SmallPart]) -> Sequence[StoredBlob]:
+        """Store small files together: all of them are durable and visible when this returns, in the order of `parts`.
+
+        Parts of several callers may share what makes them durable. All parts of one call are stored or none, except
+        that a kill may leave some, which nothing refers to and which the next start removes by `keys`.
+
+        Cancelling undoes it: there are no blobs then.
+
+        Raises:
+            ValueError: a part is larger than `SMALL_BYTES`.
+            OutOfSpace, BytesLost: as for `BlobWriter.commit`.
+        """
 
     async def resume(self, key: str) -> BlobWriter:
         """Go on with a blob that was paused, also in an earlier process; an unknown key begins it.

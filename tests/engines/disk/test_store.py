@@ -17,11 +17,22 @@ from dropmill.engines.disk import store as disk
 from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore
 from dropmill.model.errors import BytesLost, OutOfSpace, StorageUnavailable
 from dropmill.model.records import StoredBlob
+from dropmill.ports.blobs import SmallPart
 
-STORE_TWO = """
+STORE_SOME = """
 import asyncio, os, sys
 from pathlib import Path
 from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.ports.blobs import SmallPart
+
+class Zeros:
+    left = 400_000
+    def read_into(self, buffer):
+        length = min(self.left, len(buffer))
+        self.left -= length
+        return length
+    def stop(self):
+        pass
 
 async def main():
     store = DiskBlobStore(Path(sys.argv[1]))
@@ -32,12 +43,18 @@ async def main():
             await writer.write(bytes(100_000))
         stored = await writer.commit()
         os.write(1, f"answered {stored.key};".encode())
+    writer = store.create("")
+    await writer.take(Zeros(), 1 << 30)
+    stored = await writer.commit()
+    os.write(1, f"answered {stored.key};".encode())
+    parts = [SmallPart(extension="", data=b"small")] * 2
+    os.write(1, "".join(f"answered {blob.key};" for blob in await store.store_small(parts)).encode())
     await store.close()
 
 asyncio.run(main())
 """
 
-STRACE = ("strace", "-f", "-y", "-s", "64", "-e", "trace=write,fsync,rename,renameat2", "-o")
+STRACE = ("strace", "-f", "-y", "-s", "128", "-e", "trace=write,fsync,rename,renameat2", "-o")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -45,14 +62,14 @@ def test_bytes_are_fsynced_then_renamed_then_their_folder_is_fsynced_then_it_is_
     trace = tmp_path / "trace"
     (tmp_path / "data").mkdir()
     answers = subprocess.run(
-        [*STRACE, str(trace), sys.executable, "-c", STORE_TWO, str(tmp_path / "data")],
+        [*STRACE, str(trace), sys.executable, "-c", STORE_SOME, str(tmp_path / "data")],
         check=True,
         capture_output=True,
         text=True,
         timeout=60,
     ).stdout
     keys = re.findall(r"answered (\w+)", answers)
-    assert len(keys) == 2
+    assert len(keys) == 5
     calls = trace.read_text().splitlines()
 
     def positions(pattern: str) -> list[int]:
@@ -63,7 +80,7 @@ def test_bytes_are_fsynced_then_renamed_then_their_folder_is_fsynced_then_it_is_
         fsynced = positions(rf"fsync\(\d+<[^>]*/incoming/{key}>")
         renamed = positions(rf'rename\("[^"]*/incoming/{key}", "[^"]*/blobs/{key[:2]}/{key}"')
         folder_fsynced = [at for at in positions(rf"fsync\(\d+<[^>]*/blobs/{key[:2]}>") if at > renamed[0]]
-        answered = positions(rf'write\(1<.*"answered {key}')
+        answered = positions(rf"write\(1<.*answered {key}")
         assert writes
         assert len(fsynced) == len(renamed) == len(answered) == 1
         assert max(writes) < fsynced[0] < renamed[0] < folder_fsynced[0] < answered[0]
@@ -166,14 +183,33 @@ def _replace(path: Path) -> None:
 WAYS = [_remove, _cut, _empty, _extend, _replace]
 
 
+class Zeros:
+    """An inflow of so many zeros."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def read_into(self, buffer: memoryview) -> int:
+        length = min(self._left, len(buffer))
+        self._left -= length
+        buffer[:length] = bytes(length)
+        return length
+
+    def stop(self) -> None:
+        self._left = 0
+
+
 @pytest.mark.parametrize("is_paused", [False, True])
 @pytest.mark.parametrize("size", [2 * WRITE_BYTES, 2 * WRITE_BYTES + 7])
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("is_taken", [False, True])
 async def test_a_commit_of_other_bytes_than_were_received_is_refused(
-    blobs: DiskBlobStore, way: Callable[[Path], None], size: int, is_paused: bool
+    blobs: DiskBlobStore, way: Callable[[Path], None], size: int, is_paused: bool, is_taken: bool
 ) -> None:
     writer = blobs.create("")
-    for start in range(0, size, WRITE_BYTES):
+    if is_taken:
+        await writer.take(Zeros(size), size)
+    for start in range(0, 0 if is_taken else size, WRITE_BYTES):
         await writer.write(bytes(min(WRITE_BYTES, size - start)))
     if is_paused:
         await writer.pause()
@@ -185,8 +221,11 @@ async def test_a_commit_of_other_bytes_than_were_received_is_refused(
     assert not (blobs.incoming / writer.key).exists()
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_vanished_partial_file_is_never_made_anew(blobs: DiskBlobStore, way: Callable[[Path], None]) -> None:
+async def test_a_vanished_partial_file_is_never_made_anew(
+    blobs: DiskBlobStore, way: Callable[[Path], None], is_taken: bool
+) -> None:
     """600,000 bytes that were received and are gone must not become a file of what comes after them."""
     writer = blobs.create("")
     await writer.write(bytes(600_000))
@@ -197,9 +236,27 @@ async def test_a_vanished_partial_file_is_never_made_anew(blobs: DiskBlobStore, 
         await writer.verify()
     before = path.read_bytes() if path.exists() else None
     with pytest.raises(BytesLost):
-        await writer.write(bytes(WRITE_BYTES))
+        await (writer.take(Zeros(WRITE_BYTES), WRITE_BYTES) if is_taken else writer.write(bytes(WRITE_BYTES)))
     assert (path.read_bytes() if path.exists() else None) == before
     await writer.abort()
+
+
+@pytest.mark.parametrize("way", [_remove, _cut, _empty, _extend])
+async def test_a_small_part_whose_bytes_are_lost_on_their_way_is_refused_with_the_others(
+    blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], None]
+) -> None:
+    rename, renamed = os.rename, []
+
+    def lose(source: Path, target: Path) -> None:
+        rename(source, target)
+        renamed.append(target)
+        if len(renamed) == 3:
+            way(target)
+
+    monkeypatch.setattr(os, "rename", lose)
+    with pytest.raises(BytesLost):
+        await blobs.store_small([SmallPart(extension="", data=b"small")] * 12)
+    assert [path for path in blobs.blobs.rglob("*") if path.is_file()] == []
 
 
 async def test_a_chunk_is_not_cut_back_to_bytes_that_are_gone(blobs: DiskBlobStore) -> None:

@@ -23,9 +23,9 @@ import stat
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -36,6 +36,7 @@ from dropmill.model.errors import BytesLost
 from dropmill.model.faults import fault_of, translated
 from dropmill.model.ids import Sha256
 from dropmill.model.records import FileIdentity, StoredBlob
+from dropmill.ports.blobs import SMALL_BYTES, Inflow, SmallPart
 from dropmill.private import FOLDER_MODE, opener
 
 WRITE_BYTES = 256 * 1024
@@ -46,6 +47,9 @@ PIECES_MAX = 256  # gathered at most: a byte that comes alone takes the memory o
 REREAD_BYTES = 4 * 1024 * 1024  # hashed in one thread hop after a restart: 5 ms, so that other hops get their turn
 
 CHUNK_SUFFIX = ".chunk"
+
+SMALL_AT_ONCE = 8  # parts of one `store_small` whose fsyncs overlap, as many as there are threads for them
+TAKES_MAX = 2  # inflows that are read at once, each by a thread; more only take the processor from one another
 
 PROVEN_MAX = 50_000  # files whose bytes are known to match their SHA-256; some 250 bytes each, by tracemalloc
 PROOFS_MAX = 2  # files read again at once, so that uploads get their turn
@@ -69,6 +73,10 @@ class DiskBlobStore:
         self.blobs = folder / "blobs"
         # Hashing and writing release the interpreter lock; a few threads let several uploads overlap their fsyncs.
         self._threads = ThreadPoolExecutor(8, "blob-store")
+        # Whoever takes from an inflow waits for the network, so it must not hold up an fsync. The threads start when
+        # they are first needed.
+        self._takers = ThreadPoolExecutor(TAKES_MAX, "blob-take")
+        self._taking = 0
         self._readings: set[asyncio.Task[None]] = set()
         self._proven = _Proven()
         self._proving: dict[str, asyncio.Task[None]] = {}
@@ -85,6 +93,7 @@ class DiskBlobStore:
             reading.cancel()
         if self._readings:
             await asyncio.wait(self._readings)
+        self._takers.shutdown()
         self._threads.shutdown()
 
     def _make_folders(self) -> None:
@@ -98,6 +107,26 @@ class DiskBlobStore:
 
     def create(self, extension: str) -> "DiskBlobWriter":
         return DiskBlobWriter(self, secrets.token_hex(16) + extension)
+
+    async def store_small(self, parts: Sequence[SmallPart]) -> Sequence[StoredBlob]:
+        if any(len(part.data) > SMALL_BYTES for part in parts):
+            raise ValueError(f"a small part has at most {SMALL_BYTES} bytes")
+        stored: list[StoredBlob] = []
+        writers = [self.create(part.extension) for part in parts]
+        committing: list[asyncio.Task[StoredBlob]] = []
+        try:
+            for begin in range(0, len(parts), SMALL_AT_ONCE):
+                some = slice(begin, begin + SMALL_AT_ONCE)
+                for writer, part in zip(writers[some], parts[some], strict=True):
+                    await writer.write(part.data)  # into memory
+                committing = [asyncio.create_task(writer.commit()) for writer in writers[some]]
+                stored += await asyncio.gather(*committing)
+        except BaseException:
+            if committing:
+                await ended(*committing)
+            await ended(self.in_thread(lambda: [self._discard(writer.key) for writer in writers]))
+            raise
+        return stored
 
     async def adopt(self, folder: int, name: str, size_max: int | None = None) -> StoredBlob:
         adoption = _Adoption(self, folder, name, size_max)
@@ -261,6 +290,18 @@ class DiskBlobStore:
         """What a blocking call returns, made in one of this store's threads; it goes on if the caller is cancelled."""
         return asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
+    @contextmanager
+    def taker(self) -> Iterator[ThreadPoolExecutor | None]:
+        """A thread that may wait for the network, until the end of the context; None if all are in use."""
+        if self._taking == TAKES_MAX:
+            yield None
+            return
+        self._taking += 1
+        try:
+            yield self._takers
+        finally:
+            self._taking -= 1
+
     @property
     def threads(self) -> ThreadPoolExecutor:
         """Where this store's blocking calls run."""
@@ -301,6 +342,7 @@ class DiskBlobWriter:
         self._on_disk = 0  # what the file must hold when it is opened again, or committed
         self._hash = hashlib.sha256()
         self._file: AsyncFileIO | None = None
+        self._raw: _HashedFile | None = None  # what `_file` writes to
         self._exists = False
         self._before_chunk: tuple[int, Any] | None = None
         self._reader: _HashReader | None = None
@@ -338,6 +380,46 @@ class DiskBlobWriter:
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= WRITE_BYTES or len(self._gathered) >= PIECES_MAX:
             await self._write_gathered()
+
+    async def take(self, inflow: Inflow, limit: int) -> int:
+        before = self.size
+        with self._store.taker() as thread:
+            if thread is None:
+                return 0
+            if self._under_way is not None:  # a cancelled caller may have left a write running
+                await self._run(self._under_way)
+            await self._run(self._write_pieces(self._take_gathered()))  # opens the file, too
+            if self._raw is None:
+                raise AssertionError("a file that was just written to is not open")
+            taking = asyncio.get_running_loop().run_in_executor(thread, self._take, self._raw, inflow, limit)
+            try:
+                await self._run(taking)
+            except asyncio.CancelledError:
+                inflow.stop()
+                await ended(taking)
+                raise
+            finally:
+                if self._reader is not None and self._before_chunk is None:
+                    self._reader.read_to(self._on_disk)
+        if (error := taking.result()) is not None:
+            raise error
+        return self.size - before
+
+    def _take(self, file: "_HashedFile", inflow: Inflow, limit: int) -> Exception | None:
+        """Write what comes in; returns what the inflow raised. Blocks; nobody else uses this writer meanwhile."""
+        buffer = memoryview(bytearray(min(WRITE_BYTES, limit)))
+        while limit:
+            try:
+                length = inflow.read_into(buffer[:limit])
+            except Exception as error:  # the lender's, whatever it is: an error of its connection is none of the disk
+                return error
+            if not length:
+                break
+            limit -= length
+            self._written += length
+            file.write(buffer[:length])
+            self._on_disk = self._written
+        return None
 
     async def pause(self) -> None:
         try:
@@ -387,8 +469,8 @@ class DiskBlobWriter:
 
     async def _write_pieces(self, pieces: list[bytes]) -> None:
         if self._file is None:
-            file = await self._in_thread(self._open)
-            self._file = wrap(file, loop=asyncio.get_running_loop(), executor=self._store.threads)
+            self._raw = await self._in_thread(self._open)
+            self._file = wrap(self._raw, loop=asyncio.get_running_loop(), executor=self._store.threads)
         await self._file.writelines(pieces)
         self._on_disk = self._written
 
@@ -463,7 +545,7 @@ class DiskBlobWriter:
                 self._under_way.exception()  # seen, though a writer that was cancelled will never ask
 
     async def _close(self) -> None:
-        file, self._file = self._file, None
+        file, self._file, self._raw = self._file, None, None
         if file is not None:
             await file.close()
 
@@ -642,6 +724,13 @@ def _require_plain(found: os.stat_result) -> None:
         raise ValueError(_KINDS.get(stat.S_IFMT(found.st_mode), "is no regular file"))
     if found.st_nlink != 1:
         raise ValueError("is linked from elsewhere")
+
+
+async def ended(*work: asyncio.Future[Any]) -> None:
+    """Wait until work that cannot be stopped has ended, however often the caller is cancelled meanwhile."""
+    while not all(one.done() for one in work):
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(work)
 
 
 def fsync_folder(folder: Path) -> None:

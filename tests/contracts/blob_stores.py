@@ -1,0 +1,60 @@
+"""The engines that the contract tests of blob stores run over. A further engine joins by an entry in `ENGINES`."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dropmill.engines.disk import store as disk
+from dropmill.ports.blobs import BlobStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How a kind of store is opened on a folder, and how it is made to take no more bytes."""
+
+    open: Callable[[Path], AbstractAsyncContextManager[BlobStore]]
+    fill: Callable[[pytest.MonkeyPatch, int], None]
+    """Refuses every byte after so many more calls that write some."""
+
+
+@asynccontextmanager
+async def _disk(folder: Path) -> AsyncIterator[BlobStore]:
+    store = disk.DiskBlobStore(folder)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
+    write, left = disk._HashedFile.write, writes
+
+    def refuse(file: disk._HashedFile, data: Any) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data)
+
+    patch.setattr(disk._HashedFile, "write", refuse)
+
+
+ENGINES = {"disk": Engine(open=_disk, fill=_fill_disk)}
+
+
+async def keys(store: BlobStore) -> list[str]:
+    """Every committed key, sorted."""
+    return sorted([key async for some in store.keys() for key in some])  # noqa: SIM118 - it is no dictionary
+
+
+async def content_of(store: BlobStore, key: str) -> bytes:
+    """All bytes of a blob."""
+    async with store.local(key) as path:
+        return await asyncio.to_thread(path.read_bytes)
