@@ -43,7 +43,7 @@ test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
 test: test-setup ## Run every test, browser tests included
-	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest $(ARGS)
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
 
 faults: TOOLS += $(TOOLS_OF_FULL)
 faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output, clients in Go and Java
