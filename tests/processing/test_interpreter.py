@@ -344,7 +344,8 @@ logging.getLogger("job").warning("from the import")
 print("printed while it is imported", end="")
 
 def process(path, results):
-    global OUT, DIES, NEW
+    global OUT, DIES, NEW, OWN
+    OWN = tempfile.TemporaryDirectory(dir=HERE, prefix="own-")  # has finalizers run at the end, the import's included
     what = path.read_text()
     OUT.write(f"from {what}\\n")
     logging.getLogger("job").warning(f"from {what}")
@@ -362,6 +363,7 @@ def test_what_the_module_made_while_it_was_imported_stays_for_the_next_job(tmp_p
         compressed = (tmp_path / "import.gz").read_bytes()
         for what in ("the first", "the second", "the last"):
             assert slot.run(what).reports == ("v[true, true]",)
+            assert list(tmp_path.glob("own-*")) == []
         assert slot.said() == "printed while it is imported"
         lines = ["from the import", "from the first", "from the second", "from the last"]
         assert (tmp_path / "import.txt").read_text().splitlines() == lines
