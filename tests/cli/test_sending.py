@@ -161,6 +161,13 @@ def test_files_of_the_same_name_both_arrive(server: Server, run: Run, tmp_path: 
     assert [file["path"] for file in files] == ["x.bin"] * 3
 
 
+def test_a_file_that_is_named_twice_is_sent_once(server: Server, run: Run, tmp_path: Path) -> None:
+    made(tmp_path / "x.bin", 7)
+    code, out, _ = run("send", "x.bin", "x.bin", "--server", server.url, "--watch")
+    assert code == 0
+    assert out.splitlines()[-1].endswith("counts=1 succeeded")
+
+
 def test_after_ctrl_c_it_goes_on_where_it_stood(
     server: Server, line: Line, dropmill: Dropmill, run: Run, tmp_path: Path
 ) -> None:

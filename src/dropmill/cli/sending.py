@@ -182,8 +182,8 @@ class LeftOut:
 def gather(paths: Sequence[Path], left_out: LeftOut) -> Sequence[LocalFile]:
     """The files to send: those named, and all below the folders named, in the order of their names.
 
-    A folder's files keep their path from that folder on. What cannot be read is left out; so is what is neither file
-    nor folder, which is named and is no failure.
+    A folder's files keep their path from that folder on. One that is named twice is sent once. What cannot be read is
+    left out; so is what is neither file nor folder, which is named and is no failure.
     """
     found: list[LocalFile] = []
     for path in paths:
@@ -199,7 +199,7 @@ def gather(paths: Sequence[Path], left_out: LeftOut) -> Sequence[LocalFile]:
             for name in sorted(names):
                 source = Path(folder, name)
                 found += _look_at(source, source.relative_to(top.parent).as_posix(), left_out)
-    return found
+    return tuple(dict.fromkeys(found))
 
 
 def _why(error: OSError) -> str:
