@@ -483,6 +483,7 @@ def test_send_names_what_it_may_not_read_and_sends_the_rest(server: Server, tmp_
         f"dropmill: {top}/secret.txt cannot be read (Permission denied) and is left out.",
     ]
     assert digests(server, submission_of(done.stdout)) == wanted
+    assert len(server.get(f"/submissions/{submission_of(done.stdout)}")["files"]) == len(wanted)  # others unannounced
 
 
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is rewritten", "vanishes"])
