@@ -23,7 +23,8 @@ import h11
 import pytest
 from hypercorn.config import Config
 from quart import Quart, Request
-from tests.processing.doubles import FakeBus, FakeLedger
+from tests.processing.doubles import FakeLedger
+from tests.support.fakes.bus import FakeBus
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from wsproto.connection import Connection, ConnectionType
@@ -35,7 +36,6 @@ from dropmill.intake.multipart import boundary_of, client_path, file_parts, stor
 from dropmill.intake.tus import METADATA_MAX, parse_checksum, parse_metadata
 from dropmill.live.messages import MESSAGE_MAX, BadMessage, parse
 from dropmill.model.errors import DropmillError
-from dropmill.ports.bus import Bus
 from dropmill.processing.failure import LAST_LINE_BYTES, last_line
 from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
@@ -210,14 +210,14 @@ def parts_of(boundary: str, piece_bytes: int) -> Callable[[bytes], object]:
 
 def look_at(data: bytes) -> None:
     """What one read of a script's output meets."""
-    feed = ProgressFeed(cast("Bus", FakeBus()), ORDER)
+    feed = ProgressFeed(FakeBus(), ORDER)
     feed.look_at(data)
     feed.close()
 
 
 def look_at_encoder(data: bytes) -> None:
     """The same, once the script is known as an encoder."""
-    feed = ProgressFeed(cast("Bus", FakeBus()), ORDER)
+    feed = ProgressFeed(FakeBus(), ORDER)
     feed.look_at(b"  Duration: 01:00:00.00, start: 0\nframe=1 time=00:00:01.00 speed=1x\r")
     feed.look_at(data)
     feed.close()

@@ -24,6 +24,7 @@ from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.lock import FolderLock
+from dropmill.engines.local.outputs import FileOutputs
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.identity.proxies import TrustedProxies
@@ -44,7 +45,7 @@ from dropmill.processing.contract import Processor
 from dropmill.processing.environment import ScriptEnvironment
 from dropmill.processing.jobs import Jobs
 from dropmill.processing.limits import Limiter, Limits
-from dropmill.processing.output import OutputStore
+from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import SlotPool
 from dropmill.processing.results import ResultLimits
 from dropmill.processing.slot import keep_memory_private
@@ -231,7 +232,8 @@ class Server:
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
 
-        outputs = OutputStore(data / "outputs", bus)
+        outputs = FileOutputs(data / "outputs")
+        recorder = OutputRecorder(outputs, bus)
         pool = SlotPool(self._processor, settings.concurrency, health)
         limiter = Limiter(Limits.from_settings(settings), data)
         if lacking := await asyncio.to_thread(limiter.open):
@@ -242,7 +244,7 @@ class Server:
             blobs=blobs,
             bus=bus,
             pool=pool,
-            outputs=outputs,
+            outputs=recorder,
             processor=self._processor,
             limiter=limiter,
             folder=data,
@@ -257,7 +259,7 @@ class Server:
             health=health,
         )
         config_file.on_purge = runner.forget_config
-        executor = self._executor = SlotExecutor(runner=runner, pool=pool, outputs=outputs, on_failure=self._fail)
+        executor = self._executor = SlotExecutor(runner=runner, pool=pool, outputs=recorder, on_failure=self._fail)
         resolver = Resolver(settings.dns_servers)
         stack.push_async_callback(resolver.close)
         gate = Gate(
@@ -355,7 +357,7 @@ class Server:
             config=config_file,
             resolver=resolver,
             views=views,
-            topics=Topics(ledger=ledger, bus=bus, views=views, outputs=outputs),
+            topics=Topics(ledger=ledger, bus=bus, views=views, outputs=recorder),
             joins=JoinRates(settings.join_rate),
             log=event_log,
             health=health,

@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 from tests.story import LIVENESS_S
+from tests.support.fakes.bus import FakeBus
 
 from dropmill.engines.local.bus import PROGRESS_MAX, LocalBus
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.records import Progress
 from dropmill.ports.bus import Bus, Hints, Subscription
 
-ENGINES = {"local": LocalBus}
+ENGINES = {"local": LocalBus, "fake": FakeBus}
 
 
 @pytest.fixture(name="bus", params=ENGINES)

@@ -16,8 +16,8 @@ import pytest
 from tests.faults.conftest import Pulse, stays_true, zombies
 from tests.serving.server import SERVE, Server, clean_environment, until
 
+from dropmill.model.output import OutputBounds
 from dropmill.processing.limits import Limiter, Limits
-from dropmill.processing.output import HEAD_BYTES, TAIL_BYTES
 
 Make = Callable[..., Server]
 
@@ -224,14 +224,16 @@ def test_a_flood_of_output_fills_neither_memory_nor_disk(shell: Server, is_full:
         job = run(shell, f"yes 0123456789abcde | head -c {size}; echo the end >&2")
         assert shell.resident_bytes - before < 100 * MIB
     assert (job["state"], job["output_size"]) == ("succeeded", size + 8)
-    kept = sum(path.stat().st_size for path in (shell.data / "outputs").rglob(f"{job['id']}.*"))
-    assert HEAD_BYTES < kept <= HEAD_BYTES + TAIL_BYTES + 8
+    bounds = OutputBounds()
+    files = {path.suffix: path.stat().st_size for path in (shell.data / "outputs").rglob(f"{job['id']}.*")}
+    assert files.pop(".marks", 0) < 10_000
+    assert bounds.head < sum(files.values()) <= bounds.head + bounds.tail + 8
     first = shell.http.get(f"/api/v1/jobs/{job['id']}/output").content
     assert first.startswith(b"0123456789abcde\n")
     rest = shell.http.get(f"/api/v1/jobs/{job['id']}/output?from={size}")
     assert (rest.headers["Dropmill-Offset"], rest.content) == (str(size), b"the end\n")
-    skipped = shell.http.get(f"/api/v1/jobs/{job['id']}/output?from={HEAD_BYTES}")
-    assert int(skipped.headers["Dropmill-Offset"]) == size + 8 - TAIL_BYTES
+    skipped = shell.http.get(f"/api/v1/jobs/{job['id']}/output?from={bounds.head}")
+    assert int(skipped.headers["Dropmill-Offset"]) == size + 8 - bounds.tail
 
 
 def test_a_fork_bomb_stops_at_the_limit(make_server: Make, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 from tests import story
 from tests.story import CALLER, LIVENESS_S, SUCCEEDED, all_events
+from tests.support.fakes.outputs import FakeOutputs
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
@@ -24,29 +24,9 @@ from dropmill.live.views import FILES_SHOWN, Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
-from dropmill.model.records import Progress
+from dropmill.model.output import OutputPiece
+from dropmill.model.records import Progress, utc_now
 from dropmill.ports.executor import Executor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    offset: int
-    data: bytes
-    is_over: bool
-
-
-class FakeOutputs:
-    """Output in memory; `kept_from` is where it begins to be kept."""
-
-    def __init__(self) -> None:
-        self.data: dict[tuple[JobId, int], bytes] = {}
-        self.over: set[tuple[JobId, int]] = set()
-        self.kept_from = 0
-
-    async def read(self, job_id: JobId, number: int, start: int, limit: int) -> Piece:
-        data = self.data.get((job_id, number), b"")
-        start = max(start, self.kept_from)
-        return Piece(offset=start, data=data[start : start + limit], is_over=(job_id, number) in self.over)
 
 
 class FakeOrders:
@@ -388,12 +368,16 @@ async def _with_attempt(room: Room) -> JobId:
     return await story.running(room.ledger, await story.opened(room.ledger))
 
 
-def _write(room: Room, job_id: JobId, data: bytes, *, number: int = 1, is_over: bool = False) -> None:
-    key = (job_id, number)
-    room.outputs.data[key] = room.outputs.data.get(key, b"") + data
-    if is_over:
-        room.outputs.over.add(key)
-    room.bus.moved({f"output:{job_id}": len(room.outputs.data[key])})
+async def _write(room: Room, job_id: JobId, data: bytes, *, number: int = 1) -> None:
+    end = (await room.outputs.read(job_id, number, 0, 1)).end
+    await room.outputs.append([OutputPiece(job_id=job_id, number=number, offset=end, data=data, began_at=utc_now())])
+    room.bus.moved({f"output:{job_id}": end + len(data)})
+
+
+async def _end(room: Room, job_id: JobId) -> None:
+    """The attempt ends, and those who follow it are told once more."""
+    await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
+    room.bus.moved({f"output:{job_id}": (await room.outputs.read(job_id, 1, 0, 1)).end})
 
 
 async def test_output_is_continuous_and_no_character_is_split(room: Room) -> None:
@@ -403,7 +387,7 @@ async def test_output_is_continuous_and_no_character_is_split(room: Room) -> Non
     async with room.page() as (page, say):
         await say(join(f"output:{job_id}", 0))
         for byte in text.encode():
-            _write(room, job_id, bytes([byte]))
+            await _write(room, job_id, bytes([byte]))
             await asyncio.sleep(0)
         await page.until(lambda: page.text() == text)
         pieces = page.of("output")
@@ -416,7 +400,8 @@ async def test_output_is_continuous_and_no_character_is_split(room: Room) -> Non
 async def test_large_output_comes_in_pieces_that_split_no_character(room: Room) -> None:
     job_id = await _with_attempt(room)
     text = "x" + "\u20ac" * OUTPUT_BYTES_MAX
-    _write(room, job_id, text.encode(), is_over=True)
+    await _write(room, job_id, text.encode())
+    await _end(room, job_id)
     async with room.page() as (page, say):
         await say(join(f"output:{job_id}", 0))
         assert page.text() == text
@@ -428,23 +413,24 @@ async def test_bytes_that_are_no_text_are_replaced_and_none_is_held_back_at_the_
     job_id = await _with_attempt(room)
     async with room.page() as (page, say):
         await say(join(f"output:{job_id}", 0))
-        _write(room, job_id, data)
+        await _write(room, job_id, data)
         await asyncio.sleep(0.01)
-        _write(room, job_id, b"", is_over=True)
+        await _end(room, job_id)
         await page.until(lambda: bool(page.of("output")) and page.of("output")[-1]["end"] == len(data))
         assert page.of("output")[0]["offset"] == 0
 
 
 async def test_output_is_joined_at_a_byte_and_shows_what_was_not_kept(room: Room) -> None:
     job_id = await _with_attempt(room)
-    _write(room, job_id, b"0123456789")
+    await _write(room, job_id, b"0123456789")
     async with room.page() as (page, say):
         await say(join(f"output:{job_id}", 4))
         assert page.text() == "456789"
-        room.outputs.kept_from = 15
-        _write(room, job_id, b"not keptkept")
+        late = OutputPiece(job_id=job_id, number=1, offset=15, data=b"keptmore", began_at=utc_now())
+        await room.outputs.append([late])  # the bytes between were not kept
+        room.bus.moved({f"output:{job_id}": 23})
         await page.until(lambda: len(page.of("output")) == 2)
-        assert (page.of("output")[1]["offset"], page.of("output")[1]["end"]) == (15, 22)
+        assert (page.of("output")[1]["offset"], page.of("output")[1]["end"]) == (15, 23)
 
 
 async def test_output_of_a_job_that_waits_begins_with_its_first_attempt(room: Room) -> None:
@@ -452,7 +438,7 @@ async def test_output_of_a_job_that_waits_begins_with_its_first_attempt(room: Ro
     async with room.page() as (page, say):
         assert (await say(join(f"output:{job_id}", 0)))["ok"]
         await room.ledger.start_attempt(job_id, "here")
-        _write(room, job_id, b"begun")
+        await _write(room, job_id, b"begun")
         await page.until(lambda: page.text() == "begun")
 
 
@@ -461,8 +447,8 @@ async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room:
     await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
     await room.ledger.retry_job(job_id)
     await room.ledger.start_attempt(job_id, "here")
-    _write(room, job_id, b"first", number=1)
-    _write(room, job_id, b"second", number=2)
+    await _write(room, job_id, b"first", number=1)
+    await _write(room, job_id, b"second", number=2)
     topic = f"output:{job_id}"
     for attempt, text in ((None, "second"), (1, "first"), (2, "second")):
         async with room.page() as (page, say):
@@ -471,7 +457,7 @@ async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room:
     async with room.page() as (page, say):
         reply = await say(join(topic, 0, attempt=3))
         assert reply["error"]["code"] == "not_found"
-        _write(room, job_id, b"more", number=2)
+        await _write(room, job_id, b"more", number=2)
         await asyncio.sleep(0.01)
         assert page.of("output") == []
 

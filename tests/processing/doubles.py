@@ -6,12 +6,15 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
+from tests.support.fakes.bus import FakeBus
+
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
+from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import BytesLost
 from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (
@@ -23,18 +26,16 @@ from dropmill.model.records import (
     FileIdentity,
     JobError,
     JobState,
-    Progress,
     RetryPolicy,
     StoredBlob,
     utc_now,
 )
 from dropmill.ports.blobs import BlobStore
-from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.jobs import AttemptLedger
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
 from dropmill.processing.limits import Limiter, Limits
-from dropmill.processing.output import OutputStore
+from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import SlotPool
 from dropmill.processing.results import ResultLimits
 from dropmill.settings import Settings
@@ -172,24 +173,6 @@ class FakeBlobs:
         yield self._folder / key
 
 
-class FakeBus:
-    """Remembers every hint."""
-
-    def __init__(self) -> None:
-        self.positions: list[dict[str, int]] = []
-        self.reports: list[tuple[float, Progress]] = []
-        self.forgotten: list[FileId] = []
-
-    def moved(self, positions: Mapping[str, int]) -> None:
-        self.positions.append(dict(positions))
-
-    def report(self, progress: Progress) -> None:
-        self.reports.append((asyncio.get_running_loop().time(), progress))
-
-    def forget_progress(self, file_id: FileId) -> None:
-        self.forgotten.append(file_id)
-
-
 class Bench:
     """A whole embedded engine around one processor, on real processes and a real folder."""
 
@@ -205,7 +188,7 @@ class Bench:
         settings = Settings(data=folder / "data", **options)
         self.processor = Processor.from_settings(settings, folder)
         self.pool = SlotPool(self.processor, slots)
-        self.outputs = OutputStore(settings.data / "outputs", cast("Bus", self.bus))
+        self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs"), self.bus)
         (folder / "blobs").mkdir(exist_ok=True)
         self.store = DiskBlobStore(settings.data)
         limiter = self.limiter = Limiter(Limits.from_settings(settings), settings.data)
@@ -213,7 +196,7 @@ class Bench:
         self.runner = AttemptRunner(
             ledger=cast("AttemptLedger", self.ledger),
             blobs=cast("BlobStore", FakeBlobs(folder / "blobs", self.store)),
-            bus=cast("Bus", self.bus),
+            bus=self.bus,
             pool=self.pool,
             outputs=self.outputs,
             processor=self.processor,

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from tests.processing.doubles import Bench, gone, python, until
 
+from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.output import OutputBounds, OutputChunk
 from dropmill.model.records import AttemptState, JobError
 from dropmill.processing import attempt, pool
 from dropmill.processing.folders import remove_tree
-from dropmill.processing.output import HEAD_BYTES, TAIL_BYTES
 
+HEAD, TAIL = OutputBounds().head, OutputBounds().tail
 SUCCEEDED, FAILED, CANCELLED = AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED
 
 DEAF = """
@@ -322,12 +324,13 @@ for i in range(640):
         job_id = bench.submit()
         outcome = await bench.ledger.settled(job_id)
         assert (outcome.state, outcome.output_size) == (SUCCEEDED, size)
-        head = await bench.outputs.read(job_id, 1, HEAD_BYTES - 65536, 10)
-        tail = await bench.outputs.read(job_id, 1, HEAD_BYTES, 10)
-        assert (head.data, tail.data) == (b"%010d" % 255, b"%010d" % (640 - TAIL_BYTES // 65536))
-        assert (tail.offset, tail.end) == (size - TAIL_BYTES, size)
-        on_disk = sum(p.stat().st_size for p in (tmp_path / "data" / "outputs").rglob("*") if p.is_file())
-        assert on_disk == HEAD_BYTES + TAIL_BYTES + 8
+        head = await bench.outputs.read(job_id, 1, HEAD - 65536, 10)
+        tail = await bench.outputs.read(job_id, 1, HEAD, 10)
+        assert (head.data, tail.data) == (b"%010d" % 255, b"%010d" % (640 - TAIL // 65536))
+        assert (tail.offset, tail.end) == (size - TAIL, size)
+        files = {path.suffix: path.stat().st_size for path in (tmp_path / "data" / "outputs" / job_id[:2]).iterdir()}
+        files.pop(".marks", None)  # if it took more than a second
+        assert files == {".out": HEAD, ".tail": TAIL + 8}
 
 
 async def test_binary_output_and_a_line_without_end_arrive_byte_for_byte(tmp_path: Path) -> None:
@@ -354,11 +357,12 @@ async def test_output_is_live(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=python(tmp_path, script), grace=0) as bench:
         job_id = bench.submit()
         await bench.output_has(job_id, "first\n")  # although it goes to a pipe
-        assert not (await bench.outputs.read(job_id, 1, 0, 10)).is_over
         bench.executor.cancel(job_id)
         await bench.ledger.settled(job_id)
         await asyncio.sleep(0)
-        assert (await bench.outputs.read(job_id, 1, 0, 10)).is_over
+        assert await FileOutputs(tmp_path / "data" / "outputs").read(job_id, 1, 0, 10) == OutputChunk(
+            offset=0, data=b"first\n", end=6
+        )
 
 
 async def test_progress_comes_at_most_four_times_a_second_and_the_last_always(tmp_path: Path) -> None:

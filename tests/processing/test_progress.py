@@ -5,12 +5,11 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
 
 import pytest
-from tests.processing.doubles import FakeBus, FakeLedger, until
+from tests.processing.doubles import FakeLedger, until
+from tests.support.fakes.bus import FakeBus
 
-from dropmill.ports.bus import Bus
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 
 
@@ -71,7 +70,7 @@ def bus() -> FakeBus:
 async def feed(bus: FakeBus, tmp_path: Path) -> ProgressFeed:
     (tmp_path / "blob").touch()
     ledger = FakeLedger()
-    return ProgressFeed(cast("Bus", bus), ledger.orders[ledger.add(tmp_path / "blob")])
+    return ProgressFeed(bus, ledger.orders[ledger.add(tmp_path / "blob")])
 
 
 def values(bus: FakeBus) -> list[tuple[float, float | None]]:
@@ -133,7 +132,7 @@ class NothingWithheld(ProgressFeed):
 def shown(data: bytes, size: int) -> list[float]:
     """Per cent shown, as the bytes come in pieces of that size."""
     bus, ledger = FakeBus(), FakeLedger()
-    feed = NothingWithheld(cast("Bus", bus), ledger.orders[ledger.add(Path(__file__))])
+    feed = NothingWithheld(bus, ledger.orders[ledger.add(Path(__file__))])
     for start in range(0, len(data), size):
         feed.look_at(data[start : start + size])
     assert all(total is not None and 0 <= value <= total for value, total in values(bus))

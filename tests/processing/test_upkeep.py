@@ -10,13 +10,15 @@ from tests.clocks import DAY_S, WallClock
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
+from dropmill.engines.local.outputs import FileOutputs
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.model.clock import Clock
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id
+from dropmill.model.output import OutputPiece
+from dropmill.model.records import utc_now
 from dropmill.processing import upkeep
-from dropmill.processing.output import OutputStore
 from dropmill.processing.upkeep import Retention
 
 
@@ -27,7 +29,7 @@ class Store:
         self.folder = folder
         self.ledger = ledger
         self.blobs = blobs
-        self.outputs = OutputStore(folder / "outputs", bus)
+        self.outputs = FileOutputs(folder / "outputs")
         self.logged = 0
 
     def retention(self, *, keep_s: float | None = None, keep_bytes: int | None = None, **options: Any) -> Retention:
@@ -62,10 +64,8 @@ class Store:
         return submission_id
 
     async def print(self, job_id: JobId) -> None:
-        stream = self.outputs.open(job_id, 1)
-        stream.write(b"output")
-        stream.save()
-        self.outputs.close(job_id, 1)
+        piece = OutputPiece(job_id=job_id, number=1, offset=0, data=b"output", began_at=utc_now())
+        assert not await self.outputs.append([piece])
 
     def left(self) -> int:
         return sum(path.is_file() for name in ("blobs", "outputs") for path in (self.folder / name).rglob("*"))

@@ -13,7 +13,7 @@ from typing import Protocol
 from dropmill.live import messages
 from dropmill.live.joins import JoinRates
 from dropmill.live.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
-from dropmill.live.topics import OUTPUT, OutputReader, Topic, Topics
+from dropmill.live.topics import OUTPUT, AttemptOutput, Topic, Topics
 from dropmill.model.caller import Caller
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, Event
@@ -47,7 +47,7 @@ class _Followed:
 class _Stream:
     """An output stream, and up to which byte it was delivered."""
 
-    reader: OutputReader
+    reader: AttemptOutput
     offset: int
 
 
@@ -134,7 +134,7 @@ class Subscriber:
         if len(self._joined) >= JOINED_MAX and join.topic not in self._joined:
             await self._send(messages.reply(join.id, "too_many", f"At most {JOINED_MAX} topics a connection."))
             return 1
-        place: Topic | OutputReader
+        place: Topic | AttemptOutput
         if join.topic.startswith(OUTPUT):
             job_id = JobId(join.topic.removeprefix(OUTPUT))
             place = await self._topics.output(self._caller, job_id, join.attempt)
@@ -151,7 +151,7 @@ class Subscriber:
                 self._mailbox.leave(join.topic)
             raise
 
-    async def _join_stream(self, join: Join, reader: OutputReader) -> int:
+    async def _join_stream(self, join: Join, reader: AttemptOutput) -> int:
         self._joined[join.topic] = _Stream(reader=reader, offset=join.after or 0)
         await self._send(messages.reply(join.id))
         return await self._deliver(join.topic)
@@ -212,7 +212,13 @@ class Subscriber:
             piece = await place.reader.read(place.offset, OUTPUT_BYTES_MAX)
             if piece is None or place.reader.number is None:
                 return 0
-            data = piece.data if piece.is_over and len(piece.data) < OUTPUT_BYTES_MAX else _whole_characters(piece.data)
+            data = _whole_characters(piece.data)
+            is_cut = len(data) < len(piece.data)
+            if is_cut and piece.offset + len(piece.data) == piece.end and await place.reader.is_over():
+                # Read again: the rest of the character may have come before the attempt ended.
+                piece = await place.reader.read(place.offset, OUTPUT_BYTES_MAX) or piece
+                is_last = piece.offset + len(piece.data) == piece.end
+                data = piece.data if is_last else _whole_characters(piece.data)
             if not data:
                 return size // 1024
             size += len(data)

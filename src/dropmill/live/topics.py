@@ -1,11 +1,9 @@
 """The only door to topics and output streams: sockets, long polls and event streams come in here, with their caller.
 
-`Topics.authorise` answers with a `Topic`, and `Topics.output` with an `OutputReader`. Events and output are read
+`Topics.authorise` answers with a `Topic`, and `Topics.output` with an `AttemptOutput`. Events and output are read
 through these alone, and a mailbox joins nothing else, so nobody follows what was not authorised. Nothing is refused
 yet but what does not exist.
 """
-
-from typing import Protocol
 
 from dropmill.live.messages import Json
 from dropmill.live.views import Views
@@ -13,36 +11,15 @@ from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
 from dropmill.model.ids import Cursor, JobId, SubmissionId
-from dropmill.model.records import Job
+from dropmill.model.output import OutputChunk
+from dropmill.model.records import AttemptState, Job
 from dropmill.ports.bus import Bus, Hints, Subscription
 from dropmill.ports.ledger.events import EventLedger, EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
+from dropmill.ports.outputs import OutputReader
 
 SUBMISSION = "submission:"
 OUTPUT = "output:"
-
-
-class OutputPiece(Protocol):
-    """Some of an attempt's output: bytes from `offset` on."""
-
-    @property
-    def offset(self) -> int:
-        """Where `data` begins; behind what was asked for where bytes were not kept."""
-
-    @property
-    def data(self) -> bytes:
-        """The bytes; empty when there are no more for now."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the attempt has ended."""
-
-
-class Outputs(Protocol):
-    """Where output is read."""
-
-    async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputPiece:
-        """At most `limit` bytes of an attempt's output from byte `start` on."""
 
 
 class Topic:
@@ -76,7 +53,7 @@ class Topic:
         return await self._views.submission(self._caller, self._submission_id)
 
 
-class OutputReader:
+class AttemptOutput:
     """The output of one attempt, which its caller may read; made by `Topics.output`.
 
     Attributes:
@@ -85,14 +62,14 @@ class OutputReader:
         number: of the attempt; None as long as the job has none.
     """
 
-    def __init__(self, job: Job, number: int | None, ledger: JobReader, outputs: Outputs) -> None:
+    def __init__(self, job: Job, number: int | None, ledger: JobReader, outputs: OutputReader) -> None:
         self.name = OUTPUT + job.id
         self.job = job
         self.number = number
         self._ledger = ledger
         self._outputs = outputs
 
-    async def read(self, start: int, limit: int) -> OutputPiece | None:
+    async def read(self, start: int, limit: int) -> OutputChunk | None:
         """At most `limit` bytes from byte `start` on; None as long as the job has no attempt."""
         if self.number is None:
             job = await self._ledger.job(self.job.id)
@@ -101,6 +78,12 @@ class OutputReader:
             self.number = job.attempts[-1].number
         return await self._outputs.read(self.job.id, self.number, start, limit)
 
+    async def is_over(self) -> bool:
+        """Whether the attempt writes no more; the ledger is who knows."""
+        job = await self._ledger.job(self.job.id)
+        states = [attempt.state for attempt in job.attempts if attempt.number == self.number]
+        return AttemptState.RUNNING not in states
+
 
 class Mailbox:
     """What moved of the topics and streams that one caller follows; the newest only, as `ports.Subscription`."""
@@ -108,7 +91,7 @@ class Mailbox:
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
 
-    def join(self, place: Topic | OutputReader) -> None:
+    def join(self, place: Topic | AttemptOutput) -> None:
         """Hear of it from now on."""
         self._subscription.join(place.name)
 
@@ -128,7 +111,7 @@ class Mailbox:
 class Topics:
     """Lets callers in."""
 
-    def __init__(self, *, ledger: FeedLedger, bus: Bus, views: Views, outputs: Outputs) -> None:
+    def __init__(self, *, ledger: FeedLedger, bus: Bus, views: Views, outputs: OutputReader) -> None:
         self._ledger = ledger
         self._bus = bus
         self._views = views
@@ -152,7 +135,7 @@ class Topics:
             raise NotFound("There is no such topic.")
         return Topic(caller, name, submission_id, self._ledger, self._views)
 
-    async def output(self, caller: Caller, job_id: JobId, attempt: int | None) -> OutputReader:
+    async def output(self, caller: Caller, job_id: JobId, attempt: int | None) -> AttemptOutput:
         """The output of an attempt, if the caller may read it.
 
         Args:
@@ -169,7 +152,7 @@ class Topics:
             attempt = max(numbers, default=None)
         elif attempt not in numbers:
             raise NotFound("The job has no such attempt.")
-        return OutputReader(job, attempt, self._ledger, self._outputs)
+        return AttemptOutput(job, attempt, self._ledger, self._outputs)
 
     def mailbox(self) -> Mailbox:
         """A mailbox that has joined nothing yet."""

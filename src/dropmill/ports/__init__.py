@@ -4,6 +4,7 @@
     ledger      state and events            SQLite                | Postgres
     bus         hints that something moved  asyncio               | Redis
     executor    runs attempts by job id     slots on this machine | Celery
+    outputs     what attempts write         files                 | Redis and blobs
 
 Every method is a coroutine unless it only touches memory. Cancelling a caller never cuts a commit in half: a change
 handed to the ledger is made or refused whatever becomes of whoever waits for it.

@@ -36,7 +36,7 @@ from dropmill.processing.contract import AttemptPaths, Processor
 from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
 from dropmill.processing.folders import remove_tree
 from dropmill.processing.limits import Limiter
-from dropmill.processing.output import OutputStore, OutputStream
+from dropmill.processing.output import OutputRecorder, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
 from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
@@ -114,7 +114,7 @@ class AttemptRunner:
         blobs: BlobStore,
         bus: Bus,
         pool: SlotPool,
-        outputs: OutputStore,
+        outputs: OutputRecorder,
         processor: Processor,
         limiter: Limiter,
         folder: Path,
@@ -303,7 +303,10 @@ class AttemptRunner:
                 end = await run.ended()
                 progress.close()
         finally:
-            after, is_tidy = await asyncio.to_thread(_after, path, paths, stream)
+            # Side by side: the folders do not wait for the output.
+            (after, is_tidy), _ = await asyncio.gather(
+                asyncio.to_thread(_after, path, paths), self._outputs.save(stream)
+            )
             if isinstance(after, OSError):  # that says nothing about the file: look until it can be seen
                 after = await self._insist(lambda: asyncio.to_thread(_identify, path))
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
@@ -346,7 +349,7 @@ class AttemptRunner:
         if taken.note:
             is_inside_line = stream.end > 0 and stream.recent(stream.end - 1, 1) != b"\n"
             stream.write(("\n" * is_inside_line + taken.note).encode())
-            await asyncio.to_thread(stream.save)
+            await self._outputs.save(stream)
         return end, taken
 
     async def _enter_limits(self, attempt: str) -> Mapping[str, Any]:
@@ -433,9 +436,8 @@ def _copy_input(paths: AttemptPaths) -> Path:
     return copy
 
 
-def _after(path: Path, paths: AttemptPaths, stream: OutputStream) -> tuple[FileIdentity | OSError | None, bool]:
-    """Save the rest of the output; then what the input is now, or why that cannot be seen, and whether all is tidy."""
-    stream.save()
+def _after(path: Path, paths: AttemptPaths) -> tuple[FileIdentity | OSError | None, bool]:
+    """What the input is now, or why that cannot be seen, and whether nothing is left of the attempt's folders."""
     try:  # nearly always the folders are empty
         paths.work.rmdir()
         paths.results.rmdir()

@@ -1,85 +1,85 @@
-"""What attempts write to stdout and stderr: one stream an attempt, addressed by byte offset.
+"""The output of attempts that run in this process, on its way into the store.
 
-The first 16 MiB and the last 1 MiB are kept. While an attempt runs, its newest MiB is in memory, so that those who
-follow it cost no disk access; the beginning is written behind, all attempts together in one thread hop. On disk:
+The newest MiB of each is in memory, so that those who follow it cost no disk access; it is written behind, all
+attempts together in one call. What was cut out between the first and the last bytes is never read back.
 
-    FOLDER/ab/ab12....1.out     the beginning; none for an attempt that wrote nothing
-    FOLDER/ab/ab12....1.tail    8 bytes, the offset of what follows (big-endian); then the end, if it is not in .out
-
-It knows nothing of lines, encodings or progress. Output is not fsynced: a power cut may take the newest.
+It knows nothing of files, lines, encodings or progress.
 """
 
 import asyncio
-import logging
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
-from dropmill.model.faults import translated
 from dropmill.model.ids import JobId
+from dropmill.model.output import OutputBounds, OutputChunk, OutputMark, OutputPiece, kept_marks
+from dropmill.model.records import utc_now
 from dropmill.ports.bus import Bus
-from dropmill.private import FILE_MODE, FOLDER_MODE
+from dropmill.ports.outputs import Outputs
 
-HEAD_BYTES = 16 * 1024 * 1024  # kept of the beginning
-TAIL_BYTES = 1024 * 1024  # kept of the end
-PENDING_BYTES = TAIL_BYTES // 2  # unwritten bytes of the beginning at which the script has to wait for the disk
 URGENT_BYTES = 64 * 1024  # unwritten bytes at which writing does not wait for more
 WRITE_BEHIND_S = 0.05  # under what a person notices; bounds hints to 20 a second
+TAIL_EVERY_S = 1.0  # the newest bytes of an attempt beyond the head are replaced as a whole, so not for each write
 
-_OFFSET_BYTES = 8
-_STORE = "The store of outputs"  # in the sentences of its errors
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputChunk:
-    """A piece of a stream.
-
-    Attributes:
-        offset: where `data` begins; beyond what was asked for if the bytes between were not kept.
-        data: at most as much as asked for; empty if there is nothing behind the start yet, or ever.
-        end: bytes written by the attempt so far.
-        is_over: whether the attempt writes no more.
-    """
-
-    offset: int
-    data: bytes
-    end: int
-    is_over: bool
+MARK_EVERY_S = 1.0
+MARKS_FINE = 65_536  # marks of one attempt, 1 MiB and 18 hours, after which their spacing doubles, and so on
+MARKS_PENDING = 4096  # unwritten marks at which those of bytes that were cut out are dropped
 
 
 class OutputStream:
     """The output of one running attempt, while it is written. Touches memory only; used on the event loop."""
 
-    def __init__(self, path: Path, changed: Callable[["OutputStream"], None]) -> None:
+    def __init__(
+        self,
+        job_id: JobId,
+        number: int,
+        bounds: OutputBounds,
+        changed: Callable[["OutputStream"], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin an empty stream.
 
         Args:
-            path: of its files, without their endings.
-            changed: told on every write; must be cheap.
+            job_id: whose.
+            number: of the attempt.
+            bounds: how much of it is kept.
+            changed: called on every write; must be cheap.
+            monotonic: the clock that spaces marks, in seconds.
         """
-        self.path = path
+        self.job_id = job_id
+        self.number = number
         self.end = 0
+        self.published = 0
         self._changed = changed
+        self._monotonic = monotonic
         self._recent = bytearray()
-        self._head_bytes = HEAD_BYTES
+        self._kept = bounds.tail
+        self._head = bounds.head
+        self._may_wait = bounds.tail // 2  # unwritten bytes of the beginning at which the script waits for the disk
         self._written = 0
+        self._tail_end = 0
+        self._tail_at = 0.0
+        self._is_refused = False
         self._when_room: Callable[[], None] | None = None
+        self._began_at: datetime | None = None
+        self._marks: list[OutputMark] = []
+        self._mark_count = 0
+        self._mark_at = 0.0
 
     def write(self, data: bytes) -> bool:
         """Append; False if the writer should wait for `when_room` (the disk is behind)."""
+        if (now := self._monotonic()) >= self._mark_at:
+            self._mark(now)
         self._recent += data
         self.end += len(data)
-        del self._recent[: max(0, len(self._recent) - TAIL_BYTES)]
+        del self._recent[: max(0, len(self._recent) - self._kept)]
         self._changed(self)
         return self.has_room
 
     @property
     def has_room(self) -> bool:
         """Whether the writer may go on. What is not yet on disk always stays in memory."""
-        return self._written >= self._head_bytes or self.end - self._written < PENDING_BYTES
+        return self._written >= self._head or self.end - self._written < self._may_wait
 
     def when_room(self, resume: Callable[[], None]) -> None:
         """Call `resume` once, on the loop, when the disk has caught up."""
@@ -92,7 +92,7 @@ class OutputStream:
 
     @property
     def written(self) -> int:
-        """Bytes of the beginning that are on disk."""
+        """Bytes of the beginning that are stored."""
         return self._written
 
     def recent(self, start: int, limit: int) -> bytes:
@@ -100,23 +100,86 @@ class OutputStream:
         begin = start - self.recent_from
         return bytes(memoryview(self._recent)[begin : begin + limit])
 
+    # --- when bytes were written -------------------------------------------------------------------------------------
+
+    def _mark(self, now: float) -> None:
+        at = utc_now()
+        if self._began_at is None:
+            self._began_at = at
+        else:
+            self._marks.append(OutputMark(at=at, offset=self.end))
+            if len(self._marks) > MARKS_PENDING:
+                self._marks = kept_marks(self._marks, head=self._written, tail=self.recent_from, end=self.end + 1)
+        self._mark_count += 1
+        self._mark_at = now + MARK_EVERY_S * (1 << self._mark_count // MARKS_FINE)
+
+    def marks(self, stored: Sequence[OutputMark]) -> Sequence[OutputMark]:
+        """All marks of what can be read now, given those that are stored."""
+        if self._began_at is None:
+            return []
+        return kept_marks(
+            [OutputMark(at=self._began_at, offset=0), *stored, *self._marks],
+            head=self._written,
+            tail=max(self._written, self.recent_from),
+            end=self.end,
+        )
+
+    # --- on its way to the store -------------------------------------------------------------------------------------
+
     @property
     def pending(self) -> int:
-        """Bytes of the beginning that are still to be written."""
-        return max(0, min(self.end, self._head_bytes) - self._written)
+        """Bytes of the beginning that are still to be stored."""
+        return max(0, min(self.end, self._head) - self._written)
 
-    def take_pending(self) -> tuple[int, bytes]:
-        """What is to be written, and where it belongs."""
-        return self._written, self.recent(self._written, self.pending)
+    @property
+    def has_new_tail(self) -> bool:
+        """Whether bytes beyond the beginning are not stored, and a running attempt's are to be."""
+        return not self._is_refused and self.end > max(self._head, self._tail_end)
 
-    def has_written(self, end: int) -> None:
-        """The beginning is on disk up to `end`."""
-        self._written = max(self._written, end)
+    def take_due(self) -> OutputPiece | None:
+        """What is to be stored now, while the attempt runs; None: nothing."""
+        if self.pending:
+            return self._piece(self._written, self.pending)
+        if self.has_new_tail and (now := self._monotonic()) >= self._tail_at:
+            self._tail_at = now + TAIL_EVERY_S
+            return self._piece(max(self._head, self.recent_from), self._kept)
+        return None
+
+    def take_rest(self) -> OutputPiece | None:
+        """What is not stored yet; empty if all is, None if nothing was ever written."""
+        if self._began_at is None:
+            return None
+        start = self._written if self.pending else max(self._written, self.recent_from)
+        return self._piece(start, self.end - start if self.end > max(self._written, self._tail_end) else 0)
+
+    def _piece(self, start: int, size: int) -> OutputPiece:
+        if self._began_at is None:
+            raise AssertionError("a stream that was never written to has nothing to store")
+        return OutputPiece(
+            job_id=self.job_id,
+            number=self.number,
+            offset=start,
+            data=self.recent(start, size),
+            began_at=self._began_at,
+            marks=tuple(self._marks),
+        )
+
+    def has_stored(self, piece: OutputPiece) -> None:
+        """A piece of this stream is in the store."""
+        end = piece.offset + len(piece.data)
+        if piece.data and piece.offset <= self._written:
+            self._written = max(self._written, min(end, self._head))
+        if end > self._head:
+            self._tail_end = max(self._tail_end, end)
+        if piece.marks:
+            newest = piece.marks[-1].offset
+            self._marks = [mark for mark in self._marks if mark.offset > newest]
         self._call_resume()
 
     def stop_keeping(self) -> None:
-        """The disk takes no more: the script goes on, what it writes is kept only as far as memory holds it."""
-        self._head_bytes = self._written
+        """The store takes no more: the script goes on, what it writes is kept only as far as memory holds it."""
+        self._head = self._written
+        self._is_refused = True
         self._call_resume()
 
     def _call_resume(self) -> None:
@@ -124,35 +187,26 @@ class OutputStream:
             resume, self._when_room = self._when_room, None
             resume()
 
-    def save(self) -> None:
-        """Write all that is kept and not yet on disk. Runs in a thread, after the last `write`."""
-        if self.end == self._written:
-            return
-        try:
-            start, data = self.take_pending()
-            if data:
-                _write_at(self.path.with_name(self.path.name + ".out"), start, data)
-            kept = start + len(data)
-            if self.end > kept:
-                begin = max(kept, self.recent_from)
-                _write_at(
-                    self.path.with_name(self.path.name + ".tail"),
-                    0,
-                    begin.to_bytes(_OFFSET_BYTES, "big") + self.recent(begin, TAIL_BYTES),
-                )
-        except OSError as error:
-            logger.warning("output of %s could not be kept: %s", self.path.name, error)
 
+class OutputRecorder:
+    """Brings the output of the attempts of this process into the store, and reads it on its way there.
 
-class OutputStore:
-    """The output of every attempt: running ones from memory and disk, ended ones from disk."""
+    `dropmill.ports.outputs.OutputReader`: of running attempts from memory and the store, of others from the store.
+    """
 
-    def __init__(self, folder: Path, bus: Bus) -> None:
-        """Keep streams below `folder`, made when needed; say on `bus` (`output:<job_id>`) how far they are."""
-        self._folder = folder
+    def __init__(self, store: Outputs, bus: Bus, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Record nothing yet.
+
+        Args:
+            store: keeps what is written.
+            bus: hears (`output:<job_id>`) how far streams are.
+            monotonic: the clock that spaces marks, in seconds.
+        """
+        self._monotonic = monotonic
+        self._store = store
         self._bus = bus
         self._live: dict[tuple[JobId, int], OutputStream] = {}
-        self._dirty: dict[OutputStream, JobId] = {}
+        self._dirty: dict[OutputStream, None] = {}
         self._has_dirty = asyncio.Event()
         self._is_urgent = asyncio.Event()
 
@@ -160,51 +214,49 @@ class OutputStore:
         """Begin the stream of an attempt that starts."""
 
         def changed(stream: OutputStream) -> None:
-            self._dirty[stream] = job_id
+            self._dirty[stream] = None
             self._has_dirty.set()
             if stream.pending >= URGENT_BYTES:
                 self._is_urgent.set()
 
-        stream = OutputStream(self._path(job_id, number), changed)
-        self._live[job_id, number] = stream
+        stream = self._live[job_id, number] = OutputStream(job_id, number, self._store.bounds, changed, self._monotonic)
         return stream
 
+    async def save(self, stream: OutputStream) -> None:
+        """Store all of a stream that is kept; the attempt's process is gone. May be repeated when more was written.
+
+        What the store refuses is lost when the stream is closed; that is logged.
+        """
+        if (rest := stream.take_rest()) is not None and await self._store.end(rest):
+            stream.has_stored(rest)
+
     def close(self, job_id: JobId, number: int) -> None:
-        """The stream is over and saved (`OutputStream.save`); from now on it is read from disk."""
+        """The stream is over and saved; from now on it is read from the store."""
         stream = self._live.pop((job_id, number), None)
         if stream is not None:
             self._dirty.pop(stream, None)
             self._bus.moved({f"output:{job_id}": stream.end})
 
     async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputChunk:
-        """A piece of an attempt's output, also while it runs.
-
-        Args:
-            job_id: whose.
-            number: of the attempt. One that never wrote, or never was, reads as empty and over.
-            start: offset of the first byte wanted; what was not kept behind it is skipped.
-            limit: most bytes wanted, above 0.
-        """
+        """As `OutputReader.read`."""
         start = max(0, start)
         stream = self._live.get((job_id, number))
         if stream is None:
-            with translated(_STORE):
-                return await asyncio.to_thread(_read_saved, self._path(job_id, number), start, limit)
+            return await self._store.read(job_id, number, start, limit)
         if start < stream.recent_from and start < stream.written:
-            path = stream.path.with_name(stream.path.name + ".out")
-            with translated(_STORE):
-                data = await asyncio.to_thread(_read_at, path, start, min(limit, stream.written - start))
-            return OutputChunk(offset=start, data=data, end=stream.end, is_over=False)
+            stored = await self._store.read(job_id, number, start, min(limit, stream.written - start))
+            return OutputChunk(offset=start, data=stored.data, end=stream.end)
         start = min(max(start, stream.recent_from), stream.end)
-        return OutputChunk(offset=start, data=stream.recent(start, limit), end=stream.end, is_over=False)
+        return OutputChunk(offset=start, data=stream.recent(start, limit), end=stream.end)
 
-    async def remove(self, attempts: Sequence[tuple[JobId, int]]) -> None:
-        """Delete the output of attempts that are over; none is no error."""
-        with translated(_STORE):
-            await asyncio.to_thread(_remove, [self._path(job_id, number) for job_id, number in attempts])
+    async def marks(self, job_id: JobId, number: int) -> Sequence[OutputMark]:
+        """As `OutputReader.marks`."""
+        stored = await self._store.marks(job_id, number)
+        stream = self._live.get((job_id, number))
+        return stored if stream is None else stream.marks(stored)
 
     async def write_behind(self) -> None:
-        """Save what running attempts write and tell the bus, until cancelled. One such task a store."""
+        """Store what running attempts write and publish it, until cancelled. One such task a recorder."""
         while True:
             await self._has_dirty.wait()
             try:
@@ -215,73 +267,23 @@ class OutputStore:
             self._has_dirty.clear()
             self._is_urgent.clear()
             dirty, self._dirty = self._dirty, {}
-            if dirty:
-                self._bus.moved({f"output:{job_id}": stream.end for stream, job_id in dirty.items()})
-            pieces = [(stream, *stream.take_pending()) for stream in dirty if stream.pending]
-            if pieces:
-                failed = await asyncio.to_thread(_write_pieces, pieces)
-                for stream, start, data in pieces:
-                    if stream in failed:
+            self._publish(dirty)
+            due = [(stream, piece) for stream in dirty if (piece := stream.take_due()) is not None]
+            if due:
+                refused = await self._store.append([piece for _, piece in due])
+                for stream, piece in due:
+                    if (stream.job_id, stream.number) in refused:
                         stream.stop_keeping()
                     else:
-                        stream.has_written(start + len(data))
+                        stream.has_stored(piece)
+            for stream in dirty:
+                if stream.has_new_tail and (stream.job_id, stream.number) in self._live:  # not due yet
+                    self._dirty[stream] = None
+                    self._has_dirty.set()
 
-    def _path(self, job_id: JobId, number: int) -> Path:
-        return self._folder / job_id[:2] / f"{job_id}.{number}"
-
-
-def _remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        for suffix in (".out", ".tail"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _write_pieces(pieces: list[tuple[OutputStream, int, bytes]]) -> set[OutputStream]:
-    failed = set()
-    for stream, start, data in pieces:
-        try:
-            _write_at(stream.path.with_name(stream.path.name + ".out"), start, data)
-        except OSError as error:
-            logger.warning("output of %s is not kept from byte %d on: %s", stream.path.name, start, error)
-            failed.add(stream)
-    return failed
-
-
-def _write_at(path: Path, start: int, data: bytes) -> None:
-    # At its own offset, never appended: writing a piece a second time changes nothing.
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    except FileNotFoundError:
-        for folder in (path.parent.parent, path.parent):  # with `parents` only the last one would get the mode
-            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    try:
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(descriptor, view, start)
-            view, start = view[count:], start + count
-    finally:
-        os.close(descriptor)
-
-
-def _read_at(path: Path, start: int, limit: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(limit)
-
-
-def _read_saved(path: Path, start: int, limit: int) -> OutputChunk:
-    head, tail = path.with_name(path.name + ".out"), path.with_name(path.name + ".tail")
-    head_end = head.stat().st_size if head.exists() else 0
-    if tail.exists():
-        tail_from = int.from_bytes(_read_at(tail, 0, _OFFSET_BYTES), "big")
-        end = tail_from + tail.stat().st_size - _OFFSET_BYTES
-    else:
-        tail_from = end = head_end
-    if start < head_end:
-        return OutputChunk(
-            offset=start, data=_read_at(head, start, min(limit, head_end - start)), end=end, is_over=True
-        )
-    start = min(max(start, tail_from), end)
-    data = _read_at(tail, _OFFSET_BYTES + start - tail_from, limit) if start < end else b""
-    return OutputChunk(offset=start, data=data, end=end, is_over=True)
+    def _publish(self, streams: Iterable[OutputStream]) -> None:
+        moved = [stream for stream in streams if stream.end > stream.published]
+        for stream in moved:
+            stream.published = stream.end
+        if moved:
+            self._bus.moved({f"output:{stream.job_id}": stream.end for stream in moved})

@@ -19,7 +19,7 @@ from dropmill.model.ids import Cursor
 from dropmill.model.records import KeptBytes
 from dropmill.ports.blobs import BlobStore
 from dropmill.ports.ledger.retention import RetentionLedger
-from dropmill.processing.output import OutputStore
+from dropmill.ports.outputs import Outputs
 
 SUBMISSIONS_AT_ONCE = 50
 EVENTS_A_CHANGE = 1000  # some 10 ms of the ledger's writer
@@ -39,7 +39,7 @@ class Retention:
         *,
         ledger: RetentionLedger,
         blobs: BlobStore,
-        outputs: OutputStore,
+        outputs: Outputs,
         logged: Callable[[], Awaitable[Cursor]],
         keep_s: float | None,
         keep_bytes: int | None,

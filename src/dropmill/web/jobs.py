@@ -5,9 +5,9 @@ from typing import Any
 
 from quart import Blueprint, Response
 
-from dropmill.live.topics import OutputPiece
 from dropmill.model.errors import Removed
 from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.output import OutputChunk
 from dropmill.web import query
 from dropmill.web.caller import current_caller
 from dropmill.web.guard import EXACT
@@ -78,7 +78,7 @@ async def output(job_id: str) -> Response:
     headers["Dropmill-Offset"] = str(first.offset)
 
     async def pieces() -> AsyncIterator[bytes]:
-        piece: OutputPiece | None = first
+        piece: OutputChunk | None = first
         while piece is not None and piece.data:
             yield piece.data
             end = piece.offset + len(piece.data)

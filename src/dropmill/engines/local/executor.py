@@ -13,7 +13,7 @@ from dropmill.engines.local.line import Line
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.records import utc_now
 from dropmill.processing.attempt import AttemptRunner
-from dropmill.processing.output import OutputStore
+from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import Slot, SlotPool
 
 UNRECORDED_PER_SLOT = 8  # ends waiting for the ledger at which nothing more is started: its disk stalls
@@ -30,7 +30,7 @@ class SlotExecutor:
         *,
         runner: AttemptRunner,
         pool: SlotPool,
-        outputs: OutputStore,
+        outputs: OutputRecorder,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         """Set up; `start` begins.
