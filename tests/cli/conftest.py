@@ -47,7 +47,7 @@ def run(dropmill: Dropmill) -> Callable[..., Any]:
 
     def ended(*words: str | Path, **environment: str) -> tuple[int, str, str]:
         process = dropmill(*words, **environment)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
     return ended

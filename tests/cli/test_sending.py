@@ -179,7 +179,7 @@ def test_after_ctrl_c_it_goes_on_where_it_stood(
         sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
         until(lambda at=before + allowed: line.passed >= at)  # type: ignore[misc]
         sending.send_signal(number)
-        _, err = sending.communicate(timeout=20)
+        _, err = sending.communicate(timeout=60)
         assert sending.returncode == 128 + number
         said = re.fullmatch(rf"dropmill: Interrupted\. The submission stays open until (.*); {re.escape(GOES_ON)}", err)
         assert said, err
@@ -212,7 +212,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
         line.cut()
         line.allow(None)
         line.target = port_of(server.start())
-        out, err = sending.communicate(timeout=30)
+        out, err = sending.communicate(timeout=60)
     assert sending.returncode == 0, err
     assert "Trying again in 0.5 s." in err
     submission = submission_of(out)
@@ -227,7 +227,7 @@ def test_a_cut_form_is_completed_file_by_file(server: Server, line: Line, dropmi
     until(lambda: line.passed >= 2 * MIB)
     line.cut()
     line.allow(None)
-    out, err = sending.communicate(timeout=30)
+    out, err = sending.communicate(timeout=60)
     assert sending.returncode == 0, err
     assert digests(server, submission_of(out)) == wanted
     jobs = server.settled(submission_of(out))["counts"]
@@ -275,7 +275,7 @@ def test_what_changed_since_is_sent_anew(
     sending = dropmill("send", "large.bin", "--server", line.url)
     until(lambda: line.passed >= 5 * MIB)
     sending.send_signal(signal.SIGINT)
-    sending.communicate(timeout=20)
+    sending.communicate(timeout=60)
     line.cut()
     line.allow(None)
     (first,) = open_submissions(server)
@@ -298,7 +298,7 @@ def test_one_changed_file_alone_does_not_end_a_run_of_several(
     sending = dropmill("send", "top/large.bin", "top/other.bin", "--server", line.url)
     until(lambda: line.passed >= 5 * MIB)
     sending.send_signal(signal.SIGINT)
-    sending.communicate(timeout=20)
+    sending.communicate(timeout=60)
     line.cut()
     line.allow(None)
     (first,) = open_submissions(server)
@@ -318,7 +318,7 @@ def test_a_submission_that_was_sealed_meanwhile_is_not_gone_on_with(
     sending = dropmill("send", "large.bin", "--server", line.url)
     until(lambda: line.passed >= 5 * MIB)
     sending.send_signal(signal.SIGINT)
-    sending.communicate(timeout=20)
+    sending.communicate(timeout=60)
     line.cut()
     line.allow(None)
     first = server.get("/submissions?limit=1")["items"][0]["id"]
@@ -341,7 +341,7 @@ def test_an_upload_that_the_server_gave_up_begins_again(
     assert ended.status_code == 204
     line.cut()
     line.allow(None)
-    out, err = sending.communicate(timeout=20)
+    out, err = sending.communicate(timeout=60)
     assert sending.returncode == 0, err
     assert digests(server, submission_of(out)) == {"large.bin": wanted}
 
@@ -511,7 +511,7 @@ def test_send_names_a_file_that_changes_under_it_and_sends_the_rest(
         case _:
             changing.unlink()
     line.allow(None)
-    out, err = sending.communicate(timeout=30)
+    out, err = sending.communicate(timeout=60)
     submission = submission_of(out)
     if change == "vanishes":  # it was open: what was read is what there was
         wanted["a-changing.bin"] = next(
@@ -541,7 +541,7 @@ def test_send_names_a_small_file_that_changes_before_its_turn(
     with (tmp_path / "top" / "259").open("ab") as file:
         file.write(b"more")
     line.allow(None)
-    out, err = sending.communicate(timeout=30)
+    out, err = sending.communicate(timeout=60)
     assert (sending.returncode, err) == (
         1,
         f"dropmill: {tmp_path}/top/259 was changed while it was sent and is left out.\n",
@@ -577,7 +577,7 @@ def test_send_leaves_no_open_submission_when_it_is_interrupted_with_nothing_to_g
     until(lambda: line.passed >= passed + 5 * MIB)
     sending.send_signal(signal.SIGINT)
     line.allow(None)
-    _, err = sending.communicate(timeout=20)
+    _, err = sending.communicate(timeout=60)
     assert sending.returncode == INTERRUPTED
     assert err.endswith("dropmill: Interrupted; the submission is sealed with what had arrived.\n")
     assert set(open_submissions(server)) <= before
@@ -597,7 +597,7 @@ def test_send_leaves_no_open_submission_when_it_is_stopped_before_a_byte_has_arr
     (submission,) = set(open_submissions(server)) - before
     sending.send_signal(number)
     line.allow(None)
-    _, err = sending.communicate(timeout=20)
+    _, err = sending.communicate(timeout=60)
     assert (sending.returncode, err) == (128 + number, "dropmill: Interrupted; nothing was sent.\n")
     assert server.settled(submission)["counts"]["aborted"] == 1
     assert sorted(server.arriving()) == sorted(arriving)
@@ -616,7 +616,7 @@ def test_send_goes_on_with_what_it_could_not_seal(
     until(lambda: line.passed >= passed + MIB)
     line.target = 9
     sending.send_signal(signal.SIGINT)
-    _, err = sending.communicate(timeout=20)
+    _, err = sending.communicate(timeout=60)
     stays = "the server seals it, a day from now unless it is set otherwise"
     assert (sending.returncode, err) == (
         INTERRUPTED,
@@ -645,7 +645,7 @@ def test_abandoning_seals_what_was_interrupted(
     sending = dropmill("send", "top", "--server", line.url)
     until(lambda: line.passed >= passed + 5 * MIB)
     sending.send_signal(signal.SIGINT)
-    sending.communicate(timeout=20)
+    sending.communicate(timeout=60)
     line.cut()
     line.allow(None)
     (submission,) = set(open_submissions(server)) - before
@@ -676,7 +676,7 @@ def test_what_nobody_goes_on_with_is_sealed_by_the_server(
         sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
         until(lambda: line.passed >= 5 * MIB)
         sending.kill()
-        sending.communicate(timeout=20)
+        sending.communicate(timeout=60)
         line.cut()
     (submission,) = [item["id"] for item in server.get("/submissions")["items"]]
     assert len(notes(tmp_path)) == 1
@@ -697,7 +697,7 @@ def test_stopping_while_it_watches_says_that_all_was_sent(
     while "attempt.started" not in sending.stdout.readline():
         pass
     sending.send_signal(signal.SIGINT)
-    _, err = sending.communicate(timeout=20)
+    _, err = sending.communicate(timeout=60)
     assert (sending.returncode, err) == (
         INTERRUPTED,
         "dropmill: Interrupted; everything was sent, and the server goes on with it.\n",
