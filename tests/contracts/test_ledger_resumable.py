@@ -11,7 +11,7 @@ from tests.contracts.ledgers import LedgerEngine
 from tests.story import CLIENT, SUCCEEDED, all_events, blob, names, recount
 
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
-from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.records import Counts, JobState, UploadState, utc_now
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.submissions import RequestKey
@@ -245,7 +245,7 @@ async def _open(
 ) -> tuple[SubmissionId, bool]:
     wanted = new_submission_id()
     named = None if key is None else RequestKey(owner=owner, text=key, fingerprint=fingerprint)
-    got = await ledger.open_submission(wanted, CLIENT, None, key=named)
+    got = await ledger.open_submission(wanted, CLIENT, None, key=named, owner=Owner(owner))
     return got, got == wanted
 
 

@@ -21,10 +21,11 @@ from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.engines.sqlite import ledger as sqlite_ledger
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import SettingsError
-from dropmill.model.ids import new_submission_id
-from dropmill.model.records import ConfigLocation
+from dropmill.model.ids import OPEN, Cursor, SubmissionId, new_submission_id
+from dropmill.model.records import ConfigLocation, Counts
 from dropmill.ports.ledger.submissions import RequestKey
 
+AT = "2026-11-20T08:15:30.123Z"
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
 
 
@@ -115,24 +116,17 @@ async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_fil
 ) -> None:
     """Schema 0006. The flag did not say which file it meant; a save that was not written yet must still be known."""
     path = tmp_path / "ledger.sqlite"
-    engine = create_engine(f"sqlite:///{path}")
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0005")
-    engine.dispose()
+    migrate(path, "0005")
     texts = [b"number: %d\n" % number for number in range(1, len(flags) + 1)]
-    at = "2026-11-20T08:15:30.123Z"
     old = sqlite3.connect(path)
     for number, (text, flag) in enumerate(zip(texts, flags, strict=True), 1):
         old.execute(
             "INSERT INTO config_revisions (number, sha256, size, text, saved_at, message, is_mirrored)"
             " VALUES (?, ?, ?, ?, ?, 'kept', ?)",
-            (number, hashlib.sha256(text).hexdigest(), len(text), text, at, flag),
+            (number, hashlib.sha256(text).hexdigest(), len(text), text, AT, flag),
         )
     if flags:  # rows that refer to a revision must not be in the way
-        add_row(old, "submissions", id="s", ip="192.0.2.7", opened_at=at)
+        add_row(old, "submissions", id="s", ip="192.0.2.7", opened_at=AT)
         add_row(old, "files", id="f", submission_id="s", name="a", path="a", state="stored")
         add_row(old, "jobs", id="j", submission_id="s", file_id="f", state="queued", config_number=1)
     assert old.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -158,6 +152,17 @@ async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_fil
     new.close()
 
 
+def migrate(path: Path, version: str) -> None:
+    """A database of an older schema."""
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+    engine.dispose()
+
+
 def add_row(old: sqlite3.Connection, table: str, **values: object) -> None:
     """A row in whatever schema there is; 0 in the columns that need a value and are not given one."""
     for _, name, _, is_needed, default, _ in old.execute(f"PRAGMA table_info({table})").fetchall():
@@ -171,21 +176,61 @@ def add_row(old: sqlite3.Connection, table: str, **values: object) -> None:
 async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> None:
     """Schema 0005: a repeat of a request that an older version took is still known, whatever it says of itself."""
     path = tmp_path / "ledger.sqlite"
-    ledger = SqliteLedger(path, lambda _: None)
-    await ledger.open()
-    submission_id = await story.opened(ledger)
-    await ledger.close()
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE submissions SET idempotency_key = 'old'")
-    connection.execute("ALTER TABLE submissions DROP COLUMN idempotency_fingerprint")
-    connection.execute("DROP TABLE config_files")
-    connection.execute("ALTER TABLE config_revisions ADD COLUMN is_mirrored BOOLEAN")
-    connection.execute("UPDATE alembic_version SET version_num = '0004'")
-    connection.commit()
-    connection.close()
+    migrate(path, "0004")
+    submission_id = SubmissionId("s")
+    old = sqlite3.connect(path)
+    add_row(old, "submissions", id=submission_id, ip="192.0.2.7", opened_at=AT, is_open=1, idempotency_key="old")
+    old.commit()
+    old.close()
 
     ledger = SqliteLedger(path, lambda _: None)
     await ledger.open()
     key = RequestKey(owner="open", text="old", fingerprint="any")
     assert await ledger.open_submission(new_submission_id(), story.CLIENT, None, key=key) == submission_id
     await ledger.close()
+
+
+async def test_what_was_sent_before_there_were_owners_belongs_to_everybody_and_is_found(tmp_path: Path) -> None:
+    """Schema 0007."""
+    path = tmp_path / "ledger.sqlite"
+    migrate(path, "0006")
+    old = sqlite3.connect(path)
+    add_row(old, "config_revisions", number=1, sha256="c" * 64, size=1, text=b"a", saved_at=AT)
+    for seq, (submission, host) in enumerate((("s1", "pc9.lab.example"), ("s2", None)), 1):
+        counts = {"succeeded": 1, "failed": 1, "kept_bytes": 7, "aborted": 1}
+        add_row(old, "submissions", seq=seq, id=submission, ip="192.0.2.7", host=host, opened_at=AT, **counts)
+    for seq, (submission, name) in enumerate((("s2", "x"), ("s1", "Erste"), ("s1", "y"), ("s2", "z"), ("s1", "w")), 1):
+        file = {"id": f"f{seq}", "submission_id": submission, "name": name, "path": f"a/{name}.txt", "size": 1}
+        add_row(old, "files", seq=seq, state="stored", **file)
+        job = {"id": f"j{seq}", "submission_id": submission, "file_id": f"f{seq}", "config_number": 1}
+        add_row(old, "jobs", seq=seq, state="failed", error_message=f"no column {seq}", queued_at=AT, **job)
+    add_row(old, "events", cursor=1, at=AT, name="submission.opened", submission_id="s1", data="{}")
+    add_row(old, "events", cursor=2, at=AT, name="config.saved", data="{}")
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    owned = await ledger.submissions(before=None, limit=9, visible_to=OPEN)
+    assert [one.id for one in owned.items] == ["s2", "s1"]
+    assert [one.id for one in (await ledger.jobs(before=None, limit=9, visible_to=OPEN)).items] == [
+        "j5", "j4", "j3", "j2", "j1",
+    ]  # fmt: skip
+    assert [
+        event.cursor for event in (await ledger.events("all", after=Cursor(0), limit=9, visible_to=OPEN)).events
+    ] == [1]
+    totals = await ledger.totals(visible_to=OPEN)
+    assert (totals.submissions, totals.kept_bytes) == (2, 14)
+    assert totals.counts == Counts(succeeded=2, failed=2, aborted=2)
+    for text, found in (("ERSTE", ["j2"]), ("no column 4", ["j4"]), ("pc9.LAB", ["j5", "j3", "j2"]), ("a/", None)):
+        jobs = await ledger.jobs(before=None, limit=9, text=text)
+        assert [one.id for one in jobs.items] == (found or ["j4", "j1", "j5", "j3", "j2"]), text
+    await story.save(ledger, b"b: 1\n")
+    submission_id = await story.opened(ledger)
+    job_id = await story.queued(ledger, submission_id, "a/new.txt")
+    assert (await ledger.jobs(before=None, limit=1, text="a/")).items[0].id == job_id
+    await ledger.close()
+    new = sqlite3.connect(path)
+    assert new.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert new.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    new.close()

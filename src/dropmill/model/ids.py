@@ -11,6 +11,15 @@ FileId = NewType("FileId", str)
 JobId = NewType("JobId", str)
 LinkId = NewType("LinkId", str)
 
+Owner = NewType("Owner", str)
+"""Whose a submission and all of its files, jobs and events are. Made of ids, never of names.
+
+`account:<id>`, `browser:<hash>`, `link:<id>:<hash of the browser>` (a link has many senders), or `OPEN`.
+"""
+
+OPEN = Owner("open")
+"""The owner of what was sent to a server that asks nobody who they are."""
+
 Sha256 = NewType("Sha256", str)
 """A SHA-256 in lower-case hexadecimal, 64 characters."""
 

@@ -49,6 +49,12 @@ _AWAY = (
 )
 
 
+_SEARCH_INDEX = (  # trusted: the owner of a database may make it
+    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+    "CREATE INDEX IF NOT EXISTS ix_search_texts_trigrams ON search_texts USING gin (text gin_trgm_ops)",
+)
+
+
 class PostgresLedger(SqlLedger):
     """`dropmill.ports.ledger.Ledger` over a Postgres database, in the first schema of its search path."""
 
@@ -104,6 +110,8 @@ class PostgresLedger(SqlLedger):
                 require_current(connection)
             else:
                 upgrade(connection)
+                for statement in _SEARCH_INDEX:
+                    connection.exec_driver_sql(statement)
             newest = newest_cursor(connection)
         self.open_readers()
         return newest

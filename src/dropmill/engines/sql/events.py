@@ -1,5 +1,6 @@
 """Events: queries and rows."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
@@ -10,7 +11,7 @@ from dropmill.engines.sql.tables import events, is_about_config
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.errors import NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event, EventName, Subject
-from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
 from dropmill.ports.ledger.events import EventPage
 
 
@@ -48,32 +49,34 @@ def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
     return query.order_by(events.c.cursor).limit(bindparam("limit"))
 
 
-_EVENTS = {
-    TOPIC_ALL: _following(),
-    TOPIC_CONFIG: _following(is_about_config),
+# Built once: read after every commit by whoever follows.
+_CONDITIONS: Mapping[str, Sequence[ColumnElement[bool]]] = {
+    TOPIC_ALL: (),
+    TOPIC_CONFIG: (is_about_config,),
+    "submission": (events.c.submission_id == bindparam("key"),),
+    "account": (events.c.account == bindparam("key"),),
 }
-_EVENTS_OF = {
-    "submission": _following(events.c.submission_id == bindparam("key")),
-    "account": _following(events.c.account == bindparam("key")),
+_EVENTS = {kind: _following(*conditions) for kind, conditions in _CONDITIONS.items()}
+_EVENTS_OF_OWNER = {
+    kind: _following(*conditions, events.c.owner == bindparam("visible_to")) for kind, conditions in _CONDITIONS.items()
 }
 
 
-def events_after(connection: Connection, topic: str, after: Cursor, limit: int) -> EventPage:
+def events_after(
+    connection: Connection, topic: str, after: Cursor, limit: int, visible_to: Owner | None = None
+) -> EventPage:
     """See `Ledger.events`.
 
     Raises:
         NotFound: there is no such topic.
     """
     kind, _, key = topic.partition(":")
-    if topic in _EVENTS:
-        query = _EVENTS[topic]
-    elif kind in _EVENTS_OF and key:
-        query = _EVENTS_OF[kind]
-    else:
+    if kind not in _EVENTS or (kind in (TOPIC_ALL, TOPIC_CONFIG)) != (kind == topic) or (not key and kind != topic):
         raise NotFound("There is no such topic.")
     if not is_storable(key):
         key = ""
-    parameters = {"after": after, "limit": limit, "key": key}
+    query = (_EVENTS if visible_to is None else _EVENTS_OF_OWNER)[kind]
+    parameters = {"after": after, "limit": limit, "key": key, "visible_to": visible_to}
     found = connection.execute(query, parameters).mappings().all()
     page = [event_of(row) for row in found]
     # A full page may not be the end; a short one is, as of this transaction's moment.

@@ -28,7 +28,7 @@ from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.events import TOPIC_ALL
-from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
+from dropmill.model.ids import OPEN, Cursor, FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
@@ -48,7 +48,7 @@ from dropmill.model.records import (
 )
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
-from dropmill.ports.ledger.history import SubmissionView
+from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
@@ -371,8 +371,9 @@ class SqlLedger(ABC):
         *,
         is_announced: bool = False,
         key: RequestKey | None = None,
+        owner: Owner = OPEN,
     ) -> SubmissionId:
-        return await self._change(submissions.open_submission, submission_id, client, account, is_announced, key)
+        return await self._change(submissions.open_submission, submission_id, client, account, is_announced, key, owner)
 
     async def identify_client(
         self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
@@ -387,8 +388,10 @@ class SqlLedger(ABC):
     async def announce_uploads(self, uploads: Sequence[ResumableUpload]) -> None:
         await self._change(announce_uploads, uploads)
 
-    async def open_for_upload(self, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
-        await self._change(submissions.open_for_upload, upload, client, account)
+    async def open_for_upload(
+        self, upload: ResumableUpload, client: ClientIdentity, account: str | None, *, owner: Owner = OPEN
+    ) -> None:
+        await self._change(submissions.open_for_upload, upload, client, account, owner)
 
     async def begin_upload(self, file_id: FileId, *, is_resumable: bool = True) -> None:
         await self._change(uploads.begin_upload, file_id, is_resumable)
@@ -492,23 +495,38 @@ class SqlLedger(ABC):
     # --- reads -------------------------------------------------------------------------------------------------------
 
     async def view_submission(
-        self, submission_id: SubmissionId, *, after: str | None = None, limit: int, state: str | None = None
+        self,
+        submission_id: SubmissionId,
+        *,
+        after: str | None = None,
+        limit: int,
+        state: str | None = None,
+        visible_to: Owner | None = None,
     ) -> SubmissionView:
-        return await self._read(submissions.view_submission, submission_id, after, limit, state)
+        return await self._read(submissions.view_submission, submission_id, after, limit, state, visible_to)
 
     async def submissions(
-        self, *, before: str | None, limit: int, state: str | None = None, text: str | None = None
+        self,
+        *,
+        before: str | None,
+        limit: int,
+        state: str | None = None,
+        text: str | None = None,
+        visible_to: Owner | None = None,
     ) -> Page[Submission]:
-        return await self._read(submissions.list_submissions, before, limit, state, text)
+        return await self._read(submissions.list_submissions, before, limit, state, text, visible_to)
 
-    async def file(self, file_id: FileId) -> File:
-        return await self._read(uploads.get_file, file_id)
+    async def totals(self, *, visible_to: Owner | None = None) -> Totals:
+        return await self._read(submissions.totals, visible_to)
 
-    async def job(self, job_id: JobId) -> Job:
-        return await self._read(jobs.get_job, job_id)
+    async def file(self, file_id: FileId, *, visible_to: Owner | None = None) -> File:
+        return await self._read(uploads.get_file, file_id, visible_to)
 
-    async def result(self, job_id: JobId, path: str, attempt: int | None) -> Result:
-        return await self._read(jobs.get_result, job_id, path, attempt)
+    async def job(self, job_id: JobId, *, visible_to: Owner | None = None) -> Job:
+        return await self._read(jobs.get_job, job_id, visible_to)
+
+    async def result(self, job_id: JobId, path: str, attempt: int | None, *, visible_to: Owner | None = None) -> Result:
+        return await self._read(jobs.get_result, job_id, path, attempt, visible_to)
 
     async def jobs(
         self,
@@ -518,17 +536,20 @@ class SqlLedger(ABC):
         state: str | None = None,
         text: str | None = None,
         submission_id: SubmissionId | None = None,
+        visible_to: Owner | None = None,
     ) -> Page[Job]:
-        return await self._read(jobs.list_jobs, before, limit, state, text, submission_id)
+        return await self._read(jobs.list_jobs, before, limit, state, text, submission_id, visible_to)
 
-    async def upload(self, file_id: FileId) -> ResumableUpload:
-        return await self._read(uploads.get_upload, file_id)
+    async def upload(self, file_id: FileId, *, visible_to: Owner | None = None) -> ResumableUpload:
+        return await self._read(uploads.get_upload, file_id, visible_to)
 
-    async def announced_upload(self, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
-        return await self._read(uploads.announced_upload, submission_id, path)
+    async def announced_upload(
+        self, submission_id: SubmissionId, path: str, *, visible_to: Owner | None = None
+    ) -> ResumableUpload | None:
+        return await self._read(uploads.announced_upload, submission_id, path, visible_to)
 
-    async def holding(self, submission_id: SubmissionId) -> Holding:
-        return await self._read(uploads.holding, submission_id)
+    async def holding(self, submission_id: SubmissionId, *, visible_to: Owner | None = None) -> Holding:
+        return await self._read(uploads.holding, submission_id, visible_to)
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
         return await self._read(uploads.unfinished_uploads)
@@ -562,8 +583,8 @@ class SqlLedger(ABC):
     async def deliveries(self, limit: int) -> Sequence[Delivery]:
         return await self._read(deliveries.next_deliveries, limit)
 
-    async def events(self, topic: str, *, after: Cursor, limit: int) -> EventPage:
-        return await self._read(events.events_after, topic, after, limit)
+    async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
+        return await self._read(events.events_after, topic, after, limit, visible_to)
 
     async def newest_cursor(self) -> Cursor:
         return await self._read(events.newest_cursor)

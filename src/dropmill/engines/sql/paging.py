@@ -1,9 +1,13 @@
 """Pages by a key that rises, and what may be asked of a list."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select
 
 from dropmill.engines.sql.clients import Row
 from dropmill.model.errors import BadParameter
+from dropmill.model.ids import Owner
 from dropmill.model.numbers import whole_number
 
 
@@ -37,3 +41,8 @@ def one_of(text: str | None, choices: Sequence[str]) -> str | None:
     if text is not None and text not in choices:
         raise BadParameter(f"`state` must be one of {', '.join(choices)}.")
     return text
+
+
+def seen_by(query: Select[Any], owner: ColumnElement[Any], visible_to: Owner | None) -> Select[Any]:
+    """What a query finds, as far as it is `visible_to` somebody; None: all of it."""
+    return query if visible_to is None else query.where(owner == visible_to)

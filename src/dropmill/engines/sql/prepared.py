@@ -4,11 +4,14 @@ SQLAlchemy makes a statement's text once, but does much around each execution of
 needs 5. What the ledger does several times for every job goes this way; everything else is executed by SQLAlchemy.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Executable, Select
+
+from dropmill.engines.sql.types import Id
 
 Convert = Callable[[Any], Any]
 
@@ -24,10 +27,21 @@ class _Form:
         self._is_positional = order is not None
         # By the names that stand in the text: SQLAlchemy's own, of values written in a statement, are longer.
         binds = {name: bind for bind, name in compiled.bind_names.items()}
-        self._values: list[tuple[str, Any, Convert | None]] = [
-            (name, compiled.params[name], binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in (order if self._is_positional else binds)
-        ]
+        self._bound: list[str] = list(order if self._is_positional else binds)
+        self._fixed = {name: compiled.params[name] for name in self._bound if name not in names}
+        # One look-up of all values, then the few that are converted: this runs for every statement.
+        self._get: Callable[[Mapping[str, Any]], Iterable[Any]]
+        if len(self._bound) > 1:
+            self._get = itemgetter(*self._bound)
+        else:
+            self._get = lambda found: [found[name] for name in self._bound]
+        self._to_database: list[tuple[int, Convert]] = []
+        for position, name in enumerate(self._bound):
+            # An id that is written was made here, or found.
+            if is_query or not isinstance(binds[name].type, Id):
+                convert = binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+                if convert is not None:
+                    self._to_database.append((position, convert))
         columns = list(statement.selected_columns) if isinstance(statement, Select) else []
         self._names = [str(column.key) for column in columns]
         converts = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
@@ -37,15 +51,10 @@ class _Form:
 
     def bind(self, parameters: Mapping[str, Any]) -> Any:
         """The values as the driver takes them."""
-        bound = {}
-        values = []
-        for name, default, convert in self._values:
-            value = parameters.get(name, default)
-            if convert is not None:
-                value = convert(value)
-            values.append(value)
-            bound[name] = value
-        return values if self._is_positional else bound
+        values = list(self._get({**self._fixed, **parameters} if self._fixed else parameters))
+        for position, convert in self._to_database:
+            values[position] = convert(values[position])
+        return values if self._is_positional else dict(zip(self._bound, values, strict=True))
 
     def row(self, found: Sequence[Any]) -> dict[str, Any]:
         """A row by its columns' names."""
@@ -79,8 +88,8 @@ def one(connection: Connection, query: Select[Any], parameters: Mapping[str, Any
     return None if found is None else form.row(found)
 
 
-def run(connection: Connection, statement: Executable, several: Sequence[Mapping[str, Any]]) -> None:
-    """Run an insert or an update once for each of some mappings with the same keys."""
+def run(connection: Connection, statement: Executable, several: Sequence[Mapping[str, Any]]) -> int:
+    """Run an insert or an update once for each of some mappings with the same keys; returns how many rows it met."""
     form = _form(connection, statement, several[0])
     cursor = connection.connection.cursor()
     try:
@@ -88,5 +97,6 @@ def run(connection: Connection, statement: Executable, several: Sequence[Mapping
             cursor.execute(form.text, form.bind(several[0]))
         else:
             cursor.executemany(form.text, [form.bind(parameters) for parameters in several])
+        return int(cursor.rowcount)
     finally:
         cursor.close()

@@ -52,7 +52,8 @@ def begin_removal(tx: Transaction, submission_id: SubmissionId, settled_at: date
         return False
     now = utc_now()
     tx.run(_MARK_FILES, key=submission_id, removed_at=now)
-    tx.change(submission_id, removed_at=now, is_removing=True, kept_bytes=0)
+    tx.keep(submission_id, -row["kept_bytes"])
+    tx.change(submission_id, removed_at=now, is_removing=True)
     return True
 
 

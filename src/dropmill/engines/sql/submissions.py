@@ -4,24 +4,28 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, insert, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, cast, exists, func, insert, select
 
+from dropmill.engines.sql import search
 from dropmill.engines.sql.clients import Row, client_of
 from dropmill.engines.sql.events import newest_cursor
-from dropmill.engines.sql.paging import one_of, page_key, page_of
-from dropmill.engines.sql.tables import files, jobs, submissions
-from dropmill.engines.sql.transaction import COUNTS, Transaction, counts_of
+from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
+from dropmill.engines.sql.tables import files, jobs, owners, submissions
+from dropmill.engines.sql.transaction import COUNTS, SUMS, Transaction, counts_of
+from dropmill.engines.sql.types import is_storable
 from dropmill.engines.sql.uploads import abort, announce, with_jobs
 from dropmill.model.errors import IdempotencyMismatch, NotFound
 from dropmill.model.events import EventName
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.records import ClientIdentity, JobState, Submission, UploadState, utc_now
-from dropmill.ports.ledger.history import SubmissionView
+from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
 from dropmill.ports.ledger.uploads import ResumableUpload
 
-_SUBMISSION_BY_KEY = select(submissions).where(submissions.c.idempotency_key == bindparam("key"))
+_SUBMISSION_BY_KEY = select(submissions).where(
+    submissions.c.owner == bindparam("of_owner"), submissions.c.idempotency_key == bindparam("key")
+)
 _ADD_SUBMISSION = insert(submissions)
 _STALE = (
     select(submissions.c.id)
@@ -59,12 +63,14 @@ def open_submission(
     account: str | None,
     is_announced: bool,
     key: RequestKey | None,
+    owner: Owner,
 ) -> SubmissionId:
     """See `Ledger.open_submission`."""
-    owned = None if key is None else f"{key.owner}\n{key.text}"
     if key is not None:
+        if key.owner != owner:
+            raise AssertionError(f"a key of {key.owner} for a submission of {owner}")
         tx.flush_submissions()
-        first = tx.one(_SUBMISSION_BY_KEY, key=owned)
+        first = tx.one(_SUBMISSION_BY_KEY, of_owner=owner, key=key.text) if is_storable(key.text) else None
         if first is not None and not _is_void(first):
             # None: kept by a version that compared nothing
             if first["idempotency_fingerprint"] not in (None, key.fingerprint):
@@ -81,6 +87,7 @@ def open_submission(
         id=submission_id,
         is_open=True,
         opened_at=utc_now(),
+        owner=owner,
         account=account,
         ip=client.ip,
         host=client.host,
@@ -89,9 +96,11 @@ def open_submission(
         user_agent=client.user_agent,
         is_identified=False,
         is_announced=is_announced,
-        idempotency_key=owned,
+        idempotency_key=None if key is None else key.text,
         idempotency_fingerprint=None if key is None else key.fingerprint,
     )
+    tx.count(owner, "submissions", 1)
+    search.add_client(tx, submission_id)
     tx.emit(EventName.SUBMISSION_OPENED, tx.subject(submission_id))
     return submission_id
 
@@ -102,9 +111,11 @@ def _is_void(row: Row) -> bool:
     return not row["is_open"] and counts.total == counts.aborted
 
 
-def open_for_upload(tx: Transaction, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
+def open_for_upload(
+    tx: Transaction, upload: ResumableUpload, client: ClientIdentity, account: str | None, owner: Owner
+) -> None:
     """See `Ledger.open_for_upload`."""
-    open_submission(tx, upload.submission_id, client, account, True, None)
+    open_submission(tx, upload.submission_id, client, account, True, None, owner)
     announce(tx, upload)
     row = tx.submission(upload.submission_id)
     tx.change(upload.submission_id, is_open=False)
@@ -119,6 +130,8 @@ def identify_client(
     if tx.submission(submission_id)["is_identified"]:
         return
     tx.change(submission_id, host=host, verified=verified, domain=domain, is_identified=True)
+    if host is not None:
+        search.set_client(tx, submission_id)
     tx.emit(EventName.CLIENT_IDENTIFIED, tx.subject(submission_id), host=host, verified=verified, domain=domain)
 
 
@@ -145,10 +158,16 @@ def seal_submission(tx: Transaction, submission_id: SubmissionId) -> None:
 
 
 def view_submission(
-    connection: Connection, submission_id: SubmissionId, after: str | None, limit: int, state: str | None
+    connection: Connection,
+    submission_id: SubmissionId,
+    after: str | None,
+    limit: int,
+    state: str | None,
+    visible_to: Owner | None,
 ) -> SubmissionView:
     """See `Ledger.view_submission`."""
-    row = connection.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one_or_none()
+    wanted = seen_by(select(submissions).where(submissions.c.id == submission_id), submissions.c.owner, visible_to)
+    row = connection.execute(wanted).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such submission.")
     query = select(files).where(files.c.submission_id == submission_id)
@@ -170,34 +189,49 @@ def view_submission(
 
 
 def list_submissions(
-    connection: Connection, before: str | None, limit: int, state: str | None, text: str | None
+    connection: Connection,
+    before: str | None,
+    limit: int,
+    state: str | None,
+    text: str | None,
+    visible_to: Owner | None,
 ) -> Page[Submission]:
     """See `Ledger.submissions`."""
-    query = select(submissions)
+    conditions: list[ColumnElement[bool]] = [] if visible_to is None else [submissions.c.owner == visible_to]
+    is_under_way = state in ("open", "processing")
     # Without a time at which it settled are only few: an index of its own finds them however long the history is.
     match one_of(state, ("open", "processing", "settled")):
         case "open":
-            query = query.where(submissions.c.settled_at.is_(None), submissions.c.is_open)
+            conditions += [submissions.c.settled_at.is_(None), submissions.c.is_open]
         case "processing":
-            query = query.where(submissions.c.settled_at.is_(None), ~submissions.c.is_open)
+            conditions += [submissions.c.settled_at.is_(None), ~submissions.c.is_open]
         case "settled":
-            query = query.where(submissions.c.settled_at.is_not(None))
-    if text:
-        query = query.where(
-            or_(
-                submissions.c.ip.icontains(text, autoescape=True),
-                submissions.c.host.icontains(text, autoescape=True),
-                exists()
-                .where(files.c.submission_id == submissions.c.id, files.c.path.icontains(text, autoescape=True))
-                .correlate(submissions),
-            )
-        )
+            conditions.append(submissions.c.settled_at.is_not(None))
     start = page_key(before)
-    if start is not None:
-        query = query.where(submissions.c.seq < start)
-    found = connection.execute(query.order_by(submissions.c.seq.desc()).limit(limit + 1)).mappings().all()
+    found: Sequence[Row]
+    if text and not is_under_way:
+        found = search.find_submissions(connection, text, conditions, start, limit + 1, visible_to)
+    else:
+        if text:
+            conditions.append(search.is_about(connection, text))
+        if start is not None:
+            conditions.append(submissions.c.seq < start)
+        query = select(submissions).where(*conditions).order_by(submissions.c.seq.desc())
+        found = connection.execute(query.limit(limit + 1)).mappings().all()
     page, following = page_of(found, limit)
     return Page(items=[submission_of(row) for row in page], next=following)
+
+
+_SUMS: list[ColumnElement[Any]] = [
+    cast(func.coalesce(func.sum(owners.c[name]), 0), BigInteger).label(name) for name in SUMS
+]
+_TOTALS = select(*_SUMS)
+
+
+def totals(connection: Connection, visible_to: Owner | None) -> Totals:
+    """See `Ledger.totals`."""
+    row = connection.execute(seen_by(_TOTALS, owners.c.owner, visible_to)).mappings().one()
+    return Totals(submissions=row["submissions"], counts=counts_of(row), kept_bytes=row["kept_bytes"])
 
 
 def stale_submissions(connection: Connection, before: datetime, limit: int) -> Sequence[SubmissionId]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     bindparam,
     false,
     select,
@@ -28,9 +29,12 @@ from sqlalchemy import (
 )
 
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
+from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0006"
+SCHEMA_HEAD = "0007"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
+
+OWNER_MAX = 160  # characters: a link's id, 64 of a hash, and what is between
 
 
 metadata = MetaData(
@@ -62,6 +66,7 @@ submissions = Table(
     metadata,
     Column("seq", BigKey, primary_key=True),
     Column("id", Id(32), nullable=False, unique=True),
+    Column("owner", Id(OWNER_MAX), nullable=False, server_default=OPEN),
     Column("is_open", Boolean, nullable=False),
     Column("opened_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime),
@@ -74,7 +79,7 @@ submissions = Table(
     Column("user_agent", SafeText(400)),
     Column("is_identified", Boolean, nullable=False),
     Column("is_announced", Boolean, nullable=False),  # opened for files to come: survives the request that opened it
-    Column("idempotency_key", SafeText(400), unique=True),  # owner, a newline, and what the client gave
+    Column("idempotency_key", SafeText(400)),  # as the client gave it
     Column("idempotency_fingerprint", Id(64)),
     Column("announced", Integer, **_count()),
     Column("receiving", Integer, **_count()),
@@ -87,7 +92,12 @@ submissions = Table(
     Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
     Column("removed_at", UtcTime),
     Column("is_removing", Boolean, nullable=False, server_default=false()),
+    # Reserved for servers with several processors; not used yet:
+    Column("processor", SafeText()),
+    Column("options", JsonText),
+    UniqueConstraint("owner", "idempotency_key", name="uq_submissions_owner_key"),
 )
+Index("ix_submissions_owner", submissions.c.owner, submissions.c.seq)
 _is_kept = submissions.c.removed_at.is_(None)
 _partial_index("ix_submissions_unsettled", submissions.c.seq, where=submissions.c.settled_at.is_(None))
 _partial_index("ix_submissions_kept", submissions.c.settled_at, submissions.c.kept_bytes, where=_is_kept)
@@ -99,6 +109,7 @@ files = Table(
     Column("seq", BigKey, primary_key=True),
     Column("id", Id(32), nullable=False, unique=True),
     Column("submission_id", Id(32), ForeignKey("submissions.id"), nullable=False),
+    Column("number", Integer),  # its place in its submission, from 0; see `search_texts`
     Column("name", SafeText(), nullable=False),
     Column("path", SafeText(), nullable=False),
     Column("size", BigInteger),
@@ -143,7 +154,11 @@ jobs = Table(
     Column("tries", Integer, **_count()),  # attempts that the retry policy added since then
     Column("not_before", UtcTime),
     Column("config_number", BigKey, ForeignKey("config_revisions.number"), nullable=False),
+    Column("owner", Id(OWNER_MAX), nullable=False, server_default=OPEN),
+    Column("queue", Id(64)),  # reserved for several queues; not used yet
 )
+Index("ix_jobs_owner", jobs.c.owner, jobs.c.seq)
+Index("ix_jobs_owner_state", jobs.c.owner, jobs.c.state, jobs.c.seq)
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
 Index("ix_jobs_state", jobs.c.state, jobs.c.seq)
 Index("ix_jobs_submission_state", jobs.c.submission_id, jobs.c.state, jobs.c.seq)
@@ -192,12 +207,38 @@ events = Table(
     Column("account", SafeText(200)),
     Column("client", JsonText),
     Column("data", JsonText, nullable=False),
+    Column("owner", Id(OWNER_MAX)),  # of its submission; NULL if it is about none
 )
+_partial_index("ix_events_owner", events.c.owner, events.c.cursor, where=events.c.owner.is_not(None))
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)
 _partial_index("ix_events_account", events.c.account, events.c.cursor, where=events.c.account.is_not(None))
 _ABOUT_CONFIG = ("config.saved", "config.rejected", "config.purged")
 _partial_index("ix_events_config", events.c.cursor, where=events.c.name.in_(_ABOUT_CONFIG))
 is_about_config = _is_one_of(events.c.name, *_ABOUT_CONFIG)
+
+owners = Table(  # what each has sent, summed up over all submissions
+    "owners",
+    metadata,
+    Column("owner", Id(OWNER_MAX), primary_key=True),
+    Column("submissions", BigInteger, **_count()),
+    Column("announced", BigInteger, **_count()),
+    Column("receiving", BigInteger, **_count()),
+    Column("aborted", BigInteger, **_count()),
+    Column("queued", BigInteger, **_count()),
+    Column("running", BigInteger, **_count()),
+    Column("succeeded", BigInteger, **_count()),
+    Column("failed", BigInteger, **_count()),
+    Column("cancelled", BigInteger, **_count()),
+    Column("kept_bytes", BigInteger, **_count()),
+)
+
+search_texts = Table(  # what is found by words; `search` says how
+    "search_texts",
+    metadata,
+    Column("id", BigKey, primary_key=True, autoincrement=False),
+    Column("file_id", Id(32)),  # NULL: about the submission itself
+    Column("text", SafeText(), nullable=False),
+)
 
 deliveries = Table(  # calls of the webhook that are still to be made
     "deliveries",

@@ -1,12 +1,13 @@
 """One transaction on the ledger: what it has gathered, and what it writes once."""
 
+from collections import Counter
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Select, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Connection, Executable, Select, bindparam, insert, select, update
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row, client_json, client_of
-from dropmill.engines.sql.tables import deliveries, events, submissions
+from dropmill.engines.sql.tables import deliveries, events, owners, search_texts, submissions
 from dropmill.model.errors import NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import SubmissionId
@@ -20,6 +21,11 @@ _ADD_EVENTS = insert(events)
 _ADD_DELIVERY = insert(deliveries)
 
 COUNTS = ("announced", "receiving", "aborted", "queued", "running", "succeeded", "failed", "cancelled")
+
+SUMS = ("submissions", *COUNTS, "kept_bytes")
+_add_to_owner: dict[frozenset[str], Executable] = {}  # by the sums that are changed
+_ADD_OWNER = insert(owners)
+_ADD_TEXTS = insert(search_texts)
 
 
 def counts_of(row: Row) -> Counts:
@@ -48,6 +54,9 @@ class Transaction:
         self._events: list[dict[str, Any]] = []
         self._submissions: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, set[str]] = {}  # columns
+        self._owned: dict[str, Counter[str]] = {}  # what is to be added to each owner's sums
+        self._subjects: dict[str, Subject] = {}
+        self._texts: list[dict[str, Any]] = []
         self.revisions: dict[int, ConfigRevision] = {}  # those that were read; `config` keeps both
         self.newest_revision: ConfigRevision | None = None
 
@@ -77,6 +86,7 @@ class Transaction:
                 "account": subject.account,
                 "client": client_json(subject.client),
                 "data": data,
+                "owner": None if subject.submission_id is None else self.submission(subject.submission_id)["owner"],
             }
         )
         for topic in topics_of(name, subject):
@@ -100,6 +110,8 @@ class Transaction:
     def change(self, submission_id: str, **values: Any) -> None:
         """Set columns of a submission; written by `flush`."""
         self.submission(submission_id).update(values)
+        if "host" in values:
+            self._subjects.pop(submission_id, None)
         self._changed.setdefault(submission_id, set()).update(values)
 
     def move(self, submission_id: str, before: str | None, after: str | None) -> None:
@@ -107,6 +119,14 @@ class Transaction:
         row = self.submission(submission_id)
         counted = {state: row[state] + by for state, by in ((before, -1), (after, 1)) if state is not None}
         self.change(submission_id, **counted)
+        if before is not None:
+            self.count(row["owner"], before, -1)
+        if after is not None:
+            self.count(row["owner"], after, 1)
+
+    def count(self, owner: str, name: str, by: int) -> None:
+        """Add to one of an owner's sums."""
+        self._owned.setdefault(owner, Counter())[name] += by
 
     def settle(self, submission_id: str) -> None:
         """Record that a submission settled, if this change let it."""
@@ -126,11 +146,25 @@ class Transaction:
         """Count bytes that the submission holds on disk from now on."""
         row = self.submission(submission_id)
         self.change(submission_id, kept_bytes=row["kept_bytes"] + size)
+        self.count(row["owner"], "kept_bytes", size)
+
+    def find_by(self, row_id: int, file_id: str | None, text: str) -> None:
+        """Add a row of `search_texts`; written by `flush`."""
+        self._texts.append({"id": row_id, "file_id": file_id, "text": text})
+
+    def find_by_now(self, statement: Executable, row_id: int, text: str) -> None:
+        """Set the text of a row of `search_texts`, which may not be written yet."""
+        self._flush_texts()
+        self.run(statement, key=row_id, text=text)
 
     def subject(self, submission_id: str) -> Subject:
         """A subject that names the submission, its account and its client."""
-        row = self.submission(submission_id)
-        return Subject(submission_id=SubmissionId(submission_id), account=row["account"], client=client_of(row))
+        found = self._subjects.get(submission_id)
+        if found is None:
+            row = self.submission(submission_id)
+            found = Subject(submission_id=SubmissionId(submission_id), account=row["account"], client=client_of(row))
+            self._subjects[submission_id] = found
+        return found
 
     def flush_submissions(self) -> None:
         """Write the submissions that were changed."""
@@ -142,5 +176,26 @@ class Transaction:
     def flush(self) -> None:
         """Write what was gathered."""
         self.flush_submissions()
+        self._flush_texts()
+        for owner, more in self._owned.items():
+            changed = {name: by for name, by in more.items() if by}
+            sums = {f"more_{name}": by for name, by in changed.items()}
+            if changed and not prepared.run(self.connection, _adding(frozenset(changed)), [{"key": owner, **sums}]):
+                self.run(_ADD_OWNER, owner=owner, **changed)
+        self._owned.clear()
         if self._events:
             prepared.run(self.connection, _ADD_EVENTS, self._events)
+
+    def _flush_texts(self) -> None:
+        if self._texts:
+            prepared.run(self.connection, _ADD_TEXTS, self._texts)
+            self._texts.clear()
+
+
+def _adding(names: frozenset[str]) -> Executable:
+    statement = _add_to_owner.get(names)
+    if statement is None:
+        more = {name: owners.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in sorted(names)}
+        statement = update(owners).where(owners.c.owner == bindparam("key")).values(more)
+        _add_to_owner[names] = statement
+    return statement

@@ -35,7 +35,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 def format_time(value: datetime) -> str:
     """RFC 3339, UTC, milliseconds."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class Id(TypeDecorator[str]):
@@ -113,6 +113,9 @@ def storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class JsonText(TypeDecorator[Any]):
     """Any JSON-able value, stored as ASCII text; NULL is None.
 
@@ -124,7 +127,7 @@ class JsonText(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """To text."""
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else _encode(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """From text."""

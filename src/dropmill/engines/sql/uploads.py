@@ -7,15 +7,16 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, cast, func, insert, select, update
 
-from dropmill.engines.sql import config
+from dropmill.engines.sql import config, search
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.jobs import add_job, jobs_of
+from dropmill.engines.sql.paging import seen_by
 from dropmill.engines.sql.tables import files, is_unfinished, jobs, results, submissions
-from dropmill.engines.sql.transaction import Transaction
+from dropmill.engines.sql.transaction import Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.errors import IllegalTransition, NotFound, SubmissionSealed
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
+from dropmill.model.ids import FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.records import (
     UPLOAD_TRANSITIONS,
     File,
@@ -108,16 +109,7 @@ def start_upload(
     """See `Ledger.start_upload`."""
     if not tx.submission(submission_id)["is_open"]:
         raise SubmissionSealed("The submission is sealed; open another one.")
-    tx.run(
-        _ADD_FILE,
-        id=file_id,
-        submission_id=submission_id,
-        name=name,
-        path=path,
-        size=size,
-        state=UploadState.RECEIVING.value,
-    )
-    tx.move(submission_id, None, UploadState.RECEIVING.value)
+    _add(tx, UploadState.RECEIVING, id=file_id, submission_id=submission_id, name=name, path=path, size=size)
     subject = replace(tx.subject(submission_id), file_id=file_id, name=name)
     tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
 
@@ -126,20 +118,27 @@ def announce(tx: Transaction, upload: ResumableUpload) -> None:
     """Record one announced file."""
     if not tx.submission(upload.submission_id)["is_open"]:
         raise IllegalTransition("The submission is sealed; open another one.")
-    tx.run(
-        _ADD_FILE,
+    _add(
+        tx,
+        UploadState.ANNOUNCED,
         id=upload.file_id,
         submission_id=upload.submission_id,
         name=upload.name,
         path=upload.path,
         size=upload.size,
-        state=UploadState.ANNOUNCED.value,
         partial=upload.partial,
         metadata=upload.metadata,
         expected_sha256=upload.expected_sha256,
         expires_at=upload.expires_at,
     )
-    tx.move(upload.submission_id, None, UploadState.ANNOUNCED.value)
+
+
+def _add(tx: Transaction, state: UploadState, **values: Any) -> None:
+    submission_id = values["submission_id"]
+    number = counts_of(tx.submission(submission_id)).total  # each file is counted somewhere, and none ever goes
+    tx.run(_ADD_FILE, state=state.value, number=number, **values)
+    search.add_file(tx, submission_id, values["id"], number, values["name"], values["path"])
+    tx.move(submission_id, None, state.value)
 
 
 def announce_uploads(tx: Transaction, uploads: Sequence[ResumableUpload]) -> None:
@@ -231,34 +230,42 @@ def with_jobs(connection: Connection, page: Sequence[Row]) -> Sequence[File]:
     return [file_of(row, by_file.get(row["id"])) for row in page]
 
 
-def get_file(connection: Connection, file_id: FileId) -> File:
+_OWNED_FILE = _FILE.join(submissions, submissions.c.id == files.c.submission_id)
+
+
+def get_file(connection: Connection, file_id: FileId, visible_to: Owner | None) -> File:
     """See `Ledger.file`."""
-    row = connection.execute(select(files).where(files.c.id == file_id)).mappings().one_or_none()
+    wanted = _FILE if visible_to is None else _OWNED_FILE.where(submissions.c.owner == visible_to)
+    row = connection.execute(wanted, {"key": file_id}).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such file.")
     return with_jobs(connection, [row])[0]
 
 
-def get_upload(connection: Connection, file_id: FileId) -> ResumableUpload:
+def get_upload(connection: Connection, file_id: FileId, visible_to: Owner | None) -> ResumableUpload:
     """See `Ledger.upload`."""
-    row = connection.execute(_BY_ID, {"key": file_id}).mappings().one_or_none()
+    wanted = seen_by(_BY_ID, submissions.c.owner, visible_to)
+    row = connection.execute(wanted, {"key": file_id}).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such upload.")
     return _upload_of(row)
 
 
-def announced_upload(connection: Connection, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
+def announced_upload(
+    connection: Connection, submission_id: SubmissionId, path: str, visible_to: Owner | None
+) -> ResumableUpload | None:
     """See `Ledger.announced_upload`."""
     if not is_storable(path):
         return None
     parameters = {"key": submission_id, "path": path}
-    row = connection.execute(_ANNOUNCED, parameters).mappings().one_or_none()
+    row = connection.execute(seen_by(_ANNOUNCED, submissions.c.owner, visible_to), parameters).mappings().one_or_none()
     return None if row is None else _upload_of(row)
 
 
-def holding(connection: Connection, submission_id: SubmissionId) -> Holding:
+def holding(connection: Connection, submission_id: SubmissionId, visible_to: Owner | None) -> Holding:
     """See `Ledger.holding`."""
-    announced = connection.execute(_ANNOUNCED_COUNT, {"key": submission_id}).scalar_one_or_none()
+    wanted = seen_by(_ANNOUNCED_COUNT, submissions.c.owner, visible_to)
+    announced = connection.execute(wanted, {"key": submission_id}).scalar_one_or_none()
     if announced is None:
         raise NotFound("There is no such submission.")
     count, size = connection.execute(_HOLDING, {"key": submission_id}).one()

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from dropmill.engines.sql.events import newest_cursor
 from dropmill.engines.sql.ledger import READERS, SqlLedger
 from dropmill.engines.sql.migrations import require_current, schema_version, upgrade
+from dropmill.engines.sqlite.search import make_search_index
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, SettingsError, StorageUnavailable, Unavailable
 from dropmill.model.faults import fault_of
@@ -105,7 +106,8 @@ class SqliteLedger(SqlLedger):
     def begin(self, connection: Connection, *, is_writer: bool) -> None:
         self._require_in_place()
         # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+        driver: Any = connection.connection.driver_connection
+        driver.execute("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
     def translate(self, error: Exception) -> OutOfSpace | StorageUnavailable | None:
         if isinstance(error, OSError):
@@ -145,6 +147,7 @@ class SqliteLedger(SqlLedger):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 version = schema_version(connection)
                 upgrade(connection)
+                make_search_index(connection)
                 return version, newest_cursor(connection)
         finally:
             engine.dispose()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dropmill.model.events import Event
-from dropmill.model.ids import Cursor
+from dropmill.model.ids import Cursor, Owner
 from dropmill.ports.ledger.history import HistoryLedger, JobReader, SubmissionReader
 
 
@@ -25,8 +25,15 @@ class EventPage:
 class EventLedger(Protocol):
     """Reads events."""
 
-    async def events(self, topic: str, *, after: Cursor, limit: int) -> EventPage:
-        """Events of a topic behind a cursor."""
+    async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
+        """Events of a topic behind a cursor.
+
+        Args:
+            topic: which.
+            after: the cursor.
+            limit: most events.
+            visible_to: only those about what this owner has sent; None: all. Events of the config have no owner.
+        """
 
     async def newest_cursor(self) -> Cursor:
         """The cursor of the newest event; 0 if there is none."""

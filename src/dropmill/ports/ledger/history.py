@@ -1,11 +1,14 @@
-"""What was sent and what became of it, read. Every read sees one moment."""
+"""What was sent and what became of it, read. Every read sees one moment.
+
+`visible_to` is an owner: what belongs to any other is not found, as if it were not there. None means everything.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
-from dropmill.model.records import File, Job, Result, Submission
+from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
+from dropmill.model.records import Counts, File, Job, Result, Submission
 from dropmill.ports.ledger.page import Page
 
 
@@ -19,11 +22,32 @@ class SubmissionView:
     cursor: Cursor
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """What an owner, or everybody, has sent.
+
+    Attributes:
+        submissions: how many.
+        counts: of their files, by state.
+        kept_bytes: of files, results and output that were not removed.
+    """
+
+    submissions: int
+    counts: Counts
+    kept_bytes: int
+
+
 class SubmissionReader(Protocol):
     """Reads one submission."""
 
     async def view_submission(
-        self, submission_id: SubmissionId, *, after: str | None = None, limit: int, state: str | None = None
+        self,
+        submission_id: SubmissionId,
+        *,
+        after: str | None = None,
+        limit: int,
+        state: str | None = None,
+        visible_to: Owner | None = None,
     ) -> SubmissionView:
         """A submission, a page of its files in their order, and the cursor at which that was true."""
 
@@ -31,14 +55,14 @@ class SubmissionReader(Protocol):
 class FileReader(Protocol):
     """Reads one file."""
 
-    async def file(self, file_id: FileId) -> File:
+    async def file(self, file_id: FileId, *, visible_to: Owner | None = None) -> File:
         """One file with its job."""
 
 
 class JobReader(Protocol):
     """Reads one job."""
 
-    async def job(self, job_id: JobId) -> Job:
+    async def job(self, job_id: JobId, *, visible_to: Owner | None = None) -> Job:
         """One job with its attempts."""
 
 
@@ -46,9 +70,24 @@ class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
     """Reads all there is about submissions, files, jobs and results."""
 
     async def submissions(
-        self, *, before: str | None, limit: int, state: str | None = None, text: str | None = None
+        self,
+        *,
+        before: str | None,
+        limit: int,
+        state: str | None = None,
+        text: str | None = None,
+        visible_to: Owner | None = None,
     ) -> Page[Submission]:
-        """Submissions, newest first; `state` open, processing or settled; `text` occurs in a file's path or client."""
+        """Submissions, newest first.
+
+        Args:
+            before: `next` of the page before; None: from the newest on.
+            limit: most on a page.
+            state: open, processing or settled; None: any.
+            text: occurs in a file's name, path or error, or in the client's address or host; case makes no
+                difference. Less than three characters are looked for in one after the other.
+            visible_to: see above.
+        """
 
     async def jobs(
         self,
@@ -58,10 +97,17 @@ class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
         state: str | None = None,
         text: str | None = None,
         submission_id: SubmissionId | None = None,
+        visible_to: Owner | None = None,
     ) -> Page[Job]:
-        """Jobs, newest first."""
+        """Jobs, newest first; those that a `text` is about in the order of their submissions and files.
 
-    async def result(self, job_id: JobId, path: str, attempt: int | None) -> Result:
+        A `before` is for pages of the same `text`.
+        """
+
+    async def totals(self, *, visible_to: Owner | None = None) -> Totals:
+        """What was sent in all, as the changes of submissions and jobs have counted it."""
+
+    async def result(self, job_id: JobId, path: str, attempt: int | None, *, visible_to: Owner | None = None) -> Result:
         """What an attempt left under exactly this path; `attempt` None is the job's newest.
 
         Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import OPEN, Owner, SubmissionId
 from dropmill.model.records import ClientIdentity
 from dropmill.ports.ledger.history import FileReader, SubmissionReader
 from dropmill.ports.ledger.uploads import UploadLedger
@@ -16,7 +16,7 @@ class RequestKey:
     """An `Idempotency-Key`: what a repeat of a request shows, so that it is carried out once.
 
     Attributes:
-        owner: whose it is; two owners may use the same text. No newline.
+        owner: whose it is; two owners may use the same text.
         text: as the client gave it.
         fingerprint: what the request says of itself before its body is read, as a SHA-256 in hexadecimal.
     """
@@ -37,6 +37,7 @@ class SubmissionLedger(Protocol):
         *,
         is_announced: bool = False,
         key: RequestKey | None = None,
+        owner: Owner = OPEN,
     ) -> SubmissionId:
         """Record a new, open submission (`submission.opened`).
 
@@ -45,7 +46,8 @@ class SubmissionLedger(Protocol):
             client: who opens it.
             account: whose it is; None without accounts.
             is_announced: whether it outlives the request, and this process, until it is sealed.
-            key: what a repeat of the request will show; None if there is none.
+            key: what a repeat of the request will show; None if there is none. Its owner is the submission's.
+            owner: whose it and all of its files, jobs and events are.
 
         Returns:
             Its id; or, changing nothing, the id of the submission that the same key opened before, unless nothing

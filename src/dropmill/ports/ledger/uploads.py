@@ -1,11 +1,11 @@
-"""The bytes of files on their way in."""
+"""The bytes of files on their way in. `visible_to` is an owner, as in `history`."""
 
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
+from dropmill.model.ids import OPEN, FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.records import ClientIdentity, StoredBlob, UploadState
 
 
@@ -77,8 +77,10 @@ class UploadLedger(Protocol):
     async def announce_uploads(self, uploads: Sequence[ResumableUpload]) -> None:
         """Record files that will come to an open submission."""
 
-    async def open_for_upload(self, upload: ResumableUpload, client: ClientIdentity, account: str | None) -> None:
-        """Open a submission for one announced file and seal it, so that it settles with that file's job."""
+    async def open_for_upload(
+        self, upload: ResumableUpload, client: ClientIdentity, account: str | None, *, owner: Owner = OPEN
+    ) -> None:
+        """Open an owner's submission for one announced file and seal it, so that it settles with that file's job."""
 
     async def begin_upload(self, file_id: FileId, *, is_resumable: bool = True) -> None:
         """Record that an announced file's bytes begin to arrive (`upload.started`).
@@ -100,13 +102,15 @@ class UploadLedger(Protocol):
     async def abort_upload(self, file_id: FileId, reason: str) -> None:
         """Record that a file will not come (`upload.aborted`)."""
 
-    async def upload(self, file_id: FileId) -> ResumableUpload:
+    async def upload(self, file_id: FileId, *, visible_to: Owner | None = None) -> ResumableUpload:
         """One upload, whatever became of it."""
 
-    async def announced_upload(self, submission_id: SubmissionId, path: str) -> ResumableUpload | None:
+    async def announced_upload(
+        self, submission_id: SubmissionId, path: str, *, visible_to: Owner | None = None
+    ) -> ResumableUpload | None:
         """The announced file of a submission that has this path, or else this name; None if there is none."""
 
-    async def holding(self, submission_id: SubmissionId) -> Holding:
+    async def holding(self, submission_id: SubmissionId, *, visible_to: Owner | None = None) -> Holding:
         """What a submission holds."""
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
