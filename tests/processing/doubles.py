@@ -1,37 +1,37 @@
-"""In-memory stand-ins for the ports, as far as running attempts needs them."""
+"""What runs attempts, on real processes and files, over a ledger in memory."""
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tests.support.fakes.bus import FakeBus
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.outputs import FileOutputs
-from dropmill.model.errors import BytesLost
+from dropmill.model.errors import BytesLost, NotFound
 from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (
+    Attempt,
     AttemptOrder,
     AttemptOutcome,
     AttemptState,
     ClientIdentity,
     ConfigRevision,
     FileIdentity,
+    Job,
     JobError,
     JobState,
     RetryPolicy,
     StoredBlob,
     utc_now,
 )
-from dropmill.ports.blobs import BlobStore
-from dropmill.ports.ledger.jobs import AttemptLedger
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
 from dropmill.processing.limits import Limiter, Limits
@@ -45,7 +45,7 @@ SUBMISSION = new_submission_id()  # of every job here
 
 
 class FakeLedger:
-    """Jobs, their attempts and the config; guarded like the real one."""
+    """`dropmill.ports.ledger.jobs.AttemptLedger` in memory; guarded like the real one."""
 
     def __init__(self) -> None:
         self.config = b"greeting: hello\nnested: {n: 3}\n"
@@ -93,6 +93,8 @@ class FakeLedger:
 
     async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
         await self._commit()
+        if job_id not in self.states:
+            raise NotFound("There is no such job.")
         if self.states[job_id] is not JobState.QUEUED:
             return None
         self.states[job_id] = JobState.RUNNING
@@ -101,9 +103,7 @@ class FakeLedger:
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         self.on_start(job_id)
-        order = self.orders[job_id]
-        values = {f: getattr(order, f) for f in order.__dataclass_fields__} | {"number": self.numbers[job_id]}
-        return AttemptOrder(**values)
+        return replace(self.orders[job_id], number=self.numbers[job_id])
 
     async def end_attempt(
         self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
@@ -123,6 +123,44 @@ class FakeLedger:
         error = JobError(type="lost", message="lost")
         self._settle(job_id, AttemptOutcome(state=AttemptState.LOST, exit_code=None, error=error), state)
         return state
+
+    async def job(self, job_id: JobId) -> Job:
+        if job_id not in self.states:
+            raise NotFound("There is no such job.")
+        order, now = self.orders[job_id], utc_now()
+        attempts = []
+        for number in range(1, self.numbers[job_id] + 1):
+            outcome = self.outcomes.get((job_id, number))
+            attempts.append(
+                Attempt(
+                    job_id=job_id,
+                    number=number,
+                    state=AttemptState.RUNNING if outcome is None else outcome.state,
+                    exit_code=None if outcome is None else outcome.exit_code,
+                    config_revision=order.config.sha256,
+                    started_at=now,
+                    settled_at=None if outcome is None else now,
+                    output_size=0 if outcome is None else outcome.output_size,
+                    host="here",
+                )
+            )
+        newest = self.outcomes.get((job_id, self.numbers[job_id]))
+        return Job(
+            id=job_id,
+            file_id=order.file_id,
+            submission_id=order.submission_id,
+            state=self.states[job_id],
+            queued_at=now,
+            started_at=now if attempts else None,
+            settled_at=now if self.states[job_id].is_final else None,
+            exit_code=None if newest is None else newest.exit_code,
+            error=None if newest is None else newest.error,
+            value=None if newest is None else newest.value,
+            output_size=0 if newest is None else newest.output_size,
+            attempts=tuple(attempts),
+            results=() if newest is None else tuple(newest.results),
+            result_count=0 if newest is None else len(newest.results),
+        )
 
     async def revision_text(self, sha256: Sha256) -> bytes:
         return self.config
@@ -147,13 +185,12 @@ class FakeLedger:
         return self.outcomes[job_id, self.numbers[job_id]]
 
 
-class FakeBlobs:
-    """Files of one folder under their names; results go to a real store."""
+class FakeBlobs(DiskBlobStore):
+    """A blob store whose files lie in another folder under their names; results go where they always do."""
 
-    def __init__(self, folder: Path, store: DiskBlobStore) -> None:
-        self._folder = folder
-        self.adopt = store.adopt
-        self.discard = store.discard
+    def __init__(self, folder: Path, files: Path) -> None:
+        super().__init__(folder)
+        self._folder = files
 
     def is_proven(self, key: str, identity: FileIdentity) -> bool:
         return False
@@ -168,9 +205,9 @@ class FakeBlobs:
             raise BytesLost("The file was changed.")
         return descriptor, FileIdentity.of(os.fstat(descriptor))
 
-    @contextlib.asynccontextmanager
-    async def local(self, key: str) -> AsyncIterator[Path]:
-        yield self._folder / key
+    def path(self, key: str) -> Path:
+        file = self._folder / key
+        return file if file.exists() else super().path(key)
 
 
 class Bench:
@@ -190,12 +227,12 @@ class Bench:
         self.pool = SlotPool(self.processor, slots)
         self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs"), self.bus)
         (folder / "blobs").mkdir(exist_ok=True)
-        self.store = DiskBlobStore(settings.data)
+        self.store = FakeBlobs(settings.data, folder / "blobs")
         limiter = self.limiter = Limiter(Limits.from_settings(settings), settings.data)
         self.lacking = limiter.open()
         self.runner = AttemptRunner(
-            ledger=cast("AttemptLedger", self.ledger),
-            blobs=cast("BlobStore", FakeBlobs(folder / "blobs", self.store)),
+            ledger=self.ledger,
+            blobs=self.store,
             bus=self.bus,
             pool=self.pool,
             outputs=self.outputs,

@@ -22,10 +22,16 @@ class Executor(Protocol):
         """Take a job out of line that does not wait any more; none is no error."""
 
     def cancel(self, job_id: JobId) -> bool:
-        """Ask for a job's running attempt to be ended; False if none runs here. The attempt's event is the answer."""
+        """Ask for a job's running attempt to be ended; False if none runs here. The attempt's event is the answer.
+
+        A script that does not end within its grace is killed, with all that it has started. Twice is harmless.
+        """
 
     def position(self, job_id: JobId) -> int | None:
         """Estimated place in line, 1 being next; None if it does not wait here, or waits for its time to come."""
 
     async def drain(self, grace_s: float) -> None:
-        """Pick up nothing more, let running attempts end within `grace_s`, then end their processes."""
+        """Pick up nothing more, let running attempts end within `grace_s`, then end their processes.
+
+        What was ended so stays running in the ledger, without an outcome: whoever finds the node dead declares it lost.
+        """

@@ -1,6 +1,5 @@
-"""The embedded executor: the line, the concurrency, the end."""
+"""The local executor beyond its contract: its slots and the processes in them."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -8,8 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.processing.doubles import LIVENESS_S, Bench, gone, until
+from tests.processing.doubles import Bench, gone, until
 
+from dropmill.model.ids import JobId
 from dropmill.model.records import AttemptState, JobState
 
 WAITING = """
@@ -30,8 +30,8 @@ async def bench(folder: Path, slots: int = 1, **options: object) -> AsyncIterato
         yield running
 
 
-async def pid_of(running: Bench, job_id: object) -> int:
-    return int((await running.output_has(job_id, "end")).split()[1])  # type: ignore[arg-type]
+async def pid_of(running: Bench, job_id: JobId) -> int:
+    return int((await running.output_has(job_id, "end")).split()[1])
 
 
 async def test_no_more_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
@@ -54,47 +54,6 @@ async def test_all_slots_are_used(tmp_path: Path) -> None:
             assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
 
 
-async def test_jobs_start_in_the_order_in_which_they_came(tmp_path: Path) -> None:
-    async with bench(tmp_path) as running:
-        jobs = [running.submit(b"go") for _ in range(10)]
-        for job_id in jobs:
-            await running.ledger.settled(job_id)
-        assert running.ledger.started == jobs
-
-
-async def test_a_waiting_job_knows_its_place(tmp_path: Path) -> None:
-    async with bench(tmp_path) as running:
-        first = running.submit(b"flag")
-        await running.output_has(first, "end")
-        second, third = running.submit(b"go"), running.submit(b"go")
-        running.submit_again(third)  # twice changes nothing
-        positions = [running.executor.position(job_id) for job_id in (first, second, third)]
-        assert positions == [None, 1, 2]
-        (tmp_path / "flag").touch()
-        await running.ledger.settled(third)
-        assert running.executor.position(third) is None
-
-
-async def test_a_job_handed_in_twice_runs_once(tmp_path: Path) -> None:
-    async with bench(tmp_path, slots=2) as running:
-        job_id = running.submit(b"flag")
-        await running.output_has(job_id, "end")
-        running.submit_again(job_id)
-        await running.run(b"go")  # behind it in line
-        (tmp_path / "flag").touch()
-        await running.ledger.settled(job_id)
-        assert running.ledger.numbers[job_id] == 1
-
-
-async def test_a_job_that_is_queued_no_more_is_passed_over(tmp_path: Path) -> None:
-    async with bench(tmp_path) as running:
-        cancelled = running.add(b"go")
-        running.ledger.states[cancelled] = JobState.CANCELLED
-        running.submit_again(cancelled)
-        await running.run(b"go")
-        assert running.ledger.numbers[cancelled] == 0
-
-
 async def test_a_lost_attempt_is_tried_again_by_itself(tmp_path: Path) -> None:
     async with bench(tmp_path) as running:
         job_id = running.submit(b"flag")
@@ -104,19 +63,6 @@ async def test_a_lost_attempt_is_tried_again_by_itself(tmp_path: Path) -> None:
         (tmp_path / "flag").touch()
         assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
         assert running.ledger.outcomes[job_id, 1].state is AttemptState.LOST
-
-
-async def test_a_drain_lets_running_attempts_end_and_starts_no_others(tmp_path: Path) -> None:
-    async with bench(tmp_path) as running:
-        first, second = running.submit(b"flag"), running.submit(b"go")
-        await running.output_has(first, "end")
-        drained = asyncio.create_task(running.executor.drain(LIVENESS_S))
-        await asyncio.sleep(0.05)
-        assert not drained.done()
-        (tmp_path / "flag").touch()
-        await drained
-        assert running.ledger.states[first] is JobState.SUCCEEDED
-        assert running.ledger.states[second] is JobState.QUEUED
 
 
 @pytest.mark.parametrize("grace_s", [0.0, 0.1])
@@ -129,14 +75,6 @@ async def test_what_does_not_end_in_a_drain_is_killed_and_stays_running(tmp_path
             assert not Path(f"/proc/{pid}").exists()
         assert {running.ledger.states[job_id] for job_id in jobs} == {JobState.RUNNING}
         assert running.ledger.outcomes == {}
-
-
-async def test_an_idle_executor_drains_at_once(tmp_path: Path) -> None:
-    async with bench(tmp_path) as running:
-        await running.executor.drain(600)
-        running.submit(b"go")
-        await asyncio.sleep(0.05)
-        assert running.ledger.started == []
 
 
 async def test_an_error_of_our_own_is_told_and_stops_everything(tmp_path: Path) -> None:
