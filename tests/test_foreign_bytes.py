@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h11
 import pytest
 from hypercorn.config import Config
+from hypercorn.typing import ConnectionState, HTTPScope
 from quart import Quart, Request
 from tests.processing.doubles import FakeLedger
 from tests.support.fakes.bus import FakeBus
@@ -36,7 +37,9 @@ from dropmill.intake.multipart import boundary_of, client_path, file_parts, stor
 from dropmill.intake.tus import METADATA_MAX, parse_checksum, parse_metadata
 from dropmill.live.messages import MESSAGE_MAX, BadMessage, parse
 from dropmill.model.errors import DropmillError
+from dropmill.model.output import OutputBounds
 from dropmill.processing.failure import LAST_LINE_BYTES, last_line
+from dropmill.processing.output import OutputStream
 from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 from dropmill.web import body
@@ -137,7 +140,22 @@ async def _push(path: str, headers: Headers) -> None:
 
 def request_for(query: bytes = b"", headers: Mapping[str, str] | None = None) -> Request:
     """A request as the framework hands it to a handler."""
-    scope = cast("Any", {"asgi": {}})
+    scope: HTTPScope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": query,
+        "root_path": "",
+        "headers": (),
+        "client": None,
+        "server": None,
+        "state": ConnectionState({}),
+        "extensions": {},
+    }
     return Request("GET", "http", "/", query, Headers(headers), "", "1.1", scope, send_push_promise=_push)
 
 
@@ -223,9 +241,30 @@ def look_at_encoder(data: bytes) -> None:
     feed.close()
 
 
+class NoSlot:
+    """`dropmill.processing.pool.RunHost` without a process."""
+
+    def send(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        raise AssertionError("there is no process")
+
+    def wake(self) -> None:
+        raise AssertionError("there is no process")
+
+    def kill(self) -> None:
+        raise AssertionError("there is no process")
+
+    def bury(self) -> None:
+        raise AssertionError("there is no process")
+
+
+def a_run() -> Run:
+    """An attempt whose process is left out."""
+    return Run(NoSlot(), OutputStream(ORDER.job_id, 1, OutputBounds(), lambda _: None), lambda *_: None)
+
+
 def read_reports(data: bytes) -> None:
     """What a script writes into its report pipe, in pieces as the pool reads them."""
-    run = Run(cast("Any", None), cast("Any", None), lambda *_: None)
+    run = a_run()
     for start in range(0, len(data), CHUNK_BYTES):
         run.take_reports(data[start : start + CHUNK_BYTES])
 
@@ -485,7 +524,7 @@ async def test_of_many_reports_only_the_newest_of_each_kind_is_parsed(monkeypatc
     """A script may fill its report pipe with small lines again and again; parsing each took 0.1 s a pipe."""
     parsed: list[bytes] = []
     monkeypatch.setattr(Run, "_take", lambda _, line: parsed.append(line))
-    run = Run(cast("Any", None), cast("Any", None), lambda *_: None)
+    run = a_run()
     run.take_reports(b'v1\np[1,2,"a"]\nv2\nx\n' * 1000 + b'e["a",')
     assert sorted(parsed) == [b'p[1,2,"a"]', b"v2"]
     run.take_reports(b'"b"]\nv3')  # a line in pieces, and one that is not ended

@@ -14,18 +14,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from dropmill import logfile
+from dropmill.engines.local.bus import LocalBus
 from dropmill.logfile import EventLog, line
 from dropmill.model.errors import SettingsError, Unavailable
 from dropmill.model.events import DATA_KEYS, Event, EventName, Subject
-from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
 from dropmill.model.records import ClientIdentity
-from dropmill.ports.bus import Bus, Hints, Subscription
-from dropmill.ports.ledger.events import EventLedger, EventPage
+from dropmill.ports.ledger.events import EventPage
 
 SOON_S = 10.0
 CLIENT = ClientIdentity(ip="10.0.0.7", host="pc7.lab.example", verified=True, domain="lab.example", user_agent="curl/8")
@@ -76,7 +76,7 @@ def event(cursor: int, name: EventName = EventName.UPLOAD_STARTED, **data: Any) 
 
 
 class FakeLedger:
-    """The two reads of a ledger that the log uses."""
+    """`dropmill.ports.ledger.events.EventLedger` of one topic."""
 
     def __init__(self, count: int = 0) -> None:
         self.all: list[Event] = []
@@ -87,7 +87,7 @@ class FakeLedger:
     def add(self, count: int) -> None:
         self.all += [event(len(self.all) + 1 + number) for number in range(count)]
 
-    async def events(self, topic: str, *, after: Cursor, limit: int) -> EventPage:
+    async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
         assert topic == "all"
         self.reads += 1
         if self.error is not None:
@@ -99,34 +99,8 @@ class FakeLedger:
         return Cursor(len(self.all))
 
 
-class FakeBus:
-    """Hints from a test's hand, for one subscriber."""
-
-    def __init__(self) -> None:
-        self.moved = asyncio.Event()
-        self.joined: list[str] = []
-        self.is_closed = False
-
-    def subscribe(self) -> Subscription:
-        return self
-
-    def join(self, topic: str) -> None:
-        self.joined.append(topic)
-
-    def leave(self, topic: str) -> None:
-        self.joined.remove(topic)
-
-    async def next(self) -> Hints:
-        await self.moved.wait()
-        self.moved.clear()
-        return Hints()
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-def make(path: Path, ledger: FakeLedger, bus: FakeBus | None = None, **options: Any) -> EventLog:
-    return EventLog(path, cast(EventLedger, ledger), cast(Bus, bus or FakeBus()), **options)
+def make(path: Path, ledger: FakeLedger, bus: LocalBus | None = None, **options: Any) -> EventLog:
+    return EventLog(path, ledger, bus or LocalBus(), **options)
 
 
 async def write(path: Path, ledger: FakeLedger, **options: Any) -> EventLog:
@@ -270,14 +244,14 @@ async def test_an_untouched_ledger_makes_an_empty_file(path: Path) -> None:
 
 
 async def test_a_hint_is_followed(path: Path) -> None:
-    ledger, bus = FakeLedger(2), FakeBus()
+    ledger, bus = FakeLedger(2), LocalBus()
     async with following(make(path, ledger, bus, poll_s=3600)):
         await until(lambda: whole_story(path) == upto(2))
         ledger.add(3)
-        bus.moved.set()
+        bus.moved({"all": 3})
         await until(lambda: whole_story(path) == upto(5))
-        assert bus.joined == ["all"]
-    assert bus.is_closed
+        assert list(bus.listeners) == ["all"]
+    assert not bus.listeners
 
 
 async def test_a_lost_hint_makes_a_line_late_and_no_more(path: Path) -> None:
@@ -297,7 +271,7 @@ async def test_the_next_life_goes_on_behind_the_last_line(path: Path) -> None:
 
 
 async def test_flushing_while_it_follows_writes_nothing_twice(path: Path) -> None:
-    ledger, bus = FakeLedger(3_000), FakeBus()
+    ledger, bus = FakeLedger(3_000), LocalBus()
     log = make(path, ledger, bus)
     async with following(log):
         await asyncio.gather(*(log.flush() for _ in range(5)))

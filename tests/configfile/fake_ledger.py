@@ -18,7 +18,7 @@ def location_of(path: Path) -> ConfigLocation:
 
 
 class FakeLedger:
-    """Keeps revisions. Every change is made without a pause."""
+    """`dropmill.ports.ledger.config.ConfigLedger`. Every change is made without a pause."""
 
     def __init__(self) -> None:
         self.rejections: list[tuple[Sequence[Mapping[str, Any]], ClientIdentity | None, str | None]] = []

@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -25,7 +24,6 @@ from dropmill.configfile import mirror
 from dropmill.configfile.document import MAX_BYTES, check_text
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.ports.ledger.config import ConfigLedger
 
 PROJECT = Path(__file__).parents[2]
 ROOTS = [
@@ -179,7 +177,7 @@ async def test_real_files_are_saved_byte_for_byte(
     path = tmp_path / "config.yaml"
     path.write_bytes(base)
     ledger = FakeLedger()
-    config = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=tmp_path / "aside")
+    config = ConfigFile(location_of(path), ledger, parser, aside=tmp_path / "aside")
     await config.open()
     for real in texts:
         revision = await config.save(CALLER, real.text, mirror.sha256_of(base), None)

@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -44,7 +44,6 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import Sha256
 from dropmill.model.records import ClientIdentity, ConfigRevision
-from dropmill.ports.ledger.config import ConfigLedger
 
 FIRST = b"# kept\na: 1 # one\n"
 SECOND = b"# kept\na: 2 # two\n"
@@ -79,7 +78,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
-    return ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
+    return ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
 
 
 async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
@@ -137,7 +136,7 @@ async def test_a_first_start_with_an_unusable_path_stops_with_a_sentence(
         path.parent.mkdir()
         path.mkdir() if kind == "folder" else os.mkfifo(path)
     with pytest.raises(SettingsError, match=r"--config .*config\.yaml"):
-        await ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside").open()
+        await ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside").open()
 
 
 async def test_a_later_start_with_the_same_file_changes_nothing(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -235,7 +234,7 @@ async def test_point_8_however_many_saves_never_reached_the_file_it_is_behind_an
 
 def moved_to(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
     """The config of a server that is started with another path."""
-    return ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
+    return ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
 
 
 async def test_point_8_a_start_with_another_file_takes_over_what_it_holds_each_time(
@@ -392,8 +391,8 @@ async def test_an_edit_made_between_commit_and_rename_is_not_overwritten(
     await config.open()
     commit = ledger.save_revision
 
-    async def commit_while_somebody_writes(*args: object, **named: object) -> ConfigRevision:
-        revision = await commit(*args, **named)  # type: ignore[arg-type]
+    async def commit_while_somebody_writes(*args: Any, **named: Any) -> ConfigRevision:
+        revision = await commit(*args, **named)
         path.write_bytes(THIRD)
         monkeypatch.undo()
         return revision
@@ -428,7 +427,7 @@ async def test_a_symbolic_link_stays_and_its_target_is_replaced(
     target.write_bytes(FIRST)
     link = tmp_path / "config.yaml"
     link.symlink_to("elsewhere/real.yaml")
-    config = ConfigFile(location_of(link), cast(ConfigLedger, ledger), parser, aside=link.parent / "aside")
+    config = ConfigFile(location_of(link), ledger, parser, aside=link.parent / "aside")
     await config.open()
     await save(config, SECOND, FIRST)
     assert link.is_symlink()
@@ -622,7 +621,7 @@ async def test_point_2_a_torn_file_is_written_again_at_the_next_start_and_is_no_
         patch.setattr(os, "pwrite", die)
         with pytest.raises(Killed):
             await save(config, second, FIRST)
-    again = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
+    again = ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == second
     assert [revision.sha256 for revision in ledger.history] == [mirror.sha256_of(FIRST), mirror.sha256_of(second)]
@@ -649,7 +648,7 @@ async def test_point_2_an_edit_made_after_a_kill_is_an_edit_though_a_save_was_un
             await save(config, b"a: 2\n", first)
     assert path.read_bytes() == first
     path.write_bytes(FIRST)
-    again = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
+    again = ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == FIRST
     assert ledger.history[-1].sha256 == mirror.sha256_of(FIRST)
@@ -699,7 +698,7 @@ async def test_of_two_writers_with_the_same_base_exactly_one_wins(
 ) -> None:
     """In one instance, and with two instances on one file and ledger."""
     await config.open()
-    other = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
+    other = ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
     for i in range(100):
         base = (await config.read(CALLER))[1].sha256
         texts = [f"# race {i}\nwriter: {writer}\n".encode() for writer in "ab"]
@@ -1010,10 +1009,10 @@ async def test_an_edit_found_while_another_process_saves_is_still_taken_over(
     commit = ledger.save_revision
     path.write_bytes(THIRD)
 
-    async def commit_after_another(*args: object, **named: object) -> ConfigRevision:
+    async def commit_after_another(*args: Any, **named: Any) -> ConfigRevision:
         monkeypatch.undo()
         await commit(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None)
-        return await commit(*args, **named)  # type: ignore[arg-type]
+        return await commit(*args, **named)
 
     monkeypatch.setattr(ledger, "save_revision", commit_after_another)
     assert (await config.read(CALLER))[0] == THIRD
@@ -1198,7 +1197,7 @@ async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, 
     path = tmp_path / "folder" / "config.yaml"
     path.parent.mkdir()
     path.write_bytes(FIRST)
-    config = ConfigFile(location_of(path), cast(ConfigLedger, ledger), parser, aside=path.parent / "aside")
+    config = ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
     await config.open()
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)

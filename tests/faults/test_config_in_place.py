@@ -50,10 +50,10 @@ class Mounted(Story):
     """A story about a config that is a mount point; seen from outside, its file is `host.yaml`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(None, folder)  # type: ignore[arg-type]  # it needs the folder first
+        folder.mkdir()
         self.host = folder / "host.yaml"
         self.host.write_bytes(FIRST)
-        self._saver = Saver(mounted(MOUNTED, self.host, folder / "config.yaml"))
+        super().__init__(Saver(mounted(MOUNTED, self.host, folder / "config.yaml")), folder)
 
     @property
     def on_disk(self) -> str:

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tests.clocks import DAY_S, WallClock
 from tests.story import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
+from tests.support.fakes.executor import FakeExecutor
 
 from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
 from dropmill.engines.local.bus import LocalBus
@@ -37,7 +38,6 @@ from dropmill.model.errors import (
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, JobId, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, Submission, UploadState
-from dropmill.ports.executor import Executor
 
 TYPE = "multipart/form-data; boundary=B"
 END = b"--B--\r\n"
@@ -92,18 +92,11 @@ async def sent(*pieces: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
-class RecordingExecutor:
-    def __init__(self) -> None:
-        self.submitted: list[JobId] = []
-
-    def submit(self, job_id: JobId, submission_id: SubmissionId) -> None:
-        self.submitted.append(job_id)
-
-
-class Names:
+class Names(Resolver):
     """A resolver that answers at once, or never."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.is_dead = False
 
     async def resolve(self, ip: str) -> HostName:
@@ -117,7 +110,7 @@ class Desk:
 
     def __init__(self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
         self.ledger, self.blobs, self.bus = ledger, blobs, bus
-        self.executor, self.names = RecordingExecutor(), Names()
+        self.executor, self.names = FakeExecutor(), Names()
         self.clock, self.health = Clock(), Health()
         self.intake = self.intake_with()
 
@@ -125,9 +118,9 @@ class Desk:
         return Intake(
             ledger=self.ledger,
             blobs=self.blobs,
-            executor=cast("Executor", self.executor),
+            executor=self.executor,
             bus=self.bus,
-            resolver=cast("Resolver", self.names),
+            resolver=self.names,
             gate=Gate(UploadLimits(idle_timeout_s=idle_timeout_s, min_free=0), self.blobs),
             seal_after_s=seal_after_s,
             clock=self.clock,

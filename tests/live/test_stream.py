@@ -6,11 +6,12 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tests import story
 from tests.story import CALLER, LIVENESS_S, SUCCEEDED, all_events
+from tests.support.fakes.executor import FakeExecutor
 from tests.support.fakes.outputs import FakeOutputs
 
 from dropmill.engines.local.bus import LocalBus
@@ -26,7 +27,6 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.output import OutputPiece
 from dropmill.model.records import Progress, utc_now
-from dropmill.ports.executor import Executor
 
 
 class FakeOrders:
@@ -45,11 +45,6 @@ class FakeOrders:
         if job_id == "queued":
             raise IllegalTransition("The job is queued.")
         self.retried.append(job_id)
-
-
-class FakeExecutor:
-    def position(self, job_id: JobId) -> int | None:
-        return 3
 
 
 class Page:
@@ -101,7 +96,9 @@ class Room:
         self.ledger, self.bus = ledger, bus
         self.outputs, self.orders = FakeOutputs(), FakeOrders()
         self.joins = JoinRates(1e9)
-        self.views = Views(ledger=ledger, bus=bus, executor=cast("Executor", FakeExecutor()), received=lambda _: 5)
+        self.executor = FakeExecutor()
+        self.executor.place = 3
+        self.views = Views(ledger=ledger, bus=bus, executor=self.executor, received=lambda _: 5)
         self.topics = Topics(ledger=ledger, bus=bus, views=self.views, outputs=self.outputs)
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import BytesLost, NotFound
-from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
+from dropmill.model.ids import FileId, JobId, Owner, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (
     Attempt,
     AttemptOrder,
@@ -124,7 +124,7 @@ class FakeLedger:
         self._settle(job_id, AttemptOutcome(state=AttemptState.LOST, exit_code=None, error=error), state)
         return state
 
-    async def job(self, job_id: JobId) -> Job:
+    async def job(self, job_id: JobId, *, visible_to: Owner | None = None) -> Job:
         if job_id not in self.states:
             raise NotFound("There is no such job.")
         order, now = self.orders[job_id], utc_now()

@@ -1,52 +1,30 @@
 """Cancelling and retrying, with the real ledger."""
 
 import asyncio
-from typing import cast
 
 import pytest
 from tests import story
 from tests.story import CALLER
+from tests.support.fakes.executor import FakeExecutor
 
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
-from dropmill.model.ids import JobId, SubmissionId, new_job_id, new_submission_id
+from dropmill.model.ids import new_job_id, new_submission_id
 from dropmill.model.records import JobState
-from dropmill.ports.executor import Executor
 from dropmill.processing.jobs import JOBS_A_CHANGE, Jobs
 
 
-class RecordingExecutor:
-    def __init__(self) -> None:
-        self.running: set[JobId] = set()
-        self.cancelled: list[JobId] = []
-        self.submitted: list[JobId] = []
-        self.withdrawn: list[JobId] = []
-
-    def submit(self, job_id: JobId, submission_id: SubmissionId) -> None:
-        self.submitted.append(job_id)
-
-    def withdraw(self, job_id: JobId) -> None:
-        self.withdrawn.append(job_id)
-
-    def cancel(self, job_id: JobId) -> bool:
-        if job_id in self.running:
-            self.cancelled.append(job_id)
-        return job_id in self.running
+@pytest.fixture
+def executor() -> FakeExecutor:
+    return FakeExecutor()
 
 
 @pytest.fixture
-def executor() -> RecordingExecutor:
-    return RecordingExecutor()
+def jobs(ledger: SqliteLedger, executor: FakeExecutor) -> Jobs:
+    return Jobs(ledger=ledger, executor=executor)
 
 
-@pytest.fixture
-def jobs(ledger: SqliteLedger, executor: RecordingExecutor) -> Jobs:
-    return Jobs(ledger=ledger, executor=cast("Executor", executor))
-
-
-async def test_a_waiting_job_is_cancelled_at_once(
-    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
-) -> None:
+async def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor) -> None:
     job_id = await story.queued(ledger, await story.opened(ledger))
     await jobs.cancel(CALLER, job_id)
     assert (await ledger.job(job_id)).state is JobState.CANCELLED
@@ -55,7 +33,7 @@ async def test_a_waiting_job_is_cancelled_at_once(
 
 
 async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
-    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+    jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     job_id = await story.running(ledger, await story.opened(ledger))
     executor.running.add(job_id)
@@ -75,7 +53,7 @@ async def test_what_cannot_be_cancelled_says_why(jobs: Jobs, ledger: SqliteLedge
 
 
 async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
-    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+    jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     submission_id = await story.opened(ledger)
     job_id = await story.settled(ledger, submission_id)
@@ -89,7 +67,7 @@ async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
 
 
 async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_config(
-    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+    jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     submission_id = await story.opened(ledger)
     wanted = [await story.settled(ledger, submission_id, story.FAILED) for _ in range(2)]
@@ -116,7 +94,7 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
 
 
 async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
-    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+    jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     submission_id = await story.opened(ledger)
     running = await story.running(ledger, submission_id)
@@ -133,7 +111,7 @@ async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
 
 
 async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_once(
-    jobs: Jobs, ledger: SqliteLedger, executor: RecordingExecutor
+    jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     submission_id = await story.opened(ledger)
     count = JOBS_A_CHANGE + 1

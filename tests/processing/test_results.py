@@ -332,20 +332,19 @@ async def test_of_many_that_are_refused_the_first_are_named_and_the_rest_counted
     assert note.endswith("dropmill: 5 more were not taken as results.\n")
 
 
-class Failing:
+class Failing(DiskBlobStore):
     """A store that takes some and then fails."""
 
-    def __init__(self, store: DiskBlobStore, after: int, error: BaseException) -> None:
-        self._store = store
+    def __init__(self, folder: Path, after: int, error: BaseException) -> None:
+        super().__init__(folder)
         self._left = after
         self._error = error
-        self.discard = store.discard
 
-    async def adopt(self, folder: int, name: str, size_max: int) -> StoredBlob:
+    async def adopt(self, folder: int, name: str, size_max: int | None = None) -> StoredBlob:
         if self._left == 0:
             raise self._error
         self._left -= 1
-        return await self._store.adopt(folder, name, size_max)
+        return await super().adopt(folder, name, size_max)
 
 
 @pytest.mark.parametrize("error", [OutOfSpace("The disk is full."), OSError(5, "Input/output error")])
@@ -354,7 +353,9 @@ async def test_a_disk_that_fails_half_way_leaves_nothing_in_the_store(
 ) -> None:
     for number in range(5):
         (folder / str(number)).touch()
-    found = await take_over(folder, Failing(blobs, 3, error), LIMITS)  # type: ignore[arg-type]
+    failing = Failing(blobs.blobs.parent, 3, error)
+    found = await take_over(folder, failing, LIMITS)
+    await failing.close()
     assert found.results == ()
     assert found.error is not None
     assert found.error.type == "results_not_stored"

@@ -5,14 +5,15 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import MISSING, fields
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import pytest
 from quart import Quart
 from tests.serving.server import Server, hear
 from tests.serving.server import until as until_it_is_seen
 from tests.story import CLIENT
+from tests.support.services import services_of
 from tests.web.serving_in_process import end_of, served, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -20,13 +21,10 @@ from websockets.sync.client import ClientConnection
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.live.joins import JoinRates
-from dropmill.live.topics import Topics
-from dropmill.live.views import Views
 from dropmill.model.ids import new_submission_id
 from dropmill.settings import Settings
 from dropmill.web import connection, guard, live
-from dropmill.web.services import EXTENSION, Services
+from dropmill.web.services import EXTENSION
 
 
 def ask(client: ClientConnection, **message: Any) -> Any:
@@ -58,7 +56,8 @@ def read_on(client: ClientConnection) -> None:
 def test_the_first_word_is_hello(server: Server) -> None:
     with server.live() as client:
         assert client.subprotocol is None
-        assert "Sec-WebSocket-Extensions" not in cast(Any, client.response).headers
+        assert client.response is not None
+        assert "Sec-WebSocket-Extensions" not in client.response.headers
     with server.live(subprotocols=["other", "dropmill.v1"]) as client:
         assert client.subprotocol == "dropmill.v1"
 
@@ -210,11 +209,8 @@ def test_a_config_save_is_heard_on_its_topic(server: Server) -> None:
 class Alone:
     """The live routes over a real ledger and bus; what processes and stores is left out."""
 
-    def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
-        needed = {f.name: cast(Any, None) for f in fields(Services) if f.default is MISSING is f.default_factory}
-        views = Views(ledger=ledger, bus=bus, executor=cast(Any, None), received=lambda _: None)
-        topics = Topics(ledger=ledger, bus=bus, views=views, outputs=cast(Any, None))
-        self.services = Services(**{**needed, "views": views, "topics": topics, "joins": JoinRates(1e9)})
+    def __init__(self, folder: Path, ledger: SqliteLedger, bus: LocalBus) -> None:
+        self.services = services_of(folder, ledger, bus)
         self.app = Quart(__name__)
         connection.install(self.app)
         guard.install(self.app, Settings())
@@ -232,9 +228,9 @@ class Alone:
 
 
 @pytest.fixture
-async def alone(ledger: SqliteLedger, bus: LocalBus) -> AsyncIterator[Alone]:
+async def alone(tmp_path: Path, ledger: SqliteLedger, bus: LocalBus) -> AsyncIterator[Alone]:
     """The live routes, served."""
-    made = Alone(ledger, bus)
+    made = Alone(tmp_path, ledger, bus)
     async with served(made.app) as made.port:
         yield made
 

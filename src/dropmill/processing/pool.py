@@ -215,10 +215,26 @@ class Slot:
         _reap(self._process)
 
 
+class RunHost(Protocol):
+    """What an attempt needs of the slot that it runs in (`Slot`)."""
+
+    def send(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        """Hand over a message, and descriptors with it."""
+
+    def wake(self) -> None:
+        """Let the process go on: a script may have stopped it."""
+
+    def kill(self) -> None:
+        """End the process at once."""
+
+    def bury(self) -> None:
+        """Reap the dead process and kill what it left to us. Blocks until they are gone."""
+
+
 class Run:
     """One attempt in a slot: its pipes, its time limits, its end."""
 
-    def __init__(self, slot: Slot, sink: Sink, on_report: OnReport) -> None:
+    def __init__(self, slot: RunHost, sink: Sink, on_report: OnReport) -> None:
         self._slot = slot
         self._sink = sink
         self._on_report = on_report

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -346,8 +347,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     hash_piece = disk._hash_piece
 
-    def counted(*args: object) -> int:
-        sizes.append(hash_piece(*args))  # type: ignore[arg-type]
+    def counted(*args: Any) -> int:
+        sizes.append(hash_piece(*args))
         return sizes[-1]
 
     monkeypatch.setattr(disk, "_hash_piece", counted)

@@ -1,0 +1,64 @@
+"""What blueprints find in `services()`, made of real parts that are not started: for tests of routes alone."""
+
+from pathlib import Path
+
+from tests.support.fakes.executor import FakeExecutor
+from tests.support.fakes.outputs import FakeOutputs
+
+from dropmill.configfile.parser import ParserProcess
+from dropmill.configfile.revisions import ConfigFile
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.health import Health
+from dropmill.identity.resolver import Resolver
+from dropmill.intake.gate import Gate, UploadLimits
+from dropmill.intake.intake import Intake
+from dropmill.intake.tus import Uploads
+from dropmill.live.joins import JoinRates
+from dropmill.live.topics import Topics
+from dropmill.live.views import Views
+from dropmill.logfile import EventLog
+from dropmill.model.clock import Clock
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger import Ledger
+from dropmill.processing.contract import Processor
+from dropmill.processing.jobs import Jobs
+from dropmill.settings import Settings
+from dropmill.web.services import Services
+
+
+def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
+    """Services over a ledger and a bus that are open; nothing of the rest is, and no join waits."""
+    settings = Settings(data=folder, command=("true",))
+    clock, health, executor = Clock(), Health(), FakeExecutor()
+    blobs, resolver = DiskBlobStore(folder), Resolver()
+    gate = Gate(UploadLimits(idle_timeout_s=60, min_free=0), blobs)
+    intake = Intake(
+        ledger=ledger,
+        blobs=blobs,
+        executor=executor,
+        bus=bus,
+        resolver=resolver,
+        gate=gate,
+        seal_after_s=60,
+        clock=clock,
+        health=health,
+    )
+    uploads = Uploads(
+        ledger=ledger, blobs=blobs, bus=bus, intake=intake, gate=gate, expiry_s=60, clock=clock, health=health
+    )
+    views = Views(ledger=ledger, bus=bus, executor=executor, received=lambda _: None)
+    return Services(
+        settings=settings,
+        processor=Processor.from_settings(settings, folder),
+        blobs=blobs,
+        intake=intake,
+        uploads=uploads,
+        jobs=Jobs(ledger=ledger, executor=executor),
+        config=ConfigFile(settings.config_location, ledger, ParserProcess(), aside=settings.config_aside),
+        resolver=resolver,
+        views=views,
+        topics=Topics(ledger=ledger, bus=bus, views=views, outputs=FakeOutputs()),
+        joins=JoinRates(1e9),
+        log=EventLog(folder / "log", ledger, bus),
+        health=health,
+    )
