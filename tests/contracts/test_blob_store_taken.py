@@ -14,7 +14,7 @@ import pytest
 from tests.contracts.blob_stores import ENGINES, Engine, content_of, keys
 from tests.story import LIVENESS_S
 
-from dropmill.model.errors import OutOfSpace
+from dropmill.model.errors import BytesLost, OutOfSpace
 from dropmill.ports.blobs import BlobStore, BlobWriter
 
 CONTENT = random.Random(5).randbytes(3_000_000)
@@ -218,17 +218,23 @@ async def test_an_error_of_the_inflow_is_passed_on_and_none_of_the_disk(store: B
     await require_stored(store, writer, CONTENT)
 
 
+@pytest.mark.parametrize("is_committed", [False, True])
 @pytest.mark.parametrize("writes", [0, 1, 2])
 async def test_a_full_disk_is_told_and_the_blob_can_only_be_aborted(
-    engine: Engine, store: BlobStore, monkeypatch: pytest.MonkeyPatch, writes: int
+    engine: Engine, store: BlobStore, monkeypatch: pytest.MonkeyPatch, writes: int, is_committed: bool
 ) -> None:
     writer = store.create("")
     with monkeypatch.context() as patch:
         engine.fill(patch, writes)
         with pytest.raises(OutOfSpace):
             await writer.take(Pieces(CONTENT), NO_LIMIT)
-    with pytest.raises(OutOfSpace):
-        await writer.pause()  # a byte that came is not silently forgotten, though there is room again
+    # A byte that came is not silently forgotten, though there is room again.
+    if is_committed:
+        with pytest.raises((OutOfSpace, BytesLost)):
+            await writer.commit()
+    else:
+        with pytest.raises(OutOfSpace):
+            await writer.pause()
     await writer.abort()
     assert await keys(store) == []
     assert await store.sweep() == 0

@@ -11,20 +11,26 @@ from dropmill.model.output import OutputBounds, OutputChunk, OutputMark, OutputP
 @dataclass
 class _Output:
     began_at: datetime
-    data: dict[int, int] = field(default_factory=dict)  # each byte at its offset
+    head: bytes = b""
+    tail: bytes = b""
+    tail_from: int = 0
     marks: list[OutputMark] = field(default_factory=list)
 
-    def regions(self, bounds: OutputBounds) -> tuple[int, int, int]:
-        """Where the beginning ends, where the end begins, and where that ends; the rest is dropped."""
-        end = max(self.data, default=-1) + 1
-        head = 0
-        while head in self.data and head < bounds.head:
-            head += 1
-        tail = end
-        while tail - 1 in self.data and tail > max(head, end - bounds.tail):
-            tail -= 1
-        self.data = {at: byte for at, byte in self.data.items() if at < head or at >= tail}
-        return head, tail, end
+    @property
+    def end(self) -> int:
+        return max(len(self.head), self.tail_from + len(self.tail))
+
+    def add(self, start: int, data: bytes, bounds: OutputBounds) -> None:
+        if start <= len(self.head) and (in_head := data[: max(0, bounds.head - start)]):
+            self.head = self.head[:start] + in_head + self.head[start + len(in_head) :]
+            start, data = start + len(in_head), data[len(in_head) :]
+        if not data or start + len(data) <= self.end:
+            return
+        is_joined = self.tail_from <= start <= self.tail_from + len(self.tail)
+        before = self.tail[: start - self.tail_from] if is_joined else b""
+        data = before + data
+        self.tail = data[-bounds.tail :]
+        self.tail_from = start - len(before) + len(data) - len(self.tail)
 
 
 class FakeOutputs:
@@ -44,11 +50,8 @@ class FakeOutputs:
             return {(piece.job_id, piece.number) for piece in pieces}
         for piece in pieces:
             output = self._outputs.setdefault((piece.job_id, piece.number), _Output(piece.began_at))
-            _, _, end = output.regions(self._bounds)
-            if piece.offset + len(piece.data) > end or piece.offset < self._bounds.head:
-                output.data |= {piece.offset + at: byte for at, byte in enumerate(piece.data)}
+            output.add(piece.offset, piece.data, self._bounds)
             output.marks += piece.marks
-            output.regions(self._bounds)
         return set()
 
     async def end(self, piece: OutputPiece) -> bool:
@@ -58,19 +61,24 @@ class FakeOutputs:
         output = self._outputs.get((job_id, number))
         if output is None:
             return OutputChunk(offset=0, data=b"", end=0)
-        head, tail, end = output.regions(self._bounds)
         start = max(0, start)
-        if start >= head:
-            start = min(max(start, tail), end)
-        stop = min(start + limit, head if start < head else end)
-        return OutputChunk(offset=start, data=bytes(output.data[at] for at in range(start, stop)), end=end)
+        if start < len(output.head):
+            data = output.head[start : start + limit]
+        else:
+            start = min(max(start, output.tail_from), output.end)
+            data = output.tail[start - output.tail_from :][:limit]
+        return OutputChunk(offset=start, data=data, end=output.end)
 
     async def marks(self, job_id: JobId, number: int) -> Sequence[OutputMark]:
         output = self._outputs.get((job_id, number))
-        if output is None or not output.data:
+        if output is None or not output.end:
             return []
-        head, tail, end = output.regions(self._bounds)
-        return kept_marks([OutputMark(at=output.began_at, offset=0), *output.marks], head=head, tail=tail, end=end)
+        return kept_marks(
+            [OutputMark(at=output.began_at, offset=0), *output.marks],
+            head=len(output.head),
+            tail=output.tail_from if output.tail else output.end,
+            end=output.end,
+        )
 
     async def remove(self, attempts: Sequence[tuple[JobId, int]]) -> None:
         for attempt in attempts:
