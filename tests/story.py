@@ -14,9 +14,20 @@ from dropmill.model.ids import (
     SubmissionId,
     new_file_id,
     new_job_id,
+    new_node_id,
     new_submission_id,
 )
-from dropmill.model.records import AttemptOutcome, AttemptState, ClientIdentity, Counts, JobError, StoredBlob
+from dropmill.model.records import (
+    AttemptOrder,
+    AttemptOutcome,
+    AttemptState,
+    Claim,
+    ClientIdentity,
+    Counts,
+    JobError,
+    Node,
+    StoredBlob,
+)
 from dropmill.ports.ledger import Ledger
 
 LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
@@ -27,6 +38,11 @@ FAILED = AttemptOutcome(
     state=AttemptState.FAILED, exit_code=1, error=JobError(type="ValueError", message="no such column"), output_size=9
 )
 CANCELLED = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=-15)
+
+
+def node(host: str = "here", lock: str = "the lock") -> Node:
+    """A process of its own."""
+    return Node(id=new_node_id(), host=host, lock=lock)
 
 
 def blob(content: bytes = b"content\n", extension: str = ".txt") -> StoredBlob:
@@ -64,15 +80,36 @@ async def queued(ledger: Ledger, submission_id: SubmissionId, path: str = "folde
     return job_id
 
 
+async def claimed(ledger: Ledger) -> AttemptOrder:
+    """The attempt that is next, started."""
+    [order] = await ledger.claim(Claim())
+    return order
+
+
+async def in_line(ledger: Ledger) -> Sequence[JobId]:
+    """Every waiting job, in the order of places; claims nothing."""
+    ids: list[JobId] = []
+    before: str | None = None
+    while True:
+        page = await ledger.jobs(before=before, limit=500, state="queued")
+        ids.extend(job.id for job in page.items)
+        before = page.next
+        if before is None:
+            break
+    places = await ledger.places(ids)
+    assert sorted(places.values()) == list(range(1, len(places) + 1))
+    return sorted(places, key=places.__getitem__)
+
+
 async def running(ledger: Ledger, submission_id: SubmissionId, path: str = "folder/a.txt") -> JobId:
-    """A job whose first attempt runs."""
+    """A job whose first attempt runs. Nothing else may be waiting."""
     job_id = await queued(ledger, submission_id, path)
-    assert await ledger.start_attempt(job_id, "here") is not None
+    assert (await claimed(ledger)).job_id == job_id
     return job_id
 
 
 async def settled(ledger: Ledger, submission_id: SubmissionId, outcome: AttemptOutcome = SUCCEEDED) -> JobId:
-    """A job that has had one attempt."""
+    """A job that has had one attempt. Nothing else may be waiting."""
     job_id = await running(ledger, submission_id)
     assert await ledger.end_attempt(job_id, 1, outcome)
     return job_id

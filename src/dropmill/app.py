@@ -38,7 +38,8 @@ from dropmill.live.views import Views
 from dropmill.logfile import EventLog
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
-from dropmill.model.records import RetryPolicy
+from dropmill.model.ids import new_node_id
+from dropmill.model.records import Node, RetryPolicy
 from dropmill.private import tighten
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
@@ -228,6 +229,8 @@ class Server:
         if notice := await config_file.open():
             self.notices.append(notice)
 
+        # The folder's lock guards all of this ledger: whatever other node it names is gone.
+        await ledger.enter(Node(id=new_node_id(), host=location.host, lock="data folder"))
         recovery = await ledger.recover(settings.max_attempts, "the server stopped before it had arrived whole")
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
@@ -254,7 +257,6 @@ class Server:
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
-            host=location.host,
             retry=_retry_policy(settings),
             health=health,
         )
@@ -337,13 +339,10 @@ class Server:
             CleanUp({"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}, health).run(), "clean-up"
         )
         stack.push_async_callback(executor.close)
-        for job in await ledger.queued_jobs():
-            executor.submit(job.id, job.submission_id, job.not_before)
 
         views = Views(
             ledger=ledger,
             bus=bus,
-            executor=executor,
             received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
             base_path=settings.base_path,
         )

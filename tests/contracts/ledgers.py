@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+from tests import story
 from tests.postgres import Postgres
 
 from dropmill.engines.postgres.ledger import PostgresLedger
@@ -23,8 +24,12 @@ class LedgerEngine(Protocol):
     """Path of the file, or libpq's words."""
     moved: list[Mapping[str, int]]
 
-    async def open(self, **options: Any) -> SqlLedger:
-        """One more ledger on the database, as another process would open it; `options` are its constructor's."""
+    async def open(self, *, lock: str = "the lock", **options: Any) -> SqlLedger:
+        """One more ledger on the database, as another process would open it; `options` are its constructor's.
+
+        Args:
+            lock: of the node that the process is. With the same one it is a later run, which the earlier is gone for.
+        """
 
     async def close(self) -> None:
         """Close the ledgers that are open."""
@@ -39,9 +44,10 @@ class _Opened:
         self._open: list[SqlLedger] = []
         self.moved: list[Mapping[str, int]] = []
 
-    async def open(self, **options: Any) -> SqlLedger:
+    async def open(self, *, lock: str = "the lock", **options: Any) -> SqlLedger:
         ledger = self._make(self.moved.append, **options)
         await ledger.open()
+        await ledger.enter(story.node(lock=lock))
         self._open.append(ledger)
         return ledger
 

@@ -7,14 +7,13 @@ that its input names, or goes on at once.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.processing.doubles import LIVENESS_S, Bench, FakeLedger, until
 
-from dropmill.model.ids import JobId, SubmissionId, new_submission_id
-from dropmill.model.records import AttemptState, JobState, utc_now
+from dropmill.model.ids import JobId
+from dropmill.model.records import AttemptState, JobState
 from dropmill.ports.executor import Executor
 
 SCRIPT = """
@@ -42,14 +41,19 @@ class Shop:
         """A job that is queued in the ledger, and that the executor has not heard of."""
         return self._bench.add(what.encode())
 
-    def submit(self, what: str = "go", submission_id: SubmissionId | None = None) -> JobId:
+    def submit(self, what: str = "go") -> JobId:
+        """A job that is queued, and a hint of it."""
         job_id = self.add(what)
-        self.executor.submit(job_id, submission_id or SUBMISSION)
+        self.executor.wake()
         return job_id
 
-    async def running(self, what: str = "flag", submission_id: SubmissionId | None = None) -> JobId:
+    def cancel(self, job_id: JobId) -> None:
+        """The wish, and a hint of it."""
+        self._bench.cancel(job_id)
+
+    async def running(self, what: str = "flag") -> JobId:
         """A job whose script has begun."""
-        job_id = self.submit(what, submission_id)
+        job_id = self.submit(what)
         await self._bench.output_has(job_id, "begun")
         return job_id
 
@@ -58,9 +62,6 @@ class Shop:
 
     async def settled(self, job_id: JobId) -> AttemptState:
         return (await self.ledger.settled(job_id)).state
-
-
-SUBMISSION = new_submission_id()
 
 
 @asynccontextmanager
@@ -78,101 +79,53 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield opened
 
 
-# --- which job is next -----------------------------------------------------------------------------------------------
+# --- starting attempts -----------------------------------------------------------------------------------------------
 
 
-async def test_jobs_of_a_submission_start_in_the_order_in_which_they_came(shop: Shop) -> None:
+async def test_jobs_start_in_the_order_that_the_ledger_says(shop: Shop) -> None:
     jobs = [shop.submit() for _ in range(10)]
     for job_id in jobs:
         assert await shop.settled(job_id) is AttemptState.SUCCEEDED
     assert shop.ledger.started == jobs
 
 
-async def test_submissions_take_turns(shop: Shop) -> None:
-    """Many files of one do not hold up the one file of another."""
-    first = await shop.running()
-    many = [shop.submit() for _ in range(5)]
-    one = shop.submit("go", new_submission_id())
-    shop.let_go()
-    for job_id in (*many, one):
-        await shop.settled(job_id)
-    assert shop.ledger.started[0] == first
-    assert shop.ledger.started.index(one) <= 2
+async def test_one_hint_is_enough_for_all_that_waits(shop: Shop) -> None:
+    jobs = [shop.add() for _ in range(10)]
+    shop.executor.wake()
+    for job_id in jobs:
+        assert await shop.settled(job_id) is AttemptState.SUCCEEDED
 
 
-async def test_a_job_handed_in_twice_runs_once(shop: Shop) -> None:
+async def test_hints_that_come_often_run_nothing_twice(shop: Shop) -> None:
     job_id = await shop.running()
-    shop.executor.submit(job_id, SUBMISSION)
-    shop.executor.submit(job_id, SUBMISSION)
+    for _ in range(20):
+        shop.executor.wake()
     behind = shop.submit()
     shop.let_go()
     await shop.settled(job_id)
     await shop.settled(behind)
-    assert shop.ledger.numbers[job_id] == 1
+    assert (shop.ledger.numbers[job_id], shop.ledger.numbers[behind]) == (1, 1)
+
+
+async def test_a_hint_without_a_job_is_no_error(shop: Shop) -> None:
+    shop.executor.wake()
+    shop.executor.wake("a queue that nobody takes from")
+    assert await shop.settled(shop.submit()) is AttemptState.SUCCEEDED
 
 
 async def test_a_job_that_is_queued_no_more_is_passed_over(shop: Shop) -> None:
     cancelled = shop.add()
     shop.ledger.states[cancelled] = JobState.CANCELLED
-    shop.executor.submit(cancelled, SUBMISSION)
+    shop.executor.wake()
     await shop.settled(shop.submit())
     assert shop.ledger.numbers[cancelled] == 0
-
-
-async def test_a_job_that_is_unknown_to_the_ledger_is_passed_over(shop: Shop) -> None:
-    shop.executor.submit(JobId("unknown"), SUBMISSION)
-    await shop.settled(shop.submit())
-
-
-async def test_a_job_with_a_time_waits_for_it_and_holds_up_nobody(shop: Shop) -> None:
-    late = shop.add()
-    due = utc_now() + timedelta(seconds=1)
-    shop.executor.submit(late, SUBMISSION, due)
-    assert shop.executor.position(late) is None
-    before = shop.submit()
-    await shop.settled(before)
-    await shop.settled(late)
-    assert utc_now() >= due
-    assert shop.ledger.started == [before, late]
-
-
-async def test_a_job_whose_time_has_passed_is_run_at_once(shop: Shop) -> None:
-    job_id = shop.add()
-    shop.executor.submit(job_id, SUBMISSION, utc_now() - timedelta(days=1))
-    assert await shop.settled(job_id) is AttemptState.SUCCEEDED
-
-
-async def test_a_withdrawn_job_is_not_run_and_withdrawing_none_is_no_error(shop: Shop) -> None:
-    await shop.running()
-    waiting, behind, late = shop.submit(), shop.submit(), shop.add()
-    shop.executor.submit(late, SUBMISSION, utc_now() + timedelta(seconds=0.2))
-    for job_id in (waiting, late, late, JobId("unknown")):
-        shop.executor.withdraw(job_id)
-    shop.let_go()
-    await shop.settled(behind)
-    await asyncio.sleep(0.3)
-    await shop.settled(shop.submit())
-    assert (shop.ledger.states[waiting], shop.ledger.states[late]) == (JobState.QUEUED, JobState.QUEUED)
-
-
-async def test_a_waiting_job_knows_its_place(shop: Shop) -> None:
-    first = await shop.running()
-    second, third = shop.submit(), shop.submit()
-    shop.executor.submit(third, SUBMISSION)  # twice changes nothing
-    assert [shop.executor.position(job_id) for job_id in (first, second, third)] == [None, 1, 2]
-    assert shop.executor.position(JobId("unknown")) is None
-    shop.executor.withdraw(second)
-    assert shop.executor.position(third) == 1
-    shop.let_go()
-    await shop.settled(third)
-    assert shop.executor.position(third) is None
 
 
 async def test_a_job_that_is_asked_for_again_is_run_again(shop: Shop) -> None:
     job_id = shop.submit()
     await shop.settled(job_id)
     shop.ledger.states[job_id] = JobState.QUEUED
-    shop.executor.submit(job_id, SUBMISSION)
+    shop.executor.wake()
     await until(lambda: shop.ledger.numbers[job_id] == 2 and shop.ledger.states[job_id].is_final)
 
 
@@ -183,8 +136,8 @@ async def test_a_job_that_is_asked_for_again_is_run_again(shop: Shop) -> None:
 async def test_a_cancelled_attempt_ends_and_its_outcome_is_the_answer(shop: Shop, what: str) -> None:
     """Also one that does not listen."""
     job_id = await shop.running(what)
-    shop.executor.cancel(job_id)
-    shop.executor.cancel(job_id)
+    shop.cancel(job_id)
+    shop.cancel(job_id)
     assert await shop.settled(job_id) is AttemptState.CANCELLED
     assert await shop.settled(shop.submit()) is AttemptState.SUCCEEDED
 
@@ -193,7 +146,7 @@ async def test_cancelling_what_does_not_run_changes_nothing(shop: Shop) -> None:
     settled, running = shop.submit(), await shop.running()
     waiting = shop.submit()
     for job_id in (settled, waiting, JobId("unknown")):
-        assert not shop.executor.cancel(job_id)
+        shop.executor.cancel(job_id)
     shop.let_go()
     for job_id in (settled, running, waiting):
         assert await shop.settled(job_id) is AttemptState.SUCCEEDED

@@ -26,7 +26,7 @@ from dropmill.model.ids import (
     new_job_id,
     new_submission_id,
 )
-from dropmill.model.records import AttemptOutcome, AttemptState, ClientIdentity, Counts, JobError, UploadState
+from dropmill.model.records import AttemptOutcome, AttemptState, Claim, ClientIdentity, Counts, JobError, UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.uploads import ResumableUpload
 
@@ -157,11 +157,11 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
                 jobs.append(new_job_id())
                 return ledger.store_upload(file_id, story.blob(), jobs[-1])
             case "attempt":
-                return ledger.start_attempt(job_id, "here")
+                return ledger.claim(Claim())
             case "end":
                 return ledger.end_attempt(job_id, chance.choice([1, 2]), chance.choice([SUCCEEDED, FAILED, CANCELLED]))
             case "cancel":
-                return ledger.cancel_queued(job_id)
+                return ledger.request_cancel(job_id)
             case "retry":
                 return ledger.retry_job(job_id)
             case "lose":
@@ -176,7 +176,8 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
     for job in (await ledger.jobs(before=None, limit=500, submission_id=gone)).items:
         if job.state == "running":
             await ledger.end_attempt(job.id, job.attempts[-1].number, SUCCEEDED)
-        await ledger.cancel_queued(job.id)
+        if job.state == "queued":
+            await ledger.request_cancel(job.id)
     for file in (await ledger.view_submission(gone, limit=500)).files:
         if file.state == "receiving":
             await ledger.abort_upload(file.id, "cut")

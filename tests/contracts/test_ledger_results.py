@@ -10,7 +10,7 @@ from tests.story import FAILED, SUCCEEDED, all_events
 
 from dropmill.model.errors import NotFound
 from dropmill.model.events import RESULTS_TOLD
-from dropmill.model.records import RESULTS_LISTED, AttemptOutcome, JobState, Result
+from dropmill.model.records import RESULTS_LISTED, AttemptOutcome, Ended, JobState, Result
 from dropmill.ports.ledger import Ledger
 
 
@@ -59,7 +59,7 @@ async def test_results_of_a_stale_attempt_are_not_recorded(ledger: Ledger) -> No
     results = some(3)
     job_id = await story.running(ledger, await story.opened(ledger))
     assert await ledger.lose_attempt(job_id, 1, 5) is JobState.QUEUED
-    assert await ledger.start_attempt(job_id, "here") is not None
+    assert (await story.claimed(ledger)).job_id == job_id
     assert await ledger.end_attempt(job_id, 1, replace(SUCCEEDED, results=results)) is None
     assert await ledger.known_blobs(blobs_of(results)) == set()
     assert (await ledger.job(job_id)).results == ()
@@ -72,10 +72,10 @@ async def test_the_newest_attempt_s_results_are_shown_and_older_ones_can_be_aske
     queued = await ledger.job(job_id)
     assert (queued.result_count, queued.results) == (0, ())
     assert await ledger.result(job_id, first[0].path, None) == first[0]
-    assert await ledger.start_attempt(job_id, "here") is not None
+    assert (await story.claimed(ledger)).job_id == job_id
     with pytest.raises(NotFound):
         await ledger.result(job_id, first[0].path, None)
-    assert await ledger.end_attempt(job_id, 2, replace(SUCCEEDED, results=second)) is JobState.SUCCEEDED
+    assert await ledger.end_attempt(job_id, 2, replace(SUCCEEDED, results=second)) == Ended(state=JobState.SUCCEEDED)
     assert (await ledger.job(job_id)).results == second
     assert await ledger.result(job_id, first[0].path, 1) == first[0]
     assert await ledger.known_blobs(blobs_of(first + second)) == blobs_of(first + second)
@@ -84,7 +84,7 @@ async def test_the_newest_attempt_s_results_are_shown_and_older_ones_can_be_aske
 async def test_a_job_cancelled_while_it_waits_for_its_retry_shows_no_results(ledger: Ledger) -> None:
     job_id = await story.settled(ledger, await story.opened(ledger), replace(FAILED, results=some(2)))
     await ledger.retry_job(job_id)
-    assert await ledger.cancel_queued(job_id)
+    assert await ledger.request_cancel(job_id) is JobState.CANCELLED
     job = await ledger.job(job_id)
     assert (job.state, job.result_count, job.results) == (JobState.CANCELLED, 0, ())
 
@@ -111,11 +111,15 @@ async def test_ten_thousand_results_are_one_change_beside_others(ledger: Ledger)
     submission_id = await story.opened(ledger)
     job_id, other = await story.running(ledger, submission_id), await story.running(ledger, submission_id)
     results = some(10_000)
-    assert list(
-        await asyncio.gather(
-            ledger.end_attempt(job_id, 1, replace(SUCCEEDED, results=results)), ledger.end_attempt(other, 1, SUCCEEDED)
+    assert (
+        list(
+            await asyncio.gather(
+                ledger.end_attempt(job_id, 1, replace(SUCCEEDED, results=results)),
+                ledger.end_attempt(other, 1, SUCCEEDED),
+            )
         )
-    ) == [JobState.SUCCEEDED, JobState.SUCCEEDED]
+        == [Ended(state=JobState.SUCCEEDED)] * 2
+    )
     assert (await ledger.job(job_id)).results == results
     assert await ledger.known_blobs(blobs_of(results)) == blobs_of(results)
     assert (await ledger.job(other)).state is JobState.SUCCEEDED

@@ -57,8 +57,8 @@ async def opened(ledger: Ledger) -> SubmissionId:
 
 
 async def stored(ledger: Ledger, upload: ResumableUpload) -> None:
-    await ledger.begin_upload(upload.file_id)
-    await ledger.store_upload(upload.file_id, replace(blob(), key=upload.partial or ""), new_job_id())
+    fence = await ledger.take_upload(upload.file_id)
+    await ledger.store_upload(upload.file_id, replace(blob(), key=upload.partial or ""), new_job_id(), fence=fence)
 
 
 # --- from announcement to end ----------------------------------------------------------------------------------------
@@ -79,28 +79,28 @@ async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engin
 
 async def test_an_upload_begins_once_and_is_told_once(ledger: Ledger) -> None:
     upload = await announced(ledger, await opened(ledger))
-    await ledger.begin_upload(upload.file_id)
-    await ledger.begin_upload(upload.file_id)
+    assert await ledger.take_upload(upload.file_id) == 1
+    assert await ledger.take_upload(upload.file_id) == 1
     started = [event for event in await all_events(ledger) if event.name.value == "upload.started"]
     assert [(event.subject.file_id, event.data) for event in started] == [
         (upload.file_id, {"size": 8, "path": "folder/a.txt"})
     ]
-    assert await ledger.upload(upload.file_id) == replace(upload, state=UploadState.RECEIVING)
+    assert await ledger.upload(upload.file_id) == replace(upload, state=UploadState.RECEIVING, fence=1)
     assert await recount(ledger, upload.submission_id) == Counts(receiving=1)
 
 
 async def test_how_far_it_is_is_noted_without_an_event_and_not_after_its_end(ledger: Ledger) -> None:
     upload = await announced(ledger, await opened(ledger), size=None)
-    await ledger.begin_upload(upload.file_id)
+    fence = await ledger.take_upload(upload.file_id)
     before = len(await all_events(ledger))
     later = utc_now().replace(microsecond=0) + timedelta(days=1)
-    await ledger.extend_upload(upload.file_id, size=8, received=5, expires_at=later)
+    await ledger.extend_upload(upload.file_id, size=8, received=5, expires_at=later, fence=fence)
     noted = await ledger.upload(upload.file_id)
     assert (noted.size, noted.received, noted.expires_at) == (8, 5, later)
     assert (await ledger.file(upload.file_id)).received == 5
     assert len(await all_events(ledger)) == before
     await stored(ledger, upload)
-    await ledger.extend_upload(upload.file_id, size=9, received=6, expires_at=None)
+    await ledger.extend_upload(upload.file_id, size=9, received=6, expires_at=None, fence=fence)
     found = await ledger.upload(upload.file_id)
     assert (found.state, found.size, found.received, found.partial) == (UploadState.STORED, 8, 8, None)
 
@@ -115,13 +115,13 @@ async def test_a_stored_or_aborted_upload_is_no_longer_to_be_gone_on_with(ledger
     assert await ledger.known_blobs([first.partial or "", second.partial or ""]) in ([first.partial], {first.partial})
     for ended in (first, second):
         with pytest.raises(IllegalTransition):
-            await ledger.begin_upload(ended.file_id)
+            await ledger.take_upload(ended.file_id)
 
 
 async def test_a_sealed_submission_takes_no_more_and_gives_up_what_was_only_announced(ledger: Ledger) -> None:
     submission_id = await opened(ledger)
     waiting, coming = await announced(ledger, submission_id, "a"), await announced(ledger, submission_id, "b")
-    await ledger.begin_upload(coming.file_id)
+    await ledger.take_upload(coming.file_id)
     await ledger.seal_submission(submission_id)
     assert await recount(ledger, submission_id) == Counts(aborted=1, receiving=1)
     with pytest.raises(IllegalTransition):
@@ -141,9 +141,8 @@ async def test_a_submission_of_one_upload_settles_with_its_file(ledger: Ledger) 
         assert submission.counts == Counts(announced=1)
         if ends_well:
             await stored(ledger, upload)
-            job_id = (await ledger.queued_jobs())[0].id
-            await ledger.start_attempt(job_id, "here")
-            await ledger.end_attempt(job_id, 1, SUCCEEDED)
+            order = await story.claimed(ledger)
+            await ledger.end_attempt(order.job_id, 1, SUCCEEDED)
         else:
             await ledger.abort_upload(upload.file_id, "the client ended it")
         assert (await ledger.view_submission(upload.submission_id, limit=1)).submission.is_settled
@@ -162,7 +161,7 @@ async def test_an_announced_file_is_found_by_its_path_before_its_name(ledger: Le
     found = await ledger.announced_upload(submission_id, "a.txt")
     assert found is not None
     assert found.file_id == by_path.file_id
-    await ledger.begin_upload(by_path.file_id)
+    await ledger.take_upload(by_path.file_id)
     found = await ledger.announced_upload(submission_id, "a.txt")
     assert found is not None
     assert found.file_id == by_name.file_id
@@ -173,16 +172,16 @@ async def test_an_announced_file_is_found_by_its_path_before_its_name(ledger: Le
 async def test_a_file_that_comes_in_one_piece_cannot_be_gone_on_with(ledger: Ledger) -> None:
     """Nor by a second form that found it announced at the same moment."""
     upload = await announced(ledger, await opened(ledger))
-    await ledger.begin_upload(upload.file_id, is_resumable=False)
+    await ledger.begin_upload(upload.file_id)
     assert (await ledger.upload(upload.file_id)).partial is None
     assert await ledger.unfinished_uploads() == []
-    for is_resumable in (False, True):
+    for begin in (ledger.begin_upload, ledger.take_upload):
         with pytest.raises(IllegalTransition):
-            await ledger.begin_upload(upload.file_id, is_resumable=is_resumable)
+            await begin(upload.file_id)
     other = await announced(ledger, upload.submission_id)
-    await ledger.begin_upload(other.file_id)
+    await ledger.take_upload(other.file_id)
     with pytest.raises(IllegalTransition):
-        await ledger.begin_upload(other.file_id, is_resumable=False)
+        await ledger.begin_upload(other.file_id)
 
 
 async def test_a_submission_holds_what_has_come_and_what_is_to_come(ledger: Ledger) -> None:
@@ -192,8 +191,8 @@ async def test_a_submission_holds_what_has_come_and_what_is_to_come(ledger: Ledg
     gone = await announced(ledger, submission_id, "b", 1000)
     deferred = await announced(ledger, submission_id, "c", None)
     assert await ledger.holding(submission_id) == Holding(files=3, announced=3, size=1100)
-    await ledger.begin_upload(deferred.file_id)
-    await ledger.extend_upload(deferred.file_id, size=None, received=7, expires_at=None)
+    fence = await ledger.take_upload(deferred.file_id)
+    await ledger.extend_upload(deferred.file_id, size=None, received=7, expires_at=None, fence=fence)
     await ledger.abort_upload(gone.file_id, "")
     await story.queued(ledger, submission_id)
     assert await ledger.holding(submission_id) == Holding(files=3, announced=1, size=100 + 7 + blob().size)
@@ -208,7 +207,7 @@ async def test_only_uploads_whose_time_is_over_are_expired(ledger: Ledger) -> No
     submission_id = await opened(ledger)
     late, fresh, gone = [await announced(ledger, submission_id, name) for name in "abc"]
     for upload in (late, gone):
-        await ledger.extend_upload(upload.file_id, size=8, received=0, expires_at=LONG_AGO)
+        await ledger.extend_upload(upload.file_id, size=8, received=0, expires_at=LONG_AGO, fence=0)
     await ledger.abort_upload(gone.file_id, "")
     expired = await ledger.expired_uploads(utc_now(), limit=10)
     assert [upload.file_id for upload in expired] == [late.file_id]
@@ -222,7 +221,7 @@ async def test_a_submission_that_no_file_came_for_is_stale(ledger: Ledger) -> No
     empty, waiting, coming, filled, sealed = [await opened(ledger) for _ in range(5)]
     by_request = await story.opened(ledger)
     await announced(ledger, waiting)
-    await ledger.begin_upload((await announced(ledger, coming)).file_id)
+    await ledger.take_upload((await announced(ledger, coming)).file_id)
     await story.queued(ledger, filled)
     await ledger.seal_submission(sealed)
     middle = utc_now()
@@ -317,15 +316,15 @@ async def test_of_many_at_once_with_one_key_one_opens(ledger: Ledger) -> None:
 async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger, engine: LedgerEngine) -> None:
     alone = upload_to(new_submission_id())
     await ledger.open_for_upload(alone, CLIENT, None)
-    await ledger.begin_upload(alone.file_id)
+    await ledger.take_upload(alone.file_id)
     waiting, half, filled, by_form = [await opened(ledger) for _ in range(4)]
     fresh = await opened(ledger)
     by_request = await story.opened(ledger)
     await announced(ledger, waiting)
-    await ledger.begin_upload((await announced(ledger, half)).file_id)
+    await ledger.take_upload((await announced(ledger, half)).file_id)
     await story.queued(ledger, filled)
     in_one_piece = await announced(ledger, by_form)
-    await ledger.begin_upload(in_one_piece.file_id, is_resumable=False)
+    await ledger.begin_upload(in_one_piece.file_id)
     await story.receiving(ledger, by_request)
 
     after = await engine.open()
@@ -343,15 +342,15 @@ async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger,
         half,
     }
     assert (await after.file(in_one_piece.file_id)).error == "the server stopped"
-    assert (await after.queued_jobs())[0].submission_id == filled
-    assert (await after.jobs(before=None, limit=1)).items[0].state is JobState.QUEUED
+    (job,) = (await after.jobs(before=None, limit=9)).items
+    assert (job.submission_id, job.state) == (filled, JobState.QUEUED)
     again = await after.recover(5, "again")
     assert (again.aborted, again.sealed) == (0, 0)
 
 
 async def test_two_ends_of_one_upload_leave_one(ledger: Ledger) -> None:
     upload = await announced(ledger, await opened(ledger))
-    await ledger.begin_upload(upload.file_id)
+    await ledger.take_upload(upload.file_id)
     ends = await asyncio.gather(
         ledger.store_upload(upload.file_id, blob(), new_job_id()),
         ledger.abort_upload(upload.file_id, "ended"),
@@ -369,8 +368,8 @@ async def test_what_only_a_request_can_end_is_found_until_it_has_ended(ledger: L
     by_form, filled = new_file_id(), await announced(ledger, for_more, "filled.txt")
     resumable = await announced(ledger, for_more, "resumable.txt")
     await ledger.start_upload(by_form, one_request, "a.txt", "a.txt", None)
-    await ledger.begin_upload(filled.file_id, is_resumable=False)
-    await ledger.begin_upload(resumable.file_id)
+    await ledger.begin_upload(filled.file_id)
+    await ledger.take_upload(resumable.file_id)
     found = await ledger.form_uploads()
     assert (found.files, found.submissions) == ({by_form, filled.file_id}, {one_request})
     await ledger.store_upload(by_form, blob(), new_job_id())

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests import story
+from tests.clocks import WallClock
 from tests.contracts.ledgers import LedgerEngine
 from tests.story import CANCELLED, FAILED, SUCCEEDED
 
@@ -14,10 +15,11 @@ from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job
 from dropmill.model.records import (
     AttemptOutcome,
     AttemptState,
+    Claim,
     Delivery,
+    Ended,
     JobError,
     JobState,
-    QueuedJob,
     RetryPolicy,
     utc_now,
 )
@@ -44,38 +46,42 @@ async def test_a_chosen_exit_code_is_followed_by_another_attempt_after_a_delay(l
     submission_id = await story.opened(ledger)
     job_id = await story.running(ledger, submission_id)
     before = utc_now()
-    assert await ledger.end_attempt(job_id, 1, BUSY, POLICY) is JobState.QUEUED
+    assert await ledger.end_attempt(job_id, 1, BUSY, POLICY) == Ended(state=JobState.QUEUED)
     job = await ledger.job(job_id)
     assert job.state is JobState.QUEUED
     assert [attempt.state for attempt in job.attempts] == [AttemptState.FAILED]
     assert job.not_before is not None
     assert 54 <= (job.not_before - before).total_seconds() <= 67
-    assert await ledger.queued_jobs() == [QueuedJob(id=job_id, submission_id=submission_id, not_before=job.not_before)]
+    assert await ledger.next_due() == job.not_before
+    assert await story.in_line(ledger) == []
+    assert await ledger.claim(Claim()) == []
     failed, queued = (await story.all_events(ledger))[-2:]
     assert (failed.name, failed.data["exit_code"]) == (EventName.ATTEMPT_FAILED, 75)
     assert (queued.name, queued.data) == (EventName.JOB_QUEUED, {"reason": "retry_policy"})
     await story.recount(ledger, submission_id)
 
 
-async def test_the_delay_doubles_and_the_times_are_counted(ledger: Ledger) -> None:
+async def test_the_delay_doubles_and_the_times_are_counted(ledger: Ledger, wall_clock: WallClock) -> None:
     submission_id = await story.opened(ledger)
     job_id = await story.running(ledger, submission_id)
     delays = []
     for number in (1, 2):
-        assert await ledger.end_attempt(job_id, number, BUSY, POLICY) is JobState.QUEUED
+        assert await ledger.end_attempt(job_id, number, BUSY, POLICY) == Ended(state=JobState.QUEUED)
         not_before = (await ledger.job(job_id)).not_before
         assert not_before is not None
         delays.append((not_before - utc_now()).total_seconds())
-        assert await ledger.start_attempt(job_id, "here") is not None
+        wall_clock.step((not_before - utc_now()).total_seconds())
+        assert (await story.claimed(ledger)).number == number + 1
         assert (await ledger.job(job_id)).not_before is None
+        assert await ledger.next_due() is None
     assert delays[1] > 1.5 * delays[0]
-    assert await ledger.end_attempt(job_id, 3, BUSY, POLICY) is JobState.FAILED
+    assert await ledger.end_attempt(job_id, 3, BUSY, POLICY) == Ended(state=JobState.FAILED)
     assert (await ledger.job(job_id)).exit_code == 75
     assert (await story.names(ledger))[-1] == "job.settled"
 
     await ledger.retry_job(job_id)  # someone asked: counted anew
-    await ledger.start_attempt(job_id, "here")
-    assert await ledger.end_attempt(job_id, 4, BUSY, POLICY) is JobState.QUEUED
+    await story.claimed(ledger)
+    assert await ledger.end_attempt(job_id, 4, BUSY, POLICY) == Ended(state=JobState.QUEUED)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +96,19 @@ async def test_the_delay_doubles_and_the_times_are_counted(ledger: Ledger) -> No
 )
 async def test_other_ends_are_final(ledger: Ledger, outcome: AttemptOutcome) -> None:
     job_id = await story.running(ledger, await story.opened(ledger))
-    assert await ledger.end_attempt(job_id, 1, outcome, POLICY) == JobState(outcome.state)
+    assert await ledger.end_attempt(job_id, 1, outcome, POLICY) == Ended(state=JobState(outcome.state))
 
 
 async def test_a_job_held_back_can_be_cancelled_and_retried_at_once(ledger: Ledger) -> None:
     submission_id = await story.opened(ledger)
     job_id = await story.running(ledger, submission_id)
     await ledger.end_attempt(job_id, 1, BUSY, POLICY)
-    assert await ledger.cancel_queued(job_id)
+    assert await ledger.request_cancel(job_id) is JobState.CANCELLED
     assert (await ledger.job(job_id)).not_before is None
-    assert await ledger.retry_job(job_id) == QueuedJob(id=job_id, submission_id=submission_id)
-    assert [job.not_before for job in await ledger.queued_jobs()] == [None]
+    assert await ledger.next_due() is None
+    await ledger.retry_job(job_id)
+    assert (await ledger.job(job_id)).not_before is None
+    assert (await story.claimed(ledger)).job_id == job_id
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------
@@ -144,20 +152,21 @@ async def test_what_is_in_use_stays(ledger: Ledger) -> None:
     """Open, queued, running, or asked for again: none is offered, and none can be marked."""
     still_open = await story.opened(ledger)
     await story.settled(ledger, still_open)
-    waiting = await story.opened(ledger)
-    await story.queued(ledger, waiting)
-    await ledger.seal_submission(waiting)
     running = await story.opened(ledger)
     await story.running(ledger, running)
     await ledger.seal_submission(running)
     asked, job_id = await sealed(ledger, FAILED)
+    waiting = await story.opened(ledger)
+    await story.queued(ledger, waiting)
+    await ledger.seal_submission(waiting)
     settled_at = (await ledger.view_submission(asked, limit=1)).submission.settled_at
     assert settled_at is not None
     await ledger.retry_job(job_id)
     assert await oldest(ledger, age_s=-1, keep_bytes=0) == []
     assert not await ledger.begin_removal(asked, settled_at)
 
-    await ledger.start_attempt(job_id, "here")
+    for _ in range(2):
+        await story.claimed(ledger)
     await asyncio.sleep(0.002)
     await ledger.end_attempt(job_id, 2, FAILED)
     assert not await ledger.begin_removal(asked, settled_at)  # seen before the retry: it has settled anew since
@@ -204,7 +213,9 @@ async def test_a_retry_and_a_removal_at_the_same_time_do_not_both_win(ledger: Le
         retry, removal = await asyncio.gather(
             ledger.retry_job(job_id), ledger.begin_removal(submission_id, settled_at), return_exceptions=True
         )
-        assert isinstance(retry, QueuedJob) != (removal is True)
+        assert (retry is None) != (removal is True)
+        if retry is None:  # nothing else may be waiting for the next round
+            assert await ledger.request_cancel(job_id) is JobState.CANCELLED
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -281,7 +292,7 @@ async def test_each_time_a_submission_settles_there_is_a_delivery(telling: Ledge
     )
     assert delivery.due_at <= utc_now()
     await telling.retry_job(job_id)
-    await telling.start_attempt(job_id, "here")
+    await story.claimed(telling)
     await telling.end_attempt(job_id, 2, SUCCEEDED)
     assert await names_of(telling) == [(submission_id, 1)]  # one after the other
     await telling.end_delivery(submission_id, 1)

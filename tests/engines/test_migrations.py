@@ -21,12 +21,28 @@ from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.engines.sqlite import ledger as sqlite_ledger
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import SettingsError
-from dropmill.model.ids import OPEN, Cursor, SubmissionId, new_submission_id
-from dropmill.model.records import ConfigLocation, Counts
+from dropmill.model.ids import OPEN, Cursor, new_submission_id
+from dropmill.model.records import Claim, ConfigLocation, Counts
 from dropmill.ports.ledger.submissions import RequestKey
 
 AT = "2026-11-20T08:15:30.123Z"
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
+
+
+AT = "2026-11-20T08:15:30.123Z"
+
+
+def made_with(folder: Path, revision: str) -> Path:
+    """An empty database as an older Dropmill made it."""
+    path = folder / "ledger.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    return path
 
 
 def _plain(found: Any) -> list[str]:
@@ -115,8 +131,7 @@ async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_fil
     tmp_path: Path, flags: tuple[int, ...], expected: int | None
 ) -> None:
     """Schema 0006. The flag did not say which file it meant; a save that was not written yet must still be known."""
-    path = tmp_path / "ledger.sqlite"
-    migrate(path, "0005")
+    path = made_with(tmp_path, "0005")
     texts = [b"number: %d\n" % number for number in range(1, len(flags) + 1)]
     old = sqlite3.connect(path)
     for number, (text, flag) in enumerate(zip(texts, flags, strict=True), 1):
@@ -152,21 +167,10 @@ async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_fil
     new.close()
 
 
-def migrate(path: Path, version: str) -> None:
-    """A database of an older schema."""
-    engine = create_engine(f"sqlite:///{path}")
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)
-    engine.dispose()
-
-
 def add_row(old: sqlite3.Connection, table: str, **values: object) -> None:
-    """A row in whatever schema there is; 0 in the columns that need a value and are not given one."""
+    """A row in whatever schema there is; 0 in the columns that need a value and are neither given nor counted up."""
     for _, name, _, is_needed, default, _ in old.execute(f"PRAGMA table_info({table})").fetchall():
-        if is_needed and default is None:
+        if is_needed and default is None and name != "seq":
             values.setdefault(name, 0)
     old.execute(
         f"INSERT INTO {table} ({','.join(values)}) VALUES ({','.join('?' * len(values))})", tuple(values.values())
@@ -175,25 +179,86 @@ def add_row(old: sqlite3.Connection, table: str, **values: object) -> None:
 
 async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> None:
     """Schema 0005: a repeat of a request that an older version took is still known, whatever it says of itself."""
-    path = tmp_path / "ledger.sqlite"
-    migrate(path, "0004")
-    submission_id = SubmissionId("s")
+    path = made_with(tmp_path, "0004")
     old = sqlite3.connect(path)
-    add_row(old, "submissions", id=submission_id, ip="192.0.2.7", opened_at=AT, is_open=1, idempotency_key="old")
+    add_row(old, "submissions", id="s", ip="192.0.2.7", opened_at=AT, is_open=1, idempotency_key="old")
     old.commit()
     old.close()
 
     ledger = SqliteLedger(path, lambda _: None)
     await ledger.open()
     key = RequestKey(owner="open", text="old", fingerprint="any")
-    assert await ledger.open_submission(new_submission_id(), story.CLIENT, None, key=key) == submission_id
+    assert await ledger.open_submission(new_submission_id(), story.CLIENT, None, key=key) == "s"
+    await ledger.close()
+
+
+async def test_point_6_jobs_that_waited_before_the_migration_keep_their_turns(tmp_path: Path) -> None:
+    """Schema 0008. Until then a start lined them up anew, as they had been queued, submissions taking turns."""
+    path = made_with(tmp_path, "0007")
+    old = sqlite3.connect(path)
+    text = b"a: 1\n"
+    add_row(
+        old,
+        "config_revisions",
+        number=1,
+        sha256=hashlib.sha256(text).hexdigest(),
+        size=len(text),
+        text=text,
+        saved_at=AT,
+    )
+    for owner, count in (("a", 3), ("b", 1), ("c", 2)):
+        add_row(old, "submissions", id=owner, ip="192.0.2.7", opened_at=AT, is_open=1, queued=count)
+    queued = ["a0", "a1", "b0", "c0", "a2", "c1", "late"]
+    for cursor, name in enumerate(queued, 1):
+        owner = "b" if name == "late" else name[0]
+        add_row(old, "files", id=f"f{name}", submission_id=owner, name="a", path="a", state="stored", blob="b", size=1)
+        add_row(
+            old,
+            "jobs",
+            id=name,
+            submission_id=owner,
+            file_id=f"f{name}",
+            state="queued",
+            config_number=1,
+            queued_at=AT,
+            queued_cursor=cursor,
+            not_before=AT if name == "late" else None,
+        )
+    add_row(old, "files", id="fran", submission_id="a", name="a", path="a", state="stored", blob="b", size=1)
+    add_row(
+        old,
+        "jobs",
+        id="ran",
+        submission_id="a",
+        file_id="fran",
+        state="running",
+        config_number=1,
+        queued_at=AT,
+        queued_cursor=0,
+        attempt=1,
+    )
+    add_row(old, "attempts", job_id="ran", number=1, state="running", config_revision="x", started_at=AT, host="here")
+    old.execute("UPDATE submissions SET running = 1 WHERE id = 'a'")
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await ledger.enter(story.node())
+    assert await story.in_line(ledger) == ["a0", "b0", "c0", "a1", "c1", "a2"]
+    recovery = await ledger.recover(5, "stopped")
+    assert [attempt.job_id for attempt in recovery.lost] == ["ran"]
+    waiting = await story.in_line(ledger)
+    assert waiting == ["a0", "b0", "c0", "a1", "c1", "a2", "ran"]
+    claimed = [order.job_id for order in await ledger.claim(Claim(most=99))]
+    assert [job_id for job_id in claimed if job_id != "late"] == waiting
+    assert set(claimed) == {*waiting, "late"}
     await ledger.close()
 
 
 async def test_what_was_sent_before_there_were_owners_belongs_to_everybody_and_is_found(tmp_path: Path) -> None:
     """Schema 0007."""
-    path = tmp_path / "ledger.sqlite"
-    migrate(path, "0006")
+    path = made_with(tmp_path, "0006")
     old = sqlite3.connect(path)
     add_row(old, "config_revisions", number=1, sha256="c" * 64, size=1, text=b"a", saved_at=AT)
     for seq, (submission, host) in enumerate((("s1", "pc9.lab.example"), ("s2", None)), 1):

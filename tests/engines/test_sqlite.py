@@ -159,7 +159,7 @@ async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_the
     assert await ledger.revision_text(saved[0]) == b"a: 0\n"
     with pytest.raises(Removed, match="older than --keep-revisions"):
         await ledger.revision_text(saved[1])
-    await ledger.cancel_queued(job_id)
+    await ledger.request_cancel(job_id)
     await story.save(ledger, b"a: 1\n")
     assert await kept() == [False, False, False, False, True, True, True]
     assert await ledger.revision_text(saved[1]) == b"a: 1\n"

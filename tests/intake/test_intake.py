@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import story
 from tests.clocks import DAY_S, WallClock
 from tests.story import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
 from tests.support.fakes.executor import FakeExecutor
@@ -154,7 +155,7 @@ class Desk:
         async def is_settled() -> bool:
             submission = await self.submission()
             is_counted = submission.is_open is is_open and not submission.counts.receiving
-            return is_counted and len(self.executor.submitted) >= len(kept)
+            return is_counted and self.executor.wakes >= len(kept)
 
         await until(is_settled)
         files = await self.files()
@@ -162,7 +163,6 @@ class Desk:
         assert {path for path, file in files.items() if file.state is UploadState.ABORTED} == set(aborted)
         assert await self.stored_on_disk() == {file.blob for file in files.values() if file.blob}
         assert list(self.blobs.incoming.iterdir()) == []
-        assert set(self.executor.submitted) == {file.job.id for file in files.values() if file.job}
         assert await recount(self.ledger, (await self.submission()).id) == Counts(
             queued=len(kept), aborted=len(aborted)
         )
@@ -273,13 +273,12 @@ async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_on
     body.send(part("first.txt"), head("second.txt"))
 
     async def is_queued() -> bool:
-        return len(desk.executor.submitted) == 1
+        return desk.executor.wakes == 1
 
     await until(is_queued)
     assert not receiving.done()
-    job_id = desk.executor.submitted[0]
-    assert await desk.ledger.start_attempt(job_id, "here") is not None
-    assert await desk.ledger.end_attempt(job_id, 1, SUCCEEDED)
+    first = await story.claimed(desk.ledger)
+    assert await desk.ledger.end_attempt(first.job_id, 1, SUCCEEDED)
     assert (await desk.submission()).is_open
     body.send(b"content\r\n", END)
     body.end()
@@ -287,9 +286,9 @@ async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_on
     assert receipt.stored == ("first.txt", "second.txt")
     assert not (await desk.submission()).is_open
     assert await desk.count(EventName.SUBMISSION_SETTLED) == 0
-    second = desk.executor.submitted[1]
-    await desk.ledger.start_attempt(second, "here")
-    await desk.ledger.end_attempt(second, 1, SUCCEEDED)
+    assert desk.executor.wakes == 2
+    second = await story.claimed(desk.ledger)
+    await desk.ledger.end_attempt(second.job_id, 1, SUCCEEDED)
     assert await desk.count(EventName.SUBMISSION_SETTLED) == 1
     assert (await names(desk.ledger))[-1] == "submission.settled"
 
@@ -525,7 +524,7 @@ async def test_a_disk_that_fills_up_keeps_what_was_stored_and_service_resumes(
     body.send(FIRST, head("second.txt"))
 
     async def is_stored() -> bool:
-        return len(desk.executor.submitted) == 1
+        return desk.executor.wakes == 1
 
     await until(is_stored)
     with _full(monkeypatch, method):
@@ -535,7 +534,7 @@ async def test_a_disk_that_fills_up_keeps_what_was_stored_and_service_resumes(
             await receiving
     assert told.value.extra["kept"] == ["first.txt"]
     await desk.settled(kept=["first.txt"], aborted=["second.txt"])
-    desk.executor.submitted.clear()
+    desk.executor.wakes = 0
     await desk.receive(part("third.txt"), END)
     assert set(await desk.files()) == {"third.txt"}
 

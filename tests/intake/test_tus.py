@@ -9,14 +9,17 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import story
 from tests.clocks import DAY_S, WallClock
 from tests.intake.test_intake import Body, Desk, desk, sent, until  # noqa: F401 - a fixture among them
 from tests.story import CALLER, CLIENT, LIVENESS_S, all_events, names, recount
 
 from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import gate as gate_module
 from dropmill.intake import tus
 from dropmill.intake.gate import Gate, UploadLimits
@@ -39,6 +42,7 @@ from dropmill.model.errors import (
     TooManyUploads,
     Unavailable,
     UploadGone,
+    UploadTaken,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, UploadState, utc_now
@@ -104,7 +108,7 @@ class Counter:
         async with self.desk.blobs.local(found.blob) as path:
             assert await asyncio.to_thread(path.read_bytes) == content
         assert found.job is not None
-        assert self.desk.executor.submitted.count(found.job.id) == 1
+        assert self.desk.executor.wakes > 0
         assert list(self.desk.blobs.incoming.iterdir()) == []
         told = [event.name.value for event in await all_events(self.desk.ledger) if event.subject.file_id == found.id]
         assert told == ["upload.started", "upload.stored", "job.queued"]
@@ -288,7 +292,7 @@ async def test_a_file_with_other_bytes_than_expected_is_not_kept(counter: Counte
     assert hashlib.sha256(CONTENT).hexdigest() in ((await counter.file(upload)).error or "")
     assert await counter.desk.stored_on_disk() == set()
     assert list(counter.desk.blobs.incoming.iterdir()) == []
-    assert counter.desk.executor.submitted == []
+    assert counter.desk.executor.wakes == 0
     with pytest.raises(UploadGone):
         await counter.uploads.find(CALLER, upload.file_id)
 
@@ -431,13 +435,87 @@ async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter:
         await counter.uploads.find(CALLER, FileId("0" * 32))
 
 
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def other(tmp_path: Path, desk: Desk) -> AsyncIterator[Counter]:
+    """What another process does with the same ledger and the same store."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", desk.bus.moved)
+    await ledger.open(is_guest=True)
+    await ledger.enter(story.node(lock="another"))
+    made = Counter(Desk(ledger, desk.blobs, desk.bus))
+    yield made
+    await made.uploads.drain()
+    await ledger.close()
+
+
+async def test_a_process_looks_anew_where_an_upload_stands_that_another_has_gone_on_with(
+    counter: Counter, other: Counter
+) -> None:
+    """Or it writes behind what it remembers: fifteen bytes stored as ten, with a SHA-256 of neither."""
+    upload = await counter.create()
+    await counter.append(upload, 0, CONTENT[:1000])
+    assert (await other.append(upload, 1000, CONTENT[1000:HALF])).offset == HALF
+    assert await counter.offset(upload) == HALF
+    with pytest.raises(OffsetMismatch) as told:
+        await counter.append(upload, 1000, CONTENT[1000:])
+    assert told.value.extra["offset"] == HALF
+    assert (await counter.append(upload, HALF, CONTENT[HALF:])).offset == len(CONTENT)
+    await counter.require_stored(upload)
+
+
+async def test_a_process_that_lost_its_turn_in_the_middle_of_a_request_records_nothing_of_it(
+    counter: Counter, other: Counter
+) -> None:
+    upload = await counter.create()
+    body = Body()
+    appending = counter.begin(upload, 0, body)
+    body.send(CONTENT[:HALF])
+
+    async def has_come() -> bool:
+        return counter.uploads.received(upload.file_id) == HALF
+
+    await until(has_come)
+    await other.desk.ledger.take_upload(upload.file_id)
+    body.send(CONTENT[HALF:])
+    body.end()
+    with pytest.raises(UploadTaken):
+        await appending
+    found = await counter.file(upload)
+    assert (found.state, found.received) == (UploadState.RECEIVING, 0)
+
+
+async def test_a_turn_that_another_process_takes_between_the_look_and_the_first_byte_is_noticed(
+    counter: Counter, other: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await counter.create()
+    check_room = counter.gate.check_room
+
+    async def meanwhile(size: int) -> None:
+        await other.append(upload, 0, CONTENT[:10])
+        await check_room(size)
+
+    monkeypatch.setattr(counter.gate, "check_room", meanwhile)
+    with pytest.raises(UploadTaken):
+        await counter.append(upload, 0, CONTENT[:100])
+    monkeypatch.undo()
+    assert await counter.offset(upload) == 10
+    await counter.append(upload, 10, CONTENT[10:])
+    await counter.require_stored(upload)
+
+
 # --- time ------------------------------------------------------------------------------------------------------------
 
 
 async def _make_late(counter: Counter, upload: ResumableUpload) -> None:
     found = await counter.desk.ledger.upload(upload.file_id)
     await counter.desk.ledger.extend_upload(
-        upload.file_id, size=found.size, received=found.received, expires_at=utc_now() - timedelta(seconds=1)
+        upload.file_id,
+        size=found.size,
+        received=found.received,
+        expires_at=utc_now() - timedelta(seconds=1),
+        fence=found.fence,
     )
 
 
@@ -759,12 +837,13 @@ async def test_a_start_finishes_what_had_come_whole(desk: Desk, was_final: bool)
 
     desk.intake = desk.intake_with()
     after = Counter(desk)
+    await desk.ledger.enter(story.node())
     await desk.ledger.recover(5, "")
     await desk.intake.recover()
     await after.uploads.recover()
 
     async def is_stored() -> bool:
-        return (await after.file(upload)).job is not None and bool(desk.executor.submitted)
+        return (await after.file(upload)).job is not None and desk.executor.wakes > 0
 
     await until(is_stored)
     assert await after.offset(half) == HALF
@@ -939,7 +1018,7 @@ async def test_idempotency_a_form_with_other_files_under_the_same_key_is_refused
         await _post(counter, *files)
     assert await _post(counter, A, ("b", b"BBBB")) == first, "a difference that only the bytes show is not looked for"
     assert len(await counter.desk.stored_on_disk()) == 2
-    assert len(counter.desk.executor.submitted) == 2
+    assert counter.desk.executor.wakes == 2
 
 
 async def test_idempotency_a_form_that_was_cut_off_is_shown_to_its_repeat(counter: Counter) -> None:
@@ -1011,7 +1090,7 @@ async def test_two_at_once_are_one_file(counter: Counter) -> None:
     both = await asyncio.gather(_put(counter, CONTENT), _put(counter, CONTENT))
     assert both[0][0] == both[1][0]
     assert sorted(stored for _, stored in both) == [(), ("a",)]
-    assert len(counter.desk.executor.submitted) == 1
+    assert counter.desk.executor.wakes == 1
 
 
 async def test_a_repeat_of_one_that_is_cut_off_while_it_waits_begins_anew(counter: Counter) -> None:

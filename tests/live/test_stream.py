@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from tests import story
 from tests.story import CALLER, LIVENESS_S, SUCCEEDED, all_events
-from tests.support.fakes.executor import FakeExecutor
 from tests.support.fakes.outputs import FakeOutputs
 
 from dropmill.engines.local.bus import LocalBus
@@ -96,9 +95,7 @@ class Room:
         self.ledger, self.bus = ledger, bus
         self.outputs, self.orders = FakeOutputs(), FakeOrders()
         self.joins = JoinRates(1e9)
-        self.executor = FakeExecutor()
-        self.executor.place = 3
-        self.views = Views(ledger=ledger, bus=bus, executor=self.executor, received=lambda _: 5)
+        self.views = Views(ledger=ledger, bus=bus, received=lambda _: 5)
         self.topics = Topics(ledger=ledger, bus=bus, views=self.views, outputs=self.outputs)
 
     @asynccontextmanager
@@ -149,8 +146,8 @@ async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(roo
         state = snapshot["state"]
         assert (state["id"], state["state"], state["counts"]["queued"]) == (submission_id, "open", 1)
         (file,) = state["files"]
-        assert (file["job"]["id"], file["job"]["position"], state["files_next"]) == (job_id, 3, None)
-        await room.ledger.start_attempt(job_id, "here")
+        assert (file["job"]["id"], file["job"]["position"], state["files_next"]) == (job_id, 1, None)
+        await story.claimed(room.ledger)
         await story.opened(room.ledger)  # of no interest here
         await room.ledger.seal_submission(submission_id)
         await page.until(lambda: len(page.cursors(topic)) == 2)
@@ -434,7 +431,7 @@ async def test_output_of_a_job_that_waits_begins_with_its_first_attempt(room: Ro
     job_id = await story.queued(room.ledger, await story.opened(room.ledger))
     async with room.page() as (page, say):
         assert (await say(join(f"output:{job_id}", 0)))["ok"]
-        await room.ledger.start_attempt(job_id, "here")
+        await story.claimed(room.ledger)
         await _write(room, job_id, b"begun")
         await page.until(lambda: page.text() == "begun")
 
@@ -443,7 +440,7 @@ async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room:
     job_id = await _with_attempt(room)
     await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
     await room.ledger.retry_job(job_id)
-    await room.ledger.start_attempt(job_id, "here")
+    await story.claimed(room.ledger)
     await _write(room, job_id, b"first", number=1)
     await _write(room, job_id, b"second", number=2)
     topic = f"output:{job_id}"

@@ -5,8 +5,9 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,17 @@ from tests.support.fakes.bus import FakeBus
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.outputs import FileOutputs
-from dropmill.model.errors import BytesLost, NotFound
-from dropmill.model.ids import FileId, JobId, Owner, Sha256, new_job_id, new_submission_id
+from dropmill.model.errors import BytesLost
+from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
 from dropmill.model.records import (
-    Attempt,
     AttemptOrder,
     AttemptOutcome,
     AttemptState,
+    Claim,
     ClientIdentity,
     ConfigRevision,
+    Ended,
     FileIdentity,
-    Job,
     JobError,
     JobState,
     RetryPolicy,
@@ -59,6 +60,9 @@ class FakeLedger:
         self.started: list[JobId] = []
         self.on_start: Callable[[JobId], object] = lambda job_id: None  # called when an attempt has started
         self.problems: list[Exception] = []  # raised by the next changes, one each
+        self.due: datetime | None = None  # when the first of those comes into line that wait for their time
+        self.claims = 0
+        self._to_cancel: set[JobId] = set()
         self._changed = asyncio.Event()
 
     def add(self, blob: Path, *, name: str = "a file.txt", client: ClientIdentity | None = None) -> JobId:
@@ -91,12 +95,14 @@ class FakeLedger:
             message=None,
         )
 
-    async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
+    async def claim(self, claim: Claim) -> Sequence[AttemptOrder]:
+        """First come, first served."""
         await self._commit()
-        if job_id not in self.states:
-            raise NotFound("There is no such job.")
-        if self.states[job_id] is not JobState.QUEUED:
-            return None
+        self.claims += 1
+        waiting = [job_id for job_id, state in self.states.items() if state is JobState.QUEUED]
+        return [self._start(job_id) for job_id in waiting[: claim.most]]
+
+    def _start(self, job_id: JobId) -> AttemptOrder:
         self.states[job_id] = JobState.RUNNING
         self.numbers[job_id] += 1
         self.started.append(job_id)
@@ -106,13 +112,19 @@ class FakeLedger:
         return replace(self.orders[job_id], number=self.numbers[job_id])
 
     async def end_attempt(
-        self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
-    ) -> JobState | None:
+        self,
+        job_id: JobId,
+        number: int,
+        outcome: AttemptOutcome,
+        retry: RetryPolicy | None = None,
+        *,
+        then_claim: Claim | None = None,
+    ) -> Ended | None:
         await self._commit()
         if self.states[job_id] is not JobState.RUNNING or self.numbers[job_id] != number:
             return None
         self._settle(job_id, outcome, JobState(outcome.state))
-        return self.states[job_id]
+        return Ended(state=self.states[job_id])
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         await self._commit()
@@ -124,43 +136,16 @@ class FakeLedger:
         self._settle(job_id, AttemptOutcome(state=AttemptState.LOST, exit_code=None, error=error), state)
         return state
 
-    async def job(self, job_id: JobId, *, visible_to: Owner | None = None) -> Job:
-        if job_id not in self.states:
-            raise NotFound("There is no such job.")
-        order, now = self.orders[job_id], utc_now()
-        attempts = []
-        for number in range(1, self.numbers[job_id] + 1):
-            outcome = self.outcomes.get((job_id, number))
-            attempts.append(
-                Attempt(
-                    job_id=job_id,
-                    number=number,
-                    state=AttemptState.RUNNING if outcome is None else outcome.state,
-                    exit_code=None if outcome is None else outcome.exit_code,
-                    config_revision=order.config.sha256,
-                    started_at=now,
-                    settled_at=None if outcome is None else now,
-                    output_size=0 if outcome is None else outcome.output_size,
-                    host="here",
-                )
-            )
-        newest = self.outcomes.get((job_id, self.numbers[job_id]))
-        return Job(
-            id=job_id,
-            file_id=order.file_id,
-            submission_id=order.submission_id,
-            state=self.states[job_id],
-            queued_at=now,
-            started_at=now if attempts else None,
-            settled_at=now if self.states[job_id].is_final else None,
-            exit_code=None if newest is None else newest.exit_code,
-            error=None if newest is None else newest.error,
-            value=None if newest is None else newest.value,
-            output_size=0 if newest is None else newest.output_size,
-            attempts=tuple(attempts),
-            results=() if newest is None else tuple(newest.results),
-            result_count=0 if newest is None else len(newest.results),
-        )
+    def request_cancel(self, job_id: JobId) -> None:
+        """Of a job that runs; it is done at once, as this is called from other changes, too."""
+        self._to_cancel.add(job_id)
+
+    async def cancels_asked(self) -> Sequence[tuple[JobId, int]]:
+        running = [job_id for job_id in self._to_cancel if self.states[job_id] is JobState.RUNNING]
+        return [(job_id, self.numbers[job_id]) for job_id in running]
+
+    async def next_due(self) -> datetime | None:
+        return self.due
 
     async def revision_text(self, sha256: Sha256) -> bytes:
         return self.config
@@ -245,7 +230,6 @@ class Bench:
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
-            host="here",
         )
         self.executor = SlotExecutor(
             runner=self.runner, pool=self.pool, outputs=self.outputs, on_failure=self.failures.append
@@ -270,11 +254,12 @@ class Bench:
 
     def submit(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> JobId:
         job_id = self.add(content, name=name)
-        self.submit_again(job_id)
+        self.executor.wake()
         return job_id
 
-    def submit_again(self, job_id: JobId) -> None:
-        self.executor.submit(job_id, SUBMISSION)
+    def cancel(self, job_id: JobId) -> None:
+        self.ledger.request_cancel(job_id)
+        self.executor.cancel(job_id)
 
     async def run(self, content: bytes = b"content\n", *, name: str = "a file.txt") -> tuple[AttemptOutcome, str]:
         """One job to its end: its outcome and its output."""

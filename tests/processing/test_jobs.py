@@ -10,7 +10,7 @@ from tests.support.fakes.executor import FakeExecutor
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import new_job_id, new_submission_id
-from dropmill.model.records import JobState
+from dropmill.model.records import Claim, JobState
 from dropmill.processing.jobs import JOBS_A_CHANGE, Jobs
 
 
@@ -29,16 +29,16 @@ async def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs, ledger: SqliteLedg
     await jobs.cancel(CALLER, job_id)
     assert (await ledger.job(job_id)).state is JobState.CANCELLED
     assert executor.cancelled == []
-    assert executor.withdrawn == [job_id]
+    assert await ledger.claim(Claim()) == []
 
 
 async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     job_id = await story.running(ledger, await story.opened(ledger))
-    executor.running.add(job_id)
     await jobs.cancel(CALLER, job_id)
     assert executor.cancelled == [job_id]
+    assert await ledger.cancels_asked() == [(job_id, 1)]
     assert (await ledger.job(job_id)).state is JobState.RUNNING
 
 
@@ -46,13 +46,11 @@ async def test_what_cannot_be_cancelled_says_why(jobs: Jobs, ledger: SqliteLedge
     submission_id = await story.opened(ledger)
     with pytest.raises(IllegalTransition, match="settled already"):
         await jobs.cancel(CALLER, await story.settled(ledger, submission_id))
-    with pytest.raises(IllegalTransition, match="in a moment"):
-        await jobs.cancel(CALLER, await story.running(ledger, submission_id))
     with pytest.raises(NotFound):
         await jobs.cancel(CALLER, new_job_id())
 
 
-async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
+async def test_a_retried_job_is_hinted_at_after_the_ledger_has_it(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     submission_id = await story.opened(ledger)
@@ -63,7 +61,7 @@ async def test_a_retried_job_is_put_in_line_after_the_ledger_has_it(
         await jobs.retry(CALLER, job_id)
     with pytest.raises(NotFound):
         await jobs.retry(CALLER, new_job_id())
-    assert executor.submitted == [job_id]
+    assert executor.wakes == 1
 
 
 async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_config(
@@ -78,11 +76,11 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
 
     await jobs.retry_submission(CALLER, submission_id)
 
-    assert executor.submitted == wanted
-    assert [job.id for job in await ledger.queued_jobs()] == wanted
+    assert executor.wakes == 1
+    assert await story.in_line(ledger) == wanted
     for job_id in wanted:
-        order = await ledger.start_attempt(job_id, "here")
-        assert order is not None
+        order = await story.claimed(ledger)
+        assert order.job_id == job_id
         assert order.config.sha256 == mended
     assert [(await ledger.job(job_id)).state for job_id in (*others, elsewhere)] == [
         JobState.SUCCEEDED,
@@ -90,7 +88,7 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
         JobState.FAILED,
     ]
     await jobs.retry_submission(CALLER, submission_id)  # nothing left to retry is no error
-    assert executor.submitted == wanted
+    assert executor.wakes == 1
 
 
 async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
@@ -100,14 +98,13 @@ async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
     running = await story.running(ledger, submission_id)
     waiting = [await story.queued(ledger, submission_id) for _ in range(3)]
     elsewhere = await story.queued(ledger, await story.opened(ledger))
-    executor.running.add(running)
 
     await jobs.cancel_submission(CALLER, submission_id)
 
-    assert executor.withdrawn == waiting
     assert executor.cancelled == [running]
+    assert await ledger.cancels_asked() == [(running, 1)]
     assert [(await ledger.job(job_id)).state for job_id in waiting] == [JobState.CANCELLED] * 3
-    assert [job.id for job in await ledger.queued_jobs()] == [elsewhere]
+    assert await story.in_line(ledger) == [elsewhere]
 
 
 async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_once(
@@ -117,9 +114,9 @@ async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_on
     count = JOBS_A_CHANGE + 1
     wanted = list(await asyncio.gather(*(story.queued(ledger, submission_id) for _ in range(count))))
     await jobs.cancel_submission(CALLER, submission_id)
-    assert sorted(executor.withdrawn) == sorted(wanted)
+    assert await story.in_line(ledger) == []
     await jobs.retry_submission(CALLER, submission_id)
-    assert executor.submitted == executor.withdrawn
+    assert sorted(await story.in_line(ledger)) == sorted(wanted)
     counts = await story.recount(ledger, submission_id)
     assert (counts.queued, counts.cancelled) == (count, 0)
 

@@ -449,7 +449,7 @@ async def test_a_cancelled_attempt_leaves_no_results(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=python(tmp_path, text), grace=0) as bench:
         job_id = bench.submit()
         await bench.output_has(job_id, "ready")
-        assert bench.executor.cancel(job_id)
+        bench.cancel(job_id)
         outcome = await bench.ledger.settled(job_id)
         assert (outcome.state, outcome.results) == (AttemptState.CANCELLED, ())
         assert stored(bench.store) == []
@@ -486,7 +486,7 @@ async def test_a_cancel_while_results_are_taken_over_ends_it_and_leaves_none(
     async with Bench(tmp_path, module=SIX_HOPS, processor="script:process") as bench:
         job_id = bench.submit()
         await gate.reached.wait()
-        assert bench.executor.cancel(job_id)
+        bench.cancel(job_id)
         gate.let_one_pass()
         outcome = await bench.ledger.settled(job_id)
         assert (outcome.state, outcome.results) == (AttemptState.CANCELLED, ())

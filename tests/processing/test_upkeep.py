@@ -57,7 +57,7 @@ class Store:
             file_id, job_id = new_file_id(), new_job_id()
             await self.ledger.start_upload(file_id, submission_id, "a.txt", "a.txt", None)
             await self.ledger.store_upload(file_id, await writer.commit(), job_id)
-            await self.ledger.start_attempt(job_id, "here")
+            await story.claimed(self.ledger)
             await self.print(job_id)
             await self.ledger.end_attempt(job_id, 1, story.FAILED)
         await self.ledger.seal_submission(submission_id)

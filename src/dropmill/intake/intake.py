@@ -445,7 +445,7 @@ class Intake:
         # Handed to the ledger now, waited for where the file ends: a thousand small files share their commits.
         if announced is not None:
             expected = announced.expected_sha256
-            starting = asyncio.create_task(self._ledger.begin_upload(file_id, is_resumable=False))
+            starting = asyncio.create_task(self._ledger.begin_upload(file_id))
         else:
             expected = request.expected_sha256
             starting = asyncio.create_task(
@@ -568,13 +568,19 @@ class Intake:
         submission_id: SubmissionId | None,
         writer: BlobWriter,
         expected_sha256: Sha256 | None,
+        *,
+        fence: int | None = None,
     ) -> None:
         """Make a file whose last byte has come durable, and queue its job.
 
+        Args:
+            fence: of the turn in which its last byte came; None for a file that came as a whole.
+
         Raises:
             DigestMismatch: it has another SHA-256 than was expected; the caller gives it up.
+            UploadTaken: another process has taken the turn since.
         """
-        await self._queue(file_id, submission_id, await self._commit(writer, expected_sha256))
+        await self._queue(file_id, submission_id, await self._commit(writer, expected_sha256), fence)
 
     async def _commit(self, writer: BlobWriter, expected_sha256: Sha256 | None) -> StoredBlob:
         blob = await writer.commit()
@@ -582,12 +588,14 @@ class Intake:
             raise DigestMismatch(f"The bytes that arrived have the SHA-256 {blob.sha256}; send the file again.")
         return blob
 
-    async def _queue(self, file_id: FileId, submission_id: SubmissionId | None, blob: StoredBlob) -> None:
+    async def _queue(
+        self, file_id: FileId, submission_id: SubmissionId | None, blob: StoredBlob, fence: int | None = None
+    ) -> None:
         if submission_id is None:
             raise AssertionError("a file has no submission")
         job_id = new_job_id()
-        await self._ledger.store_upload(file_id, blob, job_id)
-        self._executor.submit(job_id, submission_id)
+        await self._ledger.store_upload(file_id, blob, job_id, fence=fence)
+        self._executor.wake()
 
     async def _give_up(self, arriving: "_Arriving", reason: str) -> None:
         """Remove a file, unless the ledger, asked for it, has it as stored in spite of an error.
@@ -609,7 +617,7 @@ class Intake:
                     return
         if file is not None and file.blob == arriving.writer.key:
             if file.job is not None and not file.job.state.is_final:
-                self._executor.submit(file.job.id, file.submission_id)
+                self._executor.wake()
         else:
             await arriving.writer.abort()  # first, for on a full disk this makes the room to record it
             if file is not None:

@@ -35,6 +35,7 @@ from dropmill.model.errors import (
     TooLarge,
     Unavailable,
     UploadGone,
+    UploadTaken,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
@@ -106,6 +107,7 @@ class _Live:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     writer: BlobWriter | None = None
+    fence: int = 0  # of the newest turn that this process took; 0 before the first
     patch: _Patch | None = None
     finishing: asyncio.Task[None] | None = None
 
@@ -412,6 +414,7 @@ class Uploads:
                 upload = await self._living(caller, live, file_id)
                 if upload.state is UploadState.STORED or live.finishing is not None:
                     raise IllegalTransition("The upload has come whole; there is nothing to add.")
+                upload = await self._take_over(live, upload)
                 writer = await self._writer(live, upload)
                 if patch.offset != writer.size:
                     raise OffsetMismatch(
@@ -423,8 +426,7 @@ class Uploads:
                 if upload.size is not None and patch.offset + brought > upload.size:
                     raise TooLarge("The request brings more bytes than the upload has left.")
                 await self._gate.check_room(brought)
-                await self._ledger.begin_upload(file_id)
-                upload = replace(upload, state=UploadState.RECEIVING)
+                upload = await self._take_turn(live, upload)
                 try:
                     await self._take(upload, writer, patch, meter)
                 except BytesLost as error:
@@ -526,13 +528,39 @@ class Uploads:
             if loop.time() >= note_at:
                 note_at = loop.time() + NOTE_EVERY_S
                 await self._ledger.extend_upload(
-                    upload.file_id, size=upload.size, received=patch.offset, expires_at=utc_now() + self._expiry
+                    upload.file_id,
+                    size=upload.size,
+                    received=patch.offset,
+                    expires_at=utc_now() + self._expiry,
+                    fence=upload.fence,
                 )
 
     async def _note(self, upload: ResumableUpload, writer: BlobWriter, before: int) -> None:
         """Write down how far it is; only bytes make it live longer."""
         expires_at = utc_now() + self._expiry if writer.size > before else upload.expires_at
-        await self._ledger.extend_upload(upload.file_id, size=upload.size, received=writer.size, expires_at=expires_at)
+        await self._ledger.extend_upload(
+            upload.file_id, size=upload.size, received=writer.size, expires_at=expires_at, fence=upload.fence
+        )
+
+    async def _take_over(self, live: _Live, upload: ResumableUpload) -> ResumableUpload:
+        """The upload as it is once no other process may add to it; from then on its bytes can be looked at."""
+        if _has_turn(live, upload):
+            return upload
+        await self._take_turn(live, upload)
+        return await self._ledger.upload(upload.file_id)
+
+    async def _take_turn(self, live: _Live, upload: ResumableUpload) -> ResumableUpload:
+        """Take the turn from whatever process has it; this one's own requests share one.
+
+        Raises:
+            UploadTaken: this process had the turn, or nobody, and another took it since `upload` was read.
+        """
+        had_turn = _has_turn(live, upload)
+        live.fence = await self._ledger.take_upload(upload.file_id)
+        if had_turn and live.fence != upload.fence + (upload.state is UploadState.ANNOUNCED):
+            live.writer = None
+            raise UploadTaken("Another process of the server had this upload meanwhile; ask where it stands.")
+        return replace(upload, state=UploadState.RECEIVING, fence=live.fence)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -560,6 +588,8 @@ class Uploads:
         upload = await self._ledger.upload(file_id)
         if upload.state is UploadState.ABORTED:
             raise UploadGone("The upload was ended; begin another.")
+        if live.finishing is None and not _has_turn(live, upload):
+            live.writer = None  # another process may have added to it: look again where it stands
         is_late = upload.expires_at is not None and upload.expires_at < self._expired_by_now()
         if is_late and upload.partial is not None and live.finishing is None:
             writer = await self._writer(live, upload)
@@ -585,14 +615,15 @@ class Uploads:
     async def _finish_if_whole(self, live: _Live, upload: ResumableUpload, writer: BlobWriter) -> None:
         if writer.size != upload.size:
             return
-        if upload.state is UploadState.ANNOUNCED:
-            await self._ledger.begin_upload(upload.file_id)  # an empty one begins where it ends
+        upload = await self._take_turn(live, upload)  # an empty one begins where it ends
         live.finishing = asyncio.create_task(self._store(upload, writer), name=f"finish {upload.file_id}")
         live.finishing.add_done_callback(lambda finishing: self._has_finished(upload.file_id, finishing))
 
     async def _store(self, upload: ResumableUpload, writer: BlobWriter) -> None:
         try:
-            await self._intake.store(upload.file_id, upload.submission_id, writer, upload.expected_sha256)
+            await self._intake.store(
+                upload.file_id, upload.submission_id, writer, upload.expected_sha256, fence=upload.fence
+            )
         except (BytesLost, DigestMismatch) as error:
             await writer.abort()
             await self._ledger.abort_upload(upload.file_id, error.detail)
@@ -677,6 +708,11 @@ class Uploads:
             except BytesLost as error:
                 raise await self._gone(live, upload) from error
         return live.writer
+
+
+def _has_turn(live: _Live, upload: ResumableUpload) -> bool:
+    """Whether no process but this one has added to an upload, as far as was read."""
+    return upload.state is UploadState.ANNOUNCED or upload.fence == live.fence > 0
 
 
 # --- the wire's texts ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 The ledger's records with what only memory knows, as the contract's shapes where a client is sent them.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dropmill.live.messages import Json, Momentary, file_json, job_json, submission_json
@@ -11,7 +11,6 @@ from dropmill.model.caller import Caller
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.records import File, Job, JobState, Result, Submission, UploadState
 from dropmill.ports.bus import Bus
-from dropmill.ports.executor import Executor
 from dropmill.ports.ledger.events import ViewLedger
 
 FILES_SHOWN = 100  # of a submission at once; the rest is read page by page
@@ -42,7 +41,6 @@ class Views:
         *,
         ledger: ViewLedger,
         bus: Bus,
-        executor: Executor,
         received: Callable[[FileId], int | None],
         base_path: str = "",
     ) -> None:
@@ -54,7 +52,6 @@ class Views:
         """
         self._ledger = ledger
         self._bus = bus
-        self._executor = executor
         self._received = received
         self._base_path = base_path
 
@@ -72,7 +69,7 @@ class Views:
             NotFound: there is none.
         """
         view = await self._ledger.view_submission(submission_id, limit=FILES_SHOWN)
-        files = [self._file(file) for file in view.files]
+        files = await self._files(view.files)
         return submission_json(view.submission, files, view.files_next), view.cursor
 
     async def files(
@@ -80,7 +77,7 @@ class Views:
     ) -> tuple[list[Json], str | None]:
         """A page of a submission's files in their order, and where the next begins."""
         view = await self._ledger.view_submission(submission_id, after=after, limit=limit, state=state)
-        return [self._file(file) for file in view.files], view.files_next
+        return await self._files(view.files), view.files_next
 
     async def file(self, caller: Caller, file_id: FileId) -> File:
         """The record of a file, with its job.
@@ -102,7 +99,7 @@ class Views:
     ) -> tuple[list[Json], str | None]:
         """Jobs, newest first, and where the next page begins; see `Ledger.jobs`."""
         page = await self._ledger.jobs(before=before, limit=limit, state=state, text=text, submission_id=submission_id)
-        return [self._job(job) for job in page.items], page.next
+        return await self._jobs(page.items), page.next
 
     async def job(self, caller: Caller, job_id: JobId) -> Json:
         """A Job.
@@ -110,7 +107,7 @@ class Views:
         Raises:
             NotFound: there is none.
         """
-        return self._job(await self._ledger.job(job_id))
+        return (await self._jobs([await self._ledger.job(job_id)]))[0]
 
     async def job_with_file(self, caller: Caller, job_id: JobId) -> JobView:
         """A job with its file and submission.
@@ -122,7 +119,8 @@ class Views:
         job = await self._ledger.job(job_id)
         file = await self._ledger.file(job.file_id)
         view = await self._ledger.view_submission(job.submission_id, limit=1)
-        return JobView(cursor=cursor, job=job, shape=self._job(job), file=file, submission=view.submission)
+        [shape] = await self._jobs([job])
+        return JobView(cursor=cursor, job=job, shape=shape, file=file, submission=view.submission)
 
     async def result(self, caller: Caller, job_id: JobId, path: str, attempt: int | None) -> Result:
         """What an attempt left under exactly this path; see `Ledger.result`.
@@ -161,19 +159,29 @@ class Views:
             if after is None:
                 return
 
-    def _job(self, job: Job) -> Json:
-        return job_json(job, self._momentary(job.file_id, job), self._base_path)
+    async def _jobs(self, jobs: Sequence[Job]) -> list[Json]:
+        places = await self._places(jobs)
+        return [job_json(job, self._momentary(job.file_id, job, places), self._base_path) for job in jobs]
 
-    def _file(self, file: File) -> Json:
-        momentary = self._momentary(file.id, file.job)
+    async def _files(self, files: Sequence[File]) -> list[Json]:
+        places = await self._places([file.job for file in files if file.job is not None])
+        return [self._file(file, places) for file in files]
+
+    async def _places(self, jobs: Sequence[Job]) -> Mapping[JobId, int]:
+        """The places in line of all of a page at once: one read, and none if nothing of it waits."""
+        waiting = [job.id for job in jobs if job.state is JobState.QUEUED]
+        return await self._ledger.places(waiting) if waiting else {}
+
+    def _file(self, file: File, places: Mapping[JobId, int]) -> Json:
+        momentary = self._momentary(file.id, file.job, places)
         if file.state is UploadState.RECEIVING:
             momentary = Momentary(received=self._received(file.id))
         return file_json(file, momentary, self._base_path)
 
-    def _momentary(self, file_id: FileId, job: Job | None) -> Momentary:
+    def _momentary(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> Momentary:
         if job is None or job.state.is_final:
             return Momentary()
         return Momentary(
-            position=self._executor.position(job.id) if job.state is JobState.QUEUED else None,
+            position=places.get(job.id),
             progress=self._bus.newest_progress(file_id, "process") if job.state is JobState.RUNNING else None,
         )

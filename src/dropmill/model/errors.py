@@ -342,6 +342,13 @@ class Unavailable(DropmillError):
     title = "Not available now"
 
 
+class UploadTaken(Unavailable):
+    """Another process of the server goes on with the upload; what this one was still writing does not count."""
+
+    code = "upload_taken"
+    title = "The upload is in other hands"
+
+
 class StorageUnavailable(Unavailable):
     """The disk or the database does not work now. It is tried again; `/readyz` and the pages list what is affected."""
 

@@ -10,6 +10,8 @@ SubmissionId = NewType("SubmissionId", str)
 FileId = NewType("FileId", str)
 JobId = NewType("JobId", str)
 LinkId = NewType("LinkId", str)
+NodeId = NewType("NodeId", str)
+ClaimId = NewType("ClaimId", str)
 
 Owner = NewType("Owner", str)
 """Whose a submission and all of its files, jobs and events are. Made of ids, never of names.
@@ -50,3 +52,13 @@ def new_file_id() -> FileId:
 def new_job_id() -> JobId:
     """A fresh job id."""
     return JobId(_random_id())
+
+
+def new_node_id() -> NodeId:
+    """A fresh node id, one for each start of a process: none is ever used again."""
+    return NodeId(_random_id())
+
+
+def new_claim_id() -> ClaimId:
+    """A fresh id of a claim."""
+    return ClaimId(_random_id())

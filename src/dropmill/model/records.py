@@ -6,7 +6,7 @@ bytes, durations seconds. Turning records into JSON is the business of `dropmill
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dropmill.model.errors import IllegalTransition
-from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
+from dropmill.model.ids import ClaimId, FileId, JobId, NodeId, Sha256, SubmissionId, new_claim_id
 
 _State = TypeVar("_State", bound=StrEnum)
 
@@ -422,16 +422,44 @@ ENDED_BY_US = frozenset({"timed_out", "input_changed"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QueuedJob:
-    """What an executor needs to know of a job that waits.
+class Node:
+    """A process that runs attempts or receives uploads, from its start to its end.
 
     Attributes:
-        not_before: when it may be picked up; None: at once.
+        host: name of its machine.
+        lock: what it holds alone while it lives: of two nodes with the same lock, the one that entered earlier is gone.
     """
 
-    id: JobId
-    submission_id: SubmissionId
-    not_before: datetime | None = None
+    id: NodeId
+    host: str
+    lock: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A node's request for work. Asked again with the same id, it gets what it got.
+
+    Attributes:
+        queues: whose jobs it takes, in this order; None names the queue of jobs without one.
+        most: jobs that are wanted.
+    """
+
+    id: ClaimId = field(default_factory=new_claim_id)
+    queues: tuple[str | None, ...] = (None,)
+    most: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """What became of a job when its attempt had ended.
+
+    Attributes:
+        state: the job's, as the end left it.
+        orders: what was claimed in the same change.
+    """
+
+    state: JobState
+    orders: Sequence[AttemptOrder] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

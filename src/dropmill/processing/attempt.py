@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,10 +22,10 @@ from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
     AttemptState,
+    Claim,
     FileIdentity,
     JobError,
     JobState,
-    QueuedJob,
     RetryPolicy,
     StoredBlob,
 )
@@ -124,7 +125,6 @@ class AttemptRunner:
         timeout_s: float | None,
         grace_s: float,
         max_attempts: int,
-        host: str,
         retry: RetryPolicy | None = None,
         health: Health | None = None,
     ) -> None:
@@ -145,7 +145,6 @@ class AttemptRunner:
             timeout_s: how long an attempt may take; None means no limit.
             grace_s: seconds between SIGTERM and SIGKILL.
             max_attempts: lost attempts after which a job fails.
-            host: name of this machine, recorded with each attempt.
             retry: which failed attempts are followed by another by themselves; None: none.
             health: shows whether attempts can be recorded; None: nobody asks.
         """
@@ -167,8 +166,8 @@ class AttemptRunner:
         self._grace_s = grace_s
         self._max_attempts = max_attempts
         self._retry = retry
-        self._host = host
-        self._active: dict[_Active, JobId] = {}  # a job handed in twice is here twice for a moment
+        self._active: dict[tuple[JobId, int], _Active] = {}
+        self._is_shut_down = False
 
     async def prepare(self) -> None:
         """Make the folders, empty: whatever an earlier process left in them belongs to no attempt any more."""
@@ -196,46 +195,50 @@ class AttemptRunner:
         """How many attempts are between their start and the end of their process."""
         return len(self._active)
 
-    def cancel(self, job_id: JobId) -> bool:
-        """Ask for a job's running attempt to be ended; False if none runs here."""
-        found = [active for active, running in self._active.items() if running == job_id]
-        for active in found:
-            active.stop(StopReason.CANCELLED, self._grace_s)
-        return bool(found)
-
     def shut_down(self) -> None:
         """Kill the processes of all attempts. Their ends are not recorded: the next start finds them lost."""
-        for active in self._active:
+        self._is_shut_down = True
+        for active in self._active.values():
             active.stop(StopReason.SHUT_DOWN, 0)
 
-    async def run(self, job_id: JobId, slot: Slot) -> QueuedJob | None:
-        """Run the next attempt of a queued job in a slot of the pool and record its end.
+    async def claim(self) -> AttemptOrder | None:
+        """Start the attempt that is next, in the ledger; None if no job waits. Whoever claims it runs it."""
+        claim = Claim()
+        orders = await self._insist(lambda: self._ledger.claim(claim))
+        return orders[0] if orders else None
+
+    async def next_due(self) -> datetime | None:
+        """When the first of the jobs comes into line that wait for their time; None if none does."""
+        return await self._insist(self._ledger.next_due)
+
+    async def see_cancels(self) -> None:
+        """End the attempts whose jobs the ledger was told to cancel, by whatever process."""
+        if not self._active:
+            return
+        for attempt in await self._ledger.cancels_asked():
+            if (active := self._active.get(attempt)) is not None:
+                active.stop(StopReason.CANCELLED, self._grace_s)
+
+    async def run(self, order: AttemptOrder, slot: Slot) -> bool:
+        """Run an attempt that was claimed in a slot of the pool and record its end.
 
         The slot goes back to the pool when the end is handed to the ledger, before it is committed. Cancelling kills
         the process and leaves the attempt running in the ledger, as a crash would.
 
         Returns:
-            The job as it waits again, if the attempt was lost or failed and another is to be tried; else None.
+            Whether its job waits again, because the attempt was lost or failed and another is to be tried.
         """
-        active = _Active()
-        self._active[active] = job_id
+        attempt = (order.job_id, order.number)
+        active = self._active[attempt] = _Active()
+        if self._is_shut_down:
+            active.stop(StopReason.SHUT_DOWN, 0)
 
         def give_back() -> None:
-            if self._active.pop(active, None) is not None:
+            if self._active.pop(attempt, None) is not None:
                 self._pool.release(slot)
 
         try:
-            try:
-                order = await self._insist(lambda: self._ledger.start_attempt(job_id, self._host))
-            except NotFound:
-                return None
-            if order is None:
-                return None
-            if await self._run_order(order, slot, active, give_back) is not JobState.QUEUED:
-                return None
-            job = None if self._retry is None else await self._insist(lambda: self._ledger.job(job_id))
-            not_before = None if job is None else job.not_before
-            return QueuedJob(id=job_id, submission_id=order.submission_id, not_before=not_before)
+            return await self._run_order(order, slot, active, give_back) is JobState.QUEUED
         finally:
             give_back()
 
@@ -366,13 +369,14 @@ class AttemptRunner:
         if end.exit_code is None and end.reason is None:
             return await self._insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
         outcome = self._outcome(order, ended, output_size)
-        state = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
-        if state is None:
-            try:
-                await remove(taken.results, self._blobs)
-            except TEMPORARY as error:
-                logger.warning("results that nobody recorded stay until the next start: %s", error)
-        return state
+        recorded = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
+        if recorded is not None:
+            return recorded.state
+        try:
+            await remove(taken.results, self._blobs)
+        except TEMPORARY as error:
+            logger.warning("results that nobody recorded stay until the next start: %s", error)
+        return None
 
     async def _insist(self, change: Callable[[], Awaitable[T]]) -> T:
         """Ask the ledger; again and again while it does not work, so that no attempt's start or end is dropped."""

@@ -1,8 +1,8 @@
 """What people order about jobs: cancel and retry, one by one or all of a submission. HTTP and sockets call the same."""
 
 from dropmill.model.caller import Caller
-from dropmill.model.errors import IllegalTransition
 from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.records import JobState
 from dropmill.ports.executor import Executor
 from dropmill.ports.ledger.jobs import JobLedger
 
@@ -23,15 +23,8 @@ class Jobs:
             NotFound: there is no such job.
             IllegalTransition: it has settled already.
         """
-        if await self._ledger.cancel_queued(job_id):
-            self._executor.withdraw(job_id)
-            return
-        if self._executor.cancel(job_id):
-            return
-        if (await self._ledger.job(job_id)).state.is_final:
-            raise IllegalTransition("The job has settled already; there is nothing to cancel.")
-        # Between its pick-up in the ledger and its process there is a moment with nothing to end.
-        raise IllegalTransition("The job is just being started; cancel it again in a moment.")
+        if await self._ledger.request_cancel(job_id) is JobState.RUNNING:
+            self._executor.cancel(job_id)
 
     async def retry(self, caller: Caller, job_id: JobId) -> None:
         """Put a settled job back in line, with today's config.
@@ -41,8 +34,8 @@ class Jobs:
             IllegalTransition: it has not settled.
             Removed: its file is no longer kept.
         """
-        waiting = await self._ledger.retry_job(job_id)
-        self._executor.submit(waiting.id, waiting.submission_id)
+        await self._ledger.retry_job(job_id)
+        self._executor.wake()
 
     async def cancel_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
         """End all that waits or runs of a submission; what runs, as `cancel` does. Nothing to end is no error.
@@ -54,14 +47,12 @@ class Jobs:
         """
         after: str | None = None
         while True:
-            page = await self._ledger.cancel_waiting(submission_id, after=after, limit=JOBS_A_CHANGE)
+            page = await self._ledger.request_cancels(submission_id, after=after, limit=JOBS_A_CHANGE)
             for job_id in page.items:
-                self._executor.withdraw(job_id)
+                self._executor.cancel(job_id)
             if page.next is None:
-                break
+                return
             after = page.next
-        for job_id in await self._ledger.running_jobs(submission_id):
-            self._executor.cancel(job_id)
 
     async def retry_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
         """Put every failed or cancelled job of a submission back in line, with today's config; none is no error.
@@ -75,8 +66,8 @@ class Jobs:
         after: str | None = None
         while True:
             page = await self._ledger.retry_failed(submission_id, after=after, limit=JOBS_A_CHANGE)
-            for job_id in page.items:
-                self._executor.submit(job_id, submission_id)
+            if page.items:
+                self._executor.wake()
             if page.next is None:
                 return
             after = page.next

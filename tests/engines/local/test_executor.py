@@ -1,16 +1,19 @@
-"""The local executor beyond its contract: its slots and the processes in them."""
+"""The local executor beyond its contract: what it claims when, its slots and the processes in them."""
 
+import asyncio
 import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.processing.doubles import Bench, gone, until
+from tests.processing.doubles import LIVENESS_S, Bench, gone, until
 
+from dropmill.engines.local import executor as executor_module
 from dropmill.model.ids import JobId
-from dropmill.model.records import AttemptState, JobState
+from dropmill.model.records import AttemptState, JobState, utc_now
 
 WAITING = """
 import os, pathlib, signal, time
@@ -52,6 +55,80 @@ async def test_all_slots_are_used(tmp_path: Path) -> None:
         (tmp_path / "flag").touch()
         for job_id in jobs:
             assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
+
+
+async def test_a_hint_for_another_queue_is_not_for_this_executor(tmp_path: Path) -> None:
+    async with bench(tmp_path) as running:
+        await until(lambda: running.ledger.claims > 0)
+        before = running.ledger.claims
+        running.executor.wake("gpu")
+        await asyncio.sleep(0.05)
+        assert running.ledger.claims == before
+
+
+async def test_one_hint_is_enough_for_all_that_waits(tmp_path: Path) -> None:
+    async with bench(tmp_path, slots=2) as running:
+        jobs = [running.add(b"flag"), running.add(b"flag"), running.add(b"go")]
+        running.executor.wake()
+        for job_id in jobs[:2]:
+            await running.output_has(job_id, "end")
+        (tmp_path / "flag").touch()
+        await running.ledger.settled(jobs[2])
+
+
+async def test_hints_that_one_empty_claim_has_answered_are_not_followed_by_a_claim_each(tmp_path: Path) -> None:
+    """As after ten thousand jobs were cancelled that waited."""
+    async with bench(tmp_path) as running:
+        await running.run(b"go")
+        await asyncio.sleep(0.05)
+        before = running.ledger.claims
+        for _ in range(1000):
+            running.executor.wake()
+        await running.run(b"go")
+        await asyncio.sleep(0.05)
+        assert running.ledger.claims - before < 10
+
+
+async def test_a_lost_hint_costs_time_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_module, "IDLE_CLAIM_S", 0.05)
+    async with bench(tmp_path) as running:
+        await running.run(b"go")
+        job_id = running.add(b"go")
+        assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
+
+
+async def test_a_job_is_claimed_when_its_time_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a hint, and without waiting for the next claim of an executor that has nothing to do."""
+    monkeypatch.setattr(executor_module, "IDLE_CLAIM_S", 3600.0)
+    running = Bench(tmp_path, module=WAITING, processor="script:process")
+    running.ledger.due = utc_now() + timedelta(seconds=2)
+    async with running:
+        await until(lambda: running.ledger.claims > 0)
+        job_id = running.add(b"go")
+        running.ledger.on_start = lambda _: setattr(running.ledger, "due", None)
+        assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
+
+
+async def test_a_cancel_that_another_process_ordered_needs_no_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "CANCELS_S", 0.05)
+    async with bench(tmp_path) as running:
+        job_id = running.submit(b"flag")
+        await running.output_has(job_id, "end")
+        running.ledger.request_cancel(job_id)
+        assert (await running.ledger.settled(job_id)).state is AttemptState.CANCELLED
+
+
+async def test_an_attempt_that_is_claimed_while_the_slots_are_shut_down_is_not_begun(tmp_path: Path) -> None:
+    async with bench(tmp_path) as running:
+        job_id = running.add(b"go")
+        running.ledger.on_start = lambda _: running.runner.shut_down()
+        running.executor.wake()
+        await until(lambda: running.ledger.states[job_id] is JobState.RUNNING)
+        await running.executor.drain(LIVENESS_S)
+        assert running.ledger.outcomes == {}
+        assert await running.output(job_id) == ""
 
 
 async def test_a_lost_attempt_is_tried_again_by_itself(tmp_path: Path) -> None:

@@ -1,33 +1,20 @@
-"""An executor that runs nothing, and remembers what it was asked."""
+"""An executor that runs nothing, and remembers what it was told."""
 
-from datetime import datetime
-
-from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.ids import JobId
 
 
 class FakeExecutor:
-    """`dropmill.ports.executor.Executor`; a test says what runs and what waits where."""
+    """`dropmill.ports.executor.Executor`."""
 
     def __init__(self) -> None:
-        self.running: set[JobId] = set()
-        self.place: int | None = None  # of every job
-        self.submitted: list[JobId] = []
-        self.withdrawn: list[JobId] = []
+        self.wakes = 0
         self.cancelled: list[JobId] = []
 
-    def submit(self, job_id: JobId, submission_id: SubmissionId, not_before: datetime | None = None) -> None:
-        self.submitted.append(job_id)
+    def wake(self, queue: str | None = None) -> None:
+        self.wakes += 1
 
-    def withdraw(self, job_id: JobId) -> None:
-        self.withdrawn.append(job_id)
-
-    def cancel(self, job_id: JobId) -> bool:
-        if job_id in self.running:
-            self.cancelled.append(job_id)
-        return job_id in self.running
-
-    def position(self, job_id: JobId) -> int | None:
-        return self.place
+    def cancel(self, job_id: JobId) -> None:
+        self.cancelled.append(job_id)
 
     async def drain(self, grace_s: float) -> None:
-        self.running.clear()
+        """Nothing runs."""

@@ -1,22 +1,23 @@
-"""The embedded executor: one line of job ids, in which submissions take turns, and the slots of this machine.
+"""The local executor: the slots of this machine, filled with what the ledger has next.
 
-It knows when a job is run, not how: that is `AttemptRunner`. The line is rebuilt from the ledger at start-up by
-whoever starts it, so nothing is lost with it.
+It knows when a job is run, not how: that is `AttemptRunner`. It holds no line of its own, so nothing is lost with it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
-from datetime import datetime
 
-from dropmill.engines.local.line import Line
-from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.faults import TEMPORARY
+from dropmill.model.ids import JobId
 from dropmill.model.records import utc_now
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import Slot, SlotPool
 
 UNRECORDED_PER_SLOT = 8  # ends waiting for the ledger at which nothing more is started: its disk stalls
+CANCELS_S = 1.0  # between looks for jobs to be cancelled
+IDLE_CLAIM_S = 5.0  # between claims without a hint. A hint is lost with a request that is cut off while it commits
 END_S = 3.0  # for killed processes to be gone in a drain; the server has promised to exit within 5 s plus grace
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,12 @@ class SlotExecutor:
         self._pool = pool
         self._outputs = outputs
         self._on_failure = on_failure
-        # Bounded by the queued jobs of the ledger: an id waits once, and costs some 300 bytes.
-        self._line = Line()
-        self._later: dict[JobId, asyncio.TimerHandle] = {}
-        self._has_jobs = asyncio.Event()
+        self._hints = 0  # that were given
+        self._wakes = 0  # of them, those that no claim was made for yet
+        self._is_woken = asyncio.Event()
+        self._claim_at = 0.0  # by the loop's clock, if no hint comes before; the first claim needs none
+        self._may_be_late = True  # whether jobs may wait for their time
+        self._has_cancel = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._running: set[asyncio.Task[None]] = set()
@@ -58,7 +61,7 @@ class SlotExecutor:
         self._is_draining = False
 
     async def start(self) -> None:
-        """Start the slots and begin with the line.
+        """Start the slots and begin with what waits in the ledger.
 
         Raises:
             ProcessorError: the processor cannot be used, told in one line.
@@ -93,47 +96,28 @@ class SlotExecutor:
 
     async def close(self) -> None:
         """End everything at once; returns when no process of a script and no slot is left."""
-        for job_id in list(self._later):
-            self._stop_timer(job_id)
         main, self._main = self._main, None
         if main is not None:
             main.cancel()
             await asyncio.wait([main])
         await self._pool.close()
 
-    def submit(self, job_id: JobId, submission_id: SubmissionId, not_before: datetime | None = None) -> None:
-        """Put a job in line; one that waits already keeps its place. One with a time comes into line at that time."""
-        self._stop_timer(job_id)
-        delay_s = 0.0 if not_before is None else (not_before - utc_now()).total_seconds()
-        if delay_s > 0:
-            loop = asyncio.get_running_loop()
-            self._later[job_id] = loop.call_later(delay_s, self.submit, job_id, submission_id)
-            return
-        self._line.add(job_id, submission_id)
-        self._has_jobs.set()
+    def wake(self, queue: str | None = None) -> None:
+        """Say that jobs may have come into a queue; this executor takes from that of jobs without one alone."""
+        if queue is None:
+            self._hints += 1
+            self._wakes += 1
+            self._is_woken.set()
 
-    def withdraw(self, job_id: JobId) -> None:
-        """Take a job out of line that does not wait any more; none is no error."""
-        self._stop_timer(job_id)
-        self._line.withdraw(job_id)
-
-    def _stop_timer(self, job_id: JobId) -> None:
-        timer = self._later.pop(job_id, None)
-        if timer is not None:
-            timer.cancel()
-
-    def cancel(self, job_id: JobId) -> bool:
-        """Ask for a job's running attempt to be ended; False if none runs here. The attempt's event is the answer."""
-        return self._runner.cancel(job_id)
-
-    def position(self, job_id: JobId) -> int | None:
-        """Estimated place in line, 1 being next; None if it does not wait here, or waits for its time to come."""
-        return self._line.place(job_id)
+    def cancel(self, job_id: JobId) -> None:
+        """Say that the ledger was told to cancel a running job. The attempt's event is the answer."""
+        self._has_cancel.set()
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pool.keep())
             tasks.create_task(self._outputs.write_behind())
+            tasks.create_task(self._see_cancels())
             if not self._is_draining:
                 self._dispatcher = tasks.create_task(self._dispatch(tasks))
 
@@ -143,9 +127,7 @@ class SlotExecutor:
             slot = await self._pool.acquire()
             try:
                 await self._room.acquire()
-                while not self._line:
-                    self._has_jobs.clear()
-                    await self._has_jobs.wait()
+                await self._wait_for_work()
                 is_usable = await self._pool.is_usable(slot)
             except asyncio.CancelledError:
                 self._pool.release(slot)
@@ -153,16 +135,66 @@ class SlotExecutor:
             if not is_usable:  # it died, or its files changed, while there was nothing to do
                 self._room.release()
                 continue
-            job_id = self._line.take()
-            task = tasks.create_task(self._run(job_id, slot), name=f"job {job_id}")
+            self._wakes = max(self._wakes - 1, 0)
+            self._claim_at = asyncio.get_running_loop().time() + IDLE_CLAIM_S
+            task = tasks.create_task(self._fill(slot), name="attempt")
             self._running.add(task)
             self._is_idle.clear()
             task.add_done_callback(self._has_run)
 
-    async def _run(self, job_id: JobId, slot: Slot) -> None:
-        waiting = await self._runner.run(job_id, slot)
-        if waiting is not None:
-            self.submit(waiting.id, waiting.submission_id, waiting.not_before)
+    async def _wait_for_work(self) -> None:
+        """Return when a claim may find something: after a hint, or at the time that was set for one without."""
+        while not self._wakes:
+            self._is_woken.clear()
+            try:
+                async with asyncio.timeout_at(self._claim_at):
+                    await self._is_woken.wait()
+            except TimeoutError:
+                return
+
+    async def _fill(self, slot: Slot) -> None:
+        """Run what is next in a slot; if nothing is, give it back."""
+        hints = self._hints
+        try:
+            order = await self._runner.claim()
+        except BaseException:
+            self._pool.release(slot)
+            raise
+        if order is None:
+            self._wakes = min(self._wakes, self._hints - hints)  # the older ones have been answered
+            self._pool.release(slot)
+            await self._note_due()
+            return
+        if not self._wakes:  # there may be more
+            self.wake()
+        if await self._runner.run(order, slot):
+            self._may_be_late = True
+            self.wake()
+
+    async def _note_due(self) -> None:
+        """See that the first of the jobs that wait for their time is claimed when it has come."""
+        if not self._may_be_late:
+            return
+        self._may_be_late = False  # first: the next job that waits may come while this is read
+        due = await self._runner.next_due()
+        if due is None:
+            return
+        self._may_be_late = True
+        delay_s = max((due - utc_now()).total_seconds(), 0.0)
+        self._claim_at = min(self._claim_at, asyncio.get_running_loop().time() + delay_s)
+        self._is_woken.set()
+
+    async def _see_cancels(self) -> None:
+        """Look for jobs to be cancelled after each hint, and now and then without: other processes give none here."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CANCELS_S):
+                    await self._has_cancel.wait()
+            self._has_cancel.clear()
+            try:
+                await self._runner.see_cancels()
+            except TEMPORARY as error:
+                logger.debug("which jobs are to be cancelled cannot be read now: %s", error)  # the ledger reports it
 
     def _has_run(self, task: asyncio.Task[None]) -> None:
         self._room.release()

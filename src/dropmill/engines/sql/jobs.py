@@ -1,21 +1,34 @@
 """Jobs, their attempts and results: changes, queries and rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 
-from dropmill.engines.sql import config, search
+from dropmill.engines.sql import config, prepared, search
 from dropmill.engines.sql.clients import Row, client_of
 from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
-from dropmill.engines.sql.tables import attempts, files, jobs, results
+from dropmill.engines.sql.tables import attempts, files, is_in_line, is_late, is_to_be_cancelled, jobs, results
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable, storable
 from dropmill.model.errors import IllegalTransition, NotFound, Removed
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
-from dropmill.model.ids import FileId, JobId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import ClaimId, FileId, JobId, NodeId, Owner, Sha256, SubmissionId
 from dropmill.model.records import (
     ATTEMPT_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -24,17 +37,21 @@ from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
     AttemptState,
+    Claim,
+    Ended,
     Job,
     JobError,
     JobState,
-    QueuedJob,
+    Node,
     Result,
     RetryPolicy,
     require_transition,
     utc_now,
 )
+from dropmill.ports.ledger.jobs import PLACES_MAX
 from dropmill.ports.ledger.page import Page
 
+LINED_UP_MAX = 100  # jobs whose time has come, in one claim: few enough to keep a change under 50 ms
 LOST = "lost"
 """Error type of a job whose attempts were lost too often."""
 
@@ -53,6 +70,45 @@ _JOBS_OF_SUBMISSION = (
 )
 _SET_JOB = update(jobs).where(jobs.c.seq == bindparam("key"))
 _ADD_JOB = insert(jobs)
+# The index's columns in full: Postgres would not see that of jobs without a queue this one is the same.
+_LINE = (jobs.c.queue, jobs.c.tag, jobs.c.queued_cursor)
+_NEXT = _JOBS.where(is_in_line, jobs.c.queue.is_(None)).order_by(*_LINE).limit(1)
+_NEXT_OF = _JOBS.where(is_in_line, jobs.c.queue == bindparam("queue")).order_by(*_LINE).limit(1)
+_DUE = select(jobs).where(is_late, jobs.c.not_before <= bindparam("now")).order_by(jobs.c.not_before).limit(1)
+_NEXT_DUE = select(func.min(jobs.c.not_before)).where(is_late)
+_CLAIMED = select(attempts.c.job_id).where(
+    attempts.c.state == literal_column("'running'"),
+    attempts.c.claim == bindparam("claim"),
+)
+_ATTEMPT = select(attempts).where(
+    attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
+)
+_WAITING = select(jobs.c.id, *_LINE).where(is_in_line, jobs.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def _count_between(of_queue: ColumnElement[bool]) -> Select[Any]:
+    """How many stand in line behind one place and not behind another one, at most `limit`."""
+    turn = tuple_(jobs.c.tag, jobs.c.queued_cursor)
+    ends = [[bindparam(f"{end}_{name}", type_=BigInteger) for name in ("tag", "cursor")] for end in ("first", "last")]
+    between: Select[Any] = (
+        select(literal_column("1"))
+        .where(is_in_line, of_queue, turn > tuple_(*ends[0]), turn <= tuple_(*ends[1]))
+        .limit(bindparam("limit"))
+    )
+    return select(func.count().label("count")).select_from(between.subquery())
+
+
+_BETWEEN = _count_between(jobs.c.queue.is_(None))
+_BETWEEN_OF = _count_between(jobs.c.queue == bindparam("queue"))
+_TO_CANCEL = (
+    select(jobs.c.id, jobs.c.attempt)
+    .where(is_to_be_cancelled)
+    .where(
+        exists().where(
+            attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt, attempts.c.node == bindparam("node")
+        )
+    )
+)
 _SET_ATTEMPT = update(attempts).where(
     attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
 )
@@ -73,12 +129,6 @@ _RESULT = (
         results.c.path == bindparam("path"),
     )
 )
-_QUEUED = (
-    select(jobs.c.id, jobs.c.submission_id, jobs.c.not_before)
-    .where(jobs.c.state == JobState.QUEUED.value)
-    .order_by(jobs.c.queued_cursor)
-)
-_RUNNING = select(jobs.c.id, jobs.c.submission_id).where(jobs.c.state == JobState.RUNNING.value)
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -182,6 +232,7 @@ def add_job(tx: Transaction, job_id: JobId, file_id: FileId, submission_id: str,
     """
     config_number = config.newest(tx).number
     cursor = tx.emit(EventName.JOB_QUEUED, replace(subject, job_id=job_id), reason="stored")
+    tag = tx.next_tag(submission_id, None)
     tx.run(
         _ADD_JOB,
         id=job_id,
@@ -190,42 +241,75 @@ def add_job(tx: Transaction, job_id: JobId, file_id: FileId, submission_id: str,
         state=JobState.QUEUED.value,
         queued_at=utc_now(),
         queued_cursor=cursor,
+        tag=tag,
         config_number=config_number,
         owner=tx.submission(submission_id)["owner"],
     )
 
 
-def start_attempt(tx: Transaction, job_id: JobId, host: str) -> AttemptOrder | None:
-    """See `Ledger.start_attempt`."""
-    row = _job(tx, job_id)
-    if row["state"] != JobState.QUEUED:
-        return None
+def claim(tx: Transaction, claim: Claim) -> list[AttemptOrder]:
+    """See `Ledger.claim`."""
+    if tx.node is None:
+        raise AssertionError("a process that is no node claims nothing")
+    if tx.one(_CLAIMED, claim=claim.id) is not None:  # it is asked again
+        return [
+            _order(tx, _job(tx, job_id)) for job_id in tx.connection.execute(_CLAIMED, {"claim": claim.id}).scalars()
+        ]
+    _line_up(tx)
+    orders: list[AttemptOrder] = []
+    for queue in claim.queues:
+        while len(orders) < claim.most:
+            row = tx.one(_NEXT) if queue is None else tx.one(_NEXT_OF, queue=queue)
+            if row is None:
+                break
+            tx.take_turn(queue, row["tag"])
+            orders.append(_start(tx, row, tx.node, claim.id))
+    return orders
+
+
+def _line_up(tx: Transaction) -> None:
+    """Bring those into line whose time has come; of very many the rest with the next claims."""
+    for _ in range(LINED_UP_MAX):
+        row = tx.one(_DUE, now=utc_now())
+        if row is None:
+            return
+        tx.run(_SET_JOB, key=row["seq"], not_before=None, tag=tx.next_tag(row["submission_id"], row["queue"]))
+
+
+def _start(tx: Transaction, row: Row, node: Node, claim_id: ClaimId) -> AttemptOrder:
     number = row["attempt"] + 1
     now = utc_now()
     revision = config.revision(tx, row["config_number"])
     tx.run(
         _ADD_ATTEMPT,
-        job_id=job_id,
+        job_id=row["id"],
         number=number,
         state=AttemptState.RUNNING.value,
         config_revision=revision.sha256,
         started_at=now,
-        host=host,
+        host=node.host,
+        node=node.id,
+        claim=claim_id,
     )
-    _set_job(tx, row, JobState.RUNNING, attempt=number, started_at=now, not_before=None)
-    tx.emit(EventName.ATTEMPT_STARTED, _job_subject(tx, row, number), config_revision=revision.sha256, host=host)
+    _set_job(tx, row, JobState.RUNNING, attempt=number, started_at=now, not_before=None, tag=None)
+    tx.emit(EventName.ATTEMPT_STARTED, _job_subject(tx, row, number), config_revision=revision.sha256, host=node.host)
+    return _order(tx, {**row, "attempt": number})
+
+
+def _order(tx: Transaction, row: Row) -> AttemptOrder:
+    """The order of a job's newest attempt."""
     return AttemptOrder(
-        job_id=job_id,
-        submission_id=row["submission_id"],
-        file_id=row["file_id"],
-        number=number,
+        job_id=JobId(row["id"]),
+        submission_id=SubmissionId(row["submission_id"]),
+        file_id=FileId(row["file_id"]),
+        number=row["attempt"],
         file_name=row["name"],
         file_path=row["path"],
         blob=row["blob"],
         size=row["size"],
         sha256=row["sha256"],
         client=client_of(tx.submission(row["submission_id"])),
-        config=revision,
+        config=config.revision(tx, row["config_number"]),
     )
 
 
@@ -237,12 +321,35 @@ _ATTEMPT_EVENTS: Mapping[AttemptState, EventName] = {
 
 
 def end_attempt(
-    tx: Transaction, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None
-) -> JobState | None:
+    tx: Transaction,
+    job_id: JobId,
+    number: int,
+    outcome: AttemptOutcome,
+    retry: RetryPolicy | None,
+    then_claim: Claim | None,
+) -> Ended | None:
     """See `Ledger.end_attempt`."""
     row = _job(tx, job_id)
-    if row["state"] != JobState.RUNNING or row["attempt"] != number:
+    attempt = tx.one(_ATTEMPT, key=job_id, attempt_number=number)
+    if attempt is None or tx.node is None or attempt["node"] != tx.node.id or attempt["state"] == AttemptState.LOST:
         return None
+    if attempt["state"] == AttemptState.RUNNING:
+        state = _end(tx, row, number, outcome, retry)
+    else:  # it is asked again
+        state = _ended_before(row, attempt)
+    return Ended(state=state, orders=() if then_claim is None else claim(tx, then_claim))
+
+
+def _ended_before(row: Row, attempt: Row) -> JobState:
+    """What became of a job when one of its attempts ended."""
+    if attempt["state"] != AttemptState.FAILED:
+        return JobState(attempt["state"])
+    is_final = JobState(row["state"]).is_final and row["attempt"] == attempt["number"]
+    return JobState.FAILED if is_final else JobState.QUEUED  # by the retry policy, or by people since
+
+
+def _end(tx: Transaction, row: Row, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None) -> JobState:
+    job_id = JobId(row["id"])
     now = utc_now()
     require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, outcome.state, "attempt")
     event = _ATTEMPT_EVENTS[outcome.state]  # a lost attempt has its own change
@@ -267,7 +374,7 @@ def end_attempt(
         data["error"] = _error_json(outcome.error)
     tx.emit(event, _job_subject(tx, row, number), **data)
     tx.keep(row["submission_id"], outcome.output_size + sum(result.size for result in outcome.results))
-    if retry is not None and retry.applies(outcome, row["tries"]):
+    if retry is not None and retry.applies(outcome, row["tries"]) and row["cancel_asked_at"] is None:
         not_before = retry.next_time(now, row["tries"])
         _requeue(tx, row, "retry_policy", tries=row["tries"] + 1, not_before=not_before)
         return JobState.QUEUED
@@ -278,7 +385,10 @@ def end_attempt(
 
 def _requeue(tx: Transaction, row: Row, reason: str, **values: Any) -> None:
     cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason=reason)
+    # Who waits for a time comes into line when it has come.
+    tag = None if values.get("not_before") else tx.next_tag(row["submission_id"], row["queue"])
     values = {"not_before": None, "started_at": None, "queued_at": utc_now(), "queued_cursor": cursor, **values}
+    values |= {"tag": tag, "cancel_asked_at": None}
     _set_job(tx, row, JobState.QUEUED, **values)
 
 
@@ -290,6 +400,8 @@ def _settle_job(tx: Transaction, row: Row, state: JobState, outcome: AttemptOutc
         state,
         settled_at=now,
         not_before=None,
+        tag=None,
+        cancel_asked_at=None,
         exit_code=outcome.exit_code,
         error_type=None if error is None else error.type,
         error_message=None if error is None else error.message,
@@ -336,6 +448,9 @@ def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int)
     lost = row["lost"] + 1
     tx.run(_SET_ATTEMPT, key=job_id, attempt_number=number, state=AttemptState.LOST.value, settled_at=now)
     tx.emit(EventName.ATTEMPT_LOST, _job_subject(tx, row, number))
+    if row["cancel_asked_at"] is not None:
+        _settle_job(tx, row, JobState.CANCELLED, AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None), now)
+        return JobState.CANCELLED
     if lost < max_attempts:
         _requeue(tx, row, LOST, lost=lost)
         return JobState.QUEUED
@@ -346,21 +461,32 @@ def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int)
     return JobState.FAILED
 
 
-def cancel_queued(tx: Transaction, job_id: JobId) -> bool:
-    """See `Ledger.cancel_queued`."""
+def request_cancel(tx: Transaction, job_id: JobId) -> JobState:
+    """See `Ledger.request_cancel`."""
     row = _job(tx, job_id)
-    if row["state"] != JobState.QUEUED:
-        return False
-    _cancel_queued(tx, row)
-    return True
+    if JobState(row["state"]).is_final:
+        raise IllegalTransition("The job has settled already; there is nothing to cancel.")
+    return _cancel(tx, row)
 
 
-def _cancel_queued(tx: Transaction, row: Row) -> None:
-    outcome = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None)
-    _settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
+def _cancel(tx: Transaction, row: Row) -> JobState:
+    if row["state"] == JobState.QUEUED:
+        outcome = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None)
+        _settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
+        return JobState.CANCELLED
+    if row["cancel_asked_at"] is None:
+        tx.run(_SET_JOB, key=row["seq"], cancel_asked_at=utc_now())
+    return JobState.RUNNING
 
 
-def retry_job(tx: Transaction, job_id: JobId) -> QueuedJob:
+def request_cancels(tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int) -> Page[JobId]:
+    """See `Ledger.request_cancels`."""
+    some, following = _some_jobs(tx, submission_id, (JobState.QUEUED, JobState.RUNNING), after, limit)
+    running = [JobId(row["id"]) for row in some if _cancel(tx, row) is JobState.RUNNING]
+    return Page(items=running, next=following)
+
+
+def retry_job(tx: Transaction, job_id: JobId) -> None:
     """See `Ledger.retry_job`."""
     row = _job(tx, job_id)
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), JobState.QUEUED, "job")
@@ -368,7 +494,6 @@ def retry_job(tx: Transaction, job_id: JobId) -> QueuedJob:
         raise IllegalTransition("The job is running; cancel it first.")
     _require_kept(row)
     _retry(tx, row)
-    return QueuedJob(id=job_id, submission_id=row["submission_id"])
 
 
 def _require_kept(row: Row) -> None:
@@ -412,14 +537,6 @@ def retry_failed(tx: Transaction, submission_id: SubmissionId, after: str | None
     for row in some:
         _require_kept(row)
         _retry(tx, row)
-    return Page(items=[JobId(row["id"]) for row in some], next=following)
-
-
-def cancel_waiting(tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int) -> Page[JobId]:
-    """See `Ledger.cancel_waiting`."""
-    some, following = _some_jobs(tx, submission_id, (JobState.QUEUED,), after, limit)
-    for row in some:
-        _cancel_queued(tx, row)
     return Page(items=[JobId(row["id"]) for row in some], next=following)
 
 
@@ -498,14 +615,35 @@ def list_jobs(
     return Page(items=jobs_of(connection, page), next=following)
 
 
-def queued_jobs(connection: Connection) -> Sequence[QueuedJob]:
-    """See `Ledger.queued_jobs`."""
-    return [
-        QueuedJob(id=JobId(job_id), submission_id=SubmissionId(submission_id), not_before=not_before)
-        for job_id, submission_id, not_before in connection.execute(_QUEUED)
-    ]
+def cancels_asked(connection: Connection, node: NodeId | None) -> Sequence[tuple[JobId, int]]:
+    """See `Ledger.cancels_asked`."""
+    return [(JobId(job_id), attempt) for job_id, attempt in connection.execute(_TO_CANCEL, {"node": node})]
 
 
-def running_jobs(connection: Connection, submission_id: SubmissionId) -> Sequence[JobId]:
-    """See `Ledger.running_jobs`. All that run are few; a submission's jobs may be many."""
-    return [JobId(job_id) for job_id, owner in connection.execute(_RUNNING) if owner == submission_id]
+def next_due(connection: Connection) -> datetime | None:
+    """See `Ledger.next_due`."""
+    due: datetime | None = connection.execute(_NEXT_DUE).scalar_one()
+    return due
+
+
+def places(connection: Connection, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
+    """See `Ledger.places`."""
+    found = connection.execute(_WAITING, {"ids": list(job_ids)}).all()
+    places: dict[JobId, int] = {}
+    reached: dict[str | None, tuple[int, int, int]] = {}  # in each queue: a place, and whose it is
+    for job_id, queue, tag, cursor in sorted(found, key=lambda row: (row.tag, row.queued_cursor)):
+        place, *first = reached.get(queue, (0, -1, -1))
+        if place > PLACES_MAX:
+            continue
+        parameters = {"first_tag": first[0], "first_cursor": first[1], "last_tag": tag, "last_cursor": cursor}
+        parameters["limit"] = PLACES_MAX + 1 - place
+        between = prepared.one(
+            connection,
+            _BETWEEN if queue is None else _BETWEEN_OF,
+            parameters if queue is None else {**parameters, "queue": queue},
+        )
+        place += 0 if between is None else between["count"]
+        reached[queue] = (place, tag, cursor)
+        if place <= PLACES_MAX:
+            places[JobId(job_id)] = place
+    return places

@@ -28,19 +28,21 @@ from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.events import TOPIC_ALL
-from dropmill.model.ids import OPEN, Cursor, FileId, JobId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import OPEN, Cursor, FileId, JobId, NodeId, Owner, Sha256, SubmissionId
 from dropmill.model.records import (
     AttemptOrder,
     AttemptOutcome,
+    Claim,
     ClientIdentity,
     ConfigLocation,
     ConfigRevision,
     Delivery,
+    Ended,
     File,
     Job,
     JobState,
     KeptBytes,
-    QueuedJob,
+    Node,
     Result,
     RetryPolicy,
     StoredBlob,
@@ -112,6 +114,7 @@ class SqlLedger(ABC):
         self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
         self._writer: asyncio.Task[None] | None = None
         self._looker: asyncio.Task[None] | None = None
+        self._node: Node | None = None
         self._told = Cursor(0)  # every event up to here was told of; the writer's
         self._is_open = False
 
@@ -204,6 +207,10 @@ class SqlLedger(ABC):
         self._writer_thread.shutdown()
         self._engine.dispose()
 
+    @property
+    def _node_id(self) -> NodeId | None:
+        return None if self._node is None else self._node.id
+
     def open_readers(self) -> None:
         """Open the connections of the readers now: later there may be no descriptor left."""
         with contextlib.ExitStack() as stack:
@@ -291,7 +298,7 @@ class SqlLedger(ABC):
             with connection.begin():
                 token = self.begin(connection, is_writer=True)
                 newest = events.newest_cursor(connection)
-                tx = Transaction(connection, newest, tells_settled=self._tells_settled)
+                tx = Transaction(connection, newest, node=self._node, tells_settled=self._tells_settled)
                 results = [change(tx) for change in handed]
                 tx.flush()
                 is_committing = True
@@ -393,16 +400,19 @@ class SqlLedger(ABC):
     ) -> None:
         await self._change(submissions.open_for_upload, upload, client, account, owner)
 
-    async def begin_upload(self, file_id: FileId, *, is_resumable: bool = True) -> None:
-        await self._change(uploads.begin_upload, file_id, is_resumable)
+    async def begin_upload(self, file_id: FileId) -> None:
+        await self._change(uploads.begin_upload, file_id)
+
+    async def take_upload(self, file_id: FileId) -> int:
+        return await self._change(uploads.take_upload, file_id)
 
     async def extend_upload(
-        self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None
+        self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None, fence: int
     ) -> None:
-        await self._change(uploads.extend_upload, file_id, size, received, expires_at)
+        await self._change(uploads.extend_upload, file_id, size, received, expires_at, fence)
 
-    async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId) -> None:
-        await self._change(uploads.store_upload, file_id, blob, job_id)
+    async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId, *, fence: int | None = None) -> None:
+        await self._change(uploads.store_upload, file_id, blob, job_id, fence)
 
     async def abort_upload(self, file_id: FileId, reason: str) -> None:
         await self._change(uploads.abort_upload, file_id, reason)
@@ -410,28 +420,34 @@ class SqlLedger(ABC):
     async def seal_submission(self, submission_id: SubmissionId) -> None:
         await self._change(submissions.seal_submission, submission_id)
 
-    async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
-        return await self._change(jobs.start_attempt, job_id, host)
+    async def claim(self, claim: Claim) -> Sequence[AttemptOrder]:
+        return await self._change(jobs.claim, claim)
 
     async def end_attempt(
-        self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
-    ) -> JobState | None:
-        return await self._change(jobs.end_attempt, job_id, number, outcome, retry)
+        self,
+        job_id: JobId,
+        number: int,
+        outcome: AttemptOutcome,
+        retry: RetryPolicy | None = None,
+        *,
+        then_claim: Claim | None = None,
+    ) -> Ended | None:
+        return await self._change(jobs.end_attempt, job_id, number, outcome, retry, then_claim)
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         return await self._change(jobs.lose_attempt, job_id, number, max_attempts)
 
-    async def cancel_queued(self, job_id: JobId) -> bool:
-        return await self._change(jobs.cancel_queued, job_id)
+    async def request_cancel(self, job_id: JobId) -> JobState:
+        return await self._change(jobs.request_cancel, job_id)
 
-    async def retry_job(self, job_id: JobId) -> QueuedJob:
-        return await self._change(jobs.retry_job, job_id)
+    async def request_cancels(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+        return await self._change(jobs.request_cancels, submission_id, after, limit)
+
+    async def retry_job(self, job_id: JobId) -> None:
+        await self._change(jobs.retry_job, job_id)
 
     async def retry_failed(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
         return await self._change(jobs.retry_failed, submission_id, after, limit)
-
-    async def cancel_waiting(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
-        return await self._change(jobs.cancel_waiting, submission_id, after, limit)
 
     async def begin_removal(self, submission_id: SubmissionId, settled_at: datetime) -> bool:
         return await self._change(retention.begin_removal, submission_id, settled_at)
@@ -447,6 +463,10 @@ class SqlLedger(ABC):
 
     async def postpone_delivery(self, submission_id: SubmissionId, number: int, due_at: datetime) -> None:
         await self._change(deliveries.postpone_delivery, submission_id, number, due_at)
+
+    async def enter(self, node: Node) -> None:
+        await self._change(nodes.enter, node)
+        self._node = node
 
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
         return await self._change(nodes.recover, max_attempts, reason)
@@ -555,7 +575,7 @@ class SqlLedger(ABC):
         return await self._read(uploads.unfinished_uploads)
 
     async def form_uploads(self) -> FormUploads:
-        return await self._read(uploads.form_uploads)
+        return await self._read(uploads.form_uploads, self._node_id)
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
         return await self._read(uploads.expired_uploads, now, limit)
@@ -566,11 +586,14 @@ class SqlLedger(ABC):
     async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
         return await self._read(uploads.known_blobs, list(keys))
 
-    async def queued_jobs(self) -> Sequence[QueuedJob]:
-        return await self._read(jobs.queued_jobs)
+    async def cancels_asked(self) -> Sequence[tuple[JobId, int]]:
+        return await self._read(jobs.cancels_asked, self._node_id)
 
-    async def running_jobs(self, submission_id: SubmissionId) -> Sequence[JobId]:
-        return await self._read(jobs.running_jobs, submission_id)
+    async def next_due(self) -> datetime | None:
+        return await self._read(jobs.next_due)
+
+    async def places(self, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
+        return await self._read(jobs.places, job_ids)
 
     async def removable(
         self, *, before: datetime | None, keep_bytes: int | None, limit: int

@@ -1,23 +1,32 @@
-"""What a process takes over from an earlier one."""
+"""Which process owns the work that is under way, and what another takes over from it."""
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, delete, insert, or_, select
 
 from dropmill.engines.sql.jobs import attempt_of, lose_attempt
 from dropmill.engines.sql.submissions import seal_submission
-from dropmill.engines.sql.tables import attempts, files, is_unfinished, submissions
+from dropmill.engines.sql.tables import attempts, files, is_unfinished, nodes, submissions
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.uploads import abort
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.model.records import Attempt, AttemptState, UploadState
+from dropmill.model.records import Attempt, AttemptState, Node, UploadState, utc_now
 from dropmill.ports.ledger.nodes import Recovery
+
+
+def enter(tx: Transaction, node: Node) -> None:
+    """See `Ledger.enter`."""
+    tx.connection.execute(insert(nodes).values(id=node.id, host=node.host, lock=node.lock, entered_at=utc_now()))
 
 
 def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     """See `Ledger.recover`."""
+    if tx.node is None:
+        raise AssertionError("a process that is no node takes nothing over")
+    living = select(nodes.c.id).where(or_(nodes.c.lock != tx.node.lock, nodes.c.id == tx.node.id))
     unfinished = (
         tx.connection.execute(
             select(files)
             .where(is_unfinished, files.c.state == UploadState.RECEIVING.value, files.c.partial.is_(None))
+            .where(_is_of_none(files.c.node, living))
             .order_by(files.c.seq)
         )
         .mappings()
@@ -35,6 +44,7 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
             select(submissions.c.id)
             .where(submissions.c.settled_at.is_(None), submissions.c.is_open)
             .where(~(submissions.c.is_announced & (may_go_on | is_fresh)))
+            .where(_is_of_none(submissions.c.node, living))
             .order_by(submissions.c.seq)
         )
         .scalars()
@@ -43,10 +53,22 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     for submission_id in open_ids:
         seal_submission(tx, SubmissionId(submission_id))
     running = (
-        tx.connection.execute(select(attempts).where(attempts.c.state == AttemptState.RUNNING.value)).mappings().all()
+        tx.connection.execute(
+            select(attempts)
+            .where(attempts.c.state == AttemptState.RUNNING.value)
+            .where(_is_of_none(attempts.c.node, living))
+        )
+        .mappings()
+        .all()
     )
     lost: list[Attempt] = []
     for attempt in running:
         lost.append(attempt_of(attempt))
         lose_attempt(tx, JobId(attempt["job_id"]), attempt["number"], max_attempts)
+    tx.connection.execute(delete(nodes).where(nodes.c.lock == tx.node.lock, nodes.c.id != tx.node.id))
     return Recovery(lost=lost, aborted=len(unfinished), sealed=len(open_ids))
+
+
+def _is_of_none(node: ColumnElement[str], recorded: Select[tuple[str]]) -> ColumnElement[bool]:
+    """Whether work is that of no node that may live. Without a node it was begun before nodes were recorded."""
+    return or_(node.is_(None), node.not_in(recorded))

@@ -96,6 +96,7 @@ def open_submission(
         user_agent=client.user_agent,
         is_identified=False,
         is_announced=is_announced,
+        node=None if tx.node is None else tx.node.id,
         idempotency_key=None if key is None else key.text,
         idempotency_fingerprint=None if key is None else key.fingerprint,
     )

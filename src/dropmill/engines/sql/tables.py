@@ -31,7 +31,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0007"
+SCHEMA_HEAD = "0008"
 """The newest migration. Kept here so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, 64 of a hash, and what is between
@@ -92,6 +92,8 @@ submissions = Table(
     Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
     Column("removed_at", UtcTime),
     Column("is_removing", Boolean, nullable=False, server_default=false()),
+    Column("node", Id(32)),  # that receives the one request; NULL if it was opened before nodes were recorded
+    Column("last_tag", BigInteger, **_count()),  # of its jobs that were queued
     # Reserved for servers with several processors; not used yet:
     Column("processor", SafeText()),
     Column("options", JsonText),
@@ -124,6 +126,9 @@ files = Table(
     Column("metadata", SafeText()),  # as the client gave it
     Column("expected_sha256", Id(64)),
     Column("expires_at", UtcTime),
+    # whose turn it is:
+    Column("node", Id(32)),
+    Column("fence", Integer, **_count()),  # rises with each change of the node
 )
 Index("ix_files_submission", files.c.submission_id, files.c.seq)
 Index("ix_files_blob", files.c.blob)
@@ -152,13 +157,22 @@ jobs = Table(
     Column("attempt", Integer, **_count()),  # number of the newest attempt: the fencing number
     Column("lost", Integer, **_count()),  # attempts lost since the job was last asked for
     Column("tries", Integer, **_count()),  # attempts that the retry policy added since then
-    Column("not_before", UtcTime),
+    Column("not_before", UtcTime),  # set while it waits for that time
     Column("config_number", BigKey, ForeignKey("config_revisions.number"), nullable=False),
     Column("owner", Id(OWNER_MAX), nullable=False, server_default=OPEN),
-    Column("queue", Id(64)),  # reserved for several queues; not used yet
+    Column("queue", Id(64)),
+    Column("tag", BigInteger),  # its turn; set while it is in line
+    Column("cancel_asked_at", UtcTime),  # set while it runs and is to be cancelled
 )
 Index("ix_jobs_owner", jobs.c.owner, jobs.c.seq)
 Index("ix_jobs_owner_state", jobs.c.owner, jobs.c.state, jobs.c.seq)
+# None of them names the state: SQLite would look through all that are queued, by the index of states.
+is_in_line = jobs.c.tag.is_not(None)
+is_late = jobs.c.not_before.is_not(None)
+is_to_be_cancelled = jobs.c.cancel_asked_at.is_not(None)
+_partial_index("ix_jobs_line", jobs.c.queue, jobs.c.tag, jobs.c.queued_cursor, where=is_in_line)
+_partial_index("ix_jobs_late", jobs.c.not_before, where=is_late)
+_partial_index("ix_jobs_to_cancel", jobs.c.id, where=is_to_be_cancelled)
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
 Index("ix_jobs_state", jobs.c.state, jobs.c.seq)
 Index("ix_jobs_submission_state", jobs.c.submission_id, jobs.c.state, jobs.c.seq)
@@ -175,8 +189,26 @@ attempts = Table(
     Column("settled_at", UtcTime),
     Column("output_size", BigInteger, **_count()),
     Column("host", SafeText(), nullable=False),
+    Column("node", Id(32)),  # that runs it; NULL if it was started before nodes were recorded
+    Column("claim", Id(32)),  # that it was started by
 )
-_partial_index("ix_attempts_running", attempts.c.job_id, where=attempts.c.state == "running")
+_partial_index("ix_attempts_running", attempts.c.claim, where=attempts.c.state == "running")
+
+nodes = Table(  # processes that may have work under way
+    "nodes",
+    metadata,
+    Column("id", Id(32), primary_key=True),
+    Column("host", SafeText(255), nullable=False),
+    Column("lock", SafeText(255), nullable=False),
+    Column("entered_at", UtcTime, nullable=False),
+)
+
+queues = Table(  # how far each queue has come
+    "queues",
+    metadata,
+    Column("name", SafeText(200), primary_key=True),  # "" of jobs without one
+    Column("turn", BigInteger, nullable=False),  # tag of the newest claim
+)
 
 results = Table(
     "results",

@@ -7,11 +7,11 @@ from sqlalchemy import BigInteger, Connection, Executable, Select, bindparam, in
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row, client_json, client_of
-from dropmill.engines.sql.tables import deliveries, events, owners, search_texts, submissions
+from dropmill.engines.sql.tables import deliveries, events, owners, queues, search_texts, submissions
 from dropmill.model.errors import NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import ConfigRevision, Counts, utc_now
+from dropmill.model.records import ConfigRevision, Counts, Node, utc_now
 from dropmill.ports.bus import DELIVERIES
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
@@ -19,6 +19,9 @@ _SUBMISSION = select(submissions).where(submissions.c.id == bindparam("key"))
 _SET_SUBMISSION = update(submissions).where(submissions.c.seq == bindparam("key"))
 _ADD_EVENTS = insert(events)
 _ADD_DELIVERY = insert(deliveries)
+_TURN = select(queues).where(queues.c.name == bindparam("key"))
+_ADD_TURN = insert(queues)
+_SET_TURN = update(queues).where(queues.c.name == bindparam("key"))
 
 COUNTS = ("announced", "receiving", "aborted", "queued", "running", "succeeded", "failed", "cancelled")
 
@@ -39,15 +42,19 @@ class Transaction:
     Events and counters of up to 256 changes travel in two statements instead of 256 each.
     """
 
-    def __init__(self, connection: Connection, newest_cursor: int, *, tells_settled: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, newest_cursor: int, *, node: Node | None = None, tells_settled: bool = False
+    ) -> None:
         """Gather for a connection that has begun.
 
         Args:
             connection: where it is written.
             newest_cursor: of the newest event in the ledger.
+            node: whose work is what begins; None of a process that begins none.
             tells_settled: whether the webhook is to be called each time a submission settles.
         """
         self.connection = connection
+        self.node = node
         self._tells_settled = tells_settled
         self.cursor = newest_cursor
         self.moved: dict[str, int] = {}
@@ -57,6 +64,8 @@ class Transaction:
         self._owned: dict[str, Counter[str]] = {}  # what is to be added to each owner's sums
         self._subjects: dict[str, Subject] = {}
         self._texts: list[dict[str, Any]] = []
+        self._turns: dict[str, int] = {}  # of the queues that were asked for
+        self._turns_in_table: dict[str, int] = {}
         self.revisions: dict[int, ConfigRevision] = {}  # those that were read; `config` keeps both
         self.newest_revision: ConfigRevision | None = None
 
@@ -142,6 +151,30 @@ class Transaction:
             self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **told)
             self.moved[DELIVERIES] = cursor
 
+    def next_tag(self, submission_id: str, queue: str | None) -> int:
+        """The turn of a job that comes into line now: behind the submission's others, and behind what was claimed.
+
+        To be asked before the job is counted as queued: a submission of which none waits stands behind none of its own,
+        or ten thousand cancelled ones would keep their place in front of the one that is tried again.
+        """
+        row = self.submission(submission_id)
+        tag: int = max(self._turn(queue or ""), row["last_tag"] if row["queued"] else 0) + 1
+        self.change(submission_id, last_tag=tag)
+        return tag
+
+    def take_turn(self, queue: str | None, tag: int) -> None:
+        """Note that a job with this turn is claimed."""
+        name = queue or ""
+        self._turns[name] = max(self._turn(name), tag)
+
+    def _turn(self, name: str) -> int:
+        if name not in self._turns:
+            row = self.one(_TURN, key=name)
+            if row is not None:
+                self._turns_in_table[name] = row["turn"]
+            self._turns[name] = self._turns_in_table.get(name, 0)
+        return self._turns[name]
+
     def keep(self, submission_id: str, size: int) -> None:
         """Count bytes that the submission holds on disk from now on."""
         row = self.submission(submission_id)
@@ -183,6 +216,11 @@ class Transaction:
             if changed and not prepared.run(self.connection, _adding(frozenset(changed)), [{"key": owner, **sums}]):
                 self.run(_ADD_OWNER, owner=owner, **changed)
         self._owned.clear()
+        for name, turn in self._turns.items():
+            if name not in self._turns_in_table:
+                self.run(_ADD_TURN, name=name, turn=turn)
+            elif turn != self._turns_in_table[name]:
+                self.run(_SET_TURN, key=name, turn=turn)
         if self._events:
             prepared.run(self.connection, _ADD_EVENTS, self._events)
 

@@ -14,9 +14,9 @@ from dropmill.engines.sql.paging import seen_by
 from dropmill.engines.sql.tables import files, is_unfinished, jobs, results, submissions
 from dropmill.engines.sql.transaction import Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
-from dropmill.model.errors import IllegalTransition, NotFound, SubmissionSealed
+from dropmill.model.errors import IllegalTransition, NotFound, SubmissionSealed, UploadTaken
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId, JobId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import FileId, JobId, NodeId, Owner, Sha256, SubmissionId
 from dropmill.model.records import (
     UPLOAD_TRANSITIONS,
     File,
@@ -38,10 +38,16 @@ _UPLOAD = select(files, submissions.c.ip, submissions.c.account).join(
 _BY_ID = _UPLOAD.where(files.c.id == bindparam("key"))
 _UNFINISHED = _UPLOAD.where(is_unfinished, files.c.partial.is_not(None)).order_by(files.c.seq)
 _IN_FORMS = select(files.c.id).where(
-    is_unfinished, files.c.state == UploadState.RECEIVING.value, files.c.partial.is_(None)
+    is_unfinished,
+    files.c.state == UploadState.RECEIVING.value,
+    files.c.partial.is_(None),
+    files.c.node.is_not_distinct_from(bindparam("node")),
 )
 _OPEN_FOR_A_FORM = select(submissions.c.id).where(
-    submissions.c.settled_at.is_(None), submissions.c.is_open, ~submissions.c.is_announced
+    submissions.c.settled_at.is_(None),
+    submissions.c.is_open,
+    ~submissions.c.is_announced,
+    submissions.c.node.is_not_distinct_from(bindparam("node")),
 )
 _EXPIRED = _UNFINISHED.where(files.c.expires_at < bindparam("now")).limit(bindparam("limit"))
 _ANNOUNCED = (
@@ -97,6 +103,7 @@ def _upload_of(row: Row) -> ResumableUpload:
         expires_at=row["expires_at"],
         ip=row["ip"],
         account=row["account"],
+        fence=row["fence"],
     )
 
 
@@ -109,7 +116,16 @@ def start_upload(
     """See `Ledger.start_upload`."""
     if not tx.submission(submission_id)["is_open"]:
         raise SubmissionSealed("The submission is sealed; open another one.")
-    _add(tx, UploadState.RECEIVING, id=file_id, submission_id=submission_id, name=name, path=path, size=size)
+    _add(
+        tx,
+        UploadState.RECEIVING,
+        id=file_id,
+        submission_id=submission_id,
+        name=name,
+        path=path,
+        size=size,
+        node=_node(tx),
+    )
     subject = replace(tx.subject(submission_id), file_id=file_id, name=name)
     tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
 
@@ -147,26 +163,50 @@ def announce_uploads(tx: Transaction, uploads: Sequence[ResumableUpload]) -> Non
         announce(tx, upload)
 
 
-def begin_upload(tx: Transaction, file_id: FileId, is_resumable: bool) -> None:
+def _node(tx: Transaction) -> NodeId | None:
+    return None if tx.node is None else tx.node.id
+
+
+def begin_upload(tx: Transaction, file_id: FileId) -> None:
     """See `Ledger.begin_upload`."""
     row = _file(tx, file_id)
-    if is_resumable and row["state"] == UploadState.RECEIVING and row["partial"] is not None:
-        return
+    _begin(tx, row, partial=None, node=_node(tx))
+
+
+def take_upload(tx: Transaction, file_id: FileId) -> int:
+    """See `Ledger.take_upload`."""
+    row = _file(tx, file_id)
+    fence: int = row["fence"]
+    if row["state"] != UploadState.RECEIVING or row["partial"] is None:
+        fence += 1
+        _begin(tx, row, node=_node(tx), fence=fence)
+    elif row["node"] != _node(tx):
+        fence += 1
+        tx.run(_SET_FILE, key=row["seq"], node=_node(tx), fence=fence)
+    return fence
+
+
+def _begin(tx: Transaction, row: Row, **values: Any) -> None:
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.RECEIVING, "upload")
-    partial = row["partial"] if is_resumable else None
-    tx.run(_SET_FILE, key=row["seq"], state=UploadState.RECEIVING.value, partial=partial)
+    tx.run(_SET_FILE, key=row["seq"], state=UploadState.RECEIVING.value, **values)
     tx.move(row["submission_id"], row["state"], UploadState.RECEIVING.value)
-    subject = replace(tx.subject(row["submission_id"]), file_id=file_id, name=row["name"])
+    subject = replace(tx.subject(row["submission_id"]), file_id=FileId(row["id"]), name=row["name"])
     tx.emit(EventName.UPLOAD_STARTED, subject, size=row["size"], path=row["path"])
 
 
 def extend_upload(
-    tx: Transaction, file_id: FileId, size: int | None, received: int, expires_at: datetime | None
+    tx: Transaction, file_id: FileId, size: int | None, received: int, expires_at: datetime | None, fence: int
 ) -> None:
     """See `Ledger.extend_upload`."""
     row = _file(tx, file_id)
+    _require_turn(row, fence)
     if row["partial"] is not None:
         tx.run(_SET_FILE, key=row["seq"], size=size, received=received, expires_at=expires_at)
+
+
+def _require_turn(row: Row, fence: int) -> None:
+    if row["fence"] != fence:
+        raise UploadTaken("Another process of the server goes on with this upload; ask where it stands.")
 
 
 def _file(tx: Transaction, file_id: str) -> Row:
@@ -176,9 +216,11 @@ def _file(tx: Transaction, file_id: str) -> Row:
     return row
 
 
-def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: JobId) -> None:
+def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: JobId, fence: int | None) -> None:
     """See `Ledger.store_upload`."""
     row = _file(tx, file_id)
+    if fence is not None:
+        _require_turn(row, fence)
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.STORED, "upload")
     config.newest(tx)  # nothing is stored while there is none
     tx.run(
@@ -194,9 +236,9 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
     submission_id = row["submission_id"]
     subject = replace(tx.subject(submission_id), file_id=file_id, name=row["name"])
     tx.emit(EventName.UPLOAD_STORED, subject, size=blob.size, sha256=blob.sha256)
-    tx.move(submission_id, row["state"], JobState.QUEUED.value)
     tx.keep(submission_id, blob.size)
     add_job(tx, job_id, file_id, submission_id, subject)
+    tx.move(submission_id, row["state"], JobState.QUEUED.value)
 
 
 def abort_upload(tx: Transaction, file_id: FileId, reason: str) -> None:
@@ -277,11 +319,11 @@ def unfinished_uploads(connection: Connection) -> Sequence[ResumableUpload]:
     return [_upload_of(row) for row in connection.execute(_UNFINISHED).mappings()]
 
 
-def form_uploads(connection: Connection) -> FormUploads:
+def form_uploads(connection: Connection, node: NodeId | None) -> FormUploads:
     """See `Ledger.form_uploads`."""
     return FormUploads(
-        files={FileId(found) for found in connection.execute(_IN_FORMS).scalars()},
-        submissions={SubmissionId(found) for found in connection.execute(_OPEN_FOR_A_FORM).scalars()},
+        files={FileId(found) for found in connection.execute(_IN_FORMS, {"node": node}).scalars()},
+        submissions={SubmissionId(found) for found in connection.execute(_OPEN_FOR_A_FORM, {"node": node}).scalars()},
     )
 
 

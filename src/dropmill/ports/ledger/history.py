@@ -3,7 +3,7 @@
 `visible_to` is an owner: what belongs to any other is not found, as if it were not there. None means everything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,6 +106,12 @@ class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
 
     async def totals(self, *, visible_to: Owner | None = None) -> Totals:
         """What was sent in all, as the changes of submissions and jobs have counted it."""
+
+    async def places(self, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
+        """The places in line of those of the jobs that stand in it, 1 being next; an estimate, as others may come.
+
+        Jobs that wait for their time stand in no line; behind the first `PLACES_MAX` no place is told.
+        """
 
     async def result(self, job_id: JobId, path: str, attempt: int | None, *, visible_to: Owner | None = None) -> Result:
         """What an attempt left under exactly this path; `attempt` None is the job's newest.

@@ -1,47 +1,84 @@
 """Jobs and their attempts: what people ask for, and what whoever runs them records."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.model.records import AttemptOrder, AttemptOutcome, JobState, QueuedJob, RetryPolicy
+from dropmill.model.records import AttemptOrder, AttemptOutcome, Claim, Ended, JobState, RetryPolicy
 from dropmill.ports.ledger.config import RevisionReader
-from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.ledger.page import Page
 
+PLACES_MAX = 10_000
+"""Places in line that are told; behind them a job just waits."""
 
-class AttemptLedger(JobReader, RevisionReader, Protocol):
-    """Records what becomes of each attempt."""
 
-    async def start_attempt(self, job_id: JobId, host: str) -> AttemptOrder | None:
-        """Guarded transition of a queued job to running (`attempt.started`); None if it is not queued any more."""
+class AttemptLedger(RevisionReader, Protocol):
+    """Hands out work, and records what becomes of each attempt."""
 
-    async def end_attempt(
-        self, job_id: JobId, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None = None
-    ) -> JobState | None:
-        """Record an attempt's end and settle its job, or put it back in line as the retry policy says.
+    async def claim(self, claim: Claim) -> Sequence[AttemptOrder]:
+        """Start attempts of the jobs that are next, for this node (`attempt.started`).
+
+        Submissions take turns: each time one of their jobs is started, they stand behind the others. A job whose
+        time has not come is not in line yet.
 
         Returns:
-            What the job is now; None, and no change, if `number` is not the running attempt.
+            At most `claim.most`; fewer if no more wait. Asked again with the same id: what was claimed then and still
+            runs.
+        """
+
+    async def end_attempt(
+        self,
+        job_id: JobId,
+        number: int,
+        outcome: AttemptOutcome,
+        retry: RetryPolicy | None = None,
+        *,
+        then_claim: Claim | None = None,
+    ) -> Ended | None:
+        """Record an attempt's end and settle its job, or put it back in line as the retry policy says.
+
+        One whose job is to be cancelled is not tried again. To ask again is no error: what was recorded is told, the
+        claim included.
+
+        Args:
+            then_claim: what the node wants next, in the same change.
+
+        Returns:
+            None, and no change, not even the claim, if the attempt is not this node's, or was declared lost.
         """
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         """Record that an attempt's process vanished (`attempt.lost`).
 
         Returns:
-            `queued` if the job goes back in line; `failed` (error type `lost`) once `max_attempts` attempts of the
-            job were lost since it was last asked for; None, and no change, if `number` is not the running attempt.
+            `queued` if the job goes back in line; `cancelled` if it was to be cancelled; `failed` (error type `lost`)
+            once `max_attempts` attempts of the job were lost since it was last asked for; None, and no change, if
+            `number` is not the running attempt.
         """
 
+    async def cancels_asked(self) -> Sequence[tuple[JobId, int]]:
+        """The attempts that this node runs and whose jobs are to be cancelled: job and number of the attempt."""
 
-class JobLedger(JobReader, Protocol):
+    async def next_due(self) -> datetime | None:
+        """When the first of the jobs comes into line that wait for their time; None if none does."""
+
+
+class JobLedger(Protocol):
     """Cancels jobs and queues them again."""
 
-    async def cancel_queued(self, job_id: JobId) -> bool:
-        """Settle a queued job as cancelled; False if it is not queued (ask the executor to cancel a running one)."""
+    async def request_cancel(self, job_id: JobId) -> JobState:
+        """Settle a queued job as cancelled, or record that a running one is to be.
 
-    async def retry_job(self, job_id: JobId) -> QueuedJob:
-        """Put a settled job back in line with the newest config revision; returns it as it waits now.
+        Returns:
+            `cancelled`; or `running`: whoever runs the attempt sees the wish and ends it, and its event is the answer.
+
+        Raises:
+            IllegalTransition: the job has settled already.
+        """
+
+    async def retry_job(self, job_id: JobId) -> None:
+        """Put a settled job back in line with the newest config revision.
 
         Raises:
             Removed: its file's bytes are no longer kept.
@@ -54,8 +91,11 @@ class JobLedger(JobReader, Protocol):
             Removed: the submission's bytes are no longer kept.
         """
 
-    async def cancel_waiting(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
-        """Settle the next `limit` queued jobs of a submission as cancelled; a call is one transaction."""
+    async def request_cancels(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+        """Do as `request_cancel` for the next `limit` queued or running jobs of a submission, in one transaction.
 
-    async def running_jobs(self, submission_id: SubmissionId) -> Sequence[JobId]:
-        """The running jobs of a submission."""
+        A running one cannot be put back in line from then on, so what a page has passed needs no second look.
+
+        Returns:
+            Those of them that run.
+        """

@@ -1,10 +1,10 @@
-"""What a process takes over from an earlier one."""
+"""Which process owns the work that is under way, and what another takes over from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropmill.model.records import Attempt, QueuedJob
+from dropmill.model.records import Attempt, Node
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,10 +23,14 @@ class Recovery:
 
 
 class NodeLedger(Protocol):
-    """Settles and reads what an earlier process left. At start-up."""
+    """Knows the nodes."""
+
+    async def enter(self, node: Node) -> None:
+        """Record a node. What is begun through this ledger from now on is its work."""
 
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
-        """Settle what an earlier process left: uploads aborted for `reason`, submissions sealed, attempts lost."""
+        """Settle what earlier nodes with this node's lock left.
 
-    async def queued_jobs(self) -> Sequence[QueuedJob]:
-        """Every queued job, in the order in which they were queued."""
+        Their uploads are aborted for `reason`, their submissions sealed, their attempts lost. Work of other nodes is
+        left: whether they live is not known here.
+        """

@@ -21,6 +21,7 @@ class ResumableUpload:
         expected_sha256: what the whole file must have; None if the client did not say.
         expires_at: when it is removed unless bytes come.
         ip: of the client that opened the submission.
+        fence: of the newest turn that a node took at it; 0 before the first.
     """
 
     file_id: FileId
@@ -36,6 +37,7 @@ class ResumableUpload:
     expires_at: datetime | None
     ip: str
     account: str | None
+    fence: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,22 +84,40 @@ class UploadLedger(Protocol):
     ) -> None:
         """Open an owner's submission for one announced file and seal it, so that it settles with that file's job."""
 
-    async def begin_upload(self, file_id: FileId, *, is_resumable: bool = True) -> None:
-        """Record that an announced file's bytes begin to arrive (`upload.started`).
+    async def begin_upload(self, file_id: FileId) -> None:
+        """Record that an announced file's bytes begin to arrive as a whole (`upload.started`).
 
-        Args:
-            file_id: which.
-            is_resumable: whether they may come in several requests; then to begin again is no error. Otherwise the
-                file comes or fails as a whole, and its growing blob is forgotten.
+        The file comes or fails with this request; its growing blob is forgotten.
+        """
+
+    async def take_upload(self, file_id: FileId) -> int:
+        """Take the turn at a resumable upload for this node: its bytes begin to arrive (`upload.started`), or go on.
+
+        Returns:
+            The fence: it rises whenever another node takes the turn. Within a node it stays.
         """
 
     async def extend_upload(
-        self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None
+        self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None, fence: int
     ) -> None:
-        """Note how far a resumable upload is; of one that has ended nothing is changed. No event."""
+        """Note how far a resumable upload is; of one that has ended nothing is changed. No event.
 
-    async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId) -> None:
-        """Record a file's bytes as durable and queue its job (`upload.stored`, `job.queued`)."""
+        Args:
+            fence: of the turn in which that was found out.
+
+        Raises:
+            UploadTaken: another node has taken the turn since.
+        """
+
+    async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId, *, fence: int | None = None) -> None:
+        """Record a file's bytes as durable and queue its job (`upload.stored`, `job.queued`).
+
+        Args:
+            fence: of the turn in which its last byte came; None for a file that came as a whole.
+
+        Raises:
+            UploadTaken: another node has taken the turn since.
+        """
 
     async def abort_upload(self, file_id: FileId, reason: str) -> None:
         """Record that a file will not come (`upload.aborted`)."""
@@ -117,7 +137,7 @@ class UploadLedger(Protocol):
         """Every resumable upload that is neither stored nor aborted."""
 
     async def form_uploads(self) -> FormUploads:
-        """Every file and submission that a request is bringing now, or that a request left unsettled."""
+        """Every file and submission that a request to this node is bringing now, or has left unsettled."""
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
         """Some of those whose time is over."""
