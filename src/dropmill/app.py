@@ -44,6 +44,7 @@ from dropmill.private import tighten
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
 from dropmill.processing.environment import ScriptEnvironment
+from dropmill.processing.hops import SharedHop
 from dropmill.processing.jobs import Jobs
 from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputRecorder
@@ -235,7 +236,8 @@ class Server:
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
 
-        outputs = FileOutputs(data / "outputs")
+        hop = SharedHop()
+        outputs = FileOutputs(data / "outputs", hop=hop)
         recorder = OutputRecorder(outputs, bus)
         pool = SlotPool(self._processor, settings.concurrency, health)
         limiter = Limiter(Limits.from_settings(settings), data)
@@ -257,6 +259,7 @@ class Server:
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
+            hop=hop,
             retry=_retry_policy(settings),
             health=health,
         )

@@ -35,6 +35,7 @@ from dropmill.model.records import (
 )
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.contract import Processor
+from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import SlotPool
@@ -210,7 +211,8 @@ class Bench:
         settings = Settings(data=folder / "data", **options)
         self.processor = Processor.from_settings(settings, folder)
         self.pool = SlotPool(self.processor, slots)
-        self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs"), self.bus)
+        hop = SharedHop()
+        self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs", hop=hop), self.bus)
         (folder / "blobs").mkdir(exist_ok=True)
         self.store = FakeBlobs(settings.data, folder / "blobs")
         limiter = self.limiter = Limiter(Limits.from_settings(settings), settings.data)
@@ -230,6 +232,7 @@ class Bench:
             timeout_s=settings.timeout,
             grace_s=settings.grace,
             max_attempts=settings.max_attempts,
+            hop=hop,
         )
         self.executor = SlotExecutor(
             runner=self.runner, pool=self.pool, outputs=self.outputs, on_failure=self.failures.append

@@ -36,6 +36,7 @@ from dropmill.processing.configs import ConfigFiles
 from dropmill.processing.contract import AttemptPaths, Processor
 from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
 from dropmill.processing.folders import remove_tree
+from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputRecorder, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
@@ -125,6 +126,7 @@ class AttemptRunner:
         timeout_s: float | None,
         grace_s: float,
         max_attempts: int,
+        hop: SharedHop | None = None,
         retry: RetryPolicy | None = None,
         health: Health | None = None,
     ) -> None:
@@ -145,6 +147,7 @@ class AttemptRunner:
             timeout_s: how long an attempt may take; None means no limit.
             grace_s: seconds between SIGTERM and SIGKILL.
             max_attempts: lost attempts after which a job fails.
+            hop: runs what an attempt's end does to the disk; None: its own.
             retry: which failed attempts are followed by another by themselves; None: none.
             health: shows whether attempts can be recorded; None: nobody asks.
         """
@@ -166,6 +169,7 @@ class AttemptRunner:
         self._grace_s = grace_s
         self._max_attempts = max_attempts
         self._retry = retry
+        self._hop = hop or SharedHop()
         self._active: dict[tuple[JobId, int], _Active] = {}
         self._is_shut_down = False
 
@@ -306,10 +310,9 @@ class AttemptRunner:
                 end = await run.ended()
                 progress.close()
         finally:
-            # Side by side: the folders do not wait for the output.
-            (after, is_tidy), _ = await asyncio.gather(
-                asyncio.to_thread(_after, path, paths), self._outputs.save(stream)
-            )
+            looking = self._hop.run(_after, path, paths)  # in one thread with what the output's store has to write
+            await self._outputs.save(stream)
+            after, is_tidy = await looking
             if isinstance(after, OSError):  # that says nothing about the file: look until it can be seen
                 after = await self._insist(lambda: asyncio.to_thread(_identify, path))
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):

@@ -23,6 +23,7 @@ from dropmill.model.faults import translated
 from dropmill.model.ids import JobId
 from dropmill.model.output import OutputBounds, OutputChunk, OutputMark, OutputPiece, kept_marks
 from dropmill.private import FILE_MODE, FOLDER_MODE
+from dropmill.processing.hops import SharedHop
 
 _OFFSET_BYTES = 8
 _MARK = struct.Struct(">qQ")
@@ -37,9 +38,16 @@ logger = logging.getLogger(__name__)
 class FileOutputs:
     """`dropmill.ports.outputs.Outputs` in a folder. Holds nothing open and nothing in memory."""
 
-    def __init__(self, folder: Path, bounds: OutputBounds | None = None) -> None:
-        """Keep outputs below `folder`, made when needed; None: as much of each as is kept by default."""
+    def __init__(self, folder: Path, bounds: OutputBounds | None = None, hop: SharedHop | None = None) -> None:
+        """Touch nothing yet.
+
+        Args:
+            folder: where the files are kept; made when needed.
+            bounds: how much is kept of each; None: as much as by default.
+            hop: runs what writes, so that it shares a thread with what else is done at an attempt's end; None: its own.
+        """
         self._folder = folder
+        self._hop = hop or SharedHop()
         self._bounds = bounds or OutputBounds()
         self._replacing = threading.Lock()  # a piece of the end may be stored while its next one already is
 
@@ -48,12 +56,12 @@ class FileOutputs:
         return self._bounds
 
     async def append(self, pieces: Sequence[OutputPiece]) -> Collection[tuple[JobId, int]]:
-        return await asyncio.to_thread(self._append, pieces)
+        return await self._hop.run(self._append, pieces)
 
     async def end(self, piece: OutputPiece) -> bool:
         if not piece.data and not piece.marks:
             return True  # it is all stored; in these files nothing else tells an end
-        return not await asyncio.to_thread(self._append, [piece])
+        return not await self._hop.run(self._append, [piece])
 
     async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputChunk:
         with translated(_STORE):
