@@ -1,0 +1,125 @@
+"""What is read of one owner's things is found by an index, on every database, however much others have sent."""
+
+import contextlib
+import re
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, event
+from tests.contracts import history
+from tests.contracts.ledgers import LedgerEngine
+
+from dropmill.engines.sql.ledger import SqlLedger
+from dropmill.model.errors import NotFound
+from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
+
+MUCH = Owner("account:7")
+LITTLE = Owner(history.OF_LITTLE)
+JOBS = 20_000
+JOBS_IN_FULL = 1_000_000
+
+Call = Callable[[SqlLedger, Owner], Awaitable[Any]]
+S, F, J = SubmissionId("s7"), FileId("f601"), JobId("j601")
+
+READS: Mapping[str, Call] = {
+    "history": lambda ledger, o: ledger.submissions(before=None, limit=50, visible_to=o),
+    "older history": lambda ledger, o: ledger.submissions(before="150", limit=50, visible_to=o),
+    "settled": lambda ledger, o: ledger.submissions(before=None, limit=50, state="settled", visible_to=o),
+    "open": lambda ledger, o: ledger.submissions(before=None, limit=50, state="open", visible_to=o),
+    "one submission": lambda ledger, o: _found(ledger.view_submission(S, limit=9, visible_to=o)),
+    "one file": lambda ledger, o: _found(ledger.file(F, visible_to=o)),
+    "one job": lambda ledger, o: _found(ledger.job(J, visible_to=o)),
+    "one result": lambda ledger, o: _found(ledger.result(J, "a", None, visible_to=o)),
+    "one upload": lambda ledger, o: _found(ledger.upload(F, visible_to=o)),
+    "what is announced": lambda ledger, o: ledger.announced_upload(S, "a", visible_to=o),
+    "what it holds": lambda ledger, o: _found(ledger.holding(S, visible_to=o)),
+    "jobs": lambda ledger, o: ledger.jobs(before=None, limit=50, visible_to=o),
+    "older jobs": lambda ledger, o: ledger.jobs(before="15000", limit=50, visible_to=o),
+    "failed jobs": lambda ledger, o: ledger.jobs(before=None, limit=50, state="failed", visible_to=o),
+    "jobs of a submission": lambda ledger, o: ledger.jobs(before=None, limit=50, submission_id=S, visible_to=o),
+    "events": lambda ledger, o: ledger.events("all", after=Cursor(5), limit=500, visible_to=o),
+    "events of a submission": lambda ledger, o: ledger.events(
+        "submission:s7", after=Cursor(5), limit=500, visible_to=o
+    ),
+    "sums": lambda ledger, o: ledger.totals(visible_to=o),
+    "a name": lambda ledger, o: ledger.jobs(before=None, limit=50, text="report 60", visible_to=o),
+    "a common name": lambda ledger, o: ledger.jobs(before=None, limit=50, text=".txt", visible_to=o),
+    "a failed name": lambda ledger, o: ledger.jobs(before=None, limit=50, text=".txt", state="failed", visible_to=o),
+    "a host": lambda ledger, o: ledger.submissions(before=None, limit=50, text="pc7.lab", visible_to=o),
+    "a name in one": lambda ledger, o: ledger.jobs(before=None, limit=9, text="rep", submission_id=S, visible_to=o),
+}
+# The index by which a list is read in its order. Where nothing stands here, it is enough that no table is walked
+# through: what is read is one thing by its id, or few.
+IN_ORDER = {
+    "history": "ix_submissions_owner",
+    "older history": "ix_submissions_owner",
+    "settled": "ix_submissions_owner",
+    "jobs": "ix_jobs_owner",
+    "older jobs": "ix_jobs_owner",
+    "failed jobs": "ix_jobs_owner_state",
+    "events": "ix_events_owner",
+}
+HISTORY = "submissions|files|jobs|attempts|results|events|search_texts"
+UNDER_WAY = "USING (COVERING )?INDEX ix_submissions_unsettled"
+WALKS = re.compile(rf"Seq Scan on ({HISTORY})\b|SCAN ({HISTORY})\b(?! {UNDER_WAY})")
+SORTS = re.compile(r"\bSort\b|TEMP B-TREE FOR ORDER")
+
+
+async def _found(asked: Awaitable[object]) -> None:
+    with contextlib.suppress(NotFound):
+        await asked
+
+
+@pytest.mark.parametrize("owner", [MUCH, LITTLE])
+async def test_no_read_with_an_owner_walks_through_what_others_sent(
+    engine: LedgerEngine, request: pytest.FixtureRequest, owner: Owner
+) -> None:
+    """With `--full` in a history of a million jobs, where the database chooses its plans as it will."""
+    is_full = request.config.getoption("--full")
+    ledger = await engine.open()
+    await ledger._change(lambda tx: history.write(tx.connection, JOBS_IN_FULL if is_full else JOBS))
+    if engine.name == "postgres":
+        with psycopg.connect(engine.place, autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+    statements: list[tuple[str, Any]] = []
+
+    @event.listens_for(ledger._engine, "before_cursor_execute")
+    def _see(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and threading.current_thread().name.startswith("ledger-reader"):
+            statements.append((statement, parameters))
+
+    def plans(connection: Connection, asked: list[tuple[str, Any]]) -> list[str]:
+        if engine.name == "sqlite":
+            return [
+                row[3]
+                for statement, parameters in asked
+                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            ]
+        if not is_full:  # it would rather walk through tables of so few pages
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        return [
+            row[0]
+            for statement, parameters in asked
+            for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        ]
+
+    bad = []
+    for name, read in READS.items():
+        statements.clear()
+        await read(ledger, owner)
+        assert statements, name
+        steps = await ledger._read(plans, list(statements))
+        bad += [(name, step) for step in steps if WALKS.search(step)]
+        if name not in IN_ORDER:
+            continue
+        page = await ledger._read(plans, statements[:1])  # what comes after is about the things on the page
+        if not any(re.search(rf"\b{IN_ORDER[name]}\b", step) for step in page):
+            bad.append((name, "\n".join(page)))
+        if engine.name == "sqlite" or is_full:  # Postgres sooner sorts a few rows
+            bad += [(name, step) for step in page if SORTS.search(step)]
+    for name, step in bad:
+        print(name, step, sep=": ")
+    assert bad == []
