@@ -14,6 +14,7 @@ from tests import story
 from tests.contracts.ledgers import LedgerEngine
 from tests.story import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCEEDED, all_events, blob, names, recount
 
+from dropmill.engines.sql import ledger as ledger_module
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.errors import (
@@ -469,10 +470,20 @@ async def test_a_cancelled_callers_change_is_made_or_refused_all_the_same(
     assert complaints == []
 
 
-async def test_closing_commits_what_was_handed_over_and_refuses_the_rest(engine: LedgerEngine) -> None:
+@pytest.fixture
+def short_queue(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many changes wait at most in a ledger that is opened after this: so few that a test soon has more."""
+    monkeypatch.setattr(ledger_module, "QUEUE_MAX", 400)
+    monkeypatch.setattr(ledger_module, "BATCH_MAX", 25)
+    return 400
+
+
+async def test_closing_commits_what_was_handed_over_and_refuses_the_rest(
+    short_queue: int, engine: LedgerEngine
+) -> None:
     """Nobody waits for ever: a change is made, or refused as unavailable."""
     ledger = await engine.open()
-    ids = [new_submission_id() for _ in range(6000)]
+    ids = [new_submission_id() for _ in range(short_queue * 3 // 2)]
     callers = [asyncio.create_task(ledger.open_submission(submission_id, CLIENT, None)) for submission_id in ids]
     await asyncio.sleep(0)
     closing = asyncio.create_task(engine.close())
@@ -495,9 +506,9 @@ async def test_closing_commits_what_was_handed_over_and_refuses_the_rest(engine:
             await ledger.view_submission(submission_id, limit=1)
 
 
-async def test_changes_are_made_in_the_order_they_were_handed_over(ledger: Ledger) -> None:
+async def test_changes_are_made_in_the_order_they_were_handed_over(short_queue: int, ledger: Ledger) -> None:
     """Also when more are waiting than an engine takes at once."""
-    ids = [new_submission_id() for _ in range(5000)]
+    ids = [new_submission_id() for _ in range(short_queue * 5 // 4)]
     await asyncio.gather(*(ledger.open_submission(submission_id, CLIENT, None) for submission_id in ids))
     told = [event.subject.submission_id for event in (await all_events(ledger))[1:]]
     assert told == ids

@@ -39,6 +39,7 @@ from dropmill.model.ids import Owner, SubmissionId
 BITS = 24  # of an id, for the file's number
 CLIENT = (1 << BITS) - 1
 TRIGRAM = 3
+ERROR_MAX = 2000  # characters of an error that are looked in; a script may say any number
 FEW = 5000  # rows that are sooner read one by one than found among all that match
 CHUNK = 200  # matches read at once
 
@@ -63,7 +64,7 @@ def client_text(ip: str, host: str | None) -> str:
 def file_text(name: str, path: str, error: str | None = None) -> str:
     """What a file is found by."""
     words = [path] if path.endswith(name) else [path, name]
-    return fold("\n".join(words if error is None else [*words, error]))
+    return fold("\n".join(words if error is None else [*words, error[:ERROR_MAX]]))
 
 
 def id_of(submission_seq: int, number: int) -> int:
