@@ -234,7 +234,7 @@ async def test_a_text_is_looked_for_in_names_paths_addresses_hosts_and_errors(le
         assert await found(ledger, text, visible_to=ADA) == ([one for one in submissions if one == first], mine), text
     await ledger.retry_job(other)
     assert await found(ledger, "no such column") == ([], [])
-    await ledger.start_attempt(other, "here")
+    await ledger.claim(Claim(most=99))
     await ledger.end_attempt(other, 2, failed("beginning" + "x" * 1_000_000 + "ending"))
     assert await found(ledger, "beginning") == ([second], [other])
     assert await found(ledger, "ending") == ([], [])
