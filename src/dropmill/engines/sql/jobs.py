@@ -80,7 +80,13 @@ _CLAIMED = select(attempts.c.job_id).where(
     attempts.c.state == literal_column("'running'"),
     attempts.c.claim == bindparam("claim"),
 )
-_ATTEMPT = select(attempts).where(
+_FIRST_LOOK = select(  # in one statement, as nearly always there is neither
+    exists()
+    .where(attempts.c.state == literal_column("'running'"), attempts.c.claim == bindparam("claim"))
+    .label("again"),
+    _NEXT_DUE.scalar_subquery().label("due"),
+)
+_ATTEMPT = select(attempts.c.number, attempts.c.state, attempts.c.node).where(
     attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
 )
 _WAITING = select(jobs.c.id, *_LINE).where(is_in_line, jobs.c.id.in_(bindparam("ids", expanding=True)))
@@ -251,11 +257,13 @@ def claim(tx: Transaction, claim: Claim) -> list[AttemptOrder]:
     """See `Ledger.claim`."""
     if tx.node is None:
         raise AssertionError("a process that is no node claims nothing")
-    if tx.one(_CLAIMED, claim=claim.id) is not None:  # it is asked again
+    look = tx.one(_FIRST_LOOK, claim=claim.id)
+    if look is not None and look["again"]:
         return [
             _order(tx, _job(tx, job_id)) for job_id in tx.connection.execute(_CLAIMED, {"claim": claim.id}).scalars()
         ]
-    _line_up(tx)
+    if look is not None and look["due"] is not None:
+        _line_up(tx)
     orders: list[AttemptOrder] = []
     for queue in claim.queues:
         while len(orders) < claim.most:
