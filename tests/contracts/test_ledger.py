@@ -913,7 +913,7 @@ async def test_a_state_that_does_not_exist_is_a_bad_parameter(ledger: Ledger) ->
 
 async def test_more_files_than_a_query_has_parameters_are_read_with_their_jobs(ledger: Ledger) -> None:
     submission_id = await story.opened(ledger)
-    await asyncio.gather(*(story.settled(ledger, submission_id) for _ in range(600)))
+    await asyncio.gather(*(story.settle_one(ledger, submission_id) for _ in range(600)))
     view = await ledger.view_submission(submission_id, limit=1000)
     assert len(view.files) == 600
     assert all(file.job is not None and len(file.job.attempts) == 1 for file in view.files)

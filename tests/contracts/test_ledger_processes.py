@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from tests import story
 from tests.contracts.ledgers import LedgerEngine, PostgresEngine
-from tests.contracts.writer import settle_one
 from tests.postgres import Postgres, running
 
 from dropmill.model.errors import StorageUnavailable
@@ -70,7 +69,7 @@ async def test_of_what_was_acknowledged_nothing_is_lost_in_ten_crashes_of_the_da
         nonlocal refused
         while True:
             try:
-                acknowledged.add(await settle_one(ledger, submission_id))
+                acknowledged.add(await story.settle_one(ledger, submission_id))
             except StorageUnavailable:
                 refused += 1
                 return
@@ -85,7 +84,7 @@ async def test_of_what_was_acknowledged_nothing_is_lost_in_ten_crashes_of_the_da
         await asyncio.to_thread(durable.kill)
         await asyncio.gather(*writers)
         await asyncio.to_thread(durable.start)
-        assert await settle_one(ledger, submission_id)
+        assert await story.settle_one(ledger, submission_id)
     assert refused == 20 * CRASHES
 
     told = await story.all_events(ledger)

@@ -15,21 +15,13 @@ from tests import story
 from dropmill.engines.postgres.ledger import PostgresLedger
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.ids import SubmissionId
 
 AT_ONCE = 100
 ENGINES: Mapping[str, Callable[[str], SqlLedger]] = {
     "sqlite": lambda place: SqliteLedger(Path(place), lambda _: None),
     "postgres": lambda place: PostgresLedger(place, lambda _: None),
 }
-
-
-async def settle_one(ledger: SqlLedger, submission_id: SubmissionId) -> JobId:
-    """Queue a job, and run the one that is next to its end: among several callers it may be another one's."""
-    await story.queued(ledger, submission_id)
-    order = await story.claimed(ledger)
-    assert await ledger.end_attempt(order.job_id, order.number, story.SUCCEEDED)
-    return order.job_id
 
 
 async def main(engine: str, place: str, submission_id: SubmissionId, files: int) -> None:
@@ -40,7 +32,7 @@ async def main(engine: str, place: str, submission_id: SubmissionId, files: int)
     try:
         for begun in range(0, files, AT_ONCE):
             some = range(begun, min(begun + AT_ONCE, files))
-            await asyncio.gather(*(settle_one(made, submission_id) for _ in some))
+            await asyncio.gather(*(story.settle_one(made, submission_id) for _ in some))
     finally:
         await made.close()
 

@@ -270,7 +270,7 @@ async def test_no_subscriber_misses_an_event_or_gets_one_twice(room: Room) -> No
     async def write() -> None:
         for _ in range(40):
             await asyncio.gather(
-                *(story.settled(room.ledger, chance.choice(submissions)) for _ in range(chance.randint(1, 4)))
+                *(story.settle_one(room.ledger, chance.choice(submissions)) for _ in range(chance.randint(1, 4)))
             )
 
     async def watch() -> None:

@@ -89,7 +89,7 @@ def test_a_cancel_is_taken_at_whatever_moment_it_comes(make_server: Make) -> Non
 def test_a_server_starts_with_ten_thousand_jobs_that_wait(make_server: Make) -> None:
     """They are made by copying the rows of one that waits, as ten thousand files in one submission would have left."""
     server = scripted(make_server, "--concurrency", "1").start()
-    server.send(("slow.txt", b"1"))
+    blocked = server.send(("slow.txt", b"1"))["id"]
     many = server.send(("quick.txt", b"1"))["id"]
     server.kill()
     with closing(sqlite3.connect(ledger_of(server))) as ledger:
@@ -110,6 +110,7 @@ def test_a_server_starts_with_ten_thousand_jobs_that_wait(make_server: Make) -> 
         ledger.execute("UPDATE submissions SET queued = 10000, last_tag = last_tag + 9999 WHERE id = ?", [many])
         ledger.commit()
     server.start()
+    assert server.http.post(f"/api/v1/submissions/{blocked}/cancel").status_code == 202  # it was lost, and waits again
     until(lambda: server.get(f"/submissions/{many}")["counts"]["succeeded"] or None)
     page = server.get(f"/jobs?state=queued&submission={many}&limit=2")["items"]
     places = [job["position"] for job in page]  # newest first
