@@ -243,7 +243,7 @@ async def _open(
     ledger: Ledger, key: str | None, *, owner: str = "open", fingerprint: str = "f"
 ) -> tuple[SubmissionId, bool]:
     wanted = new_submission_id()
-    named = None if key is None else RequestKey(owner=owner, text=key, fingerprint=fingerprint)
+    named = None if key is None else RequestKey(text=key, fingerprint=fingerprint)
     got = await ledger.open_submission(wanted, CLIENT, None, key=named, owner=Owner(owner))
     return got, got == wanted
 

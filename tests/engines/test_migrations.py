@@ -187,7 +187,7 @@ async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> Non
 
     ledger = SqliteLedger(path, lambda _: None)
     await ledger.open()
-    key = RequestKey(owner="open", text="old", fingerprint="any")
+    key = RequestKey(text="old", fingerprint="any")
     assert await ledger.open_submission(new_submission_id(), story.CLIENT, None, key=key) == "s"
     await ledger.close()
 

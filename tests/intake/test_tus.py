@@ -44,7 +44,7 @@ from dropmill.model.errors import (
     UploadGone,
     UploadTaken,
 )
-from dropmill.model.ids import FileId, Sha256, SubmissionId
+from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, UploadState, utc_now
 from dropmill.ports.ledger.uploads import ResumableUpload
 
@@ -943,7 +943,7 @@ async def test_only_so_many_writers_are_kept(counter: Counter, monkeypatch: pyte
 
 async def _put(counter: Counter, *chunks: bytes, **options: Any) -> tuple[str | None, tuple[str, ...]]:
     wanted = {"name": "a", "size": None, "idempotency_key": "k", **options}
-    caller = replace(CALLER, account=wanted.pop("account", None))
+    caller = replace(CALLER, owner=wanted.pop("owner", CALLER.owner))
     receipt = await counter.desk.intake.receive_raw(caller, sent(*chunks), **wanted)
     return receipt.submission_id, receipt.stored
 
@@ -1070,9 +1070,9 @@ async def test_idempotency_routes_are_different_requests(counter: Counter) -> No
 
 async def test_idempotency_keys_of_two_owners_are_two(counter: Counter) -> None:
     mine, _ = await _put(counter, CONTENT)
-    theirs, _ = await _put(counter, b"other", account="ada")
+    theirs, _ = await _put(counter, b"other", owner=Owner("account:1"))
     assert theirs != mine
-    assert await _put(counter, b"other", account="ada") == (theirs, ())
+    assert await _put(counter, b"other", owner=Owner("account:1")) == (theirs, ())
     assert await _put(counter, CONTENT) == (mine, ())
 
 

@@ -38,7 +38,7 @@ from dropmill.model.errors import (
     NothingSent,
     Unavailable,
 )
-from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
 from dropmill.model.records import File, Progress, StoredBlob, UploadState
 from dropmill.ports.blobs import BlobStore, BlobWriter
@@ -57,7 +57,6 @@ FIELD_OF_FILE = "file:"
 """A form's field of this name and the id of an announced file fills that one, and only once: browsers send a form again
 by themselves when a kept connection breaks, and nothing tells them that its files were stored."""
 
-OWNER_OPEN = "open"  # of the keys of everybody, as long as there are no accounts
 COMPARED_MAX = 1000  # files of a first request that are read at once to be compared with a repeat's
 
 PROGRESS_EVERY_S = 0.25  # the contract's four reports a second a file
@@ -121,7 +120,7 @@ class Intake:
         self._writing: Counter[FileId] = Counter()  # two requests may bring the same announced file
         self._in_doubt: dict[FileId, _Arriving] = {}
         self._to_seal: dict[SubmissionId, None] = {}
-        self._by_key: dict[tuple[str, str], asyncio.Task[Receipt]] = {}
+        self._by_key: dict[tuple[Owner, str], asyncio.Task[Receipt]] = {}
         self._is_draining = False
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -206,7 +205,7 @@ class Intake:
         Raises:
             IdempotencyMismatch: the same key came with another request.
         """
-        key = request_key(caller, idempotency_key, "announcement", *announced)
+        key = request_key(idempotency_key, "announcement", *announced)
         try:
             return await self._open(caller, is_announced=True, key=key), True
         except _Repeated as repeated:
@@ -227,7 +226,7 @@ class Intake:
             self._filling.add(submission_id)
         try:
             opened = await self._ledger.open_submission(
-                submission_id, caller.client, caller.account, is_announced=is_announced, key=key
+                submission_id, caller.client, caller.account, is_announced=is_announced, key=key, owner=caller.owner
             )
             if opened != submission_id:
                 raise _Repeated(opened)
@@ -302,7 +301,7 @@ class Intake:
             caller=caller,
             submission_id=submission_id,
             is_sealed_at_end=then_seal or not submission_id,
-            key=request_key(caller, idempotency_key, "form"),
+            key=request_key(idempotency_key, "form"),
             may_fill=holding.announced > 0,
             meter=self._gate.meter(holding),
         )
@@ -345,7 +344,7 @@ class Intake:
             submission_id=None,
             is_sealed_at_end=True,
             size=size,
-            key=request_key(caller, idempotency_key, "file", path, expected_sha256),
+            key=request_key(idempotency_key, "file", path, expected_sha256),
             expected_sha256=expected_sha256,
             meter=self._gate.meter(Holding()),
         )
@@ -354,7 +353,7 @@ class Intake:
     async def _run(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         self.require_running()
         # Whether a repeat is one is known when the first has ended: of one that was cut off nothing may be left.
-        while request.key is not None and (first := self._by_key.get(_owned(request.key))) is not None:
+        while (key := request.owned_key) is not None and (first := self._by_key.get(key)) is not None:
             await asyncio.wait([first])
             self.require_running()
         with self._gate.admit(request.caller.client.ip):
@@ -363,8 +362,8 @@ class Intake:
     async def _run_admitted(self, request: "_Request", parts: AsyncIterator[PartEvent]) -> Receipt:
         receiving = asyncio.create_task(self._receive(request, parts))
         self._receiving[receiving] = request
-        if request.key is not None:
-            self._by_key[_owned(request.key)] = receiving
+        if (key := request.owned_key) is not None:
+            self._by_key[key] = receiving
         receiving.add_done_callback(self._has_received)
         try:
             return await asyncio.shield(receiving)
@@ -373,9 +372,9 @@ class Intake:
             raise
 
     def _has_received(self, receiving: "asyncio.Task[Receipt]") -> None:
-        key = self._receiving.pop(receiving).key
+        key = self._receiving.pop(receiving).owned_key
         if key is not None:
-            del self._by_key[_owned(key)]
+            del self._by_key[key]
         if not receiving.cancelled():
             receiving.exception()  # seen, though the client that would be told may have left
 
@@ -700,6 +699,11 @@ class _Request:
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FINISHING_MAX))
     trouble: BaseException | None = None
 
+    @property
+    def owned_key(self) -> tuple[Owner, str] | None:
+        """Its key among those of all owners; None without one."""
+        return None if self.key is None else (self.caller.owner, self.key.text)
+
     def has_ended(self, finishing: asyncio.Task[None]) -> None:
         """A file whose part had ended is stored, or has been given up."""
         self.finishing.discard(finishing)
@@ -714,22 +718,17 @@ class _Repeated(Exception):
         self.submission_id = submission_id
 
 
-def request_key(caller: Caller, text: str | None, *said: object) -> RequestKey | None:
+def request_key(text: str | None, *said: object) -> RequestKey | None:
     """The key of a request.
 
     Args:
-        caller: who sends; others may use the same text.
         text: what the client gave; None if it gave none, and then there is no key.
         said: the route, and what the request says of itself before its body is read; JSON-able.
     """
     if text is None:
         return None
     fingerprint = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    return RequestKey(owner=caller.account or OWNER_OPEN, text=text, fingerprint=fingerprint)
-
-
-def _owned(key: RequestKey) -> tuple[str, str]:
-    return key.owner, key.text
+    return RequestKey(text=text, fingerprint=fingerprint)
 
 
 async def _size_of(known: Awaitable[File | None], part: PartBegins, first: SubmissionId) -> int | None:

@@ -250,7 +250,7 @@ class Uploads:
         if joined:
             await self._ledger.announce_uploads([upload])
         else:
-            await self._ledger.open_for_upload(upload, caller.client, caller.account)
+            await self._ledger.open_for_upload(upload, caller.client, caller.account, owner=caller.owner)
             self._intake.identify(upload.submission_id, caller.client.ip)
         if size == 0:
             await self._finish_empty(upload)

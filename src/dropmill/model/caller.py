@@ -7,7 +7,7 @@ being asked by a client has a caller of another type: `dropmill.model.internal`.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dropmill.model.ids import BrowserKey, LinkId
+from dropmill.model.ids import OPEN, BrowserKey, LinkId, Owner
 from dropmill.model.records import ClientIdentity
 
 
@@ -49,6 +49,7 @@ class Caller:
     Attributes:
         client: who that is as far as the network tells; grants no right.
         account: who signed in; None without an account.
+        owner: whose it is what the caller sends; on a server that is open it is everybody's.
         role: of the account; of a link, viewer.
         scopes: what the credential may be used for.
         browser: SHA-256 of the key in the browser's cookie, in hexadecimal; None without one.
@@ -58,6 +59,7 @@ class Caller:
 
     client: ClientIdentity
     account: str | None = None
+    owner: Owner = OPEN
     role: Role
     scopes: frozenset[Scope]
     browser: BrowserKey | None = None

@@ -67,8 +67,6 @@ def open_submission(
 ) -> SubmissionId:
     """See `Ledger.open_submission`."""
     if key is not None:
-        if key.owner != owner:
-            raise AssertionError(f"a key of {key.owner} for a submission of {owner}")
         tx.flush_submissions()
         first = tx.one(_SUBMISSION_BY_KEY, of_owner=owner, key=key.text) if is_storable(key.text) else None
         if first is not None and not _is_void(first):

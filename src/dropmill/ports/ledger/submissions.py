@@ -15,13 +15,13 @@ from dropmill.ports.ledger.uploads import UploadLedger
 class RequestKey:
     """An `Idempotency-Key`: what a repeat of a request shows, so that it is carried out once.
 
+    It is the submission's owner's: two owners may use the same text.
+
     Attributes:
-        owner: whose it is; two owners may use the same text.
         text: as the client gave it.
         fingerprint: what the request says of itself before its body is read, as a SHA-256 in hexadecimal.
     """
 
-    owner: str
     text: str
     fingerprint: str
 
@@ -46,7 +46,7 @@ class SubmissionLedger(Protocol):
             client: who opens it.
             account: whose it is; None without accounts.
             is_announced: whether it outlives the request, and this process, until it is sealed.
-            key: what a repeat of the request will show; None if there is none. Its owner is the submission's.
+            key: what a repeat of the request will show; None if there is none.
             owner: whose it and all of its files, jobs and events are.
 
         Returns:
