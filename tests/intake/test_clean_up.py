@@ -17,8 +17,7 @@ from dropmill.engines.disk.store import WRITE_BYTES
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import intake
 from dropmill.model.errors import BytesLost, DropmillError, Unavailable, UploadGone
-from dropmill.model.ids import FileId, JobId
-from dropmill.model.records import StoredBlob, UploadState
+from dropmill.model.records import UploadState
 
 # ruff: noqa: F811 - parameters named like the fixtures they are
 
@@ -137,8 +136,8 @@ async def test_bytes_that_the_ledger_may_have_recorded_stay_until_it_can_be_aske
     """The answer to a commit was lost and the ledger is away: deleted bytes could be those of a stored file."""
     store_upload = SqliteLedger.store_upload
 
-    async def store_and_fail(ledger: SqliteLedger, file_id: FileId, stored: StoredBlob, job_id: JobId) -> None:
-        await store_upload(ledger, file_id, stored, job_id)
+    async def store_and_fail(*arguments: Any, **named: Any) -> None:
+        await store_upload(*arguments, **named)
         raise Unavailable("The connection to the ledger was lost.")
 
     with failing(monkeypatch, "file"):

@@ -37,7 +37,7 @@ from dropmill.model.errors import (
     UnsupportedMediaType,
 )
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId, JobId, SubmissionId
+from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, Submission, UploadState
 
 TYPE = "multipart/form-data; boundary=B"
@@ -505,7 +505,7 @@ async def test_a_body_of_another_type_is_refused_before_it_is_read(desk: Desk) -
 
 @contextlib.contextmanager
 def _full(monkeypatch: pytest.MonkeyPatch, *methods: str) -> Iterator[None]:
-    async def fail(*_: Any) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
         raise OutOfSpace("The disk is full.")
 
     with monkeypatch.context() as patch:
@@ -568,8 +568,8 @@ async def test_whether_a_file_was_stored_is_asked_of_the_ledger_and_not_inferred
 ) -> None:
     store_upload = SqliteLedger.store_upload
 
-    async def store_and_fail(ledger: SqliteLedger, file_id: FileId, stored: StoredBlob, job_id: JobId) -> None:
-        await store_upload(ledger, file_id, stored, job_id)
+    async def store_and_fail(*arguments: Any, **named: Any) -> None:
+        await store_upload(*arguments, **named)
         raise Unavailable("The connection to the ledger was lost.")
 
     monkeypatch.setattr(SqliteLedger, "store_upload", store_and_fail)

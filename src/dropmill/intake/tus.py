@@ -544,7 +544,7 @@ class Uploads:
 
     async def _take_over(self, live: _Live, upload: ResumableUpload) -> ResumableUpload:
         """The upload as it is once no other process may add to it; from then on its bytes can be looked at."""
-        if _has_turn(live, upload):
+        if _has_turn(live, upload) or upload.partial is None:  # a form brings it: then nobody may take a turn
             return upload
         await self._take_turn(live, upload)
         return await self._ledger.upload(upload.file_id)

@@ -36,6 +36,7 @@
     ├── ConfigEditRefused          409, with the reason
     ├── OutOfSpace                 507
     └── Unavailable                503
+        ├── UploadTaken            503
         ├── StorageUnavailable     503, an error of disk or database
         └── BytesLost              503
 

@@ -167,6 +167,8 @@ class SlotExecutor:
             return
         if not self._wakes:  # there may be more
             self.wake()
+        while not await self._pool.is_usable(slot):  # its files changed, or it died, during the claim
+            slot = await self._pool.acquire()
         if await self._runner.run(order, slot):
             self._may_be_late = True
             self.wake()
