@@ -41,6 +41,7 @@ def receiver() -> Iterator[Receiver]:
 async def telling(tmp_path: Path, bus: LocalBus) -> AsyncIterator[SqliteLedger]:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", bus.moved, tells_settled=True)
     await ledger.open()
+    await ledger.enter(story.node())
     await story.save(ledger)
     yield ledger
     await ledger.close()
