@@ -195,6 +195,7 @@ class _Rows:
                 "ip": "192.0.2.7",
                 "verified": False,
                 "is_identified": True,
+                "last_tag": 0 if is_settled else count,
                 **counts,
             }
         )
@@ -214,6 +215,7 @@ class _Rows:
                 "submission_id": submission_id,
                 "name": name,
                 "path": f"a folder/{name}",
+                "number": number,
                 "size": 0,
                 "received": 0,
                 "sha256": EMPTY_SHA256,
@@ -237,6 +239,7 @@ class _Rows:
             "exit_code": None,
             "attempt": 0,
             "config_number": 1,
+            "tag": None if outcome else number + 1,
         }
         if outcome:
             job |= {"started_at": self._now, "settled_at": self._now, "exit_code": 0, "attempt": 1}
