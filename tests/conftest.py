@@ -1,5 +1,6 @@
 """Real ports on a folder of the test's own."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.postgres import Postgres, running
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
+
+# A shell ignores it for what it runs in the background, and whatever the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
