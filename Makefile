@@ -47,13 +47,13 @@ test: test-setup ## Run every test, browser tests included
 
 faults: TOOLS += $(TOOLS_OF_FULL)
 faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output, clients in Go and Java
-	$(BIN)/python -m pytest tests/faults tests/clients --full $(ARGS)
+	$(BIN)/python -m pytest tests/system/faults tests/system/clients --full $(ARGS)
 
 soak: $(DEVELOPED) ## Put a server under mixed load for ten minutes and see that nothing grows: make soak ARGS='--minutes 1'
-	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m tests.system.soak $(ARGS)
 
 catalogue: $(DEVELOPED) ## Play bad inputs against a server of its own: make catalogue FILE=bad_inputs.jsonl
-	$(BIN)/python -m tests.catalogue.run $(FILE) $(ARGS)
+	$(BIN)/python -m tests.system.catalogue.run $(FILE) $(ARGS)
 
 check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked requirements are up to date
 	$(BIN)/ruff check

@@ -14,8 +14,8 @@ from benchmarks.bench import Bench, Wrong, get_json
 from benchmarks.client import Exchange, Form, send
 from benchmarks.programs import ROOT, Program
 from benchmarks.table import Table, middle
-from dropmill.configfile.edits import Operation
 from dropmill.configfile.parser import ParserProcess
+from dropmill.configfile.yaml.edits import Operation
 
 SMALL_LINES = 1000
 CHROMIUM = Path("/usr/bin/chromium")

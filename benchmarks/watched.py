@@ -13,7 +13,7 @@ from typing import Any
 from quart import Quart
 
 import dropmill.app
-from dropmill.cli import main, serving
+from dropmill.cli import main, serve
 
 PERIOD_S = 0.001
 
@@ -52,5 +52,5 @@ def create_watched_app(*arguments: Any, **named: Any) -> Quart:
 
 
 if __name__ == "__main__":
-    vars(serving)["create_app"] = create_watched_app
+    vars(serve)["create_app"] = create_watched_app
     main()

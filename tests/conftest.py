@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests import story
-from tests.clocks import WallClock
-from tests.postgres import Postgres, running
+from tests.support import scenarios
+from tests.support.clocks import WallClock
+from tests.support.postgres import Postgres, running
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
@@ -33,7 +33,7 @@ async def ledger(tmp_path: Path, bus: LocalBus) -> AsyncIterator[SqliteLedger]:
     """A ledger with a first config revision, so that jobs can be queued; its `config.saved` is the event 1."""
     opened = SqliteLedger(tmp_path / "ledger.sqlite", bus.moved)
     await opened.open()
-    await opened.enter(story.node())
+    await opened.enter(scenarios.node())
     await opened.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None)
     yield opened
     await opened.close()

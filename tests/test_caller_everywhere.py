@@ -11,14 +11,14 @@ import pytest
 import dropmill.web
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.intake.intake import Intake
-from dropmill.intake.tus import Uploads
+from dropmill.intake.resumable import Uploads
 from dropmill.live.stream import Subscriber
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
-from dropmill.logfile import EventLog
 from dropmill.model.caller import Caller
 from dropmill.model.internal import AnyCaller
 from dropmill.processing.jobs import Jobs
+from dropmill.upkeep.event_log import EventLog
 from dropmill.web.services import Services
 
 NO_OPERATIONS = {

@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dropmill.live import messages
 from dropmill.live.stream import JOINED_MAX
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import SubmissionId
-from dropmill.web import connection, live, transport
+from dropmill.web.api import live
+from dropmill.web.server import connection, hypercorn
+from dropmill.wire import messages
 
 HTTP_ERRORS = ("request_header_fields_too_large", "not_implemented")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -92,5 +93,5 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert f"at most {JOINED_MAX} a connection" in text
     assert f"more than {live.MESSAGES_PER_S} a second, after {live.MESSAGES_BURST} at once" in text
     assert f"for {live.SEND_TIMEOUT_S} s" in text
-    assert f"{transport.LINGER_S:.0f} s later" in text
+    assert f"{hypercorn.LINGER_S:.0f} s later" in text
     assert f"(at most {live.WAIT_MAX_S})" in text

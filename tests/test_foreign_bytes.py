@@ -24,39 +24,39 @@ import pytest
 from hypercorn.config import Config
 from hypercorn.typing import ConnectionState, HTTPScope
 from quart import Quart, Request
-from tests.processing.doubles import FakeLedger
 from tests.support.fakes.bus import FakeBus
+from tests.support.fakes.processing import FakeLedger
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from wsproto.connection import Connection, ConnectionType
 
-from dropmill.configfile.edits import parse_patch
-from dropmill.identity.network import client_address, identify
-from dropmill.identity.resolver import host_name
+from dropmill.configfile.yaml.edits import parse_patch
 from dropmill.intake.multipart import boundary_of, client_path, file_parts, stored_extension
-from dropmill.intake.tus import METADATA_MAX, parse_checksum, parse_metadata
-from dropmill.live.messages import MESSAGE_MAX, BadMessage, parse
+from dropmill.intake.resumable import METADATA_MAX, parse_checksum, parse_metadata
 from dropmill.model.errors import DropmillError
 from dropmill.model.output import OutputBounds
+from dropmill.origin.network import client_address, identify
+from dropmill.origin.resolver import host_name
 from dropmill.processing.failure import LAST_LINE_BYTES, last_line
 from dropmill.processing.output import OutputStream
 from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
-from dropmill.web import body
-from dropmill.web.accept import preferred_type
-from dropmill.web.body_headers import sha256_of_header
-from dropmill.web.config import config
-from dropmill.web.downloads import downloads
-from dropmill.web.filenames import attachment, content_type
-from dropmill.web.forwarding import target_path
-from dropmill.web.guard import _host_name
-from dropmill.web.jobs import jobs
-from dropmill.web.live import live
-from dropmill.web.ops import ops
+from dropmill.web.api.config import config
+from dropmill.web.api.downloads import downloads
+from dropmill.web.api.filenames import attachment, content_type
+from dropmill.web.api.jobs import jobs
+from dropmill.web.api.live import live
+from dropmill.web.api.ops import ops
+from dropmill.web.api.query import QUERY_MAX
+from dropmill.web.api.submissions import submissions
+from dropmill.web.api.uploads import send, uploads
 from dropmill.web.pages import pages
-from dropmill.web.query import QUERY_MAX
-from dropmill.web.submissions import submissions
-from dropmill.web.uploads import send, uploads
+from dropmill.web.server import body
+from dropmill.web.server.accept import preferred_type
+from dropmill.web.server.forwarding import target_path
+from dropmill.web.server.guard import _host_name
+from dropmill.web.server.headers import sha256_of_header
+from dropmill.wire.messages import MESSAGE_MAX, BadMessage, parse
 
 READ_BYTES = 64 * 1024  # of a connection at once
 HEADERS_BYTES = READ_BYTES  # of one request, if one read brings them whole; in pieces they end at a quarter of it

@@ -27,45 +27,45 @@ from dropmill.engines.local.lock import FolderLock
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
-from dropmill.identity.proxies import TrustedProxies
-from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
-from dropmill.intake.tus import Uploads
+from dropmill.intake.resumable import Uploads
 from dropmill.live.joins import JoinRates
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
-from dropmill.logfile import EventLog
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
 from dropmill.model.ids import new_node_id
 from dropmill.model.records import Node, RetryPolicy
+from dropmill.origin.proxies import TrustedProxies
+from dropmill.origin.resolver import Resolver
 from dropmill.private import tighten
 from dropmill.processing.attempt import AttemptRunner
-from dropmill.processing.contract import Processor
 from dropmill.processing.environment import ScriptEnvironment
 from dropmill.processing.hops import SharedHop
 from dropmill.processing.jobs import Jobs
 from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import SlotPool
+from dropmill.processing.processor import Processor
 from dropmill.processing.results import ResultLimits
-from dropmill.processing.slot import keep_memory_private
-from dropmill.processing.upkeep import CleanUp, Retention
 from dropmill.settings import Settings, secrets_in
-from dropmill.web import connection, forwarding, guard
-from dropmill.web.capacity import Capacity, CapacityLimits
-from dropmill.web.config import config
-from dropmill.web.downloads import downloads
-from dropmill.web.jobs import jobs
-from dropmill.web.live import live
-from dropmill.web.log import log as log_blueprint
-from dropmill.web.ops import ops
+from dropmill.slot.slot import keep_memory_private
+from dropmill.upkeep.event_log import EventLog
+from dropmill.upkeep.retention import CleanUp, Retention
+from dropmill.web.api.config import config
+from dropmill.web.api.downloads import downloads
+from dropmill.web.api.jobs import jobs
+from dropmill.web.api.live import live
+from dropmill.web.api.log import log as log_blueprint
+from dropmill.web.api.ops import ops
+from dropmill.web.api.submissions import submissions
+from dropmill.web.api.uploads import send
+from dropmill.web.api.uploads import uploads as uploads_blueprint
 from dropmill.web.pages import pages
+from dropmill.web.server import connection, forwarding, guard
+from dropmill.web.server.capacity import Capacity, CapacityLimits
 from dropmill.web.services import EXTENSION, Services
-from dropmill.web.submissions import submissions
-from dropmill.web.uploads import send
-from dropmill.web.uploads import uploads as uploads_blueprint
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +321,7 @@ class Server:
         )
         self._run(retention.run(), "retention")
         if settings.on_settled is not None:
-            from dropmill.processing.webhook import Webhook  # its HTTP client takes 0.2 s to load
+            from dropmill.upkeep.webhook import Webhook  # its HTTP client takes 0.2 s to load
 
             if settings.webhook_secret is None:
                 self.notices.append("Calls of --on-settled are not signed; set DROPMILL_WEBHOOK_SECRET to sign them.")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.serving.conftest import make_server as make_server
-from tests.serving.conftest import server as server
-from tests.serving.server import clean_environment
+from tests.support.server import clean_environment
+from tests.system.serving.conftest import make_server as make_server
+from tests.system.serving.conftest import server as server
 
 Dropmill = Callable[..., "subprocess.Popen[str]"]
 

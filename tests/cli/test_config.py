@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests import story
-from tests.serving.server import CONFIG, Server, clean_environment, hear, until
+from tests.support import scenarios
+from tests.support.server import CONFIG, Server, clean_environment, hear, until
 
 from dropmill.cli import main
 from dropmill.engines.sqlite.ledger import SqliteLedger
@@ -462,7 +462,7 @@ async def test_point_8_a_data_folder_that_no_server_has_used_yet_names_no_file(c
     (tmp_path / "config.yaml").write_bytes(FOREIGN)
     ledger = SqliteLedger(tmp_path / "data" / "ledger.sqlite", lambda _: None)
     await ledger.open()
-    await story.save(ledger)
+    await scenarios.save(ledger)
     await ledger.close()
     code, out, err = await asyncio.to_thread(config, "restore", sha256_of(b"a: 1\n"))
     assert (code, out, err.count("\n")) == (2, b"", 1)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.configfile.edit_cases import MEMBERS, REASONS, VALUES, Case, Tally
-from tests.configfile.fake_ledger import FakeLedger, location_of
-from tests.story import CALLER
+from tests.configfile.yaml.edit_cases import MEMBERS, REASONS, VALUES, Case, Tally
+from tests.support.fakes.config_ledger import FakeLedger, location_of
+from tests.support.scenarios import CALLER
 
-from dropmill.configfile import mirror
-from dropmill.configfile.document import MAX_BYTES, check_text
+from dropmill.configfile import file_sync
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
+from dropmill.configfile.yaml.document import MAX_BYTES, check_text
 
 PROJECT = Path(__file__).parents[2]
 ROOTS = [
@@ -180,7 +180,7 @@ async def test_real_files_are_saved_byte_for_byte(
     config = ConfigFile(location_of(path), ledger, parser, aside=tmp_path / "aside")
     await config.open()
     for real in texts:
-        revision = await config.save(CALLER, real.text, mirror.sha256_of(base), None)
+        revision = await config.save(CALLER, real.text, file_sync.sha256_of(base), None)
         assert path.read_bytes() == real.text, real.path
         assert await ledger.revision_text(revision.sha256) == real.text, real.path
         base = real.text

@@ -15,11 +15,11 @@ import pytest
 import pytest_asyncio
 
 from dropmill.configfile import parser as parser_module
-from dropmill.configfile.document import MAX_BYTES, MAX_FINDINGS, Document, check_text, examine
-from dropmill.configfile.edits import Operation, parse_patch
-from dropmill.configfile.form import MAX_FIELDS, fields_of
 from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Edit, ParserProcess
-from dropmill.configfile.schema import Schema
+from dropmill.configfile.schema.schema import Schema
+from dropmill.configfile.yaml.document import MAX_BYTES, MAX_FINDINGS, Document, check_text, examine
+from dropmill.configfile.yaml.edits import Operation, parse_patch
+from dropmill.configfile.yaml.form import MAX_FIELDS, fields_of
 from dropmill.model.errors import ConfigEditRefused, ConfigInvalid, Unavailable
 
 BIG = "".join(f"key{i}: value {i} # comment\n" for i in range(20_000)).encode()  # about a second
@@ -378,7 +378,7 @@ async def test_a_text_that_needs_too_much_memory_is_refused(
     def run_out(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("dropmill.configfile.document.YAML.compose", run_out)
+    monkeypatch.setattr("dropmill.configfile.yaml.document.YAML.compose", run_out)
     assert "too much memory" in check_text(b"a: 1").errors[0].message
 
 

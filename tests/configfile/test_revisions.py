@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.configfile.fake_ledger import FakeLedger, location_of
+from tests.support.fakes.config_ledger import FakeLedger, location_of
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from dropmill import assets
-from dropmill.configfile import mirror, revisions
-from dropmill.configfile.document import MAX_BYTES, check_text
-from dropmill.configfile.edits import Operation
+from dropmill.configfile import file_sync, revisions
 from dropmill.configfile.parser import Edit, ParserProcess
 from dropmill.configfile.revisions import ConfigFile, etag
-from dropmill.configfile.schema import SchemaUnusable
+from dropmill.configfile.schema.schema import SchemaUnusable
+from dropmill.configfile.yaml.document import MAX_BYTES, check_text
+from dropmill.configfile.yaml.edits import Operation
 from dropmill.model.caller import Caller
 from dropmill.model.errors import (
     ConfigConflict,
@@ -82,7 +82,7 @@ def config(path: Path, ledger: FakeLedger, parser: ParserProcess) -> ConfigFile:
 
 
 async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> ConfigRevision:
-    if_match = mirror.sha256_of(base) if isinstance(base, bytes) else base
+    if_match = file_sync.sha256_of(base) if isinstance(base, bytes) else base
     return await config.save(CALLER, text, if_match, "why")
 
 
@@ -184,7 +184,7 @@ async def test_a_save_that_was_killed_after_its_commit_reaches_the_file_at_the_n
     config: ConfigFile, path: Path, ledger: FakeLedger, on_disk: bytes | None
 ) -> None:
     await config.open()
-    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None)
+    await ledger.save_revision(SECOND, base=file_sync.sha256_of(FIRST), client=CLIENT, account=None, message=None)
     path.unlink()
     if on_disk is not None:
         path.write_bytes(on_disk)
@@ -198,7 +198,7 @@ async def test_two_saves_that_never_reached_the_file_are_finished_too(
 ) -> None:
     await config.open()
     for base, text in ((FIRST, SECOND), (SECOND, THIRD)):
-        await ledger.save_revision(text, base=mirror.sha256_of(base), client=None, account=None, message=None)
+        await ledger.save_revision(text, base=file_sync.sha256_of(base), client=None, account=None, message=None)
     await config.read(CALLER)
     assert path.read_bytes() == THIRD
     assert len(ledger.history) == 3
@@ -209,7 +209,7 @@ async def test_an_outside_edit_beats_a_save_that_never_reached_the_file(
 ) -> None:
     """Both are in the history; the edit is what somebody has before their eyes."""
     await config.open()
-    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None)
+    await ledger.save_revision(SECOND, base=file_sync.sha256_of(FIRST), client=CLIENT, account=None, message=None)
     path.write_bytes(THIRD)
     await config.open()
     assert path.read_bytes() == THIRD
@@ -225,7 +225,7 @@ async def test_point_8_however_many_saves_never_reached_the_file_it_is_behind_an
     base = FIRST
     for number in range(120):
         text = b"number: %d\n" % number
-        await ledger.save_revision(text, base=mirror.sha256_of(base), client=CLIENT, account=None, message=None)
+        await ledger.save_revision(text, base=file_sync.sha256_of(base), client=CLIENT, account=None, message=None)
         base = text
     await config.open()
     assert path.read_bytes() == base
@@ -280,7 +280,7 @@ async def test_point_8_a_save_that_was_killed_after_its_commit_reaches_the_same_
 ) -> None:
     """As with a new release folder, or a mount that was moved: the file is the one that is behind."""
     await config.open()
-    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=CLIENT, account=None, message=None)
+    await ledger.save_revision(SECOND, base=file_sync.sha256_of(FIRST), client=CLIENT, account=None, message=None)
     other = path.rename(path.with_name("other.yaml"))
     await moved_to(other, ledger, parser).open()
     assert other.read_bytes() == SECOND
@@ -324,7 +324,7 @@ async def test_a_save_replaces_file_and_newest_revision_with_exactly_these_bytes
     assert await config.read(CALLER) == (text, revision)
     assert (revision.client, revision.account, revision.message) == (CLIENT, "ann", "why")
     assert ledger.in_file == revision.number
-    assert etag(revision) == f'"{mirror.sha256_of(text)}"'
+    assert etag(revision) == f'"{file_sync.sha256_of(text)}"'
     assert ledger.history[-1] == revision
     assert names_in(path.parent) == ["config.yaml"]
 
@@ -344,7 +344,7 @@ async def test_a_stale_save_is_refused_with_the_current_text(
     for text in (THIRD, INVALID):
         with pytest.raises(ConfigConflict) as caught:
             await save(config, text, FIRST)
-        assert caught.value.extra == {"current_etag": f'"{mirror.sha256_of(SECOND)}"', "current": SECOND.decode()}
+        assert caught.value.extra == {"current_etag": f'"{file_sync.sha256_of(SECOND)}"', "current": SECOND.decode()}
     assert path.read_bytes() == SECOND
     assert len(ledger.history) == 2
     assert ledger.rejections == []
@@ -488,12 +488,12 @@ async def test_a_write_that_the_kernel_cuts_off_leaves_no_temporary_file(config:
     """RLIMIT_FSIZE stands for the full disk: the write is refused in the middle of the text."""
     script = f"""
 import asyncio, errno, pathlib, resource, signal
-from dropmill.configfile import mirror
+from dropmill.configfile import file_sync
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 path = pathlib.Path({str(path)!r})
 try:
-    mirror.prepare(path, b"#" * 100_000, aside=path.parent, keep=False)
+    file_sync.prepare(path, b"#" * 100_000, aside=path.parent, keep=False)
 except OSError as error:
     print(errno.errorcode[error.errno], sorted(entry.name for entry in path.parent.iterdir()))
 """
@@ -529,7 +529,7 @@ async def test_point_2_a_file_that_cannot_be_renamed_over_is_written_in_place(
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     inode = path.stat().st_ino
-    monkeypatch.setattr(mirror, "_exchange", fail)
+    monkeypatch.setattr(file_sync, "_exchange", fail)
     revision = await save(config, SECOND, FIRST)
     assert (revision.number, ledger.in_file) == (2, 2)
     assert path.read_bytes() == SECOND
@@ -551,7 +551,7 @@ async def test_point_2_a_file_that_cannot_be_written_after_the_commit_is_a_probl
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(mirror, "_exchange", fail)
+        patch.setattr(file_sync, "_exchange", fail)
         revision = await save(config, SECOND, FIRST)
         assert (revision.number, ledger.in_file) == (2, 1)
         assert path.read_bytes() == FIRST
@@ -573,7 +573,7 @@ async def test_point_2_a_write_in_place_that_fails_gives_the_old_bytes_back(
     config: ConfigFile, path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     await config.open()
-    monkeypatch.setattr(mirror, "_is_mount_point", lambda _: True)
+    monkeypatch.setattr(file_sync, "_is_mount_point", lambda _: True)
     whole = os.pwrite
 
     def fail_in_the_middle(descriptor: int, text: bytes, at: int) -> int:
@@ -606,7 +606,7 @@ async def test_point_2_a_torn_file_is_written_again_at_the_next_start_and_is_no_
     second: bytes,
 ) -> None:
     await config.open()
-    monkeypatch.setattr(mirror, "_is_mount_point", lambda _: True)
+    monkeypatch.setattr(file_sync, "_is_mount_point", lambda _: True)
 
     class Killed(BaseException):
         """Nothing catches it, as nothing catches a kill."""
@@ -624,7 +624,7 @@ async def test_point_2_a_torn_file_is_written_again_at_the_next_start_and_is_no_
     again = ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == second
-    assert [revision.sha256 for revision in ledger.history] == [mirror.sha256_of(FIRST), mirror.sha256_of(second)]
+    assert [revision.sha256 for revision in ledger.history] == [file_sync.sha256_of(FIRST), file_sync.sha256_of(second)]
     assert ledger.in_file == ledger.history[-1].number
     assert ledger.rejections == []
     assert names_in(path.parent / "aside") == []
@@ -637,13 +637,13 @@ async def test_point_2_an_edit_made_after_a_kill_is_an_edit_though_a_save_was_un
     first = FIRST + b"b: 1\n"
     path.write_bytes(first)
     await config.open()
-    monkeypatch.setattr(mirror, "_is_mount_point", lambda _: True)
+    monkeypatch.setattr(file_sync, "_is_mount_point", lambda _: True)
 
     def die(*_: object) -> None:
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(mirror, "_write_whole", die)
+        patch.setattr(file_sync, "_write_whole", die)
         with contextlib.suppress(asyncio.CancelledError):
             await save(config, b"a: 2\n", first)
     assert path.read_bytes() == first
@@ -651,14 +651,14 @@ async def test_point_2_an_edit_made_after_a_kill_is_an_edit_though_a_save_was_un
     again = ConfigFile(location_of(path), ledger, parser, aside=path.parent / "aside")
     await again.open()
     assert path.read_bytes() == FIRST
-    assert ledger.history[-1].sha256 == mirror.sha256_of(FIRST)
+    assert ledger.history[-1].sha256 == file_sync.sha256_of(FIRST)
 
 
 async def test_point_2_a_refused_text_is_kept_aside_before_it_is_written_over(
     config: ConfigFile, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await config.open()
-    monkeypatch.setattr(mirror, "_is_mount_point", lambda _: True)
+    monkeypatch.setattr(file_sync, "_is_mount_point", lambda _: True)
     path.write_bytes(INVALID)
     await save(config, SECOND, FIRST)
     assert path.read_bytes() == SECOND
@@ -685,7 +685,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_old_or_new_whole(
         on_disk = path.read_bytes()
         assert on_disk in (before, text)
         assert names_in(path.parent) == ["config.yaml"]
-        assert ledger.history[-1].sha256 == mirror.sha256_of(on_disk)
+        assert ledger.history[-1].sha256 == file_sync.sha256_of(on_disk)
         assert ledger.in_file == ledger.history[-1].number
         outcomes["new" if on_disk == text else "old"] += 1
         span_s *= 0.8 if on_disk == text else 1.25
@@ -723,7 +723,7 @@ def replacing(value: object) -> tuple[Operation, ...]:
 
 
 async def edit(config: ConfigFile, value: object, base: bytes | None) -> tuple[ConfigRevision, Edit]:
-    if_match = None if base is None else mirror.sha256_of(base)
+    if_match = None if base is None else file_sync.sha256_of(base)
     return await config.edit(CALLER, replacing(value), if_match, "why")
 
 
@@ -773,7 +773,7 @@ async def test_an_edit_names_what_it_changes_as_a_save_does(config: ConfigFile, 
 async def test_an_edit_that_is_refused_changes_nothing(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
     await config.open()
     with pytest.raises(ConfigEditRefused):
-        await config.edit(CALLER, (Operation(kind="remove", path=("b",)),), mirror.sha256_of(FIRST), None)
+        await config.edit(CALLER, (Operation(kind="remove", path=("b",)),), file_sync.sha256_of(FIRST), None)
     assert (path.read_bytes(), len(ledger.history)) == (FIRST, 1)
 
 
@@ -810,7 +810,7 @@ async def test_an_edit_cut_off_at_any_moment_leaves_old_or_new_whole(
         on_disk = path.read_bytes()
         assert on_disk in (before, b"# kept\na: %d # one\n" % (1000 + value))
         assert names_in(path.parent) == ["config.yaml"]
-        assert ledger.history[-1].sha256 == mirror.sha256_of(on_disk)
+        assert ledger.history[-1].sha256 == file_sync.sha256_of(on_disk)
         outcomes["old" if on_disk == before else "new"] += 1
         span_s *= 1.25 if on_disk == before else 0.8
     print(outcomes)
@@ -882,8 +882,8 @@ async def test_a_schema_that_cannot_be_used_is_a_warning(config: ConfigFile, pat
 
 
 async def restore(config: ConfigFile, text: bytes, base: bytes | None, message: str | None = None) -> ConfigRevision:
-    if_match = None if base is None else mirror.sha256_of(base)
-    return await config.restore(CALLER, mirror.sha256_of(text), if_match, message)
+    if_match = None if base is None else file_sync.sha256_of(base)
+    return await config.restore(CALLER, file_sync.sha256_of(text), if_match, message)
 
 
 async def test_a_restored_revision_is_the_newest_with_its_own_author(
@@ -893,7 +893,7 @@ async def test_a_restored_revision_is_the_newest_with_its_own_author(
     await save(config, SECOND, FIRST)
     restored = await restore(config, FIRST, SECOND)
     assert path.read_bytes() == FIRST
-    assert (restored.number, restored.sha256) == (3, mirror.sha256_of(FIRST))
+    assert (restored.number, restored.sha256) == (3, file_sync.sha256_of(FIRST))
     assert (restored.client, restored.account) == (CLIENT, "ann")
     assert restored.message == f"restored {restored.sha256[:12]}"
     assert (await restore(config, SECOND, FIRST, "back to two")).message == "back to two"
@@ -923,7 +923,7 @@ async def test_restoring_the_newest_changes_nothing(config: ConfigFile, ledger: 
 
 
 async def purge(config: ConfigFile, text: bytes) -> None:
-    await config.purge(CALLER, mirror.sha256_of(text))
+    await config.purge(CALLER, file_sync.sha256_of(text))
 
 
 async def test_a_purged_revision_cannot_be_restored_but_saved_again(config: ConfigFile, ledger: FakeLedger) -> None:
@@ -936,8 +936,8 @@ async def test_a_purged_revision_cannot_be_restored_but_saved_again(config: Conf
 
     config.on_purge = forget
     await purge(config, FIRST)
-    assert ledger.purges == [(mirror.sha256_of(FIRST), CLIENT, "ann")]
-    assert forgotten == [mirror.sha256_of(FIRST)]
+    assert ledger.purges == [(file_sync.sha256_of(FIRST), CLIENT, "ann")]
+    assert forgotten == [file_sync.sha256_of(FIRST)]
     with pytest.raises(Removed):
         await restore(config, FIRST, SECOND)
     assert (await save(config, FIRST, SECOND)).number == 3
@@ -966,7 +966,7 @@ async def test_a_text_that_the_file_still_holds_is_not_purged(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(mirror, "_exchange", fail)
+        patch.setattr(file_sync, "_exchange", fail)
         await save(config, SECOND, FIRST)
         with pytest.raises(RevisionInUse, match="still holds it"):
             await purge(config, FIRST)
@@ -1011,7 +1011,7 @@ async def test_an_edit_found_while_another_process_saves_is_still_taken_over(
 
     async def commit_after_another(*args: Any, **named: Any) -> ConfigRevision:
         monkeypatch.undo()
-        await commit(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None)
+        await commit(SECOND, base=file_sync.sha256_of(FIRST), client=None, account=None, message=None)
         return await commit(*args, **named)
 
     monkeypatch.setattr(ledger, "save_revision", commit_after_another)
@@ -1085,7 +1085,7 @@ async def test_a_shortage_of_the_server_is_never_recorded_as_a_fault_of_the_conf
         def fail(_: Path) -> bytes:
             raise OSError(code, os.strerror(code))
 
-        patch.setattr(mirror, "read", fail)
+        patch.setattr(file_sync, "read", fail)
         assert (await config.read(CALLER))[0] == FIRST
         with pytest.raises((StorageUnavailable, OutOfSpace)):
             await save(config, SECOND, FIRST)
@@ -1108,14 +1108,14 @@ async def test_a_shortage_of_the_server_does_not_leave_a_config_unchecked(
 ) -> None:
     """A schema that cannot be read now might refuse the text."""
     await config.open()
-    read = mirror.read
+    read = file_sync.read
 
     def fail(asked: Path) -> bytes | None:
         if asked.name == "config.schema.json":
             raise OSError(code, os.strerror(code))
         return read(asked)
 
-    monkeypatch.setattr(mirror, "read", fail)
+    monkeypatch.setattr(file_sync, "read", fail)
     with pytest.raises((StorageUnavailable, OutOfSpace)):
         await save(config, SECOND, FIRST)
     assert path.read_bytes() == FIRST
@@ -1218,7 +1218,7 @@ async def test_watching_mirrors_what_another_process_saved_into_the_ledger(
 ) -> None:
     await config.open()
     watching = asyncio.create_task(config.watch())
-    await ledger.save_revision(SECOND, base=mirror.sha256_of(FIRST), client=None, account=None, message=None)
+    await ledger.save_revision(SECOND, base=file_sync.sha256_of(FIRST), client=None, account=None, message=None)
     await until(lambda: path.read_bytes() == SECOND)
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -1268,6 +1268,6 @@ async def test_real_commented_files_are_saved_byte_for_byte(config: ConfigFile, 
         else:
             with pytest.raises(ConfigInvalid):
                 await save(config, text, newest.sha256)
-            assert mirror.sha256_of(path.read_bytes()) == newest.sha256
+            assert file_sync.sha256_of(path.read_bytes()) == newest.sha256
     print(f"{saved} of {len(files)} real files saved, the others refused")
     assert saved > 0

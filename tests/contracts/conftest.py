@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests import story
 from tests.contracts.ledgers import ENGINES, LedgerEngine, PostgresEngine, SqliteEngine, empty_tables
-from tests.postgres import Postgres
+from tests.support import scenarios
+from tests.support.postgres import Postgres
 
 from dropmill.ports.ledger import Ledger
 
@@ -41,5 +41,5 @@ async def empty(engine: LedgerEngine) -> Ledger:
 @pytest.fixture
 async def ledger(empty: Ledger) -> Ledger:
     """With a config revision, so that jobs can be queued."""
-    await story.save(empty)
+    await scenarios.save(empty)
     return empty

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
-from tests import story
-from tests.postgres import Postgres
+from tests.support import scenarios
+from tests.support.postgres import Postgres
 
 from dropmill.engines.postgres.ledger import PostgresLedger
 from dropmill.engines.sql.ledger import SqlLedger
@@ -47,7 +47,7 @@ class _Opened:
     async def open(self, *, lock: str = "the lock", **options: Any) -> SqlLedger:
         ledger = self._make(self.moved.append, **options)
         await ledger.open()
-        await ledger.enter(story.node(lock=lock))
+        await ledger.enter(scenarios.node(lock=lock))
         self._open.append(ledger)
         return ledger
 

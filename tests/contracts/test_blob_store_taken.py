@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.contracts.blob_stores import ENGINES, Engine, content_of, keys
-from tests.story import LIVENESS_S
+from tests.support.scenarios import LIVENESS_S
 
 from dropmill.model.errors import BytesLost, OutOfSpace
 from dropmill.ports.blobs import BlobStore, BlobWriter

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from tests.story import LIVENESS_S
 from tests.support.fakes.bus import FakeBus
+from tests.support.scenarios import LIVENESS_S
 
 from dropmill.engines.local.bus import PROGRESS_MAX, LocalBus
 from dropmill.model.ids import FileId, SubmissionId

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.processing.doubles import LIVENESS_S, Bench, FakeLedger, until
+from tests.support.fakes.processing import LIVENESS_S, Bench, FakeLedger, until
 
 from dropmill.model.ids import JobId
 from dropmill.model.records import AttemptState, JobState

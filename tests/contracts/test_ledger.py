@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests import story
 from tests.contracts.ledgers import LedgerEngine
-from tests.story import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCEEDED, all_events, blob, names, recount
+from tests.support import scenarios
+from tests.support.scenarios import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCEEDED, all_events, blob, names, recount
 
 from dropmill.engines.sql import ledger as ledger_module
 from dropmill.engines.sql.ledger import SqlLedger
@@ -66,7 +66,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
     await ledger.start_upload(file_id, submission_id, "a.txt", "folder/a.txt", None)
     await ledger.store_upload(file_id, stored, job_id)
     await ledger.seal_submission(submission_id)
-    order = await story.claimed(ledger)
+    order = await scenarios.claimed(ledger)
     assert await ledger.end_attempt(job_id, order.number, SUCCEEDED)
 
     revision = await ledger.newest_revision()
@@ -132,7 +132,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
 
 
 async def test_a_failure_is_told_with_its_error(ledger: Ledger) -> None:
-    job_id = await story.settled(ledger, await story.opened(ledger), FAILED)
+    job_id = await scenarios.settled(ledger, await scenarios.opened(ledger), FAILED)
     error = {"type": "ValueError", "message": "no such column"}
     attempt_failed, job_settled = (await all_events(ledger))[-2:]
     assert (attempt_failed.name, attempt_failed.data["error"]) == (EventName.ATTEMPT_FAILED, error)
@@ -145,7 +145,7 @@ async def test_a_failure_is_told_with_its_error(ledger: Ledger) -> None:
 async def test_whatever_text_an_error_holds_its_job_settles(ledger: Ledger, text: str) -> None:
     """A script may raise with bytes of a file name in it that no encoding takes."""
     failed = replace(FAILED, error=JobError(type=text, message=text), value={text: text})
-    job = await ledger.job(await story.settled(ledger, await story.opened(ledger), failed))
+    job = await ledger.job(await scenarios.settled(ledger, await scenarios.opened(ledger), failed))
     assert job.state is JobState.FAILED
     assert job.error is not None
     assert job.error.message.encode().startswith(text[:4].encode())
@@ -153,7 +153,7 @@ async def test_whatever_text_an_error_holds_its_job_settles(ledger: Ledger, text
 
 
 async def test_a_client_is_identified_once(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     await ledger.identify_client(submission_id, None, False, None)
     await ledger.identify_client(submission_id, "late.example", True, "late.example")
     assert await names(ledger, f"submission:{submission_id}") == ["submission.opened", "client.identified"]
@@ -161,8 +161,8 @@ async def test_a_client_is_identified_once(ledger: Ledger) -> None:
 
 
 async def test_an_aborted_upload_says_why_and_lets_its_submission_settle(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    file_id = await story.receiving(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    file_id = await scenarios.receiving(ledger, submission_id)
     await ledger.seal_submission(submission_id)
     assert not (await ledger.view_submission(submission_id, limit=1)).submission.is_settled
     await ledger.abort_upload(file_id, "the connection was cut")
@@ -173,7 +173,7 @@ async def test_an_aborted_upload_says_why_and_lets_its_submission_settle(ledger:
 
 
 async def test_sealing_twice_changes_nothing(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     await ledger.seal_submission(submission_id)
     cursor = await ledger.newest_cursor()
     await ledger.seal_submission(submission_id)
@@ -232,8 +232,8 @@ async def test_unknown_ids_are_not_found(ledger: Ledger) -> None:
 async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None:
     """As it may stand in an address: some databases hold no NUL, and none a lone surrogate."""
     submission_id, file_id, job_id, sha256 = SubmissionId(text), FileId(text), JobId(text), Sha256(text)
-    submission = await story.opened(ledger)
-    job = await story.settled(ledger, submission)
+    submission = await scenarios.opened(ledger)
+    job = await scenarios.settled(ledger, submission)
     for asked in (
         ledger.view_submission(submission_id, limit=1),
         ledger.file(file_id),
@@ -263,8 +263,8 @@ async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None
 async def test_a_name_that_no_database_holds_is_kept_as_text_that_shows_it(
     ledger: Ledger, text: str, kept: str
 ) -> None:
-    submission_id = await story.opened(ledger, replace(CLIENT, user_agent=text), account=text)
-    file_id = await story.receiving(ledger, submission_id, text)
+    submission_id = await scenarios.opened(ledger, replace(CLIENT, user_agent=text), account=text)
+    file_id = await scenarios.receiving(ledger, submission_id, text)
     await ledger.abort_upload(file_id, text)
     file = await ledger.file(file_id)
     submission = (await ledger.view_submission(submission_id, limit=1)).submission
@@ -272,19 +272,19 @@ async def test_a_name_that_no_database_holds_is_kept_as_text_that_shows_it(
 
 
 async def test_cursors_and_keys_of_pages_may_pass_what_32_bits_hold(empty: SqlLedger) -> None:
-    await story.save(empty)
+    await scenarios.save(empty)
 
     def far(tx: Transaction) -> None:
         tx.cursor += 2**33
         tx.emit(EventName.CONFIG_PURGED, Subject(), sha256="a")
 
     await empty._change(far)
-    submission_id = await story.opened(empty)
-    job_id = await story.running(empty, submission_id)
+    submission_id = await scenarios.opened(empty)
+    job_id = await scenarios.running(empty, submission_id)
     assert await empty.newest_cursor() > 2**33
     assert (await empty.events("all", after=Cursor(2**33 + 2), limit=9)).events
     assert await empty.lose_attempt(job_id, 1, 5) is JobState.QUEUED
-    assert await story.in_line(empty) == [job_id]
+    assert await scenarios.in_line(empty) == [job_id]
     last = str(2**63 - 1)
     assert (await empty.submissions(before=last, limit=9)).items
     assert (await empty.jobs(before=last, limit=9)).items
@@ -295,12 +295,12 @@ async def test_cursors_and_keys_of_pages_may_pass_what_32_bits_hold(empty: SqlLe
 
 
 async def test_illegal_transitions_are_refused_and_change_nothing(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    running = await story.running(ledger, submission_id)
-    stored = (await ledger.job(await story.queued(ledger, submission_id))).file_id
-    aborted = await story.receiving(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    running = await scenarios.running(ledger, submission_id)
+    stored = (await ledger.job(await scenarios.queued(ledger, submission_id))).file_id
+    aborted = await scenarios.receiving(ledger, submission_id)
     await ledger.abort_upload(aborted, "cut")
-    waiting = await story.queued(ledger, submission_id)
+    waiting = await scenarios.queued(ledger, submission_id)
     await ledger.seal_submission(submission_id)
     counts = await recount(ledger, submission_id)
     for change in (
@@ -319,14 +319,14 @@ async def test_illegal_transitions_are_refused_and_change_nothing(ledger: Ledger
 
 
 async def test_nothing_is_queued_before_there_is_a_config(empty: Ledger) -> None:
-    file_id = await story.receiving(empty, await story.opened(empty))
+    file_id = await scenarios.receiving(empty, await scenarios.opened(empty))
     await _unchanged(empty, Unavailable, empty.store_upload(file_id, blob(), new_job_id()))
     assert (await empty.file(file_id)).state is UploadState.RECEIVING
 
 
 async def test_a_refused_change_leaves_no_trace_and_harms_no_neighbour(ledger: Ledger) -> None:
     """All of these are handed over before the first is made, so that an engine that groups has them in one group."""
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     files = [new_file_id() for _ in range(20)]
     job_id = new_job_id()
     handed: list[Awaitable[Any]] = []
@@ -353,14 +353,14 @@ async def test_a_refused_change_leaves_no_trace_and_harms_no_neighbour(ledger: L
 async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: LedgerEngine) -> None:
     """Two ledgers on one database, as two processes have; each of them with many callers."""
     ledgers = [await engine.open(lock="one"), await engine.open(lock="other")]
-    await story.save(ledgers[0])
+    await scenarios.save(ledgers[0])
 
     async def write(ledger: Ledger, number: int) -> SubmissionId:
-        submission_id = await story.opened(ledger, account=f"account {number % 3}")
+        submission_id = await scenarios.opened(ledger, account=f"account {number % 3}")
         outcome = (SUCCEEDED, FAILED, CANCELLED)[number % 3]
         for _ in range(4):
-            await story.queued(ledger, submission_id)
-            order = await story.claimed(ledger)  # of whichever submission is next
+            await scenarios.queued(ledger, submission_id)
+            order = await scenarios.claimed(ledger)  # of whichever submission is next
             assert await ledger.end_attempt(order.job_id, order.number, outcome) == Ended(state=JobState(outcome.state))
             with pytest.raises(NotFound):
                 await ledger.retry_job(new_job_id())
@@ -384,7 +384,7 @@ async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: Led
 
 async def test_hints_follow_the_commit_they_tell_of(engine: LedgerEngine) -> None:
     ledger = await engine.open()
-    await asyncio.gather(*(story.opened(ledger) for _ in range(50)))
+    await asyncio.gather(*(scenarios.opened(ledger) for _ in range(50)))
     newest = [hint["all"] for hint in engine.moved]
     assert newest == sorted(newest)
     assert newest[-1] == 50 == await ledger.newest_cursor()
@@ -392,8 +392,8 @@ async def test_hints_follow_the_commit_they_tell_of(engine: LedgerEngine) -> Non
 
 
 async def test_a_page_of_events_says_how_far_was_looked(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    other = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
+    other = await scenarios.opened(ledger)
     await ledger.seal_submission(other)
     newest = await ledger.newest_cursor()
     topic = f"submission:{submission_id}"
@@ -408,25 +408,25 @@ async def test_a_page_of_events_says_how_far_was_looked(ledger: Ledger) -> None:
 
 async def test_a_restart_goes_on_where_it_was(engine: LedgerEngine) -> None:
     before = await engine.open()
-    await story.save(before)
-    submission_id = await story.opened(before)
-    job_id = await story.queued(before, submission_id)
+    await scenarios.save(before)
+    submission_id = await scenarios.opened(before)
+    job_id = await scenarios.queued(before, submission_id)
     told = await all_events(before)
     await engine.close()
     after = await engine.open()
     assert await all_events(after) == told
     assert await after.newest_cursor() == len(told)
-    assert (await story.claimed(after)).job_id == job_id
+    assert (await scenarios.claimed(after)).job_id == job_id
     assert (await all_events(after))[-1].name is EventName.ATTEMPT_STARTED
 
 
 async def test_a_view_and_its_cursor_are_of_one_moment(ledger: Ledger) -> None:
     """What a page is shown, followed from the cursor it is given, counts each file once."""
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
 
     async def send() -> None:
         for _ in range(60):
-            await story.queued(ledger, submission_id)
+            await scenarios.queued(ledger, submission_id)
 
     async def look() -> None:
         while not sending.done():
@@ -518,20 +518,20 @@ async def test_changes_are_made_in_the_order_they_were_handed_over(short_queue: 
 
 
 async def test_a_job_is_claimed_once(ledger: Ledger) -> None:
-    job_id = await story.queued(ledger, await story.opened(ledger))
+    job_id = await scenarios.queued(ledger, await scenarios.opened(ledger))
     claimed = await asyncio.gather(*(ledger.claim(Claim()) for _ in range(8)))
     assert [(order.job_id, order.number) for orders in claimed for order in orders] == [(job_id, 1)]
     assert Counter(await names(ledger))["attempt.started"] == 1
 
 
 async def test_a_worker_that_wakes_late_changes_nothing(ledger: Ledger, engine: LedgerEngine) -> None:
-    job_id = await story.running(ledger, await story.opened(ledger))
+    job_id = await scenarios.running(ledger, await scenarios.opened(ledger))
     assert await ledger.lose_attempt(job_id, 1, 5) is JobState.QUEUED
     cursor = await ledger.newest_cursor()
     assert not await ledger.end_attempt(job_id, 1, SUCCEEDED)
     assert await ledger.lose_attempt(job_id, 1, 5) is None
     other = await engine.open(lock="another")
-    order = await story.claimed(other)
+    order = await scenarios.claimed(other)
     assert (order.job_id, order.number) == (job_id, 2)
     assert not await ledger.end_attempt(job_id, 1, SUCCEEDED)
     assert not await ledger.end_attempt(job_id, 3, SUCCEEDED)
@@ -545,11 +545,11 @@ async def test_a_worker_that_wakes_late_changes_nothing(ledger: Ledger, engine: 
 
 
 async def test_an_attempt_is_lost_so_often_and_then_fails(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    job_id = await story.queued(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.queued(ledger, submission_id)
     await ledger.seal_submission(submission_id)
     for number in (1, 2, 3):
-        assert (await story.claimed(ledger)).number == number
+        assert (await scenarios.claimed(ledger)).number == number
         state = await ledger.lose_attempt(job_id, number, 3)
         assert state is (JobState.FAILED if number == 3 else JobState.QUEUED)
     job = await ledger.job(job_id)
@@ -559,15 +559,15 @@ async def test_an_attempt_is_lost_so_often_and_then_fails(ledger: Ledger) -> Non
     assert reasons == ["stored", "lost", "lost"]
 
     await ledger.retry_job(job_id)  # asked for again: it may be lost as often again
-    assert (await story.claimed(ledger)).number == 4
+    assert (await scenarios.claimed(ledger)).number == 4
     assert await ledger.lose_attempt(job_id, 4, 3) is JobState.QUEUED
     assert await recount(ledger, submission_id) == Counts(queued=1)
 
 
 async def test_a_waiting_job_is_cancelled_at_once_and_others_not(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    await story.running(ledger, submission_id)
-    job_id = await story.queued(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    await scenarios.running(ledger, submission_id)
+    job_id = await scenarios.queued(ledger, submission_id)
     assert await ledger.request_cancel(job_id) is JobState.CANCELLED
     event = (await all_events(ledger))[-1]
     assert event.data == {
@@ -590,14 +590,14 @@ async def test_a_waiting_job_is_cancelled_at_once_and_others_not(ledger: Ledger)
 
 @pytest.mark.parametrize("outcome", [SUCCEEDED, FAILED, CANCELLED, None])
 async def test_a_retry_from_any_end_runs_with_todays_config(ledger: Ledger, outcome: AttemptOutcome | None) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     if outcome is None:
-        job_id = await story.queued(ledger, submission_id)
+        job_id = await scenarios.queued(ledger, submission_id)
         await ledger.request_cancel(job_id)
     else:
-        job_id = await story.settled(ledger, submission_id, outcome)
+        job_id = await scenarios.settled(ledger, submission_id, outcome)
     await ledger.seal_submission(submission_id)
-    sha256 = await story.save(ledger, b"a: 2\n")
+    sha256 = await scenarios.save(ledger, b"a: 2\n")
     await ledger.retry_job(job_id)
 
     job = await ledger.job(job_id)
@@ -605,8 +605,8 @@ async def test_a_retry_from_any_end_runs_with_todays_config(ledger: Ledger, outc
     assert (job.started_at, job.settled_at, job.output_size, job.duration) == (None, None, 0, None)
     submission = (await ledger.view_submission(submission_id, limit=1)).submission
     assert (submission.is_settled, submission.settled_at, submission.times_settled) == (False, None, 1)
-    await story.save(ledger, b"a: 3\n")  # too late for this attempt
-    order = await story.claimed(ledger)
+    await scenarios.save(ledger, b"a: 3\n")  # too late for this attempt
+    order = await scenarios.claimed(ledger)
     assert order.config.sha256 == sha256
     assert order.number == (1 if outcome is None else 2)
     assert await ledger.end_attempt(job_id, order.number, SUCCEEDED)
@@ -616,19 +616,19 @@ async def test_a_retry_from_any_end_runs_with_todays_config(ledger: Ledger, outc
 
 
 async def test_an_attempt_runs_with_the_config_of_the_moment_its_job_was_queued(ledger: Ledger) -> None:
-    job_id = await story.queued(ledger, await story.opened(ledger))
+    job_id = await scenarios.queued(ledger, await scenarios.opened(ledger))
     queued_with = await ledger.newest_revision()
-    await story.save(ledger, b"a: 2\n")
-    order = await story.claimed(ledger)
+    await scenarios.save(ledger, b"a: 2\n")
+    order = await scenarios.claimed(ledger)
     assert order.config == queued_with
     assert await ledger.lose_attempt(job_id, 1, 5) is JobState.QUEUED
-    again = await story.claimed(ledger)
+    again = await scenarios.claimed(ledger)
     assert again.config == queued_with
 
 
 async def test_a_submission_settles_once_and_once_more_after_each_retry(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    first, second = await story.running(ledger, submission_id), await story.running(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    first, second = await scenarios.running(ledger, submission_id), await scenarios.running(ledger, submission_id)
     await ledger.end_attempt(first, 1, SUCCEEDED)
     assert "submission.settled" not in await names(ledger)  # another job runs
     await ledger.end_attempt(second, 1, FAILED)
@@ -636,7 +636,7 @@ async def test_a_submission_settles_once_and_once_more_after_each_retry(ledger: 
     await ledger.seal_submission(submission_id)
     for number in (2, 3):
         await ledger.retry_job(second)
-        await story.claimed(ledger)
+        await scenarios.claimed(ledger)
         await ledger.end_attempt(second, number, FAILED)
     told = [event for event in await all_events(ledger) if event.name is EventName.SUBMISSION_SETTLED]
     assert [event.data["number"] for event in told] == [1, 2, 3]
@@ -644,33 +644,33 @@ async def test_a_submission_settles_once_and_once_more_after_each_retry(ledger: 
 
 
 async def test_jobs_wait_in_the_order_they_were_queued_a_retried_one_at_the_end(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    jobs = [await story.queued(ledger, submission_id) for _ in range(4)]
-    assert await story.in_line(ledger) == jobs
-    assert (await story.claimed(ledger)).job_id == jobs[0]
+    submission_id = await scenarios.opened(ledger)
+    jobs = [await scenarios.queued(ledger, submission_id) for _ in range(4)]
+    assert await scenarios.in_line(ledger) == jobs
+    assert (await scenarios.claimed(ledger)).job_id == jobs[0]
     await ledger.lose_attempt(jobs[0], 1, 5)
     await ledger.request_cancel(jobs[1])
     await ledger.retry_job(jobs[1])
-    assert await story.in_line(ledger) == [jobs[2], jobs[3], jobs[0], jobs[1]]
+    assert await scenarios.in_line(ledger) == [jobs[2], jobs[3], jobs[0], jobs[1]]
 
 
 # --- recovery --------------------------------------------------------------------------------------------------------
 
 
 async def test_recovery_settles_what_an_earlier_process_left(ledger: Ledger, engine: LedgerEngine) -> None:
-    crashed = await story.opened(ledger)
-    running, worn = await story.running(ledger, crashed), await story.running(ledger, crashed)
+    crashed = await scenarios.opened(ledger)
+    running, worn = await scenarios.running(ledger, crashed), await scenarios.running(ledger, crashed)
     await ledger.lose_attempt(worn, 1, 2)
-    assert (await story.claimed(ledger)).job_id == worn
-    cut = await story.receiving(ledger, crashed)
-    sealed = await story.opened(ledger)
-    left = await story.receiving(ledger, sealed)
+    assert (await scenarios.claimed(ledger)).job_id == worn
+    cut = await scenarios.receiving(ledger, crashed)
+    sealed = await scenarios.opened(ledger)
+    left = await scenarios.receiving(ledger, sealed)
     await ledger.seal_submission(sealed)
-    untouched = await story.opened(ledger)
-    settled = await story.settled(ledger, untouched)
+    untouched = await scenarios.opened(ledger)
+    settled = await scenarios.settled(ledger, untouched)
     await ledger.seal_submission(untouched)
-    waiting = await story.queued(ledger, crashed)
-    empty = await story.opened(ledger)
+    waiting = await scenarios.queued(ledger, crashed)
+    empty = await scenarios.opened(ledger)
     before = len(await all_events(ledger))
 
     after = await engine.open()
@@ -681,7 +681,7 @@ async def test_recovery_settles_what_an_earlier_process_left(ledger: Ledger, eng
         file = await ledger.file(file_id)
         assert (file.state, file.error) == (UploadState.ABORTED, "the server stopped")
     assert await recount(ledger, crashed) == Counts(queued=2, failed=1, aborted=1)
-    assert await story.in_line(ledger) == [waiting, running]
+    assert await scenarios.in_line(ledger) == [waiting, running]
     assert (await ledger.view_submission(sealed, limit=1)).submission.is_settled
     assert (await ledger.view_submission(empty, limit=1)).submission.is_settled
     assert (await ledger.job(settled)).state is JobState.SUCCEEDED
@@ -704,7 +704,7 @@ async def test_after_any_walk_counters_rows_and_events_tell_the_same(
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    submissions = [await story.opened(ledger) for _ in range(3)]
+    submissions = [await scenarios.opened(ledger) for _ in range(3)]
     files: list[FileId] = []
     jobs: list[JobId] = []
     after = await engine.open()  # a later run, to which the other's work is an earlier one's
@@ -810,10 +810,10 @@ async def _paged(read: Callable[[str | None], Awaitable[Any]]) -> tuple[list[Any
 
 
 async def test_lists_are_paged_newest_first_without_a_hole(ledger: Ledger) -> None:
-    submissions = [await story.opened(ledger) for _ in range(6)]
-    jobs = [await story.queued(ledger, submissions[0]) for _ in range(7)]
+    submissions = [await scenarios.opened(ledger) for _ in range(6)]
+    jobs = [await scenarios.queued(ledger, submissions[0]) for _ in range(7)]
     for number in range(4):
-        await story.save(ledger, b"a: %d\n" % number)
+        await scenarios.save(ledger, b"a: %d\n" % number)
 
     found, pages = await _paged(lambda before: ledger.submissions(before=before, limit=2))
     assert ([submission.id for submission in found], pages) == (submissions[::-1], 3)
@@ -834,25 +834,25 @@ async def test_lists_are_paged_newest_first_without_a_hole(ledger: Ledger) -> No
 
 
 async def test_a_list_read_while_it_grows_shows_nothing_twice(ledger: Ledger) -> None:
-    first = [await story.opened(ledger) for _ in range(4)]
+    first = [await scenarios.opened(ledger) for _ in range(4)]
     page = await ledger.submissions(before=None, limit=2)
-    await story.opened(ledger)
+    await scenarios.opened(ledger)
     rest = await ledger.submissions(before=page.next, limit=50)
     assert [submission.id for submission in (*page.items, *rest.items)] == first[::-1]
 
 
 async def test_states_filter_their_lists(ledger: Ledger) -> None:
-    is_open, processing, is_settled = [await story.opened(ledger) for _ in range(3)]
+    is_open, processing, is_settled = [await scenarios.opened(ledger) for _ in range(3)]
     jobs = {
-        "running": await story.running(ledger, processing),
-        "succeeded": await story.settled(ledger, is_settled, SUCCEEDED),
-        "failed": await story.settled(ledger, is_settled, FAILED),
-        "cancelled": await story.settled(ledger, is_settled, CANCELLED),
-        "queued": await story.queued(ledger, processing),
+        "running": await scenarios.running(ledger, processing),
+        "succeeded": await scenarios.settled(ledger, is_settled, SUCCEEDED),
+        "failed": await scenarios.settled(ledger, is_settled, FAILED),
+        "cancelled": await scenarios.settled(ledger, is_settled, CANCELLED),
+        "queued": await scenarios.queued(ledger, processing),
     }
-    aborted = await story.receiving(ledger, processing)
+    aborted = await scenarios.receiving(ledger, processing)
     await ledger.abort_upload(aborted, "cut")
-    receiving = await story.receiving(ledger, processing)
+    receiving = await scenarios.receiving(ledger, processing)
     for submission_id in (processing, is_settled):
         await ledger.seal_submission(submission_id)
     for state, submission_id in (("open", is_open), ("processing", processing), ("settled", is_settled)):
@@ -872,16 +872,16 @@ async def test_states_filter_their_lists(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("text", ["50%", "a_b", "c/d", "\\", "'; DROP TABLE files; --", "\u00e9\u202e"])
 async def test_a_searched_text_is_literal(ledger: Ledger, text: str) -> None:
-    decoy, meant = await story.opened(ledger), await story.opened(ledger)
-    await story.queued(ledger, decoy, "500 aXb c-d.txt")
-    job_id = await story.queued(ledger, meant, f"x {text} y.txt")
+    decoy, meant = await scenarios.opened(ledger), await scenarios.opened(ledger)
+    await scenarios.queued(ledger, decoy, "500 aXb c-d.txt")
+    job_id = await scenarios.queued(ledger, meant, f"x {text} y.txt")
     assert [one.id for one in (await ledger.submissions(before=None, limit=9, text=text)).items] == [meant]
     assert [one.id for one in (await ledger.jobs(before=None, limit=9, text=text)).items] == [job_id]
 
 
 async def test_a_searched_text_may_stand_in_the_clients_address_or_name(ledger: Ledger) -> None:
-    await story.opened(ledger, ClientIdentity(ip="2001:db8::1"))
-    found = await story.opened(ledger, ClientIdentity(ip="203.0.113.9"))
+    await scenarios.opened(ledger, ClientIdentity(ip="2001:db8::1"))
+    found = await scenarios.opened(ledger, ClientIdentity(ip="203.0.113.9"))
     await ledger.identify_client(found, "pc9.lab.example", True, "lab.example")
     for text in ("203.0.113", "pc9.lab"):
         assert [one.id for one in (await ledger.submissions(before=None, limit=9, text=text)).items] == [found]
@@ -889,7 +889,7 @@ async def test_a_searched_text_may_stand_in_the_clients_address_or_name(ledger: 
 
 @pytest.mark.parametrize("key", ["-1", "1.5", "x", "\u0663", " 1", str(2**63), "9" * 5000, "1; --"])
 async def test_a_page_key_that_no_page_gave_is_a_bad_parameter(ledger: Ledger, key: str) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     for read in (
         ledger.submissions(before=key, limit=1),
         ledger.jobs(before=key, limit=1),
@@ -901,7 +901,7 @@ async def test_a_page_key_that_no_page_gave_is_a_bad_parameter(ledger: Ledger, k
 
 
 async def test_a_state_that_does_not_exist_is_a_bad_parameter(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     for read in (
         ledger.submissions(before=None, limit=1, state="queued"),
         ledger.jobs(before=None, limit=1, state="open"),
@@ -912,8 +912,8 @@ async def test_a_state_that_does_not_exist_is_a_bad_parameter(ledger: Ledger) ->
 
 
 async def test_more_files_than_a_query_has_parameters_are_read_with_their_jobs(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    await asyncio.gather(*(story.settle_one(ledger, submission_id) for _ in range(600)))
+    submission_id = await scenarios.opened(ledger)
+    await asyncio.gather(*(scenarios.settle_one(ledger, submission_id) for _ in range(600)))
     view = await ledger.view_submission(submission_id, limit=1000)
     assert len(view.files) == 600
     assert all(file.job is not None and len(file.job.attempts) == 1 for file in view.files)
@@ -963,8 +963,8 @@ async def test_a_save_without_a_base_is_only_for_the_first(ledger: Ledger) -> No
 async def test_a_restored_revision_repeats_its_hash_under_a_new_number(ledger: Ledger) -> None:
     first = await ledger.newest_revision()
     assert first is not None
-    await story.save(ledger, b"a: 2\n")
-    assert await story.save(ledger, b"a: 1\n") == first.sha256
+    await scenarios.save(ledger, b"a: 2\n")
+    assert await scenarios.save(ledger, b"a: 1\n") == first.sha256
     newest = await ledger.newest_revision()
     assert newest is not None
     assert (newest.number, newest.sha256) == (3, first.sha256)
@@ -988,7 +988,7 @@ async def test_point_8_a_ledger_names_the_file_that_the_server_edits_and_what_it
     assert await empty.config_position(HERE) == (None, None)
     found = await empty.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None, found_at=HERE)
     assert await empty.config_position(HERE) == (found, found.number)
-    await story.save(empty, b"a: 2\n")
+    await scenarios.save(empty, b"a: 2\n")
     newest = await empty.newest_revision()
     assert newest is not None
     assert await empty.config_position(HERE) == (newest, found.number)  # it was sent: no file has it yet
@@ -1001,7 +1001,7 @@ async def test_point_8_a_ledger_names_the_file_that_the_server_edits_and_what_it
 async def test_point_8_what_a_file_holds_never_goes_back(ledger: Ledger) -> None:
     """Of two processes that wrote it one after the other, the first may be the last to record it."""
     await ledger.use_config_file(HERE)
-    await story.save(ledger, b"a: 2\n")
+    await scenarios.save(ledger, b"a: 2\n")
     await ledger.record_in_file(HERE, 2)
     await ledger.record_in_file(HERE, 1)
     assert await in_file(ledger) == 2

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
-from tests import story
-from tests.clocks import WallClock
 from tests.contracts.ledgers import LedgerEngine
 from tests.contracts.test_ledger_resumable import TOMORROW, announced, opened
-from tests.story import CANCELLED, FAILED, SUCCEEDED, blob, in_line
+from tests.support import scenarios
+from tests.support.clocks import WallClock
+from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED, blob, in_line
 
 from dropmill.engines.sql import jobs as sql_jobs
 from dropmill.engines.sql.ledger import SqlLedger
@@ -45,7 +45,7 @@ EVERYTHING = 100_000
 
 async def fill(ledger: Ledger, submission_id: SubmissionId, count: int) -> Sequence[JobId]:
     """Jobs of a submission, queued in this order."""
-    return await asyncio.gather(*(story.queued(ledger, submission_id) for _ in range(count)))
+    return await asyncio.gather(*(scenarios.queued(ledger, submission_id) for _ in range(count)))
 
 
 async def drained(ledger: Ledger) -> Sequence[JobId]:
@@ -65,7 +65,7 @@ async def put_into(ledger: SqlLedger, queue: str, job_id: JobId) -> None:
 
 
 async def test_submissions_take_turns(ledger: Ledger) -> None:
-    one, two, three = [await story.opened(ledger) for _ in range(3)]
+    one, two, three = [await scenarios.opened(ledger) for _ in range(3)]
     a, b, c = await fill(ledger, one, 3), await fill(ledger, two, 1), await fill(ledger, three, 2)
     wanted = [a[0], b[0], c[0], a[1], c[1], a[2]]
     assert await in_line(ledger) == wanted
@@ -73,24 +73,24 @@ async def test_submissions_take_turns(ledger: Ledger) -> None:
 
 
 async def test_a_thousand_files_do_not_starve_one_of_another(ledger: Ledger) -> None:
-    many = await story.opened(ledger)
+    many = await scenarios.opened(ledger)
     await fill(ledger, many, 1000)
-    await story.claimed(ledger)
-    lone = await story.queued(ledger, await story.opened(ledger))
+    await scenarios.claimed(ledger)
+    lone = await scenarios.queued(ledger, await scenarios.opened(ledger))
     assert await ledger.places([lone]) == {lone: 2}
     assert lone in [order.job_id for order in await ledger.claim(Claim(most=2))]
 
 
 async def test_a_submission_alone_has_exact_places(ledger: Ledger) -> None:
-    waiting = await fill(ledger, await story.opened(ledger), 50)
+    waiting = await fill(ledger, await scenarios.opened(ledger), 50)
     await ledger.claim(Claim(most=10))
     places = await ledger.places([waiting[n] for n in (9, 10, 11, 49)])
     assert places == {waiting[10]: 1, waiting[11]: 2, waiting[49]: 40}
 
 
 async def test_a_job_that_is_cancelled_leaves_the_line_and_those_behind_it_move_up(ledger: Ledger) -> None:
-    waiting = await fill(ledger, await story.opened(ledger), 3)
-    other = await story.queued(ledger, await story.opened(ledger))
+    waiting = await fill(ledger, await scenarios.opened(ledger), 3)
+    other = await scenarios.queued(ledger, await scenarios.opened(ledger))
     for job_id in (waiting[1], other):
         await ledger.request_cancel(job_id)
     assert await ledger.places([*waiting, other]) == {waiting[0]: 1, waiting[2]: 2}
@@ -99,10 +99,10 @@ async def test_a_job_that_is_cancelled_leaves_the_line_and_those_behind_it_move_
 
 async def test_jobs_that_were_cancelled_do_not_hold_back_the_one_that_is_tried_again(ledger: Ledger) -> None:
     """As if they stood in front of it still."""
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     first, *_ = await fill(ledger, submission_id, 100)
     await ledger.request_cancels(submission_id, after=None, limit=EVERYTHING)
-    others = [await story.opened(ledger) for _ in range(2)]
+    others = [await scenarios.opened(ledger) for _ in range(2)]
     await fill(ledger, others[0], 10)
     await ledger.retry_job(first)
     await fill(ledger, others[1], 10)
@@ -113,7 +113,7 @@ async def test_behind_the_last_place_that_is_told_a_job_just_waits(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_jobs, "PLACES_MAX", 3)
-    waiting = await fill(ledger, await story.opened(ledger), 6)
+    waiting = await fill(ledger, await scenarios.opened(ledger), 6)
     assert await ledger.places(waiting) == {waiting[0]: 1, waiting[1]: 2, waiting[2]: 3}
     assert await ledger.places(waiting[2:]) == {waiting[2]: 3}
     assert await ledger.places(waiting[4:]) == {}
@@ -126,7 +126,7 @@ async def test_whatever_comes_and_goes_each_is_claimed_once_and_turns_are_fair(l
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
-    submissions = [await story.opened(ledger) for _ in range(5)]
+    submissions = [await scenarios.opened(ledger) for _ in range(5)]
     owner: dict[JobId, SubmissionId] = {}
     waiting: list[JobId] = []
     gone: Counter[JobId] = Counter()
@@ -161,7 +161,7 @@ async def test_two_that_wait_side_by_side_are_never_two_turns_apart(ledger: Ledg
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
-    submissions = [await story.opened(ledger) for _ in range(4)]
+    submissions = [await scenarios.opened(ledger) for _ in range(4)]
     left = Counter({submission_id: chance.choice([1, 3, 10, 30]) for submission_id in submissions})
     for submission_id, count in left.items():
         await fill(ledger, submission_id, count)
@@ -178,7 +178,7 @@ async def test_two_that_wait_side_by_side_are_never_two_turns_apart(ledger: Ledg
 
 async def test_a_claim_asked_again_gets_what_it_got(ledger: Ledger) -> None:
     """Its answer may have been lost."""
-    await fill(ledger, await story.opened(ledger), 5)
+    await fill(ledger, await scenarios.opened(ledger), 5)
     claim = Claim(most=2)
     first = await ledger.claim(claim)
     cursor = await ledger.newest_cursor()
@@ -191,7 +191,7 @@ async def test_a_claim_asked_again_gets_what_it_got(ledger: Ledger) -> None:
 async def test_a_claim_that_found_nothing_may_find_something_when_it_is_asked_again(ledger: Ledger) -> None:
     claim = Claim()
     assert await ledger.claim(claim) == []
-    job_id = await story.queued(ledger, await story.opened(ledger))
+    job_id = await scenarios.queued(ledger, await scenarios.opened(ledger))
     assert [order.job_id for order in await ledger.claim(claim)] == [job_id]
 
 
@@ -202,7 +202,7 @@ async def test_an_empty_claim_changes_nothing(ledger: Ledger) -> None:
 
 
 async def test_a_claim_takes_from_its_queues_in_their_order_and_from_no_other(ledger: SqlLedger) -> None:
-    plain, gpu, big = await fill(ledger, await story.opened(ledger), 3)
+    plain, gpu, big = await fill(ledger, await scenarios.opened(ledger), 3)
     await put_into(ledger, "gpu", gpu)
     await put_into(ledger, "big", big)
     assert await ledger.places([plain, gpu, big]) == {plain: 1, gpu: 1, big: 1}
@@ -212,7 +212,7 @@ async def test_a_claim_takes_from_its_queues_in_their_order_and_from_no_other(le
 
 
 async def test_two_nodes_claim_at_once_and_nothing_runs_twice(ledger: Ledger, engine: LedgerEngine) -> None:
-    await fill(ledger, await story.opened(ledger), 120)
+    await fill(ledger, await scenarios.opened(ledger), 120)
     nodes = [await engine.open(lock="one"), await engine.open(lock="other")]
 
     async def work(node: SqlLedger) -> list[AttemptOrder]:
@@ -227,16 +227,16 @@ async def test_two_nodes_claim_at_once_and_nothing_runs_twice(ledger: Ledger, en
 
     ran = await asyncio.gather(*(work(node) for node in nodes for _ in range(3)))
     assert len({order.job_id for orders in ran for order in orders}) == sum(map(len, ran)) == 120
-    told = await story.all_events(ledger)
+    told = await scenarios.all_events(ledger)
     assert sum(event.name is EventName.ATTEMPT_STARTED for event in told) == 120
 
 
 async def test_an_attempt_names_the_host_of_the_node_that_claimed_it(ledger: Ledger) -> None:
-    job_id = await story.queued(ledger, await story.opened(ledger))
-    await ledger.enter(story.node(host="there"))
-    await story.claimed(ledger)
+    job_id = await scenarios.queued(ledger, await scenarios.opened(ledger))
+    await ledger.enter(scenarios.node(host="there"))
+    await scenarios.claimed(ledger)
     assert [attempt.host for attempt in (await ledger.job(job_id)).attempts] == ["there"]
-    assert (await story.all_events(ledger))[-1].data["host"] == "there"
+    assert (await scenarios.all_events(ledger))[-1].data["host"] == "there"
 
 
 # --- jobs that wait for their time -----------------------------------------------------------------------------------
@@ -245,23 +245,23 @@ async def test_an_attempt_names_the_host_of_the_node_that_claimed_it(ledger: Led
 async def test_a_job_comes_into_line_when_its_time_has_come_and_not_before(
     ledger: Ledger, wall_clock: WallClock
 ) -> None:
-    late = await story.running(ledger, await story.opened(ledger))
+    late = await scenarios.running(ledger, await scenarios.opened(ledger))
     assert await ledger.end_attempt(late, 1, BUSY, POLICY) == Ended(state=JobState.QUEUED)
     due = await ledger.next_due()
     assert due is not None
     assert due == (await ledger.job(late)).not_before
     assert await ledger.places([late]) == {}
-    other = await story.queued(ledger, await story.opened(ledger))
-    assert (await story.claimed(ledger)).job_id == other
+    other = await scenarios.queued(ledger, await scenarios.opened(ledger))
+    assert (await scenarios.claimed(ledger)).job_id == other
     assert await ledger.claim(Claim()) == []
     wall_clock.step((due - utc_now()).total_seconds() + 0.001)
-    assert (await story.claimed(ledger)).job_id == late
+    assert (await scenarios.claimed(ledger)).job_id == late
     assert await ledger.next_due() is None
 
 
 async def test_of_very_many_whose_time_has_come_none_is_forgotten(ledger: Ledger, wall_clock: WallClock) -> None:
-    submission_id = await story.opened(ledger)
-    late = [await story.running(ledger, submission_id) for _ in range(120)]
+    submission_id = await scenarios.opened(ledger)
+    late = [await scenarios.running(ledger, submission_id) for _ in range(120)]
     await asyncio.gather(*(ledger.end_attempt(job_id, 1, BUSY, POLICY) for job_id in late))
     wall_clock.step(3600)
     assert set(await drained(ledger)) == set(late)
@@ -271,12 +271,12 @@ async def test_of_very_many_whose_time_has_come_none_is_forgotten(ledger: Ledger
 
 
 async def test_an_end_and_the_next_claim_are_one_change(ledger: Ledger) -> None:
-    first, second = await fill(ledger, await story.opened(ledger), 2)
-    await story.claimed(ledger)
+    first, second = await fill(ledger, await scenarios.opened(ledger), 2)
+    await scenarios.claimed(ledger)
     ended = await ledger.end_attempt(first, 1, SUCCEEDED, then_claim=Claim())
     assert ended is not None
     assert (ended.state, [order.job_id for order in ended.orders]) == (JobState.SUCCEEDED, [second])
-    told = [event.name for event in await story.all_events(ledger)]
+    told = [event.name for event in await scenarios.all_events(ledger)]
     assert told[-3:] == [EventName.ATTEMPT_SUCCEEDED, EventName.JOB_SETTLED, EventName.ATTEMPT_STARTED]
 
 
@@ -286,9 +286,9 @@ async def test_an_end_asked_again_answers_what_was_recorded_and_changes_nothing(
 ) -> None:
     results = tuple(Result(path="a", size=8, sha256=blob().sha256, blob=blob().key) for _ in range(1))
     outcome = replace(outcome, results=results)
-    submission_id = await story.opened(ledger)
-    job_id = await story.running(ledger, submission_id)
-    next_id = await story.queued(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.running(ledger, submission_id)
+    next_id = await scenarios.queued(ledger, submission_id)
     claim = Claim()
     first = await ledger.end_attempt(job_id, 1, outcome, then_claim=claim)
     cursor = await ledger.newest_cursor()
@@ -306,11 +306,11 @@ async def test_an_end_asked_again_answers_what_was_recorded_and_changes_nothing(
 async def test_an_end_that_was_followed_by_another_attempt_says_so_when_asked_again(
     ledger: Ledger, wall_clock: WallClock
 ) -> None:
-    job_id = await story.running(ledger, await story.opened(ledger))
+    job_id = await scenarios.running(ledger, await scenarios.opened(ledger))
     for _ in range(2):
         assert await ledger.end_attempt(job_id, 1, BUSY, POLICY) == Ended(state=JobState.QUEUED)
     wall_clock.step(3600)
-    assert (await story.claimed(ledger)).number == 2
+    assert (await scenarios.claimed(ledger)).number == 2
     assert await ledger.end_attempt(job_id, 1, BUSY, POLICY) == Ended(state=JobState.QUEUED)
     assert (await ledger.job(job_id)).state is JobState.RUNNING
     assert await ledger.end_attempt(job_id, 2, FAILED, POLICY) == Ended(state=JobState.FAILED)
@@ -320,10 +320,10 @@ async def test_an_end_that_was_followed_by_another_attempt_says_so_when_asked_ag
 async def test_an_end_is_refused_with_the_claim_if_the_attempt_was_lost_or_is_not_this_node_s(
     ledger: Ledger, engine: LedgerEngine
 ) -> None:
-    submission_id = await story.opened(ledger)
-    lost, ended = await story.running(ledger, submission_id), await story.running(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    lost, ended = await scenarios.running(ledger, submission_id), await scenarios.running(ledger, submission_id)
     assert await ledger.end_attempt(ended, 1, SUCCEEDED)
-    waiting = await story.queued(ledger, submission_id)
+    waiting = await scenarios.queued(ledger, submission_id)
     await ledger.lose_attempt(lost, 1, 5)
     assert await ledger.end_attempt(lost, 1, SUCCEEDED, then_claim=Claim()) is None
     assert await ledger.end_attempt(lost, 2, SUCCEEDED, then_claim=Claim()) is None  # not begun yet
@@ -333,7 +333,7 @@ async def test_an_end_is_refused_with_the_claim_if_the_attempt_was_lost_or_is_no
 
 
 async def test_another_node_does_not_end_what_runs(ledger: Ledger, engine: LedgerEngine) -> None:
-    job_id = await story.running(ledger, await story.opened(ledger))
+    job_id = await scenarios.running(ledger, await scenarios.opened(ledger))
     other = await engine.open(lock="another")
     assert await other.end_attempt(job_id, 1, FAILED) is None
     assert (await ledger.job(job_id)).state is JobState.RUNNING
@@ -344,9 +344,9 @@ async def test_another_node_does_not_end_what_runs(ledger: Ledger, engine: Ledge
 
 
 async def test_a_cancel_is_done_recorded_or_refused(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    running, settled = await story.running(ledger, submission_id), await story.settled(ledger, submission_id)
-    waiting = await story.queued(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    running, settled = await scenarios.running(ledger, submission_id), await scenarios.settled(ledger, submission_id)
+    waiting = await scenarios.queued(ledger, submission_id)
     assert await ledger.request_cancel(waiting) is JobState.CANCELLED
     assert await ledger.cancels_asked() == []
     for _ in range(2):
@@ -357,15 +357,15 @@ async def test_a_cancel_is_done_recorded_or_refused(ledger: Ledger) -> None:
             await ledger.request_cancel(final)
     assert await ledger.end_attempt(running, 1, CANCELLED) == Ended(state=JobState.CANCELLED)
     assert await ledger.cancels_asked() == []
-    assert await story.recount(ledger, submission_id) == Counts(cancelled=2, succeeded=1)
+    assert await scenarios.recount(ledger, submission_id) == Counts(cancelled=2, succeeded=1)
 
 
 async def test_a_cancel_that_another_process_ordered_is_seen_by_the_node_that_runs_it(
     ledger: Ledger, engine: LedgerEngine
 ) -> None:
-    mine = await story.running(ledger, await story.opened(ledger))
+    mine = await scenarios.running(ledger, await scenarios.opened(ledger))
     other = await engine.open(lock="another")
-    theirs = await story.running(other, await story.opened(other))
+    theirs = await scenarios.running(other, await scenarios.opened(other))
     assert await other.request_cancel(mine) is JobState.RUNNING
     assert await ledger.request_cancel(theirs) is JobState.RUNNING
     assert await ledger.cancels_asked() == [(mine, 1)]
@@ -373,8 +373,8 @@ async def test_a_cancel_that_another_process_ordered_is_seen_by_the_node_that_ru
 
 
 async def test_a_job_to_be_cancelled_is_not_tried_again(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    failing, vanishing = [await story.running(ledger, submission_id) for _ in range(2)]
+    submission_id = await scenarios.opened(ledger)
+    failing, vanishing = [await scenarios.running(ledger, submission_id) for _ in range(2)]
     for job_id in (failing, vanishing):
         await ledger.request_cancel(job_id)
     assert await ledger.end_attempt(failing, 1, BUSY, POLICY) == Ended(state=JobState.FAILED)
@@ -385,11 +385,11 @@ async def test_a_job_to_be_cancelled_is_not_tried_again(ledger: Ledger) -> None:
 
 
 async def test_a_retry_knows_nothing_of_an_earlier_cancel(ledger: Ledger) -> None:
-    job_id = await story.running(ledger, await story.opened(ledger))
+    job_id = await scenarios.running(ledger, await scenarios.opened(ledger))
     await ledger.request_cancel(job_id)
     await ledger.end_attempt(job_id, 1, SUCCEEDED)  # it was faster
     await ledger.retry_job(job_id)
-    assert (await story.claimed(ledger)).number == 2
+    assert (await scenarios.claimed(ledger)).number == 2
     assert await ledger.cancels_asked() == []
     assert await ledger.end_attempt(job_id, 2, BUSY, POLICY) == Ended(state=JobState.QUEUED)
 
@@ -398,10 +398,10 @@ async def test_all_of_a_submission_is_cancelled_page_by_page_whatever_its_jobs_b
     ledger: Ledger,
 ) -> None:
     """A running one that fails behind the page is not put back in line, and one that is claimed ahead of it is seen."""
-    submission_id = await story.opened(ledger)
-    running = await story.running(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    running = await scenarios.running(ledger, submission_id)
     waiting = await fill(ledger, submission_id, 3)
-    elsewhere = await story.queued(ledger, await story.opened(ledger))
+    elsewhere = await scenarios.queued(ledger, await scenarios.opened(ledger))
     page = await ledger.request_cancels(submission_id, after=None, limit=2)
     assert (page.items, page.next is None) == ([running], False)
     assert await ledger.end_attempt(running, 1, BUSY, POLICY) == Ended(state=JobState.FAILED)
@@ -422,9 +422,9 @@ async def test_a_start_settles_only_what_was_under_the_lock_that_it_holds_now(
 ) -> None:
     """Attempts, uploads and submissions of a node with another lock may be alive."""
     other = await engine.open(lock="another")
-    theirs, mine = await story.opened(other), await story.opened(ledger)
-    their_job, my_job = await story.running(other, theirs), await story.running(ledger, mine)
-    their_file, my_file = await story.receiving(other, theirs), await story.receiving(ledger, mine)
+    theirs, mine = await scenarios.opened(other), await scenarios.opened(ledger)
+    their_job, my_job = await scenarios.running(other, theirs), await scenarios.running(ledger, mine)
+    their_file, my_file = await scenarios.receiving(other, theirs), await scenarios.receiving(ledger, mine)
 
     after = await engine.open()
     recovery = await after.recover(5, "the server stopped")
@@ -457,8 +457,8 @@ async def test_what_requests_to_another_node_bring_is_not_for_this_one_to_clean_
     ledger: Ledger, engine: LedgerEngine
 ) -> None:
     other = await engine.open(lock="another")
-    theirs = await story.opened(other)
-    their_file = await story.receiving(other, theirs)
+    theirs = await scenarios.opened(other)
+    their_file = await scenarios.receiving(other, theirs)
     found = await ledger.form_uploads()
     assert (found.files, found.submissions) == (set(), set())
     found = await other.form_uploads()
@@ -489,7 +489,7 @@ async def test_who_lost_the_turn_at_an_upload_can_neither_extend_nor_store_it(
     assert await ledger.take_upload(upload.file_id) > new
     with pytest.raises(UploadTaken):
         await other.store_upload(upload.file_id, blob(), new_job_id(), fence=new)
-    started = [event for event in await story.all_events(ledger) if event.name is EventName.UPLOAD_STARTED]
+    started = [event for event in await scenarios.all_events(ledger) if event.name is EventName.UPLOAD_STARTED]
     assert len(started) == 1
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select
-from tests import story
 from tests.contracts.ledgers import LedgerEngine
-from tests.story import CANCELLED, CLIENT, FAILED, SUCCEEDED
+from tests.support import scenarios
+from tests.support.scenarios import CANCELLED, CLIENT, FAILED, SUCCEEDED
 
 from dropmill.engines.sql import search
 from dropmill.engines.sql.tables import submissions as submissions_table
@@ -78,7 +78,7 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
         size=1, received=0, partial="p", metadata="", expected_sha256=None, expires_at=None, ip="", account=None,
     )  # fmt: skip
     await ledger.announce_uploads([upload])
-    job_id, others = await story.settled(ledger, mine, FAILED), await story.settled(ledger, other, FAILED)
+    job_id, others = await scenarios.settled(ledger, mine, FAILED), await scenarios.settled(ledger, other, FAILED)
     file_id = (await ledger.job(job_id)).file_id
     for stranger in (Owner("account:12"), Owner("account:"), Owner("account"), Owner(owner + "x"), Owner("")):
         for read in (
@@ -155,7 +155,7 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
                 return ledger.start_upload(files[-1], chance.choice(everything), "a", "a", 1)
             case "store":
                 jobs.append(new_job_id())
-                return ledger.store_upload(file_id, story.blob(), jobs[-1])
+                return ledger.store_upload(file_id, scenarios.blob(), jobs[-1])
             case "attempt":
                 return ledger.claim(Claim())
             case "end":
@@ -207,10 +207,10 @@ async def test_a_text_is_looked_for_in_names_paths_addresses_hosts_and_errors(le
     first = await opened(ledger, ADA, ClientIdentity(ip="203.0.113.9"))
     await ledger.identify_client(first, "pc9.Lab.example", True, "lab.example")
     second = await opened(ledger, BOB, ClientIdentity(ip="2001:db8::1"))
-    one = await story.running(ledger, first, "Messung/Größe 7.csv")
-    other = await story.running(ledger, second, "messung/b.csv")
+    one = await scenarios.running(ledger, first, "Messung/Größe 7.csv")
+    other = await scenarios.running(ledger, second, "messung/b.csv")
     await ledger.end_attempt(other, 1, failed("Spalte 'Preis' fehlt: NO SUCH COLUMN"))
-    third = await story.queued(ledger, first, "c.csv")
+    third = await scenarios.queued(ledger, first, "c.csv")
     for text, submissions, jobs in (
         ("größe", [first], [one]),
         ("GRÖSSE 7", [first], [one]),
@@ -262,7 +262,7 @@ async def test_pages_of_what_was_found_have_no_hole_and_nothing_twice(
         place = chance.randrange(5)
         submission_id, owner, is_named = sent[place]
         is_meant, is_failed = chance.random() < 0.4, chance.random() < 0.5
-        job_id = await story.running(ledger, submission_id, "x 100.77 y.txt" if is_meant else "other.txt")
+        job_id = await scenarios.running(ledger, submission_id, "x 100.77 y.txt" if is_meant else "other.txt")
         if is_failed:
             await ledger.end_attempt(job_id, 1, FAILED)
         jobs[job_id] = (place, numbers[place], is_meant or is_named, is_failed, owner)
@@ -301,9 +301,9 @@ async def test_pages_of_what_was_found_have_no_hole_and_nothing_twice(
 async def test_what_is_removed_from_the_texts_is_not_found_any_more(ledger: Ledger, engine: LedgerEngine) -> None:
     """Retention may delete rows; whatever index there is follows."""
     submission_id = await opened(ledger, ADA)
-    await story.queued(ledger, submission_id, "report.txt")
+    await scenarios.queued(ledger, submission_id, "report.txt")
     again = await engine.open()
     await again._change(lambda tx: tx.connection.exec_driver_sql("DELETE FROM search_texts"))
     assert await found(ledger, "report") == ([], [])
-    await story.queued(ledger, submission_id, "report 2.txt")
+    await scenarios.queued(ledger, submission_id, "report 2.txt")
     assert (await found(ledger, "report"))[0] == [submission_id]

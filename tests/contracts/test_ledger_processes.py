@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests import story
 from tests.contracts.ledgers import LedgerEngine, PostgresEngine
-from tests.postgres import Postgres, running
+from tests.support import scenarios
+from tests.support.postgres import Postgres, running
 
 from dropmill.model.errors import StorageUnavailable
 from dropmill.model.records import Counts
@@ -24,7 +24,7 @@ CRASHES = 10
 
 
 async def test_two_processes_write_ten_thousand_events_without_a_hole(engine: LedgerEngine, ledger: Ledger) -> None:
-    submissions = [await story.opened(ledger) for _ in range(2)]
+    submissions = [await scenarios.opened(ledger) for _ in range(2)]
     writers = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.contracts.writer", engine.name, engine.place, submission_id, str(FILES)),
@@ -38,12 +38,12 @@ async def test_two_processes_write_ten_thousand_events_without_a_hole(engine: Le
         for writer in writers:
             with contextlib.suppress(ProcessLookupError):
                 writer.kill()
-    told = await story.all_events(ledger)  # that cursors are 1, 2, 3, ... is looked at there
+    told = await scenarios.all_events(ledger)  # that cursors are 1, 2, 3, ... is looked at there
     assert len(told) == 1 + 2 * (1 + FILES * 6) >= 10_000
     turns = sum(one.subject.submission_id != other.subject.submission_id for one, other in pairwise(told))
     print(f"{turns} times the other one's events came next")
     for submission_id in submissions:
-        assert await story.recount(ledger, submission_id) == Counts(succeeded=FILES)
+        assert await scenarios.recount(ledger, submission_id) == Counts(succeeded=FILES)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ async def test_of_what_was_acknowledged_nothing_is_lost_in_ten_crashes_of_the_da
     chance = random.Random(seed)
     engine = PostgresEngine(durable, durable.make_database())
     ledger = await engine.open()
-    await story.save(ledger)
-    submission_id = await story.opened(ledger)
+    await scenarios.save(ledger)
+    submission_id = await scenarios.opened(ledger)
     acknowledged: set[str] = set()
     refused = 0
 
@@ -69,7 +69,7 @@ async def test_of_what_was_acknowledged_nothing_is_lost_in_ten_crashes_of_the_da
         nonlocal refused
         while True:
             try:
-                acknowledged.add(await story.settle_one(ledger, submission_id))
+                acknowledged.add(await scenarios.settle_one(ledger, submission_id))
             except StorageUnavailable:
                 refused += 1
                 return
@@ -77,20 +77,20 @@ async def test_of_what_was_acknowledged_nothing_is_lost_in_ten_crashes_of_the_da
     for _ in range(CRASHES):
         before = len(acknowledged)
         writers = [asyncio.create_task(write()) for _ in range(20)]
-        async with asyncio.timeout(story.LIVENESS_S):
+        async with asyncio.timeout(scenarios.LIVENESS_S):
             while len(acknowledged) < before + 3:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
         await asyncio.sleep(chance.random() * 0.1)
         await asyncio.to_thread(durable.kill)
         await asyncio.gather(*writers)
         await asyncio.to_thread(durable.start)
-        assert await story.settle_one(ledger, submission_id)
+        assert await scenarios.settle_one(ledger, submission_id)
     assert refused == 20 * CRASHES
 
-    told = await story.all_events(ledger)
+    told = await scenarios.all_events(ledger)
     settled = Counter(event.subject.job_id for event in told if event.name == "job.settled")
     assert set(settled.values()) == {1}
     assert acknowledged <= set(settled)
-    counts = await story.recount(ledger, submission_id)
+    counts = await scenarios.recount(ledger, submission_id)
     assert counts.succeeded == len(settled)
     await engine.close()

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from tests import story
-from tests.story import CLIENT, FAILED, names
+from tests.support import scenarios
+from tests.support.scenarios import CLIENT, FAILED, names
 
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse
 from dropmill.model.ids import Sha256
@@ -18,8 +18,8 @@ MENDED = b"token: 'in the environment'\n"
 
 async def leaked(ledger: Ledger) -> Sha256:
     """A revision with a secret, behind which there is another."""
-    sha256 = await story.save(ledger, SECRET)
-    await story.save(ledger, MENDED)
+    sha256 = await scenarios.save(ledger, SECRET)
+    await scenarios.save(ledger, MENDED)
     return sha256
 
 
@@ -39,7 +39,7 @@ async def test_a_purged_text_is_gone_and_what_is_known_of_it_stays(ledger: Ledge
         (r.sha256, r.size, r.saved_at, r.number) for r in before
     ]
     assert await ledger.revision_text(after[0].sha256) == MENDED
-    event = (await story.all_events(ledger, "config"))[-1]
+    event = (await scenarios.all_events(ledger, "config"))[-1]
     assert (event.name, event.data) == ("config.purged", {"sha256": sha256})
     assert (event.subject.client, event.subject.account) == (CLIENT, "ada")
 
@@ -67,7 +67,7 @@ async def test_what_cannot_be_purged_changes_nothing(ledger: Ledger) -> None:
         await ledger.purge_revision(Sha256("0" * 64), None, None)
     with pytest.raises(RevisionInUse, match="save another text"):
         await ledger.purge_revision(newest.sha256, None, None)
-    await story.save(ledger, SECRET)  # restored: the newest again
+    await scenarios.save(ledger, SECRET)  # restored: the newest again
     with pytest.raises(RevisionInUse, match="save another text"):
         await ledger.purge_revision(sha256, None, None)
     assert await ledger.revision_text(sha256) == SECRET
@@ -75,12 +75,12 @@ async def test_what_cannot_be_purged_changes_nothing(ledger: Ledger) -> None:
 
 
 async def test_jobs_that_wait_or_run_keep_their_text(ledger: Ledger) -> None:
-    sha256 = await story.save(ledger, SECRET)
-    submission_id = await story.opened(ledger)
-    failed = await story.settled(ledger, submission_id, FAILED)
-    running = await story.running(ledger, submission_id)
-    queued = await story.queued(ledger, submission_id)
-    await story.save(ledger, MENDED)
+    sha256 = await scenarios.save(ledger, SECRET)
+    submission_id = await scenarios.opened(ledger)
+    failed = await scenarios.settled(ledger, submission_id, FAILED)
+    running = await scenarios.running(ledger, submission_id)
+    queued = await scenarios.queued(ledger, submission_id)
+    await scenarios.save(ledger, MENDED)
     with pytest.raises(RevisionInUse, match=r"bound to it \(2\)") as caught:
         await ledger.purge_revision(sha256, None, None)
     assert caught.value.extra == {"jobs": 2}
@@ -88,7 +88,7 @@ async def test_jobs_that_wait_or_run_keep_their_text(ledger: Ledger) -> None:
     with pytest.raises(RevisionInUse, match=r"\(1\)"):
         await ledger.purge_revision(sha256, None, None)
     assert await ledger.lose_attempt(running, 1, 5) == "queued"
-    order = await story.claimed(ledger)
+    order = await scenarios.claimed(ledger)
     assert await ledger.revision_text(order.config.sha256) == SECRET
     assert await ledger.end_attempt(running, 2, FAILED)
     await ledger.retry_job(failed)  # with the newest config, so it is bound to the old one no more
@@ -99,11 +99,11 @@ async def test_jobs_that_wait_or_run_keep_their_text(ledger: Ledger) -> None:
 async def test_a_purged_text_can_be_saved_again_and_purged_again(ledger: Ledger) -> None:
     sha256 = await leaked(ledger)
     await ledger.purge_revision(sha256, None, None)
-    assert await story.save(ledger, SECRET) == sha256
+    assert await scenarios.save(ledger, SECRET) == sha256
     assert await ledger.revision_text(sha256) == SECRET
     with pytest.raises(ConfigConflict):  # and no base is confused by it
         await ledger.save_revision(b"", base=None, client=None, account=None, message=None)
-    await story.save(ledger, MENDED)
+    await scenarios.save(ledger, MENDED)
     await ledger.purge_revision(sha256, None, None)
     with pytest.raises(Removed):
         await ledger.revision_text(sha256)
@@ -111,8 +111,8 @@ async def test_a_purged_text_can_be_saved_again_and_purged_again(ledger: Ledger)
 
 
 async def test_an_empty_text_is_a_text_until_it_is_purged(ledger: Ledger) -> None:
-    sha256 = await story.save(ledger, b"")
-    await story.save(ledger, MENDED)
+    sha256 = await scenarios.save(ledger, b"")
+    await scenarios.save(ledger, MENDED)
     assert await ledger.revision_text(sha256) == b""
     await ledger.purge_revision(sha256, None, None)
     with pytest.raises(Removed):

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests import story
 from tests.contracts.ledgers import LedgerEngine
-from tests.story import CLIENT, SUCCEEDED, all_events, blob, names, recount
+from tests.support import scenarios
+from tests.support.scenarios import CLIENT, SUCCEEDED, all_events, blob, names, recount
 
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
@@ -141,7 +141,7 @@ async def test_a_submission_of_one_upload_settles_with_its_file(ledger: Ledger) 
         assert submission.counts == Counts(announced=1)
         if ends_well:
             await stored(ledger, upload)
-            order = await story.claimed(ledger)
+            order = await scenarios.claimed(ledger)
             await ledger.end_attempt(order.job_id, 1, SUCCEEDED)
         else:
             await ledger.abort_upload(upload.file_id, "the client ended it")
@@ -194,7 +194,7 @@ async def test_a_submission_holds_what_has_come_and_what_is_to_come(ledger: Ledg
     fence = await ledger.take_upload(deferred.file_id)
     await ledger.extend_upload(deferred.file_id, size=None, received=7, expires_at=None, fence=fence)
     await ledger.abort_upload(gone.file_id, "")
-    await story.queued(ledger, submission_id)
+    await scenarios.queued(ledger, submission_id)
     assert await ledger.holding(submission_id) == Holding(files=3, announced=1, size=100 + 7 + blob().size)
     with pytest.raises(NotFound):
         await ledger.holding(SubmissionId("0" * 32))
@@ -219,10 +219,10 @@ async def test_only_uploads_whose_time_is_over_are_expired(ledger: Ledger) -> No
 async def test_a_submission_that_no_file_came_for_is_stale(ledger: Ledger) -> None:
     """Not one whose request is still open, nor one that a file is coming to or came to lately."""
     empty, waiting, coming, filled, sealed = [await opened(ledger) for _ in range(5)]
-    by_request = await story.opened(ledger)
+    by_request = await scenarios.opened(ledger)
     await announced(ledger, waiting)
     await ledger.take_upload((await announced(ledger, coming)).file_id)
-    await story.queued(ledger, filled)
+    await scenarios.queued(ledger, filled)
     await ledger.seal_submission(sealed)
     middle = utc_now()
     await asyncio.sleep(0.01)
@@ -231,7 +231,7 @@ async def test_a_submission_that_no_file_came_for_is_stale(ledger: Ledger) -> No
     assert await ledger.stale_submissions(LONG_AGO, limit=10) == []
     assert len(await ledger.stale_submissions(TOMORROW, limit=1)) == 1
     await asyncio.sleep(0.01)
-    await story.queued(ledger, waiting)  # opened long before, but just filled
+    await scenarios.queued(ledger, waiting)  # opened long before, but just filled
     assert set(await ledger.stale_submissions(middle, limit=10)) == {empty, filled}
     assert by_request not in await ledger.stale_submissions(TOMORROW, limit=10)
 
@@ -252,12 +252,12 @@ async def _leave_open(ledger: Ledger, submission_id: SubmissionId) -> None: ...
 
 
 async def _store_a_file(ledger: Ledger, submission_id: SubmissionId) -> None:
-    await story.queued(ledger, submission_id)
+    await scenarios.queued(ledger, submission_id)
     await ledger.seal_submission(submission_id)
 
 
 async def _cut_off(ledger: Ledger, submission_id: SubmissionId) -> None:
-    await ledger.abort_upload(await story.receiving(ledger, submission_id), "cut off")
+    await ledger.abort_upload(await scenarios.receiving(ledger, submission_id), "cut off")
     await ledger.seal_submission(submission_id)
 
 
@@ -319,13 +319,13 @@ async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger,
     await ledger.take_upload(alone.file_id)
     waiting, half, filled, by_form = [await opened(ledger) for _ in range(4)]
     fresh = await opened(ledger)
-    by_request = await story.opened(ledger)
+    by_request = await scenarios.opened(ledger)
     await announced(ledger, waiting)
     await ledger.take_upload((await announced(ledger, half)).file_id)
-    await story.queued(ledger, filled)
+    await scenarios.queued(ledger, filled)
     in_one_piece = await announced(ledger, by_form)
     await ledger.begin_upload(in_one_piece.file_id)
-    await story.receiving(ledger, by_request)
+    await scenarios.receiving(ledger, by_request)
 
     after = await engine.open()
     recovery = await after.recover(5, "the server stopped")

@@ -4,10 +4,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests import story
-from tests.clocks import WallClock
 from tests.contracts.ledgers import LedgerEngine
-from tests.story import CANCELLED, FAILED, SUCCEEDED
+from tests.support import scenarios
+from tests.support.clocks import WallClock
+from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED
 
 from dropmill.model.errors import Removed
 from dropmill.model.events import EventName
@@ -33,8 +33,8 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 async def sealed(ledger: Ledger, outcome: AttemptOutcome = SUCCEEDED) -> tuple[SubmissionId, JobId]:
-    submission_id = await story.opened(ledger)
-    job_id = await story.settled(ledger, submission_id, outcome)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.settled(ledger, submission_id, outcome)
     await ledger.seal_submission(submission_id)
     return submission_id, job_id
 
@@ -43,8 +43,8 @@ async def sealed(ledger: Ledger, outcome: AttemptOutcome = SUCCEEDED) -> tuple[S
 
 
 async def test_a_chosen_exit_code_is_followed_by_another_attempt_after_a_delay(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    job_id = await story.running(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.running(ledger, submission_id)
     before = utc_now()
     assert await ledger.end_attempt(job_id, 1, BUSY, POLICY) == Ended(state=JobState.QUEUED)
     job = await ledger.job(job_id)
@@ -53,17 +53,17 @@ async def test_a_chosen_exit_code_is_followed_by_another_attempt_after_a_delay(l
     assert job.not_before is not None
     assert 54 <= (job.not_before - before).total_seconds() <= 67
     assert await ledger.next_due() == job.not_before
-    assert await story.in_line(ledger) == []
+    assert await scenarios.in_line(ledger) == []
     assert await ledger.claim(Claim()) == []
-    failed, queued = (await story.all_events(ledger))[-2:]
+    failed, queued = (await scenarios.all_events(ledger))[-2:]
     assert (failed.name, failed.data["exit_code"]) == (EventName.ATTEMPT_FAILED, 75)
     assert (queued.name, queued.data) == (EventName.JOB_QUEUED, {"reason": "retry_policy"})
-    await story.recount(ledger, submission_id)
+    await scenarios.recount(ledger, submission_id)
 
 
 async def test_the_delay_doubles_and_the_times_are_counted(ledger: Ledger, wall_clock: WallClock) -> None:
-    submission_id = await story.opened(ledger)
-    job_id = await story.running(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.running(ledger, submission_id)
     delays = []
     for number in (1, 2):
         assert await ledger.end_attempt(job_id, number, BUSY, POLICY) == Ended(state=JobState.QUEUED)
@@ -71,16 +71,16 @@ async def test_the_delay_doubles_and_the_times_are_counted(ledger: Ledger, wall_
         assert not_before is not None
         delays.append((not_before - utc_now()).total_seconds())
         wall_clock.step((not_before - utc_now()).total_seconds())
-        assert (await story.claimed(ledger)).number == number + 1
+        assert (await scenarios.claimed(ledger)).number == number + 1
         assert (await ledger.job(job_id)).not_before is None
         assert await ledger.next_due() is None
     assert delays[1] > 1.5 * delays[0]
     assert await ledger.end_attempt(job_id, 3, BUSY, POLICY) == Ended(state=JobState.FAILED)
     assert (await ledger.job(job_id)).exit_code == 75
-    assert (await story.names(ledger))[-1] == "job.settled"
+    assert (await scenarios.names(ledger))[-1] == "job.settled"
 
     await ledger.retry_job(job_id)  # someone asked: counted anew
-    await story.claimed(ledger)
+    await scenarios.claimed(ledger)
     assert await ledger.end_attempt(job_id, 4, BUSY, POLICY) == Ended(state=JobState.QUEUED)
 
 
@@ -95,20 +95,20 @@ async def test_the_delay_doubles_and_the_times_are_counted(ledger: Ledger, wall_
     ],
 )
 async def test_other_ends_are_final(ledger: Ledger, outcome: AttemptOutcome) -> None:
-    job_id = await story.running(ledger, await story.opened(ledger))
+    job_id = await scenarios.running(ledger, await scenarios.opened(ledger))
     assert await ledger.end_attempt(job_id, 1, outcome, POLICY) == Ended(state=JobState(outcome.state))
 
 
 async def test_a_job_held_back_can_be_cancelled_and_retried_at_once(ledger: Ledger) -> None:
-    submission_id = await story.opened(ledger)
-    job_id = await story.running(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.running(ledger, submission_id)
     await ledger.end_attempt(job_id, 1, BUSY, POLICY)
     assert await ledger.request_cancel(job_id) is JobState.CANCELLED
     assert (await ledger.job(job_id)).not_before is None
     assert await ledger.next_due() is None
     await ledger.retry_job(job_id)
     assert (await ledger.job(job_id)).not_before is None
-    assert (await story.claimed(ledger)).job_id == job_id
+    assert (await scenarios.claimed(ledger)).job_id == job_id
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------
@@ -150,14 +150,14 @@ async def test_the_oldest_go_until_no_more_is_kept_than_may(ledger: Ledger) -> N
 
 async def test_what_is_in_use_stays(ledger: Ledger) -> None:
     """Open, queued, running, or asked for again: none is offered, and none can be marked."""
-    still_open = await story.opened(ledger)
-    await story.settled(ledger, still_open)
-    running = await story.opened(ledger)
-    await story.running(ledger, running)
+    still_open = await scenarios.opened(ledger)
+    await scenarios.settled(ledger, still_open)
+    running = await scenarios.opened(ledger)
+    await scenarios.running(ledger, running)
     await ledger.seal_submission(running)
     asked, job_id = await sealed(ledger, FAILED)
-    waiting = await story.opened(ledger)
-    await story.queued(ledger, waiting)
+    waiting = await scenarios.opened(ledger)
+    await scenarios.queued(ledger, waiting)
     await ledger.seal_submission(waiting)
     settled_at = (await ledger.view_submission(asked, limit=1)).submission.settled_at
     assert settled_at is not None
@@ -166,7 +166,7 @@ async def test_what_is_in_use_stays(ledger: Ledger) -> None:
     assert not await ledger.begin_removal(asked, settled_at)
 
     for _ in range(2):
-        await story.claimed(ledger)
+        await scenarios.claimed(ledger)
     await asyncio.sleep(0.002)
     await ledger.end_attempt(job_id, 2, FAILED)
     assert not await ledger.begin_removal(asked, settled_at)  # seen before the retry: it has settled anew since
@@ -176,7 +176,7 @@ async def test_what_is_in_use_stays(ledger: Ledger) -> None:
 
 async def test_removed_bytes_are_named_until_they_are_gone_and_history_stays(ledger: Ledger) -> None:
     submission_id, job_id = await sealed(ledger, FAILED)
-    events = await story.all_events(ledger)
+    events = await scenarios.all_events(ledger)
     file_id = (await ledger.job(job_id)).file_id
     stored = (await ledger.file(file_id)).blob
     assert (await ledger.file(file_id)).removed_at is None
@@ -189,8 +189,8 @@ async def test_removed_bytes_are_named_until_they_are_gone_and_history_stays(led
     assert await ledger.removals(10) == []
     assert (await ledger.file(file_id)).removed_at is not None
     assert (await ledger.job(job_id)).state is JobState.FAILED
-    assert await story.all_events(ledger) == events
-    await story.recount(ledger, submission_id)
+    assert await scenarios.all_events(ledger) == events
+    await scenarios.recount(ledger, submission_id)
 
 
 async def test_what_was_removed_cannot_be_retried(ledger: Ledger) -> None:
@@ -236,7 +236,7 @@ async def test_old_events_go_and_cursors_go_on(ledger: Ledger, engine: LedgerEng
     assert await ledger.newest_cursor() == newest  # the newest stays
 
     again = await engine.open()
-    await again.seal_submission(await story.opened(again))
+    await again.seal_submission(await scenarios.opened(again))
     page = await again.events("all", after=Cursor(newest), limit=100)
     assert [event.cursor for event in page.events] == [newest + 1, newest + 2, newest + 3]
     assert (await again.view_submission(submission_id, limit=1)).submission.is_settled
@@ -270,7 +270,7 @@ async def test_a_reader_behind_the_oldest_event_is_told(ledger: Ledger) -> None:
 async def telling(engine: LedgerEngine) -> Ledger:
     """A ledger that records deliveries."""
     made = await engine.open(tells_settled=True)
-    await story.save(made)
+    await scenarios.save(made)
     return made
 
 
@@ -292,7 +292,7 @@ async def test_each_time_a_submission_settles_there_is_a_delivery(telling: Ledge
     )
     assert delivery.due_at <= utc_now()
     await telling.retry_job(job_id)
-    await story.claimed(telling)
+    await scenarios.claimed(telling)
     await telling.end_attempt(job_id, 2, SUCCEEDED)
     assert await names_of(telling) == [(submission_id, 1)]  # one after the other
     await telling.end_delivery(submission_id, 1)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests import story
+from tests.support import scenarios
 
 from dropmill.engines.postgres.ledger import PostgresLedger
 from dropmill.engines.sql.ledger import SqlLedger
@@ -28,11 +28,11 @@ async def main(engine: str, place: str, submission_id: SubmissionId, files: int)
     """Open, write, close."""
     made = ENGINES[engine](place)
     await made.open(is_guest=True)
-    await made.enter(story.node(lock=str(os.getpid())))
+    await made.enter(scenarios.node(lock=str(os.getpid())))
     try:
         for begun in range(0, files, AT_ONCE):
             some = range(begun, min(begun + AT_ONCE, files))
-            await asyncio.gather(*(story.settle_one(made, submission_id) for _ in some))
+            await asyncio.gather(*(scenarios.settle_one(made, submission_id) for _ in some))
     finally:
         await made.close()
 

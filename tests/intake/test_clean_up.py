@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from tests.intake.test_intake import END, FIRST, Body, Desk, desk, head, part, until  # noqa: F401 - a fixture
-from tests.intake.test_tus import CONTENT, HALF, Counter
-from tests.story import CALLER
+from tests.intake.test_resumable import CONTENT, HALF, Counter
+from tests.support.scenarios import CALLER
 
 from dropmill.engines.disk.store import WRITE_BYTES
 from dropmill.engines.sqlite.ledger import SqliteLedger

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import story
-from tests.clocks import DAY_S, WallClock
-from tests.story import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
+from tests.support import scenarios
+from tests.support.clocks import DAY_S, WallClock
 from tests.support.fakes.executor import FakeExecutor
+from tests.support.scenarios import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
 
 from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
-from dropmill.identity.resolver import HostName, Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import FINISHING_MAX, PROGRESS_EVERY_S, Intake, Receipt
 from dropmill.model.clock import Clock
@@ -39,6 +38,7 @@ from dropmill.model.errors import (
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.records import Counts, File, StoredBlob, Submission, UploadState
+from dropmill.origin.resolver import HostName, Resolver
 
 TYPE = "multipart/form-data; boundary=B"
 END = b"--B--\r\n"
@@ -277,7 +277,7 @@ async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_on
 
     await until(is_queued)
     assert not receiving.done()
-    first = await story.claimed(desk.ledger)
+    first = await scenarios.claimed(desk.ledger)
     assert await desk.ledger.end_attempt(first.job_id, 1, SUCCEEDED)
     assert (await desk.submission()).is_open
     body.send(b"content\r\n", END)
@@ -287,7 +287,7 @@ async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_on
     assert not (await desk.submission()).is_open
     assert await desk.count(EventName.SUBMISSION_SETTLED) == 0
     assert desk.executor.wakes == 2
-    second = await story.claimed(desk.ledger)
+    second = await scenarios.claimed(desk.ledger)
     await desk.ledger.end_attempt(second.job_id, 1, SUCCEEDED)
     assert await desk.count(EventName.SUBMISSION_SETTLED) == 1
     assert (await names(desk.ledger))[-1] == "submission.settled"

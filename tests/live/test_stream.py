@@ -9,15 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests import story
-from tests.story import CALLER, LIVENESS_S, SUCCEEDED, all_events
+from tests.support import scenarios
 from tests.support.fakes.outputs import FakeOutputs
+from tests.support.scenarios import CALLER, LIVENESS_S, SUCCEEDED, all_events
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live import joins, stream
 from dropmill.live.joins import JoinRates
-from dropmill.live.messages import Cancel, Join, Leave, Retry
 from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
 from dropmill.live.topics import Topics
 from dropmill.live.views import FILES_SHOWN, Views
@@ -26,6 +25,7 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.output import OutputPiece
 from dropmill.model.records import Progress, utc_now
+from dropmill.wire.messages import Cancel, Join, Leave, Retry
 
 
 class FakeOrders:
@@ -134,8 +134,8 @@ def join(topic: str, after: int | None = None, *, attempt: int | None = None) ->
 
 
 async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(room: Room) -> None:
-    submission_id = await story.opened(room.ledger)
-    job_id = await story.queued(room.ledger, submission_id)
+    submission_id = await scenarios.opened(room.ledger)
+    job_id = await scenarios.queued(room.ledger, submission_id)
     topic = f"submission:{submission_id}"
     async with room.page() as (page, say):
         assert (await say(join(topic)))["ok"]
@@ -147,8 +147,8 @@ async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(roo
         assert (state["id"], state["state"], state["counts"]["queued"]) == (submission_id, "open", 1)
         (file,) = state["files"]
         assert (file["job"]["id"], file["job"]["position"], state["files_next"]) == (job_id, 1, None)
-        await story.claimed(room.ledger)
-        await story.opened(room.ledger)  # of no interest here
+        await scenarios.claimed(room.ledger)
+        await scenarios.opened(room.ledger)  # of no interest here
         await room.ledger.seal_submission(submission_id)
         await page.until(lambda: len(page.cursors(topic)) == 2)
         assert page.cursors(topic) == [cursor + 1, cursor + 3]
@@ -161,9 +161,9 @@ async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(roo
 
 
 async def test_a_snapshot_shows_the_first_files_and_where_the_rest_begins(room: Room) -> None:
-    submission_id = await story.opened(room.ledger)
+    submission_id = await scenarios.opened(room.ledger)
     paths = [f"{number}.txt" for number in range(FILES_SHOWN + 5)]
-    await asyncio.gather(*(story.receiving(room.ledger, submission_id, path) for path in paths))
+    await asyncio.gather(*(scenarios.receiving(room.ledger, submission_id, path) for path in paths))
     async with room.page() as (page, say):
         await say(join(f"submission:{submission_id}"))
         state = page.of("snapshot")[0]["state"]
@@ -179,24 +179,24 @@ async def test_a_snapshot_shows_the_first_files_and_where_the_rest_begins(room: 
 @pytest.mark.parametrize("after", [0, 1, 4, 9])
 async def test_a_join_after_a_cursor_replays_from_there_and_follows(room: Room, after: int) -> None:
     for _ in range(8):
-        await story.opened(room.ledger)
+        await scenarios.opened(room.ledger)
     async with room.page() as (page, say):
         await say(join("all", after))
         assert page.of("snapshot") == []
         assert page.cursors() == list(range(after + 1, 10))
-        await story.opened(room.ledger)
+        await scenarios.opened(room.ledger)
         await page.until(lambda: bool(page.cursors()) and page.cursors()[-1] == 10)
         assert page.cursors() == list(range(after + 1, 11))
 
 
 async def test_events_have_the_contracts_shape(room: Room) -> None:
-    await story.opened(room.ledger)
+    await scenarios.opened(room.ledger)
     async with room.page() as (page, say):
         await say(join("all", 1))
         (event,) = page.of("events")[0]["events"]
         assert set(event) == {"cursor", "at", "name", "subject", "data"}
         assert event["name"] == "submission.opened"
-        assert event["subject"]["client"]["ip"] == story.CLIENT.ip
+        assert event["subject"]["client"]["ip"] == scenarios.CLIENT.ip
 
 
 async def test_a_cursor_from_the_future_begins_afresh(room: Room) -> None:
@@ -204,7 +204,7 @@ async def test_a_cursor_from_the_future_begins_afresh(room: Room) -> None:
     async with room.page() as (page, say):
         await say(join("all", 99))
         assert page.of("snapshot") == [{"type": "snapshot", "topic": "all", "cursor": 1, "state": None}]
-        await story.opened(room.ledger)
+        await scenarios.opened(room.ledger)
         await page.until(lambda: page.cursors() == [2])
 
 
@@ -225,8 +225,8 @@ async def test_after_leaving_nothing_more_comes(room: Room) -> None:
         await say(join("all"))
         await say(join("config"))
         assert (await say(Leave(id=2, topic="all")))["ok"]
-        await story.opened(room.ledger)
-        await story.save(room.ledger, b"a: 2\n")
+        await scenarios.opened(room.ledger)
+        await scenarios.save(room.ledger, b"a: 2\n")
         await page.until(lambda: bool(page.of("events")))
         assert page.of("events", "all") == []
         assert page.cursors("config") == [3]
@@ -239,13 +239,13 @@ async def test_joining_again_begins_where_it_is_asked_to(room: Room) -> None:
         await say(join("all", 0))
         await say(join("all", 0))
         assert page.cursors() == [1, 1]
-        await story.opened(room.ledger)
+        await scenarios.opened(room.ledger)
         await page.until(lambda: len(page.cursors()) == 3)
 
 
 async def test_too_many_topics_are_refused_and_those_joined_stay(room: Room) -> None:
-    submission_id = await story.opened(room.ledger)
-    jobs = await asyncio.gather(*(story.queued(room.ledger, submission_id) for _ in range(JOINED_MAX - 1)))
+    submission_id = await scenarios.opened(room.ledger)
+    jobs = await asyncio.gather(*(scenarios.queued(room.ledger, submission_id) for _ in range(JOINED_MAX - 1)))
     async with room.page() as (_, say):
         await say(join("all"))
         for job_id in jobs:
@@ -265,12 +265,12 @@ async def test_no_subscriber_misses_an_event_or_gets_one_twice(room: Room) -> No
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    submissions = [await story.opened(room.ledger) for _ in range(3)]
+    submissions = [await scenarios.opened(room.ledger) for _ in range(3)]
 
     async def write() -> None:
         for _ in range(40):
             await asyncio.gather(
-                *(story.settle_one(room.ledger, chance.choice(submissions)) for _ in range(chance.randint(1, 4)))
+                *(scenarios.settle_one(room.ledger, chance.choice(submissions)) for _ in range(chance.randint(1, 4)))
             )
 
     async def watch() -> None:
@@ -311,7 +311,7 @@ async def test_a_slow_reader_costs_few_messages_and_misses_nothing(room: Room) -
         await say(join("all", 0))
         page.gate.clear()
         for _ in range(40):
-            await story.opened(room.ledger)
+            await scenarios.opened(room.ledger)
         page.gate.set()
         await page.until(lambda: page.cursors()[-1] == 41)
         assert page.cursors() == list(range(1, 42))
@@ -322,7 +322,7 @@ async def test_a_slow_reader_costs_few_messages_and_misses_nothing(room: Room) -
 
 
 async def test_a_message_holds_at_most_500_events(room: Room) -> None:
-    await asyncio.gather(*(story.opened(room.ledger) for _ in range(2 * EVENTS_MAX + 10)))
+    await asyncio.gather(*(scenarios.opened(room.ledger) for _ in range(2 * EVENTS_MAX + 10)))
     async with room.page() as (page, say):
         await say(join("all", 0))
         assert [len(message["events"]) for message in page.of("events")] == [EVENTS_MAX, EVENTS_MAX, 11]
@@ -335,7 +335,7 @@ async def test_a_message_with_all_that_is_around_its_events_keeps_to_its_size(
 ) -> None:
     monkeypatch.setattr(stream, "EVENTS_BYTES_MAX", limit)
     for _ in range(12):
-        await story.opened(room.ledger)
+        await scenarios.opened(room.ledger)
     async with room.page() as (page, say):
         await say(join("all", 1))
         assert page.cursors() == list(range(2, 14))
@@ -345,9 +345,9 @@ async def test_a_message_with_all_that_is_around_its_events_keeps_to_its_size(
 
 
 async def test_a_message_is_at_most_a_mebibyte(room: Room) -> None:
-    submission_id = await story.opened(room.ledger)
+    submission_id = await scenarios.opened(room.ledger)
     name = "\U0001f4a9" * 1000  # the longest that a client may send; 12 bytes a character in JSON
-    await asyncio.gather(*(story.receiving(room.ledger, submission_id, name) for _ in range(150)))
+    await asyncio.gather(*(scenarios.receiving(room.ledger, submission_id, name) for _ in range(150)))
     async with room.page() as (page, say):
         await say(join("all", 0))
         assert page.cursors() == list(range(1, 153))
@@ -359,7 +359,7 @@ async def test_a_message_is_at_most_a_mebibyte(room: Room) -> None:
 
 
 async def _with_attempt(room: Room) -> JobId:
-    return await story.running(room.ledger, await story.opened(room.ledger))
+    return await scenarios.running(room.ledger, await scenarios.opened(room.ledger))
 
 
 async def _write(room: Room, job_id: JobId, data: bytes, *, number: int = 1) -> None:
@@ -428,10 +428,10 @@ async def test_output_is_joined_at_a_byte_and_shows_what_was_not_kept(room: Room
 
 
 async def test_output_of_a_job_that_waits_begins_with_its_first_attempt(room: Room) -> None:
-    job_id = await story.queued(room.ledger, await story.opened(room.ledger))
+    job_id = await scenarios.queued(room.ledger, await scenarios.opened(room.ledger))
     async with room.page() as (page, say):
         assert (await say(join(f"output:{job_id}", 0)))["ok"]
-        await story.claimed(room.ledger)
+        await scenarios.claimed(room.ledger)
         await _write(room, job_id, b"begun")
         await page.until(lambda: page.text() == "begun")
 
@@ -440,7 +440,7 @@ async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room:
     job_id = await _with_attempt(room)
     await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
     await room.ledger.retry_job(job_id)
-    await story.claimed(room.ledger)
+    await scenarios.claimed(room.ledger)
     await _write(room, job_id, b"first", number=1)
     await _write(room, job_id, b"second", number=2)
     topic = f"output:{job_id}"
@@ -460,7 +460,7 @@ async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room:
 
 
 async def test_progress_reaches_those_who_follow_the_newest_only(room: Room) -> None:
-    submission_id = await story.opened(room.ledger)
+    submission_id = await scenarios.opened(room.ledger)
     async with room.page() as (page, say):
         await say(join(f"submission:{submission_id}"))
         for value in range(50):
@@ -488,7 +488,7 @@ async def test_a_subscriber_that_ends_hears_nothing_more(room: Room) -> None:
     async with room.page() as (page, say):
         await say(join("all"))
         assert room.bus.listeners
-    await story.opened(room.ledger)
+    await scenarios.opened(room.ledger)
     assert room.bus.listeners == {}
     assert page.of("events") == []
     assert (await room.ledger.events("all", after=Cursor(0), limit=9)).cursor == 2
@@ -499,9 +499,9 @@ async def test_a_subscriber_that_ends_hears_nothing_more(room: Room) -> None:
 
 async def history(ledger: SqliteLedger) -> None:
     """Some dozens of events."""
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     for number in range(10):
-        await story.queued(ledger, submission_id, f"{number}.txt")
+        await scenarios.queued(ledger, submission_id, f"{number}.txt")
 
 
 async def test_joins_that_bring_a_whole_history_wait_until_it_is_paid_for(room: Room, ledger: SqliteLedger) -> None:

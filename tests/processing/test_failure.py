@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.processing.doubles import Bench, python
+from tests.support.fakes.processing import Bench, python
 
 from dropmill.model.records import AttemptState, JobError
 from dropmill.processing.failure import (

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from tests import story
-from tests.story import CALLER
+from tests.support import scenarios
 from tests.support.fakes.executor import FakeExecutor
+from tests.support.scenarios import CALLER
 
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
@@ -25,7 +25,7 @@ def jobs(ledger: SqliteLedger, executor: FakeExecutor) -> Jobs:
 
 
 async def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor) -> None:
-    job_id = await story.queued(ledger, await story.opened(ledger))
+    job_id = await scenarios.queued(ledger, await scenarios.opened(ledger))
     await jobs.cancel(CALLER, job_id)
     assert (await ledger.job(job_id)).state is JobState.CANCELLED
     assert executor.cancelled == []
@@ -35,7 +35,7 @@ async def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs, ledger: SqliteLedg
 async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
-    job_id = await story.running(ledger, await story.opened(ledger))
+    job_id = await scenarios.running(ledger, await scenarios.opened(ledger))
     await jobs.cancel(CALLER, job_id)
     assert executor.cancelled == [job_id]
     assert await ledger.cancels_asked() == [(job_id, 1)]
@@ -43,9 +43,9 @@ async def test_a_running_job_is_asked_to_end_and_its_attempt_is_the_answer(
 
 
 async def test_what_cannot_be_cancelled_says_why(jobs: Jobs, ledger: SqliteLedger) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     with pytest.raises(IllegalTransition, match="settled already"):
-        await jobs.cancel(CALLER, await story.settled(ledger, submission_id))
+        await jobs.cancel(CALLER, await scenarios.settled(ledger, submission_id))
     with pytest.raises(NotFound):
         await jobs.cancel(CALLER, new_job_id())
 
@@ -53,8 +53,8 @@ async def test_what_cannot_be_cancelled_says_why(jobs: Jobs, ledger: SqliteLedge
 async def test_a_retried_job_is_hinted_at_after_the_ledger_has_it(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
-    submission_id = await story.opened(ledger)
-    job_id = await story.settled(ledger, submission_id)
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.settled(ledger, submission_id)
     await jobs.retry(CALLER, job_id)
     assert (await ledger.job(job_id)).state is JobState.QUEUED
     with pytest.raises(IllegalTransition):
@@ -67,19 +67,19 @@ async def test_a_retried_job_is_hinted_at_after_the_ledger_has_it(
 async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_config(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
-    submission_id = await story.opened(ledger)
-    wanted = [await story.settled(ledger, submission_id, story.FAILED) for _ in range(2)]
-    wanted.append(await story.settled(ledger, submission_id, story.CANCELLED))
-    others = [await story.settled(ledger, submission_id), await story.running(ledger, submission_id)]
-    elsewhere = await story.settled(ledger, await story.opened(ledger), story.FAILED)
-    mended = await story.save(ledger, b"mended: true\n")
+    submission_id = await scenarios.opened(ledger)
+    wanted = [await scenarios.settled(ledger, submission_id, scenarios.FAILED) for _ in range(2)]
+    wanted.append(await scenarios.settled(ledger, submission_id, scenarios.CANCELLED))
+    others = [await scenarios.settled(ledger, submission_id), await scenarios.running(ledger, submission_id)]
+    elsewhere = await scenarios.settled(ledger, await scenarios.opened(ledger), scenarios.FAILED)
+    mended = await scenarios.save(ledger, b"mended: true\n")
 
     await jobs.retry_submission(CALLER, submission_id)
 
     assert executor.wakes == 1
-    assert await story.in_line(ledger) == wanted
+    assert await scenarios.in_line(ledger) == wanted
     for job_id in wanted:
-        order = await story.claimed(ledger)
+        order = await scenarios.claimed(ledger)
         assert order.job_id == job_id
         assert order.config.sha256 == mended
     assert [(await ledger.job(job_id)).state for job_id in (*others, elsewhere)] == [
@@ -94,30 +94,30 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
 async def test_all_that_waits_is_cancelled_and_all_that_runs_asked_to_end(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
-    submission_id = await story.opened(ledger)
-    running = await story.running(ledger, submission_id)
-    waiting = [await story.queued(ledger, submission_id) for _ in range(3)]
-    elsewhere = await story.queued(ledger, await story.opened(ledger))
+    submission_id = await scenarios.opened(ledger)
+    running = await scenarios.running(ledger, submission_id)
+    waiting = [await scenarios.queued(ledger, submission_id) for _ in range(3)]
+    elsewhere = await scenarios.queued(ledger, await scenarios.opened(ledger))
 
     await jobs.cancel_submission(CALLER, submission_id)
 
     assert executor.cancelled == [running]
     assert await ledger.cancels_asked() == [(running, 1)]
     assert [(await ledger.job(job_id)).state for job_id in waiting] == [JobState.CANCELLED] * 3
-    assert await story.in_line(ledger) == [elsewhere]
+    assert await scenarios.in_line(ledger) == [elsewhere]
 
 
 async def test_more_jobs_than_one_change_holds_are_each_retried_and_cancelled_once(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
-    submission_id = await story.opened(ledger)
+    submission_id = await scenarios.opened(ledger)
     count = JOBS_A_CHANGE + 1
-    wanted = list(await asyncio.gather(*(story.queued(ledger, submission_id) for _ in range(count))))
+    wanted = list(await asyncio.gather(*(scenarios.queued(ledger, submission_id) for _ in range(count))))
     await jobs.cancel_submission(CALLER, submission_id)
-    assert await story.in_line(ledger) == []
+    assert await scenarios.in_line(ledger) == []
     await jobs.retry_submission(CALLER, submission_id)
-    assert sorted(await story.in_line(ledger)) == sorted(wanted)
-    counts = await story.recount(ledger, submission_id)
+    assert sorted(await scenarios.in_line(ledger)) == sorted(wanted)
+    counts = await scenarios.recount(ledger, submission_id)
     assert (counts.queued, counts.cancelled) == (count, 0)
 
 

@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.clocks import WallClock
-from tests.processing.doubles import LIVENESS_S, until
+from tests.support.clocks import WallClock
 from tests.support.fakes.bus import FakeBus
 from tests.support.fakes.outputs import FakeOutputs
+from tests.support.fakes.processing import LIVENESS_S, until
 
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.ids import JobId

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.processing.doubles import Bench, gone, until
-from tests.processing.warm_slot import WarmSlot
-from tests.serving.server import clean_environment
+from tests.support.fakes.processing import Bench, gone, until
+from tests.support.server import clean_environment
+from tests.support.warm_slot import WarmSlot
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import AttemptState
 from dropmill.processing import pool
-from dropmill.processing.slot import processes
+from dropmill.slot.slot import processes
 
 DAEMON = """
 import os, signal, sys, time
@@ -125,7 +125,7 @@ async def test_an_import_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyt
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from tests.processing.doubles import Bench
+from tests.support.fakes.processing import Bench
 
 async def main():
     folder = Path({folder!r})
@@ -325,8 +325,8 @@ def test_slots_print_nothing_when_the_server_is_killed(tmp_path: Path) -> None:
 BUSY_SERVER = """
 import asyncio, contextlib, shutil
 from pathlib import Path
-from tests.processing.doubles import Bench
-from tests.serving.server import clean_environment
+from tests.support.fakes.processing import Bench
+from tests.support.server import clean_environment
 
 async def main():
     folder = Path({folder!r})

@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.processing.doubles import FakeLedger, until
 from tests.support.fakes.bus import FakeBus
+from tests.support.fakes.processing import FakeLedger, until
 
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 

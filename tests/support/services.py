@@ -9,20 +9,20 @@ from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.health import Health
-from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, UploadLimits
 from dropmill.intake.intake import Intake
-from dropmill.intake.tus import Uploads
+from dropmill.intake.resumable import Uploads
 from dropmill.live.joins import JoinRates
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
-from dropmill.logfile import EventLog
 from dropmill.model.clock import Clock
+from dropmill.origin.resolver import Resolver
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger import Ledger
-from dropmill.processing.contract import Processor
 from dropmill.processing.jobs import Jobs
+from dropmill.processing.processor import Processor
 from dropmill.settings import Settings
+from dropmill.upkeep.event_log import EventLog
 from dropmill.web.services import Services
 
 

@@ -61,7 +61,7 @@ def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_settings_options
 def serve(**flags: Any) -> None:
     """Serve the drop zone until SIGTERM or Ctrl-C."""
-    from dropmill.cli.serving import run
+    from dropmill.cli.serve import run
 
     run(flags)
 
@@ -78,7 +78,7 @@ def send(paths: tuple[Path, ...], server: str, token: str | None, is_watching: b
 
     What was interrupted goes on where it stopped when the same command is run again.
     """
-    from dropmill.cli.sending import abandon, run
+    from dropmill.cli.send import abandon, run
 
     if is_abandoned and is_watching:
         raise click.UsageError("--abandon sends nothing, so there is nothing to --watch.")
@@ -94,7 +94,7 @@ def send(paths: tuple[Path, ...], server: str, token: str | None, is_watching: b
 @click.option("--json", "as_json", is_flag=True, help="Each event as one line of JSON.")
 def watch(submission: str | None, server: str, token: str | None, as_json: bool) -> None:
     """Follow events until Ctrl-C: those to come, or all of one submission."""
-    from dropmill.cli.watching import run
+    from dropmill.cli.watch import run
 
     run(submission, server, token, as_json=as_json)
 
@@ -104,7 +104,7 @@ def watch(submission: str | None, server: str, token: str | None, as_json: bool)
 @click.option("--url", metavar="URL", help="Also check the way to a running server at this address.")
 def doctor(url: str | None, **flags: Any) -> None:
     """Check what a server with these settings needs; exit 1 if something is missing."""
-    from dropmill.cli.examining import run
+    from dropmill.cli.doctor.host import run
 
     run(flags, url)
 

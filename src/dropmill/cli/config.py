@@ -15,19 +15,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dropmill.cli.wording import printable, size_text, stop_with
-from dropmill.configfile.document import MAX_BYTES, Finding
+from dropmill.cli.format import printable, size_text, stop_with
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.configfile.schema_file import SchemaFile
+from dropmill.configfile.schema.file import SchemaFile
+from dropmill.configfile.yaml.document import MAX_BYTES, Finding
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.live.messages import revision_json
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256
 from dropmill.model.internal import Internal
 from dropmill.model.records import ConfigLocation, ConfigRevision
 from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.settings import Settings, environment_name
+from dropmill.wire.messages import revision_json
 
 STDIN: Final = "-"
 SHOWN: Final = 12  # digits of a SHA-256: enough to tell revisions apart, and to restore one

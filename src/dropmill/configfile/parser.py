@@ -29,10 +29,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, Literal, NoReturn, cast
 
-from dropmill.configfile.document import MAX_BYTES, Document, Finding, Report, check_size, examine, refusal
-from dropmill.configfile.edits import Operation, apply
-from dropmill.configfile.form import Field, fields_of
-from dropmill.configfile.schema import Schema, SchemaUnusable
+from dropmill.configfile.schema.schema import Schema, SchemaUnusable
+from dropmill.configfile.yaml.document import MAX_BYTES, Document, Finding, Report, check_size, examine, refusal
+from dropmill.configfile.yaml.edits import Operation, apply
+from dropmill.configfile.yaml.form import Field, fields_of
 from dropmill.model.errors import BadRequest, ConfigEditRefused, ConfigInvalid, DropmillError, Unavailable
 
 TIME_LIMIT_S: Final = 10.0  # for reading once; ordinary text of 1 MiB takes about 3

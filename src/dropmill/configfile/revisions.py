@@ -24,11 +24,11 @@ from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from dropmill import assets
-from dropmill.configfile import mirror
-from dropmill.configfile.document import Finding, Report
-from dropmill.configfile.edits import Operation
+from dropmill.configfile import file_sync
 from dropmill.configfile.parser import Edit, Form, ParserProcess
-from dropmill.configfile.schema_file import SchemaFile
+from dropmill.configfile.schema.file import SchemaFile
+from dropmill.configfile.yaml.document import Finding, Report
+from dropmill.configfile.yaml.edits import Operation
 from dropmill.health import Health
 from dropmill.model.caller import Caller
 from dropmill.model.errors import (
@@ -143,7 +143,7 @@ class ConfigFile:
             await self._ledger.use_config_file(self._location)
             newest, in_file = await self._ledger.config_position(self._location)
             unfinished = newest.sha256 if newest is not None and newest.number != in_file else None
-            await asyncio.to_thread(mirror.sweep, self.path, self._aside, unfinished=unfinished)
+            await asyncio.to_thread(file_sync.sweep, self.path, self._aside, unfinished=unfinished)
             if newest is None:
                 return await self._open_first()
             try:
@@ -305,7 +305,7 @@ class ConfigFile:
                 errors = [finding.as_json() for finding in report.errors]
                 await self._ledger.reject_config(errors[:_RECORDED_ERRORS], caller.client, caller.account)
                 raise ConfigInvalid("The text cannot be used; nothing was saved.", errors=errors)
-            if mirror.sha256_of(text) == seen.newest.sha256:
+            if file_sync.sha256_of(text) == seen.newest.sha256:
                 if seen.disk != seen.newest.sha256:
                     await self._mirror(seen.newest, seen.disk)
                 return seen.newest
@@ -317,7 +317,7 @@ class ConfigFile:
         A file system that cannot be watched is polled instead. Faults of disk and ledger are survived.
         """
         while True:
-            folders = await asyncio.to_thread(mirror.folders, self.path)
+            folders = await asyncio.to_thread(file_sync.folders, self.path)
             await self._look()
             try:
                 changes = awatch(
@@ -331,7 +331,7 @@ class ConfigFile:
                     async for _ in changes:
                         self._health.works("config_watch")
                         await self._look()
-                        if await asyncio.to_thread(mirror.folders, self.path) != folders:
+                        if await asyncio.to_thread(file_sync.folders, self.path) != folders:
                             break
             # The folder is gone, or the system has no more watches or descriptors.
             except (OSError, WatchfilesRustInternalError) as error:
@@ -358,16 +358,16 @@ class ConfigFile:
     async def _open_first(self) -> str | None:
         note = None
         try:
-            text = await asyncio.to_thread(mirror.read, self.path)
+            text = await asyncio.to_thread(file_sync.read, self.path)
             if text is None:
                 text = await asyncio.to_thread(lambda: assets.default_config().read_bytes())
-                await asyncio.to_thread(mirror.create, self.path, text)
+                await asyncio.to_thread(file_sync.create, self.path, text)
                 note = f"{self.path} was missing; the packaged config was written there."
         except OSError as error:
             raise SettingsError(f"--config {self.path}: {error.strerror or error}.") from error
         report = await self._schema_file.check(text)
         if not report.is_valid:
-            problem = ConfigProblem.refused(mirror.sha256_of(text), report.errors)
+            problem = ConfigProblem.refused(file_sync.sha256_of(text), report.errors)
             raise SettingsError(f"--config {self.path}, {problem.sentence}.")
         await self._ledger.save_revision(
             text, base=None, client=None, account=None, message=AT_START_UP, found_at=self._location
@@ -396,13 +396,13 @@ class ConfigFile:
         for _ in range(_SETTLE_ROUNDS):
             newest, in_file = await self._position()
             try:
-                text = await asyncio.to_thread(mirror.read, self.path)
+                text = await asyncio.to_thread(file_sync.read, self.path)
             except OSError as error:
                 if error.errno not in OF_THE_FILE:  # a shortage of the server says nothing about the config
                     raise fault_of(error, "The config file") from error
                 await self._reject(None, (_unreadable(error),))
                 raise Unavailable(f"{self.path} cannot be read: {error.strerror or error}.") from error
-            disk = mirror.sha256_of(text)
+            disk = file_sync.sha256_of(text)
             if (seen := await self._without_edit(newest, in_file, text, disk)) is not None:
                 return seen
             if disk == before and not is_first:
@@ -424,7 +424,7 @@ class ConfigFile:
             if newest.number != in_file:
                 await self._ledger.record_in_file(self._location, newest.number)
                 with contextlib.suppress(OSError):  # the next start's sweep removes it
-                    await asyncio.to_thread(mirror.drop_before, self._aside, newest.sha256)
+                    await asyncio.to_thread(file_sync.drop_before, self._aside, newest.sha256)
             return _Seen(newest=newest, disk=disk)
         if newest.number != in_file and await self._is_unfinished(newest, in_file, text, disk):
             is_written = await self._mirror(newest, disk)
@@ -435,7 +435,7 @@ class ConfigFile:
 
     async def _take_over(self, text: bytes, newest: ConfigRevision) -> "_Seen":
         """Make a revision of what somebody wrote into the file, if it can be used."""
-        disk = mirror.sha256_of(text)
+        disk = file_sync.sha256_of(text)
         report = await self._schema_file.check(text)
         if not report.is_valid:
             await self._reject(disk, report.errors)
@@ -471,7 +471,7 @@ class ConfigFile:
         if in_file is not None and await self._is_behind(newest, in_file, disk):
             return True
         wanted = await self._ledger.revision_text(newest.sha256)
-        return await asyncio.to_thread(mirror.is_torn, text, wanted, self._aside)
+        return await asyncio.to_thread(file_sync.is_torn, text, wanted, self._aside)
 
     async def _is_behind(self, newest: ConfigRevision, in_file: int, disk: Sha256) -> bool:
         """Whether the file still holds the revision that was last recorded, or one between that and the newest."""
@@ -499,7 +499,7 @@ class ConfigFile:
         await self._ledger.purge_revision(sha256, caller.client, caller.account)
         try:
             await self.on_purge(sha256)
-            await asyncio.to_thread(mirror.drop_copies, self.path, self._aside, sha256)
+            await asyncio.to_thread(file_sync.drop_copies, self.path, self._aside, sha256)
         except OSError as error:
             raise Unavailable(
                 f"It is purged from the history, but a copy cannot be removed ({error}); purge it again."
@@ -510,7 +510,7 @@ class ConfigFile:
             written = await self._prepare(text, seen.disk)
         except OSError as error:
             sentence = f"{self.path} cannot be written: {error.strerror or error}. Nothing was saved."
-            is_disk = error.errno in _FULL_OR_READ_ONLY and not isinstance(error, mirror.CannotBeWritten)
+            is_disk = error.errno in _FULL_OR_READ_ONLY and not isinstance(error, file_sync.CannotBeWritten)
             raise (OutOfSpace if is_disk else Unavailable)(sentence) from error
         try:
             revision = await self._ledger.save_revision(
@@ -542,12 +542,12 @@ class ConfigFile:
             return False
         return await self._swap(written, revision, disk)
 
-    async def _prepare(self, text: bytes, disk: Sha256 | None) -> mirror.Replacement:
+    async def _prepare(self, text: bytes, disk: Sha256 | None) -> file_sync.Replacement:
         problem = self._problem
         keep = problem is not None and problem.is_refused and disk is not None and problem.sha256 == disk
-        return await asyncio.to_thread(mirror.prepare, self.path, text, aside=self._aside, keep=keep)
+        return await asyncio.to_thread(file_sync.prepare, self.path, text, aside=self._aside, keep=keep)
 
-    async def _swap(self, written: mirror.Replacement, revision: ConfigRevision, disk: Sha256 | None) -> bool:
+    async def _swap(self, written: file_sync.Replacement, revision: ConfigRevision, disk: Sha256 | None) -> bool:
         try:
             is_there = await asyncio.to_thread(written.put_in_place, disk)
         except OSError as error:

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 
 from dropmill.health import Health
-from dropmill.identity.resolver import Resolver
 from dropmill.intake.gate import Gate, Meter
 from dropmill.intake.multipart import (
     PartBegins,
@@ -41,6 +40,7 @@ from dropmill.model.errors import (
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
 from dropmill.model.records import File, Progress, StoredBlob, UploadState
+from dropmill.origin.resolver import Resolver
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.executor import Executor

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropmill.live import messages
 from dropmill.live.joins import JoinRates
-from dropmill.live.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
 from dropmill.live.topics import OUTPUT, AttemptOutput, Topic, Topics
 from dropmill.model.caller import Caller
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, Event
 from dropmill.model.ids import Cursor, JobId
+from dropmill.wire import messages
+from dropmill.wire.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
 
 EVENTS_MAX = 500  # in one message
 EVENTS_BYTES_MAX = 1024 * 1024  # of one message, unless a single event is larger

@@ -5,7 +5,6 @@ through these alone, and a mailbox joins nothing else, so nobody follows what wa
 yet but what does not exist.
 """
 
-from dropmill.live.messages import Json
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
@@ -17,6 +16,7 @@ from dropmill.ports.bus import Bus, Hints, Subscription
 from dropmill.ports.ledger.events import EventLedger, EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
+from dropmill.wire.messages import Json
 
 SUBMISSION = "submission:"
 OUTPUT = "output:"

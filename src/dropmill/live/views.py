@@ -6,12 +6,12 @@ The ledger's records with what only memory knows, as the contract's shapes where
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dropmill.live.messages import Json, Momentary, file_json, job_json, submission_json
 from dropmill.model.caller import Caller
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.records import File, Job, JobState, Result, Submission, UploadState
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import ViewLedger
+from dropmill.wire.messages import Json, Momentary, file_json, job_json, submission_json
 
 FILES_SHOWN = 100  # of a submission at once; the rest is read page by page
 FILES_READ = 500  # of a submission, for all of its results, from the ledger at a time

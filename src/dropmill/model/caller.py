@@ -1,7 +1,7 @@
 """Who asks: the first parameter of every operation and every read, so that no right can be forgotten.
 
-A caller comes with a request or a socket, and `dropmill.web.caller` alone makes it. What this machine does without
-being asked by a client has a caller of another type: `dropmill.model.internal`.
+A caller comes with a request or a socket, and `dropmill.web.server.caller` alone makes it. What this machine does
+without being asked by a client has a caller of another type: `dropmill.model.internal`.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The nouns of Dropmill as frozen records, and the legal transitions between their states.
 
 A record is never changed: `dataclasses.replace` makes the next one. Times are aware UTC `datetime`s, sizes are
-bytes, durations seconds. Turning records into JSON is the business of `dropmill.live.messages`.
+bytes, durations seconds. Turning records into JSON is the business of `dropmill.wire.messages`.
 """
 
 import os

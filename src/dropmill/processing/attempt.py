@@ -33,13 +33,13 @@ from dropmill.ports.blobs import BlobStore
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.jobs import AttemptLedger
 from dropmill.processing.configs import ConfigFiles
-from dropmill.processing.contract import AttemptPaths, Processor
 from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
 from dropmill.processing.folders import remove_tree
 from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputRecorder, OutputStream
 from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
+from dropmill.processing.processor import AttemptPaths, Processor
 from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from dropmill.model.records import JobError
-from dropmill.processing.slot import processes
 from dropmill.settings import Settings, size_in_words
+from dropmill.slot.slot import processes
 
 REMOVE_TRIES = 100  # a millisecond apart: the kernel lets go of a group a moment after its last process
 

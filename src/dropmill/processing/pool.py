@@ -29,9 +29,9 @@ from dropmill.descriptors import give_back_limit
 from dropmill.health import Health
 from dropmill.model.errors import ProcessorError
 from dropmill.model.records import JobError
-from dropmill.processing.contract import Processor
-from dropmill.processing.interpreter import missing_private_names
-from dropmill.processing.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
+from dropmill.processing.processor import Processor
+from dropmill.slot.interpreter import missing_private_names
+from dropmill.slot.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
 
 READY_S = 120.0  # heavy imports from a slow disk take a minute; beyond, an import hangs
 KILL_ANSWER_S = 10.0  # after SIGKILL: a slot that has not answered by then is stopped or stuck, and is killed itself
@@ -556,7 +556,7 @@ class SlotPool:
             raise ProcessorError(f"The processor {self._processor.label} cannot be used: {word['error']}.")
 
     def _spawn(self, theirs: socket.socket, target: str) -> subprocess.Popen[bytes]:
-        module = "dropmill.processing.slot"
+        module = "dropmill.slot.slot"
         # -P: a json.py in the working directory must not stand in for the standard library's. In our own environment
         # it would also reach Python scripts.
         arguments = [sys.executable, "-P", "-m", module, str(theirs.fileno()), target]

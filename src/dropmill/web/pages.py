@@ -9,14 +9,14 @@ from typing import Any
 
 from quart import Blueprint, current_app, render_template
 
-from dropmill.configfile.schema import SchemaUnusable
-from dropmill.live.messages import submission_json, time_text
+from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.web import query
-from dropmill.web.caller import caller_if_known, current_caller
+from dropmill.web.api import query
+from dropmill.web.labels import WORDS, part_words, state_word
+from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.services import EXTENSION, Services, services
-from dropmill.web.words import WORDS, part_words, state_word
+from dropmill.wire.messages import submission_json, time_text
 
 pages = Blueprint("pages", __name__)
 pages.add_app_template_filter(state_word, "state_word")

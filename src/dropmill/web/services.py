@@ -10,17 +10,17 @@ from quart import current_app
 
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
-from dropmill.identity.resolver import Resolver
 from dropmill.intake.intake import Intake
-from dropmill.intake.tus import Uploads
+from dropmill.intake.resumable import Uploads
 from dropmill.live.joins import JoinRates
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
-from dropmill.logfile import EventLog
+from dropmill.origin.resolver import Resolver
 from dropmill.ports.blobs import BlobStore
-from dropmill.processing.contract import Processor
 from dropmill.processing.jobs import Jobs
+from dropmill.processing.processor import Processor
 from dropmill.settings import Settings
+from dropmill.upkeep.event_log import EventLog
 
 EXTENSION = "dropmill"
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.processing.doubles import LIVENESS_S, Bench, gone, until
+from tests.support.fakes.processing import LIVENESS_S, Bench, gone, until
 
 from dropmill.engines.local import executor as executor_module
 from dropmill.model.ids import JobId

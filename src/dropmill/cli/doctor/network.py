@@ -1,0 +1,350 @@
+"""The way from here to a running server, as `dropmill doctor --url` looks at it: what a proxy between makes of it.
+
+Raw HTTP/1.1 on sockets, because each check needs a request that no client would make: half of one, or one that is
+given up in the middle. Nothing is stored on the server.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from urllib.parse import urlsplit
+
+from dropmill import __version__
+from dropmill.cli.doctor.host import Finding, fail, ok, warn
+
+ANSWER_S = 5.0  # a server answers in milliseconds; a proxy that waits for the rest of a body never does
+PROBE_BYTES = 64 * 1024 * 1024  # announced, never sent; above what proxies let pass when nobody has set them up
+BEGINNING_BYTES = 16 * 1024
+HEAD_MAX = 64 * 1024
+WHOLE_MAX = 2 * 1024 * 1024  # bytes of an answer that is read to its end: a config, a page
+FORGED_ADDRESS = "192.0.2.1"  # of no client (RFC 5737)
+
+H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty settings
+H2_SETTINGS = 4  # the kind of frame a server that speaks HTTP/2 begins with
+
+Findings = Iterator[Finding]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        status: 0 if nothing came in time.
+        body: its beginning.
+    """
+
+    status: int = 0
+    kind: str = ""
+    body: bytes = b""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a Dropmill said it, and no proxy."""
+        return self.kind.startswith(("application/json", "application/problem+json"))
+
+    @property
+    def detail(self) -> str:
+        """Its sentence, if it has one."""
+        try:
+            return str(json.loads(self.body)["detail"])
+        except (ValueError, KeyError, TypeError):
+            return f"it answers {self.status}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeAnswer:
+    """An answer to its end, at most `WHOLE_MAX` bytes; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Way:
+    """To one URL.
+
+    Attributes:
+        is_open: whether the server was reached; without that there is nothing more to look at.
+        base: the URL's path, without a slash at its end.
+        origin: what browsers send as `Origin` from its pages.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            ValueError: it is no URL.
+        """
+        self.url = url if "://" in url else f"http://{url}"
+        self.is_open = False
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address such as https://drop.example.com")
+        self.is_tls = parts.scheme == "https"
+        self.name = parts.hostname or ""
+        self._authority = parts.netloc.rpartition("@")[2]
+        self._port = parts.port or (443 if self.is_tls else 80)
+        self.base = parts.path.rstrip("/")
+        default = ":443" if self.is_tls else ":80"
+        self.origin = f"{parts.scheme}://{self._authority.lower().removesuffix(default)}"
+
+    def connect(self, protocols: tuple[str, ...] = ("http/1.1",)) -> socket.socket:
+        """A connection, with TLS where the URL says so.
+
+        Raises:
+            OSError: there is none.
+        """
+        made = socket.create_connection((self.name, self._port), timeout=ANSWER_S)
+        if not self.is_tls:
+            return made
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(list(protocols))
+        try:
+            return context.wrap_socket(made, server_hostname=self.name)
+        except BaseException:
+            made.close()
+            raise
+
+    def ask(self, request: str, body: bytes = b"", **headers: str) -> Answer:
+        """The answer to one request, its headers and what comes with them; `Answer()` if none comes.
+
+        Raises:
+            OSError: there is no connection.
+        """
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        with self.connect() as connection:
+            connection.sendall(self._head(request, *lines) + body)
+            return _read(connection)
+
+    def fetch(self, path: str, **headers: str) -> "WholeAnswer":
+        """The answer to a GET, read to its end.
+
+        Raises:
+            OSError: there is no connection, or no whole answer of HTTP.
+        """
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        with self.connect() as connection:
+            connection.sendall(self._head(f"GET {path}", *lines, "Connection: close"))
+            answer = HTTPResponse(connection, method="GET")
+            try:
+                answer.begin()
+                found = {name.lower(): value for name, value in answer.getheaders()}
+                return WholeAnswer(status=answer.status, headers=found, body=answer.read(WHOLE_MAX))
+            except HTTPException as error:
+                raise OSError(f"the answer is no HTTP ({type(error).__name__})") from None
+            finally:
+                answer.close()
+
+    def _head(self, request: str, *lines: str) -> bytes:
+        method, _, path = request.partition(" ")
+        first = f"{method} {self.base}{path} HTTP/1.1"
+        agent = f"User-Agent: dropmill/{__version__}"
+        return "\r\n".join([first, f"Host: {self._authority}", agent, *lines, "", ""]).encode()
+
+
+def check_http(way: Way) -> Findings:
+    """The server is reached, and is a Dropmill."""
+    try:
+        answer = way.ask("GET /readyz", Connection="close")
+    except OSError as error:
+        yield fail(f"{way.url} cannot be reached ({error})")
+        return
+    if answer.status == 200 and answer.is_ours:
+        way.is_open = True
+        yield ok(f"{way.url} is ready")
+    elif answer.is_ours:
+        way.is_open = True
+        yield fail(f"{way.url}: {answer.detail}")
+    else:
+        yield fail(f"{way.url} is no Dropmill: " + (answer.detail if answer.status else "it does not answer"))
+
+
+def check_pages(way: Way) -> Findings:
+    """The addresses on pages lead where the URL leads, sub-path and all."""
+    page = way.fetch("/", Accept="text/html")
+    shown = re.search(rb'data-base="([^"]*)"', page.body)
+    if page.status == 401:
+        yield ok("not looked at; the server asks for sign-in")
+    elif page.status != 200 or shown is None:
+        yield fail(f"{way.url}/ is no page of Dropmill: it answers {page.status}")
+    elif (base := shown[1].decode(errors="replace")) != way.base:
+        yield fail(
+            f"pages lead to {base or '/'}, but they are reached at {way.base or '/'}; start the server with "
+            f"--public-url {way.url}"
+        )
+    elif (status := way.fetch("/static/favicon.svg").status) != 200:
+        yield fail(f"{way.url}/static/ answers {status}: the proxy must pass every path below {way.base or '/'} on")
+    else:
+        yield ok(f"pages work at {way.base or '/'}")
+
+
+def check_origin(way: Way) -> Findings:
+    """Pages may change things: what browsers say of them is what the server expects."""
+    answer = way.ask("POST /api/v1/config/check", Origin=way.origin, Sec_Fetch_Site="same-origin", Content_Length="0")
+    if answer.status == 200:
+        yield ok(f"pages of {way.origin} may change things")
+    elif answer.status == 401:
+        yield ok("not looked at; the server asks for sign-in")
+    elif answer.status == 403 and answer.is_ours:
+        yield fail(f"pages cannot change anything; start the server with --public-url {way.url} ({answer.detail})")
+    else:
+        yield fail(f"pages cannot change anything: {answer.detail}")
+
+
+def check_client(way: Way) -> Findings:
+    """Who asks is known by address and scheme, and nobody can choose the address."""
+    page = way.fetch("/", Accept="text/html", X_Forwarded_For=FORGED_ADDRESS)
+    is_plain = "cross-origin-opener-policy" not in page.headers
+    if page.status == 403:
+        yield ok("forwarding headers are refused")
+    elif page.status != 200:
+        yield ok("not looked at; there is no page")
+    elif FORGED_ADDRESS.encode() in page.body:
+        yield warn(
+            "clients can choose the address that they have in the log: the proxy must append to X-Forwarded-For "
+            "($proxy_add_x_forwarded_for in nginx), and --trusted-proxy must name proxies only"
+        )
+    elif way.is_tls and is_plain:
+        yield warn(
+            "the server takes this connection for http: the proxy must send X-Forwarded-Proto, and --trusted-proxy "
+            "must name the proxy"
+        )
+    else:
+        yield ok("clients cannot choose their address")
+
+
+def check_bytes(way: Way) -> Findings:
+    """What the server sends arrives as it is: the config's ETag is the SHA-256 of its bytes."""
+    answer = way.fetch("/api/v1/config", Accept="application/yaml", Accept_Encoding="gzip, br, zstd")
+    tag, coding = answer.headers.get("etag", ""), answer.headers.get("content-encoding", "identity")
+    if answer.status != 200:
+        yield ok(f"not looked at; the config answers {answer.status}")
+    elif coding != "identity":
+        yield warn(
+            f"answers are compressed on the way ({coding}) although they say no-transform: downloads cannot be "
+            "resumed; nginx: gzip off"
+        )
+    elif tag != f'"{hashlib.sha256(answer.body).hexdigest()}"':
+        yield fail(f"answers are rewritten on the way: ETag {tag or 'none'} is not that of the bytes that arrive")
+    else:
+        yield ok("bytes and ETags arrive as they were sent")
+
+
+def check_http2(way: Way) -> Findings:
+    """Whether browsers would speak HTTP/2: many times slower uploads on a line with delay."""
+    if way.is_tls:
+        with way.connect(("h2", "http/1.1")) as connection:
+            is_h2 = isinstance(connection, ssl.SSLSocket) and connection.selected_alpn_protocol() == "h2"
+    else:
+        with way.connect() as connection:
+            connection.sendall(H2_PREFACE)
+            try:
+                beginning = connection.recv(9)
+            except OSError:
+                beginning = b""
+            is_h2 = len(beginning) > 3 and not beginning.startswith(b"HTTP/") and beginning[3] == H2_SETTINGS
+    if is_h2:
+        yield warn("HTTP/2 is offered: uploads wait a round trip for each window (often 64 KiB); offer HTTP/1.1 only")
+    else:
+        yield ok("HTTP/1.1, which is what uploads need")
+
+
+def check_websocket(way: Way) -> Findings:
+    """Pages can open their socket."""
+    key = base64.b64encode(secrets.token_bytes(16)).decode()
+    answer = way.ask(
+        "GET /api/v1/live",
+        Upgrade="websocket",
+        Connection="Upgrade",
+        Sec_WebSocket_Version="13",
+        Sec_WebSocket_Key=key,
+        Origin=way.origin,
+    )
+    if answer.status == 101:
+        yield ok("sockets are opened")
+    elif answer.status == 401:
+        yield ok("sockets reach the server; it asks for sign-in")
+    elif answer.is_ours and answer.status in (403, 421, 503):
+        yield fail(f"sockets are refused: {answer.detail}")
+    else:
+        yield fail("sockets are not opened: the proxy must pass Upgrade and Connection on; pages poll meanwhile")
+
+
+def check_bodies(way: Way) -> Findings:
+    """Large bodies pass, and as they come: the answer to half of one must not wait for the rest."""
+    answer = way.ask(
+        "PATCH /api/v1/uploads/doctor",
+        bytes(BEGINNING_BYTES),
+        Tus_Resumable="1.0.0",
+        Upload_Offset="0",
+        Content_Type="application/offset+octet-stream",
+        Content_Length=str(PROBE_BYTES),
+    )
+    if answer.is_ours:
+        yield ok("large bodies pass, as they come")
+    elif answer.status == 413:
+        yield fail("large bodies are refused on the way (413); nginx: client_max_body_size 0")
+    elif answer.status:
+        yield fail(f"large bodies do not pass: {answer.detail}")
+    else:
+        yield warn(
+            "bodies are gathered on the way before they are passed on: progress is wrong and uploads take twice as "
+            "long; nginx: proxy_request_buffering off"
+        )
+
+
+def check_streams(way: Way) -> Findings:
+    """What the server sends arrives when it sends it."""
+    answer = way.ask("GET /api/v1/events?after=newest", Accept="text/event-stream")
+    if answer.status == 200 and answer.body:
+        yield ok("events arrive as they are sent")
+    elif answer.status == 401:
+        yield ok("not looked at; the server asks for sign-in")
+    elif answer.status in (0, 200):
+        yield warn("answers are held back on the way; nginx: proxy_buffering off")
+    else:
+        yield fail(f"events are refused: {answer.detail}")
+
+
+WAY_CHECKS: Mapping[str, Callable[[Way], Findings]] = {
+    "way": check_http,
+    "way: pages": check_pages,
+    "way: origin": check_origin,
+    "way: client": check_client,
+    "way: bytes": check_bytes,
+    "way: HTTP/2": check_http2,
+    "way: sockets": check_websocket,
+    "way: bodies": check_bodies,
+    "way: streams": check_streams,
+}
+
+
+def _read(connection: socket.socket) -> Answer:
+    received = b""
+    try:
+        while b"\r\n\r\n" not in received and len(received) < HEAD_MAX:
+            if not (more := connection.recv(HEAD_MAX)):
+                break
+            received += more
+        head, separator, body = received.partition(b"\r\n\r\n")
+        if not separator:
+            return Answer()
+        first, *lines = head.decode("latin-1").split("\r\n")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        answer = Answer(status=int(first.split()[1]), kind=fields.get("content-type", ""), body=body)
+    except (TimeoutError, ConnectionError, ValueError, IndexError):
+        return Answer()
+    try:
+        if not body and fields.get("content-length") != "0" and answer.status != 101:
+            return Answer(status=answer.status, kind=answer.kind, body=connection.recv(HEAD_MAX))
+    except OSError:
+        pass
+    return answer

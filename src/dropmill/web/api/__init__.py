@@ -1,0 +1,1 @@
+"""The HTTP API and the live socket: one module a subject, a Quart blueprint each."""

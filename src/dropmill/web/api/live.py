@@ -1,0 +1,180 @@
+"""Events over the socket, and without one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from quart import Blueprint, current_app, request, websocket
+
+from dropmill.live.stream import Subscriber
+from dropmill.live.topics import Topic
+from dropmill.model.caller import Caller
+from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.events import TOPIC_ALL
+from dropmill.model.ids import Cursor
+from dropmill.model.numbers import whole_number
+from dropmill.model.records import utc_now
+from dropmill.web.api import query
+from dropmill.web.server.accept import preferred_type
+from dropmill.web.server.caller import current_caller
+from dropmill.web.server.capacity import capacity_of
+from dropmill.web.server.connection import WS_FLOOD
+from dropmill.web.services import Services, services
+from dropmill.wire import messages
+from dropmill.wire.messages import BadMessage, event_json, parse
+
+live = Blueprint("live", __name__, url_prefix="/api/v1")
+
+HEARTBEAT_S = 15  # under the 60 s after which common proxies take a quiet connection for dead
+SUBPROTOCOL = "dropmill.v1"
+
+SEND_TIMEOUT_S = 20  # for one message; a client that takes none for so long is let go
+WS_TOO_SLOW = 4408
+WS_TRY_AGAIN = 1013  # "Try Again Later" in IANA's registry
+
+MESSAGES_PER_S = 50  # a page sends a handful; the burst allows a rejoin of all it follows
+MESSAGES_BURST = 600
+
+EVENT_STREAM = "text/event-stream"
+
+WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
+
+
+@live.websocket("/live")
+async def socket() -> None:
+    """One subscriber's connection. Once it is closed, by us or the client, this is cancelled."""
+    found = services()
+    caller = current_caller()
+    with capacity_of(current_app).admit_socket(caller.client.ip):
+        await _serve(found, caller)
+
+
+async def _serve(found: Services, caller: Caller) -> None:
+    connection = websocket._get_current_object()  # type: ignore[attr-defined]  # tasks of ours use it too
+    await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
+
+    async def send(text: str) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await connection.send(text)
+        except TimeoutError:
+            await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await send(messages.dumps(messages.tick(utc_now())))
+
+    subscriber = Subscriber(caller, topics=found.topics, orders=found.jobs, joins=found.joins, send=send)
+    found.closers.add(connection.close)
+    try:
+        await send(messages.dumps(messages.hello(utc_now(), HEARTBEAT_S)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(subscriber.run())
+            group.create_task(beat())
+            await _listen(connection, subscriber, send)
+    except* (OutOfSpace, Unavailable):  # whoever comes back joins after its cursor and misses nothing
+        await connection.close(WS_TRY_AGAIN, "The ledger is not available now; come back in a moment.")
+    finally:
+        found.closers.discard(connection.close)
+
+
+async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
+    loop = asyncio.get_running_loop()
+    allowance, since = float(MESSAGES_BURST), loop.time()
+    while True:
+        text = await connection.receive()
+        now = loop.time()
+        allowance = min(allowance + (now - since) * MESSAGES_PER_S, MESSAGES_BURST) - 1
+        since = now
+        if allowance < 0:
+            await connection.close(WS_FLOOD, "Too many messages.")
+        try:
+            await subscriber.handle(parse(text))
+        except BadMessage as error:
+            await send(messages.dumps(messages.reply(error.re, "bad_message", error.detail)))
+
+
+@live.get("/events")
+async def events() -> Any:
+    """Events of a topic behind a cursor; with `wait`, the next ones when there are none yet.
+
+    `after=newest` stands for the cursor of this moment: what is answered is where to follow from.
+
+    `gap` says that older ones behind the cursor may have been removed: read the state anew. Whoever accepts
+    `text/event-stream` gets them as they happen, until he leaves (WHATWG HTML, section 9.2).
+    """
+    limit = query.limit()
+    wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
+    found, caller = services(), current_caller()
+    topic = await found.topics.authorise(caller, query.text("topic") or TOPIC_ALL)
+    if preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM:
+        after = await _after(found, caller, request.headers.get("Last-Event-ID"))
+        await topic.events(after=after, limit=1)  # before the answer begins, so that an error can be told
+        return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
+    after = await _after(found, caller)
+    mailbox = found.topics.mailbox()
+    waiting = asyncio.timeout(wait_s)
+
+    async def give_up(_code: int, _reason: str) -> None:
+        with contextlib.suppress(RuntimeError):  # it is over already
+            waiting.reschedule(0)
+
+    try:
+        mailbox.join(topic)
+        page = await topic.events(after=after, limit=limit)
+        with contextlib.suppress(TimeoutError):
+            async with waiting:
+                found.closers.add(give_up)
+                while wait_s and not page.events and not page.is_cut:
+                    await mailbox.next()
+                    page = await topic.events(after=after, limit=limit)
+    finally:
+        found.closers.discard(give_up)
+        mailbox.close()
+    return {"events": [event_json(event) for event in page.events], "cursor": page.cursor, "gap": page.is_cut}
+
+
+async def _after(found: Services, caller: Caller, last_id: str | None = None) -> Cursor:
+    """The cursor a request names; a browser that comes back names the last event it got."""
+    if last_id is not None and (cursor := whole_number(last_id)) is not None:
+        return Cursor(cursor)
+    if query.text("after") == "newest":
+        return await found.topics.newest(caller)
+    return Cursor(query.number("after") or 0)
+
+
+async def _stream(found: Services, topic: Topic, after: Cursor) -> AsyncIterator[bytes]:
+    mailbox = found.topics.mailbox()
+    over = asyncio.Event()
+
+    async def give_up(_code: int, _reason: str) -> None:
+        over.set()
+
+    found.closers.add(give_up)
+    ending = asyncio.create_task(over.wait())
+    hint = asyncio.create_task(mailbox.next())
+    try:
+        mailbox.join(topic)
+        yield b": Dropmill's events\n\n"  # so that the headers go out, and a proxy that holds them back is found out
+        while not over.is_set():
+            try:
+                page = await topic.events(after=after, limit=query.LIMIT_DEFAULT)
+            except (OutOfSpace, Unavailable):
+                return  # browsers come back by themselves, with the last id
+            after = page.cursor
+            if page.events:
+                lines = (f"id: {event.cursor}\ndata: {messages.dumps(event_json(event))}\n\n" for event in page.events)
+                yield "".join(lines).encode()
+                continue
+            await asyncio.wait((hint, ending), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            if hint.done():
+                hint = asyncio.create_task(mailbox.next())
+            else:
+                yield b":\n\n"
+    finally:
+        found.closers.discard(give_up)
+        mailbox.close()
+        hint.cancel()
+        ending.cancel()

@@ -1,0 +1,18 @@
+"""The event log over HTTP: the lines of the log file, for who cannot read that file."""
+
+from quart import Blueprint, Response
+
+from dropmill.model.ids import Cursor
+from dropmill.web.api import query
+from dropmill.web.server.caller import current_caller
+from dropmill.web.services import services
+
+log = Blueprint("log", __name__, url_prefix="/api/v1")
+
+
+@log.get("/log")
+async def lines() -> Response:
+    """The lines behind a cursor, in cursor order; with the cursor of the last one as `after` come the next."""
+    after, limit = Cursor(query.number("after") or 0), query.limit()
+    found = await services().log.read(current_caller(), after=after, limit=limit)
+    return Response(found, content_type="application/x-ndjson")

@@ -1,0 +1,46 @@
+"""Is it alive, may it be sent to."""
+
+from typing import Any
+
+from quart import Blueprint
+
+from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.web.server.caller import current_caller
+from dropmill.web.services import Services, services
+
+ops = Blueprint("ops", __name__)
+
+
+@ops.get("/healthz")
+async def healthz() -> Any:
+    """The event loop answers."""
+    return {"ok": True}
+
+
+@ops.get("/readyz")
+async def readyz() -> Any:
+    """The ledger answers too, and the server is not stopping.
+
+    `degraded` names the parts that do not work now and are tried again; the log has the reasons. `config_problem` says
+    how the config file on disk differs from the newest revision, which is what scripts get.
+    """
+    found = services()
+    try:
+        await found.topics.newest(current_caller())
+    except (OutOfSpace, Unavailable) as error:
+        error.extra = {**error.extra, "degraded": found.health.degraded}
+        raise
+    problem = found.config.problem(current_caller())
+    return {
+        "ok": True,
+        "degraded": sorted({*found.health.degraded, *await _room(found)}),
+        "config_problem": None if problem is None else problem.sentence,
+    }
+
+
+async def _room(found: Services) -> tuple[str, ...]:
+    """The parts that refuse uploads because of the disk, though nothing has failed yet."""
+    try:
+        return () if await found.blobs.free_bytes() >= found.settings.min_free else ("disk_space",)
+    except (OutOfSpace, Unavailable):
+        return ("file_store",)

@@ -1,0 +1,1 @@
+"""What every request and socket passes before a handler sees it, and what we change in Hypercorn and Quart."""

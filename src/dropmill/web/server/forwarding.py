@@ -1,0 +1,91 @@
+"""Requests as the client made them, whatever proxy passed them on; everything behind here sees only that.
+
+Outside Quart, on the ASGI scope: the address, scheme and host that a trusted proxy forwards take the place of the
+connection's own, for HTTP and sockets alike, and every path gets the sub-path of `--public-url`. A proxy may keep the
+sub-path or strip it, and both work, because the sub-path is always put where it is missing. `X-Forwarded-Prefix` is
+not read: the setting says it, and every URL the server makes is the same for every client.
+
+Headers from elsewhere are ignored here; with `--auth auto` the guard refuses them.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from quart import Quart
+
+from dropmill.model.errors import SettingsError
+from dropmill.origin.network import client_address
+from dropmill.origin.proxies import TrustedProxies
+from dropmill.settings import Settings
+
+PEER = "dropmill.peer"
+"""Key of the scope: the address of the connection's own peer, a proxy or the client."""
+
+OWN_HOST = "dropmill.host"
+"""Key of the scope: the Host header as it came, where a trusted proxy forwarded another one."""
+
+_SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"), "wss": ("https", "wss")}
+
+
+def install(app: Quart, settings: Settings) -> None:
+    """Put an app, whose routes are all there, behind the proxies of its settings.
+
+    Raises:
+        SettingsError: the sub-path of `--public-url` is the beginning of a path of our own, so that nobody could tell
+            whether a proxy stripped it.
+    """
+    base = settings.base_path
+    first = base.partition("/")[2].partition("/")[0]
+    if first and first in {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()}:
+        raise SettingsError(f"--public-url {settings.public_url}: /{first} is a path of Dropmill itself; use another.")
+    app.jinja_env.globals["base"] = base
+    proxies, inner = TrustedProxies(settings.trusted_proxy), app.asgi_app
+
+    async def as_the_client_sees_it(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] in ("http", "websocket"):
+            scope = {**scope, **_forwarded(scope, proxies)}
+            if base:
+                path = target_path(scope["path"])
+                below = path[len(base) :] if path == base or path.startswith(base + "/") else path
+                scope |= {"root_path": base, "path": base + (below or "/")}  # ASGI: the path includes the root path
+        await inner(scope, receive, send)
+
+    app.asgi_app = as_the_client_sees_it  # type: ignore[method-assign]
+
+
+def _forwarded(scope: Any, proxies: TrustedProxies) -> dict[str, Any]:
+    """What differs from the scope's own entries, as far as its peer is trusted to say so."""
+    peer = client_address((scope.get("client") or (None,))[0])
+    if peer not in proxies:
+        return {PEER: peer}
+    headers = scope["headers"]
+    seen: dict[str, Any] = {PEER: peer, "client": (proxies.client_of(peer, _values(headers, "x-forwarded-for")), 0)}
+    scheme = _SCHEMES.get(_last(headers, "x-forwarded-proto").lower())
+    if scheme is not None:
+        seen["scheme"] = scheme[scope["type"] == "websocket"]
+    host, own = _last(headers, "x-forwarded-host"), _values(headers, "host")
+    if host and len(own) == 1:
+        seen[OWN_HOST] = own[0]
+        seen["headers"] = [(n, host.encode("latin-1") if n.lower() == b"host" else v) for n, v in headers]
+    return seen
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
+    wanted = name.encode()
+    return [value.decode("latin-1") for found, value in headers if found.lower() == wanted]
+
+
+def _last(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
+    """The value that the nearest proxy wrote, which may have appended it to a list."""
+    return ",".join(_values(headers, name)).rpartition(",")[2].strip()
+
+
+def target_path(path: str) -> str:
+    """The path of a request target in whatever form it came (RFC 9112, section 3.2)."""
+    if path.startswith("/"):
+        return path
+    try:
+        return urlsplit(path).path or "/"
+    except ValueError:
+        return "/" + path  # nothing is there

@@ -1,0 +1,345 @@
+"""What every request and socket passes, and the one place where errors become answers.
+
+Host and origin are checked before anything else: an allowlist of hosts stops DNS rebinding, which an Origin check
+does not. Then the caller is found (`dropmill.web.server.caller`). Errors are RFC 9457 problem documents. Outside the
+API, and for its one form, a browser gets a page that says the same.
+"""
+
+import contextlib
+import ipaddress
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from quart import Quart, Response, current_app, has_request_context, render_template, request, websocket
+from werkzeug.exceptions import HTTPException
+
+from dropmill.model.errors import (
+    BadRequest,
+    DropmillError,
+    Forbidden,
+    MisdirectedRequest,
+    RangeNotSatisfiable,
+    TooManyConnections,
+    TooManyUploads,
+    Unavailable,
+)
+from dropmill.model.faults import fault_of
+from dropmill.settings import PublicUrl, Settings, split_address
+from dropmill.web.server.accept import preferred_type
+from dropmill.web.server.caller import find_caller, keep_caller
+from dropmill.web.server.capacity import capacity_of
+from dropmill.web.server.forwarding import OWN_HOST
+from dropmill.web.server.headers import refuse_other_meanings
+from dropmill.web.services import services
+
+log = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # not no-referrer: with it, form posts carry `Origin: null`
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not bound
+
+EXACT = "no-store, no-transform"
+"""`Cache-Control` of answers whose bytes or ETag the client relies on: a proxy must not compress them or rewrite them
+(RFC 9111, section 5.2.2.6)."""
+
+HSTS = "max-age=2592000"
+"""30 days. It binds every port of the host name, other services on that machine included, and nobody can take it back
+from a browser before its time; so neither a year nor the subdomains."""
+
+PROBES = frozenset({"/healthz", "/readyz"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDING_HEADERS = (
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Real-Ip",
+    "Via",
+)
+
+
+def install(app: Quart, settings: Settings) -> None:
+    """Put the guard in front of an app's routes and sockets."""
+    hosts = allowed_hosts(settings)
+    is_open_on_loopback = settings.auth == "auto"
+
+    def check(connection: Any, *, is_unsafe: bool) -> None:
+        _check_framing(connection)
+        if connection.path != "/healthz":  # probes of load balancers name the address that they ask
+            _check_host(connection, hosts)
+        if is_open_on_loopback:
+            _check_direct(connection)
+        if is_unsafe:
+            _check_origin(connection, settings.allowed_origin, settings.public_url)
+        keep_caller(find_caller(connection))
+        if services().is_draining and connection.path != "/healthz":
+            raise Unavailable("The server is stopping; try again in a moment.")
+
+    @app.before_request
+    async def _before_request() -> None:
+        check(request, is_unsafe=request.method not in SAFE_METHODS)
+        if request.path not in PROBES:
+            capacity_of(app).require_descriptors()
+        if request.method not in SAFE_METHODS:
+            refuse_other_meanings(request.headers)
+
+    @app.before_websocket
+    async def _before_websocket() -> None:
+        # A socket can be opened by any page in the browser, so it is checked like a request that changes something.
+        check(websocket, is_unsafe=True)
+
+    @app.after_request
+    async def _after_request(response: Response) -> Response:
+        if request.endpoint == "static":
+            response.headers["Cache-Control"] = "no-cache"  # asked for each time, sent when its ETag has changed
+        if _is_framed_twice(request):
+            response.headers["Connection"] = "close"  # where the next request would begin is anybody's guess
+        return _with_headers(response)
+
+    @app.after_websocket
+    async def _after_websocket(response: Any) -> Any:
+        return response and _with_headers(response)  # there is one only if the socket was refused
+
+    @app.errorhandler(DropmillError)
+    async def _refused(error: DropmillError) -> Response:
+        response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
+        if isinstance(error, Unavailable | TooManyUploads | TooManyConnections):
+            response.headers["Retry-After"] = "5"
+        if isinstance(error, RangeNotSatisfiable):
+            response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
+        return response
+
+    @app.errorhandler(OSError)
+    async def _shortage(error: OSError) -> Response:
+        # Of the framework's own calls, such as opening a template; engines have translated theirs.
+        log.warning("%s could not be answered: %s", (request if has_request_context() else websocket).path, error)
+        return await _refused(fault_of(error, "The server"))
+
+    @app.errorhandler(HTTPException)
+    async def _http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        title = HTTPStatus(status).phrase
+        response = await _answer(status, title, _http_detail(status), _http_code(status), {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers.update({k: v for k, v in error.get_headers() if k == "Allow"})
+        return response
+
+    @app.errorhandler(Exception)
+    async def _unexpected(error: Exception) -> Response:
+        log.error("Unexpected error at %s", (request if has_request_context() else websocket).path, exc_info=error)
+        detail = "Something went wrong inside Dropmill; its own log has the traceback."
+        return await _answer(500, "Internal error", detail, "internal_error", {})
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str]:
+    """Lower-case host names, without port and brackets, that this server answers for."""
+    hosts = {_host_name(_bracketed(host)) for host in settings.allowed_host}
+    for bind in settings.bind:
+        host, _ = split_address(bind)
+        hosts.add(_host_name(_bracketed(host)))  # a wildcard too: the start prints it, and it reaches this machine
+        if host in LOOPBACK_NAMES | WILDCARDS:
+            hosts |= LOOPBACK_NAMES
+    if settings.public_url is not None:
+        hosts.add(settings.public_url.host)
+    return frozenset(hosts)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+
+
+def _with_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+    connection: Any = request if has_request_context() else websocket
+    is_https = connection.scheme in ("https", "wss")
+    is_loopback = _host_name(connection.headers.get("Host", "")) in LOOPBACK_NAMES
+    if is_https and not is_loopback:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
+    if not is_https and not is_loopback:
+        response.headers.pop("Cross-Origin-Opener-Policy", None)  # browsers take no notice of it there, and warn
+    return response
+
+
+def _is_framed_twice(connection: Any) -> bool:
+    # RFC 9112 section 6.3: both together may be an attempt at request smuggling.
+    return "Transfer-Encoding" in connection.headers and "Content-Length" in connection.headers
+
+
+def _check_framing(connection: Any) -> None:
+    if _is_framed_twice(connection):
+        raise BadRequest("Content-Length and Transfer-Encoding are both present.")
+    if len(connection.headers.getlist("Host")) > 1:
+        raise BadRequest("More than one Host header is present.")
+
+
+def _check_host(connection: Any, hosts: frozenset[str]) -> None:
+    # Also the one that the proxy itself was asked for: a page can set X-Forwarded-Host, but not Host.
+    named = {connection.headers.get("Host", ""), connection.scope.get(OWN_HOST, "")} - {""} or {""}
+    if not all(_host_name(header) in hosts for header in named):
+        raise MisdirectedRequest(
+            "This server does not answer for the host you asked for; "
+            "start it with --allowed-host to add it (DROPMILL_ALLOWED_HOST)."
+        )
+
+
+def _host_name(header: str) -> str:
+    header = header.strip().lower()
+    if header.startswith("["):
+        try:
+            return ipaddress.IPv6Address(header[1:].partition("]")[0].partition("%")[0]).compressed
+        except ValueError:
+            return ""
+    return header.rpartition(":")[0] or header if header.count(":") <= 1 else ""
+
+
+def _check_direct(connection: Any) -> None:
+    for name in FORWARDING_HEADERS:
+        if name in connection.headers:
+            raise Forbidden(
+                f"The request came through a proxy ({name}), but this server is open to its own machine only. "
+                "To serve behind a proxy, start it with --trusted-proxy and --public-url; until sign-in is available, "
+                "also with --auth off if the proxy decides who may use it."
+            )
+
+
+def _check_origin(connection: Any, allowed: tuple[str, ...], public: PublicUrl | None) -> None:
+    origin = connection.headers.get("Origin")
+    if origin is not None and origin in allowed:
+        return
+    site = connection.headers.get("Sec-Fetch-Site")
+    if site is not None and site != "same-origin":
+        raise Forbidden("The request comes from a page of another site.")
+    if origin is not None and origin not in _own_origins(connection, public):
+        raise Forbidden(
+            "The request comes from a page of another origin; start the server with --allowed-origin to allow it."
+        )
+
+
+def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
+    """Origins of our own pages: the public one, and the one that this request was sent to."""
+    scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
+    host = connection.headers.get("Host", "").lower()
+    if public is None:
+        return {f"{scheme}://{host}"}
+    default = ":443" if public.scheme == "https" else ":80"
+    if host.removesuffix(default) == public.origin.partition("://")[2]:
+        return {public.origin}  # behind a proxy that is not trusted the scheme is not known, but the setting says it
+    return {public.origin, f"{scheme}://{host}"}
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+_HTTP_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+    400: "The request is malformed.",
+}
+
+
+_SEND_BY_PUT = (
+    "Files are sent here with PUT, as curl -T FILE URL/send/ does; a form (curl -F file=@FILE) goes to "
+    "/api/v1/submissions."
+)
+
+
+def _http_detail(status: int) -> str:
+    if has_request_context():
+        if status == HTTPStatus.METHOD_NOT_ALLOWED and _is_below("/send"):
+            return _SEND_BY_PUT
+        if status == HTTPStatus.NOT_FOUND and request.path.endswith("/"):
+            address, adapter = request.path.rstrip("/"), current_app.create_url_adapter(request)
+            if address and adapter is not None and adapter.allowed_methods(address):
+                return "There is nothing at this address, but there is without the slash at its end."
+    return _HTTP_DETAILS.get(status, HTTPStatus(status).phrase + ".")
+
+
+def _http_code(status: int) -> str:
+    return HTTPStatus(status).name.lower()
+
+
+async def _answer(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
+    if wants_html():
+        with contextlib.suppress(OSError):  # the template cannot be read: say it without one
+            page = await render_template(
+                "error.html", status=status, title=title, detail=detail, code=code, extra=extra
+            )
+            return Response(page, status=status, content_type="text/html; charset=utf-8")
+    return _problem(status, title, detail, code, extra)
+
+
+def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
+    document = problem_document(status, title, detail, code, extra)
+    return Response(document, status=status, content_type="application/problem+json")
+
+
+def problem_document(status: int, title: str, detail: str, code: str, extra: Mapping[str, Any]) -> str:
+    """An error as RFC 9457 has it."""
+    return json.dumps(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extra}
+    )
+
+
+FORM_PATH = "/api/v1/submissions"
+"""Where the form of the first page is sent when no script runs: the only address of the API that answers a browser."""
+
+API_CLIENT_HEADERS = ("Idempotency-Key", "X-Requested-With", "Tus-Resumable")  # no form sends them
+
+
+def wants_html() -> bool:
+    """Whether the client is a browser that shows a page to a person, so that JSON would be wrong."""
+    if not has_request_context():
+        return False  # a browser shows nobody the answer to a socket it could not open
+    if request.path == FORM_PATH and request.method == "POST":
+        return _is_browser_form()
+    if request.method not in ("GET", "HEAD", "POST") or _is_below("/api/v1"):
+        return False  # browsers navigate by these methods alone, and scripts ask the API whatever they accept
+    return _prefers_html() and not (request.method == "POST" and _is_below("/send"))
+
+
+def _is_below(path: str) -> bool:
+    return f"{request.path}/".startswith(f"{path}/")
+
+
+def _is_browser_form() -> bool:
+    """Whether a browser sends the form itself, and shows the answer in place of the page.
+
+    `Accept` alone does not tell: HTTP libraries for scripts copy it from browsers.
+    """
+    headers = request.headers
+    return (
+        request.mimetype == "multipart/form-data"
+        and _prefers_html()
+        and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        # Basic is what a proxy asks browsers for.
+        and headers.get("Authorization", "Basic").lower().startswith("basic")
+        and not any(name in headers for name in API_CLIENT_HEADERS)
+    )
+
+
+def _prefers_html() -> bool:
+    accepted = request.headers.get("Accept", "")
+    best = preferred_type(accepted, ["application/json", "text/html"])
+    return best == "text/html" and "text/html" in accepted.lower()  # which */* does not name

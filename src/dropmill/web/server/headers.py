@@ -1,0 +1,145 @@
+"""Headers that change what a request's body means. Each is honoured or refused with a sentence that names it.
+
+To ignore one is to take a part of a file for the whole, or encoded bytes for the file. Headers that say that the body
+is whole are ignored: Apple's systems send those of the IETF's draft on resumable uploads with every upload.
+
+| header | here |
+|---|---|
+| Content-Encoding, Content-Transfer-Encoding | refused unless they encode nothing |
+| Content-Range (RFC 9110, 14.4) | refused unless it covers the whole |
+| Upload-Concat (tus); Upload-Complete, Upload-Incomplete (IETF) | refused unless they say that the body is whole |
+| Upload-Length, Upload-Offset outside resumable uploads | refused where they contradict Content-Length |
+| Upload-Checksum, Upload-Defer-Length outside resumable uploads | refused |
+| Repr-Digest, Content-Digest (RFC 9530), Digest, Content-MD5 | the SHA-256 of a file is checked; the rest is refused |
+| Want-Digest and its kin | ignored, as RFC 9530 allows: they are about the answer |
+"""
+
+import base64
+import binascii
+import re
+
+from werkzeug.datastructures import Headers
+
+from dropmill.intake.resumable import Checksum, parse_checksum
+from dropmill.model.errors import BadRequest, UnsupportedMediaType
+from dropmill.model.ids import Sha256
+
+DIGESTS = ("Repr-Digest", "Content-Digest", "Digest", "Content-MD5")
+
+_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+_SHA256 = re.compile(r"(?:^|,)\s*sha-256=(:?)([A-Za-z0-9+/=]*)(:?)\s*(?=$|[,;])", re.IGNORECASE)
+_WHOLE = {"Upload-Complete": "?1", "Upload-Incomplete": "?0"}
+_ENCODES_NOTHING = {
+    "Content-Encoding": frozenset({"identity"}),
+    "Content-Transfer-Encoding": frozenset({"7bit", "8bit", "binary"}),
+}
+_ONLY_RESUMABLE = ("Upload-Checksum", "Upload-Defer-Length")
+
+
+def refuse_other_meanings(headers: Headers) -> None:
+    """Return if a body is what its bytes say, and all of it. For every request that may change something.
+
+    Raises:
+        UnsupportedMediaType: it is encoded.
+        BadRequest: it is a part of something.
+    """
+    for name, harmless in _ENCODES_NOTHING.items():
+        if any(word.strip().lower() not in harmless for word in _words(headers, name)):
+            raise UnsupportedMediaType(f"Send the body without {name}; nothing is decoded here.")
+    for value in headers.getlist("Content-Range"):
+        found = _RANGE.fullmatch(value.strip())
+        if found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3]):
+            raise BadRequest(
+                "Content-Range says that the body is a part of a file; send the whole, "
+                "or use tus 1.0.0 at /api/v1/uploads."
+            )
+    if "Upload-Concat" in headers:
+        raise BadRequest(
+            "Upload-Concat: the tus extension `concatenation` is not offered; send the file as one upload."
+        )
+    for name, whole in _WHOLE.items():
+        if any(value.strip() != whole for value in headers.getlist(name)):
+            raise BadRequest(
+                f"{name} says that more of the file will come: the IETF's resumable uploads are not offered; "
+                "use tus 1.0.0 at /api/v1/uploads."
+            )
+
+
+def refuse_resumable(headers: Headers, content_length: int | None) -> None:
+    """Return if no header of a resumable upload contradicts a body that is sent at once.
+
+    Args:
+        headers: of the request.
+        content_length: of its body; None if unknown.
+
+    Raises:
+        BadRequest: one does, or asks for what only a resumable upload does.
+    """
+    for name in _ONLY_RESUMABLE:
+        if name in headers:
+            raise BadRequest(f"{name} is for resumable uploads only (tus 1.0.0 at /api/v1/uploads).")
+    for name, expected in (("Upload-Offset", 0), ("Upload-Length", content_length)):
+        if any(value.strip() != str(expected) for value in headers.getlist(name)):
+            raise BadRequest(f"{name} contradicts a body that is sent at once; use tus 1.0.0 at /api/v1/uploads.")
+
+
+def refuse_digests(headers: Headers, *names: str, why: str) -> None:
+    """Return if none of these digests, or of all where none is named, asks for a check that nobody would make.
+
+    Raises:
+        BadRequest: one does; `why` is what its sentence ends with.
+    """
+    for name in names or DIGESTS:
+        if name in headers:
+            raise BadRequest(f"{name} {why}")
+
+
+def expected_sha256(headers: Headers) -> Sha256 | None:
+    """The SHA-256 that a request gives of the file that is its body; None if it gives none.
+
+    Raises:
+        BadRequest: one is no SHA-256, or they are different, or Content-MD5 is there.
+    """
+    refuse_digests(headers, "Content-MD5", why="is not checked here; send Repr-Digest: sha-256=:BASE64: (RFC 9530).")
+    found = {sha256_of_header(headers, name) for name in DIGESTS if name in headers}
+    if len(found) > 1:
+        raise BadRequest("The request's digests contradict each other.")
+    return found.pop() if found else None
+
+
+def chunk_checksum(headers: Headers) -> Checksum | None:
+    """What the bytes of a resumable upload's request must have; None if the request does not say.
+
+    Raises:
+        BadRequest: it cannot be read, or is given twice.
+    """
+    given = headers.getlist("Upload-Checksum")
+    if len(given) + len(headers.getlist("Content-Digest")) > 1:
+        raise BadRequest("Send one checksum: Upload-Checksum or Content-Digest.")
+    if given:
+        return parse_checksum(given[0])
+    if "Content-Digest" in headers:
+        return Checksum(algorithm="sha256", digest=bytes.fromhex(sha256_of_header(headers, "Content-Digest")))
+    return None
+
+
+def sha256_of_header(headers: Headers, name: str) -> Sha256:
+    """The SHA-256 of a digest header (RFC 9530; RFC 3230 for `Digest`).
+
+    Raises:
+        BadRequest: it has none, several, or one that is none.
+    """
+    found = [match for value in headers.getlist(name) for match in _SHA256.finditer(value)]
+    colons = "" if name == "Digest" else ":"
+    try:
+        digest = base64.b64decode(found[0][2], validate=True) if len(found) == 1 else b""
+    except binascii.Error:
+        digest = b""
+    if len(digest) != 32 or {found[0][1], found[0][3]} != {colons}:
+        form = f"sha-256={colons}BASE64{colons}"
+        raise BadRequest(f"{name} must carry {form} once; other algorithms are not checked here.")
+    return Sha256(digest.hex())
+
+
+def _words(headers: Headers, name: str) -> list[str]:
+    return [word for value in headers.getlist(name) for word in value.split(",") if word.strip()]

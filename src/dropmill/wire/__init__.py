@@ -1,0 +1,1 @@
+"""Records as JSON and back, for every way out of the server."""

@@ -1,0 +1,301 @@
+"""The migrations make what the tables say, and a newer database is left alone."""
+
+import hashlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+from tests.support import scenarios
+
+from dropmill.engines.sql import migrations
+from dropmill.engines.sql.migrations import schema_version, upgrade
+from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
+from dropmill.engines.sqlite import ledger as sqlite_ledger
+from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.model.errors import SettingsError
+from dropmill.model.ids import OPEN, Cursor, new_submission_id
+from dropmill.model.records import Claim, ConfigLocation, Counts
+from dropmill.ports.ledger.submissions import RequestKey
+
+AT = "2026-11-20T08:15:30.123Z"
+LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
+
+
+AT = "2026-11-20T08:15:30.123Z"
+
+
+def made_with(folder: Path, revision: str) -> Path:
+    """An empty database as an older Dropmill made it."""
+    path = folder / "ledger.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    return path
+
+
+def _plain(found: Any) -> list[str]:
+    return sorted(
+        json.dumps(one, default=str, sort_keys=True) for one in (found if isinstance(found, list) else [found])
+    )
+
+
+def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
+    migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.sqlite'}")
+    made = create_engine(f"sqlite:///{tmp_path / 'made.sqlite'}")
+    with migrated.begin() as connection, made.begin() as straight:
+        upgrade(connection)
+        metadata.create_all(straight)
+        assert schema_version(connection) == SCHEMA_HEAD
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
+        )
+        assert compare_metadata(context, metadata) == []
+        # What the comparison above does not look at: the conditions of indexes, and the constraints of columns.
+        for table in metadata.tables:
+            for look in LOOKS:
+                found, wanted = (getattr(inspect(one), look)(table) for one in (connection, straight))
+                assert _plain(found) == _plain(wanted), (table, look)
+    migrated.dispose()
+    made.dispose()
+
+
+def test_the_head_that_the_tables_name_is_the_newest_script() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_HEAD]
+
+
+def test_an_upgrade_of_a_current_database_changes_nothing(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    with engine.begin() as connection:
+        assert schema_version(connection) is None
+        upgrade(connection)
+    before = (tmp_path / "ledger.sqlite").read_bytes()
+    with engine.begin() as connection:
+        upgrade(connection)
+    engine.dispose()
+    assert (tmp_path / "ledger.sqlite").read_bytes() == before
+
+
+async def test_a_database_of_a_newer_dropmill_is_refused_with_a_sentence_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await scenarios.opened(ledger)
+    await ledger.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+
+    newer = SqliteLedger(path, lambda _: None)
+    with pytest.raises(SettingsError, match=r"schema 9999, newer than this Dropmill's \d{4}; start the newer"):
+        await newer.open()
+    await newer.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+    assert connection.execute("SELECT count(*) FROM events").fetchall() == [(1,)]
+    connection.close()
+
+
+async def test_a_migration_that_fails_leaves_no_half_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps are one transaction, the first tables as well as the last."""
+
+    def half(connection: Any) -> None:
+        upgrade(connection)
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(sqlite_ledger, "upgrade", half)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
+    with pytest.raises(RuntimeError, match="the power went"):
+        await ledger.open()
+    await ledger.close()
+    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+
+
+@pytest.mark.parametrize(("flags", "expected"), [((1, 1, 1), 3), ((1, 0, 0), 1), ((), None)])
+async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_file_of_the_first_start(
+    tmp_path: Path, flags: tuple[int, ...], expected: int | None
+) -> None:
+    """Schema 0006. The flag did not say which file it meant; a save that was not written yet must still be known."""
+    path = made_with(tmp_path, "0005")
+    texts = [b"number: %d\n" % number for number in range(1, len(flags) + 1)]
+    old = sqlite3.connect(path)
+    for number, (text, flag) in enumerate(zip(texts, flags, strict=True), 1):
+        old.execute(
+            "INSERT INTO config_revisions (number, sha256, size, text, saved_at, message, is_mirrored)"
+            " VALUES (?, ?, ?, ?, ?, 'kept', ?)",
+            (number, hashlib.sha256(text).hexdigest(), len(text), text, AT, flag),
+        )
+    if flags:  # rows that refer to a revision must not be in the way
+        add_row(old, "submissions", id="s", ip="192.0.2.7", opened_at=AT)
+        add_row(old, "files", id="f", submission_id="s", name="a", path="a", state="stored")
+        add_row(old, "jobs", id="j", submission_id="s", file_id="f", state="queued", config_number=1)
+    assert old.execute("PRAGMA foreign_key_check").fetchall() == []
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    assert await ledger.config_files() == []
+    location = ConfigLocation(host="pc7", path="/srv/config.yaml", data_folder=str(tmp_path))
+    await ledger.use_config_file(location)
+    assert await ledger.config_files() == [location]
+    newest, in_file = await ledger.config_position(location)
+    assert (newest.number if newest is not None else 0, in_file) == (len(flags), expected)
+    revisions = (await ledger.revisions(before=None, limit=10)).items
+    assert [await ledger.revision_text(revision.sha256) for revision in revisions] == texts[::-1]
+    assert {revision.message for revision in revisions} <= {"kept"}
+    await ledger.close()
+    new = sqlite3.connect(path)
+    assert new.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert new.execute("SELECT count(*) FROM jobs").fetchall() == [(1 if flags else 0,)]
+    assert new.execute("SELECT count(*) FROM config_files").fetchall() == [(1,)]
+    new.close()
+
+
+def add_row(old: sqlite3.Connection, table: str, **values: object) -> None:
+    """A row in whatever schema there is; 0 in the columns that need a value and are neither given nor counted up."""
+    for _, name, _, is_needed, default, _ in old.execute(f"PRAGMA table_info({table})").fetchall():
+        if is_needed and default is None and name != "seq":
+            values.setdefault(name, 0)
+    old.execute(
+        f"INSERT INTO {table} ({','.join(values)}) VALUES ({','.join('?' * len(values))})", tuple(values.values())
+    )
+
+
+async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> None:
+    """Schema 0005: a repeat of a request that an older version took is still known, whatever it says of itself."""
+    path = made_with(tmp_path, "0004")
+    old = sqlite3.connect(path)
+    add_row(old, "submissions", id="s", ip="192.0.2.7", opened_at=AT, is_open=1, idempotency_key="old")
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    key = RequestKey(text="old", fingerprint="any")
+    assert await ledger.open_submission(new_submission_id(), scenarios.CLIENT, None, key=key) == "s"
+    await ledger.close()
+
+
+async def test_point_6_jobs_that_waited_before_the_migration_keep_their_turns(tmp_path: Path) -> None:
+    """Schema 0008. Until then a start lined them up anew, as they had been queued, submissions taking turns."""
+    path = made_with(tmp_path, "0007")
+    old = sqlite3.connect(path)
+    text = b"a: 1\n"
+    add_row(
+        old,
+        "config_revisions",
+        number=1,
+        sha256=hashlib.sha256(text).hexdigest(),
+        size=len(text),
+        text=text,
+        saved_at=AT,
+    )
+    for owner, count in (("a", 3), ("b", 1), ("c", 2)):
+        add_row(old, "submissions", id=owner, ip="192.0.2.7", opened_at=AT, is_open=1, queued=count)
+    queued = ["a0", "a1", "b0", "c0", "a2", "c1", "late"]
+    for cursor, name in enumerate(queued, 1):
+        owner = "b" if name == "late" else name[0]
+        add_row(old, "files", id=f"f{name}", submission_id=owner, name="a", path="a", state="stored", blob="b", size=1)
+        add_row(
+            old,
+            "jobs",
+            id=name,
+            submission_id=owner,
+            file_id=f"f{name}",
+            state="queued",
+            config_number=1,
+            queued_at=AT,
+            queued_cursor=cursor,
+            not_before=AT if name == "late" else None,
+        )
+    add_row(old, "files", id="fran", submission_id="a", name="a", path="a", state="stored", blob="b", size=1)
+    add_row(
+        old,
+        "jobs",
+        id="ran",
+        submission_id="a",
+        file_id="fran",
+        state="running",
+        config_number=1,
+        queued_at=AT,
+        queued_cursor=0,
+        attempt=1,
+    )
+    add_row(old, "attempts", job_id="ran", number=1, state="running", config_revision="x", started_at=AT, host="here")
+    old.execute("UPDATE submissions SET running = 1 WHERE id = 'a'")
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await ledger.enter(scenarios.node())
+    assert await scenarios.in_line(ledger) == ["a0", "b0", "c0", "a1", "c1", "a2"]
+    recovery = await ledger.recover(5, "stopped")
+    assert [attempt.job_id for attempt in recovery.lost] == ["ran"]
+    waiting = await scenarios.in_line(ledger)
+    assert waiting == ["a0", "b0", "c0", "a1", "c1", "a2", "ran"]
+    claimed = [order.job_id for order in await ledger.claim(Claim(most=99))]
+    assert [job_id for job_id in claimed if job_id != "late"] == waiting
+    assert set(claimed) == {*waiting, "late"}
+    await ledger.close()
+
+
+async def test_what_was_sent_before_there_were_owners_belongs_to_everybody_and_is_found(tmp_path: Path) -> None:
+    """Schema 0007."""
+    path = made_with(tmp_path, "0006")
+    old = sqlite3.connect(path)
+    add_row(old, "config_revisions", number=1, sha256="c" * 64, size=1, text=b"a", saved_at=AT)
+    for seq, (submission, host) in enumerate((("s1", "pc9.lab.example"), ("s2", None)), 1):
+        counts = {"succeeded": 1, "failed": 1, "kept_bytes": 7, "aborted": 1}
+        add_row(old, "submissions", seq=seq, id=submission, ip="192.0.2.7", host=host, opened_at=AT, **counts)
+    for seq, (submission, name) in enumerate((("s2", "x"), ("s1", "Erste"), ("s1", "y"), ("s2", "z"), ("s1", "w")), 1):
+        file = {"id": f"f{seq}", "submission_id": submission, "name": name, "path": f"a/{name}.txt", "size": 1}
+        add_row(old, "files", seq=seq, state="stored", **file)
+        job = {"id": f"j{seq}", "submission_id": submission, "file_id": f"f{seq}", "config_number": 1}
+        add_row(old, "jobs", seq=seq, state="failed", error_message=f"no column {seq}", queued_at=AT, **job)
+    add_row(old, "events", cursor=1, at=AT, name="submission.opened", submission_id="s1", data="{}")
+    add_row(old, "events", cursor=2, at=AT, name="config.saved", data="{}")
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    owned = await ledger.submissions(before=None, limit=9, visible_to=OPEN)
+    assert [one.id for one in owned.items] == ["s2", "s1"]
+    assert [one.id for one in (await ledger.jobs(before=None, limit=9, visible_to=OPEN)).items] == [
+        "j5", "j4", "j3", "j2", "j1",
+    ]  # fmt: skip
+    assert [
+        event.cursor for event in (await ledger.events("all", after=Cursor(0), limit=9, visible_to=OPEN)).events
+    ] == [1]
+    totals = await ledger.totals(visible_to=OPEN)
+    assert (totals.submissions, totals.kept_bytes) == (2, 14)
+    assert totals.counts == Counts(succeeded=2, failed=2, aborted=2)
+    for text, found in (("ERSTE", ["j2"]), ("no column 4", ["j4"]), ("pc9.LAB", ["j5", "j3", "j2"]), ("a/", None)):
+        jobs = await ledger.jobs(before=None, limit=9, text=text)
+        assert [one.id for one in jobs.items] == (found or ["j4", "j1", "j5", "j3", "j2"]), text
+    await scenarios.save(ledger, b"b: 1\n")
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.queued(ledger, submission_id, "a/new.txt")
+    assert (await ledger.jobs(before=None, limit=1, text="a/")).items[0].id == job_id
+    await ledger.close()
+    new = sqlite3.connect(path)
+    assert new.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert new.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    new.close()

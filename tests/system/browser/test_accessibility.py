@@ -1,0 +1,115 @@
+"""Every page, in what it can show: nothing that axe knows to be in the way of somebody (WCAG 2.2 AA, best practice)."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.support.editor_actions import write
+from tests.support.page_actions import row, submit, text_file
+from tests.support.server import Server
+
+AXE = Path(__file__).parents[3] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+CONFIG = """\
+# How thumbnails are made.
+size: 320          # longest edge, in pixels
+formats: [webp,  png]
+
+# --- quality ---
+quality:
+  webp: 82         # 0 to 100
+  strip: true
+"""
+SCHEMA = {
+    "properties": {"size": {"type": "integer", "minimum": 16, "description": "In pixels."}, "mode": {"enum": ["a"]}}
+}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
+}
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The checker's script; without it these tests are skipped with the line to run, but never in CI."""
+    if not AXE.exists():
+        reason = "axe-core is not installed; run: make test-setup (needs node and npm)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return AXE.read_text()
+
+
+@pytest.fixture(params=LOOKS)
+def page(request: pytest.FixtureRequest, open_page: Open) -> Page:
+    """A page in each look."""
+    return open_page("/", **LOOKS[request.param])
+
+
+@pytest.fixture
+def require_accessible(axe: str, page: Page) -> Callable[[str], None]:
+    """Fails if the page, as it is now, is in somebody's way; told is what it shows."""
+
+    def require(what: str) -> None:
+        page.evaluate(axe)
+        found = page.evaluate("(rules) => axe.run(document, { runOnly: rules })", RULES)
+        assert [(what, one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]] == []
+
+    return require
+
+
+def put(site: Server, text: str) -> None:
+    headers = {"If-Match": site.http.get("/api/v1/config").headers["ETag"]}
+    assert site.http.put("/api/v1/config", content=text.encode(), headers=headers).status_code == 200
+
+
+def test_sending_and_its_history(page: Page, tmp_path: Path, require_accessible: Callable[[str], None]) -> None:
+    require_accessible("the empty drop zone")
+    page.set_input_files("#files", [text_file(tmp_path / "chosen.txt")])
+    require_accessible("chosen files")
+    page.reload()
+    submit(page, text_file(tmp_path / "good.txt"), text_file(tmp_path / "broken.txt"))
+    expect(row(page, "broken.txt")).to_contain_text("Failed")
+    row(page, "broken.txt").get_by_role("button", name="Output").click()
+    expect(page.get_by_text("ValueError").first).to_be_visible()
+    require_accessible("a submission with a failed file")
+    page.get_by_role("link", name="broken.txt").click()
+    expect(page.get_by_role("heading", name="Attempts")).to_be_visible()
+    require_accessible("a failed job")
+    page.goto("/submissions")
+    require_accessible("the history of submissions")
+    page.goto("/nowhere")
+    require_accessible("a page that is not there")
+
+
+def test_the_config(page: Page, site: Server, require_accessible: Callable[[str], None]) -> None:
+    schema = site.config.with_name("config.schema.json")
+    schema.write_text(json.dumps(SCHEMA))
+    put(site, CONFIG)
+    page.goto("/config")
+    write(page, CONFIG.replace("320", "3").replace("true", "no"))
+    expect(page.get_by_role("button", name="Line 2, column 7")).to_be_visible()
+    require_accessible("an error and a warning")
+    page.get_by_role("button", name="See changes").click()
+    expect(page.get_by_text("What saving would change")).to_be_visible()
+    require_accessible("what saving would change")
+    page.get_by_role("button", name="Back to the text").click()
+    page.get_by_role("tab", name="Form").click()
+    expect(page.get_by_label("webp", exact=True)).to_be_visible()
+    require_accessible("the form")
+    put(site, CONFIG.replace("320", "640").replace("82", "70"))
+    page.get_by_role("button", name="Merge", exact=True).click()
+    expect(page.get_by_role("group", name="Place").first).to_be_visible()
+    require_accessible("two texts that are merged")
+    page.get_by_role("tab", name="History").click()
+    page.get_by_role("button", name="Compare").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.get_by_role("dialog").get_by_role("textbox").first).to_be_visible()
+    require_accessible("two revisions compared")
+    schema.unlink()

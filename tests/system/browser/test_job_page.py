@@ -1,0 +1,136 @@
+"""The job page: what became of one file, with which config, and what changed in the config since."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from tests.support.page_actions import row, submit, text_file
+from tests.support.server import Server
+
+FIRST = b"# how strict to be\ngreeting: hello\n"
+MENDED = b"# how strict to be\ngreeting: hello\nmended: true\n"
+Open = Callable[..., Page]
+
+
+@pytest.fixture(autouse=True)
+def config(site: Server) -> Callable[[bytes], str]:
+    """Saves a config as someone else would, and returns its SHA-256; each test begins with the first one."""
+
+    def save(text: bytes) -> str:
+        etag = site.http.get("/api/v1/config").headers["ETag"]
+        answer = site.http.put("/api/v1/config", content=text, headers={"If-Match": etag})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["sha256"])
+
+    save(FIRST)
+    return save
+
+
+def job_page(open_page: Open, site: Server, name: str, **options: bool) -> Page:
+    """The page of the job of a file that is sent now, once it has settled."""
+    submission = site.settled(site.send((name, b"some bytes\n"))["id"])
+    return open_page(f"/jobs/{submission['files'][0]['job']['id']}", **options)
+
+
+def attempt(page: Page, number: int) -> Locator:
+    return page.get_by_role("table", name="Attempts").get_by_role("row").filter(has_text=f"Attempt {number}")
+
+
+def state(page: Page, word: str) -> Locator:
+    return page.get_by_role("main").get_by_text(word, exact=True).first
+
+
+def test_a_failed_file_is_mended_and_retried_and_both_attempts_show_their_config(
+    page: Page, open_page: Open, site: Server, config: Callable[[bytes], str], tmp_path: Path
+) -> None:
+    """The commonest loop, from the row to the page of its job; the page follows the config and the retry live."""
+    submit(page, text_file(tmp_path / "broken.txt"))
+    row(page, "broken.txt").get_by_role("link", name="Details and attempts").click()
+    expect(page.get_by_role("heading", name="broken.txt")).to_be_visible()
+    expect(state(page, "Failed")).to_be_visible()
+    expect(page.get_by_text("ValueError: cannot read <b>it</b>", exact=True)).to_be_visible()
+    expect(page.get_by_text("A retry would use the same config again.")).to_be_visible()
+    expect(attempt(page, 1)).to_contain_text("today's")
+
+    newest = config(MENDED)
+    expect(page.get_by_text("The config was changed since attempt 1; a retry uses today's.")).to_be_visible()
+    expect(attempt(page, 1)).to_contain_text("older")
+    attempt(page, 1).get_by_role("button", name="What changed").click()
+    changes = page.get_by_role("region", name="What changed in the config since attempt 1")
+    expect(changes).to_contain_text("mended: true")
+    expect(changes).to_contain_text("Config of today")
+
+    page.get_by_role("button", name="Retry").click()
+    expect(state(page, "Succeeded")).to_be_visible()
+    expect(attempt(page, 2)).to_contain_text("today's")
+    expect(attempt(page, 2)).to_contain_text("Succeeded")
+    expect(attempt(page, 1)).to_contain_text("Failed")
+    expect(page.get_by_role("region", name="Output")).to_contain_text("last line")
+    expect(attempt(page, 2).get_by_role("link", name=newest[:8])).to_have_attribute(
+        "href", f"/config?revision={newest}"
+    )
+    changes.get_by_role("button", name="Close").click()
+    expect(changes).to_be_hidden()
+    expect(attempt(page, 1).get_by_role("button", name="What changed")).to_be_focused()
+    page.get_by_role("link", name="Submission of").click()
+    expect(row(page, "broken.txt")).to_contain_text("Succeeded")
+
+
+def test_what_is_known_of_the_file_its_sender_and_its_results_is_there(open_page: Open, site: Server) -> None:
+    page = job_page(open_page, site, "a <i>name</i>.txt")
+    facts = page.get_by_role("complementary")
+    expect(page.get_by_role("heading", name="a <i>name</i>.txt")).to_be_visible()
+    expect(page).to_have_title("a <i>name</i>.txt: Succeeded · Dropmill")
+    expect(facts).to_contain_text("11 bytes")
+    expect(facts).to_contain_text("127.0.0.1")
+    expect(facts.get_by_text(re.compile("^[0-9a-f]{64}$"))).to_be_visible()
+    with page.expect_download() as download:
+        facts.get_by_role("link", name="download the file").click()
+    assert Path(download.value.path()).read_bytes() == b"some bytes\n"
+
+
+def test_a_running_job_is_followed_and_can_be_cancelled(open_page: Open, site: Server) -> None:
+    submission = site.send(("wait.txt", b"x"))
+    page = open_page(f"/jobs/{submission['files'][0]['job']['id']}")
+    expect(state(page, "Processing")).to_be_visible()
+    expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
+    expect(page.get_by_text("half way")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(state(page, "Cancelled")).to_be_visible()
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+def test_without_scripts_the_page_can_be_read(open_page: Open, site: Server, config: Callable[[bytes], str]) -> None:
+    page = job_page(open_page, site, "broken.txt", java_script_enabled=False)
+    expect(page.get_by_role("heading", name="broken.txt")).to_be_visible()
+    expect(page.get_by_text("ValueError: cannot read <b>it</b>", exact=True)).to_be_visible()
+    expect(attempt(page, 1)).to_contain_text("Failed")
+    expect(attempt(page, 1)).to_contain_text("today's")
+    expect(page.get_by_role("button")).to_have_count(0)
+    page.get_by_role("link", name="Whole output").click()
+    expect(page.get_by_text("ValueError: cannot read <b>it</b>")).to_be_visible()
+    config(MENDED)
+    page.go_back()
+    page.reload()
+    expect(attempt(page, 1)).to_contain_text("older")
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(
+    open_page: Open, site: Server, config: Callable[[bytes], str]
+) -> None:
+    submission = site.settled(site.send(("broken-" + "x" * 120 + ".txt", b"x"))["id"])
+    config(MENDED)
+    page = open_page(
+        f"/jobs/{submission['files'][0]['job']['id']}", viewport={"width": 390, "height": 844}, has_touch=True
+    )
+    attempt(page, 1).get_by_role("button", name="What changed").click()
+    expect(page.get_by_role("region", name="What changed")).to_contain_text("mended: true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_job_that_is_not_there_is_said_so(open_page: Open) -> None:
+    page = open_page("/jobs/nothing")
+    expect(page.get_by_role("heading")).to_contain_text("found")

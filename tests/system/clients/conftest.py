@@ -1,0 +1,3 @@
+"""A browser for the names that foreign clients sent."""
+
+from tests.system.browser.conftest import chromium as chromium

@@ -1,0 +1,578 @@
+"""The event log: what a line says, and that the file tells the ledger's story whatever happens to it."""
+
+import asyncio
+import errno
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dropmill.engines.local.bus import LocalBus
+from dropmill.model.errors import SettingsError, Unavailable
+from dropmill.model.events import DATA_KEYS, Event, EventName, Subject
+from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
+from dropmill.model.records import ClientIdentity
+from dropmill.ports.ledger.events import EventPage
+from dropmill.upkeep import event_log
+from dropmill.upkeep.event_log import EventLog, line
+
+SOON_S = 10.0
+CLIENT = ClientIdentity(ip="10.0.0.7", host="pc7.lab.example", verified=True, domain="lab.example", user_agent="curl/8")
+AT = datetime(2026, 3, 1, 12, 0, 0, 123_000, timezone(timedelta(hours=2)))
+KEYS = (
+    *("at", "event", "cursor", "submission", "file", "job", "attempt", "name", "size", "sha256", "state", "duration"),
+    *("ip", "host", "verified", "domain", "account", "user_agent", "message"),
+)
+DATA: Mapping[str, Any] = {
+    "host": "pc8.lab.example",
+    "verified": False,
+    "domain": "lab.example",
+    "counts": {"succeeded": 2, "failed": 1, "queued": 0},
+    "number": 1,
+    "size": 12,
+    "path": "folder/a.txt",
+    "sha256": "ab" * 32,
+    "reason": "stored",
+    "state": "failed",
+    "exit_code": 3,
+    "error": {"type": "ValueError", "message": "no such column"},
+    "duration": 1.5,
+    "output_size": 7,
+    "result_count": 1,
+    "results": [{"path": "out.txt", "size": 3}],
+    "config_revision": "cd" * 32,
+    "message": "raise the limit",
+    "errors": [{"line": 4, "column": 2, "path": "", "message": "a key stands twice"}],
+}
+
+
+def event(cursor: int, name: EventName = EventName.UPLOAD_STARTED, **data: Any) -> Event:
+    subject = Subject(
+        submission_id=SubmissionId("s1"),
+        file_id=FileId("f1"),
+        job_id=JobId("j1"),
+        attempt=1,
+        name="a.txt",
+        client=CLIENT,
+    )
+    return Event(
+        cursor=Cursor(cursor),
+        at=AT,
+        name=name,
+        subject=subject,
+        data={key: data.get(key, DATA[key]) for key in DATA_KEYS[name]},
+    )
+
+
+class FakeLedger:
+    """`dropmill.ports.ledger.events.EventLedger` of one topic."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.all: list[Event] = []
+        self.reads = 0
+        self.error: Exception | None = None
+        self.add(count)
+
+    def add(self, count: int) -> None:
+        self.all += [event(len(self.all) + 1 + number) for number in range(count)]
+
+    async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
+        assert topic == "all"
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        events = self.all[after : after + limit]
+        return EventPage(events=events, cursor=events[-1].cursor if events else after)
+
+    async def newest_cursor(self) -> Cursor:
+        return Cursor(len(self.all))
+
+
+def make(path: Path, ledger: FakeLedger, bus: LocalBus | None = None, **options: Any) -> EventLog:
+    return EventLog(path, ledger, bus or LocalBus(), **options)
+
+
+async def write(path: Path, ledger: FakeLedger, **options: Any) -> EventLog:
+    """One life of a server: opened, and written once."""
+    log = make(path, ledger, **options)
+    await log.open()
+    await log.flush()
+    return log
+
+
+@asynccontextmanager
+async def following(log: EventLog) -> AsyncIterator[None]:
+    await log.open()
+    task = asyncio.create_task(log.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SOON_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for is on disk
+            await asyncio.sleep(0.005)
+
+
+def whole_story(path: Path) -> list[int]:
+    """The cursors of every line, oldest first, rotated files included."""
+    rotated = sorted(path.parent.glob(f"{path.name}.*.gz"), key=lambda p: -int(p.name.split(".")[-2]))
+    text = b"".join([gzip.decompress(p.read_bytes()) for p in rotated] + ([path.read_bytes()] if path.exists() else []))
+    assert text == b"" or text.endswith(b"\n")
+    return [json.loads(one)["cursor"] for one in text.splitlines()]
+
+
+def upto(count: int) -> list[int]:
+    return list(range(1, count + 1))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log" / "dropmill.jsonl"
+
+
+# what a line says
+
+
+@pytest.mark.parametrize("name", list(EventName))
+def test_every_event_has_every_key_in_order_and_a_message(name: EventName) -> None:
+    text = line(event(7, name))
+    record = json.loads(text)
+    assert tuple(record) == KEYS
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    assert record["event"] == name.value
+    assert record["message"]
+
+
+@pytest.mark.parametrize("name", [name for name in EventName if name is not EventName.SUBMISSION_SETTLED])
+def test_an_event_of_which_nothing_is_known_has_nulls(name: EventName) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(DATA_KEYS[name])
+    record = json.loads(line(Event(cursor=Cursor(1), at=AT, name=name, subject=Subject(), data=nothing)))
+    assert tuple(record) == KEYS
+    assert {record[key] for key in ("submission", "file", "job", "attempt", "ip", "host", "domain", "size")} == {None}
+
+
+def test_a_line_tells_when_what_and_who() -> None:
+    record = json.loads(line(event(42, EventName.JOB_SETTLED)))
+    assert record == {
+        "at": "2026-03-01T10:00:00.123Z",
+        "event": "job.settled",
+        "cursor": 42,
+        "submission": "s1",
+        "file": "f1",
+        "job": "j1",
+        "attempt": 1,
+        "name": "a.txt",
+        "size": None,
+        "sha256": None,
+        "state": "failed",
+        "duration": 1.5,
+        "ip": "10.0.0.7",
+        "host": "pc7.lab.example",
+        "verified": True,
+        "domain": "lab.example",
+        "account": None,
+        "user_agent": "curl/8",
+        "message": "ValueError: no such column",
+    }
+
+
+def test_the_name_that_was_just_found_is_the_one_in_the_line() -> None:
+    record = json.loads(line(event(1, EventName.CLIENT_IDENTIFIED)))
+    assert (record["host"], record["verified"], record["message"]) == (
+        "pc8.lab.example",
+        False,
+        "Client is pc8.lab.example",
+    )
+
+
+def test_the_machine_of_an_attempt_is_not_taken_for_the_client() -> None:
+    record = json.loads(line(event(1, EventName.ATTEMPT_STARTED, host="worker-3")))
+    assert record["host"] == "pc7.lab.example"
+    assert "worker-3" in record["message"]
+
+
+def test_a_settled_submission_says_what_became_of_its_files() -> None:
+    record = json.loads(line(event(1, EventName.SUBMISSION_SETTLED)))
+    assert record["message"] == "Submission settled: 2 succeeded, 1 failed"
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\r\x1b[31m", "\x00", "\x7f", "\u202egpj.exe", "日本.txt", "\ud800", '"},{"', "\u2028"]
+)
+def test_a_line_is_printable_ascii_whatever_a_name_holds(name: str) -> None:
+    text = line(
+        Event(cursor=Cursor(1), at=AT, name=EventName.UPLOAD_STARTED, subject=Subject(name=name), data=dict(DATA))
+    )
+    assert text[:-1].isascii()
+    assert text[:-1].isprintable()
+    assert json.loads(text)["name"] == name
+
+
+def test_a_long_error_is_cut() -> None:
+    record = json.loads(line(event(1, EventName.ATTEMPT_FAILED, error={"type": "X", "message": "y" * 10_000})))
+    assert len(record["message"]) == event_log.MESSAGE_MAX
+
+
+# following the ledger
+
+
+async def test_it_makes_its_folder_and_writes_what_the_ledger_holds(path: Path) -> None:
+    await write(path, FakeLedger(1_234))
+    assert whole_story(path) == upto(1_234)
+
+
+async def test_an_untouched_ledger_makes_an_empty_file(path: Path) -> None:
+    await write(path, FakeLedger())
+    assert path.read_bytes() == b""
+
+
+async def test_a_hint_is_followed(path: Path) -> None:
+    ledger, bus = FakeLedger(2), LocalBus()
+    async with following(make(path, ledger, bus, poll_s=3600)):
+        await until(lambda: whole_story(path) == upto(2))
+        ledger.add(3)
+        bus.moved({"all": 3})
+        await until(lambda: whole_story(path) == upto(5))
+        assert list(bus.listeners) == ["all"]
+    assert not bus.listeners
+
+
+async def test_a_lost_hint_makes_a_line_late_and_no_more(path: Path) -> None:
+    ledger = FakeLedger(1)
+    async with following(make(path, ledger, poll_s=0.02)):
+        await until(lambda: whole_story(path) == upto(1))
+        ledger.add(1)
+        await until(lambda: whole_story(path) == upto(2))
+
+
+async def test_the_next_life_goes_on_behind_the_last_line(path: Path) -> None:
+    ledger = FakeLedger(3)
+    await write(path, ledger)
+    ledger.add(4)
+    await write(path, ledger)
+    assert whole_story(path) == upto(7)
+
+
+async def test_flushing_while_it_follows_writes_nothing_twice(path: Path) -> None:
+    ledger, bus = FakeLedger(3_000), LocalBus()
+    log = make(path, ledger, bus)
+    async with following(log):
+        await asyncio.gather(*(log.flush() for _ in range(5)))
+    await log.flush()
+    assert whole_story(path) == upto(3_000)
+
+
+async def test_a_follower_cancelled_at_any_moment_leaves_whole_lines_and_the_rest_to_flush(path: Path) -> None:
+    ledger = FakeLedger(4_000)
+    log = make(path, ledger)
+    await log.open()
+    for turns in range(60):
+        task = asyncio.create_task(log.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait((task,))
+    await log.flush()
+    assert whole_story(path) == upto(4_000)
+
+
+async def test_a_ledger_that_is_away_is_asked_again(path: Path) -> None:
+    ledger = FakeLedger(2)
+    ledger.error = Unavailable("The database does not answer.")
+    async with following(make(path, ledger, retry_s=0.01)):
+        await until(lambda: ledger.reads >= 3)
+        ledger.error = None
+        await until(lambda: whole_story(path) == upto(2))
+
+
+async def test_a_log_of_another_ledger_is_put_aside(path: Path) -> None:
+    """The database was deleted and the log kept: its cursors would hide the new ledger's first events."""
+    await write(path, FakeLedger(50))
+    ledger = FakeLedger()
+    log = await write(path, ledger)
+    ledger.add(3)
+    await log.flush()
+    assert [json.loads(one)["cursor"] for one in path.read_bytes().splitlines()] == upto(3)
+    assert gzip.decompress(path.with_name("dropmill.jsonl.1.gz").read_bytes()).count(b"\n") == 50
+
+
+async def test_a_log_of_another_ledger_is_told_again_after_a_restart_without_a_line(path: Path) -> None:
+    await write(path, FakeLedger(50))
+    await write(path, FakeLedger())
+    ledger = FakeLedger()
+    log = await write(path, ledger)
+    ledger.add(1)
+    await log.flush()
+    assert path.read_bytes().count(b"\n") == 1
+
+
+# a file cut off anywhere
+
+
+async def test_a_file_cut_at_any_byte_is_made_whole(path: Path) -> None:
+    ledger = FakeLedger(3)
+    await write(path, ledger)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        await write(path, ledger)
+        assert path.read_bytes() == whole, length
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\0" * 5000, b"\0\n\0\n", b"half a line", b"{}\n", b'{"cursor":"x"}\n', b"\xff\n"]
+)
+async def test_rubbish_behind_the_last_line_is_cut_off(path: Path, rubbish: bytes) -> None:
+    ledger = FakeLedger(3)
+    await write(path, ledger)
+    whole = path.read_bytes()
+    path.write_bytes(whole + rubbish)
+    ledger.add(1)
+    await write(path, ledger)
+    assert path.read_bytes().startswith(whole)
+    assert whole_story(path) == upto(4)
+
+
+async def test_a_file_of_nothing_but_zeros_is_written_anew(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"\0" * 4096)
+    await write(path, FakeLedger(2))
+    assert whole_story(path) == upto(2)
+
+
+async def test_a_last_line_longer_than_what_is_read_at_first_is_found(path: Path) -> None:
+    ledger = FakeLedger()
+    ledger.all = [event(1)]
+    long_name = Subject(name="x" * 200_000)
+    ledger.all.append(Event(cursor=Cursor(2), at=AT, name=EventName.UPLOAD_STARTED, subject=long_name, data=dict(DATA)))
+    await write(path, ledger)
+    ledger.add(1)
+    await write(path, ledger)
+    assert whole_story(path) == upto(3)
+
+
+@pytest.mark.parametrize("content", [b"root:x:0:0\n", b"no line end", b"{}\n"])
+async def test_a_file_that_is_no_event_log_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match="something else than an event log"):
+        await make(path, FakeLedger(3)).open()
+    assert path.read_bytes() == content
+
+
+async def test_a_path_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--log-file .*: Is a directory\."):
+        await make(tmp_path, FakeLedger()).open()
+
+
+# rotation
+
+
+async def test_a_file_at_its_size_is_compressed_and_the_oldest_are_dropped(path: Path) -> None:
+    ledger = FakeLedger()
+    log = await write(path, ledger, rotate_at_bytes=2_000, keep_rotated=3)
+    for _ in range(40):
+        ledger.add(2)
+        await log.flush()
+    names = sorted(p.name for p in path.parent.iterdir())
+    assert names == ["dropmill.jsonl", *(f"dropmill.jsonl.{number}.gz" for number in (1, 2, 3))]
+    story = whole_story(path)
+    assert story == list(range(story[0], 81))
+    assert story[0] > 1
+    assert path.stat().st_size <= 2_000
+
+
+async def test_a_missing_file_is_continued_from_the_newest_rotated_one(path: Path) -> None:
+    ledger = FakeLedger()
+    log = await write(path, ledger, rotate_at_bytes=2_000)
+    for _ in range(8):
+        ledger.add(2)
+        await log.flush()
+    last = json.loads(gzip.decompress(path.with_name("dropmill.jsonl.1.gz").read_bytes()).splitlines()[-1])["cursor"]
+    path.unlink()
+    await write(path, ledger, rotate_at_bytes=2_000)
+    assert whole_story(path) == upto(16)
+    assert json.loads(path.read_bytes().splitlines()[0])["cursor"] == last + 1
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from tests.upkeep.test_event_log import FakeLedger, write
+
+async def live():
+    ledger = FakeLedger({known})
+    log = await write(Path({log!r}), ledger, rotate_at_bytes=3000, keep_rotated=1000)
+    while True:
+        ledger.add(2)
+        await log.flush()
+
+asyncio.run(live())
+"""
+
+
+async def test_a_kill_at_any_moment_loses_and_repeats_no_line(path: Path) -> None:
+    """Real processes that write and rotate without a pause, killed after random times; each life reads the one before.
+
+    The ledger of each life is set to what the file has reached, as a real one would hold at least that.
+    """
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    for _ in range(6):
+        known = max(whole_or_cut_story(path), default=0)
+        program = CHILD.format(path=sys.path, known=known, log=str(path))
+        child = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", program])
+        await until(lambda: path.exists() and max(whole_or_cut_story(path), default=0) > known)  # noqa: B023
+        await asyncio.sleep(chance.uniform(0.0, 0.1))
+        child.send_signal(signal.SIGKILL)
+        assert await asyncio.to_thread(child.wait) == -signal.SIGKILL
+    reached = max(whole_or_cut_story(path))
+    await write(path, FakeLedger(reached), rotate_at_bytes=3000, keep_rotated=1000)
+    assert whole_story(path) == upto(reached)
+
+
+def whole_or_cut_story(path: Path) -> list[int]:
+    """Cursors in any file of the log, whatever a kill or a running writer left half-way."""
+    cursors = []
+    for one in path.parent.glob(f"{path.name}*"):
+        if one.suffix == ".partial":
+            continue
+        try:
+            text = gzip.decompress(one.read_bytes()) if one.suffix == ".gz" else one.read_bytes()
+        except FileNotFoundError:  # rotated meanwhile
+            continue
+        cursors += [json.loads(whole)["cursor"] for whole in text.split(b"\n")[:-1]]
+    return cursors
+
+
+class Killed(BaseException):
+    """Stands for the end of the process at one exact step."""
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+async def test_a_rotation_cut_at_any_step_is_finished_by_the_next_life(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Each copy, sync, rename and removal of the second rotation, in turn, is the one that never happens."""
+    ledger = FakeLedger(8)
+    log = await write(path, ledger, rotate_at_bytes=3_000)
+    ledger.add(8)
+    await log.flush()
+    assert path.with_name("dropmill.jsonl.1.gz").exists()
+    ledger.add(8)
+    steps = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == step:
+                raise Killed
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "fsync"), (shutil, "copyfileobj")):
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        with pytest.raises(Killed):
+            await log.flush()
+    await write(path, ledger, rotate_at_bytes=3_000)
+    assert whole_story(path) == upto(24)
+    assert not path.with_name("dropmill.jsonl.0").exists()
+
+
+# a disk that refuses
+
+
+class FullDisk:
+    """Lets a number of bytes through to any file opened for appending, then says that the disk is full."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self.refused = 0
+        real = open
+
+        def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+            file = real(path, mode, *arguments, **options)
+            return _Limited(file, self) if mode == "ab" else file
+
+        patch.setattr(event_log, "open", opened, raising=False)
+
+
+class _Limited:
+    def __init__(self, file: Any, disk: FullDisk) -> None:
+        self._file, self._disk = file, disk
+
+    def __enter__(self) -> "_Limited":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        part = data[: self._disk.room]
+        if not part:
+            self._disk.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._disk.room -= len(part)
+        return int(self._file.write(part))
+
+
+async def test_a_full_disk_is_tried_again_until_it_has_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = FakeLedger(20)
+    disk = FullDisk(monkeypatch, room=1_000)
+    async with following(make(path, ledger, retry_s=0.01)):
+        await until(lambda: disk.refused >= 3)
+        ledger.add(5)
+        disk.room = 10**9
+        await until(lambda: whole_or_cut_story(path) == upto(25))
+    assert "No space left on device" in caplog.text
+
+
+async def test_a_flush_on_a_full_disk_returns_and_the_next_life_catches_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = FakeLedger(20)
+    with monkeypatch.context() as patch:
+        disk = FullDisk(patch, room=1_000)
+        await write(path, ledger)
+        assert disk.refused == 1
+    await write(path, ledger)
+    assert whole_story(path) == upto(20)
+
+
+async def test_a_disk_too_full_to_rotate_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = FakeLedger(8)
+    log = await write(path, ledger, rotate_at_bytes=3_000)
+    ledger.add(8)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", full)
+        await log.flush()
+    await log.flush()
+    assert whole_story(path) == upto(16)
