@@ -31,7 +31,7 @@ def bus() -> LocalBus:
 @pytest.fixture
 async def ledger(tmp_path: Path, bus: LocalBus) -> AsyncIterator[SqliteLedger]:
     """A ledger with a first config revision, so that jobs can be queued; its `config.saved` is the event 1."""
-    opened = SqliteLedger(tmp_path / "ledger.sqlite", bus.moved)
+    opened = SqliteLedger(tmp_path / "ledger.sqlite", bus.publish)
     await opened.open()
     await opened.enter(scenarios.node())
     await opened.save_revision(b"a: 1\n", base=None, client=None, account=None, message=None)

@@ -93,5 +93,5 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert f"at most {JOINED_MAX} a connection" in text
     assert f"more than {live.MESSAGES_PER_S} a second, after {live.MESSAGES_BURST} at once" in text
     assert f"for {live.SEND_TIMEOUT_S} s" in text
-    assert f"{hypercorn.LINGER_S:.0f} s later" in text
+    assert f"{hypercorn.DRAIN_BODY_S:.0f} s later" in text
     assert f"(at most {live.WAIT_MAX_S})" in text

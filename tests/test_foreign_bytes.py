@@ -253,7 +253,7 @@ class NoSlot:
     def kill(self) -> None:
         raise AssertionError("there is no process")
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         raise AssertionError("there is no process")
 
 

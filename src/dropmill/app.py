@@ -36,7 +36,8 @@ from dropmill.live.views import Views
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
 from dropmill.model.ids import new_node_id
-from dropmill.model.records import Node, RetryPolicy
+from dropmill.model.jobs import RetryPolicy
+from dropmill.model.nodes import Node
 from dropmill.origin.proxies import TrustedProxies
 from dropmill.origin.resolver import Resolver
 from dropmill.private import tighten
@@ -72,17 +73,17 @@ log = logging.getLogger(__name__)
 SOCKET_RESTARTING = 1012  # WebSocket close code: the server restarts, come back
 
 
-def create_app(settings: Settings, *, is_bound_by_us: bool = False) -> Quart:
+def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     """The app, with a `Server` that opens when serving begins.
 
     Args:
         settings: what the person who starts it decided.
-        is_bound_by_us: whether `dropmill serve` listens, so that `settings.bind` is known to be the truth.
+        owns_sockets: whether `dropmill serve` listens, so that `settings.bind` is known to be the truth.
 
     Raises:
         SettingsError: it may not be served like this, or the processor cannot be used.
     """
-    require_safe(settings, is_bound_by_us=is_bound_by_us)
+    require_safe(settings, owns_sockets=owns_sockets)
     app = _App(
         "dropmill",
         static_folder=str(assets.static()),
@@ -127,7 +128,7 @@ def server_of(app: Quart) -> "Server":
     return server
 
 
-def require_safe(settings: Settings, *, is_bound_by_us: bool) -> None:
+def require_safe(settings: Settings, *, owns_sockets: bool) -> None:
     """Return if the server may be open to whoever reaches it.
 
     Raises:
@@ -137,7 +138,7 @@ def require_safe(settings: Settings, *, is_bound_by_us: bool) -> None:
         return
     if settings.auth == "required":
         raise SettingsError("--auth required: sign-in is not available yet; use auto on loopback, or off.")
-    if not is_bound_by_us:
+    if not owns_sockets:
         raise SettingsError(
             "dropmill.asgi:app cannot know which addresses its server listens on, and sign-in is not available yet. "
             "Set DROPMILL_AUTH=off if everyone who can reach it may use it."
@@ -214,8 +215,8 @@ class Server:
         bus = LocalBus()
         ledger = SqliteLedger(
             data / "ledger.sqlite",
-            bus.moved,
-            tells_settled=settings.on_settled is not None,
+            bus.publish,
+            records_deliveries=settings.on_settled is not None,
             keep_revisions=settings.keep_revisions,
             health=health,
         )

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import SettingsError
-from dropmill.model.records import ConfigLocation
 from dropmill.shellwords import split_words
 
 ENVIRONMENT_PREFIX = "DROPMILL_"

@@ -29,6 +29,8 @@ from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.configfile.yaml.document import MAX_BYTES, check_text
 from dropmill.configfile.yaml.edits import Operation
 from dropmill.model.caller import Caller
+from dropmill.model.client import ClientIdentity
+from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigEditRefused,
@@ -43,7 +45,6 @@ from dropmill.model.errors import (
     Unavailable,
 )
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigRevision
 
 FIRST = b"# kept\na: 1 # one\n"
 SECOND = b"# kept\na: 2 # two\n"

@@ -12,7 +12,7 @@ import pytest
 from tests.contracts.blob_stores import ENGINES, content_of, keys
 
 from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES
-from dropmill.model.records import StoredBlob
+from dropmill.model.uploads import StoredBlob
 from dropmill.ports.blobs import BlobStore, BlobWriter
 
 KIB = 1024

@@ -8,8 +8,8 @@ from tests.support.scenarios import LIVENESS_S
 
 from dropmill.engines.local.bus import PROGRESS_MAX, LocalBus
 from dropmill.model.ids import FileId, SubmissionId
-from dropmill.model.records import Progress
-from dropmill.ports.bus import Bus, Hints, Subscription
+from dropmill.model.jobs import Progress
+from dropmill.ports.bus import Bus, Notification, Subscription
 
 ENGINES = {"local": LocalBus, "fake": FakeBus}
 
@@ -23,7 +23,7 @@ def report(value: float, file: str = "f1", submission: str = "s1", stage: str = 
     return Progress(submission_id=SubmissionId(submission), file_id=FileId(file), stage=stage, value=value)
 
 
-async def soon(subscription: Subscription) -> Hints:
+async def soon(subscription: Subscription) -> Notification:
     async with asyncio.timeout(LIVENESS_S):
         return await subscription.next()
 
@@ -40,13 +40,13 @@ async def hears_nothing(subscription: Subscription) -> bool:
 
 async def test_only_joined_topics_are_heard_of(bus: Bus) -> None:
     subscription = bus.subscribe()
-    bus.moved({"config": 1})
+    bus.publish({"config": 1})
     subscription.join("config")
     assert await hears_nothing(subscription)
-    bus.moved({"config": 2, "all": 2})
-    assert (await soon(subscription)).moved == {"config": 2}
+    bus.publish({"config": 2, "all": 2})
+    assert (await soon(subscription)).positions == {"config": 2}
     subscription.leave("config")
-    bus.moved({"config": 3})
+    bus.publish({"config": 3})
     assert await hears_nothing(subscription)
 
 
@@ -55,9 +55,9 @@ async def test_the_newest_position_replaces_those_not_yet_taken(bus: Bus) -> Non
     subscription.join("all")
     subscription.join("config")
     for cursor in range(1, 10_001):
-        bus.moved({"all": cursor})  # never blocks, however slow the subscriber
-    bus.moved({"config": 7})
-    assert (await soon(subscription)).moved == {"all": 10_000, "config": 7}
+        bus.publish({"all": cursor})  # never blocks, however slow the subscriber
+    bus.publish({"config": 7})
+    assert (await soon(subscription)).positions == {"all": 10_000, "config": 7}
     assert await hears_nothing(subscription)
 
 
@@ -66,9 +66,9 @@ async def test_every_subscriber_has_a_mailbox_of_its_own(bus: Bus) -> None:
     quick.join("all")
     slow.join("all")
     for cursor in (1, 2, 3):
-        bus.moved({"all": cursor})
-        assert (await soon(quick)).moved == {"all": cursor}
-    assert (await soon(slow)).moved == {"all": 3}
+        bus.publish({"all": cursor})
+        assert (await soon(quick)).positions == {"all": cursor}
+    assert (await soon(slow)).positions == {"all": 3}
 
 
 async def test_a_waiting_subscriber_is_woken(bus: Bus) -> None:
@@ -76,16 +76,16 @@ async def test_a_waiting_subscriber_is_woken(bus: Bus) -> None:
     subscription.join("all")
     waiting = asyncio.create_task(soon(subscription))
     await asyncio.sleep(0)
-    bus.moved({"all": 1})
-    assert (await waiting).moved == {"all": 1}
+    bus.publish({"all": 1})
+    assert (await waiting).positions == {"all": 1}
 
 
 async def test_a_cancelled_wait_loses_nothing(bus: Bus) -> None:
     subscription = bus.subscribe()
     subscription.join("all")
     assert await hears_nothing(subscription)
-    bus.moved({"all": 1})
-    assert (await soon(subscription)).moved == {"all": 1}
+    bus.publish({"all": 1})
+    assert (await soon(subscription)).positions == {"all": 1}
 
 
 async def test_a_closed_subscription_hears_nothing_more(bus: Bus) -> None:
@@ -93,7 +93,7 @@ async def test_a_closed_subscription_hears_nothing_more(bus: Bus) -> None:
     subscription.join("all")
     subscription.join("submission:s1")
     subscription.close()
-    bus.moved({"all": 1})
+    bus.publish({"all": 1})
     bus.report(report(1))
     assert await hears_nothing(subscription)
 
@@ -103,8 +103,8 @@ async def test_leaving_what_was_never_joined_is_no_error(bus: Bus) -> None:
     other.join("all")
     subscription.leave("all")
     subscription.leave("config")
-    bus.moved({"all": 1})
-    assert (await soon(other)).moved == {"all": 1}
+    bus.publish({"all": 1})
+    assert (await soon(other)).positions == {"all": 1}
 
 
 async def test_progress_is_heard_by_those_who_follow_the_submission_or_all_the_newest_only(bus: Bus) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.fakes.processing import LIVENESS_S, Bench, FakeLedger, until
 
 from dropmill.model.ids import JobId
-from dropmill.model.records import AttemptState, JobState
+from dropmill.model.jobs import AttemptState, JobState
 from dropmill.ports.executor import Executor
 
 SCRIPT = """

@@ -17,6 +17,8 @@ from tests.support.scenarios import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCE
 from dropmill.engines.sql import ledger as ledger_module
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.transaction import Transaction
+from dropmill.model.client import ClientIdentity
+from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import (
     BadParameter,
     ConfigConflict,
@@ -36,18 +38,9 @@ from dropmill.model.ids import (
     new_job_id,
     new_submission_id,
 )
-from dropmill.model.records import (
-    AttemptOutcome,
-    AttemptState,
-    Claim,
-    ClientIdentity,
-    ConfigLocation,
-    Counts,
-    Ended,
-    JobError,
-    JobState,
-    UploadState,
-)
+from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, Ended, JobError, JobState
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger import Ledger
 
 NOBODY = SubmissionId("0" * 32)
@@ -239,7 +232,7 @@ async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None
         ledger.file(file_id),
         ledger.job(job_id),
         ledger.upload(file_id),
-        ledger.holding(submission_id),
+        ledger.submission_usage(submission_id),
         ledger.result(job_id, "a", None),
         ledger.result(job, text, None),
         ledger.revision_text(sha256),

@@ -17,23 +17,23 @@ from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED, blob, in_line
 from dropmill.engines.sql import jobs as sql_jobs
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.tables import jobs
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound, UploadTaken
 from dropmill.model.events import EventName
 from dropmill.model.ids import JobId, SubmissionId, new_job_id, new_submission_id
-from dropmill.model.records import (
-    AttemptOrder,
+from dropmill.model.jobs import (
     AttemptOutcome,
+    AttemptSpec,
     AttemptState,
     Claim,
-    Counts,
     Ended,
     JobError,
     JobState,
-    Result,
     RetryPolicy,
-    UploadState,
-    utc_now,
 )
+from dropmill.model.results import Result
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger import Ledger
 
 BUSY = AttemptOutcome(
@@ -215,8 +215,8 @@ async def test_two_nodes_claim_at_once_and_nothing_runs_twice(ledger: Ledger, en
     await fill(ledger, await scenarios.opened(ledger), 120)
     nodes = [await engine.open(lock="one"), await engine.open(lock="other")]
 
-    async def work(node: SqlLedger) -> list[AttemptOrder]:
-        mine: list[AttemptOrder] = []
+    async def work(node: SqlLedger) -> list[AttemptSpec]:
+        mine: list[AttemptSpec] = []
         claim: Claim | None = Claim(most=3)
         while claim is not None and (orders := await node.claim(claim)):
             mine.extend(orders)

@@ -14,6 +14,7 @@ from tests.support.scenarios import CANCELLED, CLIENT, FAILED, SUCCEEDED
 from dropmill.engines.sql import search
 from dropmill.engines.sql.tables import submissions as submissions_table
 from dropmill.engines.sql.transaction import COUNTS
+from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import NotFound
 from dropmill.model.ids import (
     OPEN,
@@ -26,7 +27,9 @@ from dropmill.model.ids import (
     new_job_id,
     new_submission_id,
 )
-from dropmill.model.records import AttemptOutcome, AttemptState, Claim, ClientIdentity, Counts, JobError, UploadState
+from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, JobError
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.uploads import ResumableUpload
 
@@ -87,7 +90,7 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
             ledger.job(job_id, visible_to=stranger),
             ledger.result(job_id, "a", None, visible_to=stranger),
             ledger.upload(upload.file_id, visible_to=stranger),
-            ledger.holding(mine, visible_to=stranger),
+            ledger.submission_usage(mine, visible_to=stranger),
         ):
             read_: Awaitable[object] = read
             with pytest.raises(NotFound):
@@ -110,7 +113,7 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
     assert await ledger.job(job_id, visible_to=owner) == await ledger.job(job_id)
     assert (await ledger.upload(upload.file_id, visible_to=owner)).submission_id == mine
     assert await ledger.announced_upload(mine, "later.txt", visible_to=owner) is not None
-    assert (await ledger.holding(mine, visible_to=owner)).files == 2
+    assert (await ledger.submission_usage(mine, visible_to=owner)).files == 2
     for state in (None, "failed"):
         assert [one.id for one in (await ledger.jobs(before=None, limit=9, state=state, visible_to=owner)).items] == [
             job_id

@@ -15,7 +15,7 @@ from tests.support import scenarios
 from tests.support.postgres import Postgres, running
 
 from dropmill.model.errors import StorageUnavailable
-from dropmill.model.records import Counts
+from dropmill.model.submissions import Counts
 from dropmill.ports.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]

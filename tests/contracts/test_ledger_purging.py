@@ -7,9 +7,9 @@ import pytest
 from tests.support import scenarios
 from tests.support.scenarios import CLIENT, FAILED, names
 
+from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ConfigRevision
 from dropmill.ports.ledger import Ledger
 
 SECRET = b"token: swordfish\n"

@@ -10,7 +10,8 @@ from tests.support.scenarios import FAILED, SUCCEEDED, all_events
 
 from dropmill.model.errors import NotFound
 from dropmill.model.events import RESULTS_TOLD
-from dropmill.model.records import RESULTS_LISTED, AttemptOutcome, Ended, JobState, Result
+from dropmill.model.jobs import AttemptOutcome, Ended, JobState
+from dropmill.model.results import RESULTS_LISTED, Result
 from dropmill.ports.ledger import Ledger
 
 

@@ -10,12 +10,15 @@ from tests.contracts.ledgers import LedgerEngine
 from tests.support import scenarios
 from tests.support.scenarios import CLIENT, SUCCEEDED, all_events, blob, names, recount
 
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
-from dropmill.model.records import Counts, JobState, UploadState, utc_now
+from dropmill.model.jobs import JobState
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import Holding, ResumableUpload
+from dropmill.ports.ledger.uploads import ResumableUpload, SubmissionUsage
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 TOMORROW = datetime(2100, 1, 1, tzinfo=UTC)
@@ -186,18 +189,20 @@ async def test_a_file_that_comes_in_one_piece_cannot_be_gone_on_with(ledger: Led
 
 async def test_a_submission_holds_what_has_come_and_what_is_to_come(ledger: Ledger) -> None:
     submission_id = await opened(ledger)
-    assert await ledger.holding(submission_id) == Holding()
+    assert await ledger.submission_usage(submission_id) == SubmissionUsage()
     await announced(ledger, submission_id, "a", 100)
     gone = await announced(ledger, submission_id, "b", 1000)
     deferred = await announced(ledger, submission_id, "c", None)
-    assert await ledger.holding(submission_id) == Holding(files=3, announced=3, size=1100)
+    assert await ledger.submission_usage(submission_id) == SubmissionUsage(files=3, announced=3, size=1100)
     fence = await ledger.take_upload(deferred.file_id)
     await ledger.extend_upload(deferred.file_id, size=None, received=7, expires_at=None, fence=fence)
     await ledger.abort_upload(gone.file_id, "")
     await scenarios.queued(ledger, submission_id)
-    assert await ledger.holding(submission_id) == Holding(files=3, announced=1, size=100 + 7 + blob().size)
+    assert await ledger.submission_usage(submission_id) == SubmissionUsage(
+        files=3, announced=1, size=100 + 7 + blob().size
+    )
     with pytest.raises(NotFound):
-        await ledger.holding(SubmissionId("0" * 32))
+        await ledger.submission_usage(SubmissionId("0" * 32))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

@@ -9,20 +9,12 @@ from tests.support import scenarios
 from tests.support.clocks import WallClock
 from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED
 
+from dropmill.model.clock import utc_now
+from dropmill.model.deliveries import Delivery
 from dropmill.model.errors import Removed
 from dropmill.model.events import EventName
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id
-from dropmill.model.records import (
-    AttemptOutcome,
-    AttemptState,
-    Claim,
-    Delivery,
-    Ended,
-    JobError,
-    JobState,
-    RetryPolicy,
-    utc_now,
-)
+from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, Ended, JobError, JobState, RetryPolicy
 from dropmill.ports.ledger import Ledger
 
 BUSY = AttemptOutcome(
@@ -269,7 +261,7 @@ async def test_a_reader_behind_the_oldest_event_is_told(ledger: Ledger) -> None:
 @pytest.fixture
 async def telling(engine: LedgerEngine) -> Ledger:
     """A ledger that records deliveries."""
-    made = await engine.open(tells_settled=True)
+    made = await engine.open(records_deliveries=True)
     await scenarios.save(made)
     return made
 

@@ -17,7 +17,7 @@ from dropmill.engines.disk.store import WRITE_BYTES
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import intake
 from dropmill.model.errors import BytesLost, DropmillError, Unavailable, UploadGone
-from dropmill.model.records import UploadState
+from dropmill.model.uploads import UploadState
 
 # ruff: noqa: F811 - parameters named like the fixtures they are
 
@@ -174,7 +174,7 @@ async def test_an_upload_that_came_whole_is_stored_though_nothing_could_be_writt
         with pytest.raises(Unavailable):
             await counter.append(upload, 0, CONTENT)
         with failing(monkeypatch, "upload"):
-            await counter.uploads._look(upload.file_id)
+            await counter.uploads._poll(upload.file_id)
     running = asyncio.create_task(counter.uploads.run())
 
     async def is_stored() -> bool:
@@ -184,7 +184,7 @@ async def test_an_upload_that_came_whole_is_stored_though_nothing_could_be_writt
     running.cancel()
     await asyncio.wait([running])
     await counter.require_stored(upload)
-    await counter.uploads._look(upload.file_id)
+    await counter.uploads._poll(upload.file_id)
     assert not counter.uploads._to_finish
 
 

@@ -37,7 +37,8 @@ from dropmill.model.errors import (
 )
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId, SubmissionId
-from dropmill.model.records import Counts, File, StoredBlob, Submission, UploadState
+from dropmill.model.submissions import Counts, Submission
+from dropmill.model.uploads import File, StoredBlob, UploadState
 from dropmill.origin.resolver import HostName, Resolver
 
 TYPE = "multipart/form-data; boundary=B"

@@ -23,7 +23,8 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import gate as gate_module
 from dropmill.intake import resumable
 from dropmill.intake.gate import Gate, UploadLimits
-from dropmill.intake.resumable import Checksum, Standing, Uploads, parse_checksum, parse_metadata
+from dropmill.intake.resumable import Checksum, UploadPosition, Uploads, parse_checksum, parse_metadata
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import (
     BadFileName,
     BadRequest,
@@ -45,7 +46,8 @@ from dropmill.model.errors import (
     UploadTaken,
 )
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId
-from dropmill.model.records import Counts, File, StoredBlob, UploadState, utc_now
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import File, StoredBlob, UploadState
 from dropmill.ports.ledger.uploads import ResumableUpload
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -80,10 +82,10 @@ class Counter:
         metadata = ",".join(f"{key} {b64(value)}" for key, value in ({"filename": "a.bin"} | values).items())
         return await self.uploads.create(CALLER, size=size, metadata=metadata)
 
-    async def append(self, upload: ResumableUpload, offset: int, *chunks: bytes, **options: Any) -> Standing:
+    async def append(self, upload: ResumableUpload, offset: int, *chunks: bytes, **options: Any) -> UploadPosition:
         return await self.uploads.append(CALLER, upload.file_id, sent(*chunks), offset=offset, **options)
 
-    def begin(self, upload: ResumableUpload, offset: int, body: Body, **options: Any) -> asyncio.Task[Standing]:
+    def begin(self, upload: ResumableUpload, offset: int, body: Body, **options: Any) -> asyncio.Task[UploadPosition]:
         return asyncio.create_task(self.uploads.append(CALLER, upload.file_id, aiter(body), offset=offset, **options))
 
     async def offset(self, upload: ResumableUpload) -> int:
@@ -441,8 +443,8 @@ async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter:
 @pytest.fixture
 async def other(tmp_path: Path, desk: Desk) -> AsyncIterator[Counter]:
     """What another process does with the same ledger and the same store."""
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite", desk.bus.moved)
-    await ledger.open(is_guest=True)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", desk.bus.publish)
+    await ledger.open(without_lock=True)
     await ledger.enter(scenarios.node(lock="another"))
     made = Counter(Desk(ledger, desk.blobs, desk.bus))
     yield made

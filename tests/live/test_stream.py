@@ -21,10 +21,11 @@ from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPU
 from dropmill.live.topics import Topics
 from dropmill.live.views import FILES_SHOWN, Views
 from dropmill.model.caller import Caller
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.model.jobs import Progress
 from dropmill.model.output import OutputPiece
-from dropmill.model.records import Progress, utc_now
 from dropmill.wire.messages import Cancel, Join, Leave, Retry
 
 
@@ -365,13 +366,13 @@ async def _with_attempt(room: Room) -> JobId:
 async def _write(room: Room, job_id: JobId, data: bytes, *, number: int = 1) -> None:
     end = (await room.outputs.read(job_id, number, 0, 1)).end
     await room.outputs.append([OutputPiece(job_id=job_id, number=number, offset=end, data=data, began_at=utc_now())])
-    room.bus.moved({f"output:{job_id}": end + len(data)})
+    room.bus.publish({f"output:{job_id}": end + len(data)})
 
 
 async def _end(room: Room, job_id: JobId) -> None:
     """The attempt ends, and those who follow it are told once more."""
     await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
-    room.bus.moved({f"output:{job_id}": (await room.outputs.read(job_id, 1, 0, 1)).end})
+    room.bus.publish({f"output:{job_id}": (await room.outputs.read(job_id, 1, 0, 1)).end})
 
 
 async def test_output_is_continuous_and_no_character_is_split(room: Room) -> None:
@@ -422,7 +423,7 @@ async def test_output_is_joined_at_a_byte_and_shows_what_was_not_kept(room: Room
         assert page.text() == "456789"
         late = OutputPiece(job_id=job_id, number=1, offset=15, data=b"keptmore", began_at=utc_now())
         await room.outputs.append([late])  # the bytes between were not kept
-        room.bus.moved({f"output:{job_id}": 23})
+        room.bus.publish({f"output:{job_id}": 23})
         await page.until(lambda: len(page.of("output")) == 2)
         assert (page.of("output")[1]["offset"], page.of("output")[1]["end"]) == (15, 23)
 

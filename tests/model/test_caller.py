@@ -3,8 +3,8 @@
 from typing import get_type_hints
 
 from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Role
+from dropmill.model.client import ClientIdentity
 from dropmill.model.internal import Internal
-from dropmill.model.records import ClientIdentity
 
 CLIENT = ClientIdentity(ip="192.0.2.7")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from dropmill.model.clock import utc_now
 from dropmill.model.events import DATA_KEYS, Event, EventName, Subject, topics_of
 from dropmill.model.ids import Cursor, SubmissionId
-from dropmill.model.records import utc_now
 
 CONTRACT = {
     "client": ["identified"],

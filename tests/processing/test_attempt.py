@@ -12,8 +12,8 @@ from tests.support.fakes.processing import Bench, gone, python, until
 
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.jobs import AttemptState, JobError
 from dropmill.model.output import OutputBounds, OutputChunk
-from dropmill.model.records import AttemptState, JobError
 from dropmill.processing import attempt, pool
 from dropmill.processing.folders import remove_tree
 

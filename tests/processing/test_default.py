@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.model.records import ClientIdentity, ProcessorFile
+from dropmill.model.client import ClientIdentity
+from dropmill.model.jobs import ProcessorFile
 from dropmill.processing.default import PREVIEW_CHARACTERS, process
 
 

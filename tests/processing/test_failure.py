@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.support.fakes.processing import Bench, python
 
-from dropmill.model.records import AttemptState, JobError
+from dropmill.model.jobs import AttemptState, JobError
 from dropmill.processing.failure import (
     LAST_LINE_BYTES,
     LINE_CHARACTERS,

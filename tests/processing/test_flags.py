@@ -8,7 +8,7 @@ import pytest
 from tests.support.fakes.processing import Bench, until
 
 from dropmill.model.errors import ProcessorError
-from dropmill.model.records import AttemptState
+from dropmill.model.jobs import AttemptState
 from dropmill.processing import pool
 
 

@@ -10,7 +10,7 @@ from tests.support.scenarios import CALLER
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import new_job_id, new_submission_id
-from dropmill.model.records import Claim, JobState
+from dropmill.model.jobs import Claim, JobState
 from dropmill.processing.jobs import JOBS_A_CHANGE, Jobs
 
 

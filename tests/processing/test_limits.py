@@ -9,7 +9,7 @@ import pytest
 from tests.support.fakes.processing import Bench, python
 
 from dropmill.model.errors import DropmillError
-from dropmill.model.records import AttemptState, JobError
+from dropmill.model.jobs import AttemptState, JobError
 from dropmill.processing.limits import Limiter, Limits
 
 MiB = 1 << 20

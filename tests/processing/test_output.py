@@ -15,9 +15,9 @@ from tests.support.fakes.outputs import FakeOutputs
 from tests.support.fakes.processing import LIVENESS_S, until
 
 from dropmill.engines.local.outputs import FileOutputs
+from dropmill.model.clock import utc_now
 from dropmill.model.ids import JobId
 from dropmill.model.output import OutputBounds, OutputChunk, OutputMark
-from dropmill.model.records import utc_now
 from dropmill.processing import output
 from dropmill.processing.output import OutputRecorder, OutputStream
 

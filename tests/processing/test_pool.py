@@ -18,7 +18,7 @@ from tests.support.server import clean_environment
 from tests.support.warm_slot import WarmSlot
 
 from dropmill.model.errors import ProcessorError
-from dropmill.model.records import AttemptState
+from dropmill.model.jobs import AttemptState
 from dropmill.processing import pool
 from dropmill.slot.slot import processes
 

@@ -16,7 +16,8 @@ from dropmill.engines.disk import store as disk
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.model.errors import OutOfSpace
 from dropmill.model.ids import JobId
-from dropmill.model.records import AttemptState, StoredBlob
+from dropmill.model.jobs import AttemptState
+from dropmill.model.uploads import StoredBlob
 from dropmill.processing import results as results_module
 from dropmill.processing.results import DEPTH_MAX, REFUSED_NAMED, ResultLimits, TakenOver, remove, take_over
 from dropmill.settings import Settings
@@ -266,14 +267,14 @@ async def test_a_result_that_grows_after_it_was_counted_is_not_read_beyond_the_l
 ) -> None:
     (folder / "a").write_bytes(bytes(600))
     (folder / "b").write_bytes(bytes(300))
-    look = results_module._look
+    look = results_module._scan
 
     def grow(*args: Any) -> Any:
         found = look(*args)
         (folder / "b").write_bytes(bytes(401))
         return found
 
-    monkeypatch.setattr(results_module, "_look", grow)
+    monkeypatch.setattr(results_module, "_scan", grow)
     found = await take_over(folder, blobs, ResultLimits(count=10, size=1000))
     assert {result.path for result in found.results} == {"a"} or found.results[0].path == "b"
     assert sum(result.size for result in found.results) <= 1000

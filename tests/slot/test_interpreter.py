@@ -15,7 +15,7 @@ import pytest
 from tests.support.fakes.processing import Bench, until
 from tests.support.warm_slot import VERSIONS, Ended, WarmSlot, interpreters, run_script
 
-from dropmill.model.records import AttemptState
+from dropmill.model.jobs import AttemptState
 from dropmill.slot import interpreter
 
 INSTALLED = interpreters()

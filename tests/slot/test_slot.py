@@ -9,7 +9,7 @@ import pytest
 from tests.support.fakes.processing import Bench, gone, python
 
 from dropmill.model.errors import ProcessorError
-from dropmill.model.records import AttemptState, JobError
+from dropmill.model.jobs import AttemptState, JobError
 from dropmill.slot.slot import Unusable, bind, find_callable
 
 CALLABLES = '''

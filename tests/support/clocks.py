@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import pytest
 
-from dropmill.model import records
+from dropmill.model import clock
 from dropmill.model.clock import Clock
 
 DAY_S = 86400.0
@@ -24,7 +24,7 @@ class WallClock:
             def now(cls, tz: tzinfo | None = None) -> "Stepped":
                 return cls.fromtimestamp(time.time(), tz) + timedelta(seconds=outer.ahead_s)
 
-        patch.setattr(records, "datetime", Stepped)
+        patch.setattr(clock, "datetime", Stepped)
         self.clock = Clock()
 
     def step(self, seconds: float) -> None:

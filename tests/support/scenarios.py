@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dropmill.model.caller import Caller
+from dropmill.model.client import ClientIdentity
 from dropmill.model.events import DATA_KEYS, Event
 from dropmill.model.ids import (
     Cursor,
@@ -17,17 +18,10 @@ from dropmill.model.ids import (
     new_node_id,
     new_submission_id,
 )
-from dropmill.model.records import (
-    AttemptOrder,
-    AttemptOutcome,
-    AttemptState,
-    Claim,
-    ClientIdentity,
-    Counts,
-    JobError,
-    Node,
-    StoredBlob,
-)
+from dropmill.model.jobs import AttemptOutcome, AttemptSpec, AttemptState, Claim, JobError
+from dropmill.model.nodes import Node
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import StoredBlob
 from dropmill.ports.ledger import Ledger
 
 LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
@@ -80,7 +74,7 @@ async def queued(ledger: Ledger, submission_id: SubmissionId, path: str = "folde
     return job_id
 
 
-async def claimed(ledger: Ledger) -> AttemptOrder:
+async def claimed(ledger: Ledger) -> AttemptSpec:
     """The attempt that is next, started."""
     [order] = await ledger.claim(Claim())
     return order

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from dropmill.engines.local.bus import LocalBus
+from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import SettingsError, Unavailable
 from dropmill.model.events import DATA_KEYS, Event, EventName, Subject
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
-from dropmill.model.records import ClientIdentity
 from dropmill.ports.ledger.events import EventPage
 from dropmill.upkeep import event_log
 from dropmill.upkeep.event_log import EventLog, line
@@ -248,7 +248,7 @@ async def test_a_hint_is_followed(path: Path) -> None:
     async with following(make(path, ledger, bus, poll_s=3600)):
         await until(lambda: whole_story(path) == upto(2))
         ledger.add(3)
-        bus.moved({"all": 3})
+        bus.publish({"all": 3})
         await until(lambda: whole_story(path) == upto(5))
         assert list(bus.listeners) == ["all"]
     assert not bus.listeners

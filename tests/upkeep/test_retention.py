@@ -13,11 +13,10 @@ from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
-from dropmill.model.clock import Clock
+from dropmill.model.clock import Clock, utc_now
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.ids import Cursor, JobId, SubmissionId, new_file_id, new_job_id
 from dropmill.model.output import OutputPiece
-from dropmill.model.records import utc_now
 from dropmill.upkeep import retention
 from dropmill.upkeep.retention import Retention
 

@@ -17,9 +17,11 @@ from tests.support.receiver import Receiver
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.model.clock import utc_now
+from dropmill.model.deliveries import Delivery
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import Counts, Delivery, utc_now
+from dropmill.model.submissions import Counts
 from dropmill.upkeep.webhook import Webhook, body_of, signature
 
 LIVENESS_S = 20.0
@@ -39,7 +41,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 async def telling(tmp_path: Path, bus: LocalBus) -> AsyncIterator[SqliteLedger]:
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite", bus.moved, tells_settled=True)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", bus.publish, records_deliveries=True)
     await ledger.open()
     await ledger.enter(scenarios.node())
     await scenarios.save(ledger)

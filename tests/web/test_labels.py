@@ -1,5 +1,6 @@
 from dropmill.model.events import EventName
-from dropmill.model.records import AttemptState, JobState, UploadState
+from dropmill.model.jobs import AttemptState, JobState
+from dropmill.model.uploads import UploadState
 from dropmill.web.labels import EVENT_WORDS, STATE_WORDS, state_word
 
 

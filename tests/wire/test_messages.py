@@ -6,25 +6,16 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from dropmill.model.client import ClientIdentity
+from dropmill.model.config import ConfigRevision
 from dropmill.model.events import Event, EventName, Subject
 from dropmill.model.ids import Cursor, FileId, JobId, Sha256, SubmissionId
-from dropmill.model.records import (
-    Attempt,
-    AttemptState,
-    ClientIdentity,
-    ConfigRevision,
-    Counts,
-    File,
-    Job,
-    JobError,
-    JobState,
-    Progress,
-    Result,
-    Submission,
-    UploadState,
-)
+from dropmill.model.jobs import Attempt, AttemptState, Job, JobError, JobState, Progress
+from dropmill.model.results import Result
+from dropmill.model.submissions import Counts, Submission
+from dropmill.model.uploads import File, UploadState
 from dropmill.wire import messages
-from dropmill.wire.messages import BadMessage, Cancel, Join, Leave, Momentary, Retry, parse
+from dropmill.wire.messages import BadMessage, Cancel, Join, Leave, Retry, RuntimeState, parse
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123_456, timezone(timedelta(hours=2)))
 TEXT = "2026-03-01T10:00:00.123Z"
@@ -204,7 +195,7 @@ def test_a_submission_has_the_contracts_shape() -> None:
 
 
 def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server() -> None:
-    shape = messages.file_json(_file(UploadState.STORED, _job()), Momentary())
+    shape = messages.file_json(_file(UploadState.STORED, _job()), RuntimeState())
     assert "secret" not in messages.dumps(shape)
     settled_at = "2026-03-01T10:00:02.123Z"
     assert shape == {
@@ -255,13 +246,13 @@ def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server()
             ],
         },
     }
-    aborted = messages.file_json(_file(UploadState.ABORTED), Momentary())
+    aborted = messages.file_json(_file(UploadState.ABORTED), RuntimeState())
     assert (aborted["error"], aborted["job"]) == ("the connection was cut", None)
 
 
 def test_what_only_this_moment_knows_is_shown_with_it() -> None:
     progress = Progress(submission_id=SubmissionId("s"), file_id=FileId("f"), stage="process", value=3, total=10)
-    momentary = Momentary(received=5, position=2, progress=progress)
+    momentary = RuntimeState(received=5, position=2, progress=progress)
     shape = messages.file_json(_file(UploadState.RECEIVING, _job()), momentary)
     assert (shape["received"], shape["job"]["position"]) == (5, 2)
     assert shape["job"]["progress"] == {"value": 3, "total": 10, "label": None}

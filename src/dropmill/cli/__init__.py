@@ -101,7 +101,7 @@ def watch(submission: str | None, server: str, token: str | None, as_json: bool)
 
 @main.command()
 @_settings_options
-@click.option("--url", metavar="URL", help="Also check the way to a running server at this address.")
+@click.option("--url", metavar="URL", help="Also check the connection to a running server at this address.")
 def doctor(url: str | None, **flags: Any) -> None:
     """Check what a server with these settings needs; exit 1 if something is missing."""
     from dropmill.cli.doctor.host import run

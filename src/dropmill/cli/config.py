@@ -21,10 +21,10 @@ from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.schema.file import SchemaFile
 from dropmill.configfile.yaml.document import MAX_BYTES, Finding
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256
 from dropmill.model.internal import Internal
-from dropmill.model.records import ConfigLocation, ConfigRevision
 from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.settings import Settings, environment_name
 from dropmill.wire.messages import revision_json
@@ -183,7 +183,7 @@ async def _ledger(settings: Settings) -> AsyncIterator[ConfigLedger]:
         raise SettingsError(f"--data {data}: there is no such folder.")
     ledger = SqliteLedger(data / "ledger.sqlite", lambda _: None)  # what is kept is the server's business
     try:
-        await ledger.open(is_guest=True)
+        await ledger.open(without_lock=True)
         yield ledger
     finally:
         await ledger.close()

@@ -19,11 +19,13 @@ from dropmill.app import create_app, server_of
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, split_address
 from dropmill.web.server.guard import LOOPBACK_NAMES, allowed_hosts
-from dropmill.web.server.hypercorn import LINGER_S
+from dropmill.web.server.hypercorn import DRAIN_BODY_S
 
 BACKLOG_MAX = 1024  # connections the kernel holds while the loop is busy; they are accepted at once, so
 BACKLOG_PART = 8  # no more than half of what `--reserved-descriptors` keeps free
-CONNECTIONS_END_S = LINGER_S + 1.0  # after the drain; there is nothing left to wait for but clients that do not close
+CONNECTIONS_END_S = (
+    DRAIN_BODY_S + 1.0
+)  # after the drain; there is nothing left to wait for but clients that do not close
 IDLE_CONNECTION_S = 15.0  # also bounds how long headers may take
 
 
@@ -40,7 +42,7 @@ def run(flags: Mapping[str, Any]) -> None:
         settings = Settings.load(flags, os.environ)
         descriptors.raise_limit()
         require_certificate(settings)
-        app = create_app(settings, is_bound_by_us=True)
+        app = create_app(settings, owns_sockets=True)
         sockets = [_listen(address, is_dual=is_dual_stack(address, settings.bind)) for address in settings.bind]
     except DropmillError as error:
         _stop_with(error.detail)

@@ -31,6 +31,7 @@ from dropmill.configfile.yaml.document import Finding, Report
 from dropmill.configfile.yaml.edits import Operation
 from dropmill.health import Health
 from dropmill.model.caller import Caller
+from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.errors import (
     ConfigConflict,
     ConfigInvalid,
@@ -44,7 +45,6 @@ from dropmill.model.errors import (
 from dropmill.model.faults import OF_THE_FILE, TEMPORARY, fault_of
 from dropmill.model.ids import Sha256
 from dropmill.model.internal import AnyCaller
-from dropmill.model.records import ConfigLocation, ConfigRevision
 from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.ports.ledger.page import Page
 
@@ -318,7 +318,7 @@ class ConfigFile:
         """
         while True:
             folders = await asyncio.to_thread(file_sync.folders, self.path)
-            await self._look()
+            await self._poll()
             try:
                 changes = awatch(
                     *folders,
@@ -330,7 +330,7 @@ class ConfigFile:
                 async with contextlib.aclosing(changes):
                     async for _ in changes:
                         self._health.works("config_watch")
-                        await self._look()
+                        await self._poll()
                         if await asyncio.to_thread(file_sync.folders, self.path) != folders:
                             break
             # The folder is gone, or the system has no more watches or descriptors.
@@ -338,7 +338,7 @@ class ConfigFile:
                 self._health.failed("config_watch", error)
                 await asyncio.sleep(_LOOK_S)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         async def reconcile() -> None:
             async with self._lock:
                 await self._reconcile()

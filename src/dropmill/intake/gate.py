@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dropmill.model.errors import FileTooLarge, OutOfSpace, RequestTooSlow, TooLarge, TooManyFiles, TooManyUploads
 from dropmill.ports.blobs import BlobStore
-from dropmill.ports.ledger.uploads import Holding
+from dropmill.ports.ledger.uploads import SubmissionUsage
 from dropmill.settings import size_in_words
 
 LOOK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two looks at the free disk: 0.1 s at full speed
@@ -78,19 +78,19 @@ class Gate:
         if most is not None and size is not None and size > most:
             raise FileTooLarge(f"The file is larger than the {most} bytes that are accepted.")
 
-    def check_submission(self, holding: Holding) -> None:
+    def check_submission(self, usage: SubmissionUsage) -> None:
         """Refuse what would make a submission hold too much.
 
         Args:
-            holding: what it would hold.
+            usage: what it would hold.
 
         Raises:
             TooManyFiles, TooLarge: it would.
         """
         most_files, most = self.limits.max_files, self.limits.max_submission_size
-        if most_files is not None and holding.files > most_files:
+        if most_files is not None and usage.files > most_files:
             raise TooManyFiles(f"A submission may have {most_files} files.")
-        if most is not None and holding.size > most:
+        if most is not None and usage.size > most:
             raise TooLarge(f"The submission is larger than the {most} bytes that are accepted.")
 
     async def check_room(self, size: int) -> None:
@@ -104,9 +104,9 @@ class Gate:
             why = f"; {size_in_words(kept)} of it is kept free" if kept else ""
             raise OutOfSpace(f"The disk has too little room for this{why}. What was stored before is safe.")
 
-    def meter(self, holding: Holding) -> "Meter":
-        """A meter for one request, to whose submission `holding` counts already."""
-        return Meter(self, holding)
+    def meter(self, usage: SubmissionUsage) -> "Meter":
+        """A meter for one request, to whose submission `usage` counts already."""
+        return Meter(self, usage)
 
     async def pace(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same chunks, as long as they keep coming.
@@ -140,10 +140,10 @@ class Gate:
 class Meter:
     """Counts what one request brings."""
 
-    def __init__(self, gate: Gate, holding: Holding) -> None:
+    def __init__(self, gate: Gate, usage: SubmissionUsage) -> None:
         self._gate = gate
-        self._files = holding.files
-        self._bytes = holding.size
+        self._files = usage.files
+        self._bytes = usage.size
         self._unseen = 0
 
     def begin_file(self) -> None:
@@ -152,7 +152,7 @@ class Meter:
         Raises:
             TooManyFiles: the submission has as many as it may.
         """
-        self._gate.check_submission(Holding(files=self._files + 1))
+        self._gate.check_submission(SubmissionUsage(files=self._files + 1))
         self._files += 1
 
     def begin_announced_file(self, size: int | None) -> None:
@@ -166,7 +166,7 @@ class Meter:
             FileTooLarge, TooLarge, OutOfSpace: over a limit.
         """
         self._gate.check_size(file_size)
-        self._gate.check_submission(Holding(size=self._bytes + length))
+        self._gate.check_submission(SubmissionUsage(size=self._bytes + length))
         self._bytes += length
         self._unseen += length
         if self._unseen >= LOOK_EVERY_BYTES:

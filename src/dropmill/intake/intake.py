@@ -39,13 +39,14 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
-from dropmill.model.records import File, Progress, StoredBlob, UploadState
+from dropmill.model.jobs import Progress
+from dropmill.model.uploads import File, StoredBlob, UploadState
 from dropmill.origin.resolver import Resolver
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.executor import Executor
 from dropmill.ports.ledger.submissions import IntakeLedger, RequestKey
-from dropmill.ports.ledger.uploads import Holding
+from dropmill.ports.ledger.uploads import SubmissionUsage
 
 log = logging.getLogger(__name__)
 
@@ -296,14 +297,14 @@ class Intake:
         """
         boundary = boundary_of(content_type)
         await self._gate.check_room(size or 0)
-        holding = Holding() if submission_id is None else await self._ledger.holding(submission_id)
+        usage = SubmissionUsage() if submission_id is None else await self._ledger.submission_usage(submission_id)
         request = _Request(
             caller=caller,
             submission_id=submission_id,
             is_sealed_at_end=then_seal or not submission_id,
             key=request_key(idempotency_key, "form"),
-            may_fill=holding.announced > 0,
-            meter=self._gate.meter(holding),
+            may_fill=usage.announced > 0,
+            meter=self._gate.meter(usage),
         )
         return await self._run(request, file_parts(self._gate.pace(chunks), boundary))
 
@@ -336,7 +337,7 @@ class Intake:
         Cancelling gives the file up.
         """
         self._gate.check_size(size)
-        self._gate.check_submission(Holding(files=1, size=size or 0))
+        self._gate.check_submission(SubmissionUsage(files=1, size=size or 0))
         await self._gate.check_room(size or 0)
         path = client_path(name)
         request = _Request(
@@ -346,7 +347,7 @@ class Intake:
             size=size,
             key=request_key(idempotency_key, "file", path, expected_sha256),
             expected_sha256=expected_sha256,
-            meter=self._gate.meter(Holding()),
+            meter=self._gate.meter(SubmissionUsage()),
         )
         return await self._run(request, _as_one_part(self._gate.pace(chunks), path))
 

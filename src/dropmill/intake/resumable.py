@@ -20,7 +20,7 @@ from dropmill.intake.gate import Gate, Meter
 from dropmill.intake.intake import PROGRESS_EVERY_S, SWEEP_EVERY_S, SWEEP_MAX, Intake
 from dropmill.intake.multipart import base_name, client_path, stored_extension
 from dropmill.model.caller import Caller
-from dropmill.model.clock import Clock
+from dropmill.model.clock import Clock, utc_now
 from dropmill.model.errors import (
     BadRequest,
     BytesLost,
@@ -39,10 +39,11 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
-from dropmill.model.records import Progress, UploadState, utc_now
+from dropmill.model.jobs import Progress
+from dropmill.model.uploads import UploadState
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
-from dropmill.ports.ledger.uploads import Holding, ResumableUpload, UploadLedger
+from dropmill.ports.ledger.uploads import ResumableUpload, SubmissionUsage, UploadLedger
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Checksum:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class UploadPosition:
     """An upload and how far it is: `offset` bytes are on disk."""
 
     upload: ResumableUpload
@@ -163,19 +164,19 @@ class Uploads:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._expiry.total_seconds()))
             await self._health.insist("uploads", self._end_expired)
             for file_id in tuple(self._to_finish):
-                await self._look(file_id)
+                await self._poll(file_id)
 
     async def _end_expired(self) -> None:
         for upload in await self._ledger.expired_uploads(self._expired_by_now(), limit=SWEEP_MAX):
             live = self._live.get(upload.file_id)
             if live is None or not (live.users or live.finishing):
-                await self._look(upload.file_id)
+                await self._poll(upload.file_id)
 
     def _expired_by_now(self) -> datetime:
         """What an `expires_at` must lie before to be over: the time now, unless the clock was stepped."""
         return self._clock.ago(self._expiry.total_seconds()) + self._expiry
 
-    async def _look(self, file_id: FileId) -> None:
+    async def _poll(self, file_id: FileId) -> None:
         """Do what is due for an upload; what cannot be done now stays due."""
         try:
             await self.find(Internal.SERVER, file_id)
@@ -300,10 +301,10 @@ class Uploads:
         return announced
 
     async def _check_submission(self, joined: str | None, files: int, size: int) -> None:
-        held = Holding()
+        held = SubmissionUsage()
         if joined is not None and self._gate.limits.are_for_submissions:
-            held = await self._ledger.holding(SubmissionId(joined))
-        self._gate.check_submission(Holding(files=held.files + files, size=held.size + size))
+            held = await self._ledger.submission_usage(SubmissionId(joined))
+        self._gate.check_submission(SubmissionUsage(files=held.files + files, size=held.size + size))
         await self._gate.check_room(size)
 
     async def _finish_empty(self, upload: ResumableUpload) -> None:
@@ -340,7 +341,7 @@ class Uploads:
 
     # --- going on ----------------------------------------------------------------------------------------------------
 
-    async def find(self, caller: AnyCaller, file_id: FileId) -> Standing:
+    async def find(self, caller: AnyCaller, file_id: FileId) -> UploadPosition:
         """An upload and where it stands. A request that is sending it is asked to let go, so that this stays true.
 
         Raises:
@@ -352,12 +353,12 @@ class Uploads:
             if upload.state is UploadState.STORED or live.finishing is not None:
                 if upload.state is UploadState.STORED:
                     self._to_finish.discard(file_id)
-                return Standing(upload=upload, offset=upload.size or 0)
+                return UploadPosition(upload=upload, offset=upload.size or 0)
             writer = await self._writer(live, upload)
             await self._finish_if_whole(live, upload, writer)
             offset = writer.size
         await self._wait_finished(live)
-        return Standing(upload=upload, offset=offset)
+        return UploadPosition(upload=upload, offset=offset)
 
     async def append(
         self,
@@ -369,7 +370,7 @@ class Uploads:
         size: int | None = None,
         content_length: int | None = None,
         checksum: Checksum | None = None,
-    ) -> Standing:
+    ) -> UploadPosition:
         """Take the bytes from `offset` on; returns where the upload stands then.
 
         Args:
@@ -400,7 +401,7 @@ class Uploads:
         except asyncio.CancelledError:
             patch.give_up()
             raise
-        return Standing(upload=await self._ledger.upload(file_id), offset=reached)
+        return UploadPosition(upload=await self._ledger.upload(file_id), offset=reached)
 
     def _has_appended(self, appending: "asyncio.Task[int]") -> None:
         self._appending.discard(appending)
@@ -457,8 +458,8 @@ class Uploads:
         held = 0
         if self._gate.limits.are_for_submissions:
             own = upload.received if upload.size is None else upload.size
-            held = (await self._ledger.holding(upload.submission_id)).size - own + writer.size
-        return self._gate.meter(Holding(size=held))
+            held = (await self._ledger.submission_usage(upload.submission_id)).size - own + writer.size
+        return self._gate.meter(SubmissionUsage(size=held))
 
     async def _take(self, upload: ResumableUpload, writer: BlobWriter, patch: _Patch, meter: Meter) -> None:
         if patch.checksum is None:

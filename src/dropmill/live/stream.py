@@ -1,6 +1,6 @@
 """One subscriber: what it joined, where it stands in each, and what it is sent next.
 
-Nothing is queued for a subscriber. Hints say that a topic moved; the events themselves are read from the ledger
+Nothing is queued for a subscriber. Notification say that a topic moved; the events themselves are read from the ledger
 behind the subscriber's own cursor when it is ready for more. So a slow reader costs no memory and loses nothing, a
 fast one misses nothing, and a burst travels as few messages. Knows no socket: it is given a function that sends.
 """
@@ -25,7 +25,7 @@ OUTPUT_BYTES_MAX = 64 * 1024  # of output in one message
 JOINED_MAX = 256  # topics and streams of one subscriber
 
 
-class Orders(Protocol):
+class JobCommands(Protocol):
     """What a subscriber may have done to a job; the same functions that HTTP calls."""
 
     async def cancel(self, caller: Caller, job_id: JobId) -> None:
@@ -59,7 +59,7 @@ class Subscriber:
         caller: Caller,
         *,
         topics: Topics,
-        orders: Orders,
+        orders: JobCommands,
         joins: JoinRates,
         send: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -85,11 +85,11 @@ class Subscriber:
         """Deliver what the joined topics bring."""
         try:
             while True:
-                hints = await self._mailbox.next()
+                notification = await self._mailbox.next()
                 async with self._sending:
-                    for topic in hints.moved:
+                    for topic in notification.positions:
                         await self._deliver(topic)
-                    for report in hints.progress.values():
+                    for report in notification.progress.values():
                         await self._send(messages.progress(report))
         finally:
             self._mailbox.close()

@@ -10,9 +10,9 @@ from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
 from dropmill.model.ids import Cursor, JobId, SubmissionId
+from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
-from dropmill.model.records import AttemptState, Job
-from dropmill.ports.bus import Bus, Hints, Subscription
+from dropmill.ports.bus import Bus, Notification, Subscription
 from dropmill.ports.ledger.events import EventLedger, EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
@@ -99,7 +99,7 @@ class Mailbox:
         """Hear no more of it."""
         self._subscription.leave(name)
 
-    async def next(self) -> Hints:
+    async def next(self) -> Notification:
         """Wait until something moved, then take it all."""
         return await self._subscription.next()
 

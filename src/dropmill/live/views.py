@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from dropmill.model.caller import Caller
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
-from dropmill.model.records import File, Job, JobState, Result, Submission, UploadState
+from dropmill.model.jobs import Job, JobState
+from dropmill.model.results import Result
+from dropmill.model.submissions import Submission
+from dropmill.model.uploads import File, UploadState
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import ViewLedger
-from dropmill.wire.messages import Json, Momentary, file_json, job_json, submission_json
+from dropmill.wire.messages import Json, RuntimeState, file_json, job_json, submission_json
 
 FILES_SHOWN = 100  # of a submission at once; the rest is read page by page
 FILES_READ = 500  # of a submission, for all of its results, from the ledger at a time
@@ -175,13 +178,13 @@ class Views:
     def _file(self, file: File, places: Mapping[JobId, int]) -> Json:
         momentary = self._momentary(file.id, file.job, places)
         if file.state is UploadState.RECEIVING:
-            momentary = Momentary(received=self._received(file.id))
+            momentary = RuntimeState(received=self._received(file.id))
         return file_json(file, momentary, self._base_path)
 
-    def _momentary(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> Momentary:
+    def _momentary(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> RuntimeState:
         if job is None or job.state.is_final:
-            return Momentary()
-        return Momentary(
+            return RuntimeState()
+        return RuntimeState(
             position=places.get(job.id),
             progress=self._bus.newest_progress(file_id, "process") if job.state is JobState.RUNNING else None,
         )

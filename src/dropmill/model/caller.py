@@ -7,8 +7,8 @@ without being asked by a client has a caller of another type: `dropmill.model.in
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, BrowserKey, LinkId, Owner
-from dropmill.model.records import ClientIdentity
 
 
 class Role(StrEnum):

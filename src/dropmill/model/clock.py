@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from dropmill.model.records import utc_now
-
 STEP_S = 1.0  # a difference between both clocks that is a step; NTP slews by at most 0.5 ms a second
 STEPS_KEPT = 64  # the oldest are merged: then an age may be taken for less than it is, never for more
 
@@ -60,3 +58,9 @@ class Clock:
         since = now - age_s
         offset = min([offset, *(older for until, older in self._steps if until > since)])
         return datetime.fromtimestamp(0, UTC) + timedelta(seconds=since + offset)
+
+
+def utc_now() -> datetime:
+    """The wall clock, UTC, cut to milliseconds as the log shows them."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
-from dropmill.model.records import ClientIdentity
 
 
 class EventName(StrEnum):

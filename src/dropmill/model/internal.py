@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 from dropmill.model.caller import Caller
-from dropmill.model.records import ClientIdentity
+from dropmill.model.client import ClientIdentity
 
 
 class Internal(Enum):

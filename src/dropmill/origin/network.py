@@ -5,7 +5,7 @@ Whose address counts behind a trusted proxy is decided in `proxies`; here it is 
 
 import ipaddress
 
-from dropmill.model.records import ClientIdentity
+from dropmill.model.client import ClientIdentity
 
 UNKNOWN_ADDRESS = "unknown"
 """The `ip` of a client whose connection has no address, such as a Unix socket."""

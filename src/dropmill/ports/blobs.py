@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dropmill.model.records import FileIdentity, StoredBlob
+from dropmill.model.uploads import FileIdentity, StoredBlob
 
 SMALL_BYTES = 64 * 1024
 """Largest part that `BlobStore.store_small` takes: a store may write it twice, first into a journal."""

@@ -1,23 +1,23 @@
-"""Hints that something moved. Losing one loses nothing: what counts is read from the ledger."""
+"""Notification that something moved. Losing one loses nothing: what counts is read from the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from dropmill.model.ids import FileId
-from dropmill.model.records import Progress
+from dropmill.model.jobs import Progress
 
 
 @dataclass(slots=True)
-class Hints:
+class Notification:
     """What moved since a subscriber last looked; the newest only, so it is bounded by what was joined.
 
     Attributes:
-        moved: topic or stream to the newest cursor or byte offset known for it.
+        positions: topic or stream to the newest cursor or byte offset known for it.
         progress: newest report for each file and stage.
     """
 
-    moved: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
     progress: dict[tuple[FileId, str], Progress] = field(default_factory=dict)
 
 
@@ -30,7 +30,7 @@ class Subscription(Protocol):
     def leave(self, topic: str) -> None:
         """Hear no more of it."""
 
-    async def next(self) -> Hints:
+    async def next(self) -> Notification:
         """Wait until something moved, then take it all; newer hints replace older ones meanwhile."""
 
     def close(self) -> None:
@@ -42,9 +42,9 @@ DELIVERIES = "deliveries"
 
 
 class Bus(Protocol):
-    """Hints. May lose them, never blocks a publisher, keeps one mailbox a subscriber, bounded by latest-wins."""
+    """Notification. May lose them, never blocks a publisher, keeps one mailbox a subscriber, bounded by latest-wins."""
 
-    def moved(self, positions: Mapping[str, int]) -> None:
+    def publish(self, positions: Mapping[str, int]) -> None:
         """Say that topics or streams have reached these cursors or offsets."""
 
     def report(self, progress: Progress) -> None:

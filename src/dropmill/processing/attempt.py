@@ -18,17 +18,8 @@ from dropmill.health import Health
 from dropmill.model.errors import BytesLost, NotFound
 from dropmill.model.faults import OF_THE_FILE, TEMPORARY
 from dropmill.model.ids import JobId, Sha256
-from dropmill.model.records import (
-    AttemptOrder,
-    AttemptOutcome,
-    AttemptState,
-    Claim,
-    FileIdentity,
-    JobError,
-    JobState,
-    RetryPolicy,
-    StoredBlob,
-)
+from dropmill.model.jobs import AttemptOutcome, AttemptSpec, AttemptState, Claim, JobError, JobState, RetryPolicy
+from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.ports.blobs import BlobStore
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.jobs import AttemptLedger
@@ -205,7 +196,7 @@ class AttemptRunner:
         for active in self._active.values():
             active.stop(StopReason.SHUT_DOWN, 0)
 
-    async def claim(self) -> AttemptOrder | None:
+    async def claim(self) -> AttemptSpec | None:
         """Start the attempt that is next, in the ledger; None if no job waits. Whoever claims it runs it."""
         claim = Claim()
         orders = await self._insist(lambda: self._ledger.claim(claim))
@@ -223,7 +214,7 @@ class AttemptRunner:
             if (active := self._active.get(attempt)) is not None:
                 active.stop(StopReason.CANCELLED, self._grace_s)
 
-    async def run(self, order: AttemptOrder, slot: Slot) -> bool:
+    async def run(self, order: AttemptSpec, slot: Slot) -> bool:
         """Run an attempt that was claimed in a slot of the pool and record its end.
 
         The slot goes back to the pool when the end is handed to the ledger, before it is committed. Cancelling kills
@@ -247,7 +238,7 @@ class AttemptRunner:
             give_back()
 
     async def _run_order(
-        self, order: AttemptOrder, slot: Slot, active: _Active, give_back: Callable[[], None]
+        self, order: AttemptSpec, slot: Slot, active: _Active, give_back: Callable[[], None]
     ) -> JobState | None:
         stream = self._outputs.open(order.job_id, order.number)
         folder = self._attempts / f"{order.job_id}.{order.number}"
@@ -278,7 +269,7 @@ class AttemptRunner:
 
     async def _execute(
         self,
-        order: AttemptOrder,
+        order: AttemptSpec,
         path: Path,
         config: Path,
         folder: Path,
@@ -327,7 +318,7 @@ class AttemptRunner:
             end, taken = await self._take_over(end, paths.results, stream, active)
         return _Ended(end, is_changed, is_tidy, taken, paths.input, line)
 
-    async def _is_changed(self, order: AttemptOrder, before: FileIdentity, after: FileIdentity | None) -> bool:
+    async def _is_changed(self, order: AttemptSpec, before: FileIdentity, after: FileIdentity | None) -> bool:
         if after == before:
             return False
         try:  # rights or links may be all that a script has changed
@@ -336,7 +327,7 @@ class AttemptRunner:
             return True
         return False
 
-    async def _require_as_stored(self, order: AttemptOrder) -> None:
+    async def _require_as_stored(self, order: AttemptSpec) -> None:
         blob = StoredBlob(key=order.blob, size=order.size, sha256=order.sha256)
         descriptor, _ = await self._blobs.open_stored(blob)
         os.close(descriptor)
@@ -367,7 +358,7 @@ class AttemptRunner:
             await asyncio.to_thread(self._limiter.leave, attempt)
             raise
 
-    async def _record(self, order: AttemptOrder, ended: _Ended, output_size: int) -> JobState | None:
+    async def _record(self, order: AttemptSpec, ended: _Ended, output_size: int) -> JobState | None:
         ledger, job_id, number, end, taken = self._ledger, order.job_id, order.number, ended.run, ended.taken
         if end.exit_code is None and end.reason is None:
             return await self._insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
@@ -385,7 +376,7 @@ class AttemptRunner:
         """Ask the ledger; again and again while it does not work, so that no attempt's start or end is dropped."""
         return await self._health.insist("attempts", change, first_s=RETRY_S, most_s=LONGEST_RETRY_S)
 
-    def _outcome(self, order: AttemptOrder, ended: _Ended, output_size: int) -> AttemptOutcome:
+    def _outcome(self, order: AttemptSpec, ended: _Ended, output_size: int) -> AttemptOutcome:
         """How the attempt ended, in the ledger's words."""
         end, taken = ended.run, ended.taken
         state, error, value = AttemptState.FAILED, end.error, None

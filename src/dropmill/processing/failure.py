@@ -11,7 +11,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from dropmill.model.records import JobError
+from dropmill.model.jobs import JobError
 from dropmill.text import visible
 
 LAST_LINE_BYTES = 8 * 1024  # of the end of an output, in which its last line is looked for

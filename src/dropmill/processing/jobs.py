@@ -2,7 +2,7 @@
 
 from dropmill.model.caller import Caller
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.model.records import JobState
+from dropmill.model.jobs import JobState
 from dropmill.ports.executor import Executor
 from dropmill.ports.ledger.jobs import JobLedger
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dropmill.model.records import JobError
+from dropmill.model.jobs import JobError
 from dropmill.settings import Settings, size_in_words
 from dropmill.slot.slot import processes
 

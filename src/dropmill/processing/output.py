@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
+from dropmill.model.clock import utc_now
 from dropmill.model.ids import JobId
 from dropmill.model.output import OutputBounds, OutputChunk, OutputMark, OutputPiece, kept_marks
-from dropmill.model.records import utc_now
 from dropmill.ports.bus import Bus
 from dropmill.ports.outputs import Outputs
 
@@ -235,7 +235,7 @@ class OutputRecorder:
         stream = self._live.pop((job_id, number), None)
         if stream is not None:
             self._dirty.pop(stream, None)
-            self._bus.moved({f"output:{job_id}": stream.end})
+            self._bus.publish({f"output:{job_id}": stream.end})
 
     async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputChunk:
         """As `OutputReader.read`."""
@@ -286,4 +286,4 @@ class OutputRecorder:
         for stream in moved:
             stream.published = stream.end
         if moved:
-            self._bus.moved({f"output:{stream.job_id}": stream.end for stream in moved})
+            self._bus.publish({f"output:{stream.job_id}": stream.end for stream in moved})

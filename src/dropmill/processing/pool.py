@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from dropmill.descriptors import give_back_limit
 from dropmill.health import Health
 from dropmill.model.errors import ProcessorError
-from dropmill.model.records import JobError
+from dropmill.model.jobs import JobError
 from dropmill.processing.processor import Processor
 from dropmill.slot.interpreter import missing_private_names
 from dropmill.slot.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
@@ -210,7 +210,7 @@ class Slot:
             run, self._run = self._run, None
             run.has_ended(message["ended"])
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         """Reap the dead process and kill what it left to us. Blocks until they are gone: call it in a thread."""
         _reap(self._process)
 
@@ -227,7 +227,7 @@ class RunHost(Protocol):
     def kill(self) -> None:
         """End the process at once."""
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         """Reap the dead process and kill what it left to us. Blocks until they are gone."""
 
 
@@ -308,7 +308,7 @@ class Run:
             exit_code = await self._exit_code
             if exit_code is None:
                 # The slot is dead but its attempt may still be running: it is no more when the slot is buried.
-                await asyncio.to_thread(self._slot.bury)
+                await asyncio.to_thread(self._slot.reap)
             await self._drain()
         except BaseException:
             self._slot.kill()
@@ -467,7 +467,7 @@ class SlotPool:
             checked = await self._start_slot(self._processor.target or "")
             checked.kill()
             self._slots.discard(checked)
-            await asyncio.to_thread(checked.bury)
+            await asyncio.to_thread(checked.reap)
         self._first = await self._start_slot(self._target)
 
     async def keep(self) -> None:
@@ -483,7 +483,7 @@ class SlotPool:
         slots, self._slots = self._slots, set()
         for slot in slots:
             slot.kill()
-        await asyncio.gather(*(asyncio.to_thread(slot.bury) for slot in slots))
+        await asyncio.gather(*(asyncio.to_thread(slot.reap) for slot in slots))
 
     async def acquire(self) -> Slot:
         """Wait for a slot that is free, and take it."""
@@ -513,7 +513,7 @@ class SlotPool:
             self._idle.put_nowait(slot)
             await slot.died.wait()
             logger.warning("slot %d died and is replaced", slot.pid)
-            await asyncio.to_thread(slot.bury)
+            await asyncio.to_thread(slot.reap)
             self._slots.discard(slot)
             slot = None
 
@@ -552,7 +552,7 @@ class SlotPool:
                 return slot
             slot.kill()
             self._slots.discard(slot)
-            await asyncio.to_thread(slot.bury)
+            await asyncio.to_thread(slot.reap)
             raise ProcessorError(f"The processor {self._processor.label} cannot be used: {word['error']}.")
 
     def _spawn(self, theirs: socket.socket, target: str) -> subprocess.Popen[bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dropmill.model.errors import ProcessorError
-from dropmill.model.records import AttemptOrder
+from dropmill.model.jobs import AttemptSpec
 from dropmill.processing.environment import ScriptEnvironment
 from dropmill.settings import ENVIRONMENT_PREFIX, Settings
 
@@ -94,7 +94,7 @@ class Processor:
             is_reloaded=settings.reload and not settings.fresh_process,
         )
 
-    def message(self, order: AttemptOrder, paths: AttemptPaths, limits: Mapping[str, Any]) -> bytes:
+    def message(self, order: AttemptSpec, paths: AttemptPaths, limits: Mapping[str, Any]) -> bytes:
         """The order to a slot to run one attempt: small, whatever the file and the config hold.
 
         Args:
@@ -129,7 +129,7 @@ class Processor:
             }
         return json.dumps({"run": what}).encode()
 
-    def _fill(self, order: AttemptOrder, paths: AttemptPaths) -> list[str]:
+    def _fill(self, order: AttemptSpec, paths: AttemptPaths) -> list[str]:
         values = {
             "path": str(paths.input),
             "config": str(paths.config),
@@ -141,7 +141,7 @@ class Processor:
         return [_BRACED_WORD.sub(lambda match: values[match[1]], word) for word in self.argv or ()]
 
 
-def job_environment(order: AttemptOrder, paths: AttemptPaths) -> dict[str, str]:
+def job_environment(order: AttemptSpec, paths: AttemptPaths) -> dict[str, str]:
     """The variables that tell a script about its job; no other `DROPMILL_` variable reaches it."""
     values = {
         "ID": order.job_id,

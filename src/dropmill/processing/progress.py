@@ -10,7 +10,7 @@ linear time (`tests/test_foreign_bytes.py`).
 import asyncio
 import re
 
-from dropmill.model.records import AttemptOrder, Progress
+from dropmill.model.jobs import AttemptSpec, Progress
 from dropmill.ports.bus import Bus
 
 PROGRESS_S = 0.25  # between two reports of one file: four a second
@@ -68,7 +68,7 @@ class ProgressFeed:
     What the script says on purpose silences what is guessed from its output.
     """
 
-    def __init__(self, bus: Bus, order: AttemptOrder, *, is_guessing: bool = True) -> None:
+    def __init__(self, bus: Bus, order: AttemptSpec, *, is_guessing: bool = True) -> None:
         """Publish on `bus`, for the file of `order`. Used on the event loop.
 
         Args:

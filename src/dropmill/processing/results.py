@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dropmill.model.faults import TEMPORARY
-from dropmill.model.records import JobError, Result
+from dropmill.model.jobs import JobError
+from dropmill.model.results import Result
 from dropmill.ports.blobs import BlobStore
 
 DEPTH_MAX = 32  # folders in folders; each level holds a descriptor while it is walked
@@ -94,7 +95,7 @@ async def take_over(folder: Path, blobs: BlobStore, limits: ResultLimits) -> Tak
     except OSError as error:
         return TakenOver(refused=(f"The results folder cannot be opened: {error.strerror}.",))
     try:
-        found, refused = await asyncio.to_thread(_look, root, limits)
+        found, refused = await asyncio.to_thread(_scan, root, limits)
         await _adopt(root, found, blobs, limits, taken, refused)
     except _Refused as error:
         return TakenOver(refused=tuple(refused), error=error.error)
@@ -174,7 +175,7 @@ def _sentence(one: _Found, why: str) -> str:
 # --- the walk; blocks ------------------------------------------------------------------------------------------------
 
 
-def _look(root: int, limits: ResultLimits) -> tuple[list[_Found], list[str]]:
+def _scan(root: int, limits: ResultLimits) -> tuple[list[_Found], list[str]]:
     """Everything below a folder that is no folder, and what cannot be looked into.
 
     Raises:

@@ -392,7 +392,7 @@ class Slot:
             if "config" in self._plan.values():
                 importlib.import_module("ruamel.yaml")
             if "file" in self._plan.values():
-                importlib.import_module("dropmill.model.records")
+                importlib.import_module("dropmill.model.jobs")
         # What the module did to these while it was imported must not hide an attempt's end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_descendants()  # an import's children would die with the first attempt: better every time alike
@@ -618,9 +618,9 @@ class _Attempt:
             trace = trace.tb_next  # from the user's own frame on
         with contextlib.suppress(Exception):  # closed by the callable
             traceback.print_exception(type(error), error, trace)
-        self._tell("e", self._told(error))
+        self._tell("e", self._published_cursor(error))
 
-    def _told(self, error: BaseException) -> list[str]:
+    def _published_cursor(self, error: BaseException) -> list[str]:
         limits = self._order["limits"]
         if isinstance(error, MemoryError) and limits["memory"] is not None:
             return ["out_of_memory", "used more memory than --memory allows"]
@@ -646,7 +646,8 @@ class _Attempt:
         if what == "report":
             return self.report
         if what == "file":
-            from dropmill.model.records import ClientIdentity, ProcessorFile
+            from dropmill.model.client import ClientIdentity
+            from dropmill.model.jobs import ProcessorFile
 
             record = dict(self._order["file"])
             record["path"] = Path(record["path"])
@@ -724,7 +725,7 @@ def _jsonable(value: Any) -> Any:
 # --- start -----------------------------------------------------------------------------------------------------------
 
 
-def main(descriptor: int, target: str, *, tells_files: bool) -> None:
+def main(descriptor: int, target: str, *, with_files: bool) -> None:
     """Be a slot until the server is gone."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
@@ -748,7 +749,7 @@ def main(descriptor: int, target: str, *, tells_files: bool) -> None:
         return
     # A script may have stopped its slot; when the server is gone it must go on, to see that and to clean up.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
-    channel.send(json.dumps({"ready": files_of_modules(began_ns) if tells_files else {}}).encode())
+    channel.send(json.dumps({"ready": files_of_modules(began_ns) if with_files else {}}).encode())
     try:
         slot.serve()
     finally:
@@ -768,5 +769,5 @@ def go_on(order: int, report: int) -> NoReturn:
 if __name__ == "__main__":
     if sys.argv[1] == "attempt":
         go_on(int(sys.argv[2]), int(sys.argv[3]))
-    main(int(sys.argv[1]), sys.argv[2], tells_files="reload" in sys.argv[3:])
+    main(int(sys.argv[1]), sys.argv[2], with_files="reload" in sys.argv[3:])
     os._exit(0)  # threads and exit functions of the user's module have no part in a slot's end

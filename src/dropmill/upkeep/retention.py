@@ -16,7 +16,7 @@ from dropmill.health import Health
 from dropmill.model.clock import Clock
 from dropmill.model.errors import StorageUnavailable
 from dropmill.model.ids import Cursor
-from dropmill.model.records import KeptBytes
+from dropmill.model.retention import KeptBytes
 from dropmill.ports.blobs import BlobStore
 from dropmill.ports.ledger.retention import RetentionLedger
 from dropmill.ports.outputs import Outputs

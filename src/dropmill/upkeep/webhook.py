@@ -26,10 +26,10 @@ import httpx
 
 from dropmill import __version__
 from dropmill.health import Health
-from dropmill.model.clock import Clock
+from dropmill.model.clock import Clock, utc_now
+from dropmill.model.deliveries import Delivery
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import Delivery, utc_now
 from dropmill.ports.bus import DELIVERIES, Bus
 from dropmill.ports.ledger.deliveries import DeliveryLedger
 

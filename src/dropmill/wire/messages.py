@@ -10,20 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from dropmill.model.client import ClientIdentity
+from dropmill.model.config import ConfigRevision
 from dropmill.model.events import Event
 from dropmill.model.ids import JobId
-from dropmill.model.records import (
-    Attempt,
-    ClientIdentity,
-    ConfigRevision,
-    Counts,
-    File,
-    Job,
-    Progress,
-    Result,
-    Submission,
-    UploadState,
-)
+from dropmill.model.jobs import Attempt, Job, Progress
+from dropmill.model.results import Result
+from dropmill.model.submissions import Counts, Submission
+from dropmill.model.uploads import File, UploadState
 
 Json = dict[str, Any]
 
@@ -49,7 +43,7 @@ def dumps(message: Json) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Momentary:
+class RuntimeState:
     """What only this moment knows of a file; the ledger does not.
 
     Attributes:
@@ -114,7 +108,7 @@ def submission_json(submission: Submission, files: Sequence[Json] | None = None,
     return shape
 
 
-def file_json(file: File, momentary: Momentary, base_path: str = "") -> Json:
+def file_json(file: File, momentary: RuntimeState, base_path: str = "") -> Json:
     """`File` of the contract; the paths of its URLs begin with `base_path`."""
     shape: Json = {
         "id": file.id,
@@ -134,7 +128,7 @@ def file_json(file: File, momentary: Momentary, base_path: str = "") -> Json:
     return shape
 
 
-def job_json(job: Job, momentary: Momentary, base_path: str = "") -> Json:
+def job_json(job: Job, momentary: RuntimeState, base_path: str = "") -> Json:
     """`Job` of the contract; the paths of its URLs begin with `base_path`."""
     return {
         "id": job.id,

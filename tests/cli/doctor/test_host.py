@@ -15,7 +15,7 @@ from tests.system.serving.test_tls import make_certificate
 from dropmill.cli.doctor import host, network
 from dropmill.cli.doctor.host import FAIL, OK, WARN, Finding
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.model.records import ConfigLocation
+from dropmill.model.config import ConfigLocation
 from dropmill.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -44,16 +44,16 @@ def said(findings: Iterator[Finding], level: str) -> str:
     return sentence
 
 
-def test_a_running_server_and_the_way_to_it_are_well(server: Server, run: Run) -> None:
+def test_a_running_server_and_the_network_to_it_are_well(server: Server, run: Run) -> None:
     before = sorted(path for path in server.data.rglob("*") if "incoming" not in path.parts)
     newest = server.events()[-1]["cursor"]
     code, out, err = run("doctor", "--data", server.data, "--config", server.config, "--url", server.url)
     assert (code, err) == (0, "")
     found = {line[6:22].strip(): line for line in out.splitlines()}
-    assert set(found) == {*host.CHECKS, *network.WAY_CHECKS}
+    assert set(found) == {*host.CHECKS, *network.NETWORK_CHECKS}
     assert f"process {server.process.pid}" in found["lock"]
     assert all(line.startswith(("ok", "warn")) for line in out.splitlines())
-    assert all(line.startswith("ok") for subject, line in found.items() if subject.startswith("way"))
+    assert all(line.startswith("ok") for subject, line in found.items() if subject.startswith("network"))
     assert sorted(path for path in server.data.rglob("*") if "incoming" not in path.parts) == before
     assert server.events()[-1]["cursor"] == newest
     assert server.http.get("/healthz").status_code == 200

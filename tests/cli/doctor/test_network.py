@@ -11,7 +11,7 @@ from tests.support.server import Server
 
 from dropmill.cli.doctor import network
 from dropmill.cli.doctor.host import FAIL, OK, WARN, Finding
-from dropmill.cli.doctor.network import Way
+from dropmill.cli.doctor.network import ServerConnection
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -91,21 +91,21 @@ class Proxy:
 
 
 @pytest.fixture
-def way(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Way]]:
+def connect(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ServerConnection]]:
     """Makes ways to the shared server through a proxy with a fault."""
     monkeypatch.setattr(network, "ANSWER_S", 1.0)
     made: list[Proxy] = []
 
-    def through(fault: str) -> Way:
+    def through(fault: str) -> ServerConnection:
         made.append(Proxy(server.host, fault))
-        return Way(made[-1].url)
+        return ServerConnection(made[-1].url)
 
     yield through
     for proxy in made:
         proxy.end()
 
 
-Through = Callable[[str], Way]
+Through = Callable[[str], ServerConnection]
 
 
 def only(findings: Iterator[Finding]) -> tuple[str, str]:
@@ -113,9 +113,11 @@ def only(findings: Iterator[Finding]) -> tuple[str, str]:
     return finding.level, finding.sentence
 
 
-@pytest.mark.parametrize("check", network.WAY_CHECKS.values())
-def test_a_proxy_that_passes_all_is_well(way: Through, check: Callable[[Way], Iterator[Finding]]) -> None:
-    assert only(check(way("none")))[0] == OK
+@pytest.mark.parametrize("check", network.NETWORK_CHECKS.values())
+def test_a_proxy_that_passes_all_is_well(
+    connect: Through, check: Callable[[ServerConnection], Iterator[Finding]]
+) -> None:
+    assert only(check(connect("none")))[0] == OK
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_a_proxy_that_passes_all_is_well(way: Through, check: Callable[[Way], It
         ("limits", network.check_bodies, FAIL, "client_max_body_size"),
         ("drops", network.check_websocket, FAIL, "Upgrade"),
         ("holds", network.check_streams, WARN, "proxy_buffering off"),
-        ("rewrites", network.check_bytes, FAIL, "answers are rewritten on the way"),
+        ("rewrites", network.check_bytes, FAIL, "a proxy rewrites answers"),
         ("moves", network.check_pages, FAIL, "pages lead to /x, but they are reached at /"),
         ("is away", network.check_pages, FAIL, "it answers 502"),
         ("is away", network.check_origin, FAIL, "it answers 502"),
@@ -133,9 +135,9 @@ def test_a_proxy_that_passes_all_is_well(way: Through, check: Callable[[Way], It
     ],
 )
 def test_a_fault_is_found(
-    way: Through, fault: str, check: Callable[[Way], Iterator[Finding]], level: str, hint: str
+    connect: Through, fault: str, check: Callable[[ServerConnection], Iterator[Finding]], level: str, hint: str
 ) -> None:
-    found = only(check(way(fault)))
+    found = only(check(connect(fault)))
     assert found[0] == level
     assert hint in found[1]
 
@@ -151,7 +153,7 @@ def test_a_server_that_speaks_http2_is_warned_of() -> None:
 
         speaking = threading.Thread(target=speak)
         speaking.start()
-        level, sentence = only(network.check_http2(Way(f"http://127.0.0.1:{listening.getsockname()[1]}")))
+        level, sentence = only(network.check_http2(ServerConnection(f"http://127.0.0.1:{listening.getsockname()[1]}")))
         speaking.join()
     assert (level, "round trip" in sentence) == (WARN, True)
 
@@ -159,11 +161,11 @@ def test_a_server_that_speaks_http2_is_warned_of() -> None:
 def test_where_nobody_is_the_rest_is_not_looked_at(run: Run) -> None:
     code, out, _ = run("doctor", "--min-free", "1", "--url", "127.0.0.1:9")
     assert code == 1
-    assert [line[6:22].strip() for line in out.splitlines()][-2:] == ["certificate", "way"]
+    assert [line[6:22].strip() for line in out.splitlines()][-2:] == ["certificate", "network"]
     assert "http://127.0.0.1:9 cannot be reached" in out
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://[", "ftp://there", "http://"])
 def test_an_address_that_is_none_is_a_failure_of_its_own(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        Way(url)
+        ServerConnection(url)

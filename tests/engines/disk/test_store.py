@@ -17,7 +17,7 @@ import pytest
 from dropmill.engines.disk import store as disk
 from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore
 from dropmill.model.errors import BytesLost, OutOfSpace, StorageUnavailable
-from dropmill.model.records import StoredBlob
+from dropmill.model.uploads import StoredBlob
 from dropmill.ports.blobs import SmallPart
 
 STORE_SOME = """

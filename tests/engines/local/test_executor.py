@@ -12,8 +12,9 @@ import pytest
 from tests.support.fakes.processing import LIVENESS_S, Bench, gone, until
 
 from dropmill.engines.local import executor as executor_module
+from dropmill.model.clock import utc_now
 from dropmill.model.ids import JobId
-from dropmill.model.records import AttemptState, JobState, utc_now
+from dropmill.model.jobs import AttemptState, JobState
 
 WAITING = """
 import os, pathlib, signal, time

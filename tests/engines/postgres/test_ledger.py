@@ -59,17 +59,17 @@ async def test_a_database_of_a_newer_dropmill_is_refused(conninfo: str) -> None:
     await ledger.close()
     with psycopg.connect(conninfo) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    for is_guest in (False, True):
+    for without_lock in (False, True):
         ledger = PostgresLedger(conninfo, lambda _: None)
         with pytest.raises(SettingsError, match="schema 9999, newer than this"):
-            await ledger.open(is_guest=is_guest)
+            await ledger.open(without_lock=without_lock)
         await ledger.close()
 
 
 async def test_a_guest_makes_no_tables(conninfo: str) -> None:
     ledger = PostgresLedger(conninfo, lambda _: None)
     with pytest.raises(SettingsError, match="older than this"):
-        await ledger.open(is_guest=True)
+        await ledger.open(without_lock=True)
     await ledger.close()
     with psycopg.connect(conninfo) as connection:
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)

@@ -20,9 +20,11 @@ from dropmill.engines.sql.migrations import schema_version, upgrade
 from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.engines.sqlite import ledger as sqlite_ledger
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import SettingsError
 from dropmill.model.ids import OPEN, Cursor, new_submission_id
-from dropmill.model.records import Claim, ConfigLocation, Counts
+from dropmill.model.jobs import Claim
+from dropmill.model.submissions import Counts
 from dropmill.ports.ledger.submissions import RequestKey
 
 AT = "2026-11-20T08:15:30.123Z"

@@ -24,9 +24,9 @@ from dropmill.engines.sql import events, migrations
 from dropmill.engines.sql import ledger as ledger_module
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
+from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ConfigLocation
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -171,12 +171,12 @@ async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_the
 
 
 async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(ledger_module, "POLL_INTERVAL_S", 0.05)
     told: list[Mapping[str, int]] = []
     path = tmp_path / "ledger.sqlite"
     ledger, other = SqliteLedger(path, told.append), SqliteLedger(path, lambda _: None)
     await ledger.open()
-    await other.open(is_guest=True)
+    await other.open(without_lock=True)
     await scenarios.save(other)
     await until(lambda: told)
     assert told == [{"all": 1, "config": 1}]
@@ -189,7 +189,7 @@ async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypat
 async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "LOOK_S", 0.005)
+    monkeypatch.setattr(ledger_module, "POLL_INTERVAL_S", 0.005)
     told: dict[str, list[int]] = {}
 
     def tell(moved: Mapping[str, int]) -> None:
@@ -199,7 +199,7 @@ async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     path = tmp_path / "ledger.sqlite"
     ledger, other = SqliteLedger(path, tell), SqliteLedger(path, lambda _: None)
     await ledger.open()
-    await other.open(is_guest=True)
+    await other.open(without_lock=True)
     await scenarios.save(ledger)
     opened: list[str] = []
     for _ in range(40):
@@ -216,7 +216,7 @@ async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
 async def test_a_guest_makes_no_database(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
     with pytest.raises(SettingsError, match="There is no database"):
-        await ledger.open(is_guest=True)
+        await ledger.open(without_lock=True)
     await ledger.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -233,7 +233,7 @@ async def test_a_guest_migrates_no_database(tmp_path: Path) -> None:
         before = path.read_bytes()
         guest = SqliteLedger(path, lambda _: None)
         with pytest.raises(SettingsError, match=sentence):
-            await guest.open(is_guest=True)
+            await guest.open(without_lock=True)
         await guest.close()
         assert path.read_bytes() == before
 
@@ -243,7 +243,7 @@ async def test_a_guest_is_told_that_a_file_is_no_database(tmp_path: Path) -> Non
     path.write_bytes(b"a letter " * 1000)
     guest = SqliteLedger(path, lambda _: None)
     with pytest.raises(SettingsError, match="cannot be used: file is not a database"):
-        await guest.open(is_guest=True)
+        await guest.open(without_lock=True)
     await guest.close()
     assert path.read_bytes() == b"a letter " * 1000
 
@@ -279,7 +279,7 @@ async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_wrapped: bool
 ) -> None:
     """Point 3, also where SQLAlchemy wraps the error."""
-    monkeypatch.setattr(ledger_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(ledger_module, "POLL_INTERVAL_S", 0.01)
     health = Health()
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None, health=health)
     await ledger.open()

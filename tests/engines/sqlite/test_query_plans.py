@@ -12,8 +12,9 @@ from tests.support import scenarios
 
 from dropmill.configfile.file_sync import sha256_of
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.model.config import ConfigLocation
 from dropmill.model.ids import Cursor, JobId, SubmissionId
-from dropmill.model.records import Claim, ConfigLocation, RetryPolicy
+from dropmill.model.jobs import Claim, RetryPolicy
 
 FIRST_CONFIG = b"first: true\n"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -103,7 +104,7 @@ def plans(path: Path, statements: list[str]) -> list[str]:
 
 async def test_no_hot_query_walks_through_history_or_sorts(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    ledger = SqliteLedger(path, lambda _: None, tells_settled=True)
+    ledger = SqliteLedger(path, lambda _: None, records_deliveries=True)
     seen: list[str] = []
 
     @event.listens_for(ledger._engine, "connect")

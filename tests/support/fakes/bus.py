@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.model.ids import FileId
-from dropmill.model.records import Progress
+from dropmill.model.jobs import Progress
 
 
 class FakeBus(LocalBus):
@@ -17,9 +17,9 @@ class FakeBus(LocalBus):
         self.reports: list[tuple[float, Progress]] = []
         self.forgotten: list[FileId] = []
 
-    def moved(self, positions: Mapping[str, int]) -> None:
+    def publish(self, positions: Mapping[str, int]) -> None:
         self.positions.append(dict(positions))
-        super().moved(positions)
+        super().publish(positions)
 
     def report(self, progress: Progress) -> None:
         try:

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dropmill.model.client import ClientIdentity
+from dropmill.model.clock import utc_now
+from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse, Unavailable
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision, utc_now
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.page import Page
 

@@ -16,23 +16,22 @@ from tests.support.fakes.bus import FakeBus
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.outputs import FileOutputs
+from dropmill.model.client import ClientIdentity
+from dropmill.model.clock import utc_now
+from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import BytesLost
 from dropmill.model.ids import FileId, JobId, Sha256, new_job_id, new_submission_id
-from dropmill.model.records import (
-    AttemptOrder,
+from dropmill.model.jobs import (
     AttemptOutcome,
+    AttemptSpec,
     AttemptState,
     Claim,
-    ClientIdentity,
-    ConfigRevision,
     Ended,
-    FileIdentity,
     JobError,
     JobState,
     RetryPolicy,
-    StoredBlob,
-    utc_now,
 )
+from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter, Limits
@@ -51,7 +50,7 @@ class FakeLedger:
 
     def __init__(self) -> None:
         self.config = b"greeting: hello\nnested: {n: 3}\n"
-        self.orders: dict[JobId, AttemptOrder] = {}
+        self.orders: dict[JobId, AttemptSpec] = {}
         self.states: dict[JobId, JobState] = {}
         self.numbers: dict[JobId, int] = defaultdict(int)
         self.lost: dict[JobId, int] = defaultdict(int)
@@ -69,7 +68,7 @@ class FakeLedger:
     def add(self, blob: Path, *, name: str = "a file.txt", client: ClientIdentity | None = None) -> JobId:
         job_id = new_job_id()
         data = blob.read_bytes()
-        self.orders[job_id] = AttemptOrder(
+        self.orders[job_id] = AttemptSpec(
             job_id=job_id,
             submission_id=SUBMISSION,
             file_id=FileId("f" + job_id),
@@ -96,14 +95,14 @@ class FakeLedger:
             message=None,
         )
 
-    async def claim(self, claim: Claim) -> Sequence[AttemptOrder]:
+    async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         """First come, first served."""
         await self._commit()
         self.claims += 1
         waiting = [job_id for job_id, state in self.states.items() if state is JobState.QUEUED]
         return [self._start(job_id) for job_id in waiting[: claim.most]]
 
-    def _start(self, job_id: JobId) -> AttemptOrder:
+    def _start(self, job_id: JobId) -> AttemptSpec:
         self.states[job_id] = JobState.RUNNING
         self.numbers[job_id] += 1
         self.started.append(job_id)

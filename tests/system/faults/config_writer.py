@@ -3,7 +3,8 @@
 `python -m tests.system.faults.config_writer` makes a fork for each line `FOLDER WAY NUMBER` that it reads, since
 loading all that takes longer than what is tested. A fork opens the config in that folder and says `ready PID SHA256`
 (of the newest revision); then, before it begins, waits for any line. It saves by one way, again and again, and writes
-`begin SHA256`, `checked`, `saved SHA256` of each; the numbers in the texts count from NUMBER. After its end there is a line `over`.
+`begin SHA256`, `checked`, `saved SHA256` of each; the numbers in the texts count from NUMBER. After its
+end there is a line `over`.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.yaml.edits import Operation
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.model.records import ConfigLocation
+from dropmill.model.config import ConfigLocation
 
 WAYS = ("save", "save large", "edit", "restore")
 LARGE = 300_000  # bytes

@@ -45,7 +45,7 @@ class Saver:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._orders, self._told = self._process.stdin, self._process.stdout
+        self._orders, self._published_cursor = self._process.stdin, self._process.stdout
 
     def end(self) -> None:
         """End it, and its fork with it."""
@@ -58,7 +58,7 @@ class Saver:
 
     def hear(self) -> list[str]:
         """The words of the next line."""
-        line = self._told.readline().decode().split()
+        line = self._published_cursor.readline().decode().split()
         assert line, "the saver has ended"
         return line
 

@@ -26,7 +26,7 @@ import asyncio, pathlib, sys
 from dropmill.engines.sqlite.ledger import SqliteLedger
 async def main(path, order, job_id):
     ledger = SqliteLedger(pathlib.Path(path), lambda _: None)
-    await ledger.open(is_guest=True)
+    await ledger.open(without_lock=True)
     try:
         await getattr(ledger, order)(job_id)
     finally:

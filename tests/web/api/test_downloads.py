@@ -3,7 +3,8 @@
 from zipstream import ZipStream
 
 from dropmill.model.ids import FileId, Sha256, SubmissionId
-from dropmill.model.records import File, Result, UploadState
+from dropmill.model.results import Result
+from dropmill.model.uploads import File, UploadState
 from dropmill.web.api.downloads import _announce
 from dropmill.web.api.filenames import ArchiveNames
 

@@ -8,7 +8,7 @@ from tests.support.serving_in_process import served
 from websockets.asyncio.client import connect
 
 from dropmill.model.caller import Authentication, Caller, Role
-from dropmill.model.records import ClientIdentity
+from dropmill.model.client import ClientIdentity
 from dropmill.settings import Settings
 from dropmill.web.server import connection, forwarding, guard
 from dropmill.web.server.caller import caller_if_known, current_caller

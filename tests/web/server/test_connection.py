@@ -309,7 +309,7 @@ async def test_an_answer_reaches_a_client_that_is_still_writing(made: Made) -> N
 async def test_a_connection_ends_when_the_client_does_not_stop_writing(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LINGER_S", 0.05)
+    monkeypatch.setattr(connection, "DRAIN_BODY_S", 0.05)
     reader, writer = await made.post("/refuse", 16 * MIB, bytes(1000))
     assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 413")
     await hang_up(writer)
@@ -446,7 +446,7 @@ async def test_a_socket_is_closed_once_and_nothing_follows(made: Made) -> None:
 
 
 async def test_a_client_that_does_not_answer_the_close_is_let_go(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LINGER_S", 0.05)
+    monkeypatch.setattr(connection, "DRAIN_BODY_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
     writer.write(HANDSHAKE.replace(b"/echo", b"/twice"))
     await reader.readuntil(b"\r\n\r\n")
@@ -502,8 +502,8 @@ PING_FRAME = b"\x89\x82\0\0\0\0{}"
 async def test_hostile_sockets_leave_no_task_and_no_descriptor_behind(
     made: Made, monkeypatch: pytest.MonkeyPatch, frames: bytes, path: bytes, is_half_closed: bool
 ) -> None:
-    monkeypatch.setattr(hypercorn, "LINGER_S", 0.1)
-    monkeypatch.setattr(connection, "LINGER_S", 0.1)
+    monkeypatch.setattr(hypercorn, "DRAIN_BODY_S", 0.1)
+    monkeypatch.setattr(connection, "DRAIN_BODY_S", 0.1)
     baseline, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
     clients = []
     for _ in range(10):

@@ -259,8 +259,8 @@ def test_trusted_proxies_are_addresses_and_networks() -> None:
 def test_a_server_behind_a_proxy_does_not_start_open_without_being_told_to(setting: dict[str, Any]) -> None:
     flag = "--" + next(iter(setting)).replace("_", "-")
     with pytest.raises(SettingsError, match=flag):
-        require_safe(Settings.load(setting, {}), is_bound_by_us=True)
-    require_safe(Settings.load(setting | {"auth": "off"}, {}), is_bound_by_us=True)
+        require_safe(Settings.load(setting, {}), owns_sockets=True)
+    require_safe(Settings.load(setting | {"auth": "off"}, {}), owns_sockets=True)
 
 
 @pytest.mark.parametrize("path", ["/api", "/send/x", "/submissions", "/static", "/healthz"])

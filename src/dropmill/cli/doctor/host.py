@@ -89,16 +89,16 @@ def run(flags: Mapping[str, Any], url: str | None) -> None:
     for subject, check in CHECKS.items():
         tell(subject, check(settings))
     if url is not None:
-        from dropmill.cli.doctor.network import WAY_CHECKS, Way
+        from dropmill.cli.doctor.network import NETWORK_CHECKS, ServerConnection
 
         try:
-            way = Way(url)
+            server = ServerConnection(url)
         except ValueError as error:
-            tell("way", iter([fail(f"--url {url}: {error}")]))
+            tell("network", iter([fail(f"--url {url}: {error}")]))
             sys.exit(1)
-        for subject, look in WAY_CHECKS.items():
-            tell(subject, look(way))
-            if not way.is_open:
+        for subject, look in NETWORK_CHECKS.items():
+            tell(subject, look(server))
+            if not server.is_open:
                 break
     sys.exit(1 if failures else 0)
 

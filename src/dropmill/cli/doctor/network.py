@@ -1,4 +1,4 @@
-"""The way from here to a running server, as `dropmill doctor --url` looks at it: what a proxy between makes of it.
+"""What `dropmill doctor --url` checks: the connection to a running server, with every proxy between.
 
 Raw HTTP/1.1 on sockets, because each check needs a request that no client would make: half of one, or one that is
 given up in the middle. Nothing is stored on the server.
@@ -68,7 +68,7 @@ class WholeAnswer:
     body: bytes
 
 
-class Way:
+class ServerConnection:
     """To one URL.
 
     Attributes:
@@ -150,58 +150,62 @@ class Way:
         return "\r\n".join([first, f"Host: {self._authority}", agent, *lines, "", ""]).encode()
 
 
-def check_http(way: Way) -> Findings:
+def check_http(server: ServerConnection) -> Findings:
     """The server is reached, and is a Dropmill."""
     try:
-        answer = way.ask("GET /readyz", Connection="close")
+        answer = server.ask("GET /readyz", Connection="close")
     except OSError as error:
-        yield fail(f"{way.url} cannot be reached ({error})")
+        yield fail(f"{server.url} cannot be reached ({error})")
         return
     if answer.status == 200 and answer.is_ours:
-        way.is_open = True
-        yield ok(f"{way.url} is ready")
+        server.is_open = True
+        yield ok(f"{server.url} is ready")
     elif answer.is_ours:
-        way.is_open = True
-        yield fail(f"{way.url}: {answer.detail}")
+        server.is_open = True
+        yield fail(f"{server.url}: {answer.detail}")
     else:
-        yield fail(f"{way.url} is no Dropmill: " + (answer.detail if answer.status else "it does not answer"))
+        yield fail(f"{server.url} is no Dropmill: " + (answer.detail if answer.status else "it does not answer"))
 
 
-def check_pages(way: Way) -> Findings:
+def check_pages(server: ServerConnection) -> Findings:
     """The addresses on pages lead where the URL leads, sub-path and all."""
-    page = way.fetch("/", Accept="text/html")
+    page = server.fetch("/", Accept="text/html")
     shown = re.search(rb'data-base="([^"]*)"', page.body)
     if page.status == 401:
         yield ok("not looked at; the server asks for sign-in")
     elif page.status != 200 or shown is None:
-        yield fail(f"{way.url}/ is no page of Dropmill: it answers {page.status}")
-    elif (base := shown[1].decode(errors="replace")) != way.base:
+        yield fail(f"{server.url}/ is no page of Dropmill: it answers {page.status}")
+    elif (base := shown[1].decode(errors="replace")) != server.base:
         yield fail(
-            f"pages lead to {base or '/'}, but they are reached at {way.base or '/'}; start the server with "
-            f"--public-url {way.url}"
+            f"pages lead to {base or '/'}, but they are reached at {server.base or '/'}; start the server with "
+            f"--public-url {server.url}"
         )
-    elif (status := way.fetch("/static/favicon.svg").status) != 200:
-        yield fail(f"{way.url}/static/ answers {status}: the proxy must pass every path below {way.base or '/'} on")
+    elif (status := server.fetch("/static/favicon.svg").status) != 200:
+        yield fail(
+            f"{server.url}/static/ answers {status}: the proxy must pass every path below {server.base or '/'} on"
+        )
     else:
-        yield ok(f"pages work at {way.base or '/'}")
+        yield ok(f"pages work at {server.base or '/'}")
 
 
-def check_origin(way: Way) -> Findings:
+def check_origin(server: ServerConnection) -> Findings:
     """Pages may change things: what browsers say of them is what the server expects."""
-    answer = way.ask("POST /api/v1/config/check", Origin=way.origin, Sec_Fetch_Site="same-origin", Content_Length="0")
+    answer = server.ask(
+        "POST /api/v1/config/check", Origin=server.origin, Sec_Fetch_Site="same-origin", Content_Length="0"
+    )
     if answer.status == 200:
-        yield ok(f"pages of {way.origin} may change things")
+        yield ok(f"pages of {server.origin} may change things")
     elif answer.status == 401:
         yield ok("not looked at; the server asks for sign-in")
     elif answer.status == 403 and answer.is_ours:
-        yield fail(f"pages cannot change anything; start the server with --public-url {way.url} ({answer.detail})")
+        yield fail(f"pages cannot change anything; start the server with --public-url {server.url} ({answer.detail})")
     else:
         yield fail(f"pages cannot change anything: {answer.detail}")
 
 
-def check_client(way: Way) -> Findings:
+def check_client(server: ServerConnection) -> Findings:
     """Who asks is known by address and scheme, and nobody can choose the address."""
-    page = way.fetch("/", Accept="text/html", X_Forwarded_For=FORGED_ADDRESS)
+    page = server.fetch("/", Accept="text/html", X_Forwarded_For=FORGED_ADDRESS)
     is_plain = "cross-origin-opener-policy" not in page.headers
     if page.status == 403:
         yield ok("forwarding headers are refused")
@@ -212,7 +216,7 @@ def check_client(way: Way) -> Findings:
             "clients can choose the address that they have in the log: the proxy must append to X-Forwarded-For "
             "($proxy_add_x_forwarded_for in nginx), and --trusted-proxy must name proxies only"
         )
-    elif way.is_tls and is_plain:
+    elif server.is_tls and is_plain:
         yield warn(
             "the server takes this connection for http: the proxy must send X-Forwarded-Proto, and --trusted-proxy "
             "must name the proxy"
@@ -221,30 +225,30 @@ def check_client(way: Way) -> Findings:
         yield ok("clients cannot choose their address")
 
 
-def check_bytes(way: Way) -> Findings:
+def check_bytes(server: ServerConnection) -> Findings:
     """What the server sends arrives as it is: the config's ETag is the SHA-256 of its bytes."""
-    answer = way.fetch("/api/v1/config", Accept="application/yaml", Accept_Encoding="gzip, br, zstd")
+    answer = server.fetch("/api/v1/config", Accept="application/yaml", Accept_Encoding="gzip, br, zstd")
     tag, coding = answer.headers.get("etag", ""), answer.headers.get("content-encoding", "identity")
     if answer.status != 200:
-        yield ok(f"not looked at; the config answers {answer.status}")
+        yield ok(f"not checked; the config answers {answer.status}")
     elif coding != "identity":
         yield warn(
-            f"answers are compressed on the way ({coding}) although they say no-transform: downloads cannot be "
-            "resumed; nginx: gzip off"
+            f"a proxy compresses answers ({coding}) although they say no-transform: downloads cannot be resumed; "
+            "nginx: gzip off"
         )
     elif tag != f'"{hashlib.sha256(answer.body).hexdigest()}"':
-        yield fail(f"answers are rewritten on the way: ETag {tag or 'none'} is not that of the bytes that arrive")
+        yield fail(f"a proxy rewrites answers: ETag {tag or 'none'} does not match the bytes that arrive")
     else:
         yield ok("bytes and ETags arrive as they were sent")
 
 
-def check_http2(way: Way) -> Findings:
+def check_http2(server: ServerConnection) -> Findings:
     """Whether browsers would speak HTTP/2: many times slower uploads on a line with delay."""
-    if way.is_tls:
-        with way.connect(("h2", "http/1.1")) as connection:
+    if server.is_tls:
+        with server.connect(("h2", "http/1.1")) as connection:
             is_h2 = isinstance(connection, ssl.SSLSocket) and connection.selected_alpn_protocol() == "h2"
     else:
-        with way.connect() as connection:
+        with server.connect() as connection:
             connection.sendall(H2_PREFACE)
             try:
                 beginning = connection.recv(9)
@@ -257,16 +261,16 @@ def check_http2(way: Way) -> Findings:
         yield ok("HTTP/1.1, which is what uploads need")
 
 
-def check_websocket(way: Way) -> Findings:
+def check_websocket(server: ServerConnection) -> Findings:
     """Pages can open their socket."""
     key = base64.b64encode(secrets.token_bytes(16)).decode()
-    answer = way.ask(
+    answer = server.ask(
         "GET /api/v1/live",
         Upgrade="websocket",
         Connection="Upgrade",
         Sec_WebSocket_Version="13",
         Sec_WebSocket_Key=key,
-        Origin=way.origin,
+        Origin=server.origin,
     )
     if answer.status == 101:
         yield ok("sockets are opened")
@@ -278,9 +282,9 @@ def check_websocket(way: Way) -> Findings:
         yield fail("sockets are not opened: the proxy must pass Upgrade and Connection on; pages poll meanwhile")
 
 
-def check_bodies(way: Way) -> Findings:
+def check_bodies(server: ServerConnection) -> Findings:
     """Large bodies pass, and as they come: the answer to half of one must not wait for the rest."""
-    answer = way.ask(
+    answer = server.ask(
         "PATCH /api/v1/uploads/doctor",
         bytes(BEGINNING_BYTES),
         Tus_Resumable="1.0.0",
@@ -291,39 +295,39 @@ def check_bodies(way: Way) -> Findings:
     if answer.is_ours:
         yield ok("large bodies pass, as they come")
     elif answer.status == 413:
-        yield fail("large bodies are refused on the way (413); nginx: client_max_body_size 0")
+        yield fail("large bodies are refused between client and server (413); nginx: client_max_body_size 0")
     elif answer.status:
         yield fail(f"large bodies do not pass: {answer.detail}")
     else:
         yield warn(
-            "bodies are gathered on the way before they are passed on: progress is wrong and uploads take twice as "
-            "long; nginx: proxy_request_buffering off"
+            "a proxy buffers request bodies before it passes them on: progress is wrong and uploads take "
+            "twice as long; nginx: proxy_request_buffering off"
         )
 
 
-def check_streams(way: Way) -> Findings:
+def check_streams(server: ServerConnection) -> Findings:
     """What the server sends arrives when it sends it."""
-    answer = way.ask("GET /api/v1/events?after=newest", Accept="text/event-stream")
+    answer = server.ask("GET /api/v1/events?after=newest", Accept="text/event-stream")
     if answer.status == 200 and answer.body:
         yield ok("events arrive as they are sent")
     elif answer.status == 401:
         yield ok("not looked at; the server asks for sign-in")
     elif answer.status in (0, 200):
-        yield warn("answers are held back on the way; nginx: proxy_buffering off")
+        yield warn("answers are held back between client and server; nginx: proxy_buffering off")
     else:
         yield fail(f"events are refused: {answer.detail}")
 
 
-WAY_CHECKS: Mapping[str, Callable[[Way], Findings]] = {
-    "way": check_http,
-    "way: pages": check_pages,
-    "way: origin": check_origin,
-    "way: client": check_client,
-    "way: bytes": check_bytes,
-    "way: HTTP/2": check_http2,
-    "way: sockets": check_websocket,
-    "way: bodies": check_bodies,
-    "way: streams": check_streams,
+NETWORK_CHECKS: Mapping[str, Callable[[ServerConnection], Findings]] = {
+    "network": check_http,
+    "network: pages": check_pages,
+    "network: origin": check_origin,
+    "network: client": check_client,
+    "network: bytes": check_bytes,
+    "network: HTTP/2": check_http2,
+    "network: sockets": check_websocket,
+    "network: bodies": check_bodies,
+    "network: streams": check_streams,
 }
 
 

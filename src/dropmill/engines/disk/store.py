@@ -35,7 +35,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from dropmill.model.errors import BytesLost
 from dropmill.model.faults import fault_of, translated
 from dropmill.model.ids import Sha256
-from dropmill.model.records import FileIdentity, StoredBlob
+from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.ports.blobs import SMALL_BYTES, Inflow, SmallPart
 from dropmill.private import FOLDER_MODE, opener
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import FileId
-from dropmill.model.records import Progress
-from dropmill.ports.bus import Hints
+from dropmill.model.jobs import Progress
+from dropmill.ports.bus import Notification
 
 PROGRESS_MAX = 1000  # reports kept for one slow subscriber; the oldest goes first, for losing one loses nothing
 
@@ -17,7 +17,7 @@ class Mailbox:
     def __init__(self, bus: "LocalBus") -> None:
         self._bus = bus
         self._topics: set[str] = set()
-        self._hints = Hints()
+        self._notification = Notification()
         self._arrived = asyncio.Event()
 
     def join(self, topic: str) -> None:
@@ -32,24 +32,24 @@ class Mailbox:
             if not listeners:
                 del self._bus.listeners[topic]
 
-    async def next(self) -> Hints:
+    async def next(self) -> Notification:
         await self._arrived.wait()
         self._arrived.clear()
-        taken, self._hints = self._hints, Hints()
+        taken, self._notification = self._notification, Notification()
         return taken
 
     def close(self) -> None:
         for topic in list(self._topics):
             self.leave(topic)
 
-    def tell(self, topic: str, position: int) -> None:
+    def notify(self, topic: str, position: int) -> None:
         """A topic has reached a position."""
-        self._hints.moved[topic] = position
+        self._notification.positions[topic] = position
         self._arrived.set()
 
-    def pass_on(self, progress: Progress) -> None:
+    def notify_progress(self, progress: Progress) -> None:
         """A report for this subscriber."""
-        reports = self._hints.progress
+        reports = self._notification.progress
         reports[progress.file_id, progress.stage] = progress
         if len(reports) > PROGRESS_MAX:
             del reports[next(iter(reports))]
@@ -63,16 +63,16 @@ class LocalBus:
         self.listeners: dict[str, set[Mailbox]] = {}
         self._newest: dict[tuple[FileId, str], Progress] = {}
 
-    def moved(self, positions: Mapping[str, int]) -> None:
+    def publish(self, positions: Mapping[str, int]) -> None:
         for topic, position in positions.items():
             for mailbox in self.listeners.get(topic, ()):
-                mailbox.tell(topic, position)
+                mailbox.notify(topic, position)
 
     def report(self, progress: Progress) -> None:
         self._newest[progress.file_id, progress.stage] = progress
         for topic in (f"submission:{progress.submission_id}", TOPIC_ALL):
             for mailbox in self.listeners.get(topic, ()):
-                mailbox.pass_on(progress)
+                mailbox.notify_progress(progress)
 
     def newest_progress(self, file_id: FileId, stage: str) -> Progress | None:
         return self._newest.get((file_id, stage))

@@ -8,9 +8,9 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from dropmill.model.clock import utc_now
 from dropmill.model.faults import TEMPORARY
 from dropmill.model.ids import JobId
-from dropmill.model.records import utc_now
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import Slot, SlotPool

@@ -65,7 +65,7 @@ class PostgresLedger(SqlLedger):
         conninfo: str,
         on_commit: Callable[[Mapping[str, int]], None],
         *,
-        tells_settled: bool = False,
+        records_deliveries: bool = False,
         keep_revisions: int | None = None,
         health: Health | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class PostgresLedger(SqlLedger):
             conninfo: a URL or `key=value` words, as libpq reads them
                 (https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-CONNSTRING).
             on_commit: see `SqlLedger`, as for all others.
-            tells_settled: the same.
+            records_deliveries: the same.
             keep_revisions: the same.
             health: the same.
         """
@@ -87,10 +87,12 @@ class PostgresLedger(SqlLedger):
             max_overflow=0,
             use_native_hstore=False,
         )
-        super().__init__(engine, on_commit, tells_settled=tells_settled, keep_revisions=keep_revisions, health=health)
+        super().__init__(
+            engine, on_commit, records_deliveries=records_deliveries, keep_revisions=keep_revisions, health=health
+        )
         self._lock = ""  # name of the writers' lock
 
-    def connect(self, *, is_guest: bool) -> Cursor:
+    def connect(self, *, without_lock: bool) -> Cursor:
         with self._engine.connect() as connection, connection.begin():
             found = connection.exec_driver_sql(
                 "SELECT current_schema(), current_setting('server_encoding'), current_setting('server_version_num')"
@@ -106,7 +108,7 @@ class PostgresLedger(SqlLedger):
         connection = self.writing_connection()
         with connection.begin():
             self.begin(connection, is_writer=True)  # so that only one process makes or migrates it
-            if is_guest:
+            if without_lock:
                 require_current(connection)
             else:
                 upgrade(connection)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from dropmill.model.records import ClientIdentity
+from dropmill.model.client import ClientIdentity
 
 Row = RowMapping | Mapping[str, Any]
 """A row as the database gave it, or as a transaction holds it to be written."""

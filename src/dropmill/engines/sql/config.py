@@ -11,10 +11,13 @@ from dropmill.engines.sql.clients import Row, client_from_json, client_json
 from dropmill.engines.sql.paging import page_key, page_of
 from dropmill.engines.sql.tables import config_files, config_revisions, jobs, select_revisions
 from dropmill.engines.sql.transaction import Transaction
+from dropmill.model.client import ClientIdentity
+from dropmill.model.clock import utc_now
+from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.errors import ConfigConflict, NotFound, Removed, RevisionInUse, Unavailable
 from dropmill.model.events import EventName, Subject
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision, JobState, utc_now
+from dropmill.model.jobs import JobState
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.page import Page
 

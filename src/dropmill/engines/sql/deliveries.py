@@ -8,8 +8,9 @@ from sqlalchemy import Connection, bindparam, delete, exists, select, update
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.tables import deliveries
 from dropmill.engines.sql.transaction import Transaction
+from dropmill.model.deliveries import Delivery
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import Counts, Delivery
+from dropmill.model.submissions import Counts
 
 _DELIVERY = (
     deliveries.c.submission_id == bindparam("key"),

@@ -26,28 +26,27 @@ from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
 from dropmill.engines.sql.tables import attempts, files, is_in_line, is_late, is_to_be_cancelled, jobs, results
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable, storable
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound, Removed
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
 from dropmill.model.ids import ClaimId, FileId, JobId, NodeId, Owner, Sha256, SubmissionId
-from dropmill.model.records import (
+from dropmill.model.jobs import (
     ATTEMPT_TRANSITIONS,
     JOB_TRANSITIONS,
-    RESULTS_LISTED,
     Attempt,
-    AttemptOrder,
     AttemptOutcome,
+    AttemptSpec,
     AttemptState,
     Claim,
     Ended,
     Job,
     JobError,
     JobState,
-    Node,
-    Result,
     RetryPolicy,
-    require_transition,
-    utc_now,
 )
+from dropmill.model.nodes import Node
+from dropmill.model.results import RESULTS_LISTED, Result
+from dropmill.model.transitions import require_transition
 from dropmill.ports.ledger.jobs import PLACES_MAX
 from dropmill.ports.ledger.page import Page
 
@@ -253,7 +252,7 @@ def add_job(tx: Transaction, job_id: JobId, file_id: FileId, submission_id: str,
     )
 
 
-def claim(tx: Transaction, claim: Claim) -> list[AttemptOrder]:
+def claim(tx: Transaction, claim: Claim) -> list[AttemptSpec]:
     """See `Ledger.claim`."""
     if tx.node is None:
         raise AssertionError("a process that is no node claims nothing")
@@ -264,7 +263,7 @@ def claim(tx: Transaction, claim: Claim) -> list[AttemptOrder]:
         ]
     if look is not None and look["due"] is not None:
         _line_up(tx)
-    orders: list[AttemptOrder] = []
+    orders: list[AttemptSpec] = []
     for queue in claim.queues:
         while len(orders) < claim.most:
             row = tx.one(_NEXT) if queue is None else tx.one(_NEXT_OF, queue=queue)
@@ -284,7 +283,7 @@ def _line_up(tx: Transaction) -> None:
         tx.run(_SET_JOB, key=row["seq"], not_before=None, tag=tx.next_tag(row["submission_id"], row["queue"]))
 
 
-def _start(tx: Transaction, row: Row, node: Node, claim_id: ClaimId) -> AttemptOrder:
+def _start(tx: Transaction, row: Row, node: Node, claim_id: ClaimId) -> AttemptSpec:
     number = row["attempt"] + 1
     now = utc_now()
     revision = config.revision(tx, row["config_number"])
@@ -304,9 +303,9 @@ def _start(tx: Transaction, row: Row, node: Node, claim_id: ClaimId) -> AttemptO
     return _order(tx, {**row, "attempt": number})
 
 
-def _order(tx: Transaction, row: Row) -> AttemptOrder:
+def _order(tx: Transaction, row: Row) -> AttemptSpec:
     """The order of a job's newest attempt."""
-    return AttemptOrder(
+    return AttemptSpec(
         job_id=JobId(row["id"]),
         submission_id=SubmissionId(row["submission_id"]),
         file_id=FileId(row["file_id"]),

@@ -26,40 +26,30 @@ from dropmill.engines.sql import config, deliveries, events, jobs, nodes, retent
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.health import Health
+from dropmill.model.client import ClientIdentity
+from dropmill.model.config import ConfigLocation, ConfigRevision
+from dropmill.model.deliveries import Delivery
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import OPEN, Cursor, FileId, JobId, NodeId, Owner, Sha256, SubmissionId
-from dropmill.model.records import (
-    AttemptOrder,
-    AttemptOutcome,
-    Claim,
-    ClientIdentity,
-    ConfigLocation,
-    ConfigRevision,
-    Delivery,
-    Ended,
-    File,
-    Job,
-    JobState,
-    KeptBytes,
-    Node,
-    Result,
-    RetryPolicy,
-    StoredBlob,
-    Submission,
-)
+from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
+from dropmill.model.nodes import Node
+from dropmill.model.results import Result
+from dropmill.model.retention import KeptBytes
+from dropmill.model.submissions import Submission
+from dropmill.model.uploads import File, StoredBlob
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import FormUploads, Holding, ResumableUpload
+from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
 READERS = 3
-LOOK_S = 1.0  # at what others committed; pages are to hear of it within 2
+POLL_INTERVAL_S = 1.0  # at what others committed; pages are to hear of it within 2
 OTHERS_AT_ONCE = 500  # events of others read at once
 
 _PART = "ledger"  # on the health board
@@ -87,7 +77,7 @@ class SqlLedger(ABC):
         engine: Engine,
         on_commit: Callable[[Mapping[str, int]], None],
         *,
-        tells_settled: bool = False,
+        records_deliveries: bool = False,
         keep_revisions: int | None = None,
         health: Health | None = None,
     ) -> None:
@@ -96,12 +86,12 @@ class SqlLedger(ABC):
         Args:
             engine: makes connections whose transactions `begin` begins: at most `READERS` and one.
             on_commit: told after each commit which topics have reached which cursor. Runs on the event loop.
-            tells_settled: whether a delivery to the webhook is recorded each time a submission settles.
+            records_deliveries: whether a delivery to the webhook is recorded each time a submission settles.
             keep_revisions: newest config revisions whose text is kept; None: all.
             health: shows whether the database works; None: nobody asks.
         """
         self._health = health or Health()
-        self._tells_settled = tells_settled
+        self._tells_settled = records_deliveries
         self._keep_revisions = keep_revisions
         self._engine = engine
         self._connection: Connection | None = None  # the writer's, used in its thread only
@@ -113,21 +103,21 @@ class SqlLedger(ABC):
         self._writer_thread = ThreadPoolExecutor(1, "ledger-writer")
         self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
         self._writer: asyncio.Task[None] | None = None
-        self._looker: asyncio.Task[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
         self._node: Node | None = None
-        self._told = Cursor(0)  # every event up to here was told of; the writer's
+        self._published_cursor = Cursor(0)  # every event up to here was told of; the writer's
         self._is_open = False
 
     # --- what an engine says -----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def connect(self, *, is_guest: bool) -> Cursor:
+    def connect(self, *, without_lock: bool) -> Cursor:
         """Make or migrate the database, open what will be needed later, and return the newest event's cursor.
 
         Runs on the writer's thread, once.
 
         Args:
-            is_guest: for a process that does not own the data folder: the database is used as it is, or not at all.
+            without_lock: for a process that does not own the data folder: the database is used as it is, or not at all.
 
         Raises:
             SettingsError: a newer Dropmill made the database; or a guest cannot use it.
@@ -171,32 +161,32 @@ class SqlLedger(ABC):
 
     # --- life --------------------------------------------------------------------------------------------------------
 
-    async def open(self, *, is_guest: bool = False) -> None:
+    async def open(self, *, without_lock: bool = False) -> None:
         """Make or migrate the database and start the writer.
 
         Args:
-            is_guest: for a process that does not own the data folder: the database is used as it is, or not at all.
+            without_lock: for a process that does not own the data folder: the database is used as it is, or not at all.
 
         Raises:
             SettingsError: a newer Dropmill made the database; or a guest cannot use it.
             OutOfSpace, StorageUnavailable: the disk or the database does not work.
         """
-        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._connect, is_guest)
+        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._connect, without_lock)
         self._writer = asyncio.create_task(self._write(), name="ledger writer")
-        self._looker = asyncio.create_task(self._look(), name="ledger looker")
+        self._poller = asyncio.create_task(self._poll(), name="ledger poller")
         self._is_open = True
 
-    def _connect(self, is_guest: bool) -> None:
+    def _connect(self, without_lock: bool) -> None:
         with self._translated():
-            self._told = self.connect(is_guest=is_guest)
+            self._published_cursor = self.connect(without_lock=without_lock)
 
     async def close(self) -> None:
         """Commit what was handed over, then close. Later changes raise `Unavailable`."""
         self._is_open = False
-        if self._looker is not None:
-            self._looker.cancel()
-            await asyncio.wait([self._looker])
-            self._looker = None
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait([self._poller])
+            self._poller = None
         if self._writer is not None:
             self._queue.put_nowait(None)
             await self._writer
@@ -298,7 +288,7 @@ class SqlLedger(ABC):
             with connection.begin():
                 token = self.begin(connection, is_writer=True)
                 newest = events.newest_cursor(connection)
-                tx = Transaction(connection, newest, node=self._node, tells_settled=self._tells_settled)
+                tx = Transaction(connection, newest, node=self._node, records_deliveries=self._tells_settled)
                 results = [change(tx) for change in handed]
                 tx.flush()
                 is_committing = True
@@ -319,30 +309,30 @@ class SqlLedger(ABC):
         """
         moved: dict[str, int] = {}
         try:
-            while self._told < newest:
+            while self._published_cursor < newest:
                 connection = self.writing_connection()
                 with connection.begin():
                     self.begin(connection, is_writer=False)
-                    page = events.events_after(connection, TOPIC_ALL, self._told, OTHERS_AT_ONCE)
+                    page = events.events_after(connection, TOPIC_ALL, self._published_cursor, OTHERS_AT_ONCE)
                 others = (event for event in page.events if event.cursor <= newest)
                 moved.update((topic, event.cursor) for event in others for topic in event.topics)
-                self._told = min(page.cursor, newest)
-            self._told = committed
+                self._published_cursor = min(page.cursor, newest)
+            self._published_cursor = committed
         except (self.driver_error, SQLAlchemyError, OSError, OutOfSpace, StorageUnavailable):
             self._close_connection()
         return moved
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Have the writer tell of others' commits also when it has nothing to commit itself.
 
         While the database does not work, try a change that really writes: then what shows as working is working.
         """
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 if _PART in self._health.degraded:
                     await self._change(_write_something)
-                elif await self._read(events.newest_cursor) > self._told:
+                elif await self._read(events.newest_cursor) > self._published_cursor:
                     await self._change(lambda _: None)
             except (OutOfSpace, StorageUnavailable) as error:
                 self._health.failed(_PART, error)
@@ -420,7 +410,7 @@ class SqlLedger(ABC):
     async def seal_submission(self, submission_id: SubmissionId) -> None:
         await self._change(submissions.seal_submission, submission_id)
 
-    async def claim(self, claim: Claim) -> Sequence[AttemptOrder]:
+    async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         return await self._change(jobs.claim, claim)
 
     async def end_attempt(
@@ -568,8 +558,10 @@ class SqlLedger(ABC):
     ) -> ResumableUpload | None:
         return await self._read(uploads.announced_upload, submission_id, path, visible_to)
 
-    async def holding(self, submission_id: SubmissionId, *, visible_to: Owner | None = None) -> Holding:
-        return await self._read(uploads.holding, submission_id, visible_to)
+    async def submission_usage(
+        self, submission_id: SubmissionId, *, visible_to: Owner | None = None
+    ) -> SubmissionUsage:
+        return await self._read(uploads.submission_usage, submission_id, visible_to)
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
         return await self._read(uploads.unfinished_uploads)

@@ -7,8 +7,11 @@ from dropmill.engines.sql.submissions import seal_submission
 from dropmill.engines.sql.tables import attempts, files, is_unfinished, nodes, submissions
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.uploads import abort
+from dropmill.model.clock import utc_now
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.model.records import Attempt, AttemptState, Node, UploadState, utc_now
+from dropmill.model.jobs import Attempt, AttemptState
+from dropmill.model.nodes import Node
+from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger.nodes import Recovery
 
 

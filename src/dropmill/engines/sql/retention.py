@@ -7,8 +7,10 @@ from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, se
 
 from dropmill.engines.sql.tables import attempts, events, files, jobs, results, submissions
 from dropmill.engines.sql.transaction import Transaction
+from dropmill.model.clock import utc_now
 from dropmill.model.ids import Cursor, JobId, SubmissionId
-from dropmill.model.records import KeptBytes, UploadState, utc_now
+from dropmill.model.retention import KeptBytes
+from dropmill.model.uploads import UploadState
 
 _MARK_FILES = update(files).where(files.c.submission_id == bindparam("key"), files.c.state == UploadState.STORED.value)
 _is_kept = submissions.c.removed_at.is_(None)

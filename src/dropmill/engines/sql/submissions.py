@@ -14,10 +14,14 @@ from dropmill.engines.sql.tables import files, jobs, owners, submissions
 from dropmill.engines.sql.transaction import COUNTS, SUMS, Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
 from dropmill.engines.sql.uploads import abort, announce, with_jobs
+from dropmill.model.client import ClientIdentity
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import IdempotencyMismatch, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import Owner, SubmissionId
-from dropmill.model.records import ClientIdentity, JobState, Submission, UploadState, utc_now
+from dropmill.model.jobs import JobState
+from dropmill.model.submissions import Submission
+from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey

@@ -8,10 +8,13 @@ from sqlalchemy import BigInteger, Connection, Executable, Select, bindparam, in
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row, client_json, client_of
 from dropmill.engines.sql.tables import deliveries, events, owners, queues, search_texts, submissions
+from dropmill.model.clock import utc_now
+from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import ConfigRevision, Counts, Node, utc_now
+from dropmill.model.nodes import Node
+from dropmill.model.submissions import Counts
 from dropmill.ports.bus import DELIVERIES
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
@@ -43,7 +46,7 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: Connection, newest_cursor: int, *, node: Node | None = None, tells_settled: bool = False
+        self, connection: Connection, newest_cursor: int, *, node: Node | None = None, records_deliveries: bool = False
     ) -> None:
         """Gather for a connection that has begun.
 
@@ -51,11 +54,11 @@ class Transaction:
             connection: where it is written.
             newest_cursor: of the newest event in the ledger.
             node: whose work is what begins; None of a process that begins none.
-            tells_settled: whether the webhook is to be called each time a submission settles.
+            records_deliveries: whether the webhook is to be called each time a submission settles.
         """
         self.connection = connection
         self.node = node
-        self._tells_settled = tells_settled
+        self._tells_settled = records_deliveries
         self.cursor = newest_cursor
         self.moved: dict[str, int] = {}
         self._events: list[dict[str, Any]] = []

@@ -68,7 +68,7 @@ class SqliteLedger(SqlLedger):
         path: Path,
         on_commit: Callable[[Mapping[str, int]], None],
         *,
-        tells_settled: bool = False,
+        records_deliveries: bool = False,
         keep_revisions: int | None = None,
         health: Health | None = None,
     ) -> None:
@@ -77,19 +77,23 @@ class SqliteLedger(SqlLedger):
         Args:
             path: the database file; its folder exists.
             on_commit: see `SqlLedger`, as for all others.
-            tells_settled: the same.
+            records_deliveries: the same.
             keep_revisions: the same.
             health: the same.
         """
         super().__init__(
-            _engine(path), on_commit, tells_settled=tells_settled, keep_revisions=keep_revisions, health=health
+            _engine(path),
+            on_commit,
+            records_deliveries=records_deliveries,
+            keep_revisions=keep_revisions,
+            health=health,
         )
         self._path = path
         self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
         event.listen(self._engine, "do_connect", lambda *_: self._require_in_place())  # or SQLite would make a new one
 
-    def connect(self, *, is_guest: bool) -> Cursor:
-        if is_guest:
+    def connect(self, *, without_lock: bool) -> Cursor:
+        if without_lock:
             return self._open_as_guest()
         open(self._path, "ab", opener=opener).close()  # SQLite gives -wal and -shm the mode of this file
         version, newest = self._migrate()

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from dropmill.model.client import ClientIdentity
+from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ClientIdentity, ConfigLocation, ConfigRevision
 from dropmill.ports.ledger.page import Page
 
 

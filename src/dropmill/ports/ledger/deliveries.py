@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from dropmill.model.deliveries import Delivery
 from dropmill.model.ids import SubmissionId
-from dropmill.model.records import Delivery
 
 
 class DeliveryLedger(Protocol):

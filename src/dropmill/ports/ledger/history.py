@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
-from dropmill.model.records import Counts, File, Job, Result, Submission
+from dropmill.model.jobs import Job
+from dropmill.model.results import Result
+from dropmill.model.submissions import Counts, Submission
+from dropmill.model.uploads import File
 from dropmill.ports.ledger.page import Page
 
 

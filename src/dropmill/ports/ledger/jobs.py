@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from dropmill.model.ids import JobId, SubmissionId
-from dropmill.model.records import AttemptOrder, AttemptOutcome, Claim, Ended, JobState, RetryPolicy
+from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, JobState, RetryPolicy
 from dropmill.ports.ledger.config import RevisionReader
 from dropmill.ports.ledger.page import Page
 
@@ -16,7 +16,7 @@ PLACES_MAX = 10_000
 class AttemptLedger(RevisionReader, Protocol):
     """Hands out work, and records what becomes of each attempt."""
 
-    async def claim(self, claim: Claim) -> Sequence[AttemptOrder]:
+    async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         """Start attempts of the jobs that are next, for this node (`attempt.started`).
 
         Submissions take turns: each time one of their jobs is started, they stand behind the others. A job whose

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropmill.model.records import Attempt, Node
+from dropmill.model.jobs import Attempt
+from dropmill.model.nodes import Node
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

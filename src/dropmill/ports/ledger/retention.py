@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from dropmill.model.ids import Cursor, SubmissionId
-from dropmill.model.records import KeptBytes
+from dropmill.model.retention import KeptBytes
 
 
 class RetentionLedger(Protocol):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, Owner, SubmissionId
-from dropmill.model.records import ClientIdentity
 from dropmill.ports.ledger.history import FileReader, SubmissionReader
 from dropmill.ports.ledger.uploads import UploadLedger
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, FileId, JobId, Owner, Sha256, SubmissionId
-from dropmill.model.records import ClientIdentity, StoredBlob, UploadState
+from dropmill.model.uploads import StoredBlob, UploadState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +42,7 @@ class ResumableUpload:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Holding:
+class SubmissionUsage:
     """What a submission holds: its files that are not aborted, those still to come included.
 
     Attributes:
@@ -130,7 +131,9 @@ class UploadLedger(Protocol):
     ) -> ResumableUpload | None:
         """The announced file of a submission that has this path, or else this name; None if there is none."""
 
-    async def holding(self, submission_id: SubmissionId, *, visible_to: Owner | None = None) -> Holding:
+    async def submission_usage(
+        self, submission_id: SubmissionId, *, visible_to: Owner | None = None
+    ) -> SubmissionUsage:
         """What a submission holds."""
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:

@@ -14,9 +14,9 @@ from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.configfile.yaml.document import Report
 from dropmill.configfile.yaml.edits import parse_patch
 from dropmill.model.caller import Caller
+from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.ids import Sha256
-from dropmill.model.records import ConfigRevision
 from dropmill.web.api import query
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller

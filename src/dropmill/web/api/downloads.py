@@ -23,7 +23,8 @@ from zipstream import ZipStream
 
 from dropmill.model.errors import BytesLost, NotFound, RangeNotSatisfiable, Removed, TooLarge
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
-from dropmill.model.records import File, FileIdentity, Result, StoredBlob
+from dropmill.model.results import Result
+from dropmill.model.uploads import File, FileIdentity, StoredBlob
 from dropmill.ports.blobs import BlobStore
 from dropmill.web.api import query
 from dropmill.web.api.filenames import ArchiveNames, attachment, content_type

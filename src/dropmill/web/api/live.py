@@ -10,11 +10,11 @@ from quart import Blueprint, current_app, request, websocket
 from dropmill.live.stream import Subscriber
 from dropmill.live.topics import Topic
 from dropmill.model.caller import Caller
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import Cursor
 from dropmill.model.numbers import whole_number
-from dropmill.model.records import utc_now
 from dropmill.web.api import query
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.caller import current_caller

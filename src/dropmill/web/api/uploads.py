@@ -6,7 +6,7 @@ from typing import Any
 from quart import Blueprint, Response, request, url_for
 from werkzeug.routing import PathConverter
 
-from dropmill.intake.resumable import CHECKSUMS, SIZE_MAX, Checksum, Standing
+from dropmill.intake.resumable import CHECKSUMS, SIZE_MAX, Checksum, UploadPosition
 from dropmill.model.errors import (
     BadRequest,
     NotFound,
@@ -82,10 +82,10 @@ async def create() -> Response:
         content_length=length if brings_bytes else None,
         expected_sha256=whole,
     )
-    standing = Standing(upload=upload, offset=0)
+    position = UploadPosition(upload=upload, offset=0)
     if brings_bytes and size != 0:
-        standing = await _append(upload.file_id, 0, None, checksum)
-    response = Response(status=201, headers=_headers(standing))
+        position = await _append(upload.file_id, 0, None, checksum)
+    response = Response(status=201, headers=_headers(position))
     response.headers["Location"] = url_for("uploads.head", file_id=upload.file_id)
     return response
 
@@ -94,14 +94,14 @@ async def create() -> Response:
 async def head(file_id: str) -> Response:
     """Where an upload stands."""
     _require_tus()
-    standing = await services().uploads.find(current_caller(), FileId(file_id))
-    headers = _headers(standing)
-    if standing.upload.metadata:
-        headers["Upload-Metadata"] = standing.upload.metadata
-    if standing.upload.size is None:
+    position = await services().uploads.find(current_caller(), FileId(file_id))
+    headers = _headers(position)
+    if position.upload.metadata:
+        headers["Upload-Metadata"] = position.upload.metadata
+    if position.upload.size is None:
         headers["Upload-Defer-Length"] = "1"
     else:
-        headers["Upload-Length"] = str(standing.upload.size)
+        headers["Upload-Length"] = str(position.upload.size)
     return Response(status=200, headers=headers)
 
 
@@ -121,8 +121,8 @@ async def append(file_id: str) -> Response:
         "Repr-Digest",
         why="is of the whole file: give it where the upload is created, or as `sha256` in Upload-Metadata.",
     )
-    standing = await _append(FileId(file_id), offset, _number("Upload-Length"), checksum)
-    return Response(status=204, headers=_headers(standing))
+    position = await _append(FileId(file_id), offset, _number("Upload-Length"), checksum)
+    return Response(status=204, headers=_headers(position))
 
 
 @uploads.delete("/<file_id>")
@@ -153,7 +153,7 @@ def _checksum() -> Checksum | None:
     return chunk_checksum(request.headers)
 
 
-async def _append(file_id: FileId, offset: int, size: int | None, checksum: Checksum | None) -> Standing:
+async def _append(file_id: FileId, offset: int, size: int | None, checksum: Checksum | None) -> UploadPosition:
     return await services().uploads.append(
         current_caller(),
         file_id,
@@ -165,10 +165,10 @@ async def _append(file_id: FileId, offset: int, size: int | None, checksum: Chec
     )
 
 
-def _headers(standing: Standing) -> dict[str, str]:
-    headers = {"Upload-Offset": str(standing.offset)}
-    if standing.upload.expires_at is not None and standing.upload.partial is not None:
-        headers["Upload-Expires"] = format_datetime(standing.upload.expires_at, usegmt=True)
+def _headers(position: UploadPosition) -> dict[str, str]:
+    headers = {"Upload-Offset": str(position.offset)}
+    if position.upload.expires_at is not None and position.upload.partial is not None:
+        headers["Upload-Expires"] = format_datetime(position.upload.expires_at, usegmt=True)
     return headers
 
 

@@ -26,7 +26,7 @@ from quart.wrappers.request import Body
 from dropmill.web.server import capacity
 from dropmill.web.server.capacity import Capacity
 from dropmill.web.server.forwarding import target_path
-from dropmill.web.server.hypercorn import LINGER_S, SEND_BODY, patch_hypercorn
+from dropmill.web.server.hypercorn import DRAIN_BODY_S, SEND_BODY, patch_hypercorn
 
 UNREAD_MAX = 128 * 1024
 """Bytes of one body from which on no more are taken: one piece, as a rule. Measured: 512 KiB is no faster and takes
@@ -185,7 +185,7 @@ class HttpConnection(ASGIHTTPConnection):
                 content: Any = {**message, "more_body": True}
                 await send(content)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LINGER_S):
+                    async with asyncio.timeout(DRAIN_BODY_S):
                         await body.wait_complete()
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
@@ -250,7 +250,7 @@ class WebSocketConnection(ASGIWebsocketConnection):
         finally:
             self._is_over.set()
         if self._accepted:
-            await asyncio.sleep(LINGER_S)  # cut short by the client's answer, which ends `handle_messages`
+            await asyncio.sleep(DRAIN_BODY_S)  # cut short by the client's answer, which ends `handle_messages`
 
     async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
         if self._end is not None:

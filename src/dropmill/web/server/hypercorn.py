@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 HEAD_PIECE = 64 * 1024  # bytes that h11 is given at once
 
-LINGER_S = 2.0
+DRAIN_BODY_S = 2.0
 """How long the rest of a body is read after the answer, and a socket after its close. To end the connection at once
 would reset it, and the client might lose the answer."""
 
@@ -218,7 +218,7 @@ class _Connection(TCPServer):
                     with contextlib.suppress(OSError, RuntimeError, TimeoutError):
                         if not self._is_tls:
                             self.writer.write_eof()
-                        async with asyncio.timeout(LINGER_S):
+                        async with asyncio.timeout(DRAIN_BODY_S):
                             while not self.reader.at_eof():
                                 await self.reader.read()
                 finally:
@@ -316,7 +316,7 @@ class _Connection(TCPServer):
                 if not self._is_tls:
                     self.writer.write_eof()
             self.writer.close()
-        limit_s = LINGER_S if self._is_socket else self._write_timeout_s
+        limit_s = DRAIN_BODY_S if self._is_socket else self._write_timeout_s
         step_s = min(TLS_CLOSE_TIMEOUT_S, limit_s / CHECKS_PER_TIMEOUT)
         self._check_close(_Progress(limit_s), step_s, is_first=True)
 

@@ -1,0 +1,56 @@
+"""A submission: one press of Submit."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dropmill.model.client import ClientIdentity
+from dropmill.model.ids import SubmissionId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many files of a submission are in each state; a file counts once, in the state it is in."""
+
+    announced: int = 0
+    receiving: int = 0
+    aborted: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def in_progress(self) -> int:
+        """Files that still keep the submission from settling."""
+        return self.announced + self.receiving + self.queued + self.running
+
+    @property
+    def total(self) -> int:
+        """All files, whatever became of them."""
+        return self.in_progress + self.aborted + self.succeeded + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """One press of Submit.
+
+    Attributes:
+        is_open: whether more files may come; that alone is stored about its state.
+        settled_at: when it last settled; None while it is not settled.
+        times_settled: how often it settled; more than once after a retry.
+    """
+
+    id: SubmissionId
+    is_open: bool
+    opened_at: datetime
+    settled_at: datetime | None
+    times_settled: int
+    client: ClientIdentity
+    account: str | None
+    counts: Counts
+
+    @property
+    def is_settled(self) -> bool:
+        """Not open, and no file announced or receiving, no job queued or running."""
+        return not self.is_open and self.counts.in_progress == 0

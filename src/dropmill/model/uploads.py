@@ -1,0 +1,88 @@
+"""A file of a submission and the transfer of its bytes."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from dropmill.model.ids import FileId, Sha256, SubmissionId
+from dropmill.model.jobs import Job
+
+
+class UploadState(StrEnum):
+    """The transfer of one file's bytes."""
+
+    ANNOUNCED = "announced"
+    RECEIVING = "receiving"
+    STORED = "stored"
+    ABORTED = "aborted"
+
+
+UPLOAD_TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
+    UploadState.ANNOUNCED: frozenset({UploadState.RECEIVING, UploadState.ABORTED}),
+    UploadState.RECEIVING: frozenset({UploadState.STORED, UploadState.ABORTED}),
+    UploadState.STORED: frozenset(),
+    UploadState.ABORTED: frozenset(),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBlob:
+    """What a commit to the blob store made durable."""
+
+    key: str
+    size: int
+    sha256: Sha256
+
+
+class FileIdentity(NamedTuple):
+    """Whether a file may have been touched since it was last seen: equal means that it was not.
+
+    Modification times can be set, the change time cannot: the kernel sets it whenever bytes, size, links or rights of
+    a file change. An unequal identity therefore proves nothing; only a hash tells whether the bytes are others.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "FileIdentity":
+        """The identity that a `stat` call found."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """One file of a submission, from its announcement on.
+
+    Attributes:
+        name: what the client called it, last part only. Text, never a path.
+        path: what the client called it with its folders, as given. Text, never a path.
+        size: announced or stored size; None while unknown.
+        received: bytes known to be on disk.
+        sha256: of the stored bytes; None until stored.
+        blob: key of the bytes in the blob store; None until stored.
+        error: why the upload was aborted; None otherwise.
+        removed_at: when its bytes, output and results were removed to keep the disk free; None while they are kept.
+        job: None until stored.
+        is_resumable: whether its bytes may still come in requests of their own.
+    """
+
+    id: FileId
+    submission_id: SubmissionId
+    name: str
+    path: str
+    size: int | None
+    received: int
+    sha256: Sha256 | None
+    state: UploadState
+    blob: str | None
+    error: str | None
+    job: Job | None
+    removed_at: datetime | None = None
+    is_resumable: bool = False
