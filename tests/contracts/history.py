@@ -38,6 +38,9 @@ def write(connection: Connection, jobs: int) -> None:
         + "INSERT INTO attempts (job_id, number, state, config_revision, started_at, host) SELECT 'j' || i, 1,"
         f" 'succeeded', 'c', {at}, 'here' FROM n",
         numbers.format(":jobs")
+        + "INSERT INTO results (job_id, attempt, number, path, size, sha256, blob) SELECT 'j' || i, 1, 0, 'a', 1, 'c',"
+        " 'r' || i FROM n",
+        numbers.format(":jobs")
         + "INSERT INTO events (cursor, at, name, submission_id, file_id, job_id, owner, data) SELECT i,"
         f" {at}, 'job.settled', 's' || ({submission}), 'f' || i, 'j' || i, {of_job}, '{{}}' FROM n",
         "INSERT INTO owners (owner, submissions, succeeded) SELECT owner, count(*), count(*) * :each FROM submissions"
