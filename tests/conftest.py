@@ -1,13 +1,15 @@
 """Real ports on a folder of the test's own."""
 
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import scenarios
 from tests.support.clocks import WallClock
 from tests.support.postgres import Postgres, running
+from tests.support.server import Server
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
@@ -59,3 +61,27 @@ def postgres() -> Iterator[Postgres]:
     """A Postgres server for all tests of this process; a crash may cost it all it has."""
     with running() as server:
         yield server
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Makes servers in folders of their own; they are not started yet."""
+    made: list[Server] = []
+
+    def make(*flags: str, **options: Any) -> Server:
+        made.append(Server(tmp_path / f"server-{len(made)}", *flags, **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.end()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One started server, shared by a module's tests: each makes what it looks at."""
+    running = Server(tmp_path_factory.mktemp("server"))
+    try:
+        yield running.start()
+    finally:
+        running.end()

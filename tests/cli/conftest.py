@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.server import clean_environment
-from tests.system.serving.conftest import make_server as make_server
-from tests.system.serving.conftest import server as server
-
-Dropmill = Callable[..., "subprocess.Popen[str]"]
+from tests.support.server import Dropmill, clean_environment
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.cli.conftest import Dropmill
 from tests.support.faulty_link import Line
-from tests.support.server import Server, clean_environment, until
+from tests.support.server import Dropmill, Server, clean_environment, until
 
 from dropmill.cli.send import is_final
 from dropmill.client.api import Refused

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Dropmill
 from tests.support.faulty_link import Line
-from tests.support.server import Server, until
+from tests.support.server import Dropmill, Server, until
 
 from dropmill.cli.format import event_line, printable, size_text
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
+from tests.contracts.announced import TOMORROW, announced, opened
 from tests.contracts.ledgers import LedgerEngine
-from tests.contracts.test_ledger_resumable import TOMORROW, announced, opened
 from tests.support import scenarios
 from tests.support.clocks import WallClock
 from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED, blob, in_line

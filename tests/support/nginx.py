@@ -1,13 +1,12 @@
 """Debian's nginx with the sample configuration of `deploy/`, on a free port of loopback."""
 
-import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from tests.support.missing import missing
 from tests.support.server import PATIENCE_S, until
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -44,10 +43,7 @@ class Nginx:
         """Find a port. `base` is the sub-path, such as `/drop`."""
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if program is None:
-            reason = "nginx is not installed; run: apt-get install -y nginx-light (or: make test-setup)"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            missing("nginx is not installed; run: apt-get install -y nginx-light (or: make test-setup)")
         self._program, self._folder, self._certificate, self._base = program, folder, certificate, base
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))

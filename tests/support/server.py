@@ -248,6 +248,10 @@ class Server:
         return [path.name for path in (self.data / "incoming").iterdir()]
 
 
+Dropmill = Callable[..., "subprocess.Popen[str]"]
+"""Starts the command line with some words."""
+
+
 def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of Dropmill, and as servers run: not in asyncio's debug mode."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DROPMILL_") and k != "PYTHONASYNCIODEBUG"}

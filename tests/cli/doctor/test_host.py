@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.certificates import make_certificate
 from tests.support.server import Server
-from tests.system.serving.test_tls import make_certificate
 
 from dropmill.cli.doctor import host, network
 from dropmill.cli.doctor.host import FAIL, OK, WARN, Finding

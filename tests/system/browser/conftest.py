@@ -1,6 +1,5 @@
 """A real server, a real Chromium, and a page that must not complain."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.support.faulty_proxy import Proxy
+from tests.support.missing import missing
 from tests.support.page_actions import Watched
 from tests.support.server import Server
 
@@ -49,10 +49,7 @@ def process(path, file, config, report):
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium; without it these tests are skipped with the line to run, but never in CI."""
     if not CHROMIUM.exists():
-        reason = "There is no /usr/bin/chromium; run: apt-get install -y chromium (or: make test-setup)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("There is no /usr/bin/chromium; run: apt-get install -y chromium (or: make test-setup)")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

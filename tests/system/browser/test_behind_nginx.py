@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from tests.support.certificates import make_certificate
 from tests.support.editor_actions import write
 from tests.support.nginx import PEER, Nginx
 from tests.support.page_actions import Watched, log, row
 from tests.support.server import Server, until
 from tests.system.browser.conftest import PATIENCE_MS, PROCESSOR
-from tests.system.serving.test_tls import make_certificate
 
 BASE = "/tools/drop"
 

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import os
 import random
 import shlex
 import shutil
@@ -11,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from openpyxl import load_workbook
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Page, expect
+from tests.support.missing import missing
 from tests.support.page_actions import row, submit
 from tests.support.server import Server
 
@@ -132,10 +131,7 @@ def test_a_shell_script(tmp_path: Path, chromium: Browser) -> None:
 
 def test_text_of_a_scanned_page(tmp_path: Path, chromium: Browser) -> None:
     if shutil.which("tesseract") is None:
-        reason = "There is no tesseract; run: apt-get install -y tesseract-ocr (or: make test-setup)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("There is no tesseract; run: apt-get install -y tesseract-ocr (or: make test-setup)")
     scan = tmp_path / "page-1.png"
     image = Image.new("L", (900, 200), 255)
     ImageDraw.Draw(image).text((40, 70), "Invoice 4711 of November", fill=0, font=ImageFont.load_default(size=56))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Response, Route, expect
 from tests.support.faulty_proxy import Proxy
+from tests.support.missing import missing
 from tests.support.page_actions import MIB, random_file
 from tests.support.server import Server, until
 
@@ -53,10 +54,7 @@ def packages() -> Path:
     """What npm installed; without it these tests are skipped with the line to run, but never in CI."""
     found = FRONTEND / "node_modules"
     if not (found / "@uppy" / "tus").exists():
-        reason = "The browser clients of others are not installed; run: make test-setup (needs node and npm)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("The browser clients of others are not installed; run: make test-setup (needs node and npm)")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.support.server import Server, until
 from tests.system.catalogue.cases import Case, Unplayable
-from tests.system.faults.conftest import Pulse, stays_true, zombies
+from tests.system.faults.observers import Pulse, stays_true, zombies
 
 from dropmill.processing.limits import Limiter, Limits
 

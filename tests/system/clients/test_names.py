@@ -23,6 +23,7 @@ import httpx
 import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
+from tests.support.missing import missing
 from tests.support.page_actions import Watched
 from tests.support.server import Server, read_answer, until
 from tests.system.clients import dotnet
@@ -51,10 +52,7 @@ def require(tool: str) -> str:
     """A program; without it the test is skipped, but never in CI."""
     found = shutil.which(tool)
     if found is None:
-        reason = f"{tool} is not installed; run: make test-setup"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"{tool} is not installed; run: make test-setup")
     return found
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.missing import missing
 from tests.support.server import Server, read_answer
-from tests.system.faults.test_config import FIRST, Saver, Story, killing, put, sha256
+from tests.system.faults.killed_saves import FIRST, Saver, Story, killing, put, sha256
 
 from dropmill.configfile import file_sync
 
@@ -34,10 +35,7 @@ def _mounting() -> None:
     """It is possible; without it the tests are skipped, but never in CI."""
     is_possible = shutil.which("unshare") is not None and subprocess.run(["unshare", "-m", "true"]).returncode == 0
     if not is_possible:
-        reason = "Mounting in a namespace needs root and unshare."
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("Mounting in a namespace needs root and unshare.")
 
 
 def mounted(how: str, source: Path, target: Path) -> tuple[str, ...]:

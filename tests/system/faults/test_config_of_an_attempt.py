@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.server import Server, until
-from tests.system.faults.test_kills import slots_of
+from tests.system.faults.observers import slots_of
 
 Make = Callable[..., Server]
 

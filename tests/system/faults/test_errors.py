@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.server import SERVE, Server, until
-from tests.system.faults.conftest import Pulse
+from tests.system.faults.observers import Pulse
 
 Make = Callable[..., Server]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.server import Server, until
-from tests.system.faults.conftest import Pulse
+from tests.system.faults.observers import Pulse
 
 Make = Callable[..., Server]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.server import Server, until
-from tests.system.faults.conftest import Pulse
+from tests.system.faults.observers import Pulse, slots_of
 
 Make = Callable[..., Server]
 
@@ -51,19 +51,6 @@ def daemons() -> list[int]:
                 found.append(int(path.parent.name))
         except OSError:
             continue
-    return found
-
-
-def slots_of(server: Server) -> list[int]:
-    """The warm processes below the server."""
-    found = []
-    for path in Path(f"/proc/{server.process.pid}/task").glob("*/children"):
-        for pid in path.read_text().split():
-            try:
-                if b"dropmill.slot.slot" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(int(pid))
-            except OSError:
-                continue
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.server import SERVE, Server, clean_environment, until
-from tests.system.faults.conftest import Pulse, stays_true, zombies
+from tests.system.faults.observers import Pulse, stays_true, zombies
 
 from dropmill.model.output import OutputBounds
 from dropmill.processing.limits import Limiter, Limits

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.certificates import make_certificate
 from tests.support.nginx import PEER, Nginx
 from tests.support.server import PATIENCE_S, Server, clean_environment, hear, until
-from tests.system.serving.test_tls import make_certificate
 from websockets.sync.client import connect
 from websockets.typing import Origin
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.certificates import NAME, make_certificate
 from tests.support.faulty_link import Line
 from tests.support.server import SERVE, Server, clean_environment, hear, read_answer
 from websockets.sync.client import connect
@@ -20,36 +20,8 @@ from dropmill.model.errors import SettingsError
 from dropmill.settings import Settings
 
 H2_WINDOW = 64 * 1024  # what Hypercorn's HTTP/2 lets a client send ahead
-NAME = "box.example"  # as which the server is known beyond its machine
 
 Make = Callable[..., Server]
-
-
-def make_certificate(folder: Path, *, days: int = 30) -> tuple[Path, Path]:
-    """A certificate for localhost, 127.0.0.1 and `NAME`, and its key."""
-    if shutil.which("openssl") is None:
-        if "CI" in os.environ:
-            pytest.fail("openssl is not installed")
-        pytest.skip("openssl is not installed")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    names = f"subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:{NAME}"
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-subj", "/CN=localhost")
-    made = (
-        "openssl",
-        "req",
-        "-x509",
-        *kind,
-        "-days",
-        str(days),
-        "-addext",
-        names,
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-    )
-    subprocess.run(made, check=True, capture_output=True)
-    return certificate, key
 
 
 @pytest.fixture(scope="module")
