@@ -25,7 +25,7 @@ NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test faults soak catalogue check fix bench assets lock clean
+.PHONY: help install run test-setup test coverage faults soak catalogue check fix bench assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
 
 test: test-setup ## Run every test, browser tests included
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
+
+coverage: test-setup ## Run the tests and print which branches of the source none of them took
+	rm -rf .coverage
+	-$(BIN)/coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 faults: TOOLS += $(TOOLS_OF_FULL)
 faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output, clients in Go and Java
@@ -77,7 +83,7 @@ assets: $(NODE_MODULES) ## Build static/vendor anew from frontend; needs node an
 	npm --prefix frontend run --silent build
 
 clean: ## Remove the environment, caches and built files; data stays
-	rm -rf $(VENV) frontend/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) frontend/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Locked requirements. uv.lock is the source; what pip installs is exported from it, for every Python and platform,

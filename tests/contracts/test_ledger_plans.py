@@ -68,7 +68,7 @@ HISTORY = "submissions|files|jobs|attempts|results|events|search_texts"
 UNDER_WAY = "USING (COVERING )?INDEX ix_submissions_unsettled"
 WALKS = re.compile(rf"Seq Scan on ({HISTORY})\b|SCAN ({HISTORY})\b(?! {UNDER_WAY})")
 SORTS = re.compile(r"\bSort\b(?! Key)|TEMP B-TREE FOR ORDER")
-FEW = 200  # rows that Postgres may sort, as far as it expects them: then the index that finds them is enough
+FEW = 500  # a page: so many rows Postgres may sort, as far as it expects them; the index that finds them is enough
 ROWS = re.compile(r"\brows=(\d+)")
 
 
