@@ -14,7 +14,8 @@ from dropmill.web.server import connection, hypercorn
 from dropmill.wire import messages
 
 HTTP_ERRORS = ("request_header_fields_too_large", "not_implemented")
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 def rows(text: str) -> list[list[str]]:
@@ -95,3 +96,11 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert f"for {live.SEND_TIMEOUT_S} s" in text
     assert f"{hypercorn.DRAIN_BODY_S:.0f} s later" in text
     assert f"(at most {live.WAIT_MAX_S})" in text
+
+
+def test_every_target_of_make_is_explained() -> None:
+    """CONTRIBUTING.md names no target that is missing, and leaves out none that people type."""
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert named <= targets
+    assert targets - named <= {"help", "install"}  # plain `make`, and what every other target does first
