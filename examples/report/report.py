@@ -1,4 +1,4 @@
-"""Turn a CSV file into an Excel workbook: the data, a summary, and a chart of it."""
+"""Turn a CSV file into an Excel workbook: the data, a summary, and a chart of the summary."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def process(path: Path, config: dict[str, Any], results: Path, report: Callable[..., None]) -> None:
-    """Leave report.xlsx in the results folder."""
+    """Write report.xlsx into the results folder."""
     key, value = config["group_by"], config["add_up"]
     report(0, 4, "reading")
     table = pd.read_csv(path)

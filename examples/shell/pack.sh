@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counts lines, words and bytes, and leaves a compressed copy. The config's path is in the environment.
+# Counts lines, words and bytes, and writes a compressed copy. The environment holds the config's path.
 set -euo pipefail
 path=$1 results=$2
 level=$(sed -n 's/^level: *\([0-9]*\).*/\1/p' "$DROPMILL_JOB_CONFIG")

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 
 def process(path: Path, config: dict[str, Any], results: Path) -> dict[str, int]:
-    """Leave one thumbnail in the results folder; return its size."""
+    """Write one thumbnail into the results folder; return its size in pixels."""
     with Image.open(path) as image:
         print(f"{image.format}, {image.width} x {image.height}")
         upright = ImageOps.exif_transpose(image)
