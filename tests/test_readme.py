@@ -1,4 +1,7 @@
-"""Every example of the README is read from it and run; what it shows of the output is compared."""
+"""Every example of the README is read from it and run; what it shows of the output is compared.
+
+The shell examples of docs/config.md are run, too.
+"""
 
 import contextlib
 import gzip
@@ -47,9 +50,13 @@ class Block(NamedTuple):
         return found and found[1]
 
 
-BLOCKS = [
-    Block(kind, tuple(text.splitlines())) for kind, text in re.findall(r"^```(\w*)\n(.*?)\n```$", README, re.M | re.S)
-]
+def blocks_of(text: str) -> list[Block]:
+    """The fenced blocks of a document."""
+    found = re.findall(r"^```(\w*)\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(kind, tuple(lines.splitlines())) for kind, lines in found]
+
+
+BLOCKS = blocks_of(README)
 FILES = {block.file: "\n".join(block.lines) + "\n" for block in BLOCKS if block.file}
 COMMANDS = [line for block in BLOCKS if block.kind == "sh" and not block.file for line in block.lines if line]
 ADDRESSES = re.findall(r"`(/[^`]+)`", README)
@@ -90,7 +97,9 @@ class Site(NamedTuple):
 def environment(**more: str) -> dict[str, str]:
     """A person's, with `dropmill` on the path and no proxy."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return clean_environment({"PATH": path, "NO_PROXY": "*", "DROPMILL_BIND": "127.0.0.1:0", **more})
+    return clean_environment(
+        {"PATH": path, "NO_PROXY": "*", "DROPMILL_BIND": "127.0.0.1:0", "DROPMILL_CONCURRENCY": "1", **more}
+    )
 
 
 def started(command: str, folder: Path, around: dict[str, str]) -> "subprocess.Popen[str]":
@@ -125,6 +134,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
         for number in (1, 2):
             (folder / "scans" / f"page-{number}.txt").write_text("text\n")
         (folder / "big.iso").write_bytes(bytes(CHUNKED_BYTES))
+        (folder / "config.yaml").write_text(FILES["config.yaml"])
         tls = ("--certfile", str(certificate), "--keyfile", str(key)) if address == REMOTE else ()
         server = Server(folder, *tls, certificate=certificate if tls else None)
         made[address] = Site(server, {})
@@ -281,3 +291,24 @@ def processed(client: httpx.Client) -> tuple[Any, str, bytes]:
 
     job = until(settled)
     return job, client.get(f"{address}/output").text, picture.getvalue()
+
+
+def test_the_guide_to_the_config_changes_a_value_and_goes_back(sites: dict[str, Site]) -> None:
+    """The PATCH of docs/config.md, then its commands, on the config that the README shows."""
+    script, commands = (
+        block.lines for block in blocks_of((ROOT / "docs" / "config.md").read_text()) if block.kind == "sh"
+    )
+    site = sites[LOCAL]
+
+    def run(command: str) -> str:
+        process = started(site.typed(command), site.server.folder, site.environment)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+        return output
+
+    first = site.server.http.get("/api/v1/config/revisions").json()["items"][0]["sha256"]
+    assert '"message":"larger"' in run("\n".join(script))
+    assert site.server.config.read_text() == FILES["config.yaml"].replace("320", "640")
+    for command in commands:
+        run(command.replace("3f9a41c2", first[:8]))
+    assert site.server.config.read_text() == FILES["config.yaml"]
