@@ -72,7 +72,7 @@ check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked r
 	@for name in $(REQUIREMENTS); do $(MAKE) --no-print-directory export-$$name | diff $$name - \
 		|| { echo "$$name is not what uv.lock says; run: make lock"; exit 1; }; done
 
-fix: $(DEVELOPED) ## Mend what ruff can mend
+fix: $(DEVELOPED) ## Fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from PIL import Image
-from tests.serving.server import Server, clean_environment, until
-from tests.serving.test_tls import make_certificate
+from tests.support.certificates import make_certificate
+from tests.support.server import Server, clean_environment, until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
