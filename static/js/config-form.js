@@ -18,13 +18,13 @@ const FILTER_FROM = 20; // fields from which looking for one by name pays
 const OPEN_FIELDS = 60; // fields up to which groups begin unfolded
 
 const REFUSALS = {
-  aliased: "It is used in several places of the text (an anchor); edit the text.",
-  tagged: "Its kind is written beside it (a tag); edit the text.",
-  complex_key: "Its key is more than a name; edit the text.",
+  aliased: "It is used in several places (a YAML anchor); edit the text.",
+  tagged: "It has a YAML tag; edit the text.",
+  complex_key: "Its key is not a plain name; edit the text.",
   ambiguous_key: "Two keys here look the same; edit the text.",
-  block_indicator: "It is written in a special layout; edit the text.",
-  flow: "It is written in one line, in brackets; edit the text.",
-  only_child: "It is the only one here; edit the text.",
+  block_indicator: "It is a block with an indentation indicator; edit the text.",
+  flow: "It is inside brackets on one line; edit the text.",
+  only_child: "It is the only value here; edit the text.",
 };
 
 const EMPTY = { text: "", integer: 0, number: 0, boolean: false, null: null };
@@ -411,7 +411,7 @@ function controlFor(field) {
     const select = document.createElement("select");
     const values = schema?.enum ?? [];
     values.forEach((value, index) => select.append(new Option(value === null ? "(empty)" : visible(String(value)), String(index))));
-    if (!values.includes(field.value)) select.append(new Option(`${visible(String(field.value))} (not one of them)`, "own"));
+    if (!values.includes(field.value)) select.append(new Option(`${visible(String(field.value))} (not an allowed value)`, "own"));
     return select;
   }
   if (kind === "area") {

@@ -269,7 +269,7 @@ export class HistoryPanel {
     if (key === EMPTY) return "Nothing yet";
     const entry = this.#entry(key);
     if (!entry) return "A revision";
-    const newest = keyOf(this.#entries[0]) === key ? " · today's" : "";
+    const newest = keyOf(this.#entries[0]) === key ? " · newest" : "";
     return `${titleOf(entry)} · ${localDateTime(entry.saved_at)}${newest}`;
   }
 
@@ -306,7 +306,7 @@ export class HistoryPanel {
     if (!entry) return;
     const stays = this.#config.isUnsaved ? " Your unsaved text stays in the editor, to be merged with it." : "";
     this.#ask(where, from, {
-      text: `Save “${titleOf(entry)}” of ${localDateTime(entry.saved_at)} as the newest revision? Today's stays in the history.${stays}`,
+      text: `Save “${titleOf(entry)}” of ${localDateTime(entry.saved_at)} as the newest revision? The current one stays in the history.${stays}`,
       yes: "Restore it",
       act: async () => {
         await call("POST", `/config/revisions/${entry.sha256}/restore`, { headers: { "If-Match": `"${this.#entries[0].sha256}"` } });
@@ -321,8 +321,8 @@ export class HistoryPanel {
   #askPurge(entry, where, from) {
     if (!entry) return;
     this.#ask(where, from, {
-      text: "Remove this text for good, because a secret got into it? Wherever the history has this very text it can no longer be read, compared or restored; "
-        + "who saved it and when stays on record. Other revisions that hold the secret too stay as they are, and so do backups: change the secret all the same. This cannot be undone.",
+      text: "Remove this text for good, for example because it contains a secret? No revision with exactly this text can be read, compared or restored any more; "
+        + "who saved it and when stays on record. Other revisions and backups that contain the secret are not changed, so change the secret as well. This cannot be undone.",
       yes: "Remove it for good",
       act: async () => {
         await call("DELETE", `/config/revisions/${entry.sha256}`);
@@ -369,7 +369,7 @@ export class HistoryPanel {
 
 /** @param {unknown} error @returns {string} */
 function sentenceOf(error) {
-  if (error instanceof Problem && error.status === 412) return "Someone saved a newer revision meanwhile. Look at it, then try again.";
+  if (error instanceof Problem && error.status === 412) return "Someone saved a newer revision in the meantime. Review it, then try again.";
   if (error instanceof Problem && error.status === 410) return PURGED;
   return error instanceof Error ? error.message : String(error);
 }

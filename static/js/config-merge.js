@@ -94,7 +94,7 @@ export class MergePanel {
     if (this.#theirs !== theirs) return;
     this.#drawWords();
     const text = part(this.#root, "merge-text").textContent ?? "";
-    announce(isAnother && !part(this.#root, "merge-view").hidden ? `${text} Places that are as they were keep your choice.` : text);
+    announce(isAnother && !part(this.#root, "merge-view").hidden ? `${text} Your choices for conflicts that did not change are kept.` : text);
   }
 
   #close() {
@@ -164,7 +164,7 @@ export class MergePanel {
     if (this.#before !== null) return; // says what was done
     this.#root.classList.add("working");
     const count = places(this.#parts).length;
-    const how = count ? `Yours merges with it except for ${count === 1 ? "one place" : `${counted(count, "place")}`}.` : "Yours merges with it by itself.";
+    const how = count ? `Your text merges with it, except for ${counted(count, "conflict")}.` : "Your text merges with it automatically.";
     setText(part(this.#root, "merge-text"), `${this.#whoSaved()} ${how}`);
   }
 
@@ -210,7 +210,7 @@ export class MergePanel {
     const known = new Map([...box.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.key, child]));
     box.replaceChildren(...found.map((place, index) => {
       const element = /** @type {HTMLElement} */ (known.get(place.key) ?? this.#placeElement(place));
-      setText(part(element, "place-title"), `Place ${index + 1} of ${found.length} · line ${place.line}`);
+      setText(part(element, "place-title"), `Conflict ${index + 1} of ${found.length} · line ${place.line}`);
       return element;
     }));
     this.#drawMerged();
@@ -228,7 +228,7 @@ export class MergePanel {
     for (const side of /** @type {const} */ (["base", "theirs", "mine"])) {
       const box = part(element, side);
       box.textContent = place[side].join("\n");
-      if (place[side].length === 0) box.dataset.empty = "no line";
+      if (place[side].length === 0) box.dataset.empty = "no lines";
       else if (place[side].every((line) => line === "")) box.dataset.empty = counted(place[side].length, "empty line");
     }
     return element;
@@ -237,10 +237,10 @@ export class MergePanel {
   /** The list of what merges without anybody choosing. */
   #drawMerged() {
     const { theirs, mine, alike } = countMerged(this.#parts);
-    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, alike && `${counted(alike, "line")} that both changed alike`].filter(Boolean);
+    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, alike && `${counted(alike, "line")} that both changed the same way`].filter(Boolean);
     const details = part(this.#root, "merge-details");
     details.hidden = words.length === 0;
-    setText(part(details, "merge-summary"), `Merged by itself: ${words.join(", ")}`);
+    setText(part(details, "merge-summary"), `Merged automatically: ${words.join(", ")}`);
     const merged = this.#parts.filter((one) => one.kind !== "same" && one.kind !== "place").slice(0, LISTED_MAX);
     part(details, "merge-list").replaceChildren(...merged.map((one) => {
       const { kind, lines, base } = /** @type {import("./merge.js").Settled} */ (one);
@@ -259,7 +259,7 @@ export class MergePanel {
     }
     const chosen = found.filter(({ key }) => this.#choices.has(key)).length;
     /** @type {HTMLButtonElement} */ (part(this.#root, "merge-apply")).disabled = chosen < found.length;
-    setText(part(this.#root, "merge-chosen"), chosen < found.length ? `${chosen} of ${found.length} chosen` : "All chosen; edit it freely afterwards");
+    setText(part(this.#root, "merge-chosen"), chosen < found.length ? `${chosen} of ${found.length} chosen` : "All chosen. You can still edit the result.");
   }
 
   /** @param {Choice} choice */
@@ -273,7 +273,7 @@ export class MergePanel {
     seen.hidden = !seen.hidden;
     part(this.#root, "merge-see").setAttribute("aria-expanded", String(!seen.hidden));
     if (seen.hidden || !this.#theirs) seen.replaceChildren();
-    else mountDiff(seen, { before: this.#config.base, after: this.#theirs.text, beforeLabel: "What you began with", afterLabel: "Theirs" });
+    else mountDiff(seen, { before: this.#config.base, after: this.#theirs.text, beforeLabel: "What you started from", afterLabel: "Theirs" });
   }
 
   #apply() {
@@ -282,12 +282,12 @@ export class MergePanel {
     if (!this.#theirs || chosen > this.#choices.size) return;
     const { theirs, mine } = countMerged(this.#parts);
     const text = mergedText(this.#parts, this.#choices);
-    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, chosen && `${counted(chosen, "place")} as you chose`].filter(Boolean);
-    this.#take(text, `Merged: ${words.join(", ")}. It is in the editor now; look it over, then save.`);
+    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, chosen && `${counted(chosen, "conflict")} as you chose`].filter(Boolean);
+    this.#take(text, `Merged: ${words.join(", ")}. The result is in the editor. Review it, then save.`);
   }
 
   #loadTheirs() {
-    if (this.#theirs) this.#take(this.#theirs.text, "Theirs is in the editor now. Yours is one Undo away.");
+    if (this.#theirs) this.#take(this.#theirs.text, "Their text is in the editor now. Undo brings yours back.");
   }
 
   /** Put a text made with theirs into the editor. @param {string} text @param {string} sentence what was done */
@@ -315,12 +315,12 @@ export class MergePanel {
   /** @param {boolean} isAsked */
   #askOverwrite(isAsked) {
     this.#isOverwriting = isAsked;
-    setText(part(this.#root, "merge-sure-text"), `Your text does not have what the newer revision changed (${this.#changedByThem()}): saving it as it is would undo that.`);
+    setText(part(this.#root, "merge-sure-text"), `Your text lacks what the newer revision changed (${this.#changedByThem()}). Saving it would undo those changes.`);
     this.#drawWords();
     part(this.#root, isAsked ? "merge-sure-yes" : "merge-mine").focus();
   }
 
   #overwrite() {
-    this.#take(this.#config.text, "Your text stays as it is. Saving puts it in the place of theirs, which stays in the history.");
+    this.#take(this.#config.text, "Your text is unchanged. Saving it replaces theirs, which stays in the history.");
   }
 }

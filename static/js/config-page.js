@@ -267,7 +267,7 @@ async function start() {
   try {
     await config.load();
   } catch (error) {
-    if (error instanceof TypeError) sayProblem("The file is not UTF-8 text, so it cannot be edited here. It is left as it is.");
+    if (error instanceof TypeError) sayProblem("The file is not UTF-8 text, so it cannot be edited here. It was not changed.");
     else sayProblem(`The config could not be loaded. ${error instanceof Error ? error.message : error} Reload the page to try again.`);
     return;
   }

@@ -9,7 +9,7 @@ import { part, setText } from "./page.js";
 const WORDS = {
   connecting: { word: "connecting", hint: "Connecting to the server" },
   live: { word: "live", hint: "Every step is shown as it happens" },
-  reconnecting: { word: "reconnecting", hint: "The connection was lost; the page tries again by itself and misses nothing" },
+  reconnecting: { word: "reconnecting", hint: "The connection was lost. The page reconnects automatically and misses no events." },
   refused: { word: "not live", hint: "The server refused the connection; reload the page to see what is new" },
 };
 

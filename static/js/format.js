@@ -9,6 +9,9 @@ const clock = new Intl.DateTimeFormat(undefined, {
 });
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const ORDINALS = ["next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
+const ordinal = new Intl.PluralRules("en", { type: "ordinal" });
+/** @type {Partial<Record<Intl.LDMLPluralRule, string>>} */
+const SUFFIXES = { one: "st", two: "nd", few: "rd" };
 
 /** @param {number} n */
 export const count = (n) => whole.format(n);
@@ -74,8 +77,9 @@ export const exactTime = (iso) => `${new Date(iso).toISOString().replace("T", " 
 /** @param {number} exitCode of a process; -n is signal n */
 export const exitText = (exitCode) => (exitCode < 0 ? `signal ${-exitCode}` : `exit ${exitCode}`);
 
-/** @param {number} position 1 is next */
-export const placeInLine = (position) => `${ORDINALS[position - 1] ?? `${whole.format(position)}th`} in line`;
+/** @param {number} position in the queue, 1 is next */
+export const queuePosition = (position) =>
+  `${ORDINALS[position - 1] ?? whole.format(position) + (SUFFIXES[ordinal.select(position)] ?? "th")} in the queue`;
 
 /**
  * A client's text with what cannot be seen made visible: control characters, and those that turn or hide text.

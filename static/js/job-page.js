@@ -4,7 +4,7 @@ import { Problem, call, callJson } from "./api.js";
 import { api, base } from "./base.js";
 import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
-import { duration, elapsed, exitText, percent, placeInLine, visible } from "./format.js";
+import { duration, elapsed, exitText, percent, queuePosition, visible } from "./format.js";
 import { Live } from "./live.js";
 import { OutputPanel } from "./output.js";
 import { announce, cloneTemplate, paced, pageData, part, setText, setTime } from "./page.js";
@@ -77,7 +77,7 @@ function draw() {
 function tick() {
   const last = lastAttempt();
   let note = "";
-  if (job.state === "queued") note = job.position ? placeInLine(job.position) : "in line";
+  if (job.state === "queued") note = job.position ? queuePosition(job.position) : "queued";
   else if (job.state === "running" && last) {
     const seconds = Math.max(0, Date.now() + skew - Date.parse(last.started_at)) / 1000;
     note = [job.progress?.label && visible(job.progress.label), `attempt ${last.number}`, `for ${elapsed(seconds)}`].filter(Boolean).join(" · ");
@@ -112,8 +112,8 @@ function drawHint() {
   let hint = "";
   if (CAN_RETRY.has(job.state) && last && job.state !== "succeeded") {
     hint = last.config_revision === newest
-      ? "A retry would use the same config again. "
-      : `The config was changed since attempt ${last.number}; a retry uses today's.`;
+      ? "A retry would use the same config. "
+      : `The config has changed since attempt ${last.number}; a retry uses the newest.`;
   }
   const box = get("hint");
   if (box.textContent === hint) return;
@@ -121,7 +121,7 @@ function drawHint() {
   if (hint && last?.config_revision === newest) {
     const link = document.createElement("a");
     link.href = `${base}/config`;
-    link.textContent = "Mend the config";
+    link.textContent = "Fix the config";
     box.replaceChildren(hint, link);
   }
 }
@@ -162,10 +162,10 @@ function drawAttempt(row, attempt) {
   setText(part(row, "host"), attempt.host);
   part(row, "revision").setAttribute("href", `${base}/config?revision=${revision}`);
   setText(part(row, "sha"), revision.slice(0, 8));
-  const isToday = revision === newest;
-  setText(part(row, "age"), isToday ? "today's" : "older");
+  const isNewest = revision === newest;
+  setText(part(row, "age"), isNewest ? "newest" : "older");
   const button = part(row, "compare");
-  button.hidden = isToday;
+  button.hidden = isNewest;
   button.setAttribute("aria-expanded", String(compared === number));
   button.setAttribute("aria-label", `What changed since attempt ${number}`);
   part(row, "attempt-output").setAttribute("href", `${api}${path}/output?attempt=${number}`);
@@ -210,7 +210,7 @@ async function compare({ number, config_revision: revision }) {
       configText(`/config/revisions/${revision}`), configText("/config"), import("./config-diff.js"),
     ]);
     if (question !== comparisons) return;
-    mountDiff(get("changes-diff"), { before, after, beforeLabel: `Config of attempt ${number}`, afterLabel: "Config of today" });
+    mountDiff(get("changes-diff"), { before, after, beforeLabel: `Config of attempt ${number}`, afterLabel: "Newest config" });
   } catch (error) {
     if (question !== comparisons) return;
     get("changes-diff").replaceChildren();

@@ -7,7 +7,7 @@ import { eventTone, eventWord } from "./words.js";
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */
 
 /** @type {Record<string, string>} why a job waits once more */
-const QUEUED_AGAIN = { retry: "asked again", retry_policy: "tried again", lost: "after a lost attempt" };
+const QUEUED_AGAIN = { retry: "retry requested", retry_policy: "automatic retry", lost: "attempt lost" };
 
 const MAX_LINES = 1000; // the log file and the API keep the rest
 const NEAR_END_PX = 24;
@@ -80,7 +80,7 @@ export class LogView {
   }
 
   #say() {
-    setText(this.#follow, this.#isFollowing ? "following" : this.#unread ? `${this.#unread} new, follow` : "paused, follow");
+    setText(this.#follow, this.#isFollowing ? "following" : this.#unread ? `follow, ${this.#unread} new` : "paused, follow");
     this.#follow.setAttribute("aria-pressed", String(this.#isFollowing));
   }
 }

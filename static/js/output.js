@@ -61,7 +61,7 @@ export class OutputPanel {
   /** Show the newest attempt's output from its beginning. @param {number} attempt @param {string} state */
   follow(attempt, state) {
     setText(this.#hint, state === "running" ? "Live" : `Attempt ${attempt}`);
-    this.#text.dataset.empty = state === "running" ? "Nothing written so far." : "Nothing was written.";
+    this.#text.dataset.empty = state === "running" ? "No output yet." : "No output.";
     if (attempt === this.#attempt) return;
     this.#attempt = attempt;
     this.#screen = new Screen();

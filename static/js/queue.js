@@ -133,7 +133,7 @@ export class Sending extends EventTarget {
   giveUp() {
     this.#problem = null;
     for (const send of this.#unsettled) {
-      const reason = "you left it at that";
+      const reason = "you stopped sending";
       if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, reason); // the sealing tells the server
       else this.#drop(send, reason);
     }
@@ -369,7 +369,7 @@ export class Sending extends EventTarget {
   async #dropUnreadable(sends) {
     for (const send of sends) {
       if (!isGoing(send.entry) || (await canRead(send.item.file))) continue;
-      this.#drop(send, "it was changed or can no longer be read");
+      this.#drop(send, "the file was changed or can no longer be read");
     }
   }
 

@@ -45,7 +45,7 @@ export async function listResults(list, job) {
     link.append(name);
     return line(link, bytes(result.size));
   });
-  if (results.length > MAX_SHOWN) shown.push(line(`and ${count(results.length - MAX_SHOWN)} more; “Download results” has them all`));
+  if (results.length > MAX_SHOWN) shown.push(line(`and ${count(results.length - MAX_SHOWN)} more; “Download results” includes them all`));
   list.replaceChildren(...shown);
 }
 

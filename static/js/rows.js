@@ -2,7 +2,7 @@
 // what a person presses goes out as `row-action` (CustomEvent<RowAction>).
 
 import { api, base } from "./base.js";
-import { bytes, count, duration, elapsed, exitText, percent, placeInLine, visible } from "./format.js";
+import { bytes, counted, duration, elapsed, exitText, percent, queuePosition, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
 import { cloneTemplate, part, setText } from "./page.js";
 import { listResults, resultText, resultUrl } from "./results.js";
@@ -84,7 +84,7 @@ export class Rows {
       else this.#list.insertBefore(row.element, next);
     }
     this.#more.hidden = wanted.length <= shown.length;
-    setText(this.#more, `Show more (${count(wanted.length - shown.length)} further files)`);
+    setText(this.#more, `Show ${counted(wanted.length - shown.length, "more file")}`);
   }
 
   /** @param {Set<string>} ids of the entries that changed */
@@ -212,7 +212,7 @@ class Row {
   #note() {
     const { job, sending, remark } = this.#entry;
     if (!job) return sending === "refused" ? "" : remark;
-    if (job.state === "queued") return job.position ? placeInLine(job.position) : "in line";
+    if (job.state === "queued") return job.position ? queuePosition(job.position) : "queued";
     if (job.state === "running") return job.progress?.label ?? (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
     const parts = [resultText(job), job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
     return parts.filter(Boolean).join(" · ");
@@ -239,7 +239,7 @@ class Row {
     } else if (sending === "refused") {
       setText(parts.errorText, remark);
     } else if (upload === "aborted") {
-      setText(parts.errorText, `Nothing of it was kept: ${error ?? "the upload was broken off"}.`);
+      setText(parts.errorText, `Nothing was kept: ${error ?? "the upload was interrupted"}.`);
     }
     parts.errorLink.hidden = !isFailed || job.attempts === 0;
     parts.errorDetails.hidden = !isFailed;

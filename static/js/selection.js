@@ -73,7 +73,7 @@ export class Selection {
     const hidden = items.length - this.#list.childElementCount;
     this.#root.hidden = items.length === 0;
     setText(part(this.#root, "total"), `${counted(items.length, "file")}, ${bytes(size)}`);
-    setText(part(this.#root, "unlisted"), hidden > 0 ? `and ${counted(hidden, "further file")}` : "");
+    setText(part(this.#root, "unlisted"), hidden > 0 ? `and ${counted(hidden, "more file")}` : "");
     setText(part(this.#root, "submit"), `Submit ${counted(items.length, "file")}`);
     this.#root.dispatchEvent(new CustomEvent("selection", { bubbles: true, detail: items.length }));
   }

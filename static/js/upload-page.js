@@ -91,7 +91,7 @@ function mountSending(sending, model, view) {
     held.hidden = !isHeld && trouble === "";
     held.classList.toggle("working", isActive);
     held.classList.toggle("bad", isHeld && sending.held.reason !== "");
-    setText(part(held, "held-text"), isHeld ? heldText(sending.held) : `${trouble} It is tried again by itself; what has arrived is kept.`);
+    setText(part(held, "held-text"), isHeld ? heldText(sending.held) : `${trouble} The page keeps retrying; what has arrived is kept.`);
     tryNow.hidden = isHeld;
     resume.hidden = leave.hidden = !isHeld;
     setText(resume, sending.held.reason ? "Try again" : "Resume");

@@ -141,7 +141,7 @@ export class SubmissionView {
     }
     part(bar, "sent").style.setProperty("inline-size", `${size.total ? (size.received / size.total) * 100 : 0}%`);
 
-    setText(part(root, "safe"), this.#safety(isSettled, over === total && failed + counts.cancelled === 0));
+    setText(part(root, "safe"), this.#safety(isSettled, counts));
     part(root, "retry-failed").hidden = counts.failed + counts.cancelled === 0;
     this.#drawFilters();
     this.#drawClient();
@@ -173,13 +173,13 @@ export class SubmissionView {
     return parts;
   }
 
-  /** @param {boolean} isSettled @param {boolean} isAllGood @returns {string} whether the page may be closed */
-  #safety(isSettled, isAllGood) {
+  /** @param {boolean} isSettled @param {Counts} counts @returns {string} whether the page may be closed */
+  #safety(isSettled, counts) {
     if (this.#sending === "held") return "What has arrived is kept. Keep this page open to send the rest.";
     if (this.#sending) return "Keep this page open until all bytes have arrived.";
-    if (isSettled) return isAllGood ? "All of it is processed." : "All of it has ended; see below what did not succeed.";
-    if (this.#model.isAllStored) return "All bytes have arrived. It is safe to close this page; the rest goes on without it.";
-    return this.#model.isOpen ? "More files may still come." : "The last bytes have arrived; the server is storing them.";
+    if (isSettled) return ending(counts);
+    if (this.#model.isAllStored) return "All bytes have arrived. It is safe to close this page; processing continues without it.";
+    return this.#model.isOpen ? "More files may still arrive." : "The last bytes have arrived; the server is storing them.";
   }
 
   #drawFilters() {
@@ -267,4 +267,11 @@ export class SubmissionView {
     this.#model.take(submission, isLive());
     for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, isLive());
   }
+}
+
+/** @param {Counts} counts of a settled submission @returns {string} */
+function ending({ failed, aborted, cancelled }) {
+  if (failed) return "Finished. Some files failed; see below.";
+  if (aborted) return "Finished. Some files were not sent; see below.";
+  return cancelled ? "Finished. Some files were cancelled; see below." : "All files processed.";
 }

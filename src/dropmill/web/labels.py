@@ -1,6 +1,6 @@
-"""People's words for states and events: one table for every page, with scripts and without.
+"""Labels for states, events and server parts: one table for every page, with and without scripts.
 
-Code, API and log file keep the glossary's words; these are what a person reads.
+Code, API and log file use the glossary's words; people read these labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ STATE_WORDS: Mapping[str, str] = {
     "receiving": "Sending",
     "stored": "Sent",
     "aborted": "Not sent",
-    # uploads, as the page that sends them knows more
+    # uploads, on the page that sends them
     "paused": "Paused",
     "retrying": "Retrying",
     "refused": "Refused",
@@ -21,7 +21,7 @@ STATE_WORDS: Mapping[str, str] = {
     "succeeded": "Succeeded",
     "failed": "Failed",
     "cancelled": "Cancelled",
-    # attempts, where they differ
+    # attempts only
     "lost": "Lost",
     # submissions
     "open": "Being sent",
@@ -33,7 +33,7 @@ EVENT_WORDS: Mapping[str, str] = {
     "client.identified": "identified",
     "submission.opened": "opened",
     "submission.sealed": "all sent",
-    "submission.settled": "all of it",
+    "submission.settled": "finished",
     "upload.started": "sending",
     "upload.stored": "sent",
     "upload.aborted": "not sent",
@@ -45,39 +45,39 @@ EVENT_WORDS: Mapping[str, str] = {
     "attempt.cancelled": "cancelled",
     "attempt.lost": "lost",
     "config.saved": "config saved",
-    "config.rejected": "config refused",
+    "config.rejected": "config rejected",
     "config.purged": "config purged",
     "account.signed_in": "signed in",
     "account.signed_out": "signed out",
 }
 
 PART_WORDS: Mapping[str, str] = {
-    "attempt_clean_up": "removal of what scripts left",
+    "attempt_clean_up": "removal of temporary script files",
     "attempts": "recording of attempts",
     "config": "config file",
-    "config_watch": "watching of the config file",
+    "config_watch": "config file watcher",
     "disk_space": "disk space for new files",
     "event_log": "event log",
     "file_store": "file store",
     "intake": "closing of abandoned submissions",
     "ledger": "database",
     "retention": "removal of old files",
-    "slots": "start of script processes",
-    "upload_clean_up": "clean-up after broken uploads",
+    "slots": "starting scripts",
+    "upload_clean_up": "clean-up of interrupted uploads",
     "uploads": "removal of expired uploads",
     "webhook": "webhook",
 }
 """Parts of the server as `/readyz` lists them in `degraded`."""
 
 WORDS: Mapping[str, Mapping[str, str]] = {"states": STATE_WORDS, "events": EVENT_WORDS, "parts": PART_WORDS}
-"""All tables as the pages' scripts get them."""
+"""All tables, as page data for the scripts."""
 
 
 def part_words(parts: Sequence[str]) -> str:
-    """What a person reads for parts of the server; an unknown one reads as itself."""
+    """Labels for parts of the server, comma-separated; an unknown part is its own label."""
     return ", ".join(PART_WORDS.get(part, part) for part in parts)
 
 
 def state_word(state: str) -> str:
-    """What a person reads for a state; an unknown one reads as itself."""
+    """Label for a state; an unknown state is its own label."""
     return STATE_WORDS.get(state, state)

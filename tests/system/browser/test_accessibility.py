@@ -102,7 +102,7 @@ def test_the_config(page: Page, site: Server, require_accessible: Callable[[str]
     require_accessible("the form")
     put(site, CONFIG.replace("320", "640").replace("82", "70"))
     page.get_by_role("button", name="Merge", exact=True).click()
-    expect(page.get_by_role("group", name="Place").first).to_be_visible()
+    expect(page.get_by_role("group", name="Conflict").first).to_be_visible()
     require_accessible("two texts that are merged")
     page.get_by_role("tab", name="History").click()
     page.get_by_role("button", name="Compare").first.click()

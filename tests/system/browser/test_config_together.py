@@ -53,7 +53,7 @@ def press(where: Page | Locator, name: str) -> None:
 
 
 def places(page: Page) -> Locator:
-    return page.get_by_role("group", name="Place")
+    return page.get_by_role("group", name="Conflict")
 
 
 def revisions(page: Page) -> Locator:
@@ -70,7 +70,7 @@ def test_two_edit_at_once_and_the_second_merges_and_saves(open_page: Open, site:
     write(second, BASE.replace("'Lab 2026'", "'Lab 2027'"))
     press(first, "Save")
     expect(notice(second)).to_contain_text("Someone saved a newer revision from")
-    expect(notice(second)).to_contain_text("just now. Yours merges with it by itself.")
+    expect(notice(second)).to_contain_text("just now. Your text merges with it automatically.")
     press(notice(second), "Merge")
     expect(notice(second)).to_contain_text("Merged: 1 line of theirs, 1 line of yours.")
     both = BASE.replace("320 ", "640 ").replace("'Lab 2026'", "'Lab 2027'")
@@ -90,13 +90,13 @@ def test_where_both_changed_the_same_lines_one_chooses(open_page: Open, site: Se
     page = open_page("/config")
     write(page, BASE.replace("320 ", "200 ").replace("webp: 82", "webp: 70").replace("[webp,  png]", "[png]"))
     save(BASE.replace("320 ", "640 ").replace("webp: 82", "webp: 95").replace("2026", "2027"))
-    expect(notice(page)).to_contain_text("Yours merges with it except for 2 places.")
+    expect(notice(page)).to_contain_text("Your text merges with it, except for 2 conflicts.")
     press(notice(page), "Merge")
     expect(places(page)).to_have_count(2)
-    expect(places(page).nth(0)).to_contain_text("Place 1 of 2 · line 2")
+    expect(places(page).nth(0)).to_contain_text("Conflict 1 of 2 · line 2")
     for side, line in (("Before", "size: 320"), ("Theirs", "size: 640"), ("Mine", "size: 200")):
         expect(places(page).nth(0).get_by_label(side, exact=True).last).to_contain_text(line)
-    apply = page.get_by_role("button", name="Put it into the editor")
+    apply = page.get_by_role("button", name="Use this merge")
     expect(apply).to_be_disabled()
     places(page).nth(0).get_by_role("radio", name="Mine", exact=True).check()
     expect(notice(page)).to_contain_text("1 of 2 chosen")
@@ -141,7 +141,7 @@ def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, site:
     expect(notice(page)).to_contain_text("Merged: 1 line of theirs")
     page.keyboard.press("Control+z")
     expect(editor(page)).to_have_text(mine.replace("\n", ""))
-    expect(notice(page)).to_contain_text("Yours merges with it by itself.")
+    expect(notice(page)).to_contain_text("Your text merges with it automatically.")
     press(page, "Save")
     expect(notice(page)).to_be_focused()
     assert saved(site) == theirs
@@ -151,11 +151,11 @@ def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, site:
     press(notice(page), "Close")
     expect(notice(page)).to_be_hidden()
     page.keyboard.press("Control+z")
-    expect(notice(page)).to_contain_text("Yours merges with it by itself.")
+    expect(notice(page)).to_contain_text("Your text merges with it automatically.")
     press(notice(page), "Load theirs")
-    press(notice(page), "Bring mine back")
+    press(notice(page), "Go back to mine")
     expect(editor(page)).to_have_text(mine.replace("\n", ""))
-    expect(notice(page)).to_contain_text("Yours merges with it by itself.")
+    expect(notice(page)).to_contain_text("Your text merges with it automatically.")
 
 
 def test_while_one_chooses_another_saves_again_and_choices_stay(open_page: Open, site: Server, save: Save) -> None:
@@ -172,7 +172,7 @@ def test_while_one_chooses_another_saves_again_and_choices_stay(open_page: Open,
     expect(places(page).nth(0).get_by_role("radio", name="Theirs", exact=True)).to_be_checked()
     expect(places(page).nth(1)).to_contain_text("webp: 96")
     press(notice(page), "All mine")
-    press(notice(page), "Put it into the editor")
+    press(notice(page), "Use this merge")
     press(page, "Save")
     expect(page.get_by_text("not saved")).to_be_hidden()
     assert saved(site) == BASE.replace("320 ", "200 ").replace("webp: 82", "webp: 70")
@@ -190,10 +190,10 @@ def test_overwriting_theirs_takes_a_word_of_its_own(open_page: Open, site: Serve
     press(notice(page), "See theirs")
     expect(notice(page)).to_contain_text("640")
     press(notice(page), "Keep mine")
-    expect(notice(page)).to_contain_text("does not have what the newer revision changed (1 line)")
+    expect(notice(page)).to_contain_text("lacks what the newer revision changed (1 line)")
     assert saved(site) == theirs
     press(notice(page), "Keep mine and overwrite")
-    expect(notice(page)).to_contain_text("Your text stays as it is.")
+    expect(notice(page)).to_contain_text("Your text is unchanged.")
     assert saved(site) == theirs
     press(page, "Save")
     expect(page.get_by_text("not saved")).to_be_hidden()
@@ -239,7 +239,7 @@ def test_the_history_says_who_saved_what_and_compares_any_two(open_page: Open, s
     expect(dialog).to_be_hidden()
     write(page, BASE + "mine: 1\n")
     revisions(page).nth(0).get_by_role("button", name="Compare").click()
-    press(dialog, "Against my text")
+    press(dialog, "Compare with my text")
     expect(dialog).to_contain_text("mine: 1")
 
     site.config.write_bytes(b"outside: true\n")
@@ -270,13 +270,13 @@ def test_restoring_makes_a_new_revision_and_leaves_unsaved_text_to_be_merged(
     write(other, BASE.replace("320 ", "640 ") + "mine: 1\n")
     before = revisions(page).nth(1)
     before.get_by_role("button", name="Restore").click()
-    expect(before).to_contain_text("Today's stays in the history.")
+    expect(before).to_contain_text("The current one stays in the history.")
     press(before, "Restore it")
     expect(editor(page)).to_have_text(BASE.replace("\n", ""))
     assert saved(site) == BASE
     expect(revisions(page).nth(0)).to_contain_text("newest")
     expect(revisions(page).nth(1)).to_contain_text("Larger")
-    expect(notice(other)).to_contain_text("Yours merges with it by itself.")
+    expect(notice(other)).to_contain_text("Your text merges with it automatically.")
     revisions(other).nth(1).get_by_role("button", name="Restore").click()
     expect(revisions(other).nth(1)).to_contain_text("Your unsaved text stays in the editor")
 
@@ -315,7 +315,7 @@ def test_on_a_phone_merging_and_history_can_be_used(open_page: Open, site: Serve
     press(notice(page), "Merge")
     places(page).get_by_role("radio", name="Mine", exact=True).check()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    press(notice(page), "Put it into the editor")
+    press(notice(page), "Use this merge")
     revisions(page).nth(0).get_by_role("button", name="Compare").click()
     dialog = page.get_by_role("dialog", name="Compare revisions")
     expect(dialog).to_contain_text("size: 640")

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from tests.support.page_actions import MIB, drop, log, press_submit, row, slow_down, sparse, submit, text_file
 from tests.support.server import Server
 
-SETTLED = re.compile("All of it")
+SETTLED = re.compile("All files processed|Finished")
 Open = Callable[..., Page]
 
 
@@ -50,11 +50,11 @@ def test_dropped_files_are_seen_sent_picked_up_processed_and_completed(
     (site.folder / "go").touch()
     for one in (page, other):
         expect(row(one, "wait.txt")).to_contain_text("Succeeded")
-        expect(one.get_by_text("All of it is processed.")).to_be_visible()
+        expect(one.get_by_text("All files processed.")).to_be_visible()
         expect(one.get_by_role("heading", name="3 of 3 files")).to_be_visible()
         expect(one.get_by_text("working", exact=True)).to_be_hidden()
         expect(one).to_have_title("✓ Dropmill")
-        for word in ("opened", "sending", "sent", "waiting", "picked up", "processed", "completed", "all of it"):
+        for word in ("opened", "sending", "sent", "waiting", "picked up", "processed", "completed", "finished"):
             expect(log(one).get_by_text(word, exact=True).first).to_be_attached()
         expect(log(one)).to_contain_text("127.0.0.1")
         expect(one.get_by_text("Recorded about")).to_contain_text(re.compile("you|the sender"))
@@ -112,10 +112,10 @@ def test_a_running_job_shows_its_output_live_and_can_be_cancelled(page: Page, tm
 
 def test_what_waits_says_its_place_in_line(page: Page, site: Server, tmp_path: Path) -> None:
     submit(page, *(text_file(tmp_path / f"wait-{number}.txt") for number in range(4)))
-    expect(row(page, "next in line")).to_have_count(1)
-    expect(row(page, "second in line")).to_have_count(1)
+    expect(row(page, "next in the queue")).to_have_count(1)
+    expect(row(page, "second in the queue")).to_have_count(1)
     (site.folder / "go").touch()
-    expect(page.get_by_text("All of it is processed.")).to_be_visible()
+    expect(page.get_by_text("All files processed.")).to_be_visible()
 
 
 def test_leaving_while_small_files_are_sent_seals_the_submission(page: Page, site: Server, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_after_a_broken_connection_nothing_is_missed_and_nothing_shown_twice(
 
 def test_the_log_follows_its_end_until_someone_scrolls_up(page: Page, tmp_path: Path) -> None:
     submit(page, *(text_file(tmp_path / f"line-{number}.txt") for number in range(12)))
-    expect(page.get_by_text("All of it is processed.")).to_be_visible()
+    expect(page.get_by_text("All files processed.")).to_be_visible()
     newest = log(page).get_by_role("listitem").last
     expect(newest).to_be_in_viewport()
     log(page).hover()
