@@ -1,7 +1,7 @@
-// Where the server's addresses begin: behind a proxy it may have a sub-path. No other module writes one from the root.
+// The prefix of every server address: a proxy may serve Dropmill below a sub-path. No other module writes an absolute path.
 
-/** What the server's paths begin with, such as `/drop`; "" at the root. */
-export const base = document.documentElement.dataset.base ?? "";
+/** What the server's paths begin with, such as `/drop`; "" at the root, and outside a browser. */
+export const base = globalThis.document?.documentElement.dataset.base ?? "";
 
 /** What the API's paths begin with. */
 export const api = `${base}/api/v1`;

@@ -2,13 +2,13 @@
 // the server makes on the very text in the editor, so comments stay, Undo works, and nothing is saved by it.
 
 import { Problem, callJson } from "./api.js";
+import { controlKind, enteredNumber, firstValue, labelOf, parentOf, refusalText, shownValue, token } from "./config-field.js";
 import { counted, visible } from "./format.js";
 import { decode } from "./lines.js";
 import { announce, cloneTemplate, part, setText } from "./page.js";
 
 /** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
-/** @typedef {{title?: string, description?: string, type?: string | string[], enum?: any[], minimum?: number, maximum?: number, exclusiveMinimum?: number, exclusiveMaximum?: number, multipleOf?: number, minLength?: number, maxLength?: number, pattern?: string, default?: any, examples?: any[], is_required?: boolean}} FieldSchema what the schema knows of a field */
-/** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, tag: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the server tells it; path "" is the config itself */
+/** @typedef {import("./config-field.js").Field} Field */
 /** @typedef {{op: string, path: string, value?: any}} Operation */
 /** @typedef {{element: HTMLElement, control: HTMLElement | null, field: Field, sent?: any}} Row `sent`: the value that was asked for and is not in the text yet */
 /** @typedef {{path: string, message: string}} Finding */
@@ -17,23 +17,7 @@ const READ_AFTER_MS = 300; // after the last change of the text; the form need n
 const FILTER_FROM = 20; // fields from which looking for one by name pays
 const OPEN_FIELDS = 60; // fields up to which groups begin unfolded
 
-const REFUSALS = {
-  aliased: "It is used in several places (a YAML anchor); edit the text.",
-  tagged: "It has a YAML tag; edit the text.",
-  complex_key: "Its key is not a plain name; edit the text.",
-  ambiguous_key: "Two keys here look the same; edit the text.",
-  block_indicator: "It is a block with an indentation indicator; edit the text.",
-  flow: "It is inside brackets on one line; edit the text.",
-  only_child: "It is the only value here; edit the text.",
-};
-
 const EMPTY = { text: "", integer: 0, number: 0, boolean: false, null: null };
-
-/** The pointer's token of a key (RFC 6901). @param {string} key */
-const token = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
-
-/** @param {string} path @returns {string} the path of what it stands in */
-const parentOf = (path) => path.slice(0, path.lastIndexOf("/"));
 
 /** The form. Reads the text when it is shown, and follows it from then on. */
 export class ConfigForm {
@@ -342,12 +326,6 @@ export class ConfigForm {
   }
 }
 
-/** @param {Field} field @param {boolean} isItem of a list, where the key is a number from 0 */
-function labelOf(field, isItem) {
-  if (field.schema?.title) return field.schema.title;
-  return isItem ? `${Number(field.key) + 1}.` : visible(field.key);
-}
-
 /** @param {HTMLElement} element @param {Field} field */
 function showTag(element, { tag }) {
   const shown = part(element, "tag");
@@ -360,7 +338,7 @@ function showRefusal(element, { refusal }) {
   if (refusal === null || refusal === "not_a_value") return; // a group is changed by changing its members
   const why = part(element, "refusal");
   why.hidden = false;
-  setText(why, REFUSALS[/** @type {"aliased"} */ (refusal)] ?? "It cannot be changed here; edit the text.");
+  setText(why, refusalText(refusal));
 }
 
 /** @param {HTMLElement} element @param {Field} field */
@@ -379,28 +357,6 @@ function showError(element, sentence) {
   const control = element.querySelector(":scope > [data-part='control'] > *");
   if (sentence) control?.setAttribute("aria-invalid", "true");
   else control?.removeAttribute("aria-invalid");
-}
-
-/** @param {FieldSchema | null} schema @returns {any} what a new setting begins with */
-function firstValue(schema) {
-  if (schema?.default !== undefined) return schema.default;
-  if (schema?.enum?.length) return schema.enum[0];
-  const type = Array.isArray(schema?.type) ? schema.type[0] : schema?.type;
-  if (type === "integer" || type === "number") return schema?.minimum ?? 0;
-  if (type === "boolean") return false;
-  if (type === "null") return null;
-  if (type === "array") return [];
-  if (type === "object") return {};
-  return schema?.examples?.[0] ?? "";
-}
-
-/** @param {Field} field @returns {"select" | "switch" | "number" | "area" | "input"} */
-function controlKind(field) {
-  const { schema, kind } = field;
-  if (schema?.enum) return "select";
-  if (kind === "boolean") return "switch";
-  if (kind === "integer" || kind === "number") return "number";
-  return field.is_multiline ? "area" : "input";
 }
 
 /** @param {Field} field @returns {HTMLElement} */
@@ -449,9 +405,6 @@ function setValue(control, field) {
   else if (isTextual(control) && control.value !== shownValue(field)) control.value = shownValue(field); // the caret stays
 }
 
-/** @param {Field} field @returns {string} numbers and dates as they are written: 1e3, 0x1F, more digits than fit */
-const shownValue = (field) => (field.kind === "null" ? "" : field.source) ?? (field.value === null ? "" : String(field.value));
-
 /** @param {HTMLElement} control @param {Field} field @returns {any} what was entered; undefined if it cannot be meant */
 function valueOf(control, field) {
   if (control instanceof HTMLSelectElement) return control.value === "own" ? field.value : field.schema?.enum?.[Number(control.value)];
@@ -459,11 +412,7 @@ function valueOf(control, field) {
   if (!(control instanceof HTMLInputElement)) return undefined;
   if (control.type === "checkbox") return control.checked;
   if (control.dataset.number !== undefined) {
-    const text = control.value.trim().replace(",", ".");
-    if (text === shownValue(field)) return field.value;
-    const number = Number(text);
-    const isWhole = field.kind !== "integer" || Number.isSafeInteger(number) || field.schema?.type === "number";
-    return text === "" || !Number.isFinite(number) || !isWhole ? undefined : number;
+    return enteredNumber(control.value, field);
   }
   if (control.value === shownValue(field)) return field.value;
   return control.value;

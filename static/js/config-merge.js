@@ -3,14 +3,14 @@
 
 import { mountDiff } from "./config-diff.js";
 import { ago, clientText, counted, visible } from "./format.js";
-import { changes, countMerged, merge, mergedText, places } from "./merge.js";
+import { changes, conflicts, countMerged, merge, mergedText } from "./merge.js";
 import { announce, cloneTemplate, paced, part, setText } from "./page.js";
 
 /** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
 /** @typedef {import("./config-document.js").Revision} Revision */
 /** @typedef {import("./merge.js").Choice} Choice */
 /** @typedef {import("./merge.js").Part} Part */
-/** @typedef {import("./merge.js").Place} Place */
+/** @typedef {import("./merge.js").Conflict} Conflict */
 /** @typedef {import("./config-history.js").Entry} Entry */
 
 const CONTEXT_LINES = 2;
@@ -28,7 +28,7 @@ export class MergePanel {
   #entry = null;
   /** @type {Part[]} */
   #parts = [];
-  /** @type {Map<string, Choice>} by the key of a place */
+  /** @type {Map<string, Choice>} by the key of a conflict */
   #choices = new Map();
   /** @type {{revision: Revision, text: string} | null} what was edited until theirs was loaded or merged in; null: it was not */
   #before = null;
@@ -66,10 +66,10 @@ export class MergePanel {
     on("merge-undo", () => this.#bringBack());
     on("merge-dismiss", () => this.#dismiss());
     on("merge-apply", () => this.#apply());
-    on("merge-back", () => this.#showPlaces(false));
+    on("merge-back", () => this.#showConflicts(false));
     on("all-theirs", () => this.#chooseAll("theirs"));
     on("all-mine", () => this.#chooseAll("mine"));
-    part(root, "places").addEventListener("change", (event) => {
+    part(root, "conflicts").addEventListener("change", (event) => {
       const input = /** @type {HTMLInputElement} */ (event.target);
       this.#choices.set(input.name, /** @type {Choice} */ (input.value));
       this.#drawChoices();
@@ -102,7 +102,7 @@ export class MergePanel {
     this.#before = null;
     this.#choices.clear();
     this.#fold();
-    this.#showPlaces(false);
+    this.#showConflicts(false);
     this.#root.hidden = true;
   }
 
@@ -139,12 +139,12 @@ export class MergePanel {
       return;
     }
     this.#parts = merge(this.#config.base, this.#theirs.text, mine);
-    const keys = new Set(places(this.#parts).map(({ key }) => key));
+    const keys = new Set(conflicts(this.#parts).map(({ key }) => key));
     for (const key of this.#choices.keys()) if (!keys.has(key)) this.#choices.delete(key);
-    if (keys.size === 0) this.#showPlaces(false);
+    if (keys.size === 0) this.#showConflicts(false);
     this.#root.hidden = false;
     this.#drawWords();
-    if (!part(this.#root, "merge-view").hidden) this.#drawPlaces();
+    if (!part(this.#root, "merge-view").hidden) this.#drawConflicts();
   }
 
   /** Which buttons there are: before the choice of what to do, and after it. */
@@ -163,7 +163,7 @@ export class MergePanel {
     this.#drawActions();
     if (this.#before !== null) return; // says what was done
     this.#root.classList.add("working");
-    const count = places(this.#parts).length;
+    const count = conflicts(this.#parts).length;
     const how = count ? `Your text merges with it, except for ${counted(count, "conflict")}.` : "Your text merges with it automatically.";
     setText(part(this.#root, "merge-text"), `${this.#whoSaved()} ${how}`);
   }
@@ -185,51 +185,51 @@ export class MergePanel {
 
   #start() {
     this.#draw(); // typed a moment ago?
-    if (places(this.#parts).length === 0) {
+    if (conflicts(this.#parts).length === 0) {
       this.#apply();
       return;
     }
-    this.#showPlaces(true);
+    this.#showConflicts(true);
     this.#root.querySelector("input")?.focus();
   }
 
   /** @param {boolean} isShown */
-  #showPlaces(isShown) {
+  #showConflicts(isShown) {
     const view = part(this.#root, "merge-view");
     if (view.hidden === !isShown) return;
     const hadFocus = view.contains(document.activeElement);
     view.hidden = !isShown;
-    this.#drawPlaces();
+    this.#drawConflicts();
     if (this.#theirs) this.#drawWords();
     if (hadFocus) this.#root.focus();
   }
 
-  #drawPlaces() {
-    const found = places(this.#parts);
-    const box = part(this.#root, "places");
+  #drawConflicts() {
+    const found = conflicts(this.#parts);
+    const box = part(this.#root, "conflicts");
     const known = new Map([...box.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.key, child]));
-    box.replaceChildren(...found.map((place, index) => {
-      const element = /** @type {HTMLElement} */ (known.get(place.key) ?? this.#placeElement(place));
-      setText(part(element, "place-title"), `Conflict ${index + 1} of ${found.length} · line ${place.line}`);
+    box.replaceChildren(...found.map((conflict, index) => {
+      const element = /** @type {HTMLElement} */ (known.get(conflict.key) ?? this.#conflictElement(conflict));
+      setText(part(element, "conflict-title"), `Conflict ${index + 1} of ${found.length} · line ${conflict.line}`);
       return element;
     }));
     this.#drawMerged();
     this.#drawChoices();
   }
 
-  /** @param {Place} place @returns {HTMLElement} */
-  #placeElement(place) {
-    const element = cloneTemplate("place-template");
-    element.dataset.key = place.key;
-    for (const input of element.querySelectorAll("input")) input.name = place.key;
-    const before = this.#parts[this.#parts.indexOf(place) - 1];
+  /** @param {Conflict} conflict @returns {HTMLElement} */
+  #conflictElement(conflict) {
+    const element = cloneTemplate("conflict-template");
+    element.dataset.key = conflict.key;
+    for (const input of element.querySelectorAll("input")) input.name = conflict.key;
+    const before = this.#parts[this.#parts.indexOf(conflict) - 1];
     const context = part(element, "context");
-    context.textContent = before && before.kind !== "place" ? before.lines.slice(-CONTEXT_LINES).join("\n") : "";
+    context.textContent = before && before.kind !== "conflict" ? before.lines.slice(-CONTEXT_LINES).join("\n") : "";
     for (const side of /** @type {const} */ (["base", "theirs", "mine"])) {
       const box = part(element, side);
-      box.textContent = place[side].join("\n");
-      if (place[side].length === 0) box.dataset.empty = "no lines";
-      else if (place[side].every((line) => line === "")) box.dataset.empty = counted(place[side].length, "empty line");
+      box.textContent = conflict[side].join("\n");
+      if (conflict[side].length === 0) box.dataset.empty = "no lines";
+      else if (conflict[side].every((line) => line === "")) box.dataset.empty = counted(conflict[side].length, "empty line");
     }
     return element;
   }
@@ -241,7 +241,7 @@ export class MergePanel {
     const details = part(this.#root, "merge-details");
     details.hidden = words.length === 0;
     setText(part(details, "merge-summary"), `Merged automatically: ${words.join(", ")}`);
-    const merged = this.#parts.filter((one) => one.kind !== "same" && one.kind !== "place").slice(0, LISTED_MAX);
+    const merged = this.#parts.filter((one) => one.kind !== "same" && one.kind !== "conflict").slice(0, LISTED_MAX);
     part(details, "merge-list").replaceChildren(...merged.map((one) => {
       const { kind, lines, base } = /** @type {import("./merge.js").Settled} */ (one);
       const row = cloneTemplate("merged-template");
@@ -252,8 +252,8 @@ export class MergePanel {
   }
 
   #drawChoices() {
-    const found = places(this.#parts);
-    for (const element of part(this.#root, "places").children) {
+    const found = conflicts(this.#parts);
+    for (const element of part(this.#root, "conflicts").children) {
       const choice = this.#choices.get(/** @type {HTMLElement} */ (element).dataset.key ?? "");
       for (const input of element.querySelectorAll("input")) input.checked = input.value === choice;
     }
@@ -264,7 +264,7 @@ export class MergePanel {
 
   /** @param {Choice} choice */
   #chooseAll(choice) {
-    for (const { key } of places(this.#parts)) this.#choices.set(key, choice);
+    for (const { key } of conflicts(this.#parts)) this.#choices.set(key, choice);
     this.#drawChoices();
   }
 
@@ -278,7 +278,7 @@ export class MergePanel {
 
   #apply() {
     this.#draw(); // as above
-    const chosen = places(this.#parts).length;
+    const chosen = conflicts(this.#parts).length;
     if (!this.#theirs || chosen > this.#choices.size) return;
     const { theirs, mine } = countMerged(this.#parts);
     const text = mergedText(this.#parts, this.#choices);

@@ -14,7 +14,8 @@ import { mountConnectionBadge } from "./connection.js";
 import { ago, counted, visible } from "./format.js";
 import { matchLines } from "./lines.js";
 import { Live } from "./live.js";
-import { announce, cloneTemplate, pageData, paced, part, setText } from "./page.js";
+import { announce, cloneTemplate, paced, part, setText } from "./page.js";
+import { pageData } from "./page-data.js";
 
 /** @typedef {import("./config-check.js").Finding} Finding */
 /** @typedef {import("./config-check.js").Report} Report */

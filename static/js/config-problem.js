@@ -2,7 +2,8 @@
 // server do not work.
 
 import { base } from "./base.js";
-import { pageData, part, setText } from "./page.js";
+import { part, setText } from "./page.js";
+import { pageData } from "./page-data.js";
 
 const LOOK_AGAIN_MS = 5000; // while there is a notice to take back: a file that is put back makes no event
 const LOOK_ANYWAY_MS = 30000; // a part that fails makes no event

@@ -46,7 +46,7 @@ export function schemaSupport(root) {
 /** @type {About} */
 const NOTHING = { title: "", description: "", kind: "", isRequired: false, facts: [] };
 
-class Schemas {
+export class Schemas {
   #root;
 
   /** @param {any} root */
@@ -202,7 +202,7 @@ function keyText(text) {
  * @param {import("@codemirror/autocomplete").CompletionContext} context
  * @returns {import("@codemirror/autocomplete").CompletionResult | null}
  */
-function complete(schemas, { state, pos, explicit }) {
+export function complete(schemas, { state, pos, explicit }) {
   if (/Comment|QuotedLiteral|BlockLiteral/.test(syntaxTree(state).resolveInner(pos, -1).name)) return null;
   const line = state.doc.lineAt(pos);
   const word = WORD.exec(line.text.slice(0, pos - line.from))?.[0] ?? "";

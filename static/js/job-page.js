@@ -7,8 +7,9 @@ import { mountConnectionBadge } from "./connection.js";
 import { duration, elapsed, exitText, percent, queuePosition, visible } from "./format.js";
 import { Live } from "./live.js";
 import { OutputPanel } from "./output.js";
-import { announce, cloneTemplate, paced, pageData, part, setText, setTime } from "./page.js";
-import { listResults } from "./results.js";
+import { announce, cloneTemplate, paced, part, setText, setTime } from "./page.js";
+import { pageData } from "./page-data.js";
+import { listResults } from "./result-list.js";
 import { stateLook, stateWord } from "./words.js";
 
 /** @typedef {import("./live.js").EventsMessage} EventsMessage */

@@ -1,13 +1,10 @@
 // The live log: one line an event, following the end until someone scrolls up.
 
-import { clientText, exactTime, timeOfDay, visible } from "./format.js";
+import { clientText, exactTime, timeOfDay } from "./format.js";
 import { cloneTemplate, paced, part, setText } from "./page.js";
-import { eventTone, eventWord } from "./words.js";
+import { eventAbout, eventTone, eventWord } from "./words.js";
 
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */
-
-/** @type {Record<string, string>} why a job waits once more */
-const QUEUED_AGAIN = { retry: "retry requested", retry_policy: "automatic retry", lost: "attempt lost" };
 
 const MAX_LINES = 1000; // the log file and the API keep the rest
 const NEAR_END_PX = 24;
@@ -96,7 +93,7 @@ function lineOf({ at, name, subject, data }) {
   const word = part(line, "word");
   word.textContent = eventWord(name);
   word.title = name;
-  const text = textOf(name, subject, data);
+  const text = eventAbout({ name, subject, data });
   const about = part(line, "about");
   about.textContent = text;
   about.title = text;
@@ -105,32 +102,4 @@ function lineOf({ at, name, subject, data }) {
   from.textContent = client;
   from.title = client;
   return line;
-}
-
-/**
- * @param {string} name
- * @param {Record<string, any>} subject
- * @param {Record<string, any>} data
- * @returns {string} what the event is about, in few words
- */
-function textOf(name, subject, data) {
-  const file = subject.name ? visible(subject.name) : "";
-  switch (name) {
-    case "upload.aborted":
-      return `${file}: ${data.reason}`;
-    case "attempt.failed":
-      return `${file}: ${data.error ? visible(data.error.message) : `exit ${data.exit_code}`}`;
-    case "job.settled":
-      return `${file}: ${data.state}`;
-    case "job.queued":
-      return QUEUED_AGAIN[data.reason] ? `${file}: ${QUEUED_AGAIN[data.reason]}` : file;
-    case "client.identified":
-      return data.host ? `${data.host}${data.verified ? "" : " (not confirmed)"}` : "no host name";
-    case "submission.opened":
-    case "submission.sealed":
-    case "submission.settled":
-      return "submission";
-    default:
-      return file;
-  }
 }

@@ -13,18 +13,18 @@ import { diff } from "../vendor/codemirror.js";
  * @property {string[]} lines as they are in the merged text
  */
 /**
- * @typedef {object} Place where both changed something
- * @property {"place"} kind
+ * @typedef {object} Conflict where both changed something
+ * @property {"conflict"} kind
  * @property {string[]} base
  * @property {string[]} theirs
  * @property {string[]} mine
- * @property {string} key tells it from other places, and stays the same when others change elsewhere
+ * @property {string} key tells it from other conflicts, and stays the same when others change elsewhere
  * @property {number} line where it begins in their text, 1-based
  */
-/** @typedef {Settled | Place} Part */
+/** @typedef {Settled | Conflict} Part */
 /** @typedef {{from: number, to: number, start: number, end: number}} Change lines from-to became start-end; 0-based, ends not included */
 
-// Beyond these many changed lines it looks less closely, which may make a place larger than it need be. 20,000 lines of
+// Beyond these many changed lines it looks less closely, which may make a conflict larger than necessary. 20,000 lines of
 // which none is alike: 50 ms; it runs while somebody types.
 const DIFF_LIMITS = { scanLimit: 4000 };
 const SURROGATES = 0xd800;
@@ -83,20 +83,20 @@ export function merge(base, theirs, mine) {
     const more = (/** @type {boolean} */ isTheirs) => group.filter((change) => change.isTheirs === isTheirs)
       .reduce((sum, change) => sum + (change.end - change.start) - (change.to - change.from), 0);
     const after = { theirs: ahead.theirs + more(true), mine: ahead.mine + more(false) };
-    const place = {
+    const conflict = {
       base: from.slice(begin, end),
       theirs: left.slice(begin + ahead.theirs, end + after.theirs),
       mine: right.slice(begin + ahead.mine, end + after.mine),
     };
     if (begin > next) parts.push({ kind: "same", base: from.slice(next, begin), lines: from.slice(next, begin) });
-    const kind = group.every(({ isTheirs }) => isTheirs) ? "theirs" : group.some(({ isTheirs }) => isTheirs) ? "place" : "mine";
-    if (kind !== "place") parts.push({ kind, base: place.base, lines: place[kind] });
-    else if (isEqual(place.theirs, place.mine)) parts.push({ kind: "alike", base: place.base, lines: place.mine });
+    const kind = group.every(({ isTheirs }) => isTheirs) ? "theirs" : group.some(({ isTheirs }) => isTheirs) ? "conflict" : "mine";
+    if (kind !== "conflict") parts.push({ kind, base: conflict.base, lines: conflict[kind] });
+    else if (isEqual(conflict.theirs, conflict.mine)) parts.push({ kind: "alike", base: conflict.base, lines: conflict.mine });
     else {
-      const text = JSON.stringify([place.base, place.theirs, place.mine]);
+      const text = JSON.stringify([conflict.base, conflict.theirs, conflict.mine]);
       const times = seen.get(text) ?? 0;
       seen.set(text, times + 1);
-      parts.push({ kind, ...place, key: `${times} ${text}`, line: begin + ahead.theirs + 1 });
+      parts.push({ kind, ...conflict, key: `${times} ${text}`, line: begin + ahead.theirs + 1 });
     }
     next = end;
     ahead = after;
@@ -105,19 +105,19 @@ export function merge(base, theirs, mine) {
   return parts;
 }
 
-/** @param {Part[]} parts @returns {Place[]} */
-export const places = (parts) => /** @type {Place[]} */ (parts.filter(({ kind }) => kind === "place"));
+/** @param {Part[]} parts @returns {Conflict[]} */
+export const conflicts = (parts) => /** @type {Conflict[]} */ (parts.filter(({ kind }) => kind === "conflict"));
 
 /**
  * @param {Part[]} parts
- * @param {Map<string, Choice>} choices by the key of each place
+ * @param {Map<string, Choice>} choices by the key of each conflict
  * @returns {string} the merged text
  */
 export function mergedText(parts, choices) {
   return parts.flatMap((part) => {
-    if (part.kind !== "place") return part.lines;
+    if (part.kind !== "conflict") return part.lines;
     const choice = choices.get(part.key);
-    if (choice === undefined) throw new Error("a place was not chosen");
+    if (choice === undefined) throw new Error("a conflict has no choice");
     return choice === "both" ? [...part.theirs, ...part.mine] : part[choice];
   }).join("\n");
 }
@@ -130,7 +130,7 @@ export function mergedText(parts, choices) {
 export function countMerged(parts) {
   const counted = { theirs: 0, mine: 0, alike: 0 };
   for (const part of parts) {
-    if (part.kind !== "same" && part.kind !== "place") counted[part.kind] += part.lines.length || part.base.length;
+    if (part.kind !== "same" && part.kind !== "conflict") counted[part.kind] += part.lines.length || part.base.length;
   }
   return counted;
 }

@@ -42,6 +42,58 @@
 const UPLOAD_ORDER = { announced: 0, receiving: 1, stored: 2, aborted: 2 };
 const SETTLED = new Set(["succeeded", "failed", "cancelled"]);
 
+/** @type {Record<string, (model: SubmissionModel, event: LiveEvent) => void>} what an event changes in the submission */
+const FOLD_SUBMISSION = {
+  "submission.opened": (model, { at, subject }) => {
+    model.openedAt = at;
+    model.client ??= subject.client;
+  },
+  "client.identified": (model, { data }) => {
+    if (model.client) Object.assign(model.client, data);
+  },
+  "submission.sealed": (model) => { model.isOpen = false; },
+  "submission.settled": (model, { at }) => { model.settledAt = at; },
+  "job.queued": (model) => { model.settledAt = null; },
+};
+
+/** @type {Record<string, (entry: Entry, event: LiveEvent) => void>} what an event changes in its file */
+const FOLD_FILE = {
+  "upload.started": (entry, { data }) => {
+    entry.upload = "receiving";
+    entry.size = data.size ?? entry.size;
+  },
+  "upload.stored": (entry, { data }) => {
+    Object.assign(entry, { upload: "stored", size: data.size, received: data.size, speed: 0 });
+  },
+  "upload.aborted": (entry, { data }) => {
+    Object.assign(entry, { upload: "aborted", error: entry.error ?? data.reason, speed: 0 });
+  },
+  "job.queued": (entry, { subject }) => {
+    entry.job = {
+      id: subject.job_id, state: "queued", started_at: null, duration: null, position: null,
+      exit_code: null, error: null, output_size: 0, result_count: 0, results: [],
+      attempts: entry.job?.attempts ?? 0, progress: null,
+    };
+  },
+  "attempt.started": ({ job }, { at, subject }) => {
+    if (job) Object.assign(job, { state: "running", started_at: at, attempts: subject.attempt, progress: null, position: null });
+  },
+  "job.settled": ({ job }, { data }) => {
+    const { state, exit_code, error, duration, output_size, result_count = 0, results = [] } = data;
+    if (job) Object.assign(job, { state, exit_code, error, duration, output_size, result_count, results, progress: null, position: null });
+  },
+};
+
+/** Events that change no submission, each for its reason. The live log shows them all the same. */
+export const IGNORED_EVENTS = new Set([
+  "attempt.succeeded", "attempt.failed", "attempt.cancelled", "attempt.lost", // job.settled or job.queued has the outcome
+  "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
+  "account.signed_in", "account.signed_out", // of the topic `account:<id>`, which no page joins
+]);
+
+/** Events that change a submission or one of its files. */
+export const FOLDED_EVENTS = new Set([...Object.keys(FOLD_SUBMISSION), ...Object.keys(FOLD_FILE)]);
+
 /** Dispatches `change` (CustomEvent<Set<string> | null>: ids of changed entries, null when entries were added). */
 export class SubmissionModel extends EventTarget {
   /** @type {string} */
@@ -146,69 +198,14 @@ export class SubmissionModel extends EventTarget {
     const touched = new Set();
     const before = this.entries.length;
     for (const event of events) {
-      const entry = this.#foldOne(event);
-      if (entry) touched.add(entry);
+      FOLD_SUBMISSION[event.name]?.(this, event);
+      const { file_id: fileId } = event.subject;
+      if (!fileId) continue;
+      const entry = this.#byId.get(fileId) ?? this.#add(fileId, event.data.path ?? event.subject.name);
+      FOLD_FILE[event.name]?.(entry, event);
+      touched.add(entry);
     }
     this.#changed(this.entries.length === before ? touched : null);
-  }
-
-  /** @param {LiveEvent} event @returns {Entry | null} the entry that it changed */
-  #foldOne({ name, at, subject, data }) {
-    switch (name) {
-      case "submission.opened":
-        this.openedAt = at;
-        this.client ??= subject.client;
-        return null;
-      case "client.identified":
-        if (this.client) Object.assign(this.client, data);
-        return null;
-      case "submission.sealed":
-        this.isOpen = false;
-        return null;
-      case "submission.settled":
-        this.settledAt = at;
-        return null;
-      default:
-        return subject.file_id ? this.#foldFile({ name, at, subject, data }) : null;
-    }
-  }
-
-  /** @param {Omit<LiveEvent, "cursor">} event @returns {Entry} */
-  #foldFile({ name, at, subject, data }) {
-    const entry = this.#byId.get(subject.file_id) ?? this.#add(subject.file_id, data.path ?? subject.name);
-    switch (name) {
-      case "upload.started":
-        entry.upload = "receiving";
-        entry.size = data.size ?? entry.size;
-        return entry;
-      case "upload.stored":
-        Object.assign(entry, { upload: "stored", size: data.size, received: data.size, speed: 0 });
-        return entry;
-      case "upload.aborted":
-        Object.assign(entry, { upload: "aborted", error: entry.error ?? data.reason, speed: 0 });
-        return entry;
-      case "job.queued":
-        this.settledAt = null;
-        entry.job = {
-          id: subject.job_id, state: "queued", started_at: null, duration: null, position: null,
-          exit_code: null, error: null, output_size: 0, result_count: 0, results: [],
-          attempts: entry.job?.attempts ?? 0, progress: null,
-        };
-        return entry;
-      default:
-        if (entry.job) this.#foldJob(entry.job, { name, at, subject, data });
-        return entry;
-    }
-  }
-
-  /** @param {Job} job @param {Omit<LiveEvent, "cursor">} event */
-  #foldJob(job, { name, at, subject, data }) {
-    if (name === "attempt.started") {
-      Object.assign(job, { state: "running", started_at: at, attempts: subject.attempt, progress: null, position: null });
-    } else if (name === "job.settled") {
-      const { state, exit_code, error, duration, output_size, result_count = 0, results = [] } = data;
-      Object.assign(job, { state, exit_code, error, duration, output_size, result_count, results, progress: null, position: null });
-    }
   }
 
   /**

@@ -4,14 +4,6 @@ import { exactTime, localDateTime } from "./format.js";
 import { mountThemeButton } from "./theme.js";
 
 /**
- * The data that the server gave this page.
- * @returns {Record<string, any>}
- */
-export function pageData() {
-  return JSON.parse(document.getElementById("page-data")?.textContent || "{}");
-}
-
-/**
  * The element `data-part="name"` below a root; a missing one is a defect of the template.
  * @param {ParentNode} root
  * @param {string} name

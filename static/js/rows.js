@@ -2,10 +2,12 @@
 // what a person presses goes out as `row-action` (CustomEvent<RowAction>).
 
 import { api, base } from "./base.js";
-import { bytes, counted, duration, elapsed, exitText, percent, queuePosition, visible } from "./format.js";
+import { bytes, counted, elapsed, visible } from "./format.js";
 import { OutputPanel } from "./output.js";
 import { cloneTemplate, part, setText } from "./page.js";
-import { listResults, resultText, resultUrl } from "./results.js";
+import { listResults } from "./result-list.js";
+import { resultUrl } from "./results.js";
+import { FILTERS, errorOf, isPartlySent, noteOf, processWords, uploadWords } from "./row-text.js";
 import { stateLook, stateOf, stateWord } from "./words.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
@@ -14,20 +16,9 @@ import { stateLook, stateOf, stateWord } from "./words.js";
 /** @typedef {{action: "cancel" | "retry", jobId: string} | {action: "pause" | "resume" | "give-up", fileId: string}} RowAction */
 
 const PAGE_SIZE = 500; // rows a phone lays out without a pause that is felt
-/** @type {Record<string, string>} */
-const PROCESSED = { succeeded: "processed", failed: "failed", cancelled: "cancelled" };
 const CAN_RETRY = new Set(["failed", "cancelled"]);
 /** @type {Set<string | null>} what this page is about to send; a form under way is one request and goes as it is */
 const CAN_GIVE_UP = new Set(["waiting", "sending", "paused", "retrying", "refused"]);
-
-/** @type {Record<string, (entry: Entry) => boolean>} */
-export const FILTERS = {
-  all: () => true,
-  working: (entry) => ["receiving", "retrying", "running"].includes(stateOf(entry)),
-  waiting: (entry) => ["announced", "paused", "stored", "queued"].includes(stateOf(entry)),
-  failed: (entry) => ["failed", "refused", "aborted", "cancelled"].includes(stateOf(entry)),
-  succeeded: (entry) => stateOf(entry) === "succeeded",
-};
 
 /** The list of rows. */
 export class Rows {
@@ -154,7 +145,7 @@ class Row {
     setText(parts.size, entry.size === null ? "" : bytes(entry.size));
     this.#renderUpload();
     this.#renderProcess();
-    setText(parts.note, this.#note());
+    setText(parts.note, noteOf(entry));
     if (job) parts.nameLink.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
     parts.output.hidden = !job || job.attempts === 0;
     const { sending } = entry;
@@ -172,7 +163,7 @@ class Row {
     const job = this.#entry.job;
     if (job?.state !== "running" || !job.started_at) return;
     const seconds = Math.max(0, serverNow - Date.parse(job.started_at)) / 1000;
-    if (seconds >= 1) setText(this.#parts.note, [job.progress?.label, `for ${elapsed(seconds)}`].filter(Boolean).join(" · "));
+    if (seconds >= 1) setText(this.#parts.note, [job.progress?.label && visible(job.progress.label), `for ${elapsed(seconds)}`].filter(Boolean).join(" · "));
   }
 
   remove() {
@@ -181,17 +172,12 @@ class Row {
   }
 
   #renderUpload() {
-    const { upload, received, size, speed, sending } = this.#entry;
+    const { upload, received, size } = this.#entry;
     const { uploadBar, uploadFill, uploadText } = this.#parts;
-    const isBegun = stateOf(this.#entry) === "receiving" || (sending !== null && upload !== "stored" && received > 0);
+    const isBegun = isPartlySent(this.#entry);
     uploadBar.classList.toggle("indeterminate", isBegun && !size);
-    const fraction = upload === "stored" ? 1 : size ? received / size : 0;
-    setFraction(uploadFill, fraction);
-    if (isBegun) {
-      setText(uploadText, [size ? percent(Math.min(fraction, 0.99)) : bytes(received), speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · "));
-    } else {
-      setText(uploadText, stateWord(upload).toLowerCase());
-    }
+    setFraction(uploadFill, upload === "stored" ? 1 : size ? received / size : 0);
+    setText(uploadText, uploadWords(this.#entry));
   }
 
   #renderProcess() {
@@ -203,19 +189,7 @@ class Row {
     const isOver = job !== null && !isRunning && job.state !== "queued";
     processBar.classList.toggle("indeterminate", isRunning && !isMeasured);
     setFraction(processFill, isOver ? 1 : isMeasured ? Math.min(1, value / (total ?? 1)) : 0);
-    if (isMeasured) setText(processText, percent(value / (total ?? 1)));
-    else if (isOver && job.state === "failed" && job.exit_code) setText(processText, exitText(job.exit_code));
-    else setText(processText, isOver ? PROCESSED[job.state] : "");
-  }
-
-  /** @returns {string} the quiet line below the name */
-  #note() {
-    const { job, sending, remark } = this.#entry;
-    if (!job) return sending === "refused" ? "" : remark;
-    if (job.state === "queued") return job.position ? queuePosition(job.position) : "queued";
-    if (job.state === "running") return job.progress?.label ?? (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
-    const parts = [resultText(job), job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
-    return parts.filter(Boolean).join(" · ");
+    setText(processText, processWords(this.#entry));
   }
 
   #renderResults() {
@@ -229,18 +203,12 @@ class Row {
   }
 
   #renderError() {
-    const { job, upload, error, sending, remark } = this.#entry;
+    const { job } = this.#entry;
     const parts = this.#parts;
     const isFailed = job?.state === "failed";
-    parts.error.hidden = !isFailed && upload !== "aborted" && sending !== "refused";
-    if (isFailed) {
-      setText(parts.errorText, job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.");
-      parts.errorLink.setAttribute("href", `${api}/jobs/${encodeURIComponent(job.id)}/output`);
-    } else if (sending === "refused") {
-      setText(parts.errorText, remark);
-    } else if (upload === "aborted") {
-      setText(parts.errorText, `Nothing was kept: ${error ?? "the upload was interrupted"}.`);
-    }
+    parts.error.hidden = errorOf(this.#entry) === "";
+    setText(parts.errorText, errorOf(this.#entry));
+    if (isFailed) parts.errorLink.setAttribute("href", `${api}/jobs/${encodeURIComponent(job.id)}/output`);
     parts.errorLink.hidden = !isFailed || job.attempts === 0;
     parts.errorDetails.hidden = !isFailed;
     if (isFailed) parts.errorDetails.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);

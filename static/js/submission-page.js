@@ -5,7 +5,8 @@ import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { Live } from "./live.js";
 import { SubmissionModel } from "./model.js";
-import { pageData, part } from "./page.js";
+import { part } from "./page.js";
+import { pageData } from "./page-data.js";
 import { SubmissionView } from "./view.js";
 
 const { submission, cursor } = pageData();

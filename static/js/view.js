@@ -3,15 +3,16 @@
 
 import { Problem, callJson, furtherFiles } from "./api.js";
 import { api } from "./base.js";
-import { bytes, count, counted, duration, localDateTime, percent, roughly, visible } from "./format.js";
+import { count, visible } from "./format.js";
 import { LogView } from "./log.js";
 import { SubmissionModel } from "./model.js";
+import { headline, pageTitle, safety, spoken, summary, sums } from "./overall.js";
 import { announce, paced, part, setText } from "./page.js";
-import { FILTERS, Rows } from "./rows.js";
+import { FILTERS } from "./row-text.js";
+import { Rows } from "./rows.js";
 
 /** @typedef {import("./live.js").Live} Live */
 /** @typedef {import("./model.js").Entry} Entry */
-/** @typedef {import("./model.js").Counts} Counts */
 
 const CLOCKS_EVERY_MS = 1000;
 const LINE_EVERY_MS = 2000; // places in line are estimates and not pushed
@@ -117,20 +118,18 @@ export class SubmissionView {
     const model = this.#model;
     const { counts } = model;
     const total = model.entries.length;
-    const failed = counts.failed + counts.aborted;
-    const over = counts.succeeded + counts.failed + counts.cancelled + counts.aborted;
+    const { over, failed } = sums(counts);
     const size = model.bytes;
-    const isSettled = model.isSettled;
     const root = this.#root;
-    root.dataset.settled = String(isSettled);
-    setText(part(root, "headline"), total === 0 && !isSettled ? "Nothing has arrived yet" : `${count(over)} of ${counted(total, "file")}`);
-    setText(part(root, "summary"), this.#summary(counts, size).join(" · "));
+    root.dataset.settled = String(model.isSettled);
+    setText(part(root, "headline"), headline(model));
+    setText(part(root, "summary"), summary(model, this.#sending !== null));
     const isReceiving = this.#sending ? this.#sending === "going" : counts.receiving > 0;
     part(root, "wait").hidden = !isReceiving && counts.queued + counts.running === 0;
     const download = part(root, "download-results");
     download.hidden = !model.entries.some(({ job }) => job && job.result_count > 0);
     download.setAttribute("href", `${api}/submissions/${encodeURIComponent(model.id)}/results.zip`);
-    part(root, "drop-more").hidden = this.#sending !== null; // leaving now would break it off
+    part(root, "drop-more").hidden = this.#sending !== null; // leaving now would interrupt the sending
 
     const bar = part(root, "bar");
     bar.setAttribute("aria-valuemax", String(total));
@@ -141,45 +140,13 @@ export class SubmissionView {
     }
     part(bar, "sent").style.setProperty("inline-size", `${size.total ? (size.received / size.total) * 100 : 0}%`);
 
-    setText(part(root, "safe"), this.#safety(isSettled, counts));
+    setText(part(root, "safe"), safety(model, this.#sending));
     part(root, "retry-failed").hidden = counts.failed + counts.cancelled === 0;
     this.#drawFilters();
     this.#drawClient();
-    this.#drawTitle(isSettled, over, failed, size);
-    if (total > 0) {
-      announce(isSettled ? `All ${counted(total, "file")} processed, ${count(failed)} failed.`
-        : `${count(over)} of ${counted(total, "file")} processed${failed ? `, ${count(failed)} failed` : ""}.`);
-    }
-  }
-
-  /** @param {Counts} counts @param {{received: number, total: number}} size */
-  #summary(counts, size) {
-    const parts = [];
-    if (counts.failed) parts.push(`${count(counts.failed)} failed`);
-    if (counts.aborted) parts.push(`${count(counts.aborted)} not sent`);
-    if (counts.cancelled) parts.push(`${count(counts.cancelled)} cancelled`);
-    if (this.#sending) {
-      const { speed } = this.#model;
-      parts.push(`${bytes(size.received)} of ${bytes(size.total)} sent`);
-      if (speed) parts.push(`${bytes(speed)}/s`, roughly(Math.max(0, size.total - size.received) / speed));
-    } else if (size.total) {
-      parts.push(size.received < size.total ? `${bytes(size.received)} of ${bytes(size.total)} sent` : bytes(size.total));
-    }
-    const { openedAt, settledAt } = this.#model;
-    if (openedAt && settledAt && this.#model.isSettled) {
-      parts.push(`took ${duration((Date.parse(settledAt) - Date.parse(openedAt)) / 1000)}`);
-    }
-    if (openedAt && !this.#sending) parts.push(localDateTime(openedAt));
-    return parts;
-  }
-
-  /** @param {boolean} isSettled @param {Counts} counts @returns {string} whether the page may be closed */
-  #safety(isSettled, counts) {
-    if (this.#sending === "held") return "What has arrived is kept. Keep this page open to send the rest.";
-    if (this.#sending) return "Keep this page open until all bytes have arrived.";
-    if (isSettled) return ending(counts);
-    if (this.#model.isAllStored) return "All bytes have arrived. It is safe to close this page; processing continues without it.";
-    return this.#model.isOpen ? "More files may still arrive." : "The last bytes have arrived; the server is storing them.";
+    const title = pageTitle(model);
+    if (document.title !== title) document.title = title;
+    if (total > 0) announce(spoken(model));
   }
 
   #drawFilters() {
@@ -200,15 +167,6 @@ export class SubmissionView {
     setText(part(box, "verified"), client.verified ? "confirmed" : "not confirmed");
     part(box, "domain-known").hidden = !client.domain;
     setText(part(box, "domain"), client.domain ?? "");
-  }
-
-  /** @param {boolean} isSettled @param {number} over @param {number} failed @param {{received: number, total: number}} size */
-  #drawTitle(isSettled, over, failed, size) {
-    const total = this.#model.entries.length;
-    // Half for the bytes, half for the processing: neither alone tells how long it still takes.
-    const fraction = ((size.total ? size.received / size.total : over === total ? 1 : 0) + (total ? over / total : 0)) / 2;
-    const title = isSettled ? `${failed ? "✗" : "✓"} Dropmill` : `(${percent(Math.min(fraction, 0.99))}) Dropmill`;
-    if (document.title !== title) document.title = title;
   }
 
   /** @param {HTMLElement} chosen */
@@ -267,11 +225,4 @@ export class SubmissionView {
     this.#model.take(submission, isLive());
     for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, isLive());
   }
-}
-
-/** @param {Counts} counts of a settled submission @returns {string} */
-function ending({ failed, aborted, cancelled }) {
-  if (failed) return "Finished. Some files failed; see below.";
-  if (aborted) return "Finished. Some files were not sent; see below.";
-  return cancelled ? "Finished. Some files were cancelled; see below." : "All files processed.";
 }

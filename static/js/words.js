@@ -1,7 +1,8 @@
 // People's words for states and events. The table itself is the server's (web/words.py) and comes with the page, so
 // that pages with and without scripts say the same.
 
-import { pageData } from "./page.js";
+import { exitText, visible } from "./format.js";
+import { pageData } from "./page-data.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
 /** @typedef {"quiet" | "sending" | "working" | "good" | "bad"} Tone how a state looks; never said by colour alone */
@@ -62,4 +63,33 @@ export const eventWord = (name) => table.events[name] ?? name;
 export function eventTone(name, data) {
   if (name === "job.settled") return stateLook(data.state).tone;
   return EVENT_TONES[name] ?? "quiet";
+}
+
+/** @type {Record<string, string>} why a job is queued again; a job queued for the first time has no entry */
+const QUEUED_AGAIN = { retry: "retry requested", retry_policy: "automatic retry", lost: "attempt lost" };
+
+/**
+ * @param {Pick<import("./live.js").LiveEvent, "name" | "subject" | "data">} event
+ * @returns {string} what the event is about, for its line in the log: mostly the file's name
+ */
+export function eventAbout({ name, subject, data }) {
+  const file = subject.name ? visible(subject.name) : "";
+  switch (name) {
+    case "upload.aborted":
+      return `${file}: ${data.reason}`;
+    case "attempt.failed":
+      return `${file}: ${data.error ? visible(data.error.message) : exitText(data.exit_code)}`;
+    case "job.settled":
+      return `${file}: ${stateWord(data.state).toLowerCase()}`;
+    case "job.queued":
+      return QUEUED_AGAIN[data.reason] ? `${file}: ${QUEUED_AGAIN[data.reason]}` : file;
+    case "client.identified":
+      return data.host ? `${data.host}${data.verified ? "" : " (not confirmed)"}` : "no host name";
+    case "submission.opened":
+    case "submission.sealed":
+    case "submission.settled":
+      return "submission";
+    default:
+      return file;
+  }
 }
