@@ -1,4 +1,4 @@
-// Has the server check the text as it is typed: at most one check at a time, the newest text wins. No DOM.
+// Has the server check the text while it is typed: at most one check at a time, always of the newest text. No DOM.
 
 import { call } from "./api.js";
 
@@ -8,7 +8,7 @@ import { call } from "./api.js";
 
 const CHECK_AFTER_MS = 100; // after the last key; with a check of 1,000 lines that is within a quarter of a second
 
-/** Dispatches `report` (CustomEvent<Report>, of the text as it is) and `unchecked` (CustomEvent<string>: why). */
+/** Dispatches `report` (CustomEvent<Report>, of the current text) and `unchecked` (CustomEvent<string>: why). */
 export class ConfigCheck extends EventTarget {
   #document;
   /** @type {string | null} the text that was checked last */
@@ -26,10 +26,10 @@ export class ConfigCheck extends EventTarget {
     });
   }
 
-  /** Have the text checked now, unless it is already. */
+  /** Check the text now, unless this text was checked before or a check is running. */
   async check() {
     const { text } = this.#document;
-    // A check that runs is never cut off: the server would have to end the process that reads its text.
+    // A running check is never aborted: the server would have to kill the process that parses the text.
     if (!this.#document.isLoaded || this.#isChecking || text === this.#checked) return;
     this.#isChecking = true;
     this.#checked = text;
@@ -42,10 +42,10 @@ export class ConfigCheck extends EventTarget {
     } catch (error) {
       this.#checked = null;
       this.dispatchEvent(new CustomEvent("unchecked", { detail: error instanceof Error ? error.message : String(error) }));
-      return; // tried again with the next change, and by who knows that the server is back
+      return; // the next change retries, and so does the page when the server is back
     } finally {
       this.#isChecking = false;
     }
-    this.check(); // typed meanwhile?
+    this.check(); // the text may have changed during the check
   }
 }

@@ -1,13 +1,13 @@
-// Two texts side by side where there is room, one below the other's changes where there is not. To look at, not to edit.
+// A read-only diff of two texts: side by side where there is room, else unified.
 
 import { EditorState, EditorView, MergeView, lineNumbers, unifiedMergeView, yaml } from "../vendor/codemirror.js";
 import { theme } from "./config-theme.js";
 
-const SIDE_BY_SIDE_PX = 760; // narrower columns would break most lines
+const SIDE_BY_SIDE_PX = 760; // narrower columns would wrap most lines
 const COLLAPSE = { margin: 3, minSize: 6 };
 
 /**
- * Fill a container with what differs; it follows the container's width until it is taken out of the page.
+ * Fill a container with the diff. Its layout follows the container's width until the container leaves the page.
  * @param {HTMLElement} container emptied first
  * @param {{before: string, after: string, beforeLabel: string, afterLabel: string}} texts
  */
@@ -44,7 +44,7 @@ export function mountDiff(container, texts) {
       return;
     }
     const width = host.clientWidth;
-    if (width === 0 || (shown && isWide === width >= SIDE_BY_SIDE_PX)) return; // hidden, or as it is
+    if (width === 0 || (shown && isWide === width >= SIDE_BY_SIDE_PX)) return; // hidden, or the layout is right already
     isWide = width >= SIDE_BY_SIDE_PX;
     names.dataset.layout = isWide ? "wide" : "narrow";
     shown?.destroy();

@@ -1,29 +1,29 @@
-// The config as it is edited: the text, the revision that it comes from, and how both stand to what others save.
-// Texts here have "\n" at every line end; the bytes that are saved have the file's own (lines.js). No DOM.
+// The config being edited: the text, the revision it is based on, and what others save in the meantime.
+// Texts here have "\n" at every line end; saved bytes have the file's own line ends (lines.js). No DOM.
 
 import { Problem, call } from "./api.js";
 import { decode, encode } from "./lines.js";
 
 /** @typedef {import("./lines.js").Original} Original */
-/** @typedef {{etag: string, original: Original, text: string}} Revision what somebody saved; `text` with "\n" only */
+/** @typedef {{etag: string, original: Original, text: string}} Revision a saved config; `text` with "\n" only */
 
-/** @param {string} etag @param {BufferSource} bytes @returns {Revision} @throws {TypeError} the bytes are no UTF-8 */
+/** @param {string} etag @param {BufferSource} bytes @returns {Revision} @throws {TypeError} the bytes are not UTF-8 */
 function revisionOf(etag, bytes) {
   const original = decode(bytes);
-  // A proxy may have made it weak, or appended a coding: `W/"<sha>"`, `"<sha>-gzip"`.
+  // A proxy may have made the tag weak, or appended a content coding: `W/"<sha>"`, `"<sha>-gzip"`.
   return { etag: etag.replace(/^(?:W\/)?"([0-9a-f]{64}).*"$/, '"$1"'), original, text: original.lines.join("\n") };
 }
 
-/** @returns {Promise<Revision>} @throws {Problem} @throws {TypeError} it is no UTF-8 */
+/** @returns {Promise<Revision>} @throws {Problem} @throws {TypeError} it is not UTF-8 */
 async function newestRevision() {
   const response = await call("GET", "/config", { headers: { Accept: "application/yaml" } });
   return revisionOf(response.headers.get("ETag") ?? "", await response.arrayBuffer());
 }
 
 /**
- * Dispatches `change` (the text, the revision or a state changed), `saved` (CustomEvent with the new revision's JSON),
- * `newer` (CustomEvent<Revision>: somebody saved, and it was taken over, since nothing was edited here), `conflict`
- * (CustomEvent<Revision>: somebody saved while this text has unsaved edits), and `focus` (the text should get it).
+ * Dispatches `change` (the text, the revision or a flag changed), `saved` (CustomEvent with the new revision's JSON),
+ * `newer` (CustomEvent<Revision>: someone else saved; adopted because there are no edits here), `conflict`
+ * (CustomEvent<Revision>: someone else saved while this text has unsaved edits), and `focus` (the editor should take it).
  */
 export class ConfigDocument extends EventTarget {
   /** @type {Revision} */
@@ -34,7 +34,7 @@ export class ConfigDocument extends EventTarget {
   isLoaded = false;
   isSaving = false;
 
-  /** The entity tag of the revision that the text comes from. */
+  /** The entity tag of the revision that the text is based on. */
   get etag() {
     return this.#revision.etag;
   }
@@ -62,38 +62,38 @@ export class ConfigDocument extends EventTarget {
     return encode(this.original, this.#text);
   }
 
-  /** Take the newest revision, whatever was edited. @throws {Problem} @throws {TypeError} it is no UTF-8 */
+  /** Load the newest revision and drop all edits. @throws {Problem} @throws {TypeError} it is not UTF-8 */
   async load() {
     const newest = await newestRevision();
     this.isLoaded = true;
     this.adopt(newest);
   }
 
-  /** @param {string} text the whole new text, with "\n" only; the editor makes it one step that can be undone */
+  /** @param {string} text the whole new text, with "\n" only; the editor makes it a single undo step */
   replaceText(text) {
     if (text === this.#text) return;
     this.#text = text;
-    this.#tell("change");
+    this.#dispatch("change");
   }
 
   /**
-   * Go on from another revision.
+   * Base the text on another revision.
    * @param {Revision} revision
-   * @param {string} [text] what is edited from now on: their text unless given, as a merge gives it
+   * @param {string} [text] the new text; the revision's own unless given
    */
   adopt(revision, text = revision.text) {
     this.#revision = revision;
     this.#text = text;
-    this.#tell("change");
+    this.#dispatch("change");
   }
 
-  /** Ask whoever shows the text to give it the focus. */
+  /** Ask the editor to take the focus. */
   focus() {
-    this.#tell("focus");
+    this.#dispatch("focus");
   }
 
   /**
-   * Save the text as it is. If somebody else saved meanwhile nothing is saved, and `conflict` says so.
+   * Save the text. If someone else saved first, nothing is saved and `conflict` is dispatched.
    * @param {string} [message] what changed, in the author's words
    * @throws {Problem} it was not saved; status 422 with `body.errors`
    */
@@ -104,56 +104,56 @@ export class ConfigDocument extends EventTarget {
     const headers = { "If-Match": this.etag, "Content-Type": "application/yaml" };
     if (message) headers["Dropmill-Message"] = headerText(message);
     this.isSaving = true;
-    this.#tell("change");
+    this.#dispatch("change");
     try {
       const response = await call("PUT", "/config", { body, headers });
-      this.adopt(revisionOf(response.headers.get("ETag") ?? "", body), this.#text); // what was typed meanwhile stays
-      this.#tell("saved", await response.json());
+      this.adopt(revisionOf(response.headers.get("ETag") ?? "", body), this.#text); // keeps what was typed during the request
+      this.#dispatch("saved", await response.json());
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 412) throw error;
-      this.#meet(revisionOf(error.body.current_etag, new TextEncoder().encode(error.body.current)));
+      this.#compare(revisionOf(error.body.current_etag, new TextEncoder().encode(error.body.current)));
     } finally {
       this.isSaving = false;
-      this.#tell("change");
+      this.#dispatch("change");
       if (this.#hasNews) this.follow();
     }
   }
 
-  /** Somebody saved, perhaps this page: look, and follow or tell. While the server is away it stays as it is. */
+  /** Fetch the newest revision and dispatch `newer` or `conflict` if it is another. Does nothing while the server is away. */
   async follow() {
     this.#hasNews = true;
-    if (!this.isLoaded || this.isSaving || this.#isFollowing) return; // looked at when that has ended
+    if (!this.isLoaded || this.isSaving || this.#isFollowing) return; // repeated when that has ended
     this.#isFollowing = true;
     try {
       while (this.#hasNews && !this.isSaving) {
         this.#hasNews = false;
         const { etag } = this;
         const newest = await newestRevision();
-        if (this.isSaving || this.etag !== etag) this.#hasNews = true; // what was read may be older than what is here
-        else this.#meet(newest);
+        if (this.isSaving || this.etag !== etag) this.#hasNews = true; // the answer may be older than the revision here
+        else this.#compare(newest);
       }
     } catch {
-      // Away, or no UTF-8 any more: the next event or the next save says it again.
+      // The server is away, or the config is not UTF-8: the next event or save tries again.
     } finally {
       this.#isFollowing = false;
     }
   }
 
   /** @param {Revision} newest */
-  #meet(newest) {
+  #compare(newest) {
     if (newest.etag === this.etag) return;
-    if (this.isUnsaved) this.#tell("conflict", newest);
+    if (this.isUnsaved) this.#dispatch("conflict", newest);
     else {
       this.adopt(newest);
-      this.#tell("newer", newest);
+      this.#dispatch("newer", newest);
     }
   }
 
   /** @param {string} type @param {any} [detail] */
-  #tell(type, detail) {
+  #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-/** A header holds bytes: any text goes through as its UTF-8, which is what curl sends too. @param {string} text */
+/** Header values are bytes: a text is sent as its UTF-8, as curl does. @param {string} text */
 const headerText = (text) => String.fromCharCode(...new TextEncoder().encode(text));

@@ -1,5 +1,5 @@
-// The text editor of the config page: CodeMirror in a shadow root, where the content security policy lets it bring its
-// own styles. Knows nothing of saving. Texts have "\n" at every line end.
+// The text editor of the config page: CodeMirror in a shadow root, where the content security policy allows its
+// styles. It does not save. Texts have "\n" at every line end.
 
 import {
   Decoration, EditorSelection, EditorState, EditorView, StateEffect, StateField, acceptCompletion, basicSetup, indentUnit, indentWithTab,
@@ -10,9 +10,9 @@ import { visible } from "./format.js";
 
 /** @typedef {import("./config-check.js").Finding} Finding */
 
-const NARROW = "(max-width: 48rem)"; // there lines wrap: scrolling sideways while typing loses the place
+const NARROW = "(max-width: 48rem)"; // lines wrap there: scrolling sideways while typing hides the cursor
 
-/** Dispatches `edit` whenever the text changed. */
+/** Dispatches `edit` when the text has changed. */
 export class YamlEditor extends EventTarget {
   #view;
 
@@ -51,7 +51,7 @@ export class YamlEditor extends EventTarget {
     return this.#view.state.doc.toString();
   }
 
-  /** @param {string} text put in by the page as one step that can be undone; what is alike keeps cursor and folds */
+  /** @param {string} text replaces the text as a single undo step; equal text at both ends keeps cursor and folds */
   replaceText(text) {
     const before = this.text;
     if (text === before) return;
@@ -67,7 +67,7 @@ export class YamlEditor extends EventTarget {
     this.#view.focus();
   }
 
-  /** Show what is wrong, at its place. @param {Finding[]} errors @param {Finding[]} warnings */
+  /** Mark the findings in the text. @param {Finding[]} errors @param {Finding[]} warnings */
   mark(errors, warnings) {
     const { state } = this.#view;
     const diagnostics = [

@@ -3,7 +3,7 @@
 import { visible } from "./format.js";
 
 /** @typedef {{title?: string, description?: string, type?: string | string[], enum?: any[], minimum?: number, maximum?: number, exclusiveMinimum?: number, exclusiveMaximum?: number, multipleOf?: number, minLength?: number, maxLength?: number, pattern?: string, default?: any, examples?: any[], is_required?: boolean}} FieldSchema what the schema knows of a field */
-/** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, tag: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the server tells it; path "" is the config itself */
+/** @typedef {{path: string, key: string, kind: "text" | "integer" | "number" | "boolean" | "null" | "date" | "list" | "mapping", value: any, source: string | null, tag: string | null, is_multiline: boolean, is_secret: boolean, help: string | null, line: number, column: number, depth: number, refusal: string | null, can_add: boolean, can_remove: boolean, schema: FieldSchema | null, missing: {key: string, schema: FieldSchema | null}[]}} Field as the API gives it; path "" is the config itself */
 
 /** @type {Record<string, string>} by the reason of the server */
 const REFUSALS = {
@@ -19,10 +19,10 @@ const REFUSALS = {
 /** @param {string} refusal why the server cannot edit the value @returns {string} */
 export const refusalText = (refusal) => REFUSALS[refusal] ?? "It cannot be changed here; edit the text.";
 
-/** The pointer's token of a key (RFC 6901). @param {string} key */
+/** A key as a token of a JSON Pointer (RFC 6901). @param {string} key */
 export const token = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
 
-/** @param {string} path @returns {string} the path of what it stands in */
+/** @param {string} path @returns {string} the path of the list or mapping around it */
 export const parentOf = (path) => path.slice(0, path.lastIndexOf("/"));
 
 /** @param {Field} field @param {boolean} isItem of a list, where the key is a number from 0 */
@@ -31,7 +31,7 @@ export function labelOf(field, isItem) {
   return isItem ? `${Number(field.key) + 1}.` : visible(field.key);
 }
 
-/** @param {FieldSchema | null} schema @returns {any} what a new setting begins with */
+/** @param {FieldSchema | null} schema @returns {any} the first value of a new setting */
 export function firstValue(schema) {
   if (schema?.default !== undefined) return schema.default;
   if (schema?.enum?.length) return schema.enum[0];
@@ -53,7 +53,7 @@ export function controlKind(field) {
   return field.is_multiline ? "area" : "input";
 }
 
-/** @param {Field} field @returns {string} numbers and dates as they are written: 1e3, 0x1F, more digits than fit */
+/** @param {Field} field @returns {string} numbers and dates as written in the text: 1e3, 0x1F, digits beyond a double */
 export const shownValue = (field) => (field.kind === "null" ? "" : field.source) ?? (field.value === null ? "" : String(field.value));
 
 /** @param {string} entered @param {Field} field a number @returns {any} undefined if it is not a number of that kind */

@@ -1,5 +1,5 @@
-// The form beside the text: the config's values as fields, for those who know no YAML. Each change is a value edit that
-// the server makes on the very text in the editor, so comments stay, Undo works, and nothing is saved by it.
+// The form beside the text: the config's values as fields, for people who do not know YAML. The server applies each change
+// to the text in the editor as a value edit: comments stay, Undo works, and nothing is saved.
 
 import { Problem, callJson } from "./api.js";
 import { controlKind, enteredNumber, firstValue, labelOf, parentOf, refusalText, shownValue, token } from "./config-field.js";
@@ -10,16 +10,16 @@ import { announce, cloneTemplate, part, setText } from "./page.js";
 /** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
 /** @typedef {import("./config-field.js").Field} Field */
 /** @typedef {{op: string, path: string, value?: any}} Operation */
-/** @typedef {{element: HTMLElement, control: HTMLElement | null, field: Field, sent?: any}} Row `sent`: the value that was asked for and is not in the text yet */
+/** @typedef {{element: HTMLElement, control: HTMLElement | null, field: Field, sent?: any}} Row `sent`: the value of a change that is not in the text yet */
 /** @typedef {{path: string, message: string}} Finding */
 
-const READ_AFTER_MS = 300; // after the last change of the text; the form need not follow every key
-const FILTER_FROM = 20; // fields from which looking for one by name pays
-const OPEN_FIELDS = 60; // fields up to which groups begin unfolded
+const READ_AFTER_MS = 300; // after the last change of the text; the form need not follow every keystroke
+const FILTER_FROM = 20; // number of fields from which a filter is shown
+const OPEN_FIELDS = 60; // number of fields up to which groups start open
 
 const EMPTY = { text: "", integer: 0, number: 0, boolean: false, null: null };
 
-/** The form. Reads the text when it is shown, and follows it from then on. */
+/** The form. Reads the text while it is shown. */
 export class ConfigForm {
   #root;
   #document;
@@ -27,16 +27,16 @@ export class ConfigForm {
   #isShown = false;
   /** @type {string | null} the text that the fields were read from */
   #readText = null;
-  /** @type {string} what the fields look like apart from their values: if it stays, so do the elements */
+  /** @type {string} the fields without their values; while it is unchanged, the elements are reused */
   #shape = "";
   /** @type {Map<string, Row>} by path */
   #rows = new Map();
-  /** @type {Operation[]} changes that wait for the one being made */
+  /** @type {Operation[]} changes not sent yet */
   #waiting = [];
-  /** @type {Promise<void> | null} null while nothing is asked */
+  /** @type {Promise<void> | null} null while no request is running */
   #asking = null;
   #timer = 0;
-  /** @type {Map<string, boolean>} groups that somebody opened or closed */
+  /** @type {Map<string, boolean>} groups that the person opened or closed */
   #folds = new Map();
 
   /** @param {HTMLElement} root of the template `_config_form.html` @param {ConfigDocument} document */
@@ -49,7 +49,7 @@ export class ConfigForm {
     part(root, "fields-form").addEventListener("submit", (event) => event.preventDefault());
   }
 
-  /** @param {boolean} isShown whether anybody looks; a hidden form asks the server nothing */
+  /** @param {boolean} isShown a hidden form sends no requests */
   set shown(isShown) {
     this.#isShown = isShown;
     if (isShown) this.#ask();
@@ -66,12 +66,12 @@ export class ConfigForm {
     this.#ask();
   }
 
-  /** Wait until every change made so far is in the text, or was refused. */
+  /** Wait until each change so far is in the text or was refused. */
   async written() {
     await this.#asking;
   }
 
-  /** Have the waiting changes made and the fields read; one call at a time, each of the text as it is then. */
+  /** Send the changes and read the fields: one request at a time, each with the current text. */
   #ask() {
     this.#asking ??= this.#askAll().finally(() => { this.#asking = null; });
   }
@@ -79,25 +79,25 @@ export class ConfigForm {
   async #askAll() {
     while (this.#document.isLoaded && (this.#waiting.length || this.#document.text !== this.#readText)) {
       const { text } = this.#document;
-      const patch = this.#waiting.splice(0, 1); // one by one: a refused one must not take the others with it
+      const patch = this.#waiting.splice(0, 1); // one by one: a refused change must not drop the others
       try {
         const exact = new TextDecoder("utf-8", { ignoreBOM: true }).decode(this.#document.bytes());
         const answer = await callJson("POST", "/config/form", patch.length ? { text: exact, patch } : { text: exact });
         if (this.#document.text !== text) {
-          this.#waiting.unshift(...patch); // typed meanwhile: made again, on that
+          this.#waiting.unshift(...patch); // the text changed during the request: repeat the change on the new text
           continue;
         }
         const lines = decode(new TextEncoder().encode(answer.text).buffer).lines;
         this.#readText = lines.join("\n");
         if (patch.length) {
           this.#document.replaceText(this.#readText);
-          this.#tellRemoved(patch[0], answer.removed_comments);
+          this.#reportRemoved(patch[0], answer.removed_comments);
         }
         this.#draw(answer);
       } catch (error) {
         if (patch.length) this.#refuse(patch[0], error);
         else this.#say(`The form cannot be shown. ${error instanceof Error ? error.message : error}`);
-        if (!patch.length || !(error instanceof Problem) || error.status === 0) return; // asked again with the next change
+        if (!patch.length || !(error instanceof Problem) || error.status === 0) return; // the next change retries
       }
     }
   }
@@ -115,14 +115,14 @@ export class ConfigForm {
   }
 
   /** @param {Operation} operation @param {string[]} comments */
-  #tellRemoved(operation, comments) {
+  #reportRemoved(operation, comments) {
     this.#say("");
     if (operation.op !== "remove") return;
     const also = comments.length ? `, with ${counted(comments.length, "comment")}` : "";
     this.#say(`Removed${also}. Undo in the text brings it back.`);
   }
 
-  /** @param {string} sentence "" takes it away */
+  /** @param {string} sentence "" hides the note */
   #say(sentence) {
     const note = part(this.#root, "form-note");
     note.hidden = sentence === "";
@@ -134,12 +134,12 @@ export class ConfigForm {
 
   /** @param {{fields: Field[], errors: Finding[], is_cut?: boolean}} answer */
   #draw({ fields, errors, is_cut }) {
-    const isReadable = fields.length > 0; // the first is the config itself
+    const isReadable = fields.length > 0; // fields[0] is the config itself
     part(this.#root, "unreadable").hidden = isReadable;
     this.#list.hidden = !isReadable;
     part(this.#root, "cut").hidden = !is_cut;
     part(this.#root, "filter-box").hidden = fields.length < FILTER_FROM;
-    if (!isReadable) return; // the fields come back, with their focus, once the text can be read again
+    if (!isReadable) return; // keep the fields, hidden, until the text can be parsed again
     const shape = JSON.stringify(fields.map(({ value, source, line, column, ...rest }) => rest));
     if (shape === this.#shape) {
       for (const field of fields) this.#update(field);
@@ -160,7 +160,7 @@ export class ConfigForm {
     const isTyping = isDirty(row) && row.control === document.activeElement;
     row.field = field;
     row.sent = undefined;
-    if (isTyping) return; // another field's change was made meanwhile
+    if (isTyping) return; // keep what the person is typing
     showError(row.element, "");
     if (row.control) setValue(row.control, field);
   }
@@ -251,7 +251,7 @@ export class ConfigForm {
     /** @type {Row} */
     const row = { element, control, field };
     const take = () => {
-      if (this.#rows.get(field.path) !== row) return; // taken out of the page while it had the focus
+      if (this.#rows.get(field.path) !== row) return; // a rebuild removed it while it had the focus
       const value = valueOf(control, row.field);
       if (value === undefined) showError(element, "This is not a number.");
       else if (value !== row.field.value && value !== row.sent) {
@@ -260,7 +260,7 @@ export class ConfigForm {
       }
     };
     control.addEventListener("change", take);
-    control.addEventListener("blur", take); // what was typed before the fields were made anew makes no change event
+    control.addEventListener("blur", take); // text carried over by a rebuild fires no change event
     this.#mountRemove(element, field, isItem);
     this.#rows.set(field.path, row);
     return element;
@@ -308,7 +308,7 @@ export class ConfigForm {
     });
   }
 
-  /** Show what has the words in its name or help, with the groups it stands in. */
+  /** Show the fields whose name or help contains the words, and the groups around them. */
   #filter() {
     const words = /** @type {HTMLInputElement} */ (part(this.#root, "filter")).value.trim().toLowerCase();
     /** @type {Set<string>} */
@@ -335,7 +335,7 @@ function showTag(element, { tag }) {
 
 /** @param {HTMLElement} element @param {Field} field */
 function showRefusal(element, { refusal }) {
-  if (refusal === null || refusal === "not_a_value") return; // a group is changed by changing its members
+  if (refusal === null || refusal === "not_a_value") return; // people change a group by changing its members
   const why = part(element, "refusal");
   why.hidden = false;
   setText(why, refusalText(refusal));
@@ -382,7 +382,7 @@ function controlFor(field) {
   if (kind === "switch") input.setAttribute("role", "switch");
   if (field.is_secret) input.autocomplete = "new-password";
   if (kind === "number") {
-    input.inputMode = field.kind === "integer" && (schema?.minimum ?? -1) >= 0 ? "numeric" : "text"; // phones' number pads lack the minus
+    input.inputMode = field.kind === "integer" && (schema?.minimum ?? -1) >= 0 ? "numeric" : "text"; // number pads of phones lack the minus sign
     input.dataset.number = field.kind;
   }
   if (field.kind === "null") input.placeholder = "empty";
@@ -390,10 +390,10 @@ function controlFor(field) {
   return input;
 }
 
-/** @param {unknown} control @returns {control is HTMLInputElement | HTMLTextAreaElement} whether it is typed into */
+/** @param {unknown} control @returns {control is HTMLInputElement | HTMLTextAreaElement} whether people type into it */
 const isTextual = (control) => control instanceof HTMLTextAreaElement || (control instanceof HTMLInputElement && control.type !== "checkbox");
 
-/** @param {Row} row @returns {boolean} whether something was typed that is not in the text, nor on its way */
+/** @param {Row} row @returns {boolean} whether it holds typed text that is neither in the config nor being sent */
 const isDirty = ({ control, field, sent }) => isTextual(control) && sent === undefined && control.value !== shownValue(field);
 
 /** @param {HTMLElement} control @param {Field} field */
@@ -402,10 +402,10 @@ function setValue(control, field) {
     const index = (field.schema?.enum ?? []).indexOf(field.value);
     control.value = index === -1 ? "own" : String(index);
   } else if (control instanceof HTMLInputElement && control.type === "checkbox") control.checked = field.value === true;
-  else if (isTextual(control) && control.value !== shownValue(field)) control.value = shownValue(field); // the caret stays
+  else if (isTextual(control) && control.value !== shownValue(field)) control.value = shownValue(field); // an assignment would move the caret
 }
 
-/** @param {HTMLElement} control @param {Field} field @returns {any} what was entered; undefined if it cannot be meant */
+/** @param {HTMLElement} control @param {Field} field @returns {any} the entered value; undefined if it is not valid */
 function valueOf(control, field) {
   if (control instanceof HTMLSelectElement) return control.value === "own" ? field.value : field.schema?.enum?.[Number(control.value)];
   if (control instanceof HTMLTextAreaElement) return control.value;

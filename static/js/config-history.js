@@ -1,6 +1,5 @@
-// The config's history: who saved what, when and from where; any two revisions compared; an older one restored; a text
-// with a leaked secret removed for good. It never touches the text in the editor: a restored revision comes to the page
-// as everybody's saves do.
+// The config's history: who saved what, when and from where; compare two revisions, restore an older one, remove a text
+// with a leaked secret for good. It never changes the text in the editor: a restored revision arrives like any other save.
 
 import { Problem, call, callJson } from "./api.js";
 import { mountDiff } from "./config-diff.js";
@@ -8,7 +7,7 @@ import { bytes, clientText, exactTime, localDateTime, visible } from "./format.j
 import { announce, cloneTemplate, part, setText, setTime } from "./page.js";
 
 /** @typedef {import("./config-document.js").ConfigDocument} ConfigDocument */
-/** @typedef {"did" | "since" | "mine"} Way how a revision is compared: with the one before, with today's, with the text in the editor */
+/** @typedef {"did" | "since" | "mine"} Way what a revision is compared with: the one before, the newest, the text in the editor */
 
 /**
  * @typedef {object} Entry one revision as the API lists it
@@ -23,13 +22,13 @@ import { announce, cloneTemplate, part, setText, setTime } from "./page.js";
 
 const PAGE = 20;
 const MINE = "mine";
-const EMPTY = "empty"; // stands before the first revision
+const EMPTY = "empty"; // stands for the text before the first revision
 const PURGED = "The text of this revision was removed for good; who saved it, and when, stays on record.";
 
-/** @param {Entry} entry @returns {string} tells a revision from a restored one with the same text */
+/** @param {Entry} entry @returns {string} unlike the SHA-256, distinct for a restored revision with the same text */
 const keyOf = ({ sha256, saved_at }) => `${saved_at} ${sha256}`;
 
-/** @type {Record<string, string>} what the server itself writes as a message, in words for a title */
+/** @type {Record<string, string>} messages that the server writes, as titles */
 const BY_THE_SERVER = { "changed outside of Dropmill": "Changed on the server", "at start-up": "Found at start-up" };
 
 /** @param {Entry} entry @returns {string} */
@@ -38,7 +37,7 @@ function titleOf({ message, client }) {
   return (!client && BY_THE_SERVER[message]) || visible(message);
 }
 
-/** @param {Entry} entry @returns {string} account, address and host; "" for the server's own editor */
+/** @param {Entry} entry @returns {string} account, address and host; "" for a change on the server */
 const whoOf = ({ account, client }) => [account, clientText(client)].filter(Boolean).map((text) => visible(String(text))).join(" · ");
 
 /** The list beside the editor, and the dialog that compares. */
@@ -48,15 +47,15 @@ export class HistoryPanel {
   #config;
   /** @type {Entry[]} newest first */
   #entries = [];
-  /** @type {string | null} where the next page begins */
+  /** @type {string | null} cursor of the next page; null: there is none */
   #next = null;
   #questions = 0;
-  /** The newest reading of the list. */
+  /** The newest request for the list. */
   #newest = Promise.resolve();
   #comparisons = 0;
   /** @type {{before: string, after: string}} keys of the revisions that are compared, MINE or EMPTY */
   #pair = { before: EMPTY, after: MINE };
-  /** @type {Entry | null} the revision that the dialog is about: the one asked for, or picked last */
+  /** @type {Entry | null} the revision that the dialog is about: the one opened or picked last */
   #subject = null;
 
   /**
@@ -89,7 +88,7 @@ export class HistoryPanel {
     }
   }
 
-  /** Bring the list up to date: after every save, restore and removal, whoever made it. @returns {Promise<void>} */
+  /** Reload the list, after each save, restore and removal by anyone. @returns {Promise<void>} */
   refresh() {
     this.#newest = this.#read();
     return this.#newest;
@@ -105,7 +104,7 @@ export class HistoryPanel {
       this.#say(`The history could not be read. ${error instanceof Error ? error.message : error}`);
       return;
     }
-    if (question !== this.#questions) return this.#newest; // asked again meanwhile
+    if (question !== this.#questions) return this.#newest; // a newer request is running
     this.#entries = page.items;
     this.#next = page.next;
     this.#say("");
@@ -116,14 +115,14 @@ export class HistoryPanel {
   /**
    * Who saved a revision last, when, from where.
    * @param {string} sha256
-   * @returns {Promise<Entry | null>} null if it cannot be told
+   * @returns {Promise<Entry | null>} null if it is not known
    */
   async describe(sha256) {
-    await this.refresh(); // an entry with that text may be there already: the same text can be saved again, by another
+    await this.refresh(); // always: the same text may have been saved again by someone else
     return this.#entries.find((entry) => entry.sha256 === sha256) ?? null;
   }
 
-  /** Compare a revision with today's. @param {string} sha256 as a link gave it */
+  /** Compare a revision with the newest. @param {string} sha256 from a link */
   async open(sha256) {
     if (!this.#entries.length) await this.refresh();
     while (this.#next && !this.#entries.some((entry) => entry.sha256 === sha256)) {
@@ -145,7 +144,7 @@ export class HistoryPanel {
     const next = this.#next;
     try {
       const page = await callJson("GET", `/config/revisions?limit=${PAGE}&before=${encodeURIComponent(next ?? "")}`);
-      if (next !== this.#next) return false; // asked for twice
+      if (next !== this.#next) return false; // another request has loaded it
       this.#entries.push(...page.items);
       this.#next = page.next;
     } catch (error) {
@@ -156,7 +155,7 @@ export class HistoryPanel {
     return true;
   }
 
-  /** @param {string} sentence "" takes it away */
+  /** @param {string} sentence "" hides the box */
   #say(sentence) {
     const box = part(this.#root, "history-problem");
     box.hidden = sentence === "";
@@ -187,7 +186,7 @@ export class HistoryPanel {
     const who = whoOf(entry);
     part(row, "who").textContent = who && `${who} · `;
     setTime(part(row, "when"), entry.saved_at);
-    const find = () => this.#entry(keyOf(entry)) ?? entry; // it may have been removed since
+    const find = () => this.#entry(keyOf(entry)) ?? entry; // it may have been purged since
     const compare = part(row, "compare-one");
     compare.setAttribute("aria-label", `Compare ${title}, ${when}`);
     compare.addEventListener("click", () => this.#openDialog(find(), "did"));
@@ -255,7 +254,7 @@ export class HistoryPanel {
     }
   }
 
-  /** @param {string} key @returns {Promise<string>} with the line ends that it has, or would have when saved */
+  /** @param {string} key @returns {Promise<string>} with its own line ends; MINE with those that a save would write */
   async #textOf(key) {
     if (key === MINE) return new TextDecoder().decode(this.#config.bytes());
     const entry = this.#entry(key);
@@ -301,7 +300,7 @@ export class HistoryPanel {
 
   // --- restoring and removing ---
 
-  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from which button asked */
+  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from the pressed button */
   #askRestore(entry, where, from) {
     if (!entry) return;
     const stays = this.#config.isUnsaved ? " Your unsaved text stays in the editor, to be merged with it." : "";
@@ -312,7 +311,7 @@ export class HistoryPanel {
         await call("POST", `/config/revisions/${entry.sha256}/restore`, { headers: { "If-Match": `"${this.#entries[0].sha256}"` } });
         announce("Restored.");
         if (this.#dialog.open) this.#dialog.close();
-        void this.#config.follow(); // the page may not hear of it by itself
+        void this.#config.follow(); // the event may not arrive: the socket can be away
       },
     });
   }
@@ -332,8 +331,8 @@ export class HistoryPanel {
   }
 
   /**
-   * @param {HTMLElement} where the question stands at its end
-   * @param {HTMLElement} from the button that asked; gets the focus back
+   * @param {HTMLElement} where the question is appended to it
+   * @param {HTMLElement} from the pressed button; gets the focus back
    * @param {{text: string, yes: string, act: () => Promise<void>}} question
    */
   #ask(where, from, { text, yes, act }) {

@@ -1,5 +1,5 @@
-// Two people edit at once: says who saved a newer revision, and merges it with the text in the editor. What the merge
-// gives goes into the editor as one change that can be undone; saving it stays the person's own step.
+// Two people edit at once: says who saved a newer revision, and merges it with the text in the editor. The merged text
+// goes into the editor as a single undo step; the person saves it.
 
 import { mountDiff } from "./config-diff.js";
 import { ago, clientText, counted, visible } from "./format.js";
@@ -14,23 +14,23 @@ import { announce, cloneTemplate, paced, part, setText } from "./page.js";
 /** @typedef {import("./config-history.js").Entry} Entry */
 
 const CONTEXT_LINES = 2;
-const LISTED_MAX = 200; // stretches that merge by themselves; more are only counted
+const LISTED_MAX = 200; // automatic merges listed; more are only counted
 const AGES_EVERY_MS = 30_000;
 
-/** What stands above the editor while a newer revision and unsaved edits meet. */
+/** The panel above the editor while there are both a newer revision and unsaved edits. */
 export class MergePanel {
   #root;
   #config;
   #describe;
-  /** @type {Revision | null} the newer revision; null: there is none to speak of */
+  /** @type {Revision | null} the newer revision; null: there is none */
   #theirs = null;
-  /** @type {Entry | null} who saved theirs; null: not known yet */
+  /** @type {Entry | null} who saved it; null: not known yet */
   #entry = null;
   /** @type {Part[]} */
   #parts = [];
   /** @type {Map<string, Choice>} by the key of a conflict */
   #choices = new Map();
-  /** @type {{revision: Revision, text: string} | null} what was edited until theirs was loaded or merged in; null: it was not */
+  /** @type {{revision: Revision, text: string} | null} the text before theirs was loaded or merged in; null: neither happened */
   #before = null;
   #isOverwriting = false;
   #askDraw = paced(() => this.#draw());
@@ -44,13 +44,13 @@ export class MergePanel {
     this.#root = root;
     this.#config = config;
     this.#describe = describe;
-    config.addEventListener("conflict", (event) => this.#meet(/** @type {CustomEvent<Revision>} */ (event).detail));
+    config.addEventListener("conflict", (event) => this.#onConflict(/** @type {CustomEvent<Revision>} */ (event).detail));
     config.addEventListener("change", () => {
       if (this.#theirs) this.#askDraw();
     });
     config.addEventListener("newer", (event) => {
       if (this.#before === null) this.#close();
-      else { // mine, brought back, would meet the newest
+      else { // my text, restored by Undo, would conflict with the newest revision
         this.#theirs = /** @type {CustomEvent<Revision>} */ (event).detail;
         this.#entry = null;
       }
@@ -63,7 +63,7 @@ export class MergePanel {
     on("merge-mine", () => this.#askOverwrite(true));
     on("merge-sure-yes", () => this.#overwrite());
     on("merge-sure-no", () => this.#askOverwrite(false));
-    on("merge-undo", () => this.#bringBack());
+    on("merge-undo", () => this.#undo());
     on("merge-dismiss", () => this.#dismiss());
     on("merge-apply", () => this.#apply());
     on("merge-back", () => this.#showConflicts(false));
@@ -78,11 +78,11 @@ export class MergePanel {
   }
 
   /** @param {Revision} theirs */
-  async #meet(theirs) {
+  async #onConflict(theirs) {
     const isAnother = this.#theirs !== null && this.#theirs.etag !== theirs.etag;
     const isNews = this.#theirs?.etag !== theirs.etag;
     if (!isNews && this.#before === null) {
-      if (this.#config.isSaving) this.#root.focus(); // asked to save again: the answer stands here
+      if (this.#config.isSaving) this.#root.focus(); // a repeated save fails for the reason given here
       return;
     }
     this.#theirs = theirs;
@@ -106,14 +106,14 @@ export class MergePanel {
     this.#root.hidden = true;
   }
 
-  /** Close what was opened to look at theirs. */
+  /** Close the view of their changes. */
   #fold() {
     this.#isOverwriting = false;
     part(this.#root, "merge-seen").hidden = true;
     part(this.#root, "merge-see").setAttribute("aria-expanded", "false");
   }
 
-  /** Take the words away; should the change be undone, they come back. */
+  /** Hide the panel; Undo brings it back. */
   #dismiss() {
     if (this.#before === null) this.#close();
     this.#root.hidden = true;
@@ -129,13 +129,13 @@ export class MergePanel {
         this.#drawWords();
         return;
       }
-      this.#before = null; // undone: the two texts meet again, and a save would be stale again
+      this.#before = null; // the person pressed Undo: the conflict is back, and a save would be stale
       this.#config.adopt(before.revision, mine);
     }
     if (mine === this.#theirs.text) {
       const theirs = this.#theirs;
       this.#close();
-      this.#config.adopt(theirs); // both wrote the same
+      this.#config.adopt(theirs); // both texts are equal
       return;
     }
     this.#parts = merge(this.#config.base, this.#theirs.text, mine);
@@ -147,7 +147,7 @@ export class MergePanel {
     if (!part(this.#root, "merge-view").hidden) this.#drawConflicts();
   }
 
-  /** Which buttons there are: before the choice of what to do, and after it. */
+  /** Show the buttons of the current step. */
   #drawActions() {
     const isOver = this.#before !== null || this.#theirs === null;
     const show = (/** @type {string} */ name, /** @type {boolean} */ isShown) => { part(this.#root, name).hidden = !isShown; };
@@ -161,7 +161,7 @@ export class MergePanel {
 
   #drawWords() {
     this.#drawActions();
-    if (this.#before !== null) return; // says what was done
+    if (this.#before !== null) return; // the panel reports the merge
     this.#root.classList.add("working");
     const count = conflicts(this.#parts).length;
     const how = count ? `Your text merges with it, except for ${counted(count, "conflict")}.` : "Your text merges with it automatically.";
@@ -184,7 +184,7 @@ export class MergePanel {
   }
 
   #start() {
-    this.#draw(); // typed a moment ago?
+    this.#draw(); // drawing is delayed: the text may be newer
     if (conflicts(this.#parts).length === 0) {
       this.#apply();
       return;
@@ -234,7 +234,7 @@ export class MergePanel {
     return element;
   }
 
-  /** The list of what merges without anybody choosing. */
+  /** The list of automatic merges. */
   #drawMerged() {
     const { theirs, mine, alike } = countMerged(this.#parts);
     const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, alike && `${counted(alike, "line")} that both changed the same way`].filter(Boolean);
@@ -277,7 +277,7 @@ export class MergePanel {
   }
 
   #apply() {
-    this.#draw(); // as above
+    this.#draw(); // as in #start
     const chosen = conflicts(this.#parts).length;
     if (!this.#theirs || chosen > this.#choices.size) return;
     const { theirs, mine } = countMerged(this.#parts);
@@ -290,12 +290,12 @@ export class MergePanel {
     if (this.#theirs) this.#take(this.#theirs.text, "Their text is in the editor now. Undo brings yours back.");
   }
 
-  /** Put a text made with theirs into the editor. @param {string} text @param {string} sentence what was done */
+  /** Put a text made with theirs into the editor. @param {string} text @param {string} sentence what happened */
   #take(text, sentence) {
     const theirs = /** @type {Revision} */ (this.#theirs);
     const { etag, original, base, text: mine } = this.#config;
     this.#close();
-    if (text !== mine) { // else mine was chosen everywhere: nothing to take back
+    if (text !== mine) { // equal if "mine" was chosen everywhere: nothing to undo
       this.#theirs = theirs;
       this.#before = { revision: { etag, original, text: base }, text: mine };
     }
@@ -308,7 +308,7 @@ export class MergePanel {
     this.#config.focus();
   }
 
-  #bringBack() {
+  #undo() {
     if (this.#before !== null) this.#config.replaceText(this.#before.text);
   }
 

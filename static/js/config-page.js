@@ -1,4 +1,4 @@
-// /config: the script's config as text. What is saved is what was typed, byte for byte; nobody is overwritten unasked.
+// /config: the script's config as text. It saves exactly what was typed, and never overwrites someone else's save unasked.
 
 import { Problem, callJson } from "./api.js";
 import { ConfigCheck } from "./config-check.js";
@@ -32,9 +32,9 @@ const saveButton = /** @type {HTMLButtonElement} */ (part(document, "save"));
 const seeButton = /** @type {HTMLButtonElement} */ (part(document, "see-changes"));
 const changesBox = part(document, "changes");
 const messageInput = /** @type {HTMLInputElement} */ (part(document, "changes-message"));
-/** @type {YamlEditor | null} null until the text is there */
+/** @type {YamlEditor | null} null until the text is loaded */
 let editor = null;
-let isFieldOpen = false; // something was typed into a field of the form that is not in the text yet
+let isFieldOpen = false; // a field of the form holds typed text that is not in the editor yet
 
 // --- the text and its state ---
 
@@ -69,7 +69,7 @@ const drawCount = paced(() => {
   setText(part(document, "unsaved-text"), `not saved · ${changed ? `${counted(changed, "line")} changed` : "lines removed"}`);
 });
 
-/** @param {string} sentence "" takes it away */
+/** @param {string} sentence "" hides the box */
 function sayProblem(sentence) {
   const box = part(document, "config-problem");
   box.hidden = sentence === "";
@@ -110,11 +110,11 @@ function markLine({ line, column, message }, kind) {
   return row;
 }
 
-// --- saving, and looking at it first ---
+// --- saving, and reviewing first ---
 
 /** @param {string} [message] */
 async function save(message) {
-  await form.written(); // what was just entered there is meant too
+  await form.written(); // includes what was just entered in the form
   isFieldOpen = false;
   drawState();
   if (config.isSaving || !config.isUnsaved) return;
@@ -131,7 +131,7 @@ async function save(message) {
 }
 
 config.addEventListener("saved", () => {
-  lookAtFile(); // by now the file is replaced; the event of the save may come before that
+  checkFile(); // the file is replaced by now; the save's event may arrive earlier
   messageInput.value = "";
   part(document, "newer").hidden = true;
   announce("Saved.");
@@ -181,7 +181,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   const { activeElement } = document;
   if (isFieldOpen && activeElement instanceof HTMLElement) {
-    activeElement.blur(); // a field's value counts when it is left
+    activeElement.blur(); // a field reports its value when it loses the focus
     activeElement.focus();
   }
   save(changesBox.hidden ? "" : messageInput.value.trim());
@@ -195,7 +195,7 @@ addEventListener("beforeunload", (event) => {
 config.addEventListener("newer", async (event) => {
   const { etag } = /** @type {CustomEvent<Revision>} */ (event).detail;
   const entry = await describe(etag);
-  if (config.etag !== etag) return; // newer still
+  if (config.etag !== etag) return; // a still newer one has its own event
   const who = !entry ? "Someone saved a newer revision"
     : !entry.client ? `The file was changed on the server ${ago(entry.saved_at)}`
     : `${visible(entry.account ?? "Someone")} saved a newer revision from ${visible(entry.client.host || entry.client.ip)} ${ago(entry.saved_at)}`;
@@ -211,7 +211,7 @@ part(document, "newer-close").addEventListener("click", () => {
 
 const live = new Live();
 mountConnectionBadge(live);
-const lookAtFile = followConfigProblem(live);
+const checkFile = followConfigProblem(live);
 live.addEventListener("hello", () => check.check());
 live.addEventListener("events", (event) => {
   const { events } = /** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail;
@@ -253,17 +253,17 @@ part(document, "fields").addEventListener("input", () => {
 
 // --- start ---
 
-/** @returns {Promise<import("@codemirror/state").Extension>} what helps to write by the schema, if there is a usable one */
+/** @returns {Promise<import("@codemirror/state").Extension>} completion and hover by the schema; none without a usable schema */
 async function schemaExtensions() {
   if (!pageData().has_schema) return [];
   try {
     return schemaSupport(await callJson("GET", "/config/schema"));
   } catch {
-    return []; // the checks say what is wrong with it
+    return []; // the check reports what is wrong with it
   }
 }
 
-/** The text that came with the page is there to read until the editor takes its place. */
+/** Load the config and replace the page's read-only text with the editor. */
 async function start() {
   try {
     await config.load();

@@ -1,34 +1,33 @@
-// The notices, on every page, that the config file on disk does not hold the newest revision, and that parts of the
-// server do not work.
+// The notices of every page: the config file on disk does not hold the newest revision; parts of the server do not work.
 
 import { base } from "./base.js";
 import { part, setText } from "./page.js";
 import { pageData } from "./page-data.js";
 
-const LOOK_AGAIN_MS = 5000; // while there is a notice to take back: a file that is put back makes no event
-const LOOK_ANYWAY_MS = 30000; // a part that fails makes no event
+const POLL_SOON_MS = 5000; // while a notice is shown: restoring the file causes no event
+const POLL_MS = 30_000; // a failing part causes no event
 
 /**
- * Keep the notices true: ask on every event of the config, and from time to time.
+ * Keep the notices up to date: poll after each config event, and regularly.
  * @param {import("./live.js").Live} live
- * @returns {() => void} asks at once, for who knows that something changed
+ * @returns {() => void} polls at once
  */
 export function followConfigProblem(live) {
   const notice = part(document, "config-on-disk");
   const degradedNotice = part(document, "degraded");
   const words = pageData().words?.parts ?? {};
   let timer = 0;
-  let isAgain = false; // a save's event comes before its text is in the file, or is not
+  let isAgain = false; // a save's event arrives before the file is written
   const later = () => {
     clearTimeout(timer);
     const isSoon = isAgain || !notice.hidden || !degradedNotice.hidden;
-    timer = window.setTimeout(look, isSoon ? LOOK_AGAIN_MS : LOOK_ANYWAY_MS);
+    timer = window.setTimeout(poll, isSoon ? POLL_SOON_MS : POLL_MS);
   };
-  const look = async () => {
+  const poll = async () => {
     clearTimeout(timer);
     try {
       const response = await fetch(`${base}/readyz`);
-      const { degraded, config_problem: problem } = await response.json(); // of a refusal, too
+      const { degraded, config_problem: problem } = await response.json(); // a 503 has this body, too
       if (Array.isArray(degraded)) {
         degradedNotice.hidden = degraded.length === 0;
         const names = degraded.map((name) => words[name] ?? name).join(", ");
@@ -47,13 +46,13 @@ export function followConfigProblem(live) {
   live.addEventListener("events", (event) => {
     if (/** @type {CustomEvent<import("./live.js").EventsMessage>} */ (event).detail.topic !== "config") return;
     isAgain = true;
-    look();
+    poll();
   });
-  // What happened between the making of this page and the join has no event: look once for each connection.
+  // Changes between rendering this page and joining have no event: poll once per connection.
   live.addEventListener("snapshot", (event) => {
-    if (/** @type {CustomEvent<{topic: string}>} */ (event).detail.topic === "config") look();
+    if (/** @type {CustomEvent<{topic: string}>} */ (event).detail.topic === "config") poll();
   });
   live.join("config", null);
   later();
-  return look;
+  return poll;
 }

@@ -1,5 +1,5 @@
-// What the config's JSON Schema knows about the place in the text where somebody writes or points: keys and values to
-// choose from, and what a key means. The schema's words are shown as text only. Judging by it is the server's business.
+// Completion and hover from the config's JSON Schema: the keys and values to choose from, and what a key means. Text from
+// the schema is shown as text only. The server validates; this module does not.
 
 import { hoverTooltip, startCompletion, syntaxTree, yamlLanguage } from "../vendor/codemirror.js";
 import { visible } from "./format.js";
@@ -8,11 +8,11 @@ import { visible } from "./format.js";
 /** @typedef {import("@lezer/common").SyntaxNode} SyntaxNode */
 /** @typedef {(string | number)[]} Path keys, and indexes of lists */
 
-const WORD = /[\w./-]*$/; // what is replaced by what is chosen
-const KEY_BEFORE = /^\s*(?:- +)*$|[{,]\s*$/; // what stands before a key that is being written
+const WORD = /[\w./-]*$/; // the text that a completion replaces
+const KEY_BEFORE = /^\s*(?:- +)*$|[{,]\s*$/; // the text before a key being typed
 const VALUE_BEFORE = /(?::|-|\[|,)\s+$|\[$/;
 const PLAIN = /^[a-z_/][\w ./-]*(?<! )$/i;
-const NOT_TEXT = /^(?:true|false|null|yes|no|on|off|y|n|~)$/i; // plain, some YAML reader takes them for something else
+const NOT_TEXT = /^(?:true|false|null|yes|no|on|off|y|n|~)$/i; // some YAML readers take these for something other than text
 const PROBE = "x";
 /** @type {Record<string, string>} */
 const TYPE_WORDS = {
@@ -54,20 +54,20 @@ export class Schemas {
     this.#root = root;
   }
 
-  /** @param {Path} path @returns {Schema[]} every schema that applies there */
+  /** @param {Path} path @returns {Schema[]} all schemas that apply to that path */
   at(path) {
     let found = this.#applying([this.#root]);
     for (const step of path) found = this.#applying(found.flatMap((schema) => below(schema, step)));
     return found;
   }
 
-  /** @param {Path} path @returns {Map<string, About>} the keys that a mapping there may have */
+  /** @param {Path} path @returns {Map<string, About>} the keys that a mapping at that path may have */
   keys(path) {
     const names = this.at(path).flatMap((schema) => Object.keys(object(schema.properties)));
     return new Map(names.map((name) => [name, this.about([...path, name]) ?? NOTHING]));
   }
 
-  /** @param {Path} path @returns {any[]} values to choose from there */
+  /** @param {Path} path @returns {any[]} values to choose from at that path */
   values(path) {
     const found = this.at(path).flatMap((schema) => [
       ...("default" in schema ? [schema.default] : []),
@@ -104,12 +104,12 @@ export class Schemas {
     return about.title || about.description || facts.length ? about : null;
   }
 
-  /** @param {any[]} schemas @returns {Schema[]} with those that they refer to or are made of */
+  /** @param {any[]} schemas @returns {Schema[]} with the schemas that they refer to or combine */
   #applying(schemas) {
     const found = new Set();
     const waiting = [...schemas];
     for (let schema = waiting.shift(); schema !== undefined; schema = waiting.shift()) {
-      if (object(schema) !== schema || found.has(schema)) continue; // `true` says nothing; references may be circular
+      if (object(schema) !== schema || found.has(schema)) continue; // `true` allows anything; references may be circular
       found.add(schema);
       if (typeof schema.$ref === "string") waiting.push(this.#target(schema.$ref));
       for (const word of ["allOf", "anyOf", "oneOf"]) waiting.push(...list(schema[word]));
@@ -118,7 +118,7 @@ export class Schemas {
     return [...found];
   }
 
-  /** @param {string} reference "#/..." @returns {any} true, which says nothing, for what is not in this schema */
+  /** @param {string} reference "#/..." @returns {any} true, which allows anything, if it is not in this schema */
   #target(reference) {
     let found = this.#root;
     try {
@@ -126,7 +126,7 @@ export class Schemas {
         found = found?.[token.replaceAll("~1", "/").replaceAll("~0", "~")];
       }
     } catch {
-      return true; // no URI
+      return true; // not a URI
     }
     return reference.startsWith("#") ? found ?? true : true;
   }
@@ -146,7 +146,7 @@ function matches(pattern, text) {
   try {
     return new RegExp(pattern, "u").test(text);
   } catch {
-    return false; // written for another language's expressions
+    return false; // a regular expression of another language
   }
 }
 
@@ -156,7 +156,7 @@ const object = (value) => (typeof value === "object" && value !== null && !Array
 /** @param {any} value @returns {any[]} itself, or [] for anything but an array */
 const list = (value) => (Array.isArray(value) ? value : []);
 
-/** @param {any} value @returns {string} how it is written in YAML, on one line */
+/** @param {any} value @returns {string} as YAML on one line */
 function yamlText(value) {
   if (typeof value === "string" && PLAIN.test(value) && !NOT_TEXT.test(value)) return value;
   return JSON.stringify(value) ?? "";
@@ -173,7 +173,7 @@ function pairAt(node) {
   return node;
 }
 
-/** @param {SyntaxNode} node @param {(node: SyntaxNode) => string} text @returns {Path} of what it stands in or is the value of */
+/** @param {SyntaxNode} node @param {(node: SyntaxNode) => string} text @returns {Path} of the collection around it, or of the pair whose value it is */
 function pathOf(node, text) {
   /** @type {Path} */
   const path = [];
@@ -185,7 +185,7 @@ function pathOf(node, text) {
   return path;
 }
 
-/** @param {string} text as it is written */
+/** @param {string} text a key as written in the config */
 function keyText(text) {
   if (text.startsWith("'")) return text.slice(1, -1).replaceAll("''", "'");
   try {
@@ -213,7 +213,7 @@ export function complete(schemas, { state, pos, explicit }) {
   const hasColon = rest?.[1] !== undefined;
   const end = pos + (rest?.[0].length ?? 0);
 
-  /** @param {string} probe @returns {{node: SyntaxNode, text: (node: SyntaxNode) => string}} the text as if that stood here */
+  /** @param {string} probe @returns {{node: SyntaxNode, text: (node: SyntaxNode) => string}} the node at the cursor if the probe were typed there */
   const withProbe = (probe) => {
     const whole = state.sliceDoc(0, from) + probe + state.sliceDoc(end);
     return { node: yamlLanguage.parser.parse(whole).resolveInner(from, 1), text: (node) => whole.slice(node.from, node.to) };
@@ -234,12 +234,12 @@ export function complete(schemas, { state, pos, explicit }) {
     const { node, text } = withProbe(PROBE);
     options.push(...schemas.values(pathOf(node, text)).map((value) => ({ label: yamlText(value) })));
   }
-  options.forEach((option, index) => { option.boost = Math.max(99 - index, -99); }); // in the schema's order, not by the alphabet
+  options.forEach((option, index) => { option.boost = Math.max(99 - index, -99); }); // in the schema's order, not alphabetically
   return options.length ? { from, options, validFor: /^[\w./-]*$/ } : null;
 }
 
 /**
- * @param {Map<string, About>} keys @param {string[]} others that are there already @param {boolean} hasColon
+ * @param {Map<string, About>} keys @param {string[]} others keys that the mapping has already @param {boolean} hasColon
  * @returns {import("@codemirror/autocomplete").Completion[]}
  */
 function keyOptions(keys, others, hasColon) {
@@ -252,7 +252,7 @@ function keyOptions(keys, others, hasColon) {
       info: () => aboutElement(about),
       apply: (view, _, from, to) => {
         view.dispatch({ changes: { from, to, insert }, selection: { anchor: from + insert.length }, userEvent: "input.complete" });
-        if (insert.endsWith(" ")) startCompletion(view); // its values, if there are some to choose from
+        if (insert.endsWith(" ")) startCompletion(view); // offers the values, if there are any
       },
     };
   });

@@ -1,5 +1,4 @@
-// How CodeMirror looks here. It lives in shadow roots, where only custom properties of tokens.css reach: they bring light
-// and dark along.
+// CodeMirror's looks. It lives in shadow roots, which only the custom properties of tokens.css reach; they carry light and dark.
 
 import { Decoration, EditorView, HighlightStyle, ViewPlugin, syntaxHighlighting, syntaxTree, tags } from "../vendor/codemirror.js";
 
@@ -79,12 +78,12 @@ const look = EditorView.theme({
   ".cm-panel :focus-visible": { outline: "2px solid var(--accent)", outlineOffset: "1px" },
 
   // differences
-  ".cm-changedLine, .cm-insertedLine, .cm-deletedChunk": { "--text-faint": "var(--text-soft)" }, // on a tint the faint one has not contrast enough
+  ".cm-changedLine, .cm-insertedLine, .cm-deletedChunk": { "--text-faint": "var(--text-soft)" }, // the faint colour lacks contrast on a tint
   ".cm-changedLine, .cm-insertedLine": { backgroundColor: "var(--teal-tint)" },
   "&.cm-merge-a .cm-changedLine, .cm-deletedChunk": { backgroundColor: "var(--amber-tint)" },
   ".cm-changedText, &.cm-merge-b .cm-changedText": { background: "color-mix(in srgb, var(--teal) 22%, transparent)" },
   "&.cm-merge-a .cm-changedText, .cm-deletedChunk .cm-deletedText": { background: "color-mix(in srgb, var(--amber) 26%, transparent)" },
-  ".cm-changedText, .cm-changedText *, .cm-deletedText, .cm-deletedText *": { color: "var(--text)" }, // on its tint no other colour has contrast enough
+  ".cm-changedText, .cm-changedText *, .cm-deletedText, .cm-deletedText *": { color: "var(--text)" }, // no other colour has enough contrast on that tint
   ".cm-deletedChunk": { paddingInlineStart: "0.375rem" },
   "&.cm-merge-a .cm-changedLineGutter, .cm-deletedLineGutter": { background: "var(--amber)" },
   ".cm-changedLineGutter, &.cm-merge-b .cm-changedLineGutter": { background: "var(--teal)" },
@@ -92,7 +91,7 @@ const look = EditorView.theme({
   ".cm-collapsedLines::before, .cm-collapsedLines::after": { content: '"⋯"', margin: "0" },
 
   "@media (max-width: 48rem)": {
-    ".cm-scroller": { fontSize: "1rem", lineHeight: "1.6" }, // below 16 px phones zoom into what is typed in
+    ".cm-scroller": { fontSize: "1rem", lineHeight: "1.6" }, // phones zoom into text fields below 16 px
     ".cm-lineNumbers .cm-gutterElement": { minInlineSize: "1.75rem" },
     ".cm-line": { paddingInline: "0.25rem 0.5rem" },
     ".cm-tooltip.cm-tooltip-autocomplete > ul > li": { minBlockSize: TARGET },
@@ -112,7 +111,7 @@ const colours = syntaxHighlighting(HighlightStyle.define([
 const NOT_TEXT = /^(?:~|null|Null|NULL|true|True|TRUE|false|False|FALSE|[-+]?(?:\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN|[-+]?(?:\d+|\.\d+|\d+\.\d*)(?:[eE][-+]?\d+)?|0o[0-7]+|0x[0-9a-fA-F]+)$/;
 const notText = Decoration.mark({ class: "cm-not-text" });
 
-/** Numbers, true, false and null, as YAML 1.2 reads them: looks do not decide, but show what is text and what is not. */
+/** Numbers, true, false and null, as YAML 1.2 reads them: the colour shows which values are not text. */
 const values = ViewPlugin.define((view) => ({
   decorations: found(view),
   /** @param {import("@codemirror/view").ViewUpdate} update */
@@ -135,5 +134,5 @@ function found({ state, visibleRanges }) {
   return Decoration.set(marks, true);
 }
 
-/** For every CodeMirror of ours. */
+/** For every CodeMirror on the pages. */
 export const theme = [look, colours, values];

@@ -1,4 +1,4 @@
-// The badge that says how the page hears of news.
+// The badge that shows the state of the live connection.
 
 import { part, setText } from "./page.js";
 

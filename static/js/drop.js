@@ -1,9 +1,9 @@
-// Gets files from the person: drop (folders too), file chooser, paste. Knows nothing of what becomes of them.
+// Gets files from the person: drop (folders too), file chooser, paste.
 
 /** @typedef {import("./transfers.js").Item} Item */
 
 /**
- * Hear of files wherever on the page they are dropped or pasted, or chosen through the inputs.
+ * Call back for files that are dropped or pasted anywhere on the page, or chosen through the inputs.
  * @param {object} parts
  * @param {HTMLInputElement} parts.fileInput
  * @param {HTMLInputElement} parts.folderInput
@@ -14,12 +14,12 @@ export function mountDrop({ fileInput, folderInput, overlay }, onItems) {
   for (const input of [fileInput, folderInput]) {
     input.addEventListener("change", () => {
       const items = [...(input.files ?? [])].map((file) => ({ path: file.webkitRelativePath || file.name, file }));
-      input.value = ""; // the same file may be chosen again after it was removed
+      input.value = ""; // lets the person choose the same file again after removing it
       onItems(items, []);
     });
   }
 
-  let depth = 0; // enter and leave also fire for every element on the way
+  let depth = 0; // enter and leave also fire for every element crossed
   const show = () => { overlay.hidden = depth === 0; };
   addEventListener("dragenter", (event) => {
     if (!hasFiles(event)) return;
@@ -59,7 +59,7 @@ const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false
  * @returns {Promise<{items: Item[], unreadable: string[]}>} every dropped file, those inside folders with their path
  */
 async function itemsOf(transfer) {
-  // Entries must be asked for before the first await: the browser empties the list when the handler returns.
+  // Entries must be read before the first await: the browser empties the list when the handler returns.
   const entries = [...transfer.items].map((item) => (item.kind === "file" ? item.webkitGetAsEntry() : null));
   const plain = [...transfer.files].map((file) => ({ path: file.name, file }));
   /** @type {{items: Item[], unreadable: string[]}} */
@@ -89,10 +89,10 @@ async function collect(entry, folder, found) {
     for (;;) {
       /** @type {FileSystemEntry[]} */
       const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
-      if (some.length === 0) return; // browsers give a folder in portions of 100
+      if (some.length === 0) return; // browsers return a folder in portions of 100
       for (const inner of some) await collect(inner, `${path}/`, found);
     }
   } catch {
-    found.unreadable.push(path); // removed meanwhile, or the person lacks the right to read it
+    found.unreadable.push(path); // it was removed, or the person may not read it
   }
 }

@@ -1,4 +1,4 @@
-// Numbers, sizes, times and names as people read them. No DOM.
+// Numbers, sizes, times and names as text for people. No DOM.
 
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const whole = new Intl.NumberFormat();
@@ -19,7 +19,7 @@ export const count = (n) => whole.format(n);
 /** @param {number} n @param {string} one @param {string} [many] */
 export const counted = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
 
-/** @param {number} fraction 0 to 1; never shows 100 % before it is whole */
+/** @param {number} fraction 0 to 1; rounded down: 100 % only for 1 */
 export const percent = (fraction) => `${whole.format(fraction < 1 ? Math.floor(fraction * 100) : 100)} %`;
 
 /** @param {number} size in bytes; binary units */
@@ -44,10 +44,10 @@ export function duration(seconds) {
   return `${Math.floor(rounded / 3600)} h ${Math.floor((rounded % 3600) / 60)} min`;
 }
 
-/** @param {number} seconds that are still running up, so in whole ones */
+/** @param {number} seconds that keep counting, so in whole seconds */
 export const elapsed = (seconds) => (seconds < 60 ? `${Math.floor(seconds)} s` : duration(Math.floor(seconds)));
 
-/** @param {number} seconds a guess, so said roughly */
+/** @param {number} seconds an estimate, so rounded */
 export function roughly(seconds) {
   if (seconds < 10) return "a few seconds left";
   if (seconds < 90) return `about ${Math.round(seconds / 10) * 10} s left`;
@@ -64,14 +64,14 @@ export const localDateTime = (iso) => dateTime.format(new Date(iso));
 const AGO_UNITS = /** @type {const} */ ([["day", 86_400], ["hour", 3600], ["minute", 60]]);
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
-/** @param {string} iso RFC 3339 @returns {string} how long that is ago; a clock that is a little off is not shown */
+/** @param {string} iso RFC 3339 @returns {string} how long ago that was; "just now" also for a time slightly in the future, as clocks differ */
 export function ago(iso) {
   const seconds = (Date.now() - Date.parse(iso)) / 1000;
   const found = AGO_UNITS.find(([, length]) => seconds >= length);
   return found ? relative.format(-Math.floor(seconds / found[1]), found[0]) : "just now";
 }
 
-/** @param {string} iso RFC 3339 @returns {string} the same moment in UTC, to show on hover */
+/** @param {string} iso RFC 3339 @returns {string} the same time in UTC, for a tooltip */
 export const exactTime = (iso) => `${new Date(iso).toISOString().replace("T", " ").replace("Z", "")} UTC`;
 
 /** @param {number} exitCode of a process; -n is signal n */
@@ -82,8 +82,8 @@ export const queuePosition = (position) =>
   `${ORDINALS[position - 1] ?? whole.format(position) + (SUFFIXES[ordinal.select(position)] ?? "th")} in the queue`;
 
 /**
- * A client's text with what cannot be seen made visible: control characters, and those that turn or hide text.
- * The same as `visible_text` of the server's templates.
+ * Make invisible characters of a client's text visible: control characters, and those that reverse or hide text.
+ * Same as `visible_text` of the server's templates.
  * @param {string} text
  */
 export function visible(text) {
@@ -97,6 +97,6 @@ export function visible(text) {
 
 /**
  * @param {{ip: string, host?: string | null} | null | undefined} client
- * @returns {string} the address, with its host name where one is known
+ * @returns {string} the address, with its host name if known
  */
 export const clientText = (client) => (client ? [client.ip, client.host].filter(Boolean).join(" ") : "");

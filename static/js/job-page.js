@@ -1,4 +1,4 @@
-// /jobs/<id>: one file's job with every attempt, which config each had, and what changed in the config since.
+// /jobs/<id>: one file's job with each attempt, its config revision, and what changed in the config since.
 
 import { Problem, call, callJson } from "./api.js";
 import { api, base } from "./base.js";
@@ -26,7 +26,7 @@ import { stateLook, stateWord } from "./words.js";
  */
 
 const CLOCKS_EVERY_MS = 1000;
-const POLL_EVERY_MS = 3000; // while the socket is away, and for the place in line, which is not pushed
+const POLL_EVERY_MS = 3000; // while the socket is away, and for the queue position, which is not pushed
 const CAN_RETRY = new Set(["failed", "cancelled", "succeeded"]);
 
 const data = pageData();
@@ -35,11 +35,11 @@ const topic = `submission:${data.job.submission_id}`;
 const root = part(document, "job");
 const get = (/** @type {string} */ name) => part(root, name);
 
-/** @type {Record<string, any>} the Job as the API gives it */
+/** @type {Record<string, any>} Job of the API */
 let job = data.job;
-/** @type {string} SHA-256 of today's config */
+/** @type {string} SHA-256 of the newest revision */
 let newest = data.newest;
-/** @type {number | null} the attempt whose config is compared with today's */
+/** @type {number | null} the attempt whose config is compared with the newest */
 let compared = null;
 let comparisons = 0;
 let questions = 0;
@@ -74,7 +74,7 @@ function draw() {
   tick();
 }
 
-/** The words beside the state; of what runs or waits they move. */
+/** The words beside the state; they change while the job waits or runs. */
 function tick() {
   const last = lastAttempt();
   let note = "";
@@ -106,10 +106,10 @@ function drawBar() {
   }
 }
 
-/** What a retry would do now. */
+/** Says which config a retry would use. */
 function drawHint() {
   const last = lastAttempt();
-  if (!data.is_kept) return; // the server's own words stand there
+  if (!data.is_kept) return; // the template says that the file was removed
   let hint = "";
   if (CAN_RETRY.has(job.state) && last && job.state !== "succeeded") {
     hint = last.config_revision === newest
@@ -184,7 +184,7 @@ function drawFacts() {
   setText(get("value"), job.value === null ? "" : visibleLines(JSON.stringify(job.value, null, 2)));
 }
 
-/** @param {string} text @returns {string} with what cannot be seen made visible, except line ends */
+/** @param {string} text @returns {string} with invisible characters made visible, except line ends */
 const visibleLines = (text) => text.split("\n").map(visible).join("\n");
 
 let listed = "";
@@ -197,7 +197,7 @@ function drawResults() {
   void listResults(get("results"), /** @type {any} */ (job));
 }
 
-/** Show what changed in the config between an attempt and today. @param {Attempt} attempt */
+/** Show what changed in the config since an attempt. @param {Attempt} attempt */
 async function compare({ number, config_revision: revision }) {
   const question = ++comparisons;
   compared = number;
@@ -239,7 +239,7 @@ function closeComparison() {
   if (button instanceof HTMLElement) button.focus();
 }
 
-/** @param {string} sentence "" takes it away */
+/** @param {string} sentence "" hides the box */
 function sayProblem(sentence) {
   get("problem").hidden = sentence === "";
   setText(get("problem"), sentence);
@@ -253,7 +253,7 @@ async function refresh() {
   } catch {
     return; // the badge says that the server is away
   }
-  if (question !== questions) return; // asked again meanwhile
+  if (question !== questions) return; // a newer request is running
   const before = job.state;
   job = fresh;
   draw();
@@ -268,7 +268,7 @@ async function act(action) {
     await callJson("POST", `${path}/${action}`);
     sayProblem("");
   } catch (error) {
-    // 409: it ended, or was asked again elsewhere, before the press arrived; the page is about to show it.
+    // 409: the job ended, or someone else retried it, before this request; the page is about to show it.
     if (error instanceof Problem && error.status !== 409) sayProblem(error.message);
   }
   askRefresh();

@@ -1,11 +1,11 @@
-// A text's bytes and its lines: what an editor would lose (byte order mark, line ends) is kept here. No DOM.
+// A text as bytes and as lines: keeps what an editor loses (byte order mark, line ends). No DOM.
 
 import { changes } from "./merge.js";
 
 const BOM = "\ufeff";
 
 /**
- * @typedef {object} Original the text as it was loaded
+ * @typedef {object} Original the loaded text
  * @property {boolean} hasBom
  * @property {string[]} lines without their ends
  * @property {string[]} ends "\n", "\r\n" or "\r" of each line; "" for the last
@@ -14,7 +14,7 @@ const BOM = "\ufeff";
 /**
  * @param {BufferSource} bytes
  * @returns {Original}
- * @throws {TypeError} the bytes are no UTF-8
+ * @throws {TypeError} the bytes are not UTF-8
  */
 export function decode(bytes) {
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -28,9 +28,9 @@ export function decode(bytes) {
 }
 
 /**
- * The bytes to save: lines that were not touched keep their own line end, new ones get the commonest.
+ * The bytes to save: unchanged lines keep their line end, new lines get the commonest one.
  * @param {Original} original
- * @param {string} text every line end a "\n"
+ * @param {string} text with "\n" at every line end
  * @returns {Uint8Array<ArrayBuffer>}
  */
 export function encode(original, text) {
@@ -61,13 +61,13 @@ function commonestEnd(ends) {
 }
 
 /**
- * Which lines of a text were there before.
+ * Which lines of a text existed before.
  * @param {string[]} before
  * @param {string[]} after
  * @returns {number[]} for each line of `after` its index in `before`, or -1
  */
 export function matchLines(before, after) {
-  // Most edits touch one place: only what lies between the lines that are alike at both ends is compared closely.
+  // Most edits touch one spot: only the lines between equal beginnings and equal endings are diffed.
   let start = 0;
   while (start < before.length && start < after.length && before[start] === after[start]) start += 1;
   let alike = 0;

@@ -1,4 +1,4 @@
-// The WebSocket /api/v1/live: joins topics, goes on where it was after a break, delivers each event once. No DOM.
+// The WebSocket /api/v1/live: joins topics, resumes after a lost connection, delivers each event once. No DOM.
 
 import { api } from "./base.js";
 
@@ -10,8 +10,8 @@ import { api } from "./base.js";
 
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 15_000;
-const SILENT_HEARTBEATS = 2.5; // ticks may be late; two missed ones in a row are not
-const FINAL_CODES = new Set([4400, 4401, 4403]); // trying again would be answered the same
+const SILENT_HEARTBEATS = 2.5; // a tick may be late; two missing ticks mean a dead connection
+const FINAL_CODES = new Set([4400, 4401, 4403]); // a retry would get the same answer
 
 /**
  * Dispatches CustomEvents: `connection` (Connection), `hello`, `snapshot`, `events` (EventsMessage), `progress`
@@ -21,9 +21,9 @@ export class Live extends EventTarget {
   #url;
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {Map<string, {after: number | null, attempt?: number | null}>} what is joined, and how far it was read */
+  /** @type {Map<string, {after: number | null, attempt?: number | null}>} joined topics, and the position read so far */
   #topics = new Map();
-  /** @type {Map<number, string>} joins that wait for their reply */
+  /** @type {Map<number, string>} topic of each join without a reply yet, by message id */
   #asked = new Map();
   #nextId = 1;
   #failures = 0;
@@ -41,7 +41,7 @@ export class Live extends EventTarget {
     addEventListener("pageshow", () => this.#connectNow());
   }
 
-  /** Connect; from then on the connection is kept up. */
+  /** Connect, and reconnect whenever the connection is lost. */
   start() {
     if (this.#socket) return;
     const socket = new WebSocket(this.#url, "dropmill.v1");
@@ -50,17 +50,17 @@ export class Live extends EventTarget {
     socket.addEventListener("close", (close) => {
       if (this.#socket === socket) this.#closed(close.code);
     });
-    this.#watch();
+    this.#resetWatchdog();
   }
 
   /**
    * Follow a topic or an output stream.
    * @param {string} topic
-   * @param {number | null} after cursor or byte offset; 0 is the beginning, null asks for a snapshot
+   * @param {number | null} after cursor or byte offset; 0 is the beginning, null requests a snapshot
    */
   join(topic, after) {
     this.#topics.set(topic, { after });
-    this.#ask(topic);
+    this.#sendJoin(topic);
   }
 
   /** @param {string} topic */
@@ -69,7 +69,7 @@ export class Live extends EventTarget {
   }
 
   /** @param {string} topic */
-  #ask(topic) {
+  #sendJoin(topic) {
     const id = this.#nextId++;
     const position = this.#topics.get(topic);
     /** @type {Record<string, any>} */
@@ -78,7 +78,7 @@ export class Live extends EventTarget {
     if (this.#send(message)) this.#asked.set(id, topic);
   }
 
-  /** @param {Record<string, any>} message @returns {boolean} whether there was a connection to send it on */
+  /** @param {Record<string, any>} message @returns {boolean} false without an open connection */
   #send(message) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(JSON.stringify(message));
@@ -87,20 +87,20 @@ export class Live extends EventTarget {
 
   /** @param {string} text */
   #receive(text) {
-    this.#watch();
+    this.#resetWatchdog();
     const message = JSON.parse(text);
     switch (message.type) {
       case "hello":
         this.#failures = 0;
         this.#heartbeatMs = message.heartbeat * 1000;
-        this.#watch();
-        this.#become("live");
-        this.#tell("hello", message);
-        for (const topic of this.#topics.keys()) this.#ask(topic);
+        this.#resetWatchdog();
+        this.#setConnection("live");
+        this.#dispatch("hello", message);
+        for (const topic of this.#topics.keys()) this.#sendJoin(topic);
         break;
       case "snapshot":
         this.#moveTo(message.topic, message.cursor);
-        this.#tell("snapshot", message);
+        this.#dispatch("snapshot", message);
         break;
       case "events":
         this.#events(message);
@@ -109,15 +109,15 @@ export class Live extends EventTarget {
         this.#output(message);
         break;
       case "gap":
-        this.#ask(message.topic);
+        this.#sendJoin(message.topic);
         break;
       case "reply":
         this.#reply(message);
         break;
       case "progress":
-        this.#tell("progress", message);
+        this.#dispatch("progress", message);
         break;
-      default: // tick, and what later protocols may add
+      default: // tick, and messages of later protocols
         break;
     }
   }
@@ -125,11 +125,11 @@ export class Live extends EventTarget {
   /** @param {EventsMessage} message */
   #events(message) {
     const position = this.#topics.get(message.topic);
-    if (!position) return; // left meanwhile
+    if (!position) return; // the topic was left
     const after = position.after ?? 0;
     const events = message.events.filter((event) => event.cursor > after);
     this.#moveTo(message.topic, Math.max(after, message.cursor));
-    if (events.length) this.#tell("events", { ...message, events });
+    if (events.length) this.#dispatch("events", { ...message, events });
   }
 
   /** @param {OutputMessage} message */
@@ -137,10 +137,10 @@ export class Live extends EventTarget {
     const position = this.#topics.get(`output:${message.job_id}`);
     if (!position) return;
     const isSameAttempt = position.attempt === message.attempt;
-    if (isSameAttempt && message.offset < (position.after ?? 0)) return; // read before a reconnect
+    if (isSameAttempt && message.offset < (position.after ?? 0)) return; // received before the reconnect
     position.attempt = message.attempt;
     position.after = message.end;
-    this.#tell("output", message);
+    this.#dispatch("output", message);
   }
 
   /** @param {{re: number, ok: boolean, error: {code: string, detail: string} | null}} message */
@@ -149,7 +149,7 @@ export class Live extends EventTarget {
     this.#asked.delete(message.re);
     if (message.ok || topic === undefined) return;
     this.#topics.delete(topic);
-    this.#tell("refused", { topic, error: message.error });
+    this.#dispatch("refused", { topic, error: message.error });
   }
 
   /** @param {string} topic @param {number} cursor */
@@ -164,13 +164,13 @@ export class Live extends EventTarget {
     this.#asked.clear();
     clearTimeout(this.#watchdog);
     if (FINAL_CODES.has(code)) {
-      this.#become("refused");
+      this.#setConnection("refused");
       return;
     }
-    this.#become("reconnecting");
+    this.#setConnection("reconnecting");
     const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failures);
     this.#failures += 1;
-    // Jitter: pages that lost the same server do not come back in the same instant.
+    // Jitter: pages that lost the same server do not all reconnect at once.
     this.#retry = window.setTimeout(() => this.start(), longest * (0.5 + Math.random() / 2));
   }
 
@@ -180,24 +180,24 @@ export class Live extends EventTarget {
     this.start();
   }
 
-  #watch() {
+  #resetWatchdog() {
     clearTimeout(this.#watchdog);
     this.#watchdog = window.setTimeout(() => {
       const socket = this.#socket;
       this.#closed(0);
-      socket?.close(); // its own close event may come minutes later, so it is not waited for
+      socket?.close(); // its close event may come minutes later
     }, this.#heartbeatMs * SILENT_HEARTBEATS);
   }
 
   /** @param {Connection} connection */
-  #become(connection) {
+  #setConnection(connection) {
     if (this.connection === connection) return;
     this.connection = connection;
-    this.#tell("connection", connection);
+    this.#dispatch("connection", connection);
   }
 
   /** @param {string} type @param {any} detail */
-  #tell(type, detail) {
+  #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

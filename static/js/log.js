@@ -1,4 +1,4 @@
-// The live log: one line an event, following the end until someone scrolls up.
+// The live log: one line per event; it follows the end until the person scrolls up.
 
 import { clientText, exactTime, timeOfDay } from "./format.js";
 import { cloneTemplate, paced, part, setText } from "./page.js";
@@ -6,9 +6,9 @@ import { eventAbout, eventTone, eventWord } from "./words.js";
 
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */
 
-const MAX_LINES = 1000; // the log file and the API keep the rest
+const MAX_LINES = 1000; // the log file and the API have the rest
 const NEAR_END_PX = 24;
-const GESTURE_MS = 1000; // a flick goes on for about that long after the finger left
+const GESTURE_MS = 1000; // a flick scrolls for about that long after the finger has left
 
 /** The log beside the rows. */
 export class LogView {
@@ -35,14 +35,14 @@ export class LogView {
     this.#box.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.#box;
       if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#setFollowing(true);
-      // A box that changed its size scrolls too; only a person's scrolling pauses.
+      // A box scrolls when its size changes, too; only a person's scrolling pauses.
       else if (performance.now() - this.#touchedAt < GESTURE_MS) this.#setFollowing(false);
     });
     this.#follow.addEventListener("click", () => {
       this.#box.scrollTop = this.#box.scrollHeight;
       this.#setFollowing(true);
     });
-    this.#say();
+    this.#drawButton();
   }
 
   /** @param {LiveEvent[]} events in cursor order */
@@ -66,17 +66,17 @@ export class LogView {
     if (isCut) this.#earlier.hidden = false;
     if (this.#isFollowing) this.#box.scrollTop = this.#box.scrollHeight;
     else this.#unread += events.length;
-    this.#say();
+    this.#drawButton();
   }
 
   /** @param {boolean} isFollowing */
   #setFollowing(isFollowing) {
     this.#isFollowing = isFollowing;
     if (isFollowing) this.#unread = 0;
-    this.#say();
+    this.#drawButton();
   }
 
-  #say() {
+  #drawButton() {
     setText(this.#follow, this.#isFollowing ? "following" : this.#unread ? `follow, ${this.#unread} new` : "paused, follow");
     this.#follow.setAttribute("aria-pressed", String(this.#isFollowing));
   }

@@ -1,5 +1,5 @@
-// Merging two texts that come from the same one, by their lines (diff3). What only one side changed merges by itself;
-// where both changed the same or neighbouring lines, somebody has to choose. No DOM.
+// Three-way merge of two texts by lines (diff3). What only one side changed merges automatically; where both changed the
+// same or neighbouring lines, a person has to choose. No DOM.
 //
 // The lines are matched by CodeMirror's diff: node-diff3 took 18 s for 5,000 lines in which many are alike.
 
@@ -8,24 +8,24 @@ import { diff } from "../vendor/codemirror.js";
 /** @typedef {"theirs" | "mine" | "both"} Choice both: theirs, then mine */
 /**
  * @typedef {object} Settled lines that need no choice
- * @property {"same" | "theirs" | "mine" | "alike"} kind who changed them; alike: both did, to the same
- * @property {string[]} base as they were
- * @property {string[]} lines as they are in the merged text
+ * @property {"same" | "theirs" | "mine" | "alike"} kind who changed them; alike: both, in the same way
+ * @property {string[]} base of the common base
+ * @property {string[]} lines of the merged text
  */
 /**
- * @typedef {object} Conflict where both changed something
+ * @typedef {object} Conflict lines that both changed
  * @property {"conflict"} kind
  * @property {string[]} base
  * @property {string[]} theirs
  * @property {string[]} mine
- * @property {string} key tells it from other conflicts, and stays the same when others change elsewhere
- * @property {number} line where it begins in their text, 1-based
+ * @property {string} key unique, and unchanged while other lines change
+ * @property {number} line its first line in their text, 1-based
  */
 /** @typedef {Settled | Conflict} Part */
-/** @typedef {{from: number, to: number, start: number, end: number}} Change lines from-to became start-end; 0-based, ends not included */
+/** @typedef {{from: number, to: number, start: number, end: number}} Change lines from-to became start-end; 0-based, ends excluded */
 
-// Beyond these many changed lines it looks less closely, which may make a conflict larger than necessary. 20,000 lines of
-// which none is alike: 50 ms; it runs while somebody types.
+// Beyond this many changed lines the diff is coarser, which may make a conflict larger than necessary. 20,000 lines of
+// which no two are alike: 50 ms; it runs while someone types.
 const DIFF_LIMITS = { scanLimit: 4000 };
 const SURROGATES = 0xd800;
 const SURROGATES_COUNT = 0x800;
@@ -33,10 +33,10 @@ const SURROGATES_COUNT = 0x800;
 /**
  * @param {string[]} before
  * @param {string[]} after
- * @returns {Change[]} what changed, in order, never two without an unchanged line between them
+ * @returns {Change[]} in order, separated by at least one unchanged line
  */
 export function changes(before, after) {
-  /** @type {Map<string, string>} a character for each different line: the diff compares characters */
+  /** @type {Map<string, string>} one character per distinct line: the diff compares characters */
   const characters = new Map();
   const asText = (/** @type {string[]} */ lines) => lines.map((line) => {
     let character = characters.get(line);
@@ -53,10 +53,10 @@ export function changes(before, after) {
 }
 
 /**
- * @param {string} base what both come from
+ * @param {string} base the common base
  * @param {string} theirs
  * @param {string} mine
- * @returns {Part[]} in order; together they are the merged text
+ * @returns {Part[]} in order; joined, they are the merged text
  */
 export function merge(base, theirs, mine) {
   const [from, left, right] = [base, theirs, mine].map((text) => text.split("\n"));
@@ -69,7 +69,7 @@ export function merge(base, theirs, mine) {
   /** @type {Map<string, number>} */
   const seen = new Map();
   let next = 0; // line of the base
-  let ahead = { theirs: 0, mine: 0 }; // lines that each side has more than the base, up to there
+  let ahead = { theirs: 0, mine: 0 }; // extra lines of each side compared with the base, up to there
   for (let index = 0; index < all.length;) {
     const { from: begin } = all[index];
     let { to: end } = all[index];
@@ -124,8 +124,8 @@ export function mergedText(parts, choices) {
 
 /**
  * @param {Part[]} parts
- * @returns {{theirs: number, mine: number, alike: number}} lines that merge by themselves: those of a changed stretch,
- *   or those that were there if it is gone
+ * @returns {{theirs: number, mine: number, alike: number}} lines merged automatically: the lines of each change, or the
+ *   removed lines if nothing replaced them
  */
 export function countMerged(parts) {
   const counted = { theirs: 0, mine: 0, alike: 0 };

@@ -1,5 +1,5 @@
-// One submission as the page knows it: the server's snapshot, the events behind it, and what this page itself sends.
-// No DOM. Folding an event twice, or one that the snapshot already held, ends in the same state.
+// One submission as the page knows it: the server's snapshot, the events after it, and what this page sends. No DOM.
+// Folding an event twice, or one that the snapshot includes, leads to the same state.
 
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */
 /** @typedef {import("./live.js").ProgressMessage} ProgressMessage */
@@ -10,11 +10,11 @@
  * @property {"queued" | "running" | "succeeded" | "failed" | "cancelled"} state
  * @property {string | null} started_at
  * @property {number | null} duration seconds of the newest attempt
- * @property {number | null} position in line, 1 is next; an estimate
+ * @property {number | null} position in the queue, 1 is next; an estimate
  * @property {number | null} exit_code -n is signal n
  * @property {{type: string, message: string} | null} error
  * @property {number} output_size
- * @property {number} result_count files left for download by the newest attempt
+ * @property {number} result_count results of the newest attempt
  * @property {{path: string, size: number}[]} results the first of them
  * @property {number} attempts how many were started
  * @property {{value: number, total: number | null, label: string | null} | null} progress
@@ -23,22 +23,22 @@
 /**
  * @typedef {object} Entry one file
  * @property {string} id
- * @property {string} path as the client named it
+ * @property {string} path given by the client
  * @property {number | null} size
  * @property {number} received bytes
  * @property {"announced" | "receiving" | "stored" | "aborted"} upload
  * @property {string | null} error why the upload was aborted
  * @property {number} speed bytes a second while this page sends it; else 0
  * @property {Job | null} job
- * @property {string | null} uploadUrl where its bytes may come in requests of their own
- * @property {"waiting" | "sending" | "together" | "paused" | "retrying" | "refused" | null} sending how far this page is
- *   with sending it: `together` in a form with others, `retrying` and `refused` after a failure; null: it is not
- * @property {string} remark what there is to say of its sending
+ * @property {string | null} uploadUrl address for its bytes in requests of their own (tus)
+ * @property {"waiting" | "sending" | "together" | "paused" | "retrying" | "refused" | null} sending state of the
+ *   sending on this page: `together` in a form with others, `retrying` and `refused` after a failure; null: not sent here
+ * @property {string} remark a note about its sending
  */
 
 /** @typedef {{announced: number, receiving: number, aborted: number, queued: number, running: number, succeeded: number, failed: number, cancelled: number}} Counts */
 
-/** @type {Record<string, number>} uploads only ever move on */
+/** @type {Record<string, number>} uploads never go back */
 const UPLOAD_ORDER = { announced: 0, receiving: 1, stored: 2, aborted: 2 };
 const SETTLED = new Set(["succeeded", "failed", "cancelled"]);
 
@@ -117,10 +117,10 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * Take over what the API says of the submission.
-   * @param {Record<string, any>} submission as the API gives it
-   * @param {boolean} [mayBeBehind] events newer than this answer may have been folded already: take only what cannot
-   *   go back
+   * Update from a Submission of the API.
+   * @param {Record<string, any>} submission of the API
+   * @param {boolean} [mayBeBehind] newer events than this answer may be folded already: take only what never goes
+   *   back
    */
   take(submission, mayBeBehind = false) {
     this.isOpen = this.isOpen && submission.state === "open";
@@ -130,7 +130,7 @@ export class SubmissionModel extends EventTarget {
     this.takeFiles(submission.files, mayBeBehind);
   }
 
-  /** @param {any[]} files as the API gives them @param {boolean} [mayBeBehind] as for `take` */
+  /** @param {any[]} files of the API @param {boolean} [mayBeBehind] as for `take` */
   takeFiles(files, mayBeBehind = false) {
     for (const file of files) {
       const entry = this.#byId.get(file.id) ?? this.#add(file.id, file.path || file.name);
@@ -148,9 +148,9 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * How far this page is with sending a file.
+   * Set the state of a file's sending.
    * @param {Entry} entry
-   * @param {Entry["sending"]} sending null: it is sent, or given up
+   * @param {Entry["sending"]} sending null: sent, or given up
    * @param {string} [remark]
    */
   turn(entry, sending, remark = "") {
@@ -159,9 +159,9 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * How many bytes of a file this page has handed over; which state the upload is in, the server alone says.
+   * Set how many bytes of a file this page has sent. Only the server changes the upload's state.
    * @param {Entry} entry
-   * @param {number} bytes fewer than before after a cut: what had not come whole does not count
+   * @param {number} bytes after a lost connection fewer than before: an incomplete piece does not count
    * @param {number} speed bytes a second
    */
   sent(entry, bytes, speed) {
@@ -170,7 +170,7 @@ export class SubmissionModel extends EventTarget {
     this.#changed([entry]);
   }
 
-  /** This page gives a file up. @param {Entry} entry @param {string} reason */
+  /** Give a file up on this page. @param {Entry} entry @param {string} reason */
   giveUp(entry, reason) {
     Object.assign(entry, { upload: "aborted", error: reason, sending: null, speed: 0, remark: "" });
     this.#changed([entry]);
@@ -185,8 +185,8 @@ export class SubmissionModel extends EventTarget {
     this.#changed([entry]);
   }
 
-  /** @param {Map<string, number>} positions job id to place in line */
-  inLine(positions) {
+  /** @param {Map<string, number>} positions by job id */
+  takePositions(positions) {
     const changed = this.entries.filter(({ job }) => job?.state === "queued" && job.position !== positions.get(job.id));
     for (const { job } of changed) if (job) job.position = positions.get(job.id) ?? null;
     if (changed.length) this.#changed(changed);
@@ -209,7 +209,7 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * A new entry for a file that the server names for the first time.
+   * Add an entry for a file that the page did not know.
    * @param {string} id
    * @param {string} path
    * @returns {Entry}
@@ -241,7 +241,7 @@ export class SubmissionModel extends EventTarget {
     return counts;
   }
 
-  /** @returns {{received: number, total: number}} bytes of all files that were not given up */
+  /** @returns {{received: number, total: number}} bytes of all files except aborted ones */
   get bytes() {
     let received = 0;
     let total = 0;
@@ -253,17 +253,17 @@ export class SubmissionModel extends EventTarget {
     return { received, total };
   }
 
-  /** @returns {number} bytes a second that this page sends */
+  /** @returns {number} bytes per second sent by this page */
   get speed() {
     return this.entries.reduce((sum, { speed }) => sum + speed, 0);
   }
 
-  /** @returns {boolean} whether the server has answered `stored` for every file and no more will come */
+  /** @returns {boolean} whether no file can still arrive: each is stored or aborted, and the submission is sealed */
   get isAllStored() {
     return !this.isOpen && this.entries.every(({ upload }) => upload === "stored" || upload === "aborted");
   }
 
-  /** @returns {boolean} whether nothing more happens by itself */
+  /** @returns {boolean} whether nothing is left to do: each job has settled, or its file was aborted */
   get isSettled() {
     return this.isAllStored && this.entries.every(({ job, upload }) => upload === "aborted" || (job && SETTLED.has(job.state)));
   }

@@ -1,4 +1,4 @@
-// What one attempt wrote, live: joins the stream `output:<job_id>` and shows its end.
+// The live output of one attempt: joins the stream `output:<job_id>` and shows its end.
 
 import { api } from "./base.js";
 import { paced, part, setText } from "./page.js";

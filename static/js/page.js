@@ -1,10 +1,10 @@
-// What every page has: its data, its parts by name, the theme button, local times, a way to speak to screen readers.
+// What every page has: parts by name, templates, the theme button, local times, announcements to screen readers.
 
 import { exactTime, localDateTime } from "./format.js";
 import { mountThemeButton } from "./theme.js";
 
 /**
- * The element `data-part="name"` below a root; a missing one is a defect of the template.
+ * The element `data-part="name"` below a root; throws if the template lacks it.
  * @param {ParentNode} root
  * @param {string} name
  * @returns {HTMLElement}
@@ -29,7 +29,7 @@ export function cloneTemplate(id) {
 }
 
 /**
- * Change a text only if it differs: an unchanged row costs no layout and a selection in it survives.
+ * Change a text only if it differs: that saves a layout and keeps a selection in it.
  * @param {Element} element
  * @param {string} text
  */
@@ -38,21 +38,21 @@ export function setText(element, text) {
 }
 
 /**
- * Show a moment in local time, and in UTC on hover.
+ * Show a time in local time, with UTC as its tooltip.
  * @param {Element} element a `<time>`
  * @param {string} iso RFC 3339
  */
 export function setTime(element, iso) {
-  if (!(element instanceof HTMLTimeElement)) throw new Error("a moment stands in a <time>");
+  if (!(element instanceof HTMLTimeElement)) throw new Error("a time needs a <time> element");
   element.dateTime = iso;
   element.title = exactTime(iso);
   setText(element, localDateTime(iso));
 }
 
-const DRAW_EVERY_MS = 100; // fast enough for the eye; every frame would keep a busy page from ever resting
+const DRAW_EVERY_MS = 100; // fast enough for the eye; drawing every frame would keep a busy page from ever being idle
 
 /**
- * Make a drawing function that may be asked for at any rate: it runs soon, and at most ten times a second.
+ * Throttle a drawing function: it runs soon after a call, and at most ten times a second.
  * @param {() => void} draw
  * @returns {() => void}
  */
@@ -70,12 +70,12 @@ export function paced(draw) {
   };
 }
 
-const ANNOUNCE_EVERY_MS = 4000; // a screen reader needs about that long for a sentence; newer ones replace older ones
+const ANNOUNCE_EVERY_MS = 4000; // a screen reader needs about that long for a sentence; a newer sentence replaces a waiting one
 let nextAnnouncement = "";
 let announcing = 0;
 
 /**
- * Have a sentence read aloud, politely and not too often.
+ * Announce a sentence to screen readers, politely and at a limited rate.
  * @param {string} sentence
  */
 export function announce(sentence) {

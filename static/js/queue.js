@@ -1,6 +1,6 @@
-// Sends one submission's files: announces them, gives each to a transfer, at most three at once, tries again after what
-// passes by itself, seals at the end. No DOM; how bytes travel is in transfers.js. What becomes of each file is written
-// into the model; `change` is dispatched when what a person may do has changed.
+// Sends one submission's files: announces them, gives each to a transfer, at most three at once, retries after temporary
+// failures, seals at the end. No DOM; transfers.js sends the bytes. The model receives the state of each file; `change` is
+// dispatched when the possible actions have changed.
 
 import { Problem, callJson, furtherFiles } from "./api.js";
 import { FormTransfer, ResumableTransfer, Stopped, canRead, removeUpload } from "./transfers.js";
@@ -12,23 +12,23 @@ import { FormTransfer, ResumableTransfer, Stopped, canRead, removeUpload } from 
 /**
  * @typedef {object} Send one file that this page sends
  * @property {Item} item
- * @property {Entry | null} entry null until the server has been told of it
- * @property {ResumableTransfer | FormTransfer | null} transfer that carries it now
+ * @property {Entry | null} entry null until it is announced
+ * @property {ResumableTransfer | FormTransfer | null} transfer that sends it now
  */
 
 const AT_ONCE = 3; // of the six connections that a browser opens to a host
 const ANNOUNCED_AT_ONCE = 1000; // the API's limit
-const LARGE = 8 * 1024 * 1024; // what is worth a request of its own, and resuming
-const FORM_FILES = 500; // of one form: large enough that its answer costs little, small enough to be soon over
+const LARGE = 8 * 1024 * 1024; // larger files get a resumable upload of their own
+const FORM_FILES = 500; // per form: large enough to amortise its request, small enough to end soon
 const FORM_BYTES = 32 * 1024 * 1024;
 const RETRY_FIRST_MS = 500;
-const SETTLING_MAX_MS = 60_000; // longer than the server waits for a byte of a connection whose end it has not heard of
+const SETTLING_MAX_MS = 60_000; // longer than the server's idle timeout of a dead connection
 const RETRY_MAX_MS = 20_000;
-const SPEED_OVER_S = 3; // long enough to read the number, short enough to follow a change
+const SPEED_OVER_S = 3; // averaging window: the number stays readable, and follows a change
 
 /**
  * @param {Item[]} items
- * @returns {Promise<Record<string, any>>} a new, open submission in which the first of them are announced
+ * @returns {Promise<Record<string, any>>} a new, open submission; the first files are announced in it
  */
 export const openSubmission = (items) => callJson("POST", "/submissions", announcement(items.slice(0, ANNOUNCED_AT_ONCE)));
 
@@ -37,10 +37,10 @@ const announcement = (items) => ({
   files: items.map(({ path, file: { size, type } }) => ({ name: path.slice(path.lastIndexOf("/") + 1), path, size, type })),
 });
 
-/** Line breaks and quotes do not survive in a form's header; such names take the other way. @param {Item} item */
+/** A form's header cannot hold line breaks and quotes, so files with such names are sent by tus, too. @param {Item} item */
 const isLarge = ({ path, file }) => file.size > LARGE || /["\r\n]/.test(path);
 
-/** @param {Problem} problem @param {boolean} isUpload of one file, where 409 and 460 mean: ask where it stands */
+/** @param {Problem} problem @param {boolean} isUpload a tus upload, where 409 and 460 mean: ask for its offset */
 const passes = ({ status }, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
   || (status >= 500 && status !== 507) || (isUpload && (status === 409 || status === 460));
 
@@ -49,17 +49,17 @@ export class Sending extends EventTarget {
   #model;
   /** @type {Send[]} */
   #sends;
-  /** @type {Set<Entry>} that were given to a file of this page */
+  /** @type {Set<Entry>} that belong to a file of this page */
   #given = new Set();
-  /** @type {Map<object, Problem>} by who is trying again, and not for the first time */
+  /** @type {Map<object, Problem>} the current problem of each loop that has failed at least twice in a row */
   #troubles = new Map();
   /** @type {Set<() => void>} */
   #resting = new Set();
   #announcing = Promise.resolve();
   #lanes = 0;
-  #working = 0; // lanes, and whatever else goes on
+  #working = 0; // running lanes and requests
   #isSealed = false;
-  /** @type {Problem | null} why the whole does not go on */
+  /** @type {Problem | null} why sending has stopped */
   #problem = null;
 
   /** @param {SubmissionModel} model @param {Item[]} items */
@@ -71,47 +71,47 @@ export class Sending extends EventTarget {
 
   // --- what a person sees and does -----------------------------------------------------------------------------------
 
-  /** @returns {boolean} whether something is being sent, or will be by itself */
+  /** @returns {boolean} whether it is sending or retrying */
   get isActive() {
     return this.#working > 0;
   }
 
-  /** @returns {boolean} whether nothing is left to send, and the server was told so */
+  /** @returns {boolean} whether the submission is sealed: nothing is left to send */
   get isOver() {
     return this.#isSealed;
   }
 
-  /** @returns {boolean} whether there are files that go piece by piece */
+  /** @returns {boolean} whether any file is sent in pieces */
   get hasLarge() {
     return this.#sends.some(({ item }) => isLarge(item));
   }
 
-  /** @returns {boolean} whether one of those is not sent yet, so that what came of it must outlive this page */
+  /** @returns {boolean} whether one of those is not sent yet: its bytes on the server can be resumed later */
   get isResumable() {
     return this.#unsettled.some(({ item }) => isLarge(item));
   }
 
-  /** @returns {string} what keeps it from going on at the moment; "" if nothing does */
+  /** @returns {string} the problem that delays it; "" if there is none */
   get trouble() {
     return [...this.#troubles.values()].at(-1)?.message ?? "";
   }
 
-  /** @returns {{paused: number, refused: number, reason: string}} files that wait for a person, and the first refusal */
+  /** @returns {{paused: number, refused: number, reason: string}} files that wait for the person, and the reason of the first refusal */
   get held() {
     const refused = this.#in("refused");
     const reason = this.#problem?.message ?? refused[0]?.entry?.remark ?? "";
     return { paused: this.#in("paused").length, refused: refused.length, reason };
   }
 
-  /** @param {string} [id] of an entry; without it whatever is not sent yet */
+  /** @param {string} [id] of an entry; without it, every file that is not sent yet */
   pause(id) {
     const chosen = this.#chosen(id).filter(({ entry }) => entry?.sending && entry.sending !== "refused");
     for (const { entry } of chosen) if (entry) this.#model.turn(entry, "paused");
     for (const { transfer } of chosen) transfer?.stop();
-    this.tryNow(); // who rests finds nothing to do, and ends
+    this.tryNow(); // waiting loops wake, find nothing to do, and end
   }
 
-  /** Begin; later: go on. @param {string} [id] of an entry; without it whatever was paused or refused */
+  /** Start or continue. @param {string} [id] of an entry; without it, every paused or refused file */
   resume(id) {
     this.#problem = null;
     void this.#work(async () => {
@@ -124,24 +124,24 @@ export class Sending extends EventTarget {
     });
   }
 
-  /** @param {string} id of an entry that is not in a form under way */
+  /** @param {string} id of an entry that is not in a running form */
   cancel(id) {
     for (const send of this.#chosen(id)) this.#drop(send, "you cancelled it");
   }
 
-  /** Send no more; for when nothing is under way. */
+  /** Stop sending for good. Only while nothing is being sent. */
   giveUp() {
     this.#problem = null;
     for (const send of this.#unsettled) {
       const reason = "you stopped sending";
-      if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, reason); // the sealing tells the server
+      if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, reason); // sealing aborts it on the server
       else this.#drop(send, reason);
     }
     this.#sends = this.#sends.filter(({ entry }) => entry !== null);
     this.#settle();
   }
 
-  /** Do not wait longer before trying again. */
+  /** Retry now, without further delay. */
   tryNow() {
     for (const wake of this.#resting) wake();
   }
@@ -158,30 +158,30 @@ export class Sending extends EventTarget {
     return this.#sends.filter(({ entry }) => entry?.sending === sending);
   }
 
-  /** @returns {Send[]} files that are neither sent nor given up */
+  /** @returns {Send[]} files that are neither stored nor given up */
   get #unsettled() {
     return this.#sends.filter(({ entry }) => entry === null || entry.sending !== null);
   }
 
-  /** Tell the server of every file that it does not know yet; one at a time, or a file would be told of twice. */
+  /** Announce every file that the server does not know. Runs are serialised, or a file could be announced twice. */
   #announce() {
     const announcing = this.#announcing.then(() => this.#persist(async () => {
-      let untold = this.#match();
-      if (untold.length) untold = await this.#learn(); // an answer may have been lost
-      while (untold.length) {
-        for (let first = 0; first < untold.length; first += ANNOUNCED_AT_ONCE) {
-          const items = untold.slice(first, first + ANNOUNCED_AT_ONCE).map(({ item }) => item);
+      let unknown = this.#match();
+      if (unknown.length) unknown = await this.#refresh(); // it may know them: an answer may have been lost
+      while (unknown.length) {
+        for (let first = 0; first < unknown.length; first += ANNOUNCED_AT_ONCE) {
+          const items = unknown.slice(first, first + ANNOUNCED_AT_ONCE).map(({ item }) => item);
           await callJson("POST", `/submissions/${this.#model.id}/files`, announcement(items));
         }
-        untold = await this.#learn();
+        unknown = await this.#refresh();
       }
     }));
     this.#announcing = announcing.catch(() => {});
     return announcing;
   }
 
-  /** Ask how the submission stands. @returns {Promise<Send[]>} files that the server does not know */
-  async #learn() {
+  /** Update the model from the API. @returns {Promise<Send[]>} files that the server does not know */
+  async #refresh() {
     const submission = await callJson("GET", `/submissions/${this.#model.id}`);
     this.#model.take(submission, true);
     for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, true);
@@ -190,8 +190,8 @@ export class Sending extends EventTarget {
 
   /** Give each file the entry that the server made for it. @returns {Send[]} files without one */
   #match() {
-    const untold = this.#sends.filter(({ entry }) => entry === null);
-    if (untold.length === 0) return [];
+    const unknown = this.#sends.filter(({ entry }) => entry === null);
+    if (unknown.length === 0) return [];
     /** @type {Map<string, Entry[]>} */
     const free = new Map();
     for (const entry of this.#model.entries) {
@@ -200,41 +200,41 @@ export class Sending extends EventTarget {
       if (same) same.push(entry);
       else free.set(entry.path, [entry]);
     }
-    for (const send of untold) {
+    for (const send of unknown) {
       const entry = free.get(send.item.path)?.shift();
       if (!entry) continue;
       send.entry = entry;
       this.#given.add(entry);
-      if (entry.upload !== "stored") this.#model.turn(entry, "waiting"); // empty files are stored by being announced
+      if (entry.upload !== "stored") this.#model.turn(entry, "waiting"); // empty files are stored when announced
     }
-    return untold.filter(({ entry }) => entry === null);
+    return unknown.filter(({ entry }) => entry === null);
   }
 
   /**
-   * Wait until the server is through with the files of a form: what it had read of one that broke off it still stores.
+   * Wait until the server has stored or aborted the files of a form: after a lost connection it still stores what it has read.
    * @param {Send[]} group
    */
   async #awaitSettled(group) {
     const end = performance.now() + SETTLING_MAX_MS;
     const isStored = () => group.every(({ entry }) => entry?.upload === "stored");
-    if (!isStored()) await pause(RETRY_FIRST_MS); // events are mostly faster than asking
+    if (!isStored()) await pause(RETRY_FIRST_MS); // events mostly arrive sooner than an answer
     while (!isStored()) {
-      await this.#persist(() => this.#learn());
+      await this.#persist(() => this.#refresh());
       if (performance.now() > end || !group.some(({ entry }) => entry?.upload === "receiving")) return;
       await pause(RETRY_FIRST_MS);
     }
   }
 
   /**
-   * Learn what became of files whose sending broke off or was refused. One that the server gave up, or that a broken
-   * form had begun, gets a new entry: the server counts both.
+   * Find out what happened to files whose sending was interrupted or refused. A file that the server aborted, or that an
+   * interrupted form had started, gets a new entry: the server counts both.
    * @param {Send[]} sends
-   * @param {boolean} isForm whether they were in one
+   * @param {boolean} isForm whether they were sent in one
    */
   async #renew(sends, isForm = false) {
     try {
       if (isForm) await this.#awaitSettled(sends);
-      else await this.#persist(() => this.#learn());
+      else await this.#persist(() => this.#refresh());
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       for (const { entry } of sends) if (entry?.sending) this.#model.turn(entry, "refused", reason);
@@ -260,7 +260,7 @@ export class Sending extends EventTarget {
   }
 
   /**
-   * Give a file up: here at once, on the server as soon as it hears of it.
+   * Give a file up: here at once, on the server when the request succeeds.
    * @param {Send} send
    * @param {string} reason
    */
@@ -272,7 +272,7 @@ export class Sending extends EventTarget {
       try {
         if (entry.uploadUrl) await removeUpload(entry.uploadUrl);
       } catch (error) {
-        // 404, 410: it is gone already. 409: it had come whole before; the server's event says so.
+        // 404, 410: it is gone already. 409: it is stored already; an event reports that.
         if (!(error instanceof Problem) || ![404, 409, 410].includes(error.status)) throw error;
       }
     }));
@@ -295,10 +295,10 @@ export class Sending extends EventTarget {
     }
   }
 
-  /** @returns {Send[]} what goes next, marked as going: small files for one form, else one large file */
+  /** @returns {Send[]} what to send next, marked as being sent: small files for one form, else one large file */
   #take() {
     const waiting = this.#in("waiting");
-    // Small ones first: they are soon over, and behind three large ones they would wait for long.
+    // Small files first: they take little time, and would wait long behind three large ones.
     const small = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES);
     let size = 0;
     const form = small.filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
@@ -308,7 +308,7 @@ export class Sending extends EventTarget {
     return group;
   }
 
-  /** Send one group after another until none waits. @param {Send[]} group the first one */
+  /** Send one group after another until none is waiting. @param {Send[]} group the first one */
   async #lane(group) {
     const lane = {};
     let failures = 0;
@@ -332,14 +332,14 @@ export class Sending extends EventTarget {
       if (!isOne) await this.#renew(group, true);
       for (const { entry } of group) {
         if (entry?.sending !== "retrying" && entry?.sending !== "together") continue;
-        const isDamaged = ended instanceof Problem && ended.status === 460; // still worth being read when it goes on
+        const isDamaged = ended instanceof Problem && ended.status === 460; // keep the remark while the upload continues
         this.#model.turn(entry, "waiting", isDamaged ? entry.remark : "");
       }
     }
     this.#recovered(lane);
   }
 
-  /** @param {Send[]} group @returns {Promise<Problem | Stopped | null>} why it ended early */
+  /** @param {Send[]} group @returns {Promise<Problem | Stopped | null>} why it failed; null: it did not */
   async #attempt(group) {
     const model = this.#model;
     const speed = new Speed();
@@ -373,9 +373,9 @@ export class Sending extends EventTarget {
     }
   }
 
-  // --- going on ------------------------------------------------------------------------------------------------------
+  // --- retrying -----------------------------------------------------------------------------------------------------
 
-  /** Have something count as going on until it has ended. @param {() => Promise<unknown>} action */
+  /** Count an action as work until it has ended. @param {() => Promise<unknown>} action */
   async #work(action) {
     this.#working += 1;
     this.#changed();
@@ -389,7 +389,7 @@ export class Sending extends EventTarget {
     this.#changed();
   }
 
-  /** Say that no more will come, once that is so. */
+  /** Seal the submission once nothing is left to send. */
   #settle() {
     if (this.#working || this.#isSealed || this.#problem || this.#unsettled.length) return;
     void this.#work(async () => {
@@ -399,11 +399,11 @@ export class Sending extends EventTarget {
   }
 
   /**
-   * Do something that a lost connection or a restart of the server only delays.
+   * Repeat a request until it succeeds: a lost connection or a restart of the server only delays it.
    * @template T
    * @param {() => Promise<T>} action
    * @returns {Promise<T>}
-   * @throws {Problem} of another kind
+   * @throws {Problem} a permanent one
    */
   async #persist(action) {
     const who = {};
@@ -425,7 +425,7 @@ export class Sending extends EventTarget {
   /** @param {object} who @param {Problem} problem @param {number} failures in a row */
   async #rest(who, problem, failures) {
     if (failures > 1) {
-      this.#troubles.set(who, problem); // the first time it is the row's affair: most are over at the next try
+      this.#troubles.set(who, problem); // a first failure is shown in the row only: most retries succeed
       this.#changed();
     }
     const wait = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
@@ -460,12 +460,12 @@ const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload ==
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-/** Bytes a second, smoothed. */
+/** Bytes per second, smoothed exponentially. */
 class Speed {
   #value = 0;
   #last = { at: 0, bytes: -1 };
 
-  /** @param {number} bytes so far @returns {number} */
+  /** @param {number} bytes sent so far @returns {number} */
   at(bytes) {
     const at = performance.now();
     const { at: before, bytes: had } = this.#last;

@@ -1,5 +1,5 @@
-// One row a file: builds rows from the model's entries and changes only what changed. Never asks the server anything;
-// what a person presses goes out as `row-action` (CustomEvent<RowAction>).
+// One row per file: builds rows from the model's entries and redraws only what changed. Sends no requests; buttons dispatch
+// `row-action` (CustomEvent<RowAction>).
 
 import { api, base } from "./base.js";
 import { bytes, counted, elapsed, visible } from "./format.js";
@@ -15,9 +15,9 @@ import { stateLook, stateOf, stateWord } from "./words.js";
 /** @typedef {import("./live.js").Live} Live */
 /** @typedef {{action: "cancel" | "retry", jobId: string} | {action: "pause" | "resume" | "give-up", fileId: string}} RowAction */
 
-const PAGE_SIZE = 500; // rows a phone lays out without a pause that is felt
+const PAGE_SIZE = 500; // rows that a phone lays out without a noticeable pause
 const CAN_RETRY = new Set(["failed", "cancelled"]);
-/** @type {Set<string | null>} what this page is about to send; a form under way is one request and goes as it is */
+/** @type {Set<string | null>} files that this page can stop sending; a running form is a single request and cannot drop one */
 const CAN_GIVE_UP = new Set(["waiting", "sending", "paused", "retrying", "refused"]);
 
 /** The list of rows. */
@@ -52,7 +52,7 @@ export class Rows {
     this.renderAll();
   }
 
-  /** Bring every row in line with the model: which there are, in which order, and what they say. */
+  /** Redraw all rows: which there are, their order and their content. */
   renderAll() {
     const wanted = this.#model.entries.filter(this.#filter);
     const shown = wanted.slice(0, this.#limit);
@@ -81,13 +81,13 @@ export class Rows {
   /** @param {Set<string>} ids of the entries that changed */
   render(ids) {
     if (this.#filter !== FILTERS.all) {
-      this.renderAll(); // a changed file may have entered or left what is shown
+      this.renderAll(); // a changed file may start or stop matching the filter
       return;
     }
     for (const id of ids) this.#rows.get(id)?.render();
   }
 
-  /** Move the clocks of what runs. @param {number} serverNow ms since 1970 by the server's clock */
+  /** Update the elapsed times of running jobs. @param {number} serverNow ms since 1970 by the server's clock */
   tick(serverNow) {
     for (const row of this.#rows.values()) row.tick(serverNow);
   }
@@ -128,8 +128,8 @@ class Row {
     this.#parts.results.addEventListener("click", () => this.#toggleResults());
     this.#parts.cancel.addEventListener("click", () => this.#act("cancel"));
     this.#parts.retry.addEventListener("click", () => this.#act("retry"));
-    this.#parts.pause.addEventListener("click", () => this.#tell({ action: "pause", fileId: entry.id }));
-    this.#parts.resume.addEventListener("click", () => this.#tell({ action: "resume", fileId: entry.id }));
+    this.#parts.pause.addEventListener("click", () => this.#dispatch({ action: "pause", fileId: entry.id }));
+    this.#parts.resume.addEventListener("click", () => this.#dispatch({ action: "resume", fileId: entry.id }));
   }
 
   render() {
@@ -199,7 +199,7 @@ class Row {
     result.hidden = total !== 1;
     results.hidden = total < 2;
     if (job && total === 1) result.setAttribute("href", resultUrl(job.id, job.results[0]));
-    if (total < 2 && !resultList.hidden) this.#toggleResults(); // a retry has begun
+    if (total < 2 && !resultList.hidden) this.#toggleResults(); // a retry removed the results
   }
 
   #renderError() {
@@ -241,12 +241,12 @@ class Row {
   /** @param {"cancel" | "retry"} action */
   #act(action) {
     const { id, job } = this.#entry;
-    if (job) this.#tell({ action, jobId: job.id });
-    else this.#tell({ action: "give-up", fileId: id });
+    if (job) this.#dispatch({ action, jobId: job.id });
+    else this.#dispatch({ action: "give-up", fileId: id });
   }
 
   /** @param {RowAction} detail */
-  #tell(detail) {
+  #dispatch(detail) {
     this.element.dispatchEvent(new CustomEvent("row-action", { bubbles: true, detail }));
   }
 }

@@ -1,4 +1,4 @@
-// The list before Submit: what was dropped or chosen, with a way to take it back.
+// The list before Submit: the dropped or chosen files, each with a button to remove it.
 
 import { bytes, counted, visible } from "./format.js";
 import { announce, cloneTemplate, part, setText } from "./page.js";
@@ -11,7 +11,7 @@ const MAX_SHOWN = 500;
 export class Selection {
   #root;
   #list;
-  /** @type {Map<string, Item>} by path: choosing a file twice means it once */
+  /** @type {Map<string, Item>} by path: a file chosen twice counts once */
   #items = new Map();
 
   /** @param {HTMLElement} root */
@@ -59,7 +59,7 @@ export class Selection {
       this.#items.delete(path);
       row.remove();
       this.#summarise();
-      // Focus would fall to the page's top: it goes to the next file's button, or back to where files are chosen.
+      // The focus would jump to the top of the page: move it to the next file's button, or to the file chooser.
       const target = neighbour ? part(neighbour, "remove") : document.getElementById("files");
       target?.focus();
       announce(`${name} removed, ${counted(this.#items.size, "file")} left.`);

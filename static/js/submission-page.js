@@ -1,4 +1,4 @@
-// /submissions/<id>: the view after a reload or in another tab.
+// /submissions/<id>: the view of a submission after a reload or in another tab.
 
 import { furtherFiles } from "./api.js";
 import { followConfigProblem } from "./config-problem.js";

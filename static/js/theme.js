@@ -1,4 +1,4 @@
-// The light/dark button. Choosing what the system says anyway forgets the choice, so the page follows the system again.
+// The light/dark button. Choosing the system's own theme clears the stored choice, so the page follows the system again.
 
 const KEY = "dropmill-theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -20,7 +20,7 @@ export function mountThemeButton(button) {
       if (isSystems) localStorage.removeItem(KEY);
       else localStorage.setItem(KEY, next);
     } catch {
-      // storage is switched off: the choice lasts as long as the page
+      // storage is disabled: the choice lasts as long as the page
     }
     if (isSystems) delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = next;

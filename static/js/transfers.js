@@ -1,5 +1,5 @@
-// How bytes travel: a large file piece by piece (tus 1.0.0), small ones together in one form. No DOM. Each transfer is
-// one attempt, which ends well or with a Problem; whether and when there is another is the queue's business.
+// How bytes are sent: a large file in pieces (tus 1.0.0), small ones together in one form. No DOM. Each transfer is a single
+// try that succeeds or throws a Problem; the queue decides whether and when to retry.
 
 import { DefaultHttpStack, Upload } from "../vendor/tus.js";
 import { Problem } from "./api.js";
@@ -9,19 +9,19 @@ import { api } from "./base.js";
 /** @typedef {Item & {id: string}} Part a file with the id that the server gave it when it was announced */
 
 const MIB = 1024 * 1024;
-const PIECE_SECONDS = 4; // what a cut costs at most: a piece counts only when it has come whole
+const PIECE_SECONDS = 4; // the most that a lost connection costs: the server keeps only whole pieces
 const PIECE_MIN = 1 * MIB;
 const PIECE_FIRST = 4 * MIB;
-const PIECE_MAX = 16 * MIB; // is held in memory while its fingerprint is made
-const STALL_MS = 60_000; // longer than the server waits for a byte, and than it takes to store a file
+const PIECE_MAX = 16 * MIB; // is in memory while its checksum is computed
+const STALL_MS = 60_000; // longer than the server's idle timeout, and than storing a file takes
 
-/** Whether browsers let this page compute SHA-256: only on https or loopback. */
-export const canFingerprint = globalThis.crypto?.subtle !== undefined;
+/** Whether the browser lets this page compute SHA-256: only on https or loopback. */
+export const canChecksum = globalThis.crypto?.subtle !== undefined;
 
 /** The attempt was stopped by this page. */
 export class Stopped extends Error {}
 
-/** Fails an attempt when nothing moves any more: a browser would wait for a dead connection for many minutes. */
+/** Fails a transfer without progress: a browser would wait for a dead connection for many minutes. */
 class Watch {
   #timer = 0;
   #onStall;
@@ -44,7 +44,7 @@ class Watch {
 
 const stalled = () => new Problem(0, { detail: "Nothing got through for a minute." });
 
-/** Sends one file from where the server stands. */
+/** Sends one file, starting at the offset that the server has. */
 export class ResumableTransfer {
   #url;
   #file;
@@ -56,7 +56,7 @@ export class ResumableTransfer {
   /**
    * @param {string} url of the upload
    * @param {File} file
-   * @param {(received: number) => void} onProgress bytes handed over; at first those that the server has
+   * @param {(received: number) => void} onProgress bytes sent so far, including those that the server had before
    */
   constructor(url, file, onProgress) {
     this.#url = url;
@@ -66,7 +66,7 @@ export class ResumableTransfer {
 
   /**
    * @returns {Promise<void>} when the server has every byte
-   * @throws {Problem} what has come stays; status 0: the connection broke or the file could not be read
+   * @throws {Problem} the server keeps the pieces it has; status 0: the connection broke or the file could not be read
    * @throws {Stopped}
    */
   run() {
@@ -78,7 +78,7 @@ export class ResumableTransfer {
         chunkSize: PIECE_FIRST,
         retryDelays: null,
         storeFingerprintForResuming: false,
-        httpStack: new FingerprintingStack(),
+        httpStack: new ChecksumStack(),
         onProgress: (sent) => {
           watch.moved();
           this.#onProgress(sent);
@@ -108,14 +108,14 @@ export class ResumableTransfer {
     });
   }
 
-  /** Stop sending. What the server has taken stays. */
+  /** Stop sending. The server keeps the pieces it has. */
   stop() {
     this.#end(new Stopped());
   }
 }
 
 /**
- * Have the server remove an upload and what has come of it.
+ * Have the server remove an upload and its bytes.
  * @param {string} url
  * @throws {Problem}
  */
@@ -135,7 +135,7 @@ function problemOf(error) {
 }
 
 /** Gives each piece its SHA-256 (tus checksum extension); the server drops one that does not match. */
-class FingerprintingStack extends DefaultHttpStack {
+class ChecksumStack extends DefaultHttpStack {
   constructor() {
     super({});
   }
@@ -143,10 +143,10 @@ class FingerprintingStack extends DefaultHttpStack {
   /** @param {string} method @param {string} url */
   createRequest(method, url) {
     const request = super.createRequest(method, url);
-    if (method !== "PATCH" || !canFingerprint) return request;
+    if (method !== "PATCH" || !canChecksum) return request;
     const send = request.send.bind(request);
     const abort = request.abort.bind(request);
-    let isAborted = false; // aborting has no effect on a request that was not sent yet
+    let isAborted = false; // abort() has no effect on a request before send()
     request.abort = () => {
       isAborted = true;
       return abort();
@@ -166,12 +166,12 @@ export class FormTransfer {
   #url;
   #items;
   #onProgress;
-  #request = new XMLHttpRequest(); // fetch does not tell how much of a body was sent
+  #request = new XMLHttpRequest(); // fetch does not report the progress of a body
 
   /**
    * @param {string} submissionId
    * @param {Part[]} items
-   * @param {(index: number, sent: number) => void} onProgress the file being sent, and its bytes so far
+   * @param {(index: number, sent: number) => void} onProgress the file being sent, and its bytes sent so far
    */
   constructor(submissionId, items, onProgress) {
     this.#url = `${api}/submissions/${submissionId}/files`;
@@ -180,9 +180,9 @@ export class FormTransfer {
   }
 
   /**
-   * @returns {Promise<void>} when the server has read every file. A browser sends a form again by itself when a kept
-   *   connection breaks; a file that the first one had begun then depends on that one, and must be asked about.
-   * @throws {Problem} files whose last byte had arrived stay; status 0: the connection broke or one could not be read
+   * @returns {Promise<void>} when the server has read every file. A browser repeats a form by itself when a kept-alive
+   *   connection breaks; the caller must then ask what happened to a file that the first request had started.
+   * @throws {Problem} the server keeps files that had arrived completely; status 0: the connection broke or a file could not be read
    * @throws {Stopped}
    */
   run() {
@@ -211,12 +211,12 @@ export class FormTransfer {
     });
   }
 
-  /** Stop sending. Files whose last byte has arrived stay; the one that is cut off does not. */
+  /** Stop sending. The server keeps files that have arrived completely, not the incomplete one. */
   stop() {
     this.#request.abort();
   }
 
-  /** @param {number} loaded bytes of the body handed over @param {number} total bytes of the whole body */
+  /** @param {number} loaded bytes of the body sent so far @param {number} total bytes of the whole body */
   #progress(loaded, total) {
     // The body is parts one after another, each a short header and its file.
     const size = this.#items.reduce((sum, { file }) => sum + file.size, 0);
@@ -233,8 +233,7 @@ export class FormTransfer {
 }
 
 /**
- * Whether a file can still be read: one that was changed or removed since it was chosen cannot, and browsers report
- * that as if the network had failed.
+ * Whether a file can still be read. After it was changed or removed it cannot; browsers report that as a network failure.
  * @param {File} file
  * @returns {Promise<boolean>}
  */

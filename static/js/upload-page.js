@@ -1,4 +1,4 @@
-// /: choose, submit, watch. The address becomes the submission's as soon as there is one, so a reload shows the truth.
+// /: choose, submit, watch. The address changes to that of the new submission, so that a reload shows it.
 
 import { api, base } from "./base.js";
 import { followConfigProblem } from "./config-problem.js";
@@ -10,7 +10,7 @@ import { SubmissionModel } from "./model.js";
 import { part, setText } from "./page.js";
 import { Sending, openSubmission } from "./queue.js";
 import { Selection } from "./selection.js";
-import { canFingerprint } from "./transfers.js";
+import { canChecksum } from "./transfers.js";
 import { SubmissionView } from "./view.js";
 
 /** @typedef {import("./transfers.js").Item} Item */
@@ -65,17 +65,17 @@ async function submit(items) {
 }
 
 /**
- * What a person sees of the sending and can do about it.
+ * Show the state of the sending, and its buttons.
  * @param {Sending} sending
  * @param {SubmissionModel} model
  * @param {SubmissionView} view
  */
 function mountSending(sending, model, view) {
-  const [pause, held, tryNow, resume, leave] = ["pause-all", "held", "try-now", "resume-all", "leave-it"].map((name) => part(document, name));
+  const [pause, held, tryNow, resume, stop] = ["pause-all", "held", "try-now", "resume-all", "stop-sending"].map((name) => part(document, name));
   pause.addEventListener("click", () => sending.pause());
   resume.addEventListener("click", () => sending.resume());
   tryNow.addEventListener("click", () => sending.tryNow());
-  leave.addEventListener("click", () => sending.giveUp());
+  stop.addEventListener("click", () => sending.giveUp());
   document.addEventListener("row-action", (event) => {
     const asked = /** @type {CustomEvent<import("./rows.js").RowAction>} */ (event).detail;
     if (asked.action === "pause") sending.pause(asked.fileId);
@@ -93,9 +93,9 @@ function mountSending(sending, model, view) {
     held.classList.toggle("bad", isHeld && sending.held.reason !== "");
     setText(part(held, "held-text"), isHeld ? heldText(sending.held) : `${trouble} The page keeps retrying; what has arrived is kept.`);
     tryNow.hidden = isHeld;
-    resume.hidden = leave.hidden = !isHeld;
+    resume.hidden = stop.hidden = !isHeld;
     setText(resume, sending.held.reason ? "Try again" : "Resume");
-    part(document, "unchecked").hidden = canFingerprint || isOver || !sending.hasLarge;
+    part(document, "unchecked").hidden = canChecksum || isOver || !sending.hasLarge;
   };
   sending.addEventListener("change", render);
   addEventListener("online", () => sending.tryNow());
@@ -106,7 +106,7 @@ function mountSending(sending, model, view) {
     if (sending.isActive) event.preventDefault();
   });
   addEventListener("pagehide", () => {
-    // Nobody is left who could send more, so it need not stay open; unless something of it can be gone on with.
+    // This page sends no more, so it seals the submission; unless an upload can be resumed later.
     if (!sending.isOver && !sending.isResumable) navigator.sendBeacon(`${api}/submissions/${model.id}/seal`);
   });
   sending.resume();

@@ -1,5 +1,5 @@
-// The view of one submission: ties model, rows, log and the overall state to a connection. Used where it is sent,
-// after a reload, and in every other tab alike.
+// The view of one submission: connects model, rows, log and overall state to the live connection. The page that sends, a
+// reloaded page and other tabs use the same view.
 
 import { Problem, callJson, furtherFiles } from "./api.js";
 import { api } from "./base.js";
@@ -15,8 +15,8 @@ import { Rows } from "./rows.js";
 /** @typedef {import("./model.js").Entry} Entry */
 
 const CLOCKS_EVERY_MS = 1000;
-const LINE_EVERY_MS = 2000; // places in line are estimates and not pushed
-const POLL_EVERY_MS = 3000; // while the socket is away the page still shows the truth, only later
+const POSITIONS_EVERY_MS = 2000; // queue positions are estimates and not pushed
+const POLL_EVERY_MS = 3000; // while the socket is away
 
 /** The view of one submission. */
 export class SubmissionView {
@@ -27,7 +27,7 @@ export class SubmissionView {
   #model;
   #topic;
   #skew = 0;
-  /** @type {Set<string> | null} keys that changed since the last drawing; null: everything */
+  /** @type {Set<string> | null} ids of entries changed since the last drawing; null: all */
   #changed = new Set();
   #askDraw = paced(() => this.#draw());
   /** @type {"going" | "held" | null} this page's sending; null: it sends nothing */
@@ -58,8 +58,8 @@ export class SubmissionView {
   }
 
   /**
-   * Follow the submission from its first event on; state is taken only from those behind `since`.
-   * @param {number} since cursor that the model's state already holds
+   * Follow the submission: the log shows all its events, the model folds those after `since`.
+   * @param {number} since cursor of the model's state
    */
   follow(since) {
     this.#since = since;
@@ -71,19 +71,19 @@ export class SubmissionView {
     live.addEventListener("progress", (event) => this.#model.progress(/** @type {CustomEvent} */ (event).detail));
     live.join(this.#topic, 0);
     setInterval(() => this.#rows.tick(Date.now() + this.#skew), CLOCKS_EVERY_MS);
-    setInterval(() => this.#askLine(), LINE_EVERY_MS);
+    setInterval(() => this.#askPositions(), POSITIONS_EVERY_MS);
     setInterval(() => this.#poll(), POLL_EVERY_MS);
   }
 
-  /** @param {"going" | "held" | null} sending whether this page sends, or waits for a person to; null: neither */
+  /** @param {"going" | "held" | null} sending whether this page is sending or waits for the person; null: neither */
   set sending(sending) {
     this.#sending = sending;
     this.#schedule(new Set());
   }
 
   /**
-   * Say what went wrong with the whole, and what can be done.
-   * @param {string} sentence "" takes it away
+   * Show a problem of the whole submission.
+   * @param {string} sentence "" hides it
    */
   set problem(sentence) {
     const box = part(this.#root, "problem");
@@ -177,12 +177,12 @@ export class SubmissionView {
 
   /** @param {import("./rows.js").RowAction} asked */
   async #act(asked) {
-    if (!("jobId" in asked)) return; // about sending, so the sending page's affair
+    if (!("jobId" in asked)) return; // about sending: upload-page.js handles it
     try {
       await callJson("POST", `/jobs/${asked.jobId}/${asked.action}`);
       this.problem = "";
     } catch (error) {
-      // 409: it ended, or was asked again elsewhere, before the press arrived; the row already shows what it is.
+      // 409: the job ended, or someone else retried it, before this request; the row shows its state.
       if (error instanceof Problem && error.status !== 409) this.problem = error.message;
     }
   }
@@ -196,13 +196,13 @@ export class SubmissionView {
     }
   }
 
-  async #askLine() {
+  async #askPositions() {
     if (document.hidden || !this.#model.counts.queued) return;
     try {
       const page = await callJson("GET", `/submissions/${this.#model.id}/files?state=queued&limit=100`);
-      this.#model.inLine(new Map(page.items.map((/** @type {any} */ file) => [file.job?.id, file.job?.position ?? null])));
+      this.#model.takePositions(new Map(page.items.map((/** @type {any} */ file) => [file.job?.id, file.job?.position ?? null])));
     } catch {
-      // an estimate that could not be had; the next one is asked for in a moment
+      // only an estimate; the next request follows soon
     }
   }
 
@@ -216,7 +216,7 @@ export class SubmissionView {
   }
 
   /**
-   * Ask the API how the submission stands, beside the events.
+   * Update the model from the API, in addition to the events.
    * @throws {Problem}
    */
   async refresh() {

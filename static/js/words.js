@@ -1,11 +1,11 @@
-// People's words for states and events. The table itself is the server's (web/words.py) and comes with the page, so
-// that pages with and without scripts say the same.
+// Labels, colours and icons of states and events. The labels are the server's (web/words.py) and come with the page, so that
+// pages with and without scripts use the same. No DOM apart from that.
 
 import { exitText, visible } from "./format.js";
 import { pageData } from "./page-data.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
-/** @typedef {"quiet" | "sending" | "working" | "good" | "bad"} Tone how a state looks; never said by colour alone */
+/** @typedef {"quiet" | "sending" | "working" | "good" | "bad"} Tone colour of a state; its label is always beside it */
 
 /** @type {{states: Record<string, string>, events: Record<string, string>}} */
 const table = pageData().words ?? { states: {}, events: {} };
@@ -39,7 +39,7 @@ const EVENT_TONES = {
   "submission.settled": "good",
 };
 
-/** @type {Set<string | null>} how this page's sending of a file may stand that is more telling than the upload's state */
+/** @type {Set<string | null>} states of this page's sending that say more than the upload's state */
 const HELD = new Set(["paused", "retrying", "refused"]);
 
 /** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
