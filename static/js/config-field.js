@@ -14,6 +14,7 @@ const REFUSALS = {
   block_indicator: "It is a block with an indentation indicator; edit the text.",
   flow: "It is inside brackets on one line; edit the text.",
   only_child: "It is the only value here; edit the text.",
+  not_exact: "It cannot be changed without changing the text around it; edit the text.",
 };
 
 /** @param {string} refusal why the server cannot edit the value @returns {string} */

@@ -40,8 +40,12 @@ const announcement = (items) => ({
 /** A form's header cannot hold line breaks and quotes, so files with such names are sent by tus, too. @param {Item} item */
 const isLarge = ({ path, file }) => file.size > LARGE || /["\r\n]/.test(path);
 
-/** @param {Problem} problem @param {boolean} isUpload a tus upload, where 409 and 460 mean: ask for its offset */
-const passes = ({ status }, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
+/**
+ * Whether a retry may succeed although nobody changes anything.
+ * @param {Pick<Problem, "status">} problem
+ * @param {boolean} isUpload a tus upload, where 409 and 460 mean: ask for its offset
+ */
+export const isTemporary = ({ status }, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
   || (status >= 500 && status !== 507) || (isUpload && (status === 409 || status === 460));
 
 /** The sending of one submission's files. */
@@ -321,7 +325,7 @@ export class Sending extends EventTarget {
       }
       for (const send of group) send.transfer = null;
       if (ended instanceof Problem) {
-        const isPassing = passes(ended, isOne);
+        const isPassing = isTemporary(ended, isOne);
         if (isPassing && ended.status === 0) await this.#dropUnreadable(group);
         const remark = ended.status === 460 ? "a piece arrived damaged and was sent again" : ended.message;
         const next = isPassing ? "retrying" : "refused";
@@ -413,7 +417,7 @@ export class Sending extends EventTarget {
         this.#recovered(who);
         return result;
       } catch (error) {
-        if (!(error instanceof Problem) || !passes(error, false)) {
+        if (!(error instanceof Problem) || !isTemporary(error, false)) {
           this.#recovered(who);
           throw error;
         }

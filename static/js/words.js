@@ -11,7 +11,7 @@ import { pageData } from "./page-data.js";
 const table = pageData().words ?? { states: {}, events: {} };
 
 /** @type {Record<string, {tone: Tone, icon: string}>} */
-const LOOKS = {
+export const LOOKS = {
   announced: { tone: "quiet", icon: "up" },
   receiving: { tone: "sending", icon: "up" },
   stored: { tone: "quiet", icon: "clock" },

@@ -1,7 +1,6 @@
 """The config page: what is saved is what was typed, byte for byte, and what is wrong is said while it is typed."""
 
 import json
-import random
 import re
 from collections.abc import Callable, Iterator
 
@@ -102,51 +101,6 @@ def test_an_edit_keeps_every_other_byte(open_page: Open, site: Server) -> None:
     assert saved(site) == MIXED.replace(b"bar", b"foo")
     assert site.config.read_bytes() == MIXED.replace(b"bar", b"foo")
     expect(page.get_by_role("list", name="History").get_by_role("listitem").first).to_contain_text("newest")
-
-
-def test_untouched_lines_keep_their_bytes_whatever_is_edited(open_page: Open) -> None:
-    """Random texts with mixed line ends, random edits; an edit taken back gives the very same bytes."""
-    page = open_page("/config")
-    seed = random.randrange(10**9)
-    print("seed", seed)
-    source = random.Random(seed)
-    ends = ["\n", "\r\n", "\r"]
-    cases: list[tuple[str, list[int]]] = []
-    for _ in range(300):
-        lines = [source.choice(["a: 1", "# c", "", "é: ü", "  - x"]) for _ in range(source.randrange(8))]
-        joined = "".join(line + source.choice(ends) for line in lines) + source.choice(["", "z"])
-        places = [source.randrange(len(lines) + 1) for _ in range(source.randrange(1, 3))]
-        cases.append((source.choice(["", "\ufeff"]) + joined, places))
-    outcomes = page.evaluate(
-        """async (cases) => {
-            const { decode, encode } = await import("/static/js/lines.js");
-            const show = (bytes) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-            return cases.map(([text, places]) => {
-                const original = decode(new TextEncoder().encode(text));
-                const lines = [...original.lines];
-                for (const at of places) lines.splice(Math.min(at, lines.length - 1), 0, "NEW");
-                return [show(encode(original, original.lines.join("\\n"))), show(encode(original, lines.join("\\n")))];
-            });
-        }""",
-        cases,
-    )
-    for (text, _), (same, edited) in zip(cases, outcomes, strict=True):
-        assert same == text
-        assert re.sub("NEW(\r\n|\n|\r)", "", edited) == text, edited
-
-
-def test_lines_are_matched_as_few_changes_explain_them(open_page: Open) -> None:
-    """A line that moved is new; those around it keep theirs."""
-    matched = open_page("/config").evaluate(
-        """async () => {
-            const { matchLines } = await import("/static/js/lines.js");
-            return [["a", "b", "c", "d", "e"], ["a", "c", "X", "d", "d", "e"]].reduce(matchLines);
-        }"""
-    )
-    assert matched[:2] == [0, 2]
-    assert matched[2] == -1
-    assert sorted(matched[3:5]) == [-1, 3]
-    assert matched[5] == 4
 
 
 # --- saving ----------------------------------------------------------------------------------------------------------

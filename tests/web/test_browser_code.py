@@ -1,0 +1,128 @@
+"""What the browser code has to know of the server: each event, each error, each reason why a value cannot be edited."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dropmill
+from dropmill.model import errors
+from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
+from dropmill.model.events import EventName
+from dropmill.web.guard import problem_document
+from dropmill.web.words import WORDS
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "static" / "js"
+NEVER_OF_A_FIELD = {
+    "not_a_value",  # of a group, whose members are edited instead
+    "not_found",  # of an edit of a place that is not there; each field is there
+    "test_failed",  # of the operation `test`, which the form does not send
+}
+
+
+def answer_of(script: str, given: Any = None) -> Any:
+    """What a script answers in Node.js. It imports the page's own modules and gets `given`."""
+    node = shutil.which("node")
+    if node is None:
+        reason = "There is no node; run: apt-get install -y nodejs (or: make test-setup)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    whole = f"const given = {json.dumps(given)};\n{script}"
+    command = [node, "--import", "./tests/js/as-modules.mjs", "--input-type=module", "--eval", whole]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def errors_below(root: type[DropmillError]) -> Iterator[type[DropmillError]]:
+    """Every error of the tree below one."""
+    for child in root.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield child
+            yield from errors_below(child)
+
+
+ERRORS = sorted({error for error in errors_below(DropmillError) if error.status != 500}, key=lambda error: error.code)
+
+
+def test_each_event_is_folded_by_the_page_or_ignored_for_a_reason() -> None:
+    script = """
+        const { FOLDED_EVENTS, IGNORED_EVENTS } = await import("./static/js/model.js");
+        console.log(JSON.stringify([...FOLDED_EVENTS, ...IGNORED_EVENTS].sort()));
+    """
+    assert answer_of(script) == sorted(EventName)
+
+
+def test_each_event_has_its_label_in_the_log_of_the_page() -> None:
+    script = """
+        globalThis.document = {
+            documentElement: { dataset: {} },
+            getElementById: () => ({ textContent: JSON.stringify({ words: given.words }) }),
+        };
+        const { eventWord } = await import("./static/js/words.js");
+        console.log(JSON.stringify(given.names.filter((name) => eventWord(name) === name)));
+    """
+    assert (
+        answer_of(script, {"names": list(EventName), "words": {kind: dict(table) for kind, table in WORDS.items()}})
+        == []
+    )
+
+
+def test_each_state_has_a_look_of_its_own() -> None:
+    """Those that a row or an attempt can be in; an unknown one would be drawn like one that waits."""
+    script = """
+        const { LOOKS } = await import("./static/js/words.js");
+        console.log(JSON.stringify(Object.keys(LOOKS).sort()));
+    """
+    of_submissions = {"open", "processing", "settled"}  # the history's template colours them
+    assert answer_of(script) == sorted(WORDS["states"].keys() - of_submissions)
+
+
+def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
+    script = """
+        const { Problem } = await import("./static/js/api.js");
+        console.log(JSON.stringify(given.map(([status, text]) => Problem.from(status, text).message)));
+    """
+    told = [(error.status, problem_document(error.status, error.title, "Why.", error.code, {})) for error in ERRORS]
+    untold = [(error.status, problem_document(error.status, error.title, "", error.code, {})) for error in ERRORS]
+    assert answer_of(script, told + untold) == ["Why."] * len(ERRORS) + [error.title for error in ERRORS]
+
+
+def test_a_page_that_sends_retries_exactly_the_errors_that_pass() -> None:
+    script = """
+        const { isTemporary } = await import("./static/js/queue.js");
+        console.log(JSON.stringify(given.filter(([, status]) => isTemporary({ status }, false)).map(([code]) => code)));
+    """
+    passing = (Unavailable, RequestTooSlow, TooManyUploads, TooManyConnections)
+    expected = [error.code for error in ERRORS if issubclass(error, passing)]
+    assert answer_of(script, [(error.code, error.status) for error in ERRORS]) == expected
+
+
+def test_each_reason_against_editing_a_value_has_a_sentence_in_the_form() -> None:
+    sources = [path.read_text() for path in Path(dropmill.__file__).parent.rglob("*.py")]
+    reasons = {reason for text in sources for reason in re.findall(r'raise NoExactEdit\("([a-z_]+)"', text)}
+    assert len(reasons) > 5
+    script = """
+        const { refusalText } = await import("./static/js/config-field.js");
+        console.log(JSON.stringify(given.filter((reason) => refusalText(reason) === refusalText(""))));
+    """
+    assert answer_of(script, sorted(reasons - NEVER_OF_A_FIELD)) == []
+
+
+def test_each_status_that_a_script_asks_for_is_one_that_an_error_has() -> None:
+    """A comparison with another one would be left over."""
+    found = {
+        int(status)
+        for path in SCRIPTS.glob("config-*.js")
+        for status in re.findall(r"\.status === ([1-9]\d*)", path.read_text())
+    }
+    assert found
+    assert found <= {error.status for error in ERRORS}
