@@ -60,6 +60,7 @@ test("a negative exit code is a signal", () => {
 
 test("characters that hide or turn text are made visible, and no others", () => {
   assert.equal(visible("a\nb\x7f\u202ec\u200bé"), "a\u240ab\u2421\u27e8U+202E\u27e9c\u27e8U+200B\u27e9é");
+  assert.equal(visible("\u0000\u001f"), "\u2400\u241f");
   assert.equal(visible("\u2028\u{e0001}"), "\u27e8U+2028\u27e9\u27e8U+E0001\u27e9");
   const harmless = "Größe 写真 🙂 שלום";
   assert.equal(visible(harmless), harmless);

@@ -180,9 +180,11 @@ test("a silent connection is replaced, a ticking one is not", (t) => {
   assert.equal(live.connection, "live");
   clock.tick(37_500);
   assert.equal(live.connection, "reconnecting");
-  FakeSocket.all[0].ends(1006); // its late close event must not count again
   clock.tick(500);
   assert.equal(FakeSocket.all.length, 2);
+  socket().says(HELLO);
+  FakeSocket.all[0].ends(1006); // its close event comes late
+  assert.equal(live.connection, "live");
 });
 
 test("failing connections are retried ever less often, at least every 15 seconds", (t) => {

@@ -111,6 +111,7 @@ test("a retry unsettles the submission", () => {
   const model = new SubmissionModel("s");
   model.fold(life().slice(0, 11));
   assert.equal(model.settledAt, null);
+  assert.equal(model.entries[0].job?.attempts, 1, "those before still count");
   assert.equal(model.isSettled, false);
 });
 
@@ -169,6 +170,7 @@ test("what this page sends counts its own bytes, and they may fall", () => {
   model.turn(entry, "sending");
   model.sent(entry, 8, 100);
   model.progress({ file_id: "f", stage: "upload", value: 9, total: 10, label: null });
+  model.takeFiles([file("f", { state: "receiving", received: 9 })]);
   assert.deepEqual([entry.received, model.speed], [8, 100]);
   model.sent(entry, 4, 50);
   assert.equal(entry.received, 4);

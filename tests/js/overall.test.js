@@ -74,6 +74,12 @@ test("the title shows progress, then the outcome", () => {
   ]);
 });
 
+test("without bytes the files alone count", () => {
+  const model = modelOf(["succeeded"], { state: "open" });
+  model.entries[0].size = model.entries[0].received = 0;
+  assert.equal(pageTitle(model), "(99 %) Dropmill");
+});
+
 test("screen readers hear failures with the count", () => {
   assert.equal(spoken(modelOf(["running", "succeeded"])), "1 of 2 files processed.");
   assert.equal(spoken(modelOf(["running", "failed"])), "1 of 2 files processed, 1 failed.");

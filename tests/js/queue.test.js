@@ -85,6 +85,14 @@ test("two files of the same path are two files", async () => {
   assert.deepEqual(states(model), [["same.txt", "stored", null], ["same.txt", "stored", null]]);
 });
 
+test("a file of the same path that is announced later is a file of its own", async () => {
+  const items = Array.from({ length: 1000 }, (_, number) => item(`${number}.txt`));
+  const { sending } = await open([...items, item("0.txt")]);
+  sending.resume();
+  await until(sending, () => sending.isOver);
+  assert.equal(server.files.filter(({ path, state }) => path === "0.txt" && state === "stored").length, 2);
+});
+
 test("a lost answer to an announcement does not announce twice", async () => {
   const items = Array.from({ length: 1500 }, (_, number) => item(`${number}.txt`));
   const { sending } = await open(items);

@@ -117,6 +117,18 @@ test("a stopped transfer sends no further piece", async () => {
   assert.equal(server.count("PATCH"), 1);
 });
 
+test("a transfer that is stopped while a checksum is computed does not send the piece", async (t) => {
+  server.announce("a.bin", "a.bin", 9 * MIB);
+  const transfer = new ResumableTransfer(server.files[0].upload_url, new File([new Uint8Array(9 * MIB)], "a.bin"), () => {});
+  t.mock.method(crypto.subtle, "digest", async () => {
+    transfer.stop();
+    return new ArrayBuffer(32);
+  });
+  await assert.rejects(transfer.run(), Stopped);
+  await new Promise((resolve) => { setTimeout(resolve, 50); });
+  assert.equal(server.count("PATCH"), 0);
+});
+
 test("an upload is removed, and one that is gone is a problem", async () => {
   server.announce("a.bin", "a.bin", 10);
   await removeUpload("/api/v1/uploads/f0");
