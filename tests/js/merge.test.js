@@ -87,7 +87,7 @@ test("more distinct lines than there are characters are one change", () => {
   assert.deepEqual(changes(before, after), [{ from: 0, to: 40_000, start: 0, end: 40_000 }]);
 });
 
-test("the characters that stand for lines are never surrogates", () => {
+test("as many lines as fit into single characters are compared one by one", () => {
   const before = Array.from({ length: 0xe000 }, (_, number) => `line ${number}`);
   const after = replaced(before, 0xdc00, "changed");
   assert.deepEqual(changes(before, after), [{ from: 0xdc00, to: 0xdc01, start: 0xdc00, end: 0xdc01 }]);
