@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dropmill.engines.disk import store as disk
+from dropmill.engines.disk.files import HashedFile
+from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.ports.blobs import BlobStore
 
 
@@ -25,7 +26,7 @@ class Engine:
 
 @asynccontextmanager
 async def _disk(folder: Path) -> AsyncIterator[BlobStore]:
-    store = disk.DiskBlobStore(folder)
+    store = DiskBlobStore(folder)
     await store.open()
     try:
         yield store
@@ -34,16 +35,16 @@ async def _disk(folder: Path) -> AsyncIterator[BlobStore]:
 
 
 def _fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
-    write, left = disk._HashedFile.write, writes
+    write, left = HashedFile.write, writes
 
-    def refuse(file: disk._HashedFile, data: Any) -> int:
+    def refuse(file: HashedFile, data: Any) -> int:
         nonlocal left
         left -= 1
         if left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(file, data)
 
-    patch.setattr(disk._HashedFile, "write", refuse)
+    patch.setattr(HashedFile, "write", refuse)
 
 
 ENGINES = {"disk": Engine(open=_disk, fill=_fill_disk)}

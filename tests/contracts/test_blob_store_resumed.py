@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from tests.contracts.blob_stores import ENGINES, content_of, keys
 
-from dropmill.engines.disk.store import REREAD_BYTES, WRITE_BYTES
+from dropmill.engines.disk.files import REREAD_BYTES
+from dropmill.engines.disk.writer import WRITE_BYTES
 from dropmill.model.errors import OutOfSpace
 from dropmill.ports.blobs import BlobStore, BlobWriter
 

@@ -13,7 +13,7 @@ from tests.intake.test_intake import END, FIRST, Body, Desk, desk, head, part, u
 from tests.intake.test_resumable import CONTENT, HALF, Counter
 from tests.support.scenarios import CALLER
 
-from dropmill.engines.disk.store import WRITE_BYTES
+from dropmill.engines.disk.writer import WRITE_BYTES
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import intake
 from dropmill.model.errors import BytesLost, DropmillError, Unavailable, UploadGone

@@ -16,7 +16,8 @@ from tests.support.clocks import DAY_S, WallClock
 from tests.support.fakes.executor import FakeExecutor
 from tests.support.scenarios import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
 
-from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health

@@ -18,7 +18,8 @@ from tests.support import scenarios
 from tests.support.clocks import DAY_S, WallClock
 from tests.support.scenarios import CALLER, CLIENT, LIVENESS_S, all_events, names, recount
 
-from dropmill.engines.disk.store import WRITE_BYTES, DiskBlobStore, DiskBlobWriter
+from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import gate as gate_module
 from dropmill.intake import resumable

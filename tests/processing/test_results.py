@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.support.fakes.processing import Bench, python, until
 
-from dropmill.engines.disk import store as disk
+from dropmill.engines.disk import adoption
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.model.errors import OutOfSpace
 from dropmill.model.ids import JobId
@@ -75,7 +75,7 @@ async def test_a_sparse_file_of_more_than_32_bits_keeps_its_size(
     """Hashing so many zeros takes long, so the reading is cut short; all the rest is real."""
     size = 5 * 2**32
 
-    class Short(disk._Adoption):
+    class Short(adoption.Adoption):
         def go_on(self) -> bool:
             if self._descriptor < 0:
                 self._open()
@@ -83,7 +83,7 @@ async def test_a_sparse_file_of_more_than_32_bits_keeps_its_size(
             self._move()
             return True
 
-    monkeypatch.setattr(disk, "_Adoption", Short)
+    monkeypatch.setattr(adoption, "Adoption", Short)
     with (folder / "large").open("wb") as file:
         file.truncate(size)
     found = await take_over(folder, blobs, LIMITS)
@@ -463,15 +463,15 @@ class Gate:
         self.reached = asyncio.Event()
         self._open = threading.Event()
         loop = asyncio.get_running_loop()
-        go_on = disk._Adoption.go_on
+        go_on = adoption.Adoption.go_on
 
-        def held(adoption: disk._Adoption) -> bool:
+        def held(adopting: adoption.Adoption) -> bool:
             loop.call_soon_threadsafe(self.reached.set)
             assert self._open.wait(10)
             self._open.clear()
-            return go_on(adoption)
+            return go_on(adopting)
 
-        monkeypatch.setattr(disk._Adoption, "go_on", held)
+        monkeypatch.setattr(adoption.Adoption, "go_on", held)
 
     def let_one_pass(self) -> None:
         self._open.set()

@@ -4,15 +4,15 @@ import time
 from typing import Any
 
 from dropmill.cli import main
-from dropmill.engines.disk import store as disk
+from dropmill.engines.disk.files import HashedFile
 
-_write = disk._HashedFile.write
+_write = HashedFile.write
 
 
-def _write_slowly(file: disk._HashedFile, data: Any) -> int:
+def _write_slowly(file: HashedFile, data: Any) -> int:
     time.sleep(0.05)
     return _write(file, data)
 
 
-disk._HashedFile.write = _write_slowly  # type: ignore[method-assign]
+HashedFile.write = _write_slowly  # type: ignore[method-assign]
 main()

@@ -1,0 +1,239 @@
+"""The two folders of a disk store, the threads that touch them, and the removal of keys.
+
+    incoming/<key>          being written; a start removes every file that no upload may continue
+    incoming/<key>.chunk    while a chunk with a checksum is written: the offset at which it began
+    blobs/<2>/<key>         committed: fsynced, renamed, directory fsynced, mode 0400
+
+Both lie in one file system, so that a rename from one to the other is atomic.
+"""
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
+
+from dropmill.engines.disk.files import changed
+from dropmill.model.faults import fault_of, translated
+from dropmill.model.uploads import FileIdentity
+from dropmill.private import FOLDER_MODE
+
+CHUNK_SUFFIX = ".chunk"
+
+THREADS = 8  # hashing and writing release the interpreter lock; a few threads let uploads overlap their fsyncs
+TAKES_MAX = 2  # inflows read at once, each by a thread of its own; more only compete for the processor
+PROVEN_MAX = 50_000  # files whose bytes are known to match their SHA-256; some 250 bytes each, by tracemalloc
+DISCARDED_MAX = 10_000  # keys whose removal is tried again; the next start finds any others
+
+STORE = "The file store"
+"""The subject of the sentences of its errors."""
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+log = logging.getLogger(__name__)
+
+_IDENTITY = struct.Struct("=QQQqq")
+
+
+class Folders:
+    """The folders of one store.
+
+    Attributes:
+        incoming: holds what is being written.
+        blobs: holds what is committed, in 256 folders.
+        proven: which committed files are known to hold the right bytes.
+        threads: where blocking calls run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Touch nothing yet.
+
+        Args:
+            folder: in which both lie.
+        """
+        self.incoming = folder / "incoming"
+        self.blobs = folder / "blobs"
+        self.proven = Proven()
+        self.threads = ThreadPoolExecutor(THREADS, "blob-store")
+        # A thread that takes from an inflow waits for the network, so it must not hold up an fsync. Python starts
+        # these threads when they are first needed.
+        self._takers = ThreadPoolExecutor(TAKES_MAX, "blob-take")
+        self._taking = 0
+        self._readings: set[asyncio.Task[None]] = set()
+        self._discarded: dict[str, None] = {}  # in the order in which their removal failed
+
+    def make(self) -> None:
+        """Make the folders. Blocks."""
+        for folder in (self.incoming, self.blobs, *(self.blobs / f"{number:02x}" for number in range(256))):
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+
+    async def close(self) -> None:
+        """Wait for writes under way; cancel what only reads."""
+        for reading in self._readings:
+            reading.cancel()
+        if self._readings:
+            await asyncio.wait(self._readings)
+        self._takers.shutdown()
+        self.threads.shutdown()
+
+    def path(self, key: str) -> Path:
+        """Where a committed blob lies."""
+        return self.blobs / key[:2] / key
+
+    def require_renamed(self, final: Path, written: os.stat_result, size: int) -> None:
+        """Return if the file under its final name is the one that was written, and has this size. Blocks.
+
+        Args:
+            final: the name.
+            written: what `fstat` says of the descriptor that was written to, or read.
+            size: in bytes.
+
+        Raises:
+            BytesLost: somebody removed, replaced, cut or extended the file.
+        """
+        found = os.lstat(final)
+        if (found.st_ino, found.st_dev, found.st_size) != (written.st_ino, written.st_dev, size):
+            raise changed()
+        self.proven.add(final.name, FileIdentity.of(found), True)
+
+    # --- threads and errors ------------------------------------------------------------------------------------------
+
+    async def hop(self, call: Callable[..., T], *args: object) -> T:
+        """The result of a blocking call, made in a thread.
+
+        Raises:
+            OutOfSpace, StorageUnavailable: for its `OSError`.
+        """
+        with translated(STORE):
+            return await asyncio.get_running_loop().run_in_executor(self.threads, call, *args)
+
+    def in_thread(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
+        """As `hop`, but its errors stay what they are, and the call continues if the caller is cancelled."""
+        return asyncio.get_running_loop().run_in_executor(self.threads, call, *args)
+
+    @contextmanager
+    def taker(self) -> Iterator[ThreadPoolExecutor | None]:
+        """A thread that may wait for the network until the end of the context; None if all are in use."""
+        if self._taking == TAKES_MAX:
+            yield None
+            return
+        self._taking += 1
+        try:
+            yield self._takers
+        finally:
+            self._taking -= 1
+
+    def read_beside(self, reading: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that only reads in the background; `close` cancels it."""
+        task = asyncio.create_task(reading)
+        self._readings.add(task)
+        task.add_done_callback(self._has_read)
+        return task
+
+    def _has_read(self, reading: asyncio.Task[None]) -> None:
+        self._readings.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # retrieved, though nobody may ever want the hash
+
+    async def translated(self, error: OSError) -> Exception:
+        """The error that callers get for an error of the disk.
+
+        A missing file is `BytesLost`, unless the whole folder is missing: then nothing is lost, only unavailable.
+        """
+        if error.errno in (errno.ENOENT, errno.ELOOP) and await self.in_thread(self.incoming.is_dir):
+            return changed()
+        return fault_of(error, STORE)
+
+    # --- removal -----------------------------------------------------------------------------------------------------
+
+    def remove(self, key: str) -> None:
+        """Remove all files of a key; none is no error. Blocks.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self.proven.drop(key)
+        for path in (self.incoming / key, self.incoming / (key + CHUNK_SUFFIX), self.path(key)):
+            path.unlink(missing_ok=True)
+
+    def discard(self, key: str) -> bool:
+        """Remove all files of a key, or note it for `retry_discards`; returns whether they are gone. Blocks."""
+        try:
+            self.remove(key)
+        except OSError as error:
+            if key not in self._discarded and len(self._discarded) < DISCARDED_MAX:
+                log.warning("%s could not be removed and is tried again: %s", key, error)
+                self._discarded[key] = None
+            return False
+        self._discarded.pop(key, None)
+        return True
+
+    async def retry_discards(self) -> int:
+        """Remove what `discard` could not; returns how many keys are left."""
+        if self._discarded:
+            await self.in_thread(lambda: [self.discard(key) for key in tuple(self._discarded)])
+        return len(self._discarded)
+
+    def sweep(self, resumable: Collection[str]) -> int:
+        """Remove everything in `incoming` except `resumable` keys; returns how many files were removed. Blocks."""
+        removed = 0
+        for path in list(self.incoming.iterdir()):
+            key = path.name.removesuffix(CHUNK_SUFFIX)
+            if key not in resumable:
+                removed += self.discard(key)
+        return removed
+
+
+class Proven:
+    """Which files are known to hold the bytes of their SHA-256, or to hold others, and the identity each had then.
+
+    In memory only: after a restart, or after a restore from a backup, each file is read once before it is trusted.
+    Holds `PROVEN_MAX` files; beyond that it forgets the one that was asked for longest ago. Used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, key: str, identity: FileIdentity, is_right: bool) -> None:
+        """Remember what a reading, or a commit, has shown."""
+        with self._lock:
+            self._known[key] = _digest(identity) + bytes([is_right])
+            self._known.move_to_end(key)
+            if len(self._known) > PROVEN_MAX:
+                self._known.popitem(last=False)
+
+    def is_right(self, key: str, identity: FileIdentity) -> bool | None:
+        """Whether the bytes are right; None if only a reading can show it."""
+        with self._lock:
+            known = self._known.get(key)
+            if known is None or known[:-1] != _digest(identity):
+                return None
+            self._known.move_to_end(key)
+            return bool(known[-1])
+
+    def drop(self, key: str) -> None:
+        """Forget a file."""
+        with self._lock:
+            self._known.pop(key, None)
+
+
+def _digest(identity: FileIdentity) -> bytes:
+    """An identity in a fifth of its memory."""
+    return hashlib.blake2b(_IDENTITY.pack(*identity), digest_size=15).digest()
+
+
+async def ended(*work: asyncio.Future[Any]) -> None:
+    """Wait until work that cannot be stopped has ended, however often the caller is cancelled meanwhile."""
+    while not all(one.done() for one in work):
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(work)
