@@ -14,7 +14,7 @@ from tests.contracts.ledgers import LedgerEngine
 from tests.support import scenarios
 from tests.support.scenarios import CANCELLED, CLIENT, FAILED, LIVENESS_S, SUCCEEDED, all_events, blob, names, recount
 
-from dropmill.engines.sql import ledger as ledger_module
+from dropmill.engines.sql import database
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.client import ClientIdentity
@@ -466,8 +466,8 @@ async def test_a_cancelled_callers_change_is_made_or_refused_all_the_same(
 @pytest.fixture
 def short_queue(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many changes wait at most in a ledger that is opened after this: so few that a test soon has more."""
-    monkeypatch.setattr(ledger_module, "QUEUE_MAX", 400)
-    monkeypatch.setattr(ledger_module, "BATCH_MAX", 25)
+    monkeypatch.setattr(database, "QUEUE_MAX", 400)
+    monkeypatch.setattr(database, "BATCH_MAX", 25)
     return 400
 
 

@@ -14,7 +14,7 @@ from tests.support import scenarios
 from tests.support.clocks import WallClock
 from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED, blob, in_line
 
-from dropmill.engines.sql import jobs as sql_jobs
+from dropmill.engines.sql import claim as claim_module
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.tables import jobs
 from dropmill.model.clock import utc_now
@@ -112,7 +112,7 @@ async def test_jobs_that_were_cancelled_do_not_hold_back_the_one_that_is_tried_a
 async def test_behind_the_last_place_that_is_told_a_job_just_waits(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_jobs, "PLACES_MAX", 3)
+    monkeypatch.setattr(claim_module, "PLACES_MAX", 3)
     waiting = await fill(ledger, await scenarios.opened(ledger), 6)
     assert await ledger.places(waiting) == {waiting[0]: 1, waiting[1]: 2, waiting[2]: 3}
     assert await ledger.places(waiting[2:]) == {waiting[2]: 3}

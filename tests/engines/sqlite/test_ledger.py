@@ -20,8 +20,7 @@ from sqlalchemy.exc import OperationalError
 from tests.support import scenarios
 
 from dropmill.engines.sql import config as config_changes
-from dropmill.engines.sql import events, migrations
-from dropmill.engines.sql import ledger as ledger_module
+from dropmill.engines.sql import database, events, migrations
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.model.config import ConfigLocation
@@ -171,7 +170,7 @@ async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_the
 
 
 async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "POLL_INTERVAL_S", 0.05)
+    monkeypatch.setattr(database, "POLL_INTERVAL_S", 0.05)
     told: list[Mapping[str, int]] = []
     path = tmp_path / "ledger.sqlite"
     ledger, other = SqliteLedger(path, told.append), SqliteLedger(path, lambda _: None)
@@ -189,7 +188,7 @@ async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypat
 async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "POLL_INTERVAL_S", 0.005)
+    monkeypatch.setattr(database, "POLL_INTERVAL_S", 0.005)
     told: dict[str, list[int]] = {}
 
     def tell(moved: Mapping[str, int]) -> None:
@@ -279,7 +278,7 @@ async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_wrapped: bool
 ) -> None:
     """Point 3, also where SQLAlchemy wraps the error."""
-    monkeypatch.setattr(ledger_module, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(database, "POLL_INTERVAL_S", 0.01)
     health = Health()
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None, health=health)
     await ledger.open()
@@ -341,9 +340,9 @@ async def test_all_connections_are_opened_at_start(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = SqliteLedger(path, lambda _: None)
     await ledger.open()
-    assert _descriptors(path) == ledger_module.READERS + 1
+    assert _descriptors(path) == database.READERS + 1
     await asyncio.gather(*(ledger.newest_cursor() for _ in range(50)), scenarios.save(ledger))
-    assert _descriptors(path) == ledger_module.READERS + 1
+    assert _descriptors(path) == database.READERS + 1
     await ledger.close()
 
 

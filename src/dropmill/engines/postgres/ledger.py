@@ -12,16 +12,16 @@ moment at which it began to wait. Readers see one moment (REPEATABLE READ).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import psycopg
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from dropmill.engines.sql.database import READERS, LedgerOptions
 from dropmill.engines.sql.events import newest_cursor
-from dropmill.engines.sql.ledger import READERS, SqlLedger
+from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.migrations import require_current, upgrade
-from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, SettingsError, StorageUnavailable
 from dropmill.model.faults import fault_of
 from dropmill.model.ids import Cursor
@@ -61,23 +61,15 @@ class PostgresLedger(SqlLedger):
     driver_error = psycopg.Error
 
     def __init__(
-        self,
-        conninfo: str,
-        on_commit: Callable[[Mapping[str, int]], None],
-        *,
-        records_deliveries: bool = False,
-        keep_revisions: int | None = None,
-        health: Health | None = None,
+        self, conninfo: str, on_commit: Callable[[Mapping[str, int]], None], **options: Unpack[LedgerOptions]
     ) -> None:
-        """Keep where the database is; nothing is opened before `open`.
+        """Keep where the database is; `open` connects to it.
 
         Args:
             conninfo: a URL or `key=value` words, as libpq reads them
                 (https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-CONNSTRING).
-            on_commit: see `SqlLedger`, as for all others.
-            records_deliveries: the same.
-            keep_revisions: the same.
-            health: the same.
+            on_commit: see `SqlDatabase`.
+            options: see `LedgerOptions`.
         """
         self._conninfo = conninfo
         engine = create_engine(
@@ -87,10 +79,8 @@ class PostgresLedger(SqlLedger):
             max_overflow=0,
             use_native_hstore=False,
         )
-        super().__init__(
-            engine, on_commit, records_deliveries=records_deliveries, keep_revisions=keep_revisions, health=health
-        )
-        self._lock = ""  # name of the writers' lock
+        super().__init__(engine, on_commit, **options)
+        self._lock = ""  # name of the writers' lock; `connect` sets it
 
     def connect(self, *, without_lock: bool) -> Cursor:
         with self._engine.connect() as connection, connection.begin():

@@ -1,65 +1,41 @@
-"""Jobs, their attempts and results: changes, queries and rows."""
+"""Jobs: how people cancel and retry them, how they are queued and settled, how they are listed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Select,
-    bindparam,
-    exists,
-    func,
-    insert,
-    literal_column,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import BigInteger, Connection, bindparam, func, insert, select, update
 
-from dropmill.engines.sql import config, prepared, search
-from dropmill.engines.sql.clients import Row, client_of
+from dropmill.engines.sql import config, search
+from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
-from dropmill.engines.sql.tables import attempts, files, is_in_line, is_late, is_to_be_cancelled, jobs, results
+from dropmill.engines.sql.tables import attempts, files, jobs, results
 from dropmill.engines.sql.transaction import Transaction
-from dropmill.engines.sql.types import is_storable, storable
+from dropmill.engines.sql.types import is_storable
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound, Removed
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
-from dropmill.model.ids import ClaimId, FileId, JobId, NodeId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.jobs import (
-    ATTEMPT_TRANSITIONS,
     JOB_TRANSITIONS,
     Attempt,
     AttemptOutcome,
-    AttemptSpec,
     AttemptState,
-    Claim,
-    Ended,
     Job,
     JobError,
     JobState,
-    RetryPolicy,
 )
-from dropmill.model.nodes import Node
 from dropmill.model.results import RESULTS_LISTED, Result
 from dropmill.model.transitions import require_transition
-from dropmill.ports.ledger.jobs import PLACES_MAX
 from dropmill.ports.ledger.page import Page
-
-LINED_UP_MAX = 100  # jobs whose time has come, in one claim: few enough to keep a change under 50 ms
-LOST = "lost"
-"""Error type of a job whose attempts were lost too often."""
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
 _OF_FILE = ("name", "path", "number", "blob", "size", "sha256", "removed_at")
-_JOBS = select(jobs, *(files.c[name] for name in _OF_FILE)).join(files, files.c.id == jobs.c.file_id)
-_JOB = _JOBS.where(jobs.c.id == bindparam("key"))
+JOBS = select(jobs, *(files.c[name] for name in _OF_FILE)).join(files, files.c.id == jobs.c.file_id)
+_JOB = JOBS.where(jobs.c.id == bindparam("key"))
 _JOBS_OF_SUBMISSION = (
-    _JOBS.where(
+    JOBS.where(
         jobs.c.submission_id == bindparam("key"),
         jobs.c.state.in_(bindparam("states", expanding=True)),
         jobs.c.seq > bindparam("after"),
@@ -67,58 +43,8 @@ _JOBS_OF_SUBMISSION = (
     .order_by(jobs.c.seq)
     .limit(bindparam("limit"))
 )
-_SET_JOB = update(jobs).where(jobs.c.seq == bindparam("key"))
+SET_JOB = update(jobs).where(jobs.c.seq == bindparam("key"))
 _ADD_JOB = insert(jobs)
-# The index's columns in full: Postgres would not see that of jobs without a queue this one is the same.
-_LINE = (jobs.c.queue, jobs.c.tag, jobs.c.queued_cursor)
-_NEXT = _JOBS.where(is_in_line, jobs.c.queue.is_(None)).order_by(*_LINE).limit(1)
-_NEXT_OF = _JOBS.where(is_in_line, jobs.c.queue == bindparam("queue")).order_by(*_LINE).limit(1)
-_DUE = select(jobs).where(is_late, jobs.c.not_before <= bindparam("now")).order_by(jobs.c.not_before).limit(1)
-_NEXT_DUE = select(func.min(jobs.c.not_before)).where(is_late)
-_CLAIMED = select(attempts.c.job_id).where(
-    attempts.c.state == literal_column("'running'"),
-    attempts.c.claim == bindparam("claim"),
-)
-_FIRST_LOOK = select(  # in one statement, as nearly always there is neither
-    exists()
-    .where(attempts.c.state == literal_column("'running'"), attempts.c.claim == bindparam("claim"))
-    .label("again"),
-    _NEXT_DUE.scalar_subquery().label("due"),
-)
-_ATTEMPT = select(attempts.c.number, attempts.c.state, attempts.c.node).where(
-    attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
-)
-_WAITING = select(jobs.c.id, *_LINE).where(is_in_line, jobs.c.id.in_(bindparam("ids", expanding=True)))
-
-
-def _count_between(of_queue: ColumnElement[bool]) -> Select[Any]:
-    """How many stand in line behind one place and not behind another one, at most `limit`."""
-    turn = tuple_(jobs.c.tag, jobs.c.queued_cursor)
-    ends = [[bindparam(f"{end}_{name}", type_=BigInteger) for name in ("tag", "cursor")] for end in ("first", "last")]
-    between: Select[Any] = (
-        select(literal_column("1"))
-        .where(is_in_line, of_queue, turn > tuple_(*ends[0]), turn <= tuple_(*ends[1]))
-        .limit(bindparam("limit"))
-    )
-    return select(func.count().label("count")).select_from(between.subquery())
-
-
-_BETWEEN = _count_between(jobs.c.queue.is_(None))
-_BETWEEN_OF = _count_between(jobs.c.queue == bindparam("queue"))
-_TO_CANCEL = (
-    select(jobs.c.id, jobs.c.attempt)
-    .where(is_to_be_cancelled)
-    .where(
-        exists().where(
-            attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt, attempts.c.node == bindparam("node")
-        )
-    )
-)
-_SET_ATTEMPT = update(attempts).where(
-    attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
-)
-_ADD_ATTEMPT = insert(attempts)
-_ADD_RESULTS = insert(results)
 _RESULTS = (
     select(results)
     .join(jobs, (results.c.job_id == jobs.c.id) & (results.c.attempt == jobs.c.attempt))
@@ -166,22 +92,6 @@ def result_of(row: Row) -> Result:
     return Result(path=row["path"], size=row["size"], sha256=Sha256(row["sha256"]), blob=row["blob"])
 
 
-def results_to_add(job_id: JobId, attempt: int, results: Sequence[Result]) -> list[dict[str, Any]]:
-    """The rows of an attempt's results."""
-    return [
-        {
-            "job_id": job_id,
-            "attempt": attempt,
-            "number": number,
-            "path": result.path,
-            "size": result.size,
-            "sha256": result.sha256,
-            "blob": result.blob,
-        }
-        for number, result in enumerate(results)
-    ]
-
-
 def job_of(row: Row, attempts: Sequence[Attempt], results: Sequence[Result]) -> Job:
     """A job with its attempts and results."""
     return Job(
@@ -206,20 +116,31 @@ def job_of(row: Row, attempts: Sequence[Attempt], results: Sequence[Result]) -> 
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 
-def _job(tx: Transaction, job_id: str) -> Row:
+def job_row(tx: Transaction, job_id: str) -> Row:
+    """A job's row with what belongs to its file.
+
+    Raises:
+        NotFound: there is no such job.
+    """
     row = tx.one(_JOB, key=job_id)
     if row is None:
         raise NotFound("There is no such job.")
     return row
 
 
-def _set_job(tx: Transaction, row: Row, state: JobState, **values: Any) -> None:
+def set_job(tx: Transaction, row: Row, state: JobState, **values: Any) -> None:
+    """Move a job to another state, and set further columns; the submission's counts follow.
+
+    Raises:
+        IllegalTransition: no such move.
+    """
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), state, "job")
-    tx.run(_SET_JOB, key=row["seq"], state=state.value, **values)
+    tx.run(SET_JOB, key=row["seq"], state=state.value, **values)
     tx.move(row["submission_id"], row["state"], state.value)
 
 
-def _job_subject(tx: Transaction, row: Row, attempt: int | None = None) -> Subject:
+def subject_of(tx: Transaction, row: Row, attempt: int | None = None) -> Subject:
+    """The subject of an event about a job; None: about none of its attempts."""
     return replace(
         tx.subject(row["submission_id"]), file_id=row["file_id"], job_id=row["id"], name=row["name"], attempt=attempt
     )
@@ -252,156 +173,20 @@ def add_job(tx: Transaction, job_id: JobId, file_id: FileId, submission_id: str,
     )
 
 
-def claim(tx: Transaction, claim: Claim) -> list[AttemptSpec]:
-    """See `Ledger.claim`."""
-    if tx.node is None:
-        raise AssertionError("a process that is no node claims nothing")
-    look = tx.one(_FIRST_LOOK, claim=claim.id)
-    if look is not None and look["again"]:
-        return [
-            _order(tx, _job(tx, job_id)) for job_id in tx.connection.execute(_CLAIMED, {"claim": claim.id}).scalars()
-        ]
-    if look is not None and look["due"] is not None:
-        _line_up(tx)
-    orders: list[AttemptSpec] = []
-    for queue in claim.queues:
-        while len(orders) < claim.most:
-            row = tx.one(_NEXT) if queue is None else tx.one(_NEXT_OF, queue=queue)
-            if row is None:
-                break
-            tx.take_turn(queue, row["tag"])
-            orders.append(_start(tx, row, tx.node, claim.id))
-    return orders
-
-
-def _line_up(tx: Transaction) -> None:
-    """Bring those into line whose time has come; of very many the rest with the next claims."""
-    for _ in range(LINED_UP_MAX):
-        row = tx.one(_DUE, now=utc_now())
-        if row is None:
-            return
-        tx.run(_SET_JOB, key=row["seq"], not_before=None, tag=tx.next_tag(row["submission_id"], row["queue"]))
-
-
-def _start(tx: Transaction, row: Row, node: Node, claim_id: ClaimId) -> AttemptSpec:
-    number = row["attempt"] + 1
-    now = utc_now()
-    revision = config.revision(tx, row["config_number"])
-    tx.run(
-        _ADD_ATTEMPT,
-        job_id=row["id"],
-        number=number,
-        state=AttemptState.RUNNING.value,
-        config_revision=revision.sha256,
-        started_at=now,
-        host=node.host,
-        node=node.id,
-        claim=claim_id,
-    )
-    _set_job(tx, row, JobState.RUNNING, attempt=number, started_at=now, not_before=None, tag=None)
-    tx.emit(EventName.ATTEMPT_STARTED, _job_subject(tx, row, number), config_revision=revision.sha256, host=node.host)
-    return _order(tx, {**row, "attempt": number})
-
-
-def _order(tx: Transaction, row: Row) -> AttemptSpec:
-    """The order of a job's newest attempt."""
-    return AttemptSpec(
-        job_id=JobId(row["id"]),
-        submission_id=SubmissionId(row["submission_id"]),
-        file_id=FileId(row["file_id"]),
-        number=row["attempt"],
-        file_name=row["name"],
-        file_path=row["path"],
-        blob=row["blob"],
-        size=row["size"],
-        sha256=row["sha256"],
-        client=client_of(tx.submission(row["submission_id"])),
-        config=config.revision(tx, row["config_number"]),
-    )
-
-
-_ATTEMPT_EVENTS: Mapping[AttemptState, EventName] = {
-    AttemptState.SUCCEEDED: EventName.ATTEMPT_SUCCEEDED,
-    AttemptState.FAILED: EventName.ATTEMPT_FAILED,
-    AttemptState.CANCELLED: EventName.ATTEMPT_CANCELLED,
-}
-
-
-def end_attempt(
-    tx: Transaction,
-    job_id: JobId,
-    number: int,
-    outcome: AttemptOutcome,
-    retry: RetryPolicy | None,
-    then_claim: Claim | None,
-) -> Ended | None:
-    """See `Ledger.end_attempt`."""
-    row = _job(tx, job_id)
-    attempt = tx.one(_ATTEMPT, key=job_id, attempt_number=number)
-    if attempt is None or tx.node is None or attempt["node"] != tx.node.id or attempt["state"] == AttemptState.LOST:
-        return None
-    if attempt["state"] == AttemptState.RUNNING:
-        state = _end(tx, row, number, outcome, retry)
-    else:  # it is asked again
-        state = _ended_before(row, attempt)
-    return Ended(state=state, orders=() if then_claim is None else claim(tx, then_claim))
-
-
-def _ended_before(row: Row, attempt: Row) -> JobState:
-    """What became of a job when one of its attempts ended."""
-    if attempt["state"] != AttemptState.FAILED:
-        return JobState(attempt["state"])
-    is_final = JobState(row["state"]).is_final and row["attempt"] == attempt["number"]
-    return JobState.FAILED if is_final else JobState.QUEUED  # by the retry policy, or by people since
-
-
-def _end(tx: Transaction, row: Row, number: int, outcome: AttemptOutcome, retry: RetryPolicy | None) -> JobState:
-    job_id = JobId(row["id"])
-    now = utc_now()
-    require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, outcome.state, "attempt")
-    event = _ATTEMPT_EVENTS[outcome.state]  # a lost attempt has its own change
-    outcome = replace(outcome, error=_storable(outcome.error))
-    tx.run(
-        _SET_ATTEMPT,
-        key=job_id,
-        attempt_number=number,
-        state=outcome.state.value,
-        exit_code=outcome.exit_code,
-        settled_at=now,
-        output_size=outcome.output_size,
-    )
-    if outcome.results:
-        tx.connection.execute(_ADD_RESULTS, results_to_add(job_id, number, outcome.results))
-    data: dict[str, Any] = {
-        "exit_code": outcome.exit_code,
-        "duration": _seconds(row["started_at"], now),
-        "output_size": outcome.output_size,
-    }
-    if event is EventName.ATTEMPT_FAILED:
-        data["error"] = _error_json(outcome.error)
-    tx.emit(event, _job_subject(tx, row, number), **data)
-    tx.keep(row["submission_id"], outcome.output_size + sum(result.size for result in outcome.results))
-    if retry is not None and retry.applies(outcome, row["tries"]) and row["cancel_asked_at"] is None:
-        not_before = retry.next_time(now, row["tries"])
-        _requeue(tx, row, "retry_policy", tries=row["tries"] + 1, not_before=not_before)
-        return JobState.QUEUED
-    state = JobState(outcome.state.value)
-    _settle_job(tx, row, state, outcome, now)
-    return state
-
-
-def _requeue(tx: Transaction, row: Row, reason: str, **values: Any) -> None:
-    cursor = tx.emit(EventName.JOB_QUEUED, _job_subject(tx, row), reason=reason)
-    # Who waits for a time comes into line when it has come.
+def requeue(tx: Transaction, row: Row, reason: str, **values: Any) -> None:
+    """Queue a job again (`job.queued`), and set further columns."""
+    cursor = tx.emit(EventName.JOB_QUEUED, subject_of(tx, row), reason=reason)
+    # A job that waits for a time joins the queue when that time has come.
     tag = None if values.get("not_before") else tx.next_tag(row["submission_id"], row["queue"])
     values = {"not_before": None, "started_at": None, "queued_at": utc_now(), "queued_cursor": cursor, **values}
     values |= {"tag": tag, "cancel_asked_at": None}
-    _set_job(tx, row, JobState.QUEUED, **values)
+    set_job(tx, row, JobState.QUEUED, **values)
 
 
-def _settle_job(tx: Transaction, row: Row, state: JobState, outcome: AttemptOutcome, now: datetime) -> None:
+def settle_job(tx: Transaction, row: Row, state: JobState, outcome: AttemptOutcome, now: datetime) -> None:
+    """Move a job to a final state (`job.settled`), and settle its submission if it was the last."""
     error = outcome.error
-    _set_job(
+    set_job(
         tx,
         row,
         state,
@@ -421,11 +206,11 @@ def _settle_job(tx: Transaction, row: Row, state: JobState, outcome: AttemptOutc
     started_at = row["started_at"] if JobState(row["state"]) is JobState.RUNNING else None
     tx.emit(
         EventName.JOB_SETTLED,
-        _job_subject(tx, row, row["attempt"] or None),
+        subject_of(tx, row, row["attempt"] or None),
         state=state.value,
         exit_code=outcome.exit_code,
-        error=_error_json(error),
-        duration=_seconds(started_at, now),
+        error=error_json(error),
+        duration=seconds_between(started_at, now),
         output_size=outcome.output_size,
         result_count=len(outcome.results),
         results=[{"path": result.path, "size": result.size} for result in outcome.results[:RESULTS_TOLD]],
@@ -433,44 +218,19 @@ def _settle_job(tx: Transaction, row: Row, state: JobState, outcome: AttemptOutc
     tx.settle(row["submission_id"])
 
 
-def _error_json(error: JobError | None) -> dict[str, str] | None:
+def error_json(error: JobError | None) -> dict[str, str] | None:
+    """An error as events hold it."""
     return None if error is None else {"type": error.type, "message": error.message}
 
 
-def _storable(error: JobError | None) -> JobError | None:
-    """An error as its columns will hold it, so that its events say the same."""
-    return None if error is None else JobError(type=storable(error.type), message=storable(error.message))
-
-
-def _seconds(start: datetime | None, end: datetime) -> float | None:
+def seconds_between(start: datetime | None, end: datetime) -> float | None:
+    """A duration for an event; None without a start, and never negative, though a clock may have stepped."""
     return None if start is None else max((end - start).total_seconds(), 0.0)
-
-
-def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
-    """See `Ledger.lose_attempt`."""
-    row = _job(tx, job_id)
-    if row["state"] != JobState.RUNNING or row["attempt"] != number:
-        return None
-    now = utc_now()
-    lost = row["lost"] + 1
-    tx.run(_SET_ATTEMPT, key=job_id, attempt_number=number, state=AttemptState.LOST.value, settled_at=now)
-    tx.emit(EventName.ATTEMPT_LOST, _job_subject(tx, row, number))
-    if row["cancel_asked_at"] is not None:
-        _settle_job(tx, row, JobState.CANCELLED, AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None), now)
-        return JobState.CANCELLED
-    if lost < max_attempts:
-        _requeue(tx, row, LOST, lost=lost)
-        return JobState.QUEUED
-    tx.run(_SET_JOB, key=row["seq"], lost=lost)
-    error = JobError(type=LOST, message=f"The process running it vanished {lost} times; it is not tried again.")
-    outcome = AttemptOutcome(state=AttemptState.LOST, exit_code=None, error=error)
-    _settle_job(tx, row, JobState.FAILED, outcome, now)
-    return JobState.FAILED
 
 
 def request_cancel(tx: Transaction, job_id: JobId) -> JobState:
     """See `Ledger.request_cancel`."""
-    row = _job(tx, job_id)
+    row = job_row(tx, job_id)
     if JobState(row["state"]).is_final:
         raise IllegalTransition("The job has settled already; there is nothing to cancel.")
     return _cancel(tx, row)
@@ -479,10 +239,10 @@ def request_cancel(tx: Transaction, job_id: JobId) -> JobState:
 def _cancel(tx: Transaction, row: Row) -> JobState:
     if row["state"] == JobState.QUEUED:
         outcome = AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None)
-        _settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
+        settle_job(tx, row, JobState.CANCELLED, outcome, utc_now())
         return JobState.CANCELLED
     if row["cancel_asked_at"] is None:
-        tx.run(_SET_JOB, key=row["seq"], cancel_asked_at=utc_now())
+        tx.run(SET_JOB, key=row["seq"], cancel_asked_at=utc_now())
     return JobState.RUNNING
 
 
@@ -495,9 +255,9 @@ def request_cancels(tx: Transaction, submission_id: SubmissionId, after: str | N
 
 def retry_job(tx: Transaction, job_id: JobId) -> None:
     """See `Ledger.retry_job`."""
-    row = _job(tx, job_id)
+    row = job_row(tx, job_id)
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), JobState.QUEUED, "job")
-    if row["state"] == JobState.RUNNING:  # that way back is for attempts that were lost, and for the retry policy
+    if row["state"] == JobState.RUNNING:  # only lost attempts and the retry policy requeue a running job
         raise IllegalTransition("The job is running; cancel it first.")
     _require_kept(row)
     _retry(tx, row)
@@ -512,7 +272,7 @@ def _retry(tx: Transaction, row: Row) -> None:
     tx.change(row["submission_id"], settled_at=None)
     if row["error_message"] is not None:
         search.set_error(tx, row, None)
-    _requeue(
+    requeue(
         tx,
         row,
         "retry",
@@ -620,37 +380,3 @@ def list_jobs(
     found = connection.execute(query.order_by(jobs.c.seq.desc()).limit(limit + 1)).mappings().all()
     page, following = page_of(found, limit)
     return Page(items=jobs_of(connection, page), next=following)
-
-
-def cancels_asked(connection: Connection, node: NodeId | None) -> Sequence[tuple[JobId, int]]:
-    """See `Ledger.cancels_asked`."""
-    return [(JobId(job_id), attempt) for job_id, attempt in connection.execute(_TO_CANCEL, {"node": node})]
-
-
-def next_due(connection: Connection) -> datetime | None:
-    """See `Ledger.next_due`."""
-    due: datetime | None = connection.execute(_NEXT_DUE).scalar_one()
-    return due
-
-
-def places(connection: Connection, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
-    """See `Ledger.places`."""
-    found = connection.execute(_WAITING, {"ids": list(job_ids)}).all()
-    places: dict[JobId, int] = {}
-    reached: dict[str | None, tuple[int, int, int]] = {}  # in each queue: a place, and whose it is
-    for job_id, queue, tag, cursor in sorted(found, key=lambda row: (row.tag, row.queued_cursor)):
-        place, *first = reached.get(queue, (0, -1, -1))
-        if place > PLACES_MAX:
-            continue
-        parameters = {"first_tag": first[0], "first_cursor": first[1], "last_tag": tag, "last_cursor": cursor}
-        parameters["limit"] = PLACES_MAX + 1 - place
-        between = prepared.one(
-            connection,
-            _BETWEEN if queue is None else _BETWEEN_OF,
-            parameters if queue is None else {**parameters, "queue": queue},
-        )
-        place += 0 if between is None else between["count"]
-        reached[queue] = (place, tag, cursor)
-        if place <= PLACES_MAX:
-            places[JobId(job_id)] = place
-    return places

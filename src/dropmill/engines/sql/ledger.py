@@ -1,37 +1,21 @@
-"""The ledger over a SQL database: the queue of changes, group commit, reads, and what cancelling a caller means.
+"""The ledger over a SQL database: each method of the port as a change or a read.
 
-One coroutine owns the write connection. Callers hand it a change and wait for a future; it commits whatever is
-waiting, at most `BATCH_MAX` changes, as one transaction. Measured on SQLite: a commit each reaches 1,000 events/s,
-group commits 14,500 at 1 ms. A caller that is cancelled stops waiting; its change is made or refused all the same.
-
-Reads run on a few threads, each in a transaction of its own, beside the writer. What other processes commit is told
-like what is committed here, a second later at most.
-
-Every error of disk and database leaves here as `OutOfSpace` or `StorageUnavailable`. An engine says by five hooks what
-is particular to its database: `connect`, `begin`, `translate`, `was_committed` and `forget_bytes`.
+`database` runs both; the modules beside this one hold their statements.
 """
 
 import asyncio
-import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
-
-from dropmill.engines.sql import config, deliveries, events, jobs, nodes, retention, submissions, uploads
-from dropmill.engines.sql.transaction import Transaction
+from dropmill.engines.sql import attempts, config, deliveries, events, jobs, nodes, retention, submissions, uploads
+from dropmill.engines.sql.claim import claim_jobs, next_due, places
+from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.uploads import announce_uploads
-from dropmill.health import Health
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.deliveries import Delivery
-from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
-from dropmill.model.events import TOPIC_ALL
-from dropmill.model.ids import OPEN, Cursor, FileId, JobId, NodeId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import OPEN, Cursor, FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
 from dropmill.model.nodes import Node
 from dropmill.model.results import Result
@@ -46,317 +30,9 @@ from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
 from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage
 
-BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
-QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
-READERS = 3
-POLL_INTERVAL_S = 1.0  # at what others committed; pages are to hear of it within 2
-OTHERS_AT_ONCE = 500  # events of others read at once
 
-_PART = "ledger"  # on the health board
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class _Committed(NamedTuple):
-    """What became of the changes that were handed over together."""
-
-    results: list[Any]  # one a change; an exception if it was refused
-    moved: dict[str, int]
-    fault: OutOfSpace | StorageUnavailable | None = None  # of the disk or the database
-
-
-class SqlLedger(ABC):
-    """`dropmill.ports.ledger.Ledger` over what SQLAlchemy calls an engine, of which a subclass knows the database."""
-
-    driver_error: ClassVar[type[Exception]]
-    """Root of what the database's driver raises by itself."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        on_commit: Callable[[Mapping[str, int]], None],
-        *,
-        records_deliveries: bool = False,
-        keep_revisions: int | None = None,
-        health: Health | None = None,
-    ) -> None:
-        """Keep the engine; nothing is opened before `open`.
-
-        Args:
-            engine: makes connections whose transactions `begin` begins: at most `READERS` and one.
-            on_commit: told after each commit which topics have reached which cursor. Runs on the event loop.
-            records_deliveries: whether a delivery to the webhook is recorded each time a submission settles.
-            keep_revisions: newest config revisions whose text is kept; None: all.
-            health: shows whether the database works; None: nobody asks.
-        """
-        self._health = health or Health()
-        self._tells_settled = records_deliveries
-        self._keep_revisions = keep_revisions
-        self._engine = engine
-        self._connection: Connection | None = None  # the writer's, used in its thread only
-        self._on_commit = on_commit
-        # Bounded by the semaphore, which is fair: a full `asyncio.Queue` lets a newcomer overtake those who wait for
-        # room, and a change that waits while the ledger closes would get behind the last one taken.
-        self._queue: asyncio.Queue[tuple[Callable[[Transaction], Any], asyncio.Future[Any]] | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(QUEUE_MAX)
-        self._writer_thread = ThreadPoolExecutor(1, "ledger-writer")
-        self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
-        self._writer: asyncio.Task[None] | None = None
-        self._poller: asyncio.Task[None] | None = None
-        self._node: Node | None = None
-        self._published_cursor = Cursor(0)  # every event up to here was told of; the writer's
-        self._is_open = False
-
-    # --- what an engine says -----------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def connect(self, *, without_lock: bool) -> Cursor:
-        """Make or migrate the database, open what will be needed later, and return the newest event's cursor.
-
-        Runs on the writer's thread, once.
-
-        Args:
-            without_lock: for a process that does not own the data folder: the database is used as it is, or not at all.
-
-        Raises:
-            SettingsError: a newer Dropmill made the database; or a guest cannot use it.
-        """
-
-    @abstractmethod
-    def begin(self, connection: Connection, *, is_writer: bool) -> str | None:
-        """Begin a transaction on a connection that is in none; all its reads see one moment.
-
-        A writer's waits until no other writer, of whatever process, is in one.
-
-        Returns:
-            By what `was_committed` will know it; None if that is never asked.
-
-        Raises:
-            StorageUnavailable: the database is not what was opened.
-        """
-
-    @abstractmethod
-    def translate(self, error: Exception) -> OutOfSpace | StorageUnavailable | None:
-        """The fault of disk or database that an exception means; None if it is a mistake of our own."""
-
-    @abstractmethod
-    def was_committed(self, token: str) -> bool | None:
-        """Whether a transaction whose commit was answered by an error is in the database; None: that is not known."""
-
-    @abstractmethod
-    def forget_bytes(self) -> None:
-        """Have no bytes of a purged text in the database's files, as far as the database can do that.
-
-        Raises:
-            Unavailable: not now.
-        """
-
-    def writing_connection(self) -> Connection:
-        """The writer's connection. For its thread only."""
-        # Kept open: taking a connection from the pool and giving it back costs as much as a small change.
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        return self._connection
-
-    # --- life --------------------------------------------------------------------------------------------------------
-
-    async def open(self, *, without_lock: bool = False) -> None:
-        """Make or migrate the database and start the writer.
-
-        Args:
-            without_lock: for a process that does not own the data folder: the database is used as it is, or not at all.
-
-        Raises:
-            SettingsError: a newer Dropmill made the database; or a guest cannot use it.
-            OutOfSpace, StorageUnavailable: the disk or the database does not work.
-        """
-        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._connect, without_lock)
-        self._writer = asyncio.create_task(self._write(), name="ledger writer")
-        self._poller = asyncio.create_task(self._poll(), name="ledger poller")
-        self._is_open = True
-
-    def _connect(self, without_lock: bool) -> None:
-        with self._translated():
-            self._published_cursor = self.connect(without_lock=without_lock)
-
-    async def close(self) -> None:
-        """Commit what was handed over, then close. Later changes raise `Unavailable`."""
-        self._is_open = False
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
-            self._poller = None
-        if self._writer is not None:
-            self._queue.put_nowait(None)
-            await self._writer
-            self._writer = None
-        if self._connection is not None:
-            await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._close_connection)
-        self._reader_threads.shutdown()
-        self._writer_thread.shutdown()
-        self._engine.dispose()
-
-    @property
-    def _node_id(self) -> NodeId | None:
-        return None if self._node is None else self._node.id
-
-    def open_readers(self) -> None:
-        """Open the connections of the readers now: later there may be no descriptor left."""
-        with contextlib.ExitStack() as stack:
-            for _ in range(READERS):
-                connection = stack.enter_context(self._engine.connect())
-                with connection.begin():
-                    self.begin(connection, is_writer=False)
-                    events.newest_cursor(connection)
-
-    def _close_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Raise what a fault of disk or database means to callers; mistakes of our own pass through."""
-        try:
-            yield
-        except (self.driver_error, SQLAlchemyError, OSError) as error:
-            if (fault := self.translate(error)) is None:
-                raise
-            raise fault from error
-
-    def _fault_of(self, error: Exception) -> OutOfSpace | StorageUnavailable | None:
-        return error if isinstance(error, OutOfSpace | StorageUnavailable) else self.translate(error)
-
-    # --- the writer --------------------------------------------------------------------------------------------------
-
-    async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
-        is_open = True
-        while is_open:
-            waiting = [await self._queue.get()]
-            while len(waiting) < BATCH_MAX and not self._queue.empty():
-                waiting.append(self._queue.get_nowait())
-            handed = [entry for entry in waiting if entry is not None]
-            is_open = len(handed) == len(waiting)
-            for _ in handed:
-                self._room.release()
-            if not handed:
-                continue
-            results, moved, fault = await loop.run_in_executor(
-                self._writer_thread, self._commit, [change for change, _ in handed]
-            )
-            if fault is None:
-                self._health.works(_PART)
-            else:
-                self._health.failed(_PART, fault)
-            for (_, future), result in zip(handed, results, strict=True):
-                if isinstance(result, BaseException):
-                    future.set_exception(result)
-                    future.exception()  # seen, though a caller that was cancelled will never ask
-                else:
-                    future.set_result(result)
-            if moved:
-                self._on_commit(moved)
-
-    def _commit(self, handed: Sequence[Callable[[Transaction], Any]]) -> _Committed:
-        """Commit all as one transaction; if one of them refuses, each as one of its own, so that only it fails.
-
-        On a full disk a small change may still fit. With any other fault of the storage all changes fail at once: each
-        could wait as long as the database makes one wait.
-        """
-        try:
-            return self._commit_together(handed)
-        except Exception as error:
-            fault = self._fault_of(error)
-            if isinstance(fault, StorageUnavailable):  # one each: callers add to what they are given
-                return _Committed([StorageUnavailable(fault.detail) for _ in handed], {}, fault)
-            if len(handed) == 1:
-                return _Committed([fault or error], {}, fault)
-        all_of_them = [self._commit([change]) for change in handed]
-        return _Committed(
-            [one.results[0] for one in all_of_them],
-            {topic: cursor for one in all_of_them for topic, cursor in one.moved.items()},
-            next((one.fault for one in all_of_them if one.fault is not None), None),
-        )
-
-    def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> _Committed:
-        token: str | None = None
-        is_committing = False
-        try:
-            connection = self.writing_connection()
-            with connection.begin():
-                token = self.begin(connection, is_writer=True)
-                newest = events.newest_cursor(connection)
-                tx = Transaction(connection, newest, node=self._node, records_deliveries=self._tells_settled)
-                results = [change(tx) for change in handed]
-                tx.flush()
-                is_committing = True
-        except (self.driver_error, SQLAlchemyError):
-            self._close_connection()  # whatever state it is in, the next one is fresh
-            if not is_committing or token is None or not self.was_committed(token):
-                raise
-        return _Committed(results, {**self._moved_by_others(newest, Cursor(tx.cursor)), **tx.moved})
-
-    def _moved_by_others(self, newest: Cursor, committed: Cursor) -> dict[str, int]:
-        """The topics of events that other processes committed since this one looked.
-
-        They are read when the writers' lock is free again. What cannot be read now is told with a later commit.
-
-        Args:
-            newest: cursor of the event before those of this process's commit.
-            committed: cursor of the last event of this process's commit.
-        """
-        moved: dict[str, int] = {}
-        try:
-            while self._published_cursor < newest:
-                connection = self.writing_connection()
-                with connection.begin():
-                    self.begin(connection, is_writer=False)
-                    page = events.events_after(connection, TOPIC_ALL, self._published_cursor, OTHERS_AT_ONCE)
-                others = (event for event in page.events if event.cursor <= newest)
-                moved.update((topic, event.cursor) for event in others for topic in event.topics)
-                self._published_cursor = min(page.cursor, newest)
-            self._published_cursor = committed
-        except (self.driver_error, SQLAlchemyError, OSError, OutOfSpace, StorageUnavailable):
-            self._close_connection()
-        return moved
-
-    async def _poll(self) -> None:
-        """Have the writer tell of others' commits also when it has nothing to commit itself.
-
-        While the database does not work, try a change that really writes: then what shows as working is working.
-        """
-        while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
-            try:
-                if _PART in self._health.degraded:
-                    await self._change(_write_something)
-                elif await self._read(events.newest_cursor) > self._published_cursor:
-                    await self._change(lambda _: None)
-            except (OutOfSpace, StorageUnavailable) as error:
-                self._health.failed(_PART, error)
-
-    async def _change(self, change: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        await self._room.acquire()
-        if not self._is_open:
-            self._room.release()
-            raise Unavailable("The ledger is closed.")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((lambda tx: change(tx, *args, **kwargs), future))
-        return await asyncio.shield(future)
-
-    async def _read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        def run() -> T:
-            with self._translated(), self._engine.connect() as connection, connection.begin():
-                self.begin(connection, is_writer=False)
-                return query(connection, *args, **kwargs)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader_threads, run)
-        except (OutOfSpace, StorageUnavailable) as error:
-            self._health.failed(_PART, error)
-            raise
+class SqlLedger(SqlDatabase):
+    """`dropmill.ports.ledger.Ledger` over a SQL database; a subclass knows which."""
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
@@ -411,7 +87,7 @@ class SqlLedger(ABC):
         await self._change(submissions.seal_submission, submission_id)
 
     async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
-        return await self._change(jobs.claim, claim)
+        return await self._change(claim_jobs, claim)
 
     async def end_attempt(
         self,
@@ -422,10 +98,10 @@ class SqlLedger(ABC):
         *,
         then_claim: Claim | None = None,
     ) -> Ended | None:
-        return await self._change(jobs.end_attempt, job_id, number, outcome, retry, then_claim)
+        return await self._change(attempts.end_attempt, job_id, number, outcome, retry, then_claim)
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
-        return await self._change(jobs.lose_attempt, job_id, number, max_attempts)
+        return await self._change(attempts.lose_attempt, job_id, number, max_attempts)
 
     async def request_cancel(self, job_id: JobId) -> JobState:
         return await self._change(jobs.request_cancel, job_id)
@@ -495,7 +171,7 @@ class SqlLedger(ABC):
 
     async def purge_revision(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
         await self._change(config.purge_revision, sha256, client, account)
-        # Cancelled before this: the next start does it, or the next purge.
+        # If the caller is cancelled before this, the next start or the next purge does it.
         await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._forget_bytes)
 
     def _forget_bytes(self) -> None:
@@ -579,13 +255,13 @@ class SqlLedger(ABC):
         return await self._read(uploads.known_blobs, list(keys))
 
     async def cancels_asked(self) -> Sequence[tuple[JobId, int]]:
-        return await self._read(jobs.cancels_asked, self._node_id)
+        return await self._read(attempts.cancels_asked, self._node_id)
 
     async def next_due(self) -> datetime | None:
-        return await self._read(jobs.next_due)
+        return await self._read(next_due)
 
     async def places(self, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
-        return await self._read(jobs.places, job_ids)
+        return await self._read(places, job_ids)
 
     async def removable(
         self, *, before: datetime | None, keep_bytes: int | None, limit: int
@@ -618,7 +294,3 @@ class SqlLedger(ABC):
 
     async def revision_text(self, sha256: Sha256) -> bytes:
         return await self._read(config.revision_text, sha256)
-
-
-def _write_something(tx: Transaction) -> None:
-    tx.connection.execute(text("UPDATE alembic_version SET version_num = version_num"))

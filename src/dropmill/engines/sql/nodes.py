@@ -2,7 +2,8 @@
 
 from sqlalchemy import ColumnElement, Select, delete, insert, or_, select
 
-from dropmill.engines.sql.jobs import attempt_of, lose_attempt
+from dropmill.engines.sql.attempts import lose_attempt
+from dropmill.engines.sql.jobs import attempt_of
 from dropmill.engines.sql.submissions import seal_submission
 from dropmill.engines.sql.tables import attempts, files, is_unfinished, nodes, submissions
 from dropmill.engines.sql.transaction import Transaction

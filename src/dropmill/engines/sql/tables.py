@@ -161,16 +161,16 @@ jobs = Table(
     Column("config_number", BigKey, ForeignKey("config_revisions.number"), nullable=False),
     Column("owner", Id(OWNER_MAX), nullable=False, server_default=OPEN),
     Column("queue", Id(64)),
-    Column("tag", BigInteger),  # its turn; set while it is in line
+    Column("tag", BigInteger),  # its turn; set while it can be claimed
     Column("cancel_asked_at", UtcTime),  # set while it runs and is to be cancelled
 )
 Index("ix_jobs_owner", jobs.c.owner, jobs.c.seq)
 Index("ix_jobs_owner_state", jobs.c.owner, jobs.c.state, jobs.c.seq)
-# None of them names the state: SQLite would look through all that are queued, by the index of states.
-is_in_line = jobs.c.tag.is_not(None)
+# None of these conditions names the state: SQLite would then use the index of states, and read all queued jobs.
+is_claimable = jobs.c.tag.is_not(None)
 is_late = jobs.c.not_before.is_not(None)
 is_to_be_cancelled = jobs.c.cancel_asked_at.is_not(None)
-_partial_index("ix_jobs_line", jobs.c.queue, jobs.c.tag, jobs.c.queued_cursor, where=is_in_line)
+_partial_index("ix_jobs_line", jobs.c.queue, jobs.c.tag, jobs.c.queued_cursor, where=is_claimable)
 _partial_index("ix_jobs_late", jobs.c.not_before, where=is_late)
 _partial_index("ix_jobs_to_cancel", jobs.c.id, where=is_to_be_cancelled)
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)

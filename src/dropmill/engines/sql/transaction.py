@@ -58,7 +58,7 @@ class Transaction:
         """
         self.connection = connection
         self.node = node
-        self._tells_settled = records_deliveries
+        self._records_deliveries = records_deliveries
         self.cursor = newest_cursor
         self.moved: dict[str, int] = {}
         self._events: list[dict[str, Any]] = []
@@ -149,7 +149,7 @@ class Transaction:
         self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
         told = {"number": row["times_settled"], "counts": {name: row[name] for name in COUNTS}}
         cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **told)
-        if self._tells_settled:
+        if self._records_deliveries:
             now = row["settled_at"]
             self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **told)
             self.moved[DELIVERIES] = cursor

@@ -13,16 +13,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from dropmill.engines.sql.database import READERS, LedgerOptions
 from dropmill.engines.sql.events import newest_cursor
-from dropmill.engines.sql.ledger import READERS, SqlLedger
+from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.migrations import require_current, schema_version, upgrade
 from dropmill.engines.sqlite.search import make_search_index
-from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, SettingsError, StorageUnavailable, Unavailable
 from dropmill.model.faults import fault_of
 from dropmill.model.ids import Cursor
@@ -64,33 +64,20 @@ class SqliteLedger(SqlLedger):
     driver_error = sqlite3.Error
 
     def __init__(
-        self,
-        path: Path,
-        on_commit: Callable[[Mapping[str, int]], None],
-        *,
-        records_deliveries: bool = False,
-        keep_revisions: int | None = None,
-        health: Health | None = None,
+        self, path: Path, on_commit: Callable[[Mapping[str, int]], None], **options: Unpack[LedgerOptions]
     ) -> None:
-        """Keep the path; nothing is opened before `open`.
+        """Keep the path; `open` opens the file.
 
         Args:
             path: the database file; its folder exists.
-            on_commit: see `SqlLedger`, as for all others.
-            records_deliveries: the same.
-            keep_revisions: the same.
-            health: the same.
+            on_commit: see `SqlDatabase`.
+            options: see `LedgerOptions`.
         """
-        super().__init__(
-            _engine(path),
-            on_commit,
-            records_deliveries=records_deliveries,
-            keep_revisions=keep_revisions,
-            health=health,
-        )
+        super().__init__(_engine(path), on_commit, **options)
         self._path = path
         self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
-        event.listen(self._engine, "do_connect", lambda *_: self._require_in_place())  # or SQLite would make a new one
+        # Without this, SQLite would make a new file where the old one was moved away.
+        event.listen(self._engine, "do_connect", lambda *_: self._require_in_place())
 
     def connect(self, *, without_lock: bool) -> Cursor:
         if without_lock:
