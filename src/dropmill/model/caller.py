@@ -1,7 +1,7 @@
-"""Who asks: the first parameter of every operation and every read, so that no right can be forgotten.
+"""Who asks: the first parameter of every operation and every read, so that no check of rights can be forgotten.
 
-A caller comes with a request or a socket, and `dropmill.web.server.caller` alone makes it. What this machine does
-without being asked by a client has a caller of another type: `dropmill.model.internal`.
+Only `dropmill.web.server.caller` makes one, from a request or a socket. Work that no client asked for has a caller of
+another type: see `dropmill.model.internal`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dropmill.model.ids import OPEN, BrowserKey, LinkId, Owner
 
 
 class Role(StrEnum):
-    """What an account may do at most; each role may do all that the one before it may."""
+    """The most that an account may do; each role includes the one before it."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -20,7 +20,7 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a credential may be used for, whatever the role of its account."""
+    """What a credential may be used for, within the role of its account."""
 
     SEND = "send"
     READ = "read"
@@ -44,16 +44,16 @@ class Authentication(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who sends a request or has opened a socket. The same for all that one connection of a browser asks.
+    """Who sends a request or has opened a socket. The same for everything on one connection of a browser.
 
     Attributes:
         client: who that is as far as the network tells; grants no right.
         account: who signed in; None without an account.
-        owner: whose it is what the caller sends; on a server that is open it is everybody's.
+        owner: of what the caller sends; `OPEN` on a server without accounts.
         role: of the account; of a link, viewer.
         scopes: what the credential may be used for.
         browser: SHA-256 of the key in the browser's cookie, in hexadecimal; None without one.
-        link: the link that was followed; None without one.
+        link: the link that the caller followed; None without one.
         authentication: how the caller signed in.
     """
 
@@ -68,5 +68,5 @@ class Caller:
 
     @classmethod
     def everyone(cls, client: ClientIdentity) -> "Caller":
-        """The caller on a server that is open: whoever reaches it may do everything, without signing in."""
+        """The caller on a server without accounts: everybody who reaches it may do everything."""
         return cls(client=client, role=Role.ADMIN, scopes=EVERY_SCOPE, authentication=Authentication.NONE)

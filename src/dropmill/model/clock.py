@@ -1,8 +1,8 @@
-"""Ages by a clock that nobody sets.
+"""Ages that no step of the wall clock distorts.
 
-Records carry the time of the wall clock, which a person or NTP may step. How long ago something happened is asked of
-the monotonic clock (CLOCK_MONOTONIC, which does not count the time that the machine sleeps): `Clock.ago` turns an age
-into the time of the wall clock that records of that age carry, whatever steps came between.
+Records carry the time of the wall clock, which a person or NTP may step. Ages are measured with the monotonic clock
+(CLOCK_MONOTONIC, which does not count the time that the machine sleeps): `Clock.ago` turns an age into the time of the
+wall clock that records of that age carry, whatever steps came in between.
 """
 
 import time
@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-STEP_S = 1.0  # a difference between both clocks that is a step; NTP slews by at most 0.5 ms a second
-STEPS_KEPT = 64  # the oldest are merged: then an age may be taken for less than it is, never for more
+STEP_S = 1.0  # a larger change between both clocks counts as a step; NTP slews by at most 0.5 ms a second
+STEPS_KEPT = 64  # older ones are merged: an age may then be underestimated, never overestimated
 
 
 def _wall_clock() -> float:
@@ -19,15 +19,15 @@ def _wall_clock() -> float:
 
 
 class Clock:
-    """Compares the wall clock with the monotonic clock whenever it is asked.
+    """Compares the wall clock with the monotonic clock at each call.
 
-    It knows the steps since it was made; two steps between two questions are one to it.
+    It knows the steps since it was made; two steps between two calls are one to it.
     """
 
     def __init__(
         self, wall: Callable[[], float] = _wall_clock, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """Look at both clocks once.
+        """Read both clocks once.
 
         Args:
             wall: seconds since 1970, as records carry them.
@@ -39,10 +39,10 @@ class Clock:
         self._steps: deque[tuple[float, float]] = deque()  # until when (monotonic) an offset was the one; oldest first
 
     def ago(self, age_s: float) -> datetime:
-        """The time of the wall clock, UTC, before which only records lie that are at least this old.
+        """The time of the wall clock, UTC; every record with an earlier time is at least this old.
 
-        After a step forward this is exact. After a step back, records from before the step are taken for younger than
-        they are, until the clock has caught up.
+        Exact after a step forward. After a step back, records from before the step count as younger than they are,
+        until the clock has caught up.
 
         Args:
             age_s: seconds.

@@ -1,4 +1,4 @@
-"""Revisions of the config and the file that shows the newest."""
+"""Revisions of the config, and the file that a server edits."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,9 +32,9 @@ class ConfigLocation(NamedTuple):
     """The config file that a server edits.
 
     Attributes:
-        host: name of the machine; the path means something there only.
-        path: absolute, with its symbolic links as the server was given them.
-        data_folder: that of the server, absolute, without symbolic links.
+        host: name of the machine that the path belongs to.
+        path: absolute, its symbolic links not resolved.
+        data_folder: of the server, absolute, its symbolic links resolved.
     """
 
     host: str

@@ -1,4 +1,4 @@
-"""Calls of the webhook that are still to be made."""
+"""Calls of the webhook that are still due."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,13 +9,13 @@ from dropmill.model.submissions import Counts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """One call of the webhook that is still to be made.
+    """One call of the webhook that is still due.
 
     Attributes:
-        number: how often the submission had settled; with its id this names the delivery.
+        number: how often the submission had settled by then; with the submission's id it identifies the delivery.
         counts: as they were when it settled.
-        tries: calls made in vain so far.
-        due_at: when the next one may be made.
+        tries: failed calls so far.
+        due_at: when the next call may be made.
     """
 
     submission_id: SubmissionId

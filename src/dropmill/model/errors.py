@@ -22,7 +22,7 @@
     ├── OffsetMismatch             409
     ├── ChecksumMismatch           460, of a chunk (tus checksum extension)
     ├── DigestMismatch             400, of a whole file
-    ├── UploadGone                 410
+    ├── UploadGone                 410, terminated, expired or lost
     ├── TusVersionMismatch         412
     ├── Forbidden                  403
     ├── MisdirectedRequest         421
@@ -49,7 +49,7 @@ from typing import Any, ClassVar
 
 
 class DropmillError(Exception):
-    """Something Dropmill refuses or cannot do, told in a sentence."""
+    """Something that Dropmill refuses or cannot do, with a sentence that says why."""
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 400
@@ -106,7 +106,7 @@ class Removed(DropmillError):
 
 
 class BadRequest(DropmillError):
-    """The request does not say what it must say."""
+    """The request lacks something, or has it in the wrong form."""
 
     code = "bad_request"
     status = 400
@@ -142,7 +142,7 @@ class NothingSent(BadRequest):
 
 
 class UnsupportedMediaType(DropmillError):
-    """The body is of a type this call does not read."""
+    """The call does not accept a body of this type."""
 
     code = "unsupported_media_type"
     status = 415
@@ -150,11 +150,11 @@ class UnsupportedMediaType(DropmillError):
 
 
 class RequestTooSlow(DropmillError):
-    """The body stalled for longer than the idle limit."""
+    """No byte of the body came for the idle timeout, or they came slower than the minimum rate."""
 
     code = "body_idle"
     status = 408
-    title = "The body stopped arriving"
+    title = "The body came too slowly"
 
 
 class TooLarge(DropmillError):
@@ -180,7 +180,7 @@ class TooManyFiles(TooLarge):
 
 
 class TooManyUploads(DropmillError):
-    """One address has as many uploads under way as it may."""
+    """One address has as many uploads under way as the limit allows."""
 
     code = "too_many_uploads"
     status = 429
@@ -188,7 +188,7 @@ class TooManyUploads(DropmillError):
 
 
 class TooManyConnections(DropmillError):
-    """One address has as many connections or sockets open as it may."""
+    """One address has as many connections or sockets open as the limit allows."""
 
     code = "too_many_connections"
     status = 429
@@ -196,15 +196,15 @@ class TooManyConnections(DropmillError):
 
 
 class OffsetMismatch(DropmillError):
-    """The bytes do not begin where the upload stands; HEAD tells where that is. Nothing was taken."""
+    """Upload-Offset is not the upload's offset; ask for it with HEAD. No byte was taken."""
 
     code = "offset_mismatch"
     status = 409
-    title = "The upload stands elsewhere"
+    title = "Upload-Offset does not match"
 
 
 class ChecksumMismatch(DropmillError):
-    """A chunk arrived with other bytes than its checksum tells; it was dropped, send it again."""
+    """A chunk does not match its checksum; none of it was kept, send it again."""
 
     code = "checksum_mismatch"
     status = 460
@@ -212,7 +212,7 @@ class ChecksumMismatch(DropmillError):
 
 
 class DigestMismatch(DropmillError):
-    """A whole file has another SHA-256 than the client told; nothing of it was kept."""
+    """A whole file has another SHA-256 than the client gave; none of it was kept."""
 
     code = "digest_mismatch"
     status = 400
@@ -220,7 +220,7 @@ class DigestMismatch(DropmillError):
 
 
 class UploadGone(DropmillError):
-    """The upload was ended, or its time was over; begin another."""
+    """The upload was terminated, has expired, or its bytes are lost; start a new one."""
 
     code = "upload_gone"
     status = 410
@@ -228,15 +228,15 @@ class UploadGone(DropmillError):
 
 
 class TusVersionMismatch(DropmillError):
-    """The request does not speak tus 1.0.0."""
+    """The request is not of tus 1.0.0."""
 
     code = "tus_version_mismatch"
     status = 412
-    title = "Another version of tus is spoken here"
+    title = "This version of tus is not supported"
 
 
 class RangeNotSatisfiable(DropmillError):
-    """The range asked for begins behind the end. `size` is how many bytes there are."""
+    """The requested range begins after the end. `size` is the number of bytes."""
 
     code = "range_not_satisfiable"
     status = 416
@@ -244,7 +244,7 @@ class RangeNotSatisfiable(DropmillError):
 
 
 class Forbidden(DropmillError):
-    """The caller may not do this from where it stands."""
+    """The caller may not do this."""
 
     code = "forbidden"
     status = 403
@@ -260,7 +260,7 @@ class MisdirectedRequest(DropmillError):
 
 
 class IllegalTransition(DropmillError):
-    """The thing is not in a state from which this can be done; nothing was changed."""
+    """The state of the thing does not allow this; nothing was changed."""
 
     code = "illegal_transition"
     status = 409
@@ -268,7 +268,7 @@ class IllegalTransition(DropmillError):
 
 
 class IdempotencyMismatch(DropmillError):
-    """The `Idempotency-Key` was used for another request. Nothing of this one was stored."""
+    """The `Idempotency-Key` was used for another request. Nothing of this request was stored."""
 
     code = "idempotency_mismatch"
     status = 422
@@ -276,7 +276,7 @@ class IdempotencyMismatch(DropmillError):
 
 
 class SubmissionSealed(IllegalTransition):
-    """The submission takes no more files; what is sent needs another one."""
+    """The submission takes no more files; open another one."""
 
     code = "submission_sealed"
     title = "The submission is sealed"
@@ -299,7 +299,7 @@ class PreconditionRequired(DropmillError):
 
 
 class ConfigInvalid(DropmillError):
-    """The text is no config that a script could read. `errors` lists line, column, path, message."""
+    """The text is no valid config. `errors` lists line, column, path and message of each problem."""
 
     code = "config_invalid"
     status = 422
@@ -307,12 +307,11 @@ class ConfigInvalid(DropmillError):
 
 
 class ConfigEditRefused(DropmillError):
-    """A value edit that cannot be exact; nothing was changed. Members: `reason` and `path`, of the operation refused.
+    """A value cannot be edited exactly; nothing was changed. Members: `reason` and `path`, of the refused operation.
 
-    Reasons: `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator`, `multiple_documents` and
-    `ambiguous_key` mean that the text has to be edited instead; `not_found` and `test_failed`, that the document is not
-    what the edit expects; `not_a_value` and `not_exact`, that no exact edit of this place is known; `too_costly`, that
-    it takes too long.
+    For `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator`, `multiple_documents` and
+    `ambiguous_key`, edit the text instead. `not_found` and `test_failed`: the document is not what the edit expects.
+    `not_a_value` and `not_exact`: no exact edit of this place is known. `too_costly`: the edit takes too long.
     """
 
     code = "config_edit_refused"
@@ -321,14 +320,14 @@ class ConfigEditRefused(DropmillError):
 
 
 class RevisionInUse(IllegalTransition):
-    """The revision cannot be purged: it is the newest, or jobs that wait or run are bound to it."""
+    """The revision cannot be purged: it is the newest, or queued or running jobs use it."""
 
     code = "revision_in_use"
     title = "The revision is in use"
 
 
 class OutOfSpace(DropmillError):
-    """The disk cannot take more; what was accepted before is safe."""
+    """The disk is full; what was stored before is safe."""
 
     code = "out_of_space"
     status = 507
@@ -336,7 +335,7 @@ class OutOfSpace(DropmillError):
 
 
 class Unavailable(DropmillError):
-    """Not now: the server is stopping, or something it needs is away."""
+    """Not now: the server is stopping, or something that it needs does not work."""
 
     code = "unavailable"
     status = 503
@@ -344,21 +343,21 @@ class Unavailable(DropmillError):
 
 
 class UploadTaken(Unavailable):
-    """Another process of the server goes on with the upload; what this one was still writing does not count."""
+    """Another process of the server continues the upload; bytes that this one was still writing do not count."""
 
     code = "upload_taken"
-    title = "The upload is in other hands"
+    title = "Another process continues the upload"
 
 
 class StorageUnavailable(Unavailable):
-    """The disk or the database does not work now. It is tried again; `/readyz` and the pages list what is affected."""
+    """The disk or the database does not work now. The server retries; `/readyz` and the pages list what is affected."""
 
     code = "storage_unavailable"
     title = "The storage is not available now"
 
 
 class BytesLost(Unavailable):
-    """What is on disk is not what was received: a file vanished, has another size, or was changed in place."""
+    """The bytes on disk are not those that were received: a file vanished, or was changed."""
 
     code = "bytes_lost"
     title = "The bytes were lost"

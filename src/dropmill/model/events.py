@@ -1,7 +1,7 @@
 """The event catalogue: every name, what its `data` holds, which topics carry it.
 
-An event is immutable and durable: the ledger appends it in the transaction that changes the state it tells of,
-and gives it its cursor. `docs/live.md` shows this table; a test holds the two equal.
+An event is immutable and durable: the transaction that changes the state appends it, and gives it its cursor.
+`docs/live.md` shows this table; a test holds the two equal.
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {
 how often the submission has settled; `results` are the first `RESULTS_TOLD` of `result_count`, as `{"path", "size"}`.
 """
 
-RESULTS_TOLD = 3  # in one event: enough for a row of the page, and a burst of events stays small
+RESULTS_TOLD = 3  # results in one event: enough for a row of the page, and many events stay small
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,7 @@ class Subject:
 
     Attributes:
         name: the client's name of the file.
-        client: as it was known when the event happened.
+        client: as known when the event happened.
     """
 
     submission_id: SubmissionId | None = None
@@ -116,7 +116,7 @@ TOPIC_CONFIG = "config"
 
 
 def topics_of(name: EventName, subject: Subject) -> tuple[str, ...]:
-    """Every topic that carries an event of this name about this subject; the same rule for one and for all."""
+    """Every topic that carries an event of this name about this subject."""
     topics = [TOPIC_ALL]
     if name in (EventName.CONFIG_SAVED, EventName.CONFIG_REJECTED, EventName.CONFIG_PURGED):
         topics.append(TOPIC_CONFIG)

@@ -14,51 +14,51 @@ NodeId = NewType("NodeId", str)
 ClaimId = NewType("ClaimId", str)
 
 Owner = NewType("Owner", str)
-"""Whose a submission and all of its files, jobs and events are. Made of ids, never of names.
+"""The owner of a submission and of all its files, jobs and events. Made of ids, never of names.
 
 `account:<id>`, `browser:<hash>`, `link:<id>:<hash of the browser>` (a link has many senders), or `OPEN`.
 """
 
 OPEN = Owner("open")
-"""The owner of what was sent to a server that asks nobody who they are."""
+"""The owner of everything that was sent to a server without accounts."""
 
 Sha256 = NewType("Sha256", str)
 """A SHA-256 in lower-case hexadecimal, 64 characters."""
 
 BrowserKey = NewType("BrowserKey", str)
-"""The SHA-256 of the secret in a browser's cookie, by which that browser is known again."""
+"""The SHA-256 of the secret in a browser's cookie, which identifies that browser."""
 
 Cursor = NewType("Cursor", int)
-"""An event's place in the ledger: 1, 2, 3, ... without a hole. 0 stands before the first event."""
+"""An event's position in the ledger: 1, 2, 3, ... without a gap. 0 is before the first event."""
 
-ID_BYTES = 16  # 128 random bits: not to be guessed, and a collision needs some 2**64 of them
+ID_BYTES = 16  # 128 random bits cannot be guessed, and a collision needs some 2**64 ids
 
 
 def _random_id() -> str:
-    # Hexadecimal rather than base64: never begins with "-", never differs by case alone on disk.
+    # Hexadecimal, not base64: an id never begins with "-", and no two differ by case alone on disk.
     return secrets.token_hex(ID_BYTES)
 
 
 def new_submission_id() -> SubmissionId:
-    """A fresh submission id."""
+    """A new submission id."""
     return SubmissionId(_random_id())
 
 
 def new_file_id() -> FileId:
-    """A fresh file id."""
+    """A new file id."""
     return FileId(_random_id())
 
 
 def new_job_id() -> JobId:
-    """A fresh job id."""
+    """A new job id."""
     return JobId(_random_id())
 
 
 def new_node_id() -> NodeId:
-    """A fresh node id, one for each start of a process: none is ever used again."""
+    """A new node id, one for each start of a process; none is ever reused."""
     return NodeId(_random_id())
 
 
 def new_claim_id() -> ClaimId:
-    """A fresh id of a claim."""
+    """A new claim id."""
     return ClaimId(_random_id())

@@ -1,7 +1,7 @@
 """Callers without a client: the server itself, and the command line on the data folder.
 
-No request may act as one of them. They are of a type of their own, which the one maker of a request's caller cannot
-return, and an import contract keeps this module out of `dropmill.web`.
+No request may act as one of them: `dropmill.web.server.caller` returns another type, and an import contract keeps this
+module out of `dropmill.web`.
 """
 
 from enum import Enum, auto
@@ -12,17 +12,17 @@ from dropmill.model.client import ClientIdentity
 
 
 class Internal(Enum):
-    """Who acts on this machine; may do everything."""
+    """A caller on this machine; it may do everything."""
 
     SERVER = auto()
-    """The server, of its own accord: sweeps, recovery, what it takes over from the config file."""
+    """The server itself: sweeps, recovery, what it takes over from the config file."""
 
     COMMAND_LINE = auto()
-    """A person whom the system lets write in the data folder."""
+    """A person with the right to write in the data folder."""
 
     @property
     def client(self) -> ClientIdentity | None:
-        """None: no network told who it is."""
+        """None: it did not come over a network."""
         return None
 
     @property
@@ -32,4 +32,4 @@ class Internal(Enum):
 
 
 AnyCaller: TypeAlias = Caller | Internal
-"""Of operations that this machine also carries out for itself; all others take a `Caller`."""
+"""The caller of operations that the server also carries out for itself; all others take a `Caller`."""

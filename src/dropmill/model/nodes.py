@@ -1,4 +1,4 @@
-"""Processes that do the work."""
+"""Processes that run attempts or receive uploads."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Node:
 
     Attributes:
         host: name of its machine.
-        lock: what it holds alone while it lives: of two nodes with the same lock, the one that entered earlier is gone.
+        lock: names a lock that only one living process can hold: of two nodes with the same lock, the earlier is gone.
     """
 
     id: NodeId

@@ -1,4 +1,4 @@
-"""What attempts write to stdout and stderr: streams of bytes addressed by offset, and when the bytes were written."""
+"""The output of attempts to stdout and stderr: streams of bytes addressed by offset, and when they were written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from dropmill.model.ids import JobId
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputBounds:
-    """How much is kept of an attempt's output, in bytes; what lies between is cut out.
+    """How many bytes of an attempt's output are kept; the bytes between are cut out.
 
     Attributes:
-        head: kept of the beginning.
-        tail: kept of the end.
+        head: bytes kept from the beginning.
+        tail: bytes kept up to the end.
     """
 
     head: int = 16 * 1024 * 1024
@@ -25,9 +25,9 @@ class OutputMark:
     """A moment in an attempt's output.
 
     Attributes:
-        at: UTC, by the clock of the machine that ran the attempt. Goes back where somebody set that clock back.
-        offset: of the first byte that was written then. The bytes up to the next mark were written within a second,
-            or within the spacing of marks in a very long attempt.
+        at: UTC, by the clock of the machine that ran the attempt. May go back if that clock was set back.
+        offset: of the first byte written then. The bytes up to the next mark were written within a second, or within
+            the spacing of marks in a very long attempt.
     """
 
     at: datetime
@@ -36,7 +36,7 @@ class OutputMark:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputPiece:
-    """Some of an attempt's output on its way into the store.
+    """A piece of an attempt's output on its way into the store.
 
     Attributes:
         job_id: whose.
@@ -44,7 +44,7 @@ class OutputPiece:
         offset: where `data` belongs.
         data: the bytes.
         began_at: when the attempt wrote its first byte: the mark at offset 0.
-        marks: further ones that are not stored yet, in order of offset.
+        marks: further marks that are not stored yet, in order of offset.
     """
 
     job_id: JobId
@@ -57,12 +57,12 @@ class OutputPiece:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputChunk:
-    """A piece of a stream as it is read.
+    """A piece of a stream, read.
 
     Attributes:
-        offset: where `data` begins; beyond what was asked for if the bytes between were not kept.
-        data: at most as much as asked for; empty if there is nothing behind the start yet, or ever.
-        end: bytes written by the attempt so far, as far as is known here.
+        offset: where `data` begins; after the requested start if the bytes between were not kept.
+        data: at most as many bytes as requested; empty if there are none after the start, yet or ever.
+        end: bytes that the attempt has written so far, as far as this process knows.
     """
 
     offset: int
@@ -71,16 +71,16 @@ class OutputChunk:
 
 
 def kept_marks(marks: Sequence[OutputMark], *, head: int, tail: int, end: int) -> list[OutputMark]:
-    """The marks of the bytes that are kept, each offset once and in order.
+    """The marks of the kept bytes, each offset once and in order.
 
-    Where bytes were cut out, their marks go, too. The first byte behind them gets the time of the newest mark before
-    it, because no later one says anything else of it.
+    The marks of bytes that were cut out are dropped. The first byte after those gets the time of the newest mark
+    before it: no later mark covers it.
 
     Args:
-        marks: in any order, some of them more than once.
-        head: the bytes before this offset are kept.
-        tail: so are those from here on; `end` if there are none.
-        end: of the output.
+        marks: in any order, with repetitions.
+        head: bytes before this offset are kept.
+        tail: bytes from this offset on are kept; `end` if there are none.
+        end: offset of the output's end.
     """
     ordered = sorted({mark.offset: mark for mark in marks}.values(), key=lambda mark: mark.offset)
     if head >= tail:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dropmill.model.ids import Sha256
 
 RESULTS_LISTED = 20
-"""Results told of each job in a list of jobs or files; a job asked for by itself tells all."""
+"""Results shown of each job in a list of jobs or files; a single job shows all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +13,7 @@ class Result:
     """A file that an attempt left for download.
 
     Attributes:
-        path: where it lay in the results folder, parts joined by `/`; printable text, never used as a path.
+        path: where it was in the results folder, parts joined by `/`; printable text, never used as a path.
         blob: key of its bytes in the blob store.
     """
 

@@ -1,4 +1,4 @@
-"""What the server may remove to keep the disk free."""
+"""Bytes that the server removes to keep the disk free."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from dropmill.model.ids import JobId, SubmissionId
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptBytes:
-    """Everything on disk that belongs to one submission and may be removed.
+    """Everything on disk that belongs to one submission and is to be removed.
 
     Attributes:
         blobs: keys in the blob store: files and results.
-        attempts: job and number of each attempt, whose output is kept under them.
+        attempts: job and number of each attempt; they name its output.
     """
 
     submission_id: SubmissionId

@@ -9,7 +9,7 @@ from dropmill.model.ids import SubmissionId
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How many files of a submission are in each state; a file counts once, in the state it is in."""
+    """How many files of a submission are in each state; each file counts once."""
 
     announced: int = 0
     receiving: int = 0
@@ -22,12 +22,12 @@ class Counts:
 
     @property
     def in_progress(self) -> int:
-        """Files that still keep the submission from settling."""
+        """Files that keep the submission from settling."""
         return self.announced + self.receiving + self.queued + self.running
 
     @property
     def total(self) -> int:
-        """All files, whatever became of them."""
+        """All files, whatever their state."""
         return self.in_progress + self.aborted + self.succeeded + self.failed + self.cancelled
 
 
@@ -36,7 +36,7 @@ class Submission:
     """One press of Submit.
 
     Attributes:
-        is_open: whether more files may come; that alone is stored about its state.
+        is_open: whether more files may come; the ledger stores no other state of a submission.
         settled_at: when it last settled; None while it is not settled.
         times_settled: how often it settled; more than once after a retry.
     """

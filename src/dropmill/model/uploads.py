@@ -30,7 +30,7 @@ UPLOAD_TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredBlob:
-    """What a commit to the blob store made durable."""
+    """A blob that a commit made durable."""
 
     key: str
     size: int
@@ -38,10 +38,10 @@ class StoredBlob:
 
 
 class FileIdentity(NamedTuple):
-    """Whether a file may have been touched since it was last seen: equal means that it was not.
+    """Shows whether a file was touched since it was last examined: an equal identity means that it was not.
 
-    Modification times can be set, the change time cannot: the kernel sets it whenever bytes, size, links or rights of
-    a file change. An unequal identity therefore proves nothing; only a hash tells whether the bytes are others.
+    Anybody can set a modification time, but not the change time: the kernel sets it whenever bytes, size, links or
+    rights of a file change. An unequal identity proves nothing; only a hash shows whether the bytes differ.
     """
 
     device: int
@@ -52,7 +52,7 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> "FileIdentity":
-        """The identity that a `stat` call found."""
+        """The identity in the answer of a `stat` call."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -61,8 +61,8 @@ class File:
     """One file of a submission, from its announcement on.
 
     Attributes:
-        name: what the client called it, last part only. Text, never a path.
-        path: what the client called it with its folders, as given. Text, never a path.
+        name: what the client calls it, last part only. Text, never a path.
+        path: what the client calls it with its folders, as given. Text, never a path.
         size: announced or stored size; None while unknown.
         received: bytes known to be on disk.
         sha256: of the stored bytes; None until stored.

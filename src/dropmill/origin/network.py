@@ -1,6 +1,6 @@
-"""The client's address and program, from the connection and its headers; no look-up, no I/O.
+"""The client's address and user agent, from the connection and its headers. No I/O.
 
-Whose address counts behind a trusted proxy is decided in `proxies`; here it is whoever the caller names.
+`proxies` decides whose address counts behind a trusted proxy.
 """
 
 import ipaddress
@@ -10,24 +10,24 @@ from dropmill.model.client import ClientIdentity
 UNKNOWN_ADDRESS = "unknown"
 """The `ip` of a client whose connection has no address, such as a Unix socket."""
 
-USER_AGENT_MAX = 400  # characters; longer ones carry nothing that a person reads
+USER_AGENT_MAX = 400  # characters; the rest of a longer one is of no use to a person
 
 
 def client_address(peer: str | None) -> str:
     """The address of a connection's peer in its shortest form.
 
     Args:
-        peer: the address as the server tells it; None if the connection has none.
+        peer: the address as the server gives it; None if the connection has none.
 
     Returns:
-        IPv4 also for IPv4-mapped IPv6, IPv6 without its zone; `UNKNOWN_ADDRESS` for anything that is no address.
+        IPv4-mapped IPv6 as IPv4, IPv6 without its zone; `UNKNOWN_ADDRESS` for anything that is no address.
     """
     try:
         address = ipaddress.ip_address(peer or "")
     except ValueError:
         return UNKNOWN_ADDRESS
     if isinstance(address, ipaddress.IPv6Address):
-        # By way of the number, because the zone (fe80::1%eth0) names an interface of this machine, not the client.
+        # Through the number, to drop the zone (fe80::1%eth0): it names an interface of this machine, not the client.
         address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
     return str(address)
 
@@ -37,8 +37,8 @@ def identify(peer: str | None, user_agent: str | None) -> ClientIdentity:
 
     Args:
         peer: as for `client_address`.
-        user_agent: the header as sent; None if absent. What does not print (controls, escapes, bidirectional
-            overrides, line ends) is written as a Python escape, because logs and terminals show this text.
+        user_agent: the header as sent; None if absent. Characters that do not print (controls, escapes, bidirectional
+            overrides, line ends) become Python escapes, because logs and terminals show this text.
     """
     return ClientIdentity(ip=client_address(peer), user_agent=None if user_agent is None else _printable(user_agent))
 

@@ -1,11 +1,10 @@
 """Which client a proxy speaks for: the walk through `X-Forwarded-For`. No I/O.
 
-Each proxy appends the address of its own peer, so only the right end of the list is worth anything: the walk begins at
-the connection's peer and goes left as long as the address that vouches for the next one is a trusted proxy. What
-stands left of the first address that is not, the client may have written itself.
+Each proxy appends the address of its own peer. The walk begins at the connection's peer and goes left while the last
+address is a trusted proxy. The client may have written everything left of the first address that is not.
 
-RFC 7239's `Forwarded` is not read: a proxy that writes one of the two headers passes the other one on as the client
-sent it, so reading both would let the client choose its address.
+RFC 7239's `Forwarded` is not read: a proxy that writes one of the two headers forwards the other as the client sent it,
+so reading both would let the client choose its address.
 """
 
 import ipaddress
@@ -15,16 +14,16 @@ from collections.abc import Sequence
 from dropmill.origin.network import UNKNOWN_ADDRESS, client_address
 
 HOPS_MAX = 32
-"""Proxies in a row; without a bound, a list of 10,000 trusted addresses would hold up the event loop for 40 ms."""
+"""Proxies in a row. Without this bound, a list of 10,000 trusted addresses would block the event loop for 40 ms."""
 
 _PORT = re.compile(r":[0-9]{1,5}", re.ASCII)
 
 
 class TrustedProxies:
-    """The networks whose word on the client is believed."""
+    """The networks whose `X-Forwarded-For` counts."""
 
     def __init__(self, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
-        """Trust these networks; none trusts nobody."""
+        """Trust these networks; an empty list trusts nobody."""
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
@@ -42,9 +41,8 @@ class TrustedProxies:
             forwarded_for: the values of `X-Forwarded-For`, in the order of the header lines.
 
         Returns:
-            The first address from the right that is not a trusted proxy's; the leftmost one if all are. Where a
-            trusted proxy named no address (`unknown`, a token, nonsense), the address of that proxy: it is the last
-            one that anybody vouched for.
+            The first address from the right that is not a trusted proxy's; the leftmost one if all are. If a trusted
+            proxy gave no address (`unknown`, a token, nonsense), the address of that proxy.
         """
         client = peer
         rest = ",".join(forwarded_for)

@@ -1,8 +1,8 @@
 """A client's host name from reverse DNS (RFC 1035, section 3.5), and whether it resolves back.
 
-Whoever owns an address decides what its reverse name says, so a name is only text to show: it is accepted if it is
-made of host-name characters (RFC 1123, section 2.1), called verified if it resolves back, and never grants a right.
-Nothing here delays or fails a request: every answer comes within the budget, and "unknown" is an answer.
+The owner of an address decides its reverse name, so a name is only text to show: it is accepted if it consists of
+host-name characters (RFC 1123, section 2.1), it is verified if it resolves back, and it never grants a right. The
+resolver delays and fails no request: every answer comes within the budget, and "unknown" is an answer.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from dropmill.origin.network import UNKNOWN_ADDRESS, client_address
 
 logger = logging.getLogger(__name__)
 
-VERIFIED_FOR_S = 600.0  # how long a verified name is believed
-UNVERIFIED_FOR_S = 60.0  # how long anything else is: a server that was away is asked again soon
-WAITING_MAX = 1024  # addresses looked up or waiting at once; further ones stay unknown
-NAMES_MAX = 32  # of one address that are checked; more is no machine's set of names, and each costs a question
-TRIES = 2  # of each server within the budget: one lost packet does not lose the name
+VERIFIED_FOR_S = 600.0  # how long a verified name is cached
+UNVERIFIED_FOR_S = 60.0  # how long any other answer is: a name server that did not answer is asked again soon
+WAITING_MAX = 1024  # look-ups under way or waiting; further addresses stay unknown
+NAMES_MAX = 32  # names of one address that are checked; each costs a query, and no real machine has more
+TRIES = 2  # queries to each server within the budget: one lost packet does not lose the name
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _NAME_MAX = 253  # characters that fit the 255 octets of RFC 1035, section 2.3.4
@@ -38,13 +38,13 @@ _NAME_MAX = 253  # characters that fit the 255 octets of RFC 1035, section 2.3.4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostName:
-    """What DNS says of an address.
+    """The answer of DNS for an address.
 
     Attributes:
-        host: lower case, without a dot at its end; None if there is none, or none was learnt in time.
+        host: lower case, without a final dot; None if there is none, or none came in time.
         verified: whether `host` resolves back to the address.
-        domain: the registered domain of `host`, or all after its first label where no registry is known for it
-            (`pc7.lab.local`); None for a bare name.
+        domain: the registered domain of `host`; everything after its first label if it has no public suffix
+            (`lab.local` of `pc7.lab.local`); None for a bare name.
     """
 
     host: str | None = None
@@ -56,7 +56,7 @@ UNKNOWN = HostName()
 
 
 class Resolver:
-    """Reverse look-ups with forward check: bounded in time, number and memory, each address asked once at a time.
+    """Reverse look-ups with forward check, bounded in time, number and memory; one look-up for each address at a time.
 
     Belongs to one event loop, from the first `resolve` to `close`.
     """
@@ -70,18 +70,18 @@ class Resolver:
         cache_size: int = 4096,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask nothing yet.
+        """Send no query yet.
 
         Args:
-            servers: name servers as `ADDRESS:PORT`; only these are asked and the hosts file is not read.
-                Empty: as this machine resolves names, hosts file included.
-            budget_s: seconds after which a look-up ends with what is known by then, waiting for its turn included.
+            servers: name servers as `ADDRESS:PORT`; only these are asked, and the hosts file is not read.
+                Empty: names resolve as on this machine, hosts file included.
+            budget_s: seconds after which a look-up ends with what is known by then; includes waiting for its turn.
             concurrency: look-ups under way at once.
             cache_size: addresses remembered; the one unused for longest is forgotten first.
-            clock: seconds, rising; decides how long an answer is believed.
+            clock: seconds, never falling; measures how long an answer is cached.
 
         Raises:
-            SettingsError: a server is not given by its address.
+            SettingsError: a server is not given as an address and a port.
         """
         for server in servers:
             _require_address(server)
@@ -97,9 +97,9 @@ class Resolver:
         self._is_closed = False
 
     async def resolve(self, ip: str) -> HostName:
-        """The host name of an address; all None and False while unknown. Never raises for what DNS does.
+        """The host name of an address; `UNKNOWN` while it is unknown. No failure of DNS raises.
 
-        Cancelling a caller leaves the look-up to the others who wait for it, and to the cache.
+        Cancelling a caller does not cancel the look-up: others may wait for it, and the cache keeps its answer.
         """
         ip = client_address(ip)
         if ip == UNKNOWN_ADDRESS:
@@ -117,7 +117,7 @@ class Resolver:
         return UNKNOWN if lookup.cancelled() else lookup.result()
 
     async def close(self) -> None:
-        """End every look-up, its callers getting "unknown", and free what was opened. Safe to call twice."""
+        """End every look-up, so that its callers get `UNKNOWN`, and close the channel. Safe to call twice."""
         self._is_closed = True
         lookups = list(self._lookups.values())
         for lookup in lookups:
@@ -130,7 +130,7 @@ class Resolver:
     async def _look_up(self, ip: str) -> HostName:
         try:
             dns, suffixes = await self._open()
-        except (pycares.AresError, OSError) as error:  # out of descriptors, most likely; the next look-up tries again
+        except (pycares.AresError, OSError) as error:  # most likely out of descriptors; the next look-up tries again
             logger.warning("Client host names cannot be looked up now: %s", error)
             return UNKNOWN
         asked = False
@@ -141,7 +141,7 @@ class Resolver:
                     asked = (budget.when() or 0) - asyncio.get_running_loop().time() > self._budget_s / 2
                     names = _in_order(await self._names(dns, ip))[:NAMES_MAX]
                     asked = True
-                    # At once, so that a name whose servers are silent does not use up the time of the others.
+                    # All at once, so that a name whose servers are silent does not use up the time of the others.
                     checks = {name: asyncio.create_task(self._resolves_back(dns, name, ip)) for name in names}
                     for check in checks.values():
                         if await asyncio.shield(check):
@@ -154,12 +154,12 @@ class Resolver:
         verified = host is not None
         host = host or next(iter(checks), None)
         found = HostName(host=host, verified=verified, domain=_domain(suffixes, host) if host else None)
-        if asked:  # one whose turn never came, or came too late for an answer, may ask at once
+        if asked:  # a look-up whose turn came too late for an answer may be repeated at once
             self._remember(ip, found)
         return found
 
-    # With servers of our own the plain DNS question is asked, which reads no hosts file. The channel's option for
-    # that, `lookups`, is not usable: pycares 5.2 frees its text before c-ares has read it.
+    # With configured servers a plain DNS query is sent, because that reads no hosts file. The channel's option for
+    # this, `lookups`, cannot be used: pycares 5.2 frees its text before c-ares has read it.
 
     async def _names(self, dns: DNSResolver, ip: str) -> set[str | bytes]:
         if not self._servers:
@@ -196,7 +196,7 @@ class Resolver:
             loop,
             timeout=self._budget_s / TRIES,
             tries=TRIES,
-            # A reverse name is whole: the machine's search domains must not be tried behind it.
+            # A reverse name is fully qualified: the machine's search domains must not be appended.
             flags=pycares.ARES_FLAG_EDNS | pycares.ARES_FLAG_NOSEARCH,
         )
         return dns, PublicSuffixList(only_icann=True, accept_unknown=False)
@@ -219,20 +219,20 @@ class Resolver:
 
 
 def host_name(text: str | bytes) -> str | None:
-    """A name as DNS gave it, in lower case and without the dot at its end; None if it is no host name."""
-    # Checked before lower(), which turns some letters, such as the Kelvin sign, into ASCII ones.
+    """A name from DNS, in lower case and without a final dot; None if it is no host name."""
+    # Checked before lower(), which turns some letters, such as the Kelvin sign, into ASCII.
     if isinstance(text, bytes) or not text.isascii():
         return None
     name = text.lower().removesuffix(".")
     labels = name.split(".")
-    # A name that ends in digits reads as an address (192.0.2.1) and would pass for one.
+    # A name that ends in digits could pass for an address (192.0.2.1).
     if len(name) > _NAME_MAX or labels[-1].isdigit() or not all(_LABEL.fullmatch(label) for label in labels):
         return None
     return name
 
 
 def _in_order(names: Iterable[str | bytes]) -> list[str]:
-    # Several names come in any order; the same one is taken tomorrow, and a whole one before a bare one.
+    # DNS returns several names in any order. Sorting makes the choice stable, and prefers a full name to a bare one.
     return sorted({*filter(None, map(host_name, names))}, key=lambda name: ("." not in name, name))
 
 

@@ -1,4 +1,4 @@
-"""The ports: what the capabilities need from the machinery below, and nothing else.
+"""The ports: what the capabilities need from the machinery below them.
 
     blobs       bytes                       directory             | S3
     ledger      state and events            SQLite                | Postgres
@@ -6,6 +6,6 @@
     executor    runs attempts by job id     slots on this machine | Celery
     outputs     what attempts write         files                 | Redis and blobs
 
-Every method is a coroutine unless it only touches memory. Cancelling a caller never cuts a commit in half: a change
-handed to the ledger is made or refused whatever becomes of whoever waits for it.
+Every method is a coroutine unless it only touches memory. Cancelling a caller never cuts a commit in half: the ledger
+makes or refuses a change, whether or not its caller still waits for it.
 """

@@ -1,4 +1,4 @@
-"""Notification that something moved. Losing one loses nothing: what counts is read from the ledger."""
+"""Notifications that something moved. Losing one loses nothing: the ledger has everything that counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from dropmill.model.jobs import Progress
 
 @dataclass(slots=True)
 class Notification:
-    """What moved since a subscriber last looked; the newest only, so it is bounded by what was joined.
+    """What moved since a subscriber last called `next`; the newest only, so its size is bounded by what was joined.
 
     Attributes:
         positions: topic or stream to the newest cursor or byte offset known for it.
@@ -25,36 +25,36 @@ class Subscription(Protocol):
     """One subscriber's mailbox."""
 
     def join(self, topic: str) -> None:
-        """Hear of a topic or stream from now on."""
+        """Get notifications of a topic or stream from now on."""
 
     def leave(self, topic: str) -> None:
-        """Hear no more of it."""
+        """Get no more notifications of it."""
 
     async def next(self) -> Notification:
-        """Wait until something moved, then take it all; newer hints replace older ones meanwhile."""
+        """Wait until something moved, then take everything; newer notifications replace older ones meanwhile."""
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """Unsubscribe."""
 
 
 DELIVERIES = "deliveries"
-"""The stream that moves when the webhook has something to tell. Not for subscribers outside."""
+"""The stream that moves when a delivery to the webhook is recorded. Not for clients."""
 
 
 class Bus(Protocol):
-    """Notification. May lose them, never blocks a publisher, keeps one mailbox a subscriber, bounded by latest-wins."""
+    """Carries notifications. May lose some; never blocks a publisher; keeps the newest only in each mailbox."""
 
     def publish(self, positions: Mapping[str, int]) -> None:
-        """Say that topics or streams have reached these cursors or offsets."""
+        """Notify subscribers that topics or streams have reached these cursors or offsets."""
 
     def report(self, progress: Progress) -> None:
-        """Carry a progress report to those who follow the file's submission, or `all`."""
+        """Send a progress report to subscribers of the file's submission, and of `all`."""
 
     def newest_progress(self, file_id: FileId, stage: str) -> Progress | None:
-        """The newest report of a file's running stage; None if there is none."""
+        """The newest report of a file's stage; None if there is none."""
 
     def forget_progress(self, file_id: FileId) -> None:
-        """A file's stage has ended; its reports are of no more use."""
+        """Forget the reports of a file whose stage has ended."""
 
     def subscribe(self) -> Subscription:
         """A new mailbox that has joined nothing yet."""

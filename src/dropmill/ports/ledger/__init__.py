@@ -1,8 +1,8 @@
 """The truth: state and events, changed together in one transaction or not at all.
 
-A Protocol for each capability; `Ledger` is their sum, for what implements it and for where the whole is composed.
-Illegal transitions raise `IllegalTransition`, unknown ids `NotFound`; both change nothing. Changes handed over in an
-order are made in that order.
+There is a Protocol for each capability. `Ledger` is their sum, for engines, and for the place that composes them.
+Illegal transitions raise `IllegalTransition`, unknown ids `NotFound`; both change nothing. Changes are made in the
+order in which they are called.
 """
 
 from typing import Protocol
@@ -29,4 +29,4 @@ class Ledger(
     NodeLedger,
     Protocol,
 ):
-    """All of it: what an engine implements."""
+    """Everything an engine implements."""

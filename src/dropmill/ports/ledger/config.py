@@ -10,10 +10,10 @@ from dropmill.ports.ledger.page import Page
 
 
 class ConfigPosition(NamedTuple):
-    """How far a config file has come.
+    """The newest revision, and the one that a config file holds.
 
     Attributes:
-        newest: the config as it is; None before the first revision.
+        newest: the config now; None before the first revision.
         in_file: number of the revision that the file was last recorded to hold; None if none was.
     """
 
@@ -28,7 +28,7 @@ class RevisionReader(Protocol):
         """A revision's exact bytes.
 
         Raises:
-            Removed: they were purged, and not saved again since.
+            Removed: they are no longer kept.
         """
 
 
@@ -36,7 +36,7 @@ class ConfigReader(RevisionReader, Protocol):
     """Reads the config and its history."""
 
     async def newest_revision(self) -> ConfigRevision | None:
-        """The config as it is; None before the first one."""
+        """The newest revision, which is the config; None before the first one."""
 
     async def revisions(self, *, before: str | None, limit: int) -> Page[ConfigRevision]:
         """The config's history, newest first."""
@@ -57,27 +57,27 @@ class ConfigLedger(ConfigReader, Protocol):
     ) -> ConfigRevision:
         """Append a revision (`config.saved`) if the newest one still has the SHA-256 `base` (None: there is none).
 
-        The text of one of the oldest may go for it, as if it were purged, but without an event.
+        The oldest texts beyond the limit are dropped for it, as if they were purged, but without an event.
 
         Args:
-            found_at: the file in which the text was found, which is recorded with it; None for a text that was sent.
+            found_at: the file that held the text, recorded with it; None for a text that a client sent.
 
         Raises:
             ConfigConflict: the newest revision is another.
-            Unavailable: the server edits another file than `found_at` by now.
+            Unavailable: the server now edits another file than `found_at`.
         """
 
     async def use_config_file(self, location: ConfigLocation) -> None:
         """Record that the server edits this file from now on. For the server alone, at its start.
 
-        Entries of servers that are gone are forgotten. The revision that the last of them recorded passes to this
+        Entries of earlier servers are deleted. The newest revision that one of them recorded is taken over for this
         file, which may be the same under another name.
         """
 
     async def record_in_file(self, location: ConfigLocation, number: int) -> None:
         """Record that a file holds this revision.
 
-        Changes nothing if a later one was recorded, or if the server edits another file by now.
+        Changes nothing if a later one is recorded, or if the server now edits another file.
 
         Raises:
             NotFound: there is no such revision.
@@ -86,17 +86,17 @@ class ConfigLedger(ConfigReader, Protocol):
     async def reject_config(
         self, errors: Sequence[Mapping[str, Any]], client: ClientIdentity | None, account: str | None
     ) -> None:
-        """Record that a text was refused (`config.rejected`)."""
+        """Record that the server refused a text (`config.rejected`)."""
 
     async def purge_revision(self, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
-        """Remove a text from the history, beyond recovery as far as the database reaches (`config.purged`).
+        """Erase a text from the history and from the database's files (`config.purged`).
 
-        The revisions that held it stay, without it. Twice is no error, and records nothing the second time.
+        The revisions that held it stay, without it. A second call is no error, and records nothing.
 
         Raises:
             NotFound: there is no such revision.
-            RevisionInUse: it is the newest, or jobs that wait or run are bound to it.
-            Unavailable: it is removed, but the database's files could not be cleaned now; purge it again.
+            RevisionInUse: it is the newest, or queued or running jobs use it.
+            Unavailable: the text is removed, but its bytes could not be erased from the files now; purge it again.
         """
 
     async def config_files(self) -> Sequence[ConfigLocation]:

@@ -1,4 +1,4 @@
-"""Calls of the webhook that are still to be made."""
+"""Calls of the webhook that are still due."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,13 +9,13 @@ from dropmill.model.ids import SubmissionId
 
 
 class DeliveryLedger(Protocol):
-    """Keeps deliveries until they are made or given up."""
+    """Keeps deliveries until they succeed or are given up."""
 
     async def deliveries(self, limit: int) -> Sequence[Delivery]:
-        """The next calls of the webhook, by when they are due; of each submission only the one whose turn it is."""
+        """The next calls of the webhook, by their due time; of each submission only the first."""
 
     async def end_delivery(self, submission_id: SubmissionId, number: int) -> None:
-        """Forget a delivery: it was made, or is given up."""
+        """Delete a delivery that succeeded, or is given up."""
 
     async def postpone_delivery(self, submission_id: SubmissionId, number: int, due_at: datetime) -> None:
-        """Record that a call was made in vain, and when the next one may be."""
+        """Record that a call failed, and when the next one may be made."""

@@ -1,4 +1,4 @@
-"""What happened, in the order of cursors."""
+"""Events, in the order of their cursors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from dropmill.ports.ledger.history import HistoryLedger, JobReader, SubmissionRe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventPage:
-    """Events of a topic in cursor order, and how far was looked: the next read begins after `cursor`.
+    """Events of a topic in cursor order; the next read begins after `cursor`.
 
     Attributes:
-        is_cut: whether events of the topic may be missing before these, because the oldest were removed.
+        is_cut: whether older events of the topic may be missing, because the oldest were removed.
     """
 
     events: Sequence[Event]
@@ -26,7 +26,7 @@ class EventLedger(Protocol):
     """Reads events."""
 
     async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
-        """Events of a topic behind a cursor.
+        """Events of a topic after a cursor.
 
         Args:
             topic: which.
@@ -40,8 +40,8 @@ class EventLedger(Protocol):
 
 
 class FeedLedger(EventLedger, SubmissionReader, JobReader, Protocol):
-    """What it takes to follow events and the output of running jobs."""
+    """The reads for following events, and the output of running jobs."""
 
 
 class ViewLedger(HistoryLedger, EventLedger, Protocol):
-    """Reads how things stand, and the cursor from which to follow them."""
+    """Reads current state, and the cursor from which to follow its changes."""

@@ -1,6 +1,6 @@
-"""What was sent and what became of it, read. Every read sees one moment.
+"""Reads of submissions, files, jobs and results. Every read sees one moment.
 
-`visible_to` is an owner: what belongs to any other is not found, as if it were not there. None means everything.
+`visible_to` is an owner: whatever belongs to another one is not found. None means everything.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,11 @@ from dropmill.ports.ledger.page import Page
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionView:
-    """A submission with some of its files, as they stood together at `cursor`."""
+    """A submission with some of its files, all as of `cursor`.
+
+    Attributes:
+        files_next: `after` of the next page of files; None at the end.
+    """
 
     submission: Submission
     files: Sequence[File]
@@ -70,7 +74,7 @@ class JobReader(Protocol):
 
 
 class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
-    """Reads all there is about submissions, files, jobs and results."""
+    """Reads submissions, files, jobs and results."""
 
     async def submissions(
         self,
@@ -84,11 +88,11 @@ class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
         """Submissions, newest first.
 
         Args:
-            before: `next` of the page before; None: from the newest on.
+            before: `next` of the previous page; None: from the newest on.
             limit: most on a page.
             state: open, processing or settled; None: any.
-            text: occurs in a file's name, path or error, or in the client's address or host; case makes no
-                difference. Less than three characters are looked for in one after the other.
+            text: part of a file's name, path or error, or of the client's address or host, in any case. A text of less
+                than three characters is searched without an index.
             visible_to: see above.
         """
 
@@ -102,23 +106,23 @@ class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
         submission_id: SubmissionId | None = None,
         visible_to: Owner | None = None,
     ) -> Page[Job]:
-        """Jobs, newest first; those that a `text` is about in the order of their submissions and files.
+        """Jobs, newest first; with a `text`, in the order of their submissions and files.
 
-        A `before` is for pages of the same `text`.
+        A `before` is valid only with the `text` of the page that gave it.
         """
 
     async def totals(self, *, visible_to: Owner | None = None) -> Totals:
-        """What was sent in all, as the changes of submissions and jobs have counted it."""
+        """Everything that was sent, as the changes of submissions and jobs have counted it."""
 
     async def places(self, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
-        """The places in line of those of the jobs that stand in it, 1 being next; an estimate, as others may come.
+        """The queue positions of those jobs that can be claimed, 1 being next; later jobs of others may change them.
 
-        Jobs that wait for their time stand in no line; behind the first `PLACES_MAX` no place is told.
+        Jobs that wait for a time have none, and neither have jobs after the first `PLACES_MAX`.
         """
 
     async def result(self, job_id: JobId, path: str, attempt: int | None, *, visible_to: Owner | None = None) -> Result:
-        """What an attempt left under exactly this path; `attempt` None is the job's newest.
+        """The result of an attempt with exactly this path; `attempt` None means the job's newest.
 
         Raises:
-            NotFound: nothing, or there is no such job or attempt.
+            NotFound: there is no such result, job or attempt.
         """

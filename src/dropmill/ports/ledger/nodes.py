@@ -1,4 +1,4 @@
-"""Which process owns the work that is under way, and what another takes over from it."""
+"""Which process owns the work that is under way, and how another takes it over."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from dropmill.model.nodes import Node
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovery:
-    """What `NodeLedger.recover` found.
+    """What `NodeLedger.recover` took over from earlier processes.
 
     Attributes:
-        lost: attempts an earlier process left running.
-        aborted: uploads it left unfinished.
-        sealed: submissions it left open.
+        lost: attempts that were running.
+        aborted: how many uploads were unfinished.
+        sealed: how many submissions were open.
     """
 
     lost: Sequence[Attempt] = ()
@@ -24,14 +24,14 @@ class Recovery:
 
 
 class NodeLedger(Protocol):
-    """Knows the nodes."""
+    """Records nodes, and takes over from those that are gone."""
 
     async def enter(self, node: Node) -> None:
-        """Record a node. What is begun through this ledger from now on is its work."""
+        """Record the node that this process is. Whatever this ledger object begins from now on is its work."""
 
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
-        """Settle what earlier nodes with this node's lock left.
+        """Settle the unfinished work of earlier nodes with this node's lock.
 
-        Their uploads are aborted for `reason`, their submissions sealed, their attempts lost. Work of other nodes is
-        left: whether they live is not known here.
+        Their uploads are aborted for `reason`, their submissions sealed, their attempts lost. Work of nodes with
+        another lock is not touched: they may be alive.
         """

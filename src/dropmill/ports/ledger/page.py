@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list. `next` is what `before` must be for the page after; None at the end."""
+    """One page of a list. `next` is the `before` of the next page; None at the end."""
 
     items: Sequence[T]
     next: str | None

@@ -1,4 +1,4 @@
-"""What is kept, and what is removed by age or size."""
+"""Removal of bytes and events by age or size."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,13 +9,13 @@ from dropmill.model.retention import KeptBytes
 
 
 class RetentionLedger(Protocol):
-    """Finds and records what may go."""
+    """Finds what may be removed, and records that it was."""
 
     async def begin_removal(self, submission_id: SubmissionId, settled_at: datetime) -> bool:
-        """Record that a submission's bytes are removed; from then on none of its jobs can be retried.
+        """Record that a submission's bytes will be deleted; from then on none of its jobs can be retried.
 
         Returns:
-            False, and no change, unless it has been settled since `settled_at` and its bytes are kept.
+            False, without any change, unless the submission is settled since `settled_at` and its bytes are kept.
         """
 
     async def end_removal(self, submission_id: SubmissionId) -> None:
@@ -24,19 +24,24 @@ class RetentionLedger(Protocol):
     async def removable(
         self, *, before: datetime | None, keep_bytes: int | None, limit: int
     ) -> Sequence[tuple[SubmissionId, datetime]]:
-        """Settled submissions whose bytes should go, oldest first, with when they settled.
+        """Settled submissions whose bytes should be removed, oldest first, with the time at which they settled.
 
         Args:
-            before: those that settled until then; None: none because of its age.
-            keep_bytes: as many of the oldest as it takes until no more than this is kept; None: none because of it.
-            limit: most submissions wanted.
+            before: names those that settled before; None: age names none.
+            keep_bytes: names the oldest until no more than this is kept; None: size names none.
+            limit: most submissions.
         """
 
     async def removals(self, limit: int) -> Sequence[KeptBytes]:
-        """What is still to be deleted after `begin_removal`."""
+        """The bytes that are still to be deleted after `begin_removal`."""
 
     async def remove_events(self, *, before: datetime, up_to: Cursor, limit: int) -> int:
-        """Remove at most `limit` of the oldest events, of before a time and not behind a cursor; returns how many.
+        """Delete at most `limit` of the oldest events; returns how many.
 
-        The newest event stays, whatever its age, so that cursors go on where they are.
+        The newest event stays, whatever its age, so that cursors never start again.
+
+        Args:
+            before: only older events.
+            up_to: only events up to this cursor.
+            limit: most events.
         """

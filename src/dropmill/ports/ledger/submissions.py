@@ -13,9 +13,9 @@ from dropmill.ports.ledger.uploads import UploadLedger
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestKey:
-    """An `Idempotency-Key`: what a repeat of a request shows, so that it is carried out once.
+    """An `Idempotency-Key`: a repeat of a request shows it, so that the request is carried out once.
 
-    It is the submission's owner's: two owners may use the same text.
+    Keys belong to owners: two owners may use the same text.
 
     Attributes:
         text: as the client gave it.
@@ -44,30 +44,30 @@ class SubmissionLedger(Protocol):
         Args:
             submission_id: its id.
             client: who opens it.
-            account: whose it is; None without accounts.
+            account: who signed in; None without accounts.
             is_announced: whether it outlives the request, and this process, until it is sealed.
             key: what a repeat of the request will show; None if there is none.
-            owner: whose it and all of its files, jobs and events are.
+            owner: of the submission, and of all its files, jobs and events.
 
         Returns:
-            Its id; or, changing nothing, the id of the submission that the same key opened before, unless nothing
-            ever came of that one.
+            Its id; or, without any change, the id of the submission that the same key opened before, unless that one
+            ended without a stored file.
 
         Raises:
-            IdempotencyMismatch: a request with another fingerprint opened that one. Nothing was changed.
+            IdempotencyMismatch: a request with another fingerprint opened that one; nothing is changed.
         """
 
     async def identify_client(
         self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
     ) -> None:
-        """Record what DNS said of the submission's client (`client.identified`, once a submission)."""
+        """Record what DNS says of the submission's client (`client.identified`); only the first call counts."""
 
     async def seal_submission(self, submission_id: SubmissionId) -> None:
         """Record that no more files will come (`submission.sealed`); a sealed one stays as it is."""
 
     async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
-        """Some of the submissions that were opened for files to come, and that since `before` none came for."""
+        """Some of the open announced submissions that no file came to since `before`."""
 
 
 class IntakeLedger(SubmissionLedger, UploadLedger, SubmissionReader, FileReader, Protocol):
-    """What it takes to receive a submission whose files come in one request or in many."""
+    """The changes and reads for receiving submissions, whether their files come in one request or in many."""

@@ -1,4 +1,4 @@
-"""The bytes of files on their way in. `visible_to` is an owner, as in `history`."""
+"""Uploads: files whose bytes are still to come, or are coming. `visible_to` is an owner, as in `history`."""
 
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class ResumableUpload:
 
     Attributes:
         size: of the whole file; None while it is not known (tus `creation-defer-length`).
-        received: bytes known to be on disk when that was last written down; the blob store knows better.
+        received: bytes that were on disk when that was last recorded; the blob store has the current number.
         partial: key of the growing blob; None once stored or aborted.
-        metadata: as the client gave it (tus `Upload-Metadata`).
+        metadata: as the client sent it (tus `Upload-Metadata`).
         expected_sha256: what the whole file must have; None if the client did not say.
-        expires_at: when it is removed unless bytes come.
+        expires_at: when it expires unless bytes come; None for a file that comes in one piece.
         ip: of the client that opened the submission.
         fence: of the newest turn that a node took at it; 0 before the first.
     """
@@ -43,12 +43,12 @@ class ResumableUpload:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionUsage:
-    """What a submission holds: its files that are not aborted, those still to come included.
+    """What a submission holds, or will: its files that are not aborted.
 
     Attributes:
         files: how many.
-        announced: how many of them have not begun to come.
-        size: bytes of them all, of one whose size is not known those that have come.
+        announced: how many of them are still announced.
+        size: bytes of them all; for a file of unknown size, the bytes received so far.
     """
 
     files: int = 0
@@ -58,11 +58,11 @@ class SubmissionUsage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FormUploads:
-    """What only the request that brings it can bring to its end.
+    """Work that only the request that began it can finish.
 
     Attributes:
-        files: that are arriving as a whole, not resumable.
-        submissions: that are open until their one request ends.
+        files: those that arrive in one piece, not resumable.
+        submissions: those that are open until their one request ends.
     """
 
     files: Set[FileId]
@@ -70,7 +70,7 @@ class FormUploads:
 
 
 class UploadLedger(Protocol):
-    """Records what becomes of the bytes of each file."""
+    """Records each upload from its announcement to its end."""
 
     async def start_upload(
         self, file_id: FileId, submission_id: SubmissionId, name: str, path: str, size: int | None
@@ -78,7 +78,7 @@ class UploadLedger(Protocol):
         """Record that a file's bytes begin to arrive (`upload.started`)."""
 
     async def announce_uploads(self, uploads: Sequence[ResumableUpload]) -> None:
-        """Record files that will come to an open submission."""
+        """Record files that will come to an open submission; all of them or none."""
 
     async def open_for_upload(
         self, upload: ResumableUpload, client: ClientIdentity, account: str | None, *, owner: Owner = OPEN
@@ -86,25 +86,28 @@ class UploadLedger(Protocol):
         """Open an owner's submission for one announced file and seal it, so that it settles with that file's job."""
 
     async def begin_upload(self, file_id: FileId) -> None:
-        """Record that an announced file's bytes begin to arrive as a whole (`upload.started`).
+        """Record that an announced file begins to arrive in one piece (`upload.started`).
 
-        The file comes or fails with this request; its growing blob is forgotten.
+        The file is stored or aborted with this request; it is no longer resumable.
         """
 
     async def take_upload(self, file_id: FileId) -> int:
-        """Take the turn at a resumable upload for this node: its bytes begin to arrive (`upload.started`), or go on.
+        """Take the turn at a resumable upload for this node (`upload.started`, if it is the first).
 
         Returns:
-            The fence: it rises whenever another node takes the turn. Within a node it stays.
+            The fence: it rises whenever another node takes the turn.
         """
 
     async def extend_upload(
         self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None, fence: int
     ) -> None:
-        """Note how far a resumable upload is; of one that has ended nothing is changed. No event.
+        """Record the offset of a resumable upload; changes nothing once it has ended. No event.
 
         Args:
-            fence: of the turn in which that was found out.
+            size: of the whole file; None if unknown.
+            received: bytes on disk.
+            expires_at: when it expires unless more bytes come.
+            fence: of the turn in which these bytes came.
 
         Raises:
             UploadTaken: another node has taken the turn since.
@@ -114,7 +117,7 @@ class UploadLedger(Protocol):
         """Record a file's bytes as durable and queue its job (`upload.stored`, `job.queued`).
 
         Args:
-            fence: of the turn in which its last byte came; None for a file that came as a whole.
+            fence: of the turn in which its last byte came; None for a file that came in one piece.
 
         Raises:
             UploadTaken: another node has taken the turn since.
@@ -124,7 +127,7 @@ class UploadLedger(Protocol):
         """Record that a file will not come (`upload.aborted`)."""
 
     async def upload(self, file_id: FileId, *, visible_to: Owner | None = None) -> ResumableUpload:
-        """One upload, whatever became of it."""
+        """One upload, whatever its state."""
 
     async def announced_upload(
         self, submission_id: SubmissionId, path: str, *, visible_to: Owner | None = None
@@ -140,10 +143,10 @@ class UploadLedger(Protocol):
         """Every resumable upload that is neither stored nor aborted."""
 
     async def form_uploads(self) -> FormUploads:
-        """Every file and submission that a request to this node is bringing now, or has left unsettled."""
+        """The files and submissions of this node's requests that are under way, or that failed to clean up."""
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
-        """Some of those whose time is over."""
+        """Some of the uploads with an `expires_at` before `now`."""
 
     async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
-        """Those of the keys that belong to a stored file or to a result."""
+        """Those of the keys that belong to a stored file, a growing upload or a result."""
