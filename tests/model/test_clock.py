@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dropmill.model.clock import STEPS_KEPT, Clock
+from dropmill.model.clock import STEPS_KEPT, Clock, utc_now
 
 DAY_S = 86400.0
 
@@ -96,3 +96,11 @@ def test_no_record_is_ever_taken_for_older_than_it_is(hands: Hands) -> None:
                 if carried < threshold - timedelta(milliseconds=1):
                     assert hands.monotonic_s - made >= age_s - 1e-3
     assert len(hands.clock._steps) <= STEPS_KEPT
+
+
+def test_the_clock_is_utc_and_cut_to_milliseconds() -> None:
+    before = datetime.now(UTC)
+    now = utc_now()
+    assert now.tzinfo is UTC
+    assert now.microsecond % 1000 == 0
+    assert before - timedelta(milliseconds=1) < now <= datetime.now(UTC)
