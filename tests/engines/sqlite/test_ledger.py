@@ -156,7 +156,7 @@ async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_the
 
     assert await kept() == [True, False, False, True, True, True]
     assert await ledger.revision_text(saved[0]) == b"a: 0\n"
-    with pytest.raises(Removed, match="older than --keep-revisions"):
+    with pytest.raises(Removed, match="by --keep-revisions"):
         await ledger.revision_text(saved[1])
     await ledger.request_cancel(job_id)
     await scenarios.save(ledger, b"a: 1\n")

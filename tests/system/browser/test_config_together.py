@@ -292,7 +292,7 @@ def test_a_leaked_secret_is_removed_for_good(open_page: Open, site: Server, save
     press(dialog, "Remove for good")
     expect(dialog).to_contain_text("This cannot be undone.")
     press(dialog, "Remove it for good")
-    expect(dialog.get_by_role("alert")).to_contain_text("Jobs that wait or run")
+    expect(dialog.get_by_role("alert")).to_contain_text("Queued or running jobs")
     site.http.post(f"/api/v1/jobs/{waiting}/cancel")
     until(lambda: site.get(f"/jobs/{waiting}")["state"] == "cancelled")
     press(dialog, "Remove it for good")

@@ -1,14 +1,15 @@
 """The ledger in Postgres 15 or newer, for several processes at once.
 
-What is particular to Postgres stands here; the rest is `dropmill.engines.sql`'s. A lock that ends with its transaction
-makes one writer of all processes, as SQLite has by itself: so cursors have no hole, and every counter is right. Not a
-sequence, whose numbers are not in the order of commits; not a row to be locked, which each commit would leave dead.
+This module has what is particular to Postgres; `dropmill.engines.sql` has the rest. An advisory lock that ends with its
+transaction lets one process write at a time, as SQLite does: so cursors have no gap, and every counter is right. A
+sequence would not do, because its numbers are not in the order of commits. A locked row would leave a dead row at each
+commit.
 
-A broken connection is not repaired while it is used: its changes fail, and the next ones take a new connection.
-Statements go one by one.
+A broken connection is not repaired: its changes fail, and the next ones take a new connection. Statements are sent one
+by one.
 
-The writer reads what was committed before it got the lock (READ COMMITTED): a transaction of one moment would be of the
-moment at which it began to wait. Readers see one moment (REPEATABLE READ).
+The writer uses READ COMMITTED, so that it sees everything committed before it got the lock; REPEATABLE READ would show
+the moment at which it began to wait. Readers use REPEATABLE READ.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,20 +37,20 @@ _AWAY = (
     "57P01",  # the server stops
     "57P02",  # it crashed
     "57P03",  # it starts
-    "57014",  # it was told to give up the statement
+    "57014",  # it cancelled the statement
     "53200",  # no memory left
     "53300",  # no connection left
-    "40001",  # another transaction was in the way
-    "40P01",  # the same, both
-    "55P03",  # a lock could not be had in time
-    "25006",  # it only lets read: another server took over
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "55P03",  # a lock was not available in time
+    "25006",  # it is read-only, because another server took over
     "58",  # an error of its disk
     "XX001",  # its bytes on disk are wrong
     "XX002",
 )
 
 
-_SEARCH_INDEX = (  # trusted: the owner of a database may make it
+_SEARCH_INDEX = (  # a trusted extension: the owner of a database may create it
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     "CREATE INDEX IF NOT EXISTS ix_search_texts_trigrams ON search_texts USING gin (text gin_trgm_ops)",
 )
@@ -94,7 +95,7 @@ class PostgresLedger(SqlLedger):
             )
         if encoding != "UTF8":
             raise SettingsError(f"The ledger's database must have the encoding UTF8; it has {encoding}.")
-        self._lock = f"dropmill ledger in {schema}"  # a database has locks of its own
+        self._lock = f"dropmill ledger in {schema}"  # each database has its own locks
         connection = self.writing_connection()
         with connection.begin():
             self.begin(connection, is_writer=True)  # so that only one process makes or migrates it
@@ -110,7 +111,7 @@ class PostgresLedger(SqlLedger):
 
     def begin(self, connection: Connection, *, is_writer: bool) -> str | None:
         driver: Any = connection.connection.driver_connection
-        # The driver begins with the first statement, as these say; that costs no trip of its own.
+        # The driver sends BEGIN with the first statement, with this level: no round trip of its own.
         level = psycopg.IsolationLevel.READ_COMMITTED if is_writer else psycopg.IsolationLevel.REPEATABLE_READ
         if driver.isolation_level is not level:
             driver.isolation_level = level
@@ -130,7 +131,9 @@ class PostgresLedger(SqlLedger):
             return None
         if cause.sqlstate == _FULL:
             return OutOfSpace("The disk that holds the ledger is full; nothing was changed.")
-        is_broken = cause.sqlstate is None and isinstance(cause, psycopg.OperationalError)  # said by the driver itself
+        is_broken = cause.sqlstate is None and isinstance(
+            cause, psycopg.OperationalError
+        )  # an error of the driver, not of the server
         if is_broken or (cause.sqlstate or "").startswith(_AWAY):
             first, *_ = str(cause).splitlines() or [type(cause).__name__]
             return StorageUnavailable(f"The ledger is not available now ({first}). Try again in a moment.")
@@ -145,7 +148,7 @@ class PostgresLedger(SqlLedger):
         return {"committed": True, "aborted": False}.get(found[0]) if found else None
 
     def forget_bytes(self) -> None:
-        """Free the rows that held the text. The write-ahead log and base backups keep it: those are the owner's."""
+        """Free the rows that held the text. The write-ahead log and base backups still have it."""
         with self._new_connection() as connection:
             connection.autocommit = True
             connection.execute("VACUUM config_revisions")

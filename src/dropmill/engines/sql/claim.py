@@ -74,7 +74,7 @@ _BETWEEN_OF = _count_between(jobs.c.queue == bindparam("queue"))
 def claim_jobs(tx: Transaction, claim: Claim) -> list[AttemptSpec]:
     """See `Ledger.claim`."""
     if tx.node is None:
-        raise AssertionError("a process that is no node claims nothing")
+        raise AssertionError("only a node claims jobs")
     before = tx.one(_BEFORE, claim=claim.id)
     if before is not None and before["again"]:
         return [

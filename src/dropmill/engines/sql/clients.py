@@ -1,4 +1,4 @@
-"""Client identities in rows and in JSON, and what a row is."""
+"""Client identities in rows and in JSON columns; the type of a row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,18 @@ from sqlalchemy import RowMapping
 from dropmill.model.client import ClientIdentity
 
 Row = RowMapping | Mapping[str, Any]
-"""A row as the database gave it, or as a transaction holds it to be written."""
+"""A row that the database returned, or that a transaction holds and will write."""
 
 
 def client_of(row: Row) -> ClientIdentity:
-    """The client identity a submission's row holds."""
+    """The client identity in a submission's row."""
     return ClientIdentity(
         ip=row["ip"], host=row["host"], verified=row["verified"], domain=row["domain"], user_agent=row["user_agent"]
     )
 
 
 def client_json(client: ClientIdentity | None) -> dict[str, Any] | None:
-    """A client identity as stored beside an event or a revision."""
+    """A client identity for the column `client` of an event or a revision."""
     if client is None:
         return None
     return {
@@ -32,5 +32,5 @@ def client_json(client: ClientIdentity | None) -> dict[str, Any] | None:
 
 
 def client_from_json(client: Mapping[str, Any] | None) -> ClientIdentity | None:
-    """The client identity stored beside an event or a revision."""
+    """The client identity in the column `client` of an event or a revision."""
     return None if client is None else ClientIdentity(**client)

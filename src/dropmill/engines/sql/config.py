@@ -1,4 +1,4 @@
-"""The config: changes, queries and rows of revisions, and of which one each file holds."""
+"""Config revisions, and which of them each config file holds: changes, queries and rows."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ _RECORD_IN_FILE = update(config_files).where(
 _REVISION_TEXT = (
     select(config_revisions.c.text, config_revisions.c.purged_at)
     .where(config_revisions.c.sha256 == bindparam("sha256"))
-    .order_by(config_revisions.c.purged_at.is_not(None))  # what was purged may have been saved again
+    .order_by(config_revisions.c.purged_at.is_not(None))  # a purged text may have been saved again
     .limit(1)
 )
 
@@ -86,13 +86,13 @@ def save_revision(
     """See `Ledger.save_revision`.
 
     Args:
-        keep: revisions whose text is kept, this one included; None: all.
+        keep: how many of the newest revisions keep their text, this one included; None: all do.
     """
     last = tx.one(_NEWEST)
     if (None if last is None else last["sha256"]) != base:
         raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
     if found_at is not None and tx.one(_CONFIG_FILE, **_key_of(found_at)) is None:
-        raise Unavailable(f"The server edits another config file than {found_at.path} by now; look again.")
+        raise Unavailable(f"The server no longer edits {found_at.path}; reload the config.")
     sha256 = Sha256(hashlib.sha256(text).hexdigest())
     number = 1 if last is None else last["number"] + 1
     values = {
@@ -123,7 +123,7 @@ def save_revision(
 
 
 def use_config_file(tx: Transaction, location: ConfigLocation) -> None:
-    """See `Ledger.use_config_file`. One server at a time uses this database: all other rows are of servers now gone."""
+    """See `Ledger.use_config_file`. One server at a time uses this database, so all other rows are of earlier ones."""
     found = tx.connection.execute(select(config_files)).mappings().all()
     if [ConfigLocation(row["host"], row["path"], row["data_folder"]) for row in found] == [location]:
         return
@@ -145,14 +145,14 @@ def _key_of(location: ConfigLocation) -> dict[str, str]:
 
 
 def purge_revision(tx: Transaction, sha256: Sha256, client: ClientIdentity | None, account: str | None) -> None:
-    """See `Ledger.purge_revision`. That no bytes of the text stay in its files is the engine's part."""
+    """See `Ledger.purge_revision`. The engine erases the bytes from the database's files."""
     key = {"key": sha256}
     if tx.connection.execute(_ONE_OF_TEXT, key).first() is None:
         raise NotFound("There is no such config revision.")
     if newest(tx).sha256 == sha256:
-        raise RevisionInUse("It is the config as it is now; save another text, then purge this one.")
+        raise RevisionInUse("This is the current config; save another text, then purge this one.")
     if bound := tx.connection.execute(_BOUND_TO_TEXT, key).scalar_one():
-        sentence = f"Jobs that wait or run are bound to it ({bound}); cancel them, or let them end, then purge it."
+        sentence = f"Queued or running jobs use this revision ({bound}); cancel them or wait for them, then purge it."
         raise RevisionInUse(sentence, jobs=bound)
     if tx.connection.execute(_PURGE.values(text=b"", purged_at=utc_now()), key).rowcount:
         tx.emit(EventName.CONFIG_PURGED, Subject(account=account, client=client), sha256=sha256)
@@ -173,12 +173,12 @@ def newest(tx: Transaction) -> ConfigRevision:
     """The newest config revision.
 
     Raises:
-        Unavailable: there is none yet, so nothing can be queued.
+        Unavailable: there is none yet, so no job can be queued.
     """
     if tx.newest_revision is None:
         row = tx.one(_NEWEST)
         if row is None:
-            raise Unavailable("There is no config revision yet; nothing can be queued.")
+            raise Unavailable("There is no config yet, so no job can be queued.")
         tx.newest_revision = revision_of(row)
     return tx.newest_revision
 
@@ -233,7 +233,7 @@ def revision_text(connection: Connection, sha256: Sha256) -> bytes:
         raise NotFound("There is no such config revision.")
     if found.purged_at is not None:
         raise Removed(
-            f"The text of this config revision is no longer kept: it was purged on {found.purged_at:%Y-%m-%d}, or had "
-            "become older than --keep-revisions says."
+            f"The text of this config revision is no longer kept. It was removed on {found.purged_at:%Y-%m-%d}, by a "
+            "purge or by --keep-revisions."
         )
     return bytes(found.text)

@@ -1,4 +1,4 @@
-"""Deliveries of the webhook: changes, queries and rows."""
+"""Deliveries to the webhook: changes, queries and rows."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -49,7 +49,7 @@ def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
     return query.order_by(events.c.cursor).limit(bindparam("limit"))
 
 
-# Built once: read after every commit by whoever follows.
+# Built once: every subscriber reads after every commit.
 _CONDITIONS: Mapping[str, Sequence[ColumnElement[bool]]] = {
     TOPIC_ALL: (),
     TOPIC_CONFIG: (is_about_config,),
@@ -79,7 +79,7 @@ def events_after(
     parameters = {"after": after, "limit": limit, "key": key, "visible_to": visible_to}
     found = connection.execute(query, parameters).mappings().all()
     page = [event_of(row) for row in found]
-    # A full page may not be the end; a short one is, as of this transaction's moment.
+    # After a full page there may be more events; after a short one there are none, as of this transaction.
     cursor = page[-1].cursor if len(page) == limit else max(newest_cursor(connection), after)
     return EventPage(events=page, cursor=Cursor(cursor), is_cut=_is_cut(connection, kind, key, after))
 
@@ -90,10 +90,10 @@ _FIRST_OF_SUBMISSION = (
 
 
 def _is_cut(connection: Connection, kind: str, key: str, after: Cursor) -> bool:
-    """Whether the topic may have had events behind `after` that were removed."""
+    """Whether events of the topic after `after` may have been removed."""
     oldest = prepared.one(connection, _OLDEST_CURSOR, {})
     if oldest is None or oldest["cursor"] is None or after >= oldest["cursor"] - 1:
         return False
-    # Removed are always the oldest: a submission whose first event is there has them all.
+    # The oldest events are removed first: a submission whose first event is there has all of them.
     first = connection.execute(_FIRST_OF_SUBMISSION, {"key": key}).scalar_one_or_none() if key else None
     return kind != "submission" or first != EventName.SUBMISSION_OPENED

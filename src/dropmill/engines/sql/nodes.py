@@ -1,4 +1,4 @@
-"""Which process owns the work that is under way, and what another takes over from it."""
+"""Nodes: which process owns the work that is under way, and how another takes it over."""
 
 from sqlalchemy import ColumnElement, Select, delete, insert, or_, select
 
@@ -24,7 +24,7 @@ def enter(tx: Transaction, node: Node) -> None:
 def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     """See `Ledger.recover`."""
     if tx.node is None:
-        raise AssertionError("a process that is no node takes nothing over")
+        raise AssertionError("only a node takes work over")
     living = select(nodes.c.id).where(or_(nodes.c.lock != tx.node.lock, nodes.c.id == tx.node.id))
     unfinished = (
         tx.connection.execute(
@@ -39,7 +39,7 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     for file in unfinished:
         abort(tx, file, reason)
     tx.flush_submissions()
-    # Announced ones go on while a file may still come; one whose files have all come, or were cut off, does not.
+    # An announced submission stays open while a file may still come; once all of its files have ended it is sealed.
     may_go_on = submissions.c.announced + submissions.c.receiving > 0
     is_fresh = submissions.c.announced + submissions.c.aborted + submissions.c.queued + submissions.c.running == 0
     is_fresh &= submissions.c.receiving + submissions.c.succeeded + submissions.c.failed + submissions.c.cancelled == 0
@@ -74,5 +74,5 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
 
 
 def _is_of_none(node: ColumnElement[str], recorded: Select[tuple[str]]) -> ColumnElement[bool]:
-    """Whether work is that of no node that may live. Without a node it was begun before nodes were recorded."""
+    """Whether work belongs to no recorded node; NULL: it was begun before nodes were recorded."""
     return or_(node.is_(None), node.not_in(recorded))

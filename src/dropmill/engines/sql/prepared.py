@@ -1,7 +1,7 @@
-"""Statements that are compiled once and then run by the driver itself.
+"""Statements that SQLAlchemy compiles once and the driver then executes.
 
-SQLAlchemy makes a statement's text once, but does much around each execution of it: some 80 microseconds, when SQLite
-needs 5. What the ledger does several times for every job goes this way; everything else is executed by SQLAlchemy.
+SQLAlchemy caches a statement's text, but each execution costs some 80 microseconds around it, where SQLite needs 5. The
+ledger executes here what it does several times for every job; SQLAlchemy executes everything else.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ Convert = Callable[[Any], Any]
 
 
 class _Form:
-    """A statement's text for one set of parameters, and how values get into it and out of it."""
+    """A statement's text for one set of parameters, and the conversions of its values and columns."""
 
     def __init__(self, statement: Executable, names: Sequence[str], dialect: Dialect) -> None:
         is_query = isinstance(statement, Select)
@@ -25,11 +25,11 @@ class _Form:
         self.text = str(compiled)
         order = compiled.positiontup
         self._is_positional = order is not None
-        # By the names that stand in the text: SQLAlchemy's own, of values written in a statement, are longer.
+        # Keyed by the names in the text: those that SQLAlchemy makes for literal values are longer than its own keys.
         binds = {name: bind for bind, name in compiled.bind_names.items()}
         self._bound: list[str] = list(order if self._is_positional else binds)
         self._fixed = {name: compiled.params[name] for name in self._bound if name not in names}
-        # One look-up of all values, then the few that are converted: this runs for every statement.
+        # One look-up of all values, then a conversion of the few that need it: this runs for every statement.
         self._get: Callable[[Mapping[str, Any]], Iterable[Any]]
         if len(self._bound) > 1:
             self._get = itemgetter(*self._bound)
@@ -37,7 +37,7 @@ class _Form:
             self._get = lambda found: [found[name] for name in self._bound]
         self._to_database: list[tuple[int, Convert]] = []
         for position, name in enumerate(self._bound):
-            # An id that is written was made here, or found.
+            # An id that is written needs no check: it was made here, or found.
             if is_query or not isinstance(binds[name].type, Id):
                 convert = binds[name].type.dialect_impl(dialect).bind_processor(dialect)
                 if convert is not None:
@@ -50,14 +50,14 @@ class _Form:
         ]
 
     def bind(self, parameters: Mapping[str, Any]) -> Any:
-        """The values as the driver takes them."""
+        """The values in the form that the driver takes."""
         values = list(self._get({**self._fixed, **parameters} if self._fixed else parameters))
         for position, convert in self._to_database:
             values[position] = convert(values[position])
         return values if self._is_positional else dict(zip(self._bound, values, strict=True))
 
     def row(self, found: Sequence[Any]) -> dict[str, Any]:
-        """A row by its columns' names."""
+        """A row, keyed by the names of its columns."""
         row = dict(zip(self._names, found, strict=True))
         for name, convert in self._converts:
             row[name] = convert(row[name])
@@ -77,7 +77,7 @@ def _form(connection: Connection, statement: Executable, parameters: Mapping[str
 
 
 def one(connection: Connection, query: Select[Any], parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row that a query finds by a key; None if none. Lists of values (`IN`) are not for here."""
+    """The row that a query finds by a key; None if none. Does not support lists of values (`IN`)."""
     form = _form(connection, query, parameters)
     cursor = connection.connection.cursor()
     try:
@@ -89,11 +89,11 @@ def one(connection: Connection, query: Select[Any], parameters: Mapping[str, Any
 
 
 def run(connection: Connection, statement: Executable, several: Sequence[Mapping[str, Any]]) -> int:
-    """Run an insert or an update once for each of some mappings with the same keys; returns how many rows it met."""
+    """Run an insert or an update once for each mapping, all with the same keys; returns how many rows it changed."""
     form = _form(connection, statement, several[0])
     cursor = connection.connection.cursor()
     try:
-        if len(several) == 1:  # drivers do more for several
+        if len(several) == 1:  # cheaper than `executemany`
             cursor.execute(form.text, form.bind(several[0]))
         else:
             cursor.executemany(form.text, [form.bind(parameters) for parameters in several])

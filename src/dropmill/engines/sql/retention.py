@@ -1,4 +1,4 @@
-"""What is kept and what is removed: bytes of submissions, and events."""
+"""Removal of submissions' bytes and of old events: changes and queries."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,7 +23,7 @@ _OLDEST = (
 )
 _REMOVING = (
     select(submissions.c.id)
-    # Written out, not bound: only so is the index of these few rows used.
+    # A literal, not a parameter: otherwise the index of these few rows is not used.
     .where(submissions.c.is_removing == true())
     .order_by(submissions.c.seq)
     .limit(bindparam("limit"))
@@ -66,7 +66,7 @@ def end_removal(tx: Transaction, submission_id: SubmissionId) -> None:
 
 def remove_events(tx: Transaction, before: datetime, up_to: Cursor, limit: int) -> int:
     """See `Ledger.remove_events`."""
-    last = min(up_to, tx.cursor - 1)  # the newest one's cursor is where the next one goes on
+    last = min(up_to, tx.cursor - 1)  # the newest event stays: the next cursor follows its cursor
     old = 0
     removed = 0
     for row in tx.connection.execute(_OLDEST_EVENTS, {"limit": limit}).mappings():

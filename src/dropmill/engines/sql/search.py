@@ -1,12 +1,12 @@
-"""Finding submissions and jobs by a part of a file's name or path, of the sender's address or host, or of an error.
+"""Search for submissions and jobs by a part of a file's name, path or error, or of the client's address or host.
 
-A row of `search_texts` is about a file, or about a submission's client. Its id says which: the submission's `seq`, and
-below it the file's number in the submission, or `CLIENT`. So rows in the order of ids are in the order of submissions,
-and a page of matches is read from an index of trigrams until it is full, however many more there are. Texts are folded
-here, in Python, so that every database finds the same whatever it knows of letters; what is asked for is folded alike.
+A row of `search_texts` is about a file, or about a submission's client. Its id says which: the high bits are the
+submission's `seq`, the low ones the file's number in the submission, or `CLIENT`. So the order of ids is the order of
+submissions, and a page of matches is read from an index of trigrams until it is full, however many more there are.
+Python folds the stored texts and the search text, so that both databases find the same.
 
-The index of trigrams is the engine's: `search_index` on SQLite, of `search_texts` itself on Postgres. A text of less
-than three characters has no trigram, and is looked for in row after row, the newest first.
+The engine makes the index of trigrams: on SQLite the table `search_index`, on Postgres an index of `search_texts`. A
+text of less than three characters has no trigram; for it, rows are read one after the other, the newest first.
 """
 
 import unicodedata
@@ -39,8 +39,8 @@ from dropmill.model.ids import Owner, SubmissionId
 BITS = 24  # of an id, for the file's number
 CLIENT = (1 << BITS) - 1
 TRIGRAM = 3
-ERROR_MAX = 2000  # characters of an error that are looked in; a script may say any number
-FEW = 5000  # rows that are sooner read one by one than found among all that match
+ERROR_MAX = 2000  # characters of an error that are searched; a script may write any number
+FEW = 5000  # up to so many rows it is faster to read all of them than to use the index
 CHUNK = 200  # matches read at once
 
 SEQ_MAX = (1 << 63 - BITS) - 1
@@ -52,17 +52,17 @@ _index = table("search_index", column("rowid", BigInteger), column("text"))
 
 
 def fold(text: str) -> str:
-    """A text as it is stored and looked for: case and the ways to compose a letter make no difference."""
+    """A text without differences of case and of composed letters, for storing and searching."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
 def client_text(ip: str, host: str | None) -> str:
-    """What a submission is found by, besides its files."""
+    """The text that a submission is found by, beside those of its files."""
     return fold(ip if host is None else f"{ip}\n{host}")
 
 
 def file_text(name: str, path: str, error: str | None = None) -> str:
-    """What a file is found by."""
+    """The text that a file is found by."""
     words = [path] if path.endswith(name) else [path, name]
     return fold("\n".join(words if error is None else [*words, error[:ERROR_MAX]]))
 
@@ -73,30 +73,30 @@ def id_of(submission_seq: int, number: int) -> int:
 
 
 def add_client(tx: Transaction, submission_id: str) -> None:
-    """Let a new submission be found."""
+    """Add the text of a new submission."""
     row = tx.submission(submission_id)
     text = client_text(row["ip"], row["host"])
     tx.find_by(row["seq"] << BITS | CLIENT, None, text)
 
 
 def set_client(tx: Transaction, submission_id: str) -> None:
-    """Let a submission be found by what is known of its client now."""
+    """Update the text of a submission whose client was identified."""
     row = tx.submission(submission_id)
     tx.find_by_now(_SET, row["seq"] << BITS | CLIENT, client_text(row["ip"], row["host"]))
 
 
 def add_file(tx: Transaction, submission_id: str, file_id: str, number: int, name: str, path: str) -> None:
-    """Let a new file be found."""
+    """Add the text of a new file."""
     tx.find_by(id_of(tx.submission(submission_id)["seq"], number), file_id, file_text(name, path))
 
 
 def set_error(tx: Transaction, row: Row, error: str | None) -> None:
-    """Let a job's file be found by why it failed, and by what it was found by before; None: it did not.
+    """Update the text of a job's file.
 
     Args:
-        tx: where.
+        tx: the transaction.
         row: of the job, with its file's name, path and number.
-        error: the text.
+        error: why the job failed; None if it did not, or is retried.
     """
     seq = tx.submission(row["submission_id"])["seq"]
     tx.find_by_now(_SET, id_of(seq, row["number"]), file_text(row["name"], row["path"], error))
@@ -106,11 +106,17 @@ def set_error(tx: Transaction, row: Row, error: str | None) -> None:
 
 
 class _Needle(NamedTuple):
-    """A text that is looked for, in the words of a database."""
+    """A search text, in the syntax of a database.
+
+    Attributes:
+        operator: compares a text with `pattern`.
+        pattern: matches any text that contains the search text.
+        has_index: whether a query must name an index table (SQLite, three characters or more).
+    """
 
     operator: str
     pattern: str
-    has_index: bool  # of its own, which is to be named
+    has_index: bool
 
     def occurs_in(self, texts: ColumnElement[Any]) -> ColumnElement[bool]:
         return texts.bool_op(self.operator)(literal(self.pattern))
@@ -126,7 +132,7 @@ def _needle(connection: Connection, text: str) -> _Needle:
 
 
 def _counted(connection: Connection, visible_to: Owner | None, *names: str) -> int:
-    """How many submissions, files or jobs there are."""
+    """The sum of some columns of `owners`: how many submissions, files or jobs there are."""
     query = select(cast(func.coalesce(func.sum(_sum_of(names)), 0), BigInteger))
     if visible_to is not None:
         query = query.where(owners.c.owner == visible_to)
@@ -139,12 +145,12 @@ def _sum_of(names: Sequence[str]) -> ColumnElement[int]:
 
 
 class _Scope(NamedTuple):
-    """Where is looked: everywhere, in one submission, or in what an owner has sent.
+    """What is searched: everything, one submission, or one owner's submissions.
 
     Attributes:
-        first: ids begin here.
-        owner: None for anybody.
-        is_little: whether the owner has sent so little that all of it is read.
+        first: lowest id.
+        owner: None: all owners.
+        is_little: whether the owner has sent so little that reading all of it is faster.
     """
 
     first: int = 0
@@ -158,7 +164,7 @@ def _scope_of(connection: Connection, owner: Owner | None) -> _Scope:
 
 
 def _matching(connection: Connection, needle: _Needle, scope: _Scope, before: int) -> Sequence[Row]:
-    """The `CHUNK` highest rows of a scope with an id below `before` that a text occurs in."""
+    """The `CHUNK` rows of a scope with the highest ids below `before` that contain a text."""
     key: ColumnElement[Any] = search_texts.c.id
     query = select(search_texts.c.id, search_texts.c.file_id)
     if needle.has_index and not scope.first and not scope.is_little:
@@ -175,7 +181,7 @@ def _matching(connection: Connection, needle: _Needle, scope: _Scope, before: in
 
 
 def is_about(connection: Connection, text: str) -> ColumnElement[bool]:
-    """Whether a submission is one that a text is about: a condition for lists of few."""
+    """A condition for lists of few submissions: whether a text is found in one."""
     if not is_storable(text):
         return false()
     first = submissions.c.seq * (1 << BITS)
@@ -191,15 +197,15 @@ def find_submissions(
     limit: int,
     visible_to: Owner | None,
 ) -> Sequence[Row]:
-    """The newest submissions that a text is about.
+    """The newest submissions in which a text is found.
 
     Args:
-        connection: where.
-        text: what is looked for.
-        conditions: what else must be true of them.
-        before: `seq` of the one before; None: from the newest on.
-        limit: most that are wanted.
-        visible_to: their owner; None: anybody.
+        connection: of the reader.
+        text: the search text.
+        conditions: further conditions.
+        before: `seq` of the last one of the previous page; None: from the newest on.
+        limit: most submissions.
+        visible_to: their owner; None: all owners.
     """
     if not is_storable(text):
         return []
@@ -213,7 +219,7 @@ def find_submissions(
         if seqs:
             query = select(submissions).where(submissions.c.seq.in_(seqs), *conditions)
             found.extend(connection.execute(query.order_by(submissions.c.seq.desc())).mappings())
-            start = seqs[-1] << BITS  # what else matches in the last of them does not count
+            start = seqs[-1] << BITS  # skips further matches in the last of them
         if len(matching) < CHUNK:
             break
     return found[:limit]
@@ -236,16 +242,16 @@ def find_jobs(
     limit: int,
     visible_to: Owner | None,
 ) -> Sequence[Row]:
-    """The jobs that a text is about, in the order of their submissions, the newest first, and therein of their files.
+    """The jobs in which a text is found, by submission and then by file, the newest first.
 
     Args:
-        connection: where.
-        text: what is looked for.
-        state: theirs; None: any.
-        submission_id: theirs; None: any.
-        before: `key` of the one before; None: from the newest on.
-        limit: most that are wanted.
-        visible_to: their owner; None: anybody.
+        connection: of the reader.
+        text: the search text.
+        state: of the jobs; None: any.
+        submission_id: of the jobs; None: any.
+        before: `key` of the last one of the previous page; None: from the newest on.
+        limit: most jobs.
+        visible_to: their owner; None: all owners.
     """
     if not is_storable(text):
         return []
@@ -276,15 +282,15 @@ def find_jobs(
         found.extend(connection.execute(query.limit(limit - len(found))).mappings())
 
     def add_some(ids: Sequence[str]) -> None:
-        """Those of some files."""
+        """Add the jobs of some files."""
         add(jobs_wanted.where(jobs.c.file_id.in_(ids)).order_by(_KEY.desc()))
 
     def add_all(seq: int, below: int) -> None:
-        """Those of a submission whose client matches. Its files' numbers are in the order of their `seq`."""
+        """Add all jobs of a submission whose client matches; the numbers of its files rise with their `seq`."""
         add(jobs_wanted.where(submissions.c.seq == seq, files.c.number < below).order_by(files.c.seq.desc()))
 
     seq, number = divmod(start, 1 << BITS)
-    if number and before is not None:  # the page before may have ended among all those of one client
+    if number and before is not None:  # the previous page may have ended within a submission whose client matches
         client = select(search_texts.c.id).where(search_texts.c.id == seq << BITS | CLIENT)
         if connection.execute(client.where(needle.occurs_in(search_texts.c.text))).first() is not None:
             add_all(seq, number)
@@ -294,7 +300,7 @@ def find_jobs(
         some: list[str] = []
         for row in matching:
             if row["id"] >= start:
-                continue  # of a client whose jobs were added
+                continue  # of a submission whose jobs were all added
             start = row["id"]
             if row["file_id"] is not None:
                 some.append(row["file_id"])

@@ -74,10 +74,10 @@ def open_submission(
         tx.flush_submissions()
         first = tx.one(_SUBMISSION_BY_KEY, of_owner=owner, key=key.text) if is_storable(key.text) else None
         if first is not None and not _is_void(first):
-            # None: kept by a version that compared nothing
+            # None: recorded by a version without fingerprints
             if first["idempotency_fingerprint"] not in (None, key.fingerprint):
                 raise IdempotencyMismatch(
-                    "This Idempotency-Key was used for another request; send this one with a key of its own.",
+                    "This Idempotency-Key was used for another request; send this one with a new key.",
                     submission=first["id"],
                 )
             return SubmissionId(first["id"])
@@ -109,7 +109,7 @@ def open_submission(
 
 
 def _is_void(row: Row) -> bool:
-    """Whether nothing ever came of a submission: a repeat of its request may then begin it anew."""
+    """Whether a submission ended without a stored file: a repeat of its request then opens another one."""
     counts = counts_of(row)
     return not row["is_open"] and counts.total == counts.aborted
 
@@ -202,7 +202,7 @@ def list_submissions(
     """See `Ledger.submissions`."""
     conditions: list[ColumnElement[bool]] = [] if visible_to is None else [submissions.c.owner == visible_to]
     is_under_way = state in ("open", "processing")
-    # Without a time at which it settled are only few: an index of its own finds them however long the history is.
+    # Few submissions have no time of settling; an index of their own finds them however long the history is.
     match one_of(state, ("open", "processing", "settled")):
         case "open":
             conditions += [submissions.c.settled_at.is_(None), submissions.c.is_open]

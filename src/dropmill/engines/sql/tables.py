@@ -1,7 +1,7 @@
 """The ledger's tables.
 
-Every list is paged by a rising integer key (`seq`, `number`, `cursor`), so that no page gets slower with history.
-`migrations/` makes these tables; a test holds the two equal.
+Every list is paged by a rising integer key (`seq`, `number`, `cursor`), so that no page gets slower with history. On
+SQLite `migrations/` makes these tables, and a test holds the two equal; Postgres gets them from here.
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText
 from dropmill.model.ids import OPEN
 
 SCHEMA_HEAD = "0008"
-"""The newest migration. Kept here so that a start on a current database need not import the migration tool."""
+"""The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
-OWNER_MAX = 160  # characters: a link's id, 64 of a hash, and what is between
+OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
 
 
 metadata = MetaData(
@@ -52,12 +52,12 @@ def _count() -> Any:
 
 
 def _partial_index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
-    """An index of the rows that meet a condition, on every database."""
+    """Declare an index of the rows that meet a condition, on both databases."""
     Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
 def _is_one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
-    """A condition whose values are written out in the query, as only so an index with the same condition is used."""
+    """A condition with literal values in the query, because only then the partial index with it is used."""
     return column.in_(bindparam(f"{column.name}_written_out", values, expanding=True, literal_execute=True))
 
 
@@ -78,8 +78,10 @@ submissions = Table(
     Column("domain", SafeText(253)),
     Column("user_agent", SafeText(400)),
     Column("is_identified", Boolean, nullable=False),
-    Column("is_announced", Boolean, nullable=False),  # opened for files to come: survives the request that opened it
-    Column("idempotency_key", SafeText(400)),  # as the client gave it
+    Column(
+        "is_announced", Boolean, nullable=False
+    ),  # opened before its files come: survives the request that opened it
+    Column("idempotency_key", SafeText(400)),  # as the client sent it
     Column("idempotency_fingerprint", Id(64)),
     Column("announced", Integer, **_count()),
     Column("receiving", Integer, **_count()),
@@ -92,8 +94,8 @@ submissions = Table(
     Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
     Column("removed_at", UtcTime),
     Column("is_removing", Boolean, nullable=False, server_default=false()),
-    Column("node", Id(32)),  # that receives the one request; NULL if it was opened before nodes were recorded
-    Column("last_tag", BigInteger, **_count()),  # of its jobs that were queued
+    Column("node", Id(32)),  # receives the one request; NULL if it was opened before nodes were recorded
+    Column("last_tag", BigInteger, **_count()),  # highest tag of its jobs
     # Reserved for servers with several processors; not used yet:
     Column("processor", SafeText()),
     Column("options", JsonText),
@@ -111,7 +113,7 @@ files = Table(
     Column("seq", BigKey, primary_key=True),
     Column("id", Id(32), nullable=False, unique=True),
     Column("submission_id", Id(32), ForeignKey("submissions.id"), nullable=False),
-    Column("number", Integer),  # its place in its submission, from 0; see `search_texts`
+    Column("number", Integer),  # its index in its submission, from 0; see `search_texts`
     Column("name", SafeText(), nullable=False),
     Column("path", SafeText(), nullable=False),
     Column("size", BigInteger),
@@ -123,10 +125,10 @@ files = Table(
     Column("removed_at", UtcTime),
     # of a resumable upload, until it is stored or aborted:
     Column("partial", Text),  # key of the growing blob; NULL for one that ends with its request
-    Column("metadata", SafeText()),  # as the client gave it
+    Column("metadata", SafeText()),  # as the client sent it
     Column("expected_sha256", Id(64)),
     Column("expires_at", UtcTime),
-    # whose turn it is:
+    # which node has the turn:
     Column("node", Id(32)),
     Column("fence", Integer, **_count()),  # rises with each change of the node
 )
@@ -145,7 +147,7 @@ jobs = Table(
     Column("submission_id", Id(32), ForeignKey("submissions.id"), nullable=False),
     Column("state", String(16), nullable=False),
     Column("queued_at", UtcTime, nullable=False),
-    Column("queued_cursor", BigKey, nullable=False),  # of its newest job.queued event: its place in line
+    Column("queued_cursor", BigKey, nullable=False),  # of its newest job.queued event; orders jobs of the same tag
     Column("started_at", UtcTime),
     Column("settled_at", UtcTime),
     Column("exit_code", Integer),
@@ -155,7 +157,7 @@ jobs = Table(
     Column("output_size", BigInteger, **_count()),
     Column("result_count", Integer, **_count()),
     Column("attempt", Integer, **_count()),  # number of the newest attempt: the fencing number
-    Column("lost", Integer, **_count()),  # attempts lost since the job was last asked for
+    Column("lost", Integer, **_count()),  # attempts lost since the job was first queued or last retried
     Column("tries", Integer, **_count()),  # attempts that the retry policy added since then
     Column("not_before", UtcTime),  # set while it waits for that time
     Column("config_number", BigKey, ForeignKey("config_revisions.number"), nullable=False),
@@ -189,8 +191,8 @@ attempts = Table(
     Column("settled_at", UtcTime),
     Column("output_size", BigInteger, **_count()),
     Column("host", SafeText(), nullable=False),
-    Column("node", Id(32)),  # that runs it; NULL if it was started before nodes were recorded
-    Column("claim", Id(32)),  # that it was started by
+    Column("node", Id(32)),  # runs it; NULL if it was started before nodes were recorded
+    Column("claim", Id(32)),  # started it
 )
 _partial_index("ix_attempts_running", attempts.c.claim, where=attempts.c.state == "running")
 

@@ -1,4 +1,4 @@
-"""One transaction on the ledger: what it has gathered, and what it writes once."""
+"""One transaction on the ledger: it gathers events and counters, and writes them once."""
 
 from collections import Counter
 from typing import Any
@@ -40,21 +40,21 @@ def counts_of(row: Row) -> Counts:
 
 
 class Transaction:
-    """What one database transaction has gathered: events to append, and submissions read once and written once.
+    """Gathers the events of one database transaction, and the submissions that it reads once and writes once.
 
-    Events and counters of up to 256 changes travel in two statements instead of 256 each.
+    Events and counters of up to 256 changes are written by two statements instead of 256 each.
     """
 
     def __init__(
         self, connection: Connection, newest_cursor: int, *, node: Node | None = None, records_deliveries: bool = False
     ) -> None:
-        """Gather for a connection that has begun.
+        """Gather nothing yet.
 
         Args:
-            connection: where it is written.
+            connection: in a transaction that has begun.
             newest_cursor: of the newest event in the ledger.
-            node: whose work is what begins; None of a process that begins none.
-            records_deliveries: whether the webhook is to be called each time a submission settles.
+            node: owns the work that begins here; None for a process that begins none.
+            records_deliveries: whether to record a delivery to the webhook each time a submission settles.
         """
         self.connection = connection
         self.node = node
@@ -64,12 +64,12 @@ class Transaction:
         self._events: list[dict[str, Any]] = []
         self._submissions: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, set[str]] = {}  # columns
-        self._owned: dict[str, Counter[str]] = {}  # what is to be added to each owner's sums
+        self._owned: dict[str, Counter[str]] = {}  # to be added to each owner's sums
         self._subjects: dict[str, Subject] = {}
         self._texts: list[dict[str, Any]] = []
-        self._turns: dict[str, int] = {}  # of the queues that were asked for
+        self._turns: dict[str, int] = {}  # of each queue that was read
         self._turns_in_table: dict[str, int] = {}
-        self.revisions: dict[int, ConfigRevision] = {}  # those that were read; `config` keeps both
+        self.revisions: dict[int, ConfigRevision] = {}  # those read so far; `config` fills both
         self.newest_revision: ConfigRevision | None = None
 
     def one(self, query: Select[Any], **parameters: Any) -> Row | None:
@@ -77,11 +77,11 @@ class Transaction:
         return prepared.one(self.connection, query, parameters)
 
     def run(self, statement: Executable, **parameters: Any) -> None:
-        """Run an insert or an update; parameters that it does not bind are the columns it sets."""
+        """Run an insert or an update; parameters that the statement does not bind are columns to set."""
         prepared.run(self.connection, statement, [parameters])
 
     def emit(self, name: EventName, subject: Subject, **data: Any) -> int:
-        """Append an event; returns its cursor. `data` has exactly the keys of the catalogue."""
+        """Append an event; returns its cursor. `data` has exactly the keys in `DATA_KEYS`."""
         if set(data) != set(DATA_KEYS[name]):
             raise AssertionError(f"{name} carries {sorted(DATA_KEYS[name])}, not {sorted(data)}")
         self.cursor += 1
@@ -106,7 +106,7 @@ class Transaction:
         return self.cursor
 
     def submission(self, submission_id: str) -> dict[str, Any]:
-        """A submission's row, to be read and, followed by `change`, written.
+        """A submission's row; `change` writes to it.
 
         Raises:
             NotFound: there is none.
@@ -120,14 +120,14 @@ class Transaction:
         return row
 
     def change(self, submission_id: str, **values: Any) -> None:
-        """Set columns of a submission; written by `flush`."""
+        """Set columns of a submission; `flush` writes them."""
         self.submission(submission_id).update(values)
         if "host" in values:
             self._subjects.pop(submission_id, None)
         self._changed.setdefault(submission_id, set()).update(values)
 
     def move(self, submission_id: str, before: str | None, after: str | None) -> None:
-        """Count a file under its new state instead of its old one (None: it was, or is, in none)."""
+        """Count a file under its new state instead of its old one; None: it is new."""
         row = self.submission(submission_id)
         counted = {state: row[state] + by for state, by in ((before, -1), (after, 1)) if state is not None}
         self.change(submission_id, **counted)
@@ -141,24 +141,24 @@ class Transaction:
         self._owned.setdefault(owner, Counter())[name] += by
 
     def settle(self, submission_id: str) -> None:
-        """Record that a submission settled, if this change let it."""
+        """Record that a submission settled (`submission.settled`), if it did."""
         row = self.submission(submission_id)
         counts = counts_of(row)
         if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
             return
         self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
-        told = {"number": row["times_settled"], "counts": {name: row[name] for name in COUNTS}}
-        cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **told)
+        data = {"number": row["times_settled"], "counts": {name: row[name] for name in COUNTS}}
+        cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **data)
         if self._records_deliveries:
             now = row["settled_at"]
-            self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **told)
+            self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **data)
             self.moved[DELIVERIES] = cursor
 
     def next_tag(self, submission_id: str, queue: str | None) -> int:
-        """The turn of a job that comes into line now: behind the submission's others, and behind what was claimed.
+        """The tag of a job that is queued now: after the submission's other jobs, and after every claimed one.
 
-        To be asked before the job is counted as queued: a submission of which none waits stands behind none of its own,
-        or ten thousand cancelled ones would keep their place in front of the one that is tried again.
+        Call it before the job is counted as queued. If no job of the submission is queued, its last tag does not count:
+        otherwise ten thousand cancelled jobs would still delay the one that is retried.
         """
         row = self.submission(submission_id)
         tag: int = max(self._turn(queue or ""), row["last_tag"] if row["queued"] else 0) + 1
@@ -166,7 +166,7 @@ class Transaction:
         return tag
 
     def take_turn(self, queue: str | None, tag: int) -> None:
-        """Note that a job with this turn is claimed."""
+        """Note that a job with this tag is claimed."""
         name = queue or ""
         self._turns[name] = max(self._turn(name), tag)
 
@@ -179,17 +179,17 @@ class Transaction:
         return self._turns[name]
 
     def keep(self, submission_id: str, size: int) -> None:
-        """Count bytes that the submission holds on disk from now on."""
+        """Count bytes that the submission now holds on disk; negative once they are removed."""
         row = self.submission(submission_id)
         self.change(submission_id, kept_bytes=row["kept_bytes"] + size)
         self.count(row["owner"], "kept_bytes", size)
 
     def find_by(self, row_id: int, file_id: str | None, text: str) -> None:
-        """Add a row of `search_texts`; written by `flush`."""
+        """Add a row of `search_texts`; `flush` writes it."""
         self._texts.append({"id": row_id, "file_id": file_id, "text": text})
 
     def find_by_now(self, statement: Executable, row_id: int, text: str) -> None:
-        """Set the text of a row of `search_texts`, which may not be written yet."""
+        """Set the text of a row of `search_texts` at once, even if `flush` has not written the row yet."""
         self._flush_texts()
         self.run(statement, key=row_id, text=text)
 
@@ -203,14 +203,14 @@ class Transaction:
         return found
 
     def flush_submissions(self) -> None:
-        """Write the submissions that were changed."""
+        """Write the changed submissions."""
         for submission_id, columns in self._changed.items():
             row = self._submissions[submission_id]
             self.run(_SET_SUBMISSION, key=row["seq"], **{column: row[column] for column in sorted(columns)})
         self._changed.clear()
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write everything that was gathered."""
         self.flush_submissions()
         self._flush_texts()
         for owner, more in self._owned.items():

@@ -1,4 +1,4 @@
-"""Column types that give and take the same values on every database."""
+"""Column types with the same values on both databases."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-KEY_COLLATION = "C"  # on Postgres: the fastest, and no upgrade of the system's locales breaks an index
+KEY_COLLATION = "C"  # on Postgres: the fastest collation, and no upgrade of the system's locales breaks an index
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")
-"""A key that rises with history. SQLite's integers have 64 bits, and only its INTEGER numbers rows by itself."""
+"""A key that rises with history. SQLite's integers have 64 bits, and only its INTEGER assigns keys automatically."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -39,13 +39,13 @@ def format_time(value: datetime) -> str:
 
 
 class Id(TypeDecorator[str]):
-    """An id, or a SHA-256 in hexadecimal: ASCII. Anything else, as clients may send it, is looked up in vain."""
+    """An id, or a SHA-256 in hexadecimal: ASCII. A query for anything else, which clients may send, finds nothing."""
 
     impl = String
     cache_ok = True
 
     def __init__(self, length: int) -> None:
-        """Ids of so many characters at most."""
+        """Ids of at most `length` characters."""
         super().__init__(length)
         self.length = length
 
@@ -54,7 +54,7 @@ class Id(TypeDecorator[str]):
         return dialect.type_descriptor(String(self.length, collation=_collation(dialect)))
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """As it is; empty, which nothing is, if it cannot be one."""
+        """Unchanged; empty, which no id is, for a text that cannot be one."""
         return value if value is None or (value.isascii() and "\0" not in value) else ""
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
@@ -63,9 +63,9 @@ class Id(TypeDecorator[str]):
 
 
 class SafeText(TypeDecorator[str]):
-    r"""Text from outside. What a database cannot hold is written as an escape: NUL as `\x00`, a surrogate as `\udc80`.
+    r"""Text from outside. Characters that a database cannot hold become escapes: NUL `\x00`, a surrogate `\udc80`.
 
-    Two texts may so become one; look up only what `is_storable`.
+    Two texts may become the same; search only for texts that are `is_storable`.
     """
 
     impl = Text
@@ -75,7 +75,7 @@ class SafeText(TypeDecorator[str]):
         """Text of any length.
 
         Args:
-            sqlite_length: what the column's declaration says on SQLite, which does not enforce it; None: nothing.
+            sqlite_length: length in the column's declaration on SQLite, which does not enforce it; None: no length.
         """
         super().__init__()
         self.sqlite_length = sqlite_length
@@ -96,7 +96,7 @@ class SafeText(TypeDecorator[str]):
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database can hold a text as it is; what it cannot hold is to be found nowhere."""
+    """Whether both databases can hold a text unchanged; a search for any other text finds nothing."""
     if "\0" in text:
         return False
     if text.isascii():
@@ -119,7 +119,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 class JsonText(TypeDecorator[Any]):
     """Any JSON-able value, stored as ASCII text; NULL is None.
 
-    Not the database's own JSON: Postgres refuses NUL and lone surrogates in it.
+    Not the database's JSON type: Postgres refuses NUL and lone surrogates in it.
     """
 
     impl = Text
@@ -135,7 +135,7 @@ class JsonText(TypeDecorator[Any]):
 
 
 class PathBytes(TypeDecorator[str]):
-    """A path, stored as the bytes that the system knows: they need not be UTF-8."""
+    """A path, stored as the bytes of the file system, which need not be UTF-8."""
 
     impl = LargeBinary
     cache_ok = True

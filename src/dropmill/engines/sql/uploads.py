@@ -1,4 +1,4 @@
-"""Files and their bytes on the way in, resumable or not: changes, queries and rows."""
+"""Files and their uploads, resumable or not: changes, queries and rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -145,7 +145,9 @@ def announce(tx: Transaction, upload: ResumableUpload) -> None:
 
 def _add(tx: Transaction, state: UploadState, **values: Any) -> None:
     submission_id = values["submission_id"]
-    number = counts_of(tx.submission(submission_id)).total  # each file is counted somewhere, and none ever goes
+    number = counts_of(
+        tx.submission(submission_id)
+    ).total  # every file is counted in one state, and none is ever deleted
     tx.run(_ADD_FILE, state=state.value, number=number, **values)
     search.add_file(tx, submission_id, values["id"], number, values["name"], values["path"])
     tx.move(submission_id, None, state.value)
@@ -200,7 +202,7 @@ def extend_upload(
 
 def _require_turn(row: Row, fence: int) -> None:
     if row["fence"] != fence:
-        raise UploadTaken("Another process of the server goes on with this upload; ask where it stands.")
+        raise UploadTaken("Another process of the server has continued this upload; ask for its offset (HEAD).")
 
 
 def _file(tx: Transaction, file_id: str) -> Row:
@@ -216,7 +218,7 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
     if fence is not None:
         _require_turn(row, fence)
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.STORED, "upload")
-    config.newest(tx)  # nothing is stored while there is none
+    config.newest(tx)  # without a config nothing is stored
     tx.run(
         _SET_FILE,
         key=row["seq"],
@@ -259,7 +261,7 @@ def with_jobs(connection: Connection, page: Sequence[Row]) -> Sequence[File]:
     """The files of some rows, each with its job."""
     ids = [row["id"] for row in page]
     found: list[Row] = []
-    for start in range(0, len(ids), 500):  # a bound below any database's limit on parameters
+    for start in range(0, len(ids), 500):  # below both databases' limits on parameters
         some = select(jobs).where(jobs.c.file_id.in_(ids[start : start + 500]))
         found.extend(connection.execute(some).mappings().all())
     by_file = {job.file_id: job for job in jobs_of(connection, found)}
@@ -331,7 +333,7 @@ def known_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
     """See `Ledger.known_blobs`."""
     known: set[str] = set()
     for start in range(0, len(keys), 500):
-        # `partial` too: a growing blob may be stored already without the ledger's knowing, killed between the two.
+        # `partial`, too: a process killed between the two may have stored a growing blob without recording it.
         for column in (files.c.blob, files.c.partial, results.c.blob):
             known.update(connection.execute(select(column).where(column.in_(keys[start : start + 500]))).scalars())
     return known

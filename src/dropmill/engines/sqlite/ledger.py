@@ -1,11 +1,11 @@
-"""The embedded ledger: one SQLite file in the data folder, WAL, one writer.
+"""The ledger in a SQLite file in the data folder: WAL mode, one writer.
 
-What is particular to SQLite stands here; the rest is `dropmill.engines.sql`'s. Not for network file systems: WAL needs
-shared memory.
+This module has what is particular to SQLite; `dropmill.engines.sql` has the rest. Not for network file systems: WAL
+needs shared memory.
 
-SQLite keeps its file open, so a file that was moved away could still be written; whatever is read or written, the file
-must be at its path. The command line writes into the same file while the server runs. Deleted bytes are overwritten,
-so that a purged config is nowhere in the file.
+SQLite keeps its file open, so it would still write to a file that was moved away; each transaction therefore checks
+that the file is at its path. The command line writes into the same file while the server runs. SQLite overwrites
+deleted bytes, so that no byte of a purged config stays in the file.
 """
 
 import logging
@@ -29,7 +29,7 @@ from dropmill.model.ids import Cursor
 from dropmill.private import opener
 
 BUSY_TIMEOUT_S = 10  # for the command line's writes while the server runs
-OVERWRITES_SINCE = "0004"  # databases of older schemas may hold remains of what was deleted
+OVERWRITES_SINCE = "0004"  # databases of older schemas may hold remains of deleted texts
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "wal_autocheckpoint=2000",
-    "secure_delete=ON",  # always: what is moved within the file before it is deleted would leave remains
+    "secure_delete=ON",  # always: a text that is moved within the file before it is deleted would leave remains
 )
 _EMPTY_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
 
@@ -51,11 +51,11 @@ _AWAY_CODES = frozenset(
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_PROTOCOL,  # shared memory could not be locked
         sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_CORRUPT,  # the bytes on disk are wrong: no mistake of ours, and pages can still say so
+        sqlite3.SQLITE_CORRUPT,  # the bytes on disk are wrong: not our mistake, and the pages can still say so
         sqlite3.SQLITE_NOTADB,
     }
 )
-"""Primary result codes (https://sqlite.org/rescode.html). All others are our own mistakes."""
+"""Primary result codes (https://sqlite.org/rescode.html). Any other code is a mistake in our code."""
 
 
 class SqliteLedger(SqlLedger):
@@ -88,15 +88,15 @@ class SqliteLedger(SqlLedger):
             try:
                 self._pragma("VACUUM")
             except sqlite3.Error as error:
-                log.warning("The database keeps remains of what was deleted before; it cannot be rewritten: %s", error)
-        self._pragma(_EMPTY_WAL)  # a kill may have come between a purge and this
+                log.warning("The database keeps remains of deleted texts, because it cannot be rewritten: %s", error)
+        self._pragma(_EMPTY_WAL)  # a process may have been killed between a purge and this
         self._identity = self._found()
         self.open_readers()
         return newest
 
     def begin(self, connection: Connection, *, is_writer: bool) -> None:
         self._require_in_place()
-        # Taking the write lock at once, not at the first write: two processes would else deadlock and one give up.
+        # IMMEDIATE takes the write lock now, not at the first write: otherwise two processes could deadlock.
         driver: Any = connection.connection.driver_connection
         driver.execute("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
@@ -106,7 +106,7 @@ class SqliteLedger(SqlLedger):
         cause = error.orig if isinstance(error, DBAPIError) else error
         if not isinstance(cause, sqlite3.Error):
             return None
-        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # errors of the driver itself have none
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # errors of the driver have none
         if code & 0xFF in _FULL_CODES or code == sqlite3.SQLITE_IOERR_WRITE:
             return OutOfSpace("The disk that holds the ledger is full or cannot be written; nothing was changed.")
         if code & 0xFF in _AWAY_CODES:
@@ -114,23 +114,25 @@ class SqliteLedger(SqlLedger):
         return None
 
     def was_committed(self, token: str) -> bool | None:
-        return None  # SQLite answers a commit in the same process: an error means that nothing was committed
+        return None  # SQLite commits in this process: an error means that nothing was committed
 
     def forget_bytes(self) -> None:
-        # The database's file has the bytes overwritten only when the write-ahead log is copied into it, and the log
-        # has them until it is cut.
+        # The file's bytes are overwritten only when the write-ahead log is copied into it, and the log keeps them until
+        # it is truncated.
         (is_busy, *_) = self._pragma(_EMPTY_WAL)
         if is_busy:
-            raise Unavailable("The text is purged, but the database was too busy to be cleaned of it; purge it again.")
+            raise Unavailable(
+                "The text is purged, but its bytes could not be erased from the file now; purge it again."
+            )
 
     def _migrate(self) -> tuple[str | None, Cursor]:
         """Bring the schema to the newest one.
 
-        References are not checked meanwhile: a table that others refer to is changed by making it anew, and SQLite
-        before 3.35 knows no other way (https://sqlite.org/lang_altertable.html#otheralter).
+        Foreign keys are off meanwhile: a migration changes a table that others refer to by making it anew, the only way
+        before SQLite 3.35 (https://sqlite.org/lang_altertable.html#otheralter).
 
         Returns:
-            The schema that it was, None for a new database; and the newest event's cursor.
+            The schema before, None for a new database; and the newest event's cursor.
         """
         engine = _engine(self._path, checks_references=False)
         try:
@@ -159,12 +161,12 @@ class SqliteLedger(SqlLedger):
         return newest
 
     def _found(self) -> tuple[int, int]:
-        """What lies at the path now."""
+        """Device and inode of the file at the path."""
         found = os.stat(self._path)
         return found.st_dev, found.st_ino
 
     def _require_in_place(self) -> None:
-        """Return if the file that is open is the one at its path.
+        """Return if the open file is the one at its path.
 
         Raises:
             StorageUnavailable: the data folder was moved, unmounted or replaced.
@@ -177,12 +179,12 @@ class SqliteLedger(SqlLedger):
         except (FileNotFoundError, NotADirectoryError):
             pass
         raise StorageUnavailable(
-            "The data folder is not where the server opened it: it was moved, unmounted or replaced. "
-            "The server goes on when the folder is back."
+            "The data folder was moved, unmounted or replaced while the server used it. "
+            "The server continues when the folder is back."
         )
 
     def _pragma(self, statement: str) -> Any:
-        """Run what cannot be in a transaction; in the writer's thread. Returns its first row; None if none."""
+        """Run a statement that cannot be in a transaction, in the writer's thread; returns its first row, or None."""
         driver: Any = self.writing_connection().connection.driver_connection
         return driver.execute(statement).fetchone()
 
@@ -197,7 +199,7 @@ def _engine(path: Path, *, checks_references: bool = True) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: object) -> None:
-        # The driver's own idea of when a transaction begins leaves reads outside of one: we begin them ourselves.
+        # The driver would begin no transaction for reads; `begin` begins every one.
         connection.isolation_level = None
         for pragma in (*_PRAGMAS, f"foreign_keys={'ON' if checks_references else 'OFF'}"):
             connection.execute(f"PRAGMA {pragma}")

@@ -1,6 +1,6 @@
-"""The index of trigrams over `search_texts`, by SQLite's own FTS5 (https://sqlite.org/fts5.html).
+"""The index of trigrams over `search_texts`, with SQLite's FTS5 (https://sqlite.org/fts5.html).
 
-It holds no text: triggers keep it in step with the table, from which a row may go at any time.
+It holds no text of its own; triggers update it whenever a row of the table is added, changed or deleted.
 """
 
 from sqlalchemy import Connection
@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from dropmill.model.errors import SettingsError
 
 _MAKE = (
-    # What is stored is folded already. Without the sizes of columns, which nobody asks for, rows are written faster.
+    # Stored texts are folded already. Rows are written faster without the sizes of columns, which no query uses.
     "CREATE VIRTUAL TABLE search_index USING fts5(text, content='search_texts', content_rowid='id', columnsize=0,"
     " tokenize='trigram case_sensitive 1')",
     "CREATE TRIGGER search_texts_added AFTER INSERT ON search_texts BEGIN"
@@ -24,10 +24,10 @@ _MAKE = (
 
 
 def make_search_index(connection: Connection) -> None:
-    """Make the index, of the rows that there are, unless it is there.
+    """Make the index and fill it from the table, unless it exists.
 
     Raises:
-        SettingsError: this SQLite cannot.
+        SettingsError: this SQLite lacks FTS5 or its trigram tokenizer.
     """
     there = "SELECT 1 FROM sqlite_master WHERE name = 'search_index'"
     if connection.exec_driver_sql(there).first() is not None:

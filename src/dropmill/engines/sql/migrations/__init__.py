@@ -1,4 +1,4 @@
-"""The ledger's schema, step by step; `upgrade` brings any older database to the newest."""
+"""The ledger's schema, step by step; `upgrade` brings any older database to the newest schema."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from dropmill.model.errors import SettingsError
 
 
 def schema_version(connection: Connection) -> str | None:
-    """The migration a database stands at; None for an empty one."""
+    """The newest migration that a database has; None for an empty database."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
@@ -17,9 +17,10 @@ def schema_version(connection: Connection) -> str | None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations a database lacks, in one transaction of the caller's. A new one is made as the tables say.
+    """Run the migrations that a database lacks, in the caller's transaction.
 
-    On SQLite a new one takes all the steps, too, so that what they make is what everybody has.
+    On SQLite a new database runs all migrations, too, so that all databases have the same schema. On Postgres a new
+    database gets its tables from `tables`.
 
     Raises:
         SettingsError: the database was made by a newer Dropmill.
@@ -29,7 +30,7 @@ def upgrade(connection: Connection) -> None:
         return
     _refuse_newer(version)
     if version is None and connection.dialect.name != "sqlite":
-        # The steps before were never anybody's schema there; from here on all databases take the same.
+        # No Postgres database ever had an earlier schema; from here on, all databases run the same migrations.
         metadata.create_all(connection)
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": SCHEMA_HEAD})
@@ -53,14 +54,14 @@ def require_current(connection: Connection) -> None:
     _refuse_newer(version)
     if version != SCHEMA_HEAD:
         raise SettingsError(
-            f"The database is of schema {version or 'none'}, older than this Dropmill's {SCHEMA_HEAD}; "
-            "start `dropmill serve` once, which brings it there."
+            f"The database has schema {version or 'none'}, older than this Dropmill's {SCHEMA_HEAD}; "
+            "start `dropmill serve` once to migrate it."
         )
 
 
 def _refuse_newer(version: str | None) -> None:
     if version is not None and version > SCHEMA_HEAD:
         raise SettingsError(
-            f"The database is of schema {version}, newer than this Dropmill's {SCHEMA_HEAD}; "
+            f"The database has schema {version}, newer than this Dropmill's {SCHEMA_HEAD}; "
             "start the newer Dropmill, or restore the backup made before it."
         )

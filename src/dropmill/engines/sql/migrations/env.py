@@ -1,4 +1,4 @@
-"""Run by the migration tool: everything on the connection `upgrade` was given."""
+"""Executed by Alembic: runs all migrations on the connection that `upgrade` got."""
 
 from alembic import context
 
