@@ -10,8 +10,8 @@ import pytest
 
 import dropmill.web
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.intake.intake import Intake
 from dropmill.intake.resumable import Uploads
+from dropmill.intake.submissions import Intake
 from dropmill.live.stream import Subscriber
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views

@@ -32,7 +32,7 @@ from wsproto.connection import Connection, ConnectionType
 
 from dropmill.configfile.yaml.edits import parse_patch
 from dropmill.intake.multipart import boundary_of, client_path, file_parts, stored_extension
-from dropmill.intake.resumable import METADATA_MAX, parse_checksum, parse_metadata
+from dropmill.intake.tus import METADATA_MAX, parse_checksum, parse_metadata
 from dropmill.model.errors import DropmillError
 from dropmill.model.output import OutputBounds
 from dropmill.origin.network import client_address, identify

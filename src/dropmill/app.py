@@ -27,9 +27,9 @@ from dropmill.engines.local.lock import FolderLock
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
-from dropmill.intake.gate import Gate, UploadLimits
-from dropmill.intake.intake import Intake
+from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.resumable import Uploads
+from dropmill.intake.submissions import Intake
 from dropmill.live.joins import JoinRates
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views

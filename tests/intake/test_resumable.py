@@ -1,136 +1,39 @@
-"""Resumable uploads with the real ledger, store and bus: where each stands, who may write, what is kept."""
-
-# ruff: noqa: F811 - parameters named like the fixtures they are
+"""Resumable uploads with the real ledger, store and bus: their offsets, their ends, and what is kept."""
 
 import asyncio
-import base64
 import errno
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
+import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.intake.test_intake import Body, Desk, desk, sent, until  # noqa: F401 - a fixture
+from tests.engines.disk.tampering import empty, remove, shorten
+from tests.intake.counter import CONTENT, HALF, Counter, b64, digest, make_late
+from tests.intake.desk import Body, Desk, failing, on_disk, until
 from tests.support import scenarios
 from tests.support.clocks import DAY_S, WallClock
-from tests.support.scenarios import CALLER, CLIENT, LIVENESS_S, all_events, names, recount
+from tests.support.scenarios import CALLER, LIVENESS_S, names, recount
 
-from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
-from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.intake import gate as gate_module
-from dropmill.intake import resumable
-from dropmill.intake.gate import Gate, UploadLimits
-from dropmill.intake.resumable import Checksum, UploadPosition, Uploads, parse_checksum, parse_metadata
-from dropmill.model.clock import utc_now
+from dropmill.intake import patching, resumable
 from dropmill.model.errors import (
     BadFileName,
     BadRequest,
-    ChecksumMismatch,
     DigestMismatch,
-    FileTooLarge,
-    IdempotencyMismatch,
     IllegalTransition,
-    MalformedUpload,
     NotFound,
     OffsetMismatch,
     OutOfSpace,
-    RequestTooSlow,
     TooLarge,
-    TooManyFiles,
-    TooManyUploads,
     Unavailable,
     UploadGone,
-    UploadTaken,
 )
-from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import FileId, Sha256
 from dropmill.model.submissions import Counts
-from dropmill.model.uploads import File, StoredBlob, UploadState
-from dropmill.ports.ledger.uploads import ResumableUpload
+from dropmill.model.uploads import StoredBlob, UploadState
 
-CONTENT = bytes(range(256)) * 4096  # 1 MiB
-HALF = len(CONTENT) // 2
-
-
-def b64(text: str | bytes) -> str:
-    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
-
-
-class Counter:
-    """Uploads at a desk, and what is asked of them."""
-
-    def __init__(self, desk: Desk, **limits: Any) -> None:
-        self.desk = desk
-        limits = {"idle_timeout_s": LIVENESS_S, "min_free": 0} | limits
-        expiry_s = limits.pop("expiry_s", 86400.0)
-        self.gate = Gate(UploadLimits(**limits), desk.blobs)
-        desk.intake._gate = self.gate
-        self.uploads = Uploads(
-            ledger=desk.ledger,
-            blobs=desk.blobs,
-            bus=desk.bus,
-            intake=desk.intake,
-            gate=self.gate,
-            expiry_s=expiry_s,
-            clock=desk.clock,
-            health=desk.health,
-        )
-
-    async def create(self, size: int | None = len(CONTENT), /, **values: str) -> ResumableUpload:
-        metadata = ",".join(f"{key} {b64(value)}" for key, value in ({"filename": "a.bin"} | values).items())
-        return await self.uploads.create(CALLER, size=size, metadata=metadata)
-
-    async def append(self, upload: ResumableUpload, offset: int, *chunks: bytes, **options: Any) -> UploadPosition:
-        return await self.uploads.append(CALLER, upload.file_id, sent(*chunks), offset=offset, **options)
-
-    def begin(self, upload: ResumableUpload, offset: int, body: Body, **options: Any) -> asyncio.Task[UploadPosition]:
-        return asyncio.create_task(self.uploads.append(CALLER, upload.file_id, aiter(body), offset=offset, **options))
-
-    async def offset(self, upload: ResumableUpload) -> int:
-        """What HEAD says; it must be what lies on disk."""
-        offset = (await self.uploads.find(CALLER, upload.file_id)).offset
-        assert offset == self.on_disk(upload)
-        return offset
-
-    def on_disk(self, upload: ResumableUpload) -> int:
-        path = self.desk.blobs.incoming / (upload.partial or "")
-        return path.stat().st_size if path.exists() else 0
-
-    async def file(self, upload: ResumableUpload) -> File:
-        return await self.desk.ledger.file(upload.file_id)
-
-    async def require_stored(self, upload: ResumableUpload, content: bytes = CONTENT) -> None:
-        """Stored once with these bytes; one job, queued once; nothing left of the transfer."""
-        found = await self.file(upload)
-        assert (found.state, found.size, found.received) == (UploadState.STORED, len(content), len(content))
-        assert found.sha256 == hashlib.sha256(content).hexdigest()
-        assert found.blob is not None
-        async with self.desk.blobs.local(found.blob) as path:
-            assert await asyncio.to_thread(path.read_bytes) == content
-        assert found.job is not None
-        assert self.desk.executor.wakes > 0
-        assert list(self.desk.blobs.incoming.iterdir()) == []
-        told = [event.name.value for event in await all_events(self.desk.ledger) if event.subject.file_id == found.id]
-        assert told == ["upload.started", "upload.stored", "job.queued"]
-        assert self.uploads.received(upload.file_id) is None
-        assert self.desk.bus.newest_progress(upload.file_id, "upload") is None
-
-
-@pytest.fixture
-async def counter(desk: Desk) -> AsyncIterator[Counter]:
-    made = Counter(desk)
-    yield made
-    await made.uploads.drain()
-
-
-def digest(content: bytes, algorithm: str = "sha256") -> Checksum:
-    return Checksum(algorithm=algorithm, digest=hashlib.new(algorithm, content).digest())
-
-
-# --- beginning -------------------------------------------------------------------------------------------------------
+WAYS = [remove, empty, shorten]
 
 
 async def test_an_upload_of_its_own_is_a_sealed_submission_that_settles_with_it(counter: Counter) -> None:
@@ -175,52 +78,11 @@ async def test_no_byte_is_allocated_before_one_comes(counter: Counter) -> None:
     assert list(counter.desk.blobs.incoming.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "filename YQ==,filename Yg==",
-        "filename //79",
-        "filename !",
-        "filename é",
-        "a,b,filename d e",
-        "own YQ==,own Yg==",
-        "naïve YQ==",
-        ",".join(f"k{number} YQ==" for number in range(101)),
-        "filename " + "QUFB" * 3000,
-    ],
-)
-def test_metadata_that_cannot_be_read_is_refused(header: str) -> None:
-    with pytest.raises(BadRequest):
-        parse_metadata(header)
-
-
-def test_metadata_is_text_by_key() -> None:
-    assert parse_metadata("") == {}
-    assert parse_metadata(f"filename {b64('ä.txt')}, is_confidential,relativePath ") == {
-        "filename": "ä.txt",
-        "relativePath": "",
-    }
-
-
-def test_metadata_of_the_clients_own_is_not_decoded() -> None:
-    """It may be anything; it is kept with the upload as it came."""
-    assert parse_metadata(f"own //79,other !!!,filename {b64('a')},a b c") == {"filename": "a"}
-
-
-@pytest.mark.parametrize("header", ["", "sha1", "md5 AAAA", "sha1 AAAA", "sha256 é", "sha256 !!!", "sha1  " + "A" * 99])
-def test_a_checksum_that_cannot_be_read_is_refused(header: str) -> None:
-    with pytest.raises(BadRequest):
-        parse_checksum(header)
-
-
 @pytest.mark.parametrize("values", [{"filename": "a\0b"}, {"filename": "x" * 5000}, {"sha256": "abc"}])
 async def test_what_cannot_be_used_begins_nothing(counter: Counter, values: dict[str, str]) -> None:
     with pytest.raises((BadFileName, BadRequest)):
         await counter.create(len(CONTENT), **values)
     assert (await counter.desk.ledger.submissions(before=None, limit=1)).items == []
-
-
-# --- going on --------------------------------------------------------------------------------------------------------
 
 
 async def test_bytes_come_in_as_many_requests_as_it_takes(counter: Counter) -> None:
@@ -300,124 +162,6 @@ async def test_a_file_with_other_bytes_than_expected_is_not_kept(counter: Counte
         await counter.uploads.find(CALLER, upload.file_id)
 
 
-# --- chunks with a checksum ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
-async def test_a_chunk_counts_only_if_it_is_what_its_checksum_tells(counter: Counter, algorithm: str) -> None:
-    upload = await counter.create()
-    right, wrong = digest(CONTENT[:HALF], algorithm), digest(b"other", algorithm)
-    with pytest.raises(ChecksumMismatch):
-        await counter.append(upload, 0, CONTENT[:HALF], checksum=wrong)
-    assert await counter.offset(upload) == 0
-    await counter.append(upload, 0, CONTENT[:1000], CONTENT[1000:HALF], checksum=right)
-    assert await counter.offset(upload) == HALF
-    with pytest.raises(ChecksumMismatch):
-        await counter.append(upload, HALF, CONTENT[HALF:], checksum=wrong)  # not even if it would make it whole
-    assert await counter.offset(upload) == HALF
-    await counter.append(upload, HALF, CONTENT[HALF:], checksum=digest(CONTENT[HALF:], algorithm))
-    await counter.require_stored(upload)
-
-
-@pytest.mark.parametrize("is_checked", [False, True])
-async def test_of_a_request_that_is_cut_off_what_came_stays_unless_it_counts_as_a_whole(
-    counter: Counter, is_checked: bool
-) -> None:
-    upload, body = await counter.create(), Body()
-    await counter.append(upload, 0, CONTENT[:1000])
-    checksum = digest(CONTENT[1000:]) if is_checked else None
-    sending = counter.begin(upload, 1000, body, checksum=checksum)
-    body.send(CONTENT[1000:HALF])
-    await body.all_taken()
-    assert counter.uploads.received(upload.file_id) == HALF
-    sending.cancel()
-    await asyncio.wait([sending])
-    assert await counter.offset(upload) == (1000 if is_checked else HALF)
-    await counter.append(upload, 1000 if is_checked else HALF, CONTENT[1000 if is_checked else HALF :])
-    await counter.require_stored(upload)
-
-
-@pytest.mark.parametrize("turns", range(0, 40, 4))
-@pytest.mark.parametrize("is_checked", [False, True])
-async def test_a_client_that_leaves_at_any_moment_leaves_a_true_offset(
-    counter: Counter, turns: int, is_checked: bool
-) -> None:
-    """The cut comes while the turn is taken, the file is opened, written, paused or committed."""
-    upload, body = await counter.create(), Body()
-    sending = counter.begin(upload, 0, body, checksum=digest(CONTENT) if is_checked else None)
-    body.send(CONTENT[:HALF], CONTENT[HALF:])
-    body.end()
-    for _ in range(turns):
-        await asyncio.sleep(0 if turns % 8 else 0.0004)
-    sending.cancel()
-    await asyncio.wait([sending])
-    async with asyncio.timeout(LIVENESS_S):
-        standing = await counter.uploads.find(CALLER, upload.file_id)
-    assert standing.offset in ((0, len(CONTENT)) if is_checked else (0, HALF, len(CONTENT)))
-    if standing.offset < len(CONTENT):
-        assert standing.offset == counter.on_disk(upload)
-        await counter.append(upload, standing.offset, CONTENT[standing.offset :])
-
-    async def is_stored() -> bool:
-        return (await counter.file(upload)).state is UploadState.STORED
-
-    await until(is_stored)
-    await counter.require_stored(upload)
-
-
-# --- one writer ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("is_checked", [False, True])
-async def test_who_comes_second_asks_the_first_to_let_go(counter: Counter, is_checked: bool) -> None:
-    """The first may be a connection that is dead, and would hold the file until the idle limit."""
-    upload, dead = await counter.create(), Body()
-    first = counter.begin(upload, 0, dead, checksum=digest(CONTENT) if is_checked else None)
-    dead.send(CONTENT[:HALF])
-    await dead.all_taken()
-    async with asyncio.timeout(LIVENESS_S):
-        offset = await counter.offset(upload)
-        with pytest.raises(Unavailable):
-            await first
-    assert offset == (0 if is_checked else HALF)
-    dead.send(CONTENT[HALF:])  # what it still sends is nobody's business
-    await counter.append(upload, offset, CONTENT[offset:])
-    await counter.require_stored(upload)
-
-
-async def test_of_many_writers_the_last_has_it_and_nothing_is_mixed(counter: Counter) -> None:
-    upload, bodies = await counter.create(), [Body() for _ in range(10)]
-    sending = [counter.begin(upload, 0, body) for body in bodies]
-    for body in bodies:
-        body.send(CONTENT[:HALF])
-    await bodies[-1].all_taken()
-    assert await counter.offset(upload) == HALF
-    ends = await asyncio.gather(*sending, return_exceptions=True)
-    assert all(isinstance(end, Unavailable | OffsetMismatch) for end in ends)
-    await counter.append(upload, HALF, CONTENT[HALF:])
-    await counter.require_stored(upload)
-
-
-async def test_who_waits_for_the_turn_lets_go_too(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that got the turn while another waits for it does not begin to read a body that may never come."""
-    upload, gate = await counter.create(), asyncio.Event()
-    resume = DiskBlobStore.resume
-
-    async def slow(store: DiskBlobStore, key: str) -> DiskBlobWriter:
-        await gate.wait()
-        return await resume(store, key)
-
-    monkeypatch.setattr(DiskBlobStore, "resume", slow)
-    dead = [counter.begin(upload, 0, Body()) for _ in range(3)]
-    await asyncio.sleep(0.01)
-    looking = asyncio.create_task(counter.uploads.find(CALLER, upload.file_id))
-    await asyncio.sleep(0.01)
-    gate.set()
-    async with asyncio.timeout(LIVENESS_S):
-        assert (await looking).offset == 0
-        assert all(isinstance(end, Unavailable) for end in await asyncio.gather(*dead, return_exceptions=True))
-
-
 async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter: Counter) -> None:
     upload, body = await counter.create(), Body()
     sending = counter.begin(upload, 0, body)
@@ -438,96 +182,12 @@ async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter:
         await counter.uploads.find(CALLER, FileId("0" * 32))
 
 
-# --- several processes -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def other(tmp_path: Path, desk: Desk) -> AsyncIterator[Counter]:
-    """What another process does with the same ledger and the same store."""
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite", desk.bus.publish)
-    await ledger.open(without_lock=True)
-    await ledger.enter(scenarios.node(lock="another"))
-    made = Counter(Desk(ledger, desk.blobs, desk.bus))
-    yield made
-    await made.uploads.drain()
-    await ledger.close()
-
-
-async def test_a_process_looks_anew_where_an_upload_stands_that_another_has_gone_on_with(
-    counter: Counter, other: Counter
-) -> None:
-    """Or it writes behind what it remembers: fifteen bytes stored as ten, with a SHA-256 of neither."""
-    upload = await counter.create()
-    await counter.append(upload, 0, CONTENT[:1000])
-    assert (await other.append(upload, 1000, CONTENT[1000:HALF])).offset == HALF
-    assert await counter.offset(upload) == HALF
-    with pytest.raises(OffsetMismatch) as told:
-        await counter.append(upload, 1000, CONTENT[1000:])
-    assert told.value.extra["offset"] == HALF
-    assert (await counter.append(upload, HALF, CONTENT[HALF:])).offset == len(CONTENT)
-    await counter.require_stored(upload)
-
-
-async def test_a_process_that_lost_its_turn_in_the_middle_of_a_request_records_nothing_of_it(
-    counter: Counter, other: Counter
-) -> None:
-    upload = await counter.create()
-    body = Body()
-    appending = counter.begin(upload, 0, body)
-    body.send(CONTENT[:HALF])
-
-    async def has_come() -> bool:
-        return counter.uploads.received(upload.file_id) == HALF
-
-    await until(has_come)
-    await other.desk.ledger.take_upload(upload.file_id)
-    body.send(CONTENT[HALF:])
-    body.end()
-    with pytest.raises(UploadTaken):
-        await appending
-    found = await counter.file(upload)
-    assert (found.state, found.received) == (UploadState.RECEIVING, 0)
-
-
-async def test_a_turn_that_another_process_takes_between_the_look_and_the_first_byte_is_noticed(
-    counter: Counter, other: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upload = await counter.create()
-    check_room = counter.gate.check_room
-
-    async def meanwhile(size: int) -> None:
-        await other.append(upload, 0, CONTENT[:10])
-        await check_room(size)
-
-    monkeypatch.setattr(counter.gate, "check_room", meanwhile)
-    with pytest.raises(UploadTaken):
-        await counter.append(upload, 0, CONTENT[:100])
-    monkeypatch.undo()
-    assert await counter.offset(upload) == 10
-    await counter.append(upload, 10, CONTENT[10:])
-    await counter.require_stored(upload)
-
-
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
-async def _make_late(counter: Counter, upload: ResumableUpload) -> None:
-    found = await counter.desk.ledger.upload(upload.file_id)
-    await counter.desk.ledger.extend_upload(
-        upload.file_id,
-        size=found.size,
-        received=found.received,
-        expires_at=utc_now() - timedelta(seconds=1),
-        fence=found.fence,
-    )
-
-
 async def test_an_upload_whose_time_is_over_is_gone_whoever_notices(desk: Desk) -> None:
     counter = Counter(desk, expiry_s=1.0)
     asked, swept = await counter.create(), await counter.create()
     for upload in (asked, swept):
         await counter.append(upload, 0, CONTENT[:HALF])
-        await _make_late(counter, upload)
+        await make_late(counter, upload)
     with pytest.raises(UploadGone):
         await counter.append(asked, HALF, CONTENT[HALF:])
     sweeping = asyncio.create_task(counter.uploads.run())
@@ -551,7 +211,7 @@ async def test_a_clock_that_steps_ends_no_upload_that_got_bytes_a_moment_ago(des
     await counter.append(upload, 0, CONTENT[:HALF])
     for number, step_s in enumerate((30 * DAY_S, -60 * DAY_S, 45 * DAY_S), 1):
         wall_clock.step(step_s)
-        await counter.uploads._end_expired()
+        await counter.uploads._expire()
         assert (await counter.uploads.find(CALLER, upload.file_id)).offset == HALF + number - 1
         await counter.append(upload, HALF + number - 1, CONTENT[HALF + number - 1 : HALF + number])
     await counter.uploads.drain()
@@ -572,7 +232,7 @@ async def test_only_bytes_make_it_live_longer(counter: Counter) -> None:
 async def test_one_that_is_being_sent_is_not_swept_and_says_that_it_lives(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resumable, "NOTE_EVERY_S", 0.0)
+    monkeypatch.setattr(patching, "EXTEND_EVERY_S", 0.0)
     counter = Counter(desk, expiry_s=0.05)
     upload, body = await counter.create(), Body()
     sending, sweeping = counter.begin(upload, 0, body), asyncio.create_task(counter.uploads.run())
@@ -592,215 +252,6 @@ async def test_one_that_is_being_sent_is_not_swept_and_says_that_it_lives(
     sweeping.cancel()
     await asyncio.wait([sweeping])
     await counter.require_stored(upload)
-
-
-# --- announced files -------------------------------------------------------------------------------------------------
-
-
-async def _announce(counter: Counter, *files: object) -> tuple[SubmissionId, list[ResumableUpload]]:
-    submission_id, _ = await counter.desk.intake.open(CALLER)
-    return submission_id, list(await counter.uploads.announce(CALLER, submission_id, list(files)))
-
-
-async def test_announced_files_come_by_form_or_piece_by_piece(counter: Counter) -> None:
-    submission_id, (small, large, empty) = await _announce(
-        counter, {"name": "s.txt", "size": 5}, {"name": "l.bin", "size": len(CONTENT)}, {"name": "0", "size": 0}
-    )
-    form = b'--B\r\nContent-Disposition: form-data; name="f"; filename="s.txt"\r\n\r\nhello\r\n--B--\r\n'
-    await counter.desk.receive(form, submission_id=submission_id)
-    await counter.append(large, 0, CONTENT)
-    await counter.require_stored(small, b"hello")
-    await counter.require_stored(large)
-    await counter.require_stored(empty, b"")
-    assert await recount(counter.desk.ledger, submission_id) == Counts(queued=3)
-
-
-async def test_a_file_that_a_form_is_bringing_is_not_taken_piece_by_piece(counter: Counter) -> None:
-    submission_id, (upload,) = await _announce(counter, {"name": "a", "size": 5})
-    body = Body()
-    receiving = counter.desk.begin(body, submission_id=submission_id)
-    body.send(b'--B\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nhe')
-    await body.all_taken()
-    with pytest.raises(Unavailable):  # the form may have been cut without anybody knowing yet: to be tried again
-        await counter.append(upload, 0, b"hello")
-    with pytest.raises(Unavailable):
-        await counter.uploads.find(CALLER, upload.file_id)
-    body.send(b"llo\r\n--B--\r\n")
-    body.end()
-    await receiving
-    await counter.require_stored(upload, b"hello")
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        None,
-        {},
-        "a",
-        [1],
-        [{"name": "a"}],
-        [{"size": 1}],
-        [{"name": "a", "size": -1}],
-        [{"name": "a", "size": True}],
-        [{"name": "a", "size": 1.5}],
-        [{"name": "a", "size": 2**63}],
-        [{"name": 1, "size": 1}],
-        [{"name": "a", "size": 1, "path": 2}],
-        [{"name": "", "size": 1}],
-        [{"name": "a\ud800", "size": 1}],
-        [{"name": "ok", "size": 1}, {"name": "a\0", "size": 1}],
-        [{"name": "a", "size": 0}] * 1001,
-    ],
-)
-async def test_an_announcement_of_another_form_begins_nothing(counter: Counter, files: object) -> None:
-    submission_id, _ = await counter.desk.intake.open(CALLER)
-    with pytest.raises(BadRequest):
-        counter.uploads.check_announcement(CALLER, files)
-    with pytest.raises(BadRequest):
-        await counter.uploads.announce(CALLER, submission_id, files)
-    assert await recount(counter.desk.ledger, submission_id) == Counts()
-
-
-# --- limits ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_file_over_the_limit_is_refused_when_told_and_when_it_comes(desk: Desk) -> None:
-    counter = Counter(desk, max_file_size=1000)
-    with pytest.raises(FileTooLarge):
-        await counter.create(1001)
-    with pytest.raises(FileTooLarge):
-        counter.uploads.check_announcement(CALLER, [{"name": "a", "size": 1001}])
-    deferred = await counter.create(None)
-    with pytest.raises(FileTooLarge):
-        await counter.append(deferred, 0, bytes(600), bytes(600))
-    assert await counter.offset(deferred) == 600
-    with pytest.raises(FileTooLarge):
-        await counter.append(deferred, 600, size=1001)
-    await counter.append(deferred, 600, bytes(400), size=1000)
-    await counter.require_stored(deferred, bytes(1000))
-
-
-async def test_a_submission_over_its_limits_takes_no_more_files(desk: Desk) -> None:
-    counter = Counter(desk, max_files=3, max_submission_size=1000)
-    submission_id, (first, _) = await _announce(counter, {"name": "a", "size": 600}, {"name": "b", "size": 300})
-    with pytest.raises(TooLarge):
-        await counter.uploads.announce(CALLER, submission_id, [{"name": "c", "size": 101}])
-    with pytest.raises(TooManyFiles):
-        await counter.uploads.announce(CALLER, submission_id, [{"name": n, "size": 1} for n in "cd"])
-    with pytest.raises(TooLarge):
-        await counter.create(101, submission=submission_id)
-    deferred = await counter.create(None, submission=submission_id)
-    with pytest.raises(TooLarge):
-        await counter.append(deferred, 0, bytes(60), bytes(60))
-    assert await counter.offset(deferred) == 60
-    await counter.append(first, 0, bytes(600))  # what was announced before may still come
-    await counter.append(deferred, 60, bytes(40), size=100)
-    with pytest.raises(TooManyFiles):
-        await counter.create(0, submission=submission_id)
-    form = b'--B\r\nContent-Disposition: form-data; name="f"; filename="%b"\r\n\r\n%b\r\n--B--\r\n'
-    await desk.receive(form % (b"b", bytes(300)), submission_id=submission_id)  # fills the announced one
-    with pytest.raises(TooManyFiles):
-        await desk.receive(form % (b"another", b""), submission_id=submission_id)
-    with pytest.raises(TooLarge):
-        await counter.create(1001)
-    with pytest.raises(TooLarge):
-        await desk.intake.receive_raw(CALLER, sent(), "a", size=1001)
-
-
-async def test_a_file_of_a_form_over_the_limit_is_not_kept_and_those_before_it_are(desk: Desk) -> None:
-    Counter(desk, max_file_size=10)
-    form = b'--B\r\nContent-Disposition: form-data; name="f"; filename="%b"\r\n\r\n%b\r\n'
-    with pytest.raises(FileTooLarge) as told:
-        await desk.receive(form % (b"a", bytes(10)), form % (b"b", bytes(11)), b"--B--\r\n")
-    assert told.value.extra["kept"] == ["a"]
-    await desk.settled(kept=["a"], aborted=["b"])
-
-
-async def test_the_disk_keeps_its_reserve_before_and_during(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10_000_000
-
-    async def free_bytes(store: DiskBlobStore) -> int:
-        return free
-
-    monkeypatch.setattr(DiskBlobStore, "free_bytes", free_bytes)
-    monkeypatch.setattr(gate_module, "LOOK_EVERY_BYTES", 1000)
-    counter = Counter(desk, min_free=1_000_000)
-    with pytest.raises(OutOfSpace):
-        await counter.create(9_000_001)
-    with pytest.raises(OutOfSpace):
-        await desk.intake.receive_raw(CALLER, sent(), "a", size=9_000_001)
-    with pytest.raises(OutOfSpace):
-        await desk.intake.receive_multipart(CALLER, sent(), "multipart/form-data; boundary=B", size=9_000_001)
-    upload = await counter.create(9_000_000)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        nonlocal free
-        yield CONTENT[:HALF]
-        free = 999_999
-        yield CONTENT[HALF:]
-
-    with pytest.raises(OutOfSpace):
-        await counter.uploads.append(CALLER, upload.file_id, chunks(), offset=0)
-    assert await counter.offset(upload) == HALF  # what had come stays
-    with pytest.raises(OutOfSpace):
-        await counter.append(upload, HALF, CONTENT[HALF:])
-    free = 10_000_000
-    assert (await counter.append(upload, HALF, CONTENT[HALF:])).offset == len(CONTENT)
-
-
-async def test_an_address_has_so_many_uploads_at_once_and_a_dead_one_makes_way(desk: Desk) -> None:
-    counter = Counter(desk, max_per_client=1)
-    first, second, body = await counter.create(), await counter.create(), Body()
-    sending = counter.begin(first, 0, body)
-    body.send(CONTENT[:HALF])
-    await body.all_taken()
-    with pytest.raises(TooManyUploads):
-        await counter.append(second, 0, CONTENT)
-    with pytest.raises(TooManyUploads):
-        await desk.intake.receive_raw(CALLER, sent(CONTENT), "a", size=None)
-    await counter.append(first, HALF, CONTENT[HALF:])  # its own successor is not refused
-    with pytest.raises(Unavailable):
-        await sending
-    await counter.append(second, 0, CONTENT)
-    await counter.require_stored(second)
-
-
-async def test_a_body_that_stalls_or_drips_is_given_up_and_what_came_stays(desk: Desk) -> None:
-    counter = Counter(desk, idle_timeout_s=0.05, min_rate=100_000)
-    stalled, dripping = await counter.create(), await counter.create()
-    body = Body()
-    sending = counter.begin(stalled, 0, body)
-    body.send(CONTENT[:HALF])
-    with pytest.raises(RequestTooSlow):
-        await sending
-    assert await counter.offset(stalled) == HALF
-
-    async def drip() -> AsyncIterator[bytes]:
-        for number in range(1000):
-            await asyncio.sleep(0.005)
-            yield CONTENT[number : number + 1]
-
-    with pytest.raises(RequestTooSlow):
-        await counter.uploads.append(CALLER, dripping.file_id, drip(), offset=0)
-    assert 0 < await counter.offset(dripping) < 1000
-    await counter.append(stalled, HALF, CONTENT[HALF:])
-
-
-async def test_our_own_slowness_is_not_the_clients(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow disk makes a body slow that the client would send faster."""
-    counter = Counter(desk, idle_timeout_s=0.02, min_rate=10_000_000)
-    upload, write = await counter.create(), DiskBlobWriter.write
-
-    async def slow(writer: DiskBlobWriter, data: bytes | bytearray | memoryview) -> None:
-        await asyncio.sleep(0.02)
-        await write(writer, data)
-
-    monkeypatch.setattr(DiskBlobWriter, "write", slow)
-    await counter.append(upload, 0, *(CONTENT[at : at + 65536] for at in range(0, len(CONTENT), 65536)))
-    await counter.require_stored(upload)
-
-
-# --- stopping and starting -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_checked", [False, True])
@@ -856,8 +307,9 @@ async def test_a_start_finishes_what_had_come_whole(desk: Desk, was_final: bool)
 
 
 async def test_a_disk_that_fails_at_the_end_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every byte was answered for; it is stored as soon as somebody asks, or by itself."""
-    counter = Counter(desk, expiry_s=0.2)
+    """Every byte was answered for; it is stored as soon as somebody asks, or by the next sweep."""
+    monkeypatch.setattr(resumable, "SWEEP_EVERY_S", 0.05)
+    counter = Counter(desk)
     upload, alone = await counter.create(), await counter.create()
     commit = DiskBlobWriter.commit
 
@@ -929,193 +381,139 @@ async def test_the_answer_does_not_wait_for_a_long_hash(counter: Counter, monkey
     await counter.require_stored(upload)
 
 
-async def test_only_so_many_writers_are_kept(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "WRITERS_KEPT", 3)
-    made = [await counter.create() for _ in range(10)]
-    for upload in made:
-        await counter.append(upload, 0, CONTENT[:HALF])
-        assert len(counter.uploads._live) <= 4
-    for upload in made:
-        await counter.append(upload, HALF, CONTENT[HALF:])
-        assert (await counter.file(upload)).sha256 == Sha256(hashlib.sha256(CONTENT).hexdigest())
-    assert len(counter.uploads._live) <= 4
-
-
-# --- a repeated request ----------------------------------------------------------------------------------------------
-
-
-async def _put(counter: Counter, *chunks: bytes, **options: Any) -> tuple[str | None, tuple[str, ...]]:
-    wanted = {"name": "a", "size": None, "idempotency_key": "k", **options}
-    caller = replace(CALLER, owner=wanted.pop("owner", CALLER.owner))
-    receipt = await counter.desk.intake.receive_raw(caller, sent(*chunks), **wanted)
-    return receipt.submission_id, receipt.stored
-
-
-async def test_a_repeat_shows_the_first_and_takes_no_byte(counter: Counter) -> None:
-    first, stored = await _put(counter, CONTENT)
-    assert stored == ("a",)
-    assert await _put(counter, CONTENT[::-1], size=len(CONTENT)) == (first, ()), "bytes are not compared"
-    body = Body()
-    repeat = counter.desk.intake.receive_raw(CALLER, aiter(body), "a", size=len(CONTENT), idempotency_key="k")
-    assert (await repeat).submission_id == first, "a size that is told is compared without a byte"
-    assert len((await counter.desk.ledger.submissions(before=None, limit=10)).items) == 1
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"name": "b"},
-        {"size": len(CONTENT) + 1},
-        {"size": len(CONTENT) - 1},
-        {"expected_sha256": Sha256(hashlib.sha256(CONTENT).hexdigest())},
-    ],
-)
-async def test_idempotency_another_request_under_the_same_key_is_refused_and_nothing_stored(
-    counter: Counter, options: dict[str, Any]
+async def test_an_upload_that_came_whole_is_stored_though_nothing_could_be_written_down(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = await _put(counter, CONTENT)
-    with pytest.raises(IdempotencyMismatch) as refused:
-        await _put(counter, CONTENT, **options)
-    assert refused.value.extra["submission"] == first
-    assert len((await counter.desk.ledger.submissions(before=None, limit=10)).items) == 1
-    assert len(await counter.desk.stored_on_disk()) == 1
-    assert await _put(counter, CONTENT) == (first, ())
+    monkeypatch.setattr(resumable, "SWEEP_EVERY_S", 0.05)
+    counter = Counter(desk)
+    upload = await counter.create()
+    with failing(monkeypatch, "extend_upload"):
+        with pytest.raises(Unavailable):
+            await counter.append(upload, 0, CONTENT)
+        with failing(monkeypatch, "upload"):
+            await counter.uploads._poll(upload.file_id)
+    running = asyncio.create_task(counter.uploads.run())
+
+    async def is_stored() -> bool:
+        return (await counter.file(upload)).state is UploadState.STORED
+
+    await until(is_stored)
+    running.cancel()
+    await asyncio.wait([running])
+    await counter.require_stored(upload)
+    await counter.uploads._poll(upload.file_id)
+    assert not counter.uploads._to_finish
 
 
-@pytest.mark.parametrize("other", [b"", b"other", CONTENT + b"x", CONTENT[:-1]])
-async def test_idempotency_a_size_that_nobody_told_is_compared_as_it_comes(counter: Counter, other: bytes) -> None:
-    first, _ = await _put(counter, CONTENT)
-    with pytest.raises(IdempotencyMismatch):
-        await _put(counter, other)
-    assert await _put(counter, CONTENT) == (first, ())
+@pytest.mark.parametrize("asks", ["find", "append", "last", "terminate"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_upload_whose_bytes_vanished_is_gone_and_not_made_anew(desk: Desk, way: Any, asks: str) -> None:
+    counter = Counter(desk)
+    upload = await counter.create()
+    await counter.append(upload, 0, CONTENT[:HALF])
+    way(desk.blobs.incoming / (upload.partial or ""))
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "find": lambda: counter.uploads.find(CALLER, upload.file_id),
+        "append": lambda: counter.append(upload, HALF, CONTENT[HALF:-1]),
+        "last": lambda: counter.append(upload, HALF, CONTENT[HALF:]),
+        "terminate": lambda: counter.uploads.terminate(CALLER, upload.file_id),
+    }
+    with pytest.raises(UploadGone):
+        await calls[asks]()
+    file = await counter.file(upload)
+    assert (file.state, file.job, file.blob) == (UploadState.ABORTED, None, None)
+    assert list(desk.blobs.incoming.iterdir()) == []
+    assert await desk.stored_on_disk() == set()
+    with pytest.raises(UploadGone):
+        await counter.uploads.find(CALLER, upload.file_id)
 
 
-def _form(*files: tuple[str, bytes]) -> bytes:
-    head = '--B\r\nContent-Disposition: form-data; name="f"; filename="{}"\r\n\r\n'
-    return b"".join(head.format(name).encode() + content + b"\r\n" for name, content in files) + b"--B--\r\n"
-
-
-async def _post(counter: Counter, *files: tuple[str, bytes], body: bytes | None = None) -> str | None:
-    receipt = await counter.desk.intake.receive_multipart(
-        CALLER,
-        sent(_form(*files) if body is None else body),
-        "multipart/form-data; boundary=B",
-        idempotency_key="k",
-    )
-    return receipt.submission_id
-
-
-A, B = ("a", b"aaa"), ("b", b"bbbb")
-
-
-@pytest.mark.parametrize(
-    "files",
-    [(A,), (B, A), (A, B, A), (A, ("b", b"bbb")), (A, ("b", b"bbbbb")), (("c", b"aaa"), B), (A, ("b", bytes(10**6)))],
-    ids=["fewer", "another order", "more", "smaller", "larger", "another name", "far larger"],
-)
-async def test_idempotency_a_form_with_other_files_under_the_same_key_is_refused(
-    counter: Counter, files: Sequence[tuple[str, bytes]]
-) -> None:
-    first = await _post(counter, A, B)
-    with pytest.raises(IdempotencyMismatch):
-        await _post(counter, *files)
-    assert await _post(counter, A, ("b", b"BBBB")) == first, "a difference that only the bytes show is not looked for"
-    assert len(await counter.desk.stored_on_disk()) == 2
-    assert counter.desk.executor.wakes == 2
-
-
-async def test_idempotency_a_form_that_was_cut_off_is_shown_to_its_repeat(counter: Counter) -> None:
-    whole = _form(A, B)
-    with pytest.raises(MalformedUpload) as cut:
-        await _post(counter, body=whole[: whole.index(b"bbbb") + 2])
-    assert await _post(counter, A, B) == cut.value.extra["submission"]
-    with pytest.raises(IdempotencyMismatch):
-        await _post(counter, A, B, ("c", b"c"))
-
-
-async def test_idempotency_a_file_that_the_first_form_never_began_is_not_lost_in_silence(counter: Counter) -> None:
-    """The first form was cut between two files: nothing of the second is known, so it can only be told."""
-    whole = _form(A, B)
-    with pytest.raises(MalformedUpload) as cut:
-        await _post(counter, body=whole[: whole.rindex(b"--B\r\n") + len(b"--B\r\n")])
-    with pytest.raises(IdempotencyMismatch) as refused:
-        await _post(counter, A, B)
-    assert refused.value.extra["submission"] == cut.value.extra["submission"]
-
-
-async def test_idempotency_a_repeat_that_breaks_off_or_is_cut_leaves_nothing(counter: Counter) -> None:
-    first = await _post(counter, A, B)
-    before = len(await all_events(counter.desk.ledger))
-    with pytest.raises(MalformedUpload) as broken:
-        await _post(counter, body=_form(A, B)[:-20])
-    assert (broken.value.extra["kept"], broken.value.extra["submission"]) == ([], None)
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_upload_whose_bytes_vanish_while_it_comes_is_gone(desk: Desk, way: Any) -> None:
+    counter = Counter(desk)
+    upload = await counter.create()
     body = Body()
-    repeat = asyncio.create_task(
-        counter.desk.intake.receive_multipart(
-            CALLER, aiter(body), "multipart/form-data; boundary=B", idempotency_key="k"
-        )
-    )
-    body.send(_form(A, B)[:60])
-    await body.all_taken()
-    repeat.cancel()
-    await asyncio.wait([repeat])
-    assert len(await all_events(counter.desk.ledger)) == before
-    assert await _post(counter, A, B) == first
-
-
-async def test_idempotency_routes_are_different_requests(counter: Counter) -> None:
-    await _put(counter, CONTENT)
-    with pytest.raises(IdempotencyMismatch):
-        await _post(counter, ("a", CONTENT))
-    with pytest.raises(IdempotencyMismatch):
-        await counter.desk.intake.open(CALLER, idempotency_key="k", announced=[("a", "a", len(CONTENT))])
-
-
-async def test_idempotency_keys_of_two_owners_are_two(counter: Counter) -> None:
-    mine, _ = await _put(counter, CONTENT)
-    theirs, _ = await _put(counter, b"other", owner=Owner("account:1"))
-    assert theirs != mine
-    assert await _put(counter, b"other", owner=Owner("account:1")) == (theirs, ())
-    assert await _put(counter, CONTENT) == (mine, ())
-
-
-async def test_idempotency_does_not_ask_for_the_address(counter: Counter) -> None:
-    """A retry after a change of network must not run the script twice."""
-    first, _ = await _put(counter, CONTENT)
-    elsewhere = replace(CALLER, client=replace(CLIENT, ip="203.0.113.9"))
-    receipt = await counter.desk.intake.receive_raw(
-        elsewhere, sent(CONTENT), "a", size=len(CONTENT), idempotency_key="k"
-    )
-    assert receipt.submission_id == first
-
-
-async def test_two_at_once_are_one_file(counter: Counter) -> None:
-    both = await asyncio.gather(_put(counter, CONTENT), _put(counter, CONTENT))
-    assert both[0][0] == both[1][0]
-    assert sorted(stored for _, stored in both) == [(), ("a",)]
-    assert counter.desk.executor.wakes == 1
-
-
-async def test_a_repeat_of_one_that_is_cut_off_while_it_waits_begins_anew(counter: Counter) -> None:
-    """The client lost its connection; the server, which has not noticed, must not call that one a success."""
-    body = Body()
-    first = asyncio.create_task(
-        counter.desk.intake.receive_raw(CALLER, aiter(body), "a", size=None, idempotency_key="k")
-    )
+    appending = counter.begin(upload, 0, body)
     body.send(CONTENT[:HALF])
-    await body.all_taken()
-    repeat = asyncio.create_task(_put(counter, CONTENT))
-    await asyncio.sleep(0.01)
-    assert not repeat.done()
-    first.cancel()
-    submission_id, stored = await repeat
-    assert stored == ("a",)
-    assert await recount(counter.desk.ledger, SubmissionId(submission_id or "")) == Counts(queued=1)
+    way(await on_disk(desk, HALF))
+    body.send(CONTENT[HALF:])
+    body.end()
+    with pytest.raises(UploadGone):
+        await appending
+    assert (await counter.file(upload)).state is UploadState.ABORTED
+    assert await desk.stored_on_disk() == set()
 
 
-async def test_a_digest_that_does_not_match_keeps_nothing_and_may_be_repeated(counter: Counter) -> None:
-    with pytest.raises(DigestMismatch):
-        await _put(counter, CONTENT, expected_sha256=Sha256("0" * 64))
-    assert await counter.desk.stored_on_disk() == set()
-    _, stored = await _put(counter, CONTENT, expected_sha256=Sha256(hashlib.sha256(CONTENT).hexdigest()))
-    assert stored == ("a",)
+@pytest.mark.parametrize("way", [remove, empty])
+async def test_an_upload_whose_bytes_vanished_between_two_runs_is_gone(desk: Desk, way: Any) -> None:
+    before = Counter(desk)
+    upload = await before.create()
+    await before.append(upload, 0, CONTENT[:HALF])
+    way(desk.blobs.incoming / (upload.partial or ""))
+    desk.intake = desk.intake_with()
+    after = Counter(desk)
+    await desk.ledger.recover(5, "")
+    await desk.intake.recover()
+    await after.uploads.recover()
+    with pytest.raises(UploadGone):
+        await after.uploads.find(CALLER, upload.file_id)
+    assert (await after.file(upload)).state is UploadState.ABORTED
+    assert list(desk.blobs.incoming.iterdir()) == []
+
+
+async def test_two_digests_that_contradict_each_other_open_nothing(counter: Counter) -> None:
+    """One in Upload-Metadata, one in Repr-Digest: the server cannot know which is right."""
+    one, other = Sha256("1" * 64), Sha256("2" * 64)
+    metadata = f"sha256 {b64(one)}"
+    with pytest.raises(BadRequest, match="contradict"):
+        await counter.uploads.create(CALLER, size=1, metadata=metadata, expected_sha256=other)
+    assert (await counter.desk.ledger.submissions(before=None, limit=1)).items == []
+    upload = await counter.uploads.create(CALLER, size=1, metadata=metadata, expected_sha256=one)
+    assert upload.expected_sha256 == one
+
+
+async def test_a_stop_does_not_wait_for_a_long_hash_and_the_next_start_stores_the_file(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = DiskBlobWriter.commit
+
+    async def endless(writer: DiskBlobWriter) -> StoredBlob:
+        await asyncio.Event().wait()
+        return await commit(writer)
+
+    before = Counter(desk)
+    upload = await before.create()
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable, "FINISH_WAIT_S", 0.01)
+        patch.setattr(resumable, "DRAIN_WAIT_S", 0.01)
+        patch.setattr(DiskBlobWriter, "commit", endless)
+        await before.append(upload, 0, CONTENT)
+        async with asyncio.timeout(LIVENESS_S):
+            await before.uploads.drain()
+    assert (await before.file(upload)).state is UploadState.RECEIVING
+    after = Counter(desk)
+    await after.uploads.recover()
+
+    async def is_stored() -> bool:
+        return (await after.file(upload)).state is UploadState.STORED
+
+    await until(is_stored)
+    await after.require_stored(upload)
+    await after.uploads.drain()
+
+
+async def test_a_chunk_that_began_behind_what_is_left_of_its_file_ends_the_upload_and_leaves_nothing(
+    desk: Desk,
+) -> None:
+    """Another process was killed within the chunk, and the disk lost bytes from before it."""
+    before = Counter(desk)
+    upload = await before.create()
+    await before.append(upload, 0, CONTENT[:HALF])
+    path = desk.blobs.incoming / (upload.partial or "")
+    os.truncate(path, 10)
+    path.with_name(f"{path.name}.chunk").write_text(f"{HALF}\n")
+    after = Counter(desk)
+    with pytest.raises(UploadGone):
+        await after.uploads.find(CALLER, upload.file_id)
+    assert (await after.file(upload)).state is UploadState.ABORTED
+    assert list(desk.blobs.incoming.iterdir()) == []

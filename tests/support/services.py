@@ -9,9 +9,9 @@ from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.health import Health
-from dropmill.intake.gate import Gate, UploadLimits
-from dropmill.intake.intake import Intake
+from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.resumable import Uploads
+from dropmill.intake.submissions import Intake
 from dropmill.live.joins import JoinRates
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views

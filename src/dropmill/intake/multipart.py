@@ -1,8 +1,8 @@
 """A multipart/form-data body (RFC 7578) as a stream of files.
 
-The splitting is the `multipart` library's; what a part is, what its file is called, and every sentence that a client
-reads are decided here: a part is stored, ignored as a text field, or refused by name. This module stores nothing and
-knows no framework. `docs/decisions/intake.md` has the rules and why they are so.
+The `multipart` library splits the body. This module decides what a part is, what its file is called, and what an error
+says: a part is a file, is ignored as a text field, or is refused by name. It stores nothing and knows no framework.
+`docs/decisions/intake.md` has the rules and their reasons.
 """
 
 import base64
@@ -17,8 +17,8 @@ from dropmill.model.errors import BadFileName, MalformedUpload, TooLarge, Unsupp
 
 HEADER_MAX = 32 * 1024  # bytes of one part header line: the longest name twice, percent-encoded
 HEADERS_MAX = 8  # of one part; RFC 7578 allows three
-FIELD_BYTES_MAX = 64 * 1024  # of one text field, which nobody reads
-NAME_MAX = 4096  # bytes of UTF-8: what Linux takes as a whole path
+FIELD_BYTES_MAX = 64 * 1024  # of one text field; its value is not used
+NAME_MAX = 4096  # bytes of UTF-8: the longest path on Linux
 PADDING_MAX = 70  # spaces and tabs behind a boundary; no client is known to send more than one
 SHOWN_MAX = 100  # characters of a client's text that an error repeats
 
@@ -31,8 +31,8 @@ CHARSETS = frozenset(
         *("big5", "euc-jp", "euc-kr", "gb18030", "gbk", "ibm866", "koi8-r", "koi8-u", "macintosh", "shift_jis"),
     ]
 )
-"""Encodings that browsers submit forms in (WHATWG Encoding). Python's codecs are never asked for a client's word: that
-would import modules, and every name is remembered."""
+"""Encodings in which browsers submit forms (WHATWG Encoding). No other name from a client reaches Python's codecs: they
+would import modules for it, and cache it."""
 
 _PYTHON_NAMES = {"windows-874": "cp874", "macintosh": "mac_roman"}
 
@@ -55,15 +55,15 @@ _EXTENSIONS = {
     "video/mp4": ".mp4",
     "video/webm": ".webm",
 }
-"""Of files that came without a name, by their media type."""
+"""Extensions for files without a name, by media type."""
 
 _BOUNDARY = re.compile(r"[!-~ ]{0,69}[!-~]")  # RFC 2046: 1 to 70 printable characters, not ending in a space
 _EXTENSION = re.compile(r"(?<=.)(?:\.[A-Za-z0-9]{1,12}){1,3}\Z", re.DOTALL)
 _FILE_TYPES = ("application/", "image/", "audio/", "video/")
 _BYTES_KEPT = frozenset({"7bit", "8bit", "binary"})  # Content-Transfer-Encodings that encode nothing
 
-# One parameter of a Content-Disposition. Quoted as RFC 2183 has it, with backslash escapes; then as browsers quote,
-# for whom a backslash is a character like any other. Possessive, so that no text makes them go back.
+# One parameter of a Content-Disposition: first with backslash escapes, as in RFC 2183; then as browsers quote, for whom
+# a backslash is an ordinary character. Possessive quantifiers, so that no text makes the matching backtrack.
 _QUOTED_PAIRS = re.compile(
     r'\s*+;\s*+([^\s=;"]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]++))\s*+', re.ASCII | re.DOTALL
 )
@@ -82,9 +82,9 @@ class PartBegins:
     """A file part's headers have arrived; its bytes follow.
 
     Attributes:
-        name: the last part of what the client called it. Text, never a path.
-        path: all of what the client called it, as given. Text, never a path.
-        field: the name of the form's field that holds it; "" where there is no form.
+        name: what the client calls it, last part only. Text, never a path.
+        path: what the client calls it, as given. Text, never a path.
+        field: the name of the form's field; "" if there is no form.
     """
 
     name: str
@@ -94,7 +94,7 @@ class PartBegins:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartEnds:
-    """A file part has ended properly."""
+    """A file part has ended at a boundary."""
 
 
 PartEvent = PartBegins | PartEnds | bytes
@@ -119,13 +119,13 @@ def boundary_of(content_type: str) -> str:
 async def file_parts(chunks: AsyncIterator[bytes], boundary: str) -> AsyncIterator[PartEvent]:
     """The file parts of a body as they arrive: `PartBegins`, any number of `bytes`, `PartEnds`, and so on.
 
-    A part is a file if it has a file name, if its file name is empty but it has bytes, or if it has none but a media
-    type of application, image, audio or video. An empty file name without bytes is an input with nothing chosen, and
-    is skipped. Any other part is a text field, and is ignored.
+    A part is a file if it has a file name; if its file name is empty, but it has bytes; or if it has no file name, but
+    a media type of application, image, audio or video. A part with an empty file name and no bytes is an input with
+    nothing chosen, and is skipped. Any other part is a text field, and is ignored.
 
     Raises:
-        MalformedUpload: the body is not multipart, breaks off, or has a part that cannot be read as it is. What was
-            yielded before stays valid.
+        MalformedUpload: the body is not multipart, breaks off, or has a part that cannot be read. Events yielded
+            before stay valid.
         TooLarge: a text field has more than `FIELD_BYTES_MAX` bytes.
         BadFileName: see `client_path`.
     """
@@ -152,10 +152,10 @@ async def file_parts(chunks: AsyncIterator[bytes], boundary: str) -> AsyncIterat
 
 
 async def _without_padding(chunks: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
-    """The same body without the spaces that RFC 2046 (5.1.1) allows behind a boundary, which the parser refuses.
+    """The same body without the spaces that RFC 2046 (5.1.1) allows after a boundary, which the parser refuses.
 
-    Looked for only if the body's first boundary has some: who pads one pads them all, and a second search would cost
-    every other upload 7 % of its CPU time.
+    Removed only if the body's first boundary has some: a client pads all boundaries or none, and searching every body
+    would cost 7 % of its CPU time.
     """
     first = b"--" + boundary
     head = b""
@@ -173,7 +173,7 @@ async def _without_padding(chunks: AsyncIterator[bytes], boundary: bytes) -> Asy
     waiting = b"\r\n" + head
     async for chunk in chunks:
         waiting = padded.sub(rb"\1", waiting)
-        if len(waiting) > longest:  # a boundary that began before this point is whole
+        if len(waiting) > longest:  # every boundary that began before this point is complete
             yield waiting[:-longest]
             waiting = waiting[-longest:]
         waiting += chunk
@@ -181,14 +181,14 @@ async def _without_padding(chunks: AsyncIterator[bytes], boundary: bytes) -> Asy
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]  # the library is not typed
-    """Leaves to us what a part must say; the library's own checks answer in words of its own."""
+    """Accepts every header of a part: `_Part` checks them, with sentences of our own."""
 
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
         return MultipartSegment(headerlist)
 
 
 class _PartReader:
-    """Follows which part the parser is in.
+    """Keeps track of the part that the parser is in.
 
     Attributes:
         number: of the part that is being read, from 1.
@@ -204,7 +204,7 @@ class _PartReader:
         self._unnamed = 0
 
     def read(self, parser: PushMultipartParser, chunk: bytes) -> Iterator[PartEvent]:
-        """What a piece of the body holds."""
+        """The events in a piece of the body."""
         for event in parser.parse(chunk):
             if isinstance(event, MultipartSegment):
                 yield from self._begin(_Part(event, self.number))
@@ -256,7 +256,7 @@ class _PartReader:
 
 
 class _Part:
-    """What a part's headers say, each of them read once; their text holds bytes as the characters up to 255."""
+    """A part's headers, each read once. Their text holds each byte as the character of the same number (latin-1)."""
 
     def __init__(self, segment: MultipartSegment, number: int) -> None:
         self._number = number
@@ -267,7 +267,7 @@ class _Part:
         self.has_filename = "filename" in self._values or "filename*" in self._values
 
     def __str__(self) -> str:
-        """How an error names it: its field and, if it has one, its file."""
+        """The part's name in an error: its field and, if it has one, its file."""
         field = _shown(self.field)
         name = _shown(_decoded(self._values.get("filename", ""), "utf-8"))
         return f'The part "{field}" (file "{name}")' if name else f'The part "{field}"'
@@ -279,10 +279,10 @@ class _Part:
         return values[0] if values else ""
 
     def check(self) -> None:
-        """Return if the part can be taken for what its headers say.
+        """Return if the part's headers can be followed.
 
         Raises:
-            MalformedUpload: it is encoded, holds parts of its own, or leaves in doubt which file it is.
+            MalformedUpload: the part is encoded, holds parts of its own, or does not name its file clearly.
         """
         if "name" not in self._values:
             raise MalformedUpload(
@@ -306,7 +306,7 @@ class _Part:
     def path(self, charset: str) -> str:
         """What the client calls the part's file; "" if it gives no name.
 
-        `filename*` counts where `filename` cannot: it is missing, an encoded word, or not ASCII.
+        `filename*` counts if `filename` is missing, an encoded word, or not ASCII.
 
         Raises:
             BadFileName: see `client_path`.
@@ -327,7 +327,7 @@ class _Part:
 def _parameters(disposition: str) -> dict[str, str]:
     """The parameters of a part's `Content-Disposition: form-data`, by name in lower case.
 
-    Empty where it leaves any doubt: another disposition, a name twice, a quote that does not end.
+    Empty if anything is unclear: another disposition, a name twice, a quote without an end.
     """
     kind, semicolon, rest = disposition.partition(";")
     if kind.strip().lower() != "form-data":
@@ -347,11 +347,11 @@ def _parameters(disposition: str) -> dict[str, str]:
 
 
 def _unescaped(quoted: str | None, token: str) -> str:
-    """A parameter's text, of what stood in quotes or else of a token.
+    """A parameter's text, from a quoted string or else from a token.
 
     Clients escape in one of two ways. Browsers (HTML, "multipart/form-data encoding algorithm") write quote, CR and LF
-    as %22, %0D and %0A, and leave backslashes alone. Others (RFC 2183) put a backslash before quote and backslash; if
-    every backslash can be one of those, it is.
+    as %22, %0D and %0A, and do not escape backslashes. Others (RFC 2183) put a backslash before quote and backslash;
+    the text is read so if every backslash can be such an escape.
     """
     text = token if quoted is None else quoted
     if quoted is not None and ('\\"' in text or ("\\\\" in text and _ONLY_PAIRS.fullmatch(text))):
@@ -362,7 +362,7 @@ def _unescaped(quoted: str | None, token: str) -> str:
 
 
 def _decoded(text: str, charset: str) -> str:
-    """A header's bytes as text: UTF-8, else the form's charset, else UTF-8 with U+FFFD for what is none."""
+    """A header's bytes as text: UTF-8, else the form's charset, else UTF-8 with U+FFFD for invalid bytes."""
     if text.isascii():
         return text
     raw = text.encode("latin-1")
@@ -375,7 +375,7 @@ def _decoded(text: str, charset: str) -> str:
 
 
 def _extended(value: str) -> str | None:
-    """What a `filename*` says (RFC 8187, `charset'language'percent-encoded`); None if that cannot be read."""
+    """The text of a `filename*` (RFC 8187, `charset'language'percent-encoded`); None if it cannot be read."""
     found = _EXTENDED_VALUE.fullmatch(value)
     charset = _known_charset(found[1]) if found else None
     if found is None or charset is None:
@@ -389,9 +389,9 @@ def _known_charset(label: str) -> str | None:
 
 
 def _decoded_word(name: str) -> str:
-    """A name that .NET has encoded for want of ASCII, as PowerShell's `-Form` sends it; any other as it is.
+    """A name decoded if .NET encoded it, as PowerShell's `-Form` does with names that are not ASCII; else unchanged.
 
-    Only a word that .NET would have written (RFC 2047, of text that is not ASCII) is taken for one.
+    Only an encoded word (RFC 2047) exactly as .NET writes it is decoded.
     """
     found = _ENCODED_AS_DOTNET.fullmatch(name)
     if found is None:
@@ -405,7 +405,7 @@ def _decoded_word(name: str) -> str:
 
 
 def _without_folders(name: str) -> str:
-    """Without the folder of a Windows path, which no other client can have meant."""
+    """The name without the folder of a Windows path; no other client can mean one."""
     return name.rpartition("\\")[2] if _WINDOWS_PATH.match(name) else name
 
 
@@ -415,10 +415,10 @@ def _shown(text: str) -> str:
 
 
 def client_path(text: str) -> str:
-    """What the client called a file, checked to be text that can be kept; nothing is cleaned away.
+    """The client's name or path of a file, checked and unchanged.
 
     Raises:
-        BadFileName: it holds NUL or unpaired surrogates, or is over `NAME_MAX` bytes.
+        BadFileName: it is empty, holds NUL or unpaired surrogates, or has more than `NAME_MAX` bytes.
     """
     if "\0" in text:
         raise BadFileName("A file name holds a NUL character.")
@@ -432,14 +432,14 @@ def client_path(text: str) -> str:
 
 
 def base_name(path: str) -> str:
-    """The last part of a client's path; the whole of it where it ends in a slash."""
+    """The last part of a client's path; all of it if it ends in a slash."""
     return path.rpartition("/")[2] or path
 
 
 def stored_extension(name: str) -> str:
-    """The extension the stored file may carry, with its dot: one to three runs of 1-12 ASCII letters or digits.
+    """The extension for the stored file, with its dot: one to three runs of 1-12 ASCII letters or digits.
 
-    Tools recognise a type by it (`.tar.gz`). "" if the name ends in none.
+    Tools recognise a type by it (`.tar.gz`). "" if the name has no such extension.
     """
     found = _EXTENSION.search(name)
     return found.group() if found else ""

@@ -1,30 +1,30 @@
-"""Resumable uploads: bytes of one file in several requests, as tus 1.0.0 has them (https://tus.io/protocols/resumable-upload).
+"""Resumable uploads: bytes of one file in several requests, as in tus 1.0.0 (https://tus.io/protocols/resumable-upload).
 
-What is here is the protocol's meaning; its headers are `dropmill.web.api.uploads`' business. An offset that was
-answered is on disk: it survives this process, though not a power cut. One writer an upload: who comes second asks
-the first to let go, so that a dead connection never holds a file.
+This module has the protocol's meaning: where an upload is, who may add to it, and when it is finished. `tus` reads the
+texts of two headers; all other headers are `dropmill.web.api.uploads`' business. An offset that was answered is on
+disk: it survives this process, though not a power cut.
 """
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import logging
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dropmill.health import Health
-from dropmill.intake.gate import Gate, Meter
-from dropmill.intake.intake import PROGRESS_EVERY_S, SWEEP_EVERY_S, SWEEP_MAX, Intake
+from dropmill.intake.announcement import AnnouncedFile, read_announcement
+from dropmill.intake.limits import Gate, Meter
 from dropmill.intake.multipart import base_name, client_path, stored_extension
+from dropmill.intake.patching import Patch, PatchReader, too_many_bytes
+from dropmill.intake.submissions import SWEEP_EVERY_S, SWEEP_MAX, Intake
+from dropmill.intake.turns import Live, Turns
+from dropmill.intake.tus import Checksum, metadata_of, parse_hex_sha256, parse_metadata
 from dropmill.model.caller import Caller
 from dropmill.model.clock import Clock, utc_now
 from dropmill.model.errors import (
     BadRequest,
     BytesLost,
-    ChecksumMismatch,
     DigestMismatch,
     DropmillError,
     IllegalTransition,
@@ -32,14 +32,12 @@ from dropmill.model.errors import (
     OffsetMismatch,
     OutOfSpace,
     StorageUnavailable,
-    TooLarge,
     Unavailable,
     UploadGone,
     UploadTaken,
 )
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
-from dropmill.model.jobs import Progress
 from dropmill.model.uploads import UploadState
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
@@ -47,74 +45,25 @@ from dropmill.ports.ledger.uploads import ResumableUpload, SubmissionUsage, Uplo
 
 log = logging.getLogger(__name__)
 
-CHECKSUMS = ("sha1", "sha256")
-METADATA_MAX = 8 * 1024  # characters of one Upload-Metadata header
-METADATA_KEYS_MAX = 100
-METADATA_READ = frozenset({"filename", "relativePath", "submission", "sha256"})
-SIZE_MAX = 2**63 - 1
-ANNOUNCED_MAX = 1000  # files of one announcement
-
-WRITERS_KEPT = 1000
-"""Uploads between two requests whose writer is kept, with the state of their hash (some 2 KiB each). One that is not
-kept is read again from its beginning when it goes on."""
-
 FINISH_WAIT_S = 10.0
-"""How long the last request of an upload waits for its file to be stored. It is stored at once unless the hash of an
-earlier process's bytes is still being made; then the answer goes out, and the job follows."""
+"""How long the last request of an upload waits until the file is stored. It is stored at once, unless the bytes of an
+earlier process are still being hashed; then the answer is sent, and the job follows."""
 
-DRAIN_WAIT_S = 2.0  # how long a stopping server waits for files that have come whole; the next start finishes the rest
-NOTE_EVERY_S = 60.0  # an upload that is being sent is told to live on, in case this process dies under it
+DRAIN_WAIT_S = 2.0  # how long a stopping server waits for files that are being stored; the next start stores the rest
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checksum:
-    """What a chunk must have: `algorithm` of `CHECKSUMS`, and the raw digest."""
-
-    algorithm: str
-    digest: bytes
+_BYTES_GONE = "The bytes that were received are no longer on the server's disk; start a new upload."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UploadPosition:
-    """An upload and how far it is: `offset` bytes are on disk."""
+    """An upload, and its offset: how many of its bytes are on disk."""
 
     upload: ResumableUpload
     offset: int
 
 
-@dataclass(kw_only=True, slots=True)
-class _Patch:
-    """What one request brings to an upload."""
-
-    chunks: AsyncIterator[bytes]
-    offset: int
-    size: int | None
-    content_length: int | None
-    checksum: Checksum | None
-    reading: asyncio.Task[None] | None = None
-    is_given_up: bool = False
-
-    def give_up(self) -> None:
-        """Have it read no further. What has come is settled by whoever reads it, who is not cancelled."""
-        self.is_given_up = True
-        if self.reading is not None:
-            self.reading.cancel()
-
-
-@dataclass(slots=True)
-class _Live:
-    """What this process holds of one upload; `users` have its turn or wait for it."""
-
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-    writer: BlobWriter | None = None
-    fence: int = 0  # of the newest turn that this process took; 0 before the first
-    patch: _Patch | None = None
-    finishing: asyncio.Task[None] | None = None
-
-
 class Uploads:
-    """Creates, extends, finishes and ends resumable uploads."""
+    """Creates, extends, finishes and terminates resumable uploads."""
 
     def __init__(
         self,
@@ -131,8 +80,9 @@ class Uploads:
         """Keep the ports.
 
         Args:
+            gate: the limits of uploads.
             expiry_s: seconds without a byte after which an unfinished upload is removed.
-            clock: tells ages.
+            clock: measures ages.
             health: shows whether expired uploads can be removed.
         """
         self._clock = clock
@@ -143,65 +93,68 @@ class Uploads:
         self._intake = intake
         self._gate = gate
         self._expiry = timedelta(seconds=expiry_s)
-        self._live: dict[FileId, _Live] = {}
+        self._turns = Turns()
         self._appending: set[asyncio.Task[int]] = set()
-        self._to_finish: set[FileId] = set()  # whole, but the disk or the ledger failed
+        self._to_finish: set[FileId] = set()  # all bytes came, but the disk or the ledger failed
+        self._reader = PatchReader(
+            ledger=ledger, bus=bus, gate=gate, expiry=self._expiry, require_running=intake.require_running
+        )
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Finish uploads whose last byte had come when an earlier process ended."""
+        """Finish uploads whose last byte had come before an earlier process ended."""
         for upload in await self._ledger.unfinished_uploads():
             if upload.size and upload.state is UploadState.ANNOUNCED:
                 continue  # no byte of it has come
             with contextlib.suppress(UploadGone):
-                async with self._turn(upload.file_id) as live:
-                    await self._finish_if_whole(live, upload, await self._writer(live, upload))
+                async with self._turns.turn(upload.file_id) as live:
+                    await self._finish_if_all_came(live, upload, await self._writer(live, upload))
 
     async def run(self) -> None:
-        """End uploads whose time is over, finish what could not be; for the app's own care, until cancelled."""
+        """Expire uploads, and finish those that could not be finished before, until cancelled."""
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._expiry.total_seconds()))
-            await self._health.insist("uploads", self._end_expired)
+            await self._health.insist("uploads", self._expire)
             for file_id in tuple(self._to_finish):
                 await self._poll(file_id)
 
-    async def _end_expired(self) -> None:
+    async def _expire(self) -> None:
         for upload in await self._ledger.expired_uploads(self._expired_by_now(), limit=SWEEP_MAX):
-            live = self._live.get(upload.file_id)
+            live = self._turns.get(upload.file_id)
             if live is None or not (live.users or live.finishing):
                 await self._poll(upload.file_id)
 
     def _expired_by_now(self) -> datetime:
-        """What an `expires_at` must lie before to be over: the time now, unless the clock was stepped."""
+        """The time before which an `expires_at` has passed: now, unless the clock was stepped."""
         return self._clock.ago(self._expiry.total_seconds()) + self._expiry
 
     async def _poll(self, file_id: FileId) -> None:
-        """Do what is due for an upload; what cannot be done now stays due."""
+        """Do what is due for an upload; what fails stays due."""
         try:
             await self.find(Internal.SERVER, file_id)
         except (NotFound, UploadGone):
             self._to_finish.discard(file_id)
         except (DropmillError, OSError) as error:
-            log.debug("The upload %s is tried again: %s", file_id, error)
+            log.debug("The upload %s will be tried again: %s", file_id, error)
 
     async def drain(self) -> None:
-        """Let go of every request; what has come stays, to go on from."""
-        for live in self._live.values():
+        """Give up every request; the bytes that have come are kept, and their uploads can be continued."""
+        for live in self._turns:
             if live.patch is not None:
                 live.patch.give_up()
         if self._appending:
             await asyncio.wait(self._appending, timeout=DRAIN_WAIT_S)
-        finishing = [live.finishing for live in self._live.values() if live.finishing is not None]
+        finishing = [live.finishing for live in self._turns if live.finishing is not None]
         if finishing:
             _, late = await asyncio.wait(finishing, timeout=DRAIN_WAIT_S)
             for one in late:
-                one.cancel()  # it reads what an earlier process took; the next start finishes it
+                one.cancel()  # it hashes bytes of an earlier process; the next start finishes it
         rest = [*finishing, *self._appending]
         if rest:
             await asyncio.wait(rest)
 
-    # --- beginning ---------------------------------------------------------------------------------------------------
+    # --- creating ---------------------------------------------------------------------------------------------------
 
     async def create(
         self,
@@ -212,11 +165,11 @@ class Uploads:
         content_length: int | None = None,
         expected_sha256: Sha256 | None = None,
     ) -> ResumableUpload:
-        """Begin an upload; an empty file is finished at once.
+        """Create an upload; an empty file is finished at once.
 
         Args:
-            caller: who sends; a submission of its own is theirs.
-            size: of the whole file; None to tell it later.
+            caller: who sends; a submission that is opened is theirs.
+            size: of the whole file; None if the client will give it later.
             metadata: the `Upload-Metadata` header, "" if absent. Its `submission` joins that open one; otherwise the
                 upload gets a submission of its own, sealed at once.
             content_length: of the first bytes that come with the request.
@@ -224,16 +177,16 @@ class Uploads:
 
         Raises:
             BadRequest: the metadata cannot be read, or names another SHA-256.
-            FileTooLarge, TooLarge, OutOfSpace: it may not come.
-            NotFound, IllegalTransition: the submission it would join is not there, or sealed.
+            FileTooLarge, TooLarge, OutOfSpace: it is over a limit.
+            NotFound, IllegalTransition: the submission that it would join does not exist, or is sealed.
         """
         self._intake.require_running()
         values = parse_metadata(metadata)
         self._gate.check_size(size)
         if size is not None and content_length is not None and content_length > size:
-            raise TooLarge("The request brings more bytes than the upload has.")
+            raise too_many_bytes()
         joined = values.get("submission")
-        expected = _hex_digest(values.get("sha256")) or expected_sha256
+        expected = parse_hex_sha256(values.get("sha256")) or expected_sha256
         if expected_sha256 not in (None, expected):
             raise BadRequest("Repr-Digest and `sha256` in Upload-Metadata contradict each other.")
         await self._check_submission(joined, 1, size or 0)
@@ -242,7 +195,7 @@ class Uploads:
         upload = self._new(
             caller,
             submission_id=SubmissionId(joined) if joined else new_submission_id(),
-            path=client_path(name if path in (None, "", "null") else path),  # null: Uppy's way to have none
+            path=client_path(name if path in (None, "", "null") else path),  # Uppy writes null for none
             name=client_path(name),
             size=size,
             metadata=metadata,
@@ -258,11 +211,14 @@ class Uploads:
         return upload
 
     async def announce(self, caller: Caller, submission_id: SubmissionId, files: object) -> Sequence[ResumableUpload]:
-        """Begin an upload for each of the files that a client names: `[{"name", "size", "path"?, "type"?}]`.
+        """Create an upload for each of the files that a client announces.
+
+        Args:
+            files: see `read_announcement`.
 
         Raises:
-            BadRequest: the list is not of that form.
-            FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one may not come; none is begun.
+            BadRequest: `files` is not of that form.
+            FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one file is over a limit; none is created.
             IllegalTransition: the submission is sealed.
         """
         announced = self.check_announcement(caller, files)
@@ -273,7 +229,7 @@ class Uploads:
                 path=path,
                 name=name,
                 size=size,
-                metadata=_metadata_of(name, path, submission_id),
+                metadata=metadata_of(name, path, submission_id),
                 expected=None,
             )
             for name, path, size in announced
@@ -286,16 +242,16 @@ class Uploads:
                 await self._finish_empty(upload)
         return uploads
 
-    def check_announcement(self, caller: Caller, files: object) -> Sequence[tuple[str, str, int]]:
-        """Refuse an announcement that `announce` would, before anything is opened for it.
+    def check_announcement(self, caller: Caller, files: object) -> Sequence[AnnouncedFile]:
+        """Refuse an announcement that `announce` would refuse, before anything is opened for it.
 
         Returns:
-            Name, path and size in bytes of each file.
+            The files.
 
         Raises:
             BadRequest, FileTooLarge: see `announce`.
         """
-        announced = _announcements(files)
+        announced = read_announcement(files)
         for _, _, size in announced:
             self._gate.check_size(size)
         return announced
@@ -308,8 +264,8 @@ class Uploads:
         await self._gate.check_room(size)
 
     async def _finish_empty(self, upload: ResumableUpload) -> None:
-        async with self._turn(upload.file_id) as live:
-            await self._finish_if_whole(live, upload, await self._writer(live, upload))
+        async with self._turns.turn(upload.file_id) as live:
+            await self._finish_if_all_came(live, upload, await self._writer(live, upload))
         await self._wait_finished(live)
 
     def _new(
@@ -339,23 +295,23 @@ class Uploads:
             account=caller.account,
         )
 
-    # --- going on ----------------------------------------------------------------------------------------------------
+    # --- continuing --------------------------------------------------------------------------------------------------
 
     async def find(self, caller: AnyCaller, file_id: FileId) -> UploadPosition:
-        """An upload and where it stands. A request that is sending it is asked to let go, so that this stays true.
+        """An upload and its offset. Gives up a request that is sending it, so that the answer stays true.
 
         Raises:
-            NotFound: there is none.
-            UploadGone: it was ended.
+            NotFound: there is no such upload.
+            UploadGone: it was terminated, or has expired.
         """
-        async with self._turn(file_id) as live:
+        async with self._turns.turn(file_id) as live:
             upload = await self._living(caller, live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 if upload.state is UploadState.STORED:
                     self._to_finish.discard(file_id)
                 return UploadPosition(upload=upload, offset=upload.size or 0)
             writer = await self._writer(live, upload)
-            await self._finish_if_whole(live, upload, writer)
+            await self._finish_if_all_came(live, upload, writer)
             offset = writer.size
         await self._wait_finished(live)
         return UploadPosition(upload=upload, offset=offset)
@@ -371,28 +327,28 @@ class Uploads:
         content_length: int | None = None,
         checksum: Checksum | None = None,
     ) -> UploadPosition:
-        """Take the bytes from `offset` on; returns where the upload stands then.
+        """Append bytes from `offset` on; returns the upload and its new offset.
 
         Args:
             caller: who sends them.
             file_id: whose.
-            chunks: the bytes. Taken only as fast as the disk takes them.
-            offset: where they begin; must be where the upload stands.
-            size: of the whole file, if it was to be told later and is told now.
+            chunks: the bytes, read only as fast as the disk takes them.
+            offset: where they begin; must be the upload's offset.
+            size: of the whole file, if the client gives it only now; else None.
             content_length: how many bytes will come; None if unknown.
             checksum: what they must have together; they count only if all of them came and match.
 
         Raises:
-            NotFound, UploadGone: there is no such upload, or no more.
-            OffsetMismatch: it stands elsewhere.
-            ChecksumMismatch: the chunk was dropped.
-            FileTooLarge, TooLarge, OutOfSpace, RequestTooSlow: what had come before stays, without a checksum.
-            DigestMismatch: the whole file is not what was expected; nothing is kept.
+            NotFound, UploadGone: there is no such upload, or no longer.
+            OffsetMismatch: its offset is another.
+            ChecksumMismatch: the bytes do not match; none of them is kept.
+            FileTooLarge, TooLarge, OutOfSpace, RequestTooSlow: without a checksum, what came before is kept.
+            DigestMismatch: the whole file has another SHA-256; nothing is kept.
 
-        Cancelling, as a client does that leaves, keeps what has come, without a checksum.
+        Cancelling, because the client left, keeps what has come, unless there is a checksum.
         """
         self._intake.require_running()
-        patch = _Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
+        patch = Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
         appending = asyncio.create_task(self._append(caller, file_id, patch), name=f"upload {file_id}")
         self._appending.add(appending)
         appending.add_done_callback(self._has_appended)
@@ -406,41 +362,41 @@ class Uploads:
     def _has_appended(self, appending: "asyncio.Task[int]") -> None:
         self._appending.discard(appending)
         if not appending.cancelled():
-            appending.exception()  # seen, though the client that would be told may have left
+            appending.exception()  # retrieved, though the client may have left
 
-    async def _append(self, caller: Caller, file_id: FileId, patch: _Patch) -> int:
-        # Counted inside the turn: a dead connection, once it has let go, does not count against its successor.
-        async with self._turn(file_id, patch) as live:
+    async def _append(self, caller: Caller, file_id: FileId, patch: Patch) -> int:
+        # Counted inside the turn: a dead connection that was given up does not count against its successor.
+        async with self._turns.turn(file_id, patch) as live:
             with self._gate.admit(caller.client.ip):
                 upload = await self._living(caller, live, file_id)
                 if upload.state is UploadState.STORED or live.finishing is not None:
-                    raise IllegalTransition("The upload has come whole; there is nothing to add.")
+                    raise IllegalTransition("The server has all bytes of this upload; nothing can be added.")
                 upload = await self._take_over(live, upload)
                 writer = await self._writer(live, upload)
                 if patch.offset != writer.size:
                     raise OffsetMismatch(
-                        f"The upload stands at byte {writer.size}, not {patch.offset}.", offset=writer.size
+                        f"Upload-Offset is {patch.offset}, but the upload is at {writer.size}.", offset=writer.size
                     )
                 meter = await self._meter(upload, writer)
                 upload = self._with_size(upload, patch.size, writer.size)
                 brought = patch.content_length or 0
                 if upload.size is not None and patch.offset + brought > upload.size:
-                    raise TooLarge("The request brings more bytes than the upload has left.")
+                    raise too_many_bytes()
                 await self._gate.check_room(brought)
                 upload = await self._take_turn(live, upload)
                 try:
-                    await self._take(upload, writer, patch, meter)
+                    await self._reader.take(upload, writer, patch, meter)
                 except BytesLost as error:
                     raise await self._gone(live, upload) from error
                 except (OutOfSpace, StorageUnavailable, OSError):
-                    live.writer = None  # the disk did not take all it was given: look again where the upload stands
+                    live.writer = None  # the disk may not have all bytes: find the offset anew
                     raise
                 finally:
                     if live.writer is not None:
                         if writer.size == upload.size:
-                            self._to_finish.add(file_id)  # until it is stored, whatever fails from here on
+                            self._to_finish.add(file_id)  # until it is stored, whatever fails after this
                         await self._note(upload, writer, patch.offset)
-                        await self._finish_if_whole(live, upload, writer)
+                        await self._finish_if_all_came(live, upload, writer)
         await self._wait_finished(live)
         return writer.size
 
@@ -448,9 +404,9 @@ class Uploads:
         if size is None or size == upload.size:
             return upload
         if upload.size is not None:
-            raise BadRequest("The upload's size was told before, and was another.")
+            raise BadRequest("Upload-Length was another before; the size of an upload cannot change.")
         if size < received:
-            raise BadRequest(f"The upload has {received} bytes already; it cannot have {size} in all.")
+            raise BadRequest(f"Upload-Length is {size}, but the server has {received} bytes already.")
         self._gate.check_size(size)
         return replace(upload, size=size)
 
@@ -461,145 +417,70 @@ class Uploads:
             held = (await self._ledger.submission_usage(upload.submission_id)).size - own + writer.size
         return self._gate.meter(SubmissionUsage(size=held))
 
-    async def _take(self, upload: ResumableUpload, writer: BlobWriter, patch: _Patch, meter: Meter) -> None:
-        if patch.checksum is None:
-            try:
-                await self._read(upload, writer, patch, meter, None)
-            finally:
-                await writer.pause()
-            return
-        await writer.begin_chunk()
-        digest = hashlib.new(patch.checksum.algorithm, usedforsecurity=False)
-        try:
-            await self._read(upload, writer, patch, meter, digest)
-            if digest.digest() != patch.checksum.digest:
-                raise ChecksumMismatch("The chunk's bytes are not what its checksum tells; send it again.")
-        except BaseException:
-            await writer.drop_chunk()
-            raise
-        await writer.keep_chunk()
-
-    async def _read(
-        self,
-        upload: ResumableUpload,
-        writer: BlobWriter,
-        patch: _Patch,
-        meter: Meter,
-        digest: "hashlib._Hash | None",
-    ) -> None:
-        """Read in a task of its own, which whoever needs the turn may cancel: the rest of us goes on to settle."""
-        self._intake.require_running()
-        patch.reading = asyncio.create_task(self._write(upload, writer, patch, meter, digest))
-        if patch.is_given_up:
-            patch.reading.cancel()
-        try:
-            await asyncio.shield(patch.reading)
-        except asyncio.CancelledError:
-            raise Unavailable("The upload was taken over by another request, or the server is stopping.") from None
-
-    async def _write(
-        self,
-        upload: ResumableUpload,
-        writer: BlobWriter,
-        patch: _Patch,
-        meter: Meter,
-        digest: "hashlib._Hash | None",
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        report_at, note_at = 0.0, loop.time() + NOTE_EVERY_S
-        async for chunk in self._gate.pace(patch.chunks):
-            size = writer.size + len(chunk)
-            if upload.size is not None and size > upload.size:
-                raise TooLarge("The request brings more bytes than the upload has left.")
-            await meter.take(size, len(chunk))
-            if digest is not None:
-                await loop.run_in_executor(None, digest.update, chunk)
-            await writer.write(chunk)
-            if loop.time() >= report_at:
-                report_at = loop.time() + PROGRESS_EVERY_S
-                self._bus.report(
-                    Progress(
-                        submission_id=upload.submission_id,
-                        file_id=upload.file_id,
-                        stage="upload",
-                        value=writer.size,
-                        total=upload.size,
-                    )
-                )
-            if loop.time() >= note_at:
-                note_at = loop.time() + NOTE_EVERY_S
-                await self._ledger.extend_upload(
-                    upload.file_id,
-                    size=upload.size,
-                    received=patch.offset,
-                    expires_at=utc_now() + self._expiry,
-                    fence=upload.fence,
-                )
-
     async def _note(self, upload: ResumableUpload, writer: BlobWriter, before: int) -> None:
-        """Write down how far it is; only bytes make it live longer."""
+        """Record the offset; only bytes postpone the expiry."""
         expires_at = utc_now() + self._expiry if writer.size > before else upload.expires_at
         await self._ledger.extend_upload(
             upload.file_id, size=upload.size, received=writer.size, expires_at=expires_at, fence=upload.fence
         )
 
-    async def _take_over(self, live: _Live, upload: ResumableUpload) -> ResumableUpload:
-        """The upload as it is once no other process may add to it; from then on its bytes can be looked at."""
-        if _has_turn(live, upload) or upload.partial is None:  # a form brings it: then nobody may take a turn
+    async def _take_over(self, live: Live, upload: ResumableUpload) -> ResumableUpload:
+        """The upload as it is once no other process may add to it; from then on its bytes on disk can be trusted."""
+        if live.has_turn(upload) or upload.partial is None:  # None: a form brings it, and nobody may take a turn
             return upload
         await self._take_turn(live, upload)
         return await self._ledger.upload(upload.file_id)
 
-    async def _take_turn(self, live: _Live, upload: ResumableUpload) -> ResumableUpload:
-        """Take the turn from whatever process has it; this one's own requests share one.
+    async def _take_turn(self, live: Live, upload: ResumableUpload) -> ResumableUpload:
+        """Take the turn from the process that has it; all requests of one process share a turn.
 
         Raises:
             UploadTaken: this process had the turn, or nobody, and another took it since `upload` was read.
         """
-        had_turn = _has_turn(live, upload)
+        had_turn = live.has_turn(upload)
         live.fence = await self._ledger.take_upload(upload.file_id)
         if had_turn and live.fence != upload.fence + (upload.state is UploadState.ANNOUNCED):
             live.writer = None
-            raise UploadTaken("Another process of the server had this upload meanwhile; ask where it stands.")
+            raise UploadTaken("Another process of the server has continued this upload; ask for its offset (HEAD).")
         return replace(upload, state=UploadState.RECEIVING, fence=live.fence)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
     def received(self, file_id: FileId) -> int | None:
-        """Bytes of a file that have arrived so far; None unless this process has it at hand."""
-        live = self._live.get(file_id)
+        """Bytes of a file that have arrived so far; None unless this process holds its writer."""
+        live = self._turns.get(file_id)
         return None if live is None or live.writer is None else live.writer.size
 
     async def terminate(self, caller: Caller, file_id: FileId) -> None:
-        """End an upload and remove what has come; a request that is sending it is cut off.
+        """Terminate an upload and remove its bytes; gives up a request that is sending it.
 
         Raises:
-            NotFound, UploadGone: there is none, or no more.
-            IllegalTransition: it has come whole.
+            NotFound, UploadGone: there is no such upload, or no longer.
+            IllegalTransition: all its bytes have come.
         """
-        async with self._turn(file_id) as live:
+        async with self._turns.turn(file_id) as live:
             upload = await self._living(caller, live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
-                raise IllegalTransition("The upload has come whole; it cannot be ended any more.")
+                raise IllegalTransition("The server has all bytes of this upload; it can no longer be terminated.")
             await self._writer(live, upload)
-            await self._end(live, upload, "the client ended it")
+            await self._end(live, upload, "the client terminated it")
 
-    async def _living(self, caller: AnyCaller, live: _Live, file_id: FileId) -> ResumableUpload:
-        """The upload as the caller finds it, if it has not ended but by being stored; its time is looked at here."""
+    async def _living(self, caller: AnyCaller, live: Live, file_id: FileId) -> ResumableUpload:
+        """An upload that was neither terminated nor expired; it may be stored. Expires it if its time has passed."""
         upload = await self._ledger.upload(file_id)
         if upload.state is UploadState.ABORTED:
-            raise UploadGone("The upload was ended; begin another.")
-        if live.finishing is None and not _has_turn(live, upload):
-            live.writer = None  # another process may have added to it: look again where it stands
+            raise UploadGone("The upload was terminated or has expired; start a new one.")
+        if live.finishing is None and not live.has_turn(upload):
+            live.writer = None  # another process may have added bytes: find the offset anew
         is_late = upload.expires_at is not None and upload.expires_at < self._expired_by_now()
         if is_late and upload.partial is not None and live.finishing is None:
             writer = await self._writer(live, upload)
             if writer.size != upload.size:
                 await self._end(live, upload, "no byte came for too long")
-                raise UploadGone("No byte came for too long; begin another upload.")
+                raise UploadGone("The upload has expired, because no byte came for too long; start a new one.")
         return upload
 
-    async def _end(self, live: _Live, upload: ResumableUpload, reason: str) -> None:
+    async def _end(self, live: Live, upload: ResumableUpload, reason: str) -> None:
         await self._ledger.abort_upload(upload.file_id, reason)
         writer, live.writer = live.writer, None
         if writer is not None:
@@ -608,15 +489,15 @@ class Uploads:
             await self._blobs.discard(upload.partial)
         self._bus.forget_progress(upload.file_id)
 
-    async def _gone(self, live: _Live, upload: ResumableUpload) -> UploadGone:
-        """End an upload whose bytes are no longer on the disk; what its client is told."""
-        await self._end(live, upload, "what had come of it is no longer on the disk")
-        return UploadGone("What had come of the upload is no longer on the disk; begin another.")
+    async def _gone(self, live: Live, upload: ResumableUpload) -> UploadGone:
+        """Abort an upload whose bytes are no longer on the disk; returns the error for its client."""
+        await self._end(live, upload, "its bytes are no longer on the server's disk")
+        return UploadGone(_BYTES_GONE)
 
-    async def _finish_if_whole(self, live: _Live, upload: ResumableUpload, writer: BlobWriter) -> None:
+    async def _finish_if_all_came(self, live: Live, upload: ResumableUpload, writer: BlobWriter) -> None:
         if writer.size != upload.size:
             return
-        upload = await self._take_turn(live, upload)  # an empty one begins where it ends
+        upload = await self._take_turn(live, upload)  # nobody has taken a turn at an empty upload yet
         live.finishing = asyncio.create_task(self._store(upload, writer), name=f"finish {upload.file_id}")
         live.finishing.add_done_callback(lambda finishing: self._has_finished(upload.file_id, finishing))
 
@@ -629,24 +510,24 @@ class Uploads:
             await writer.abort()
             await self._ledger.abort_upload(upload.file_id, error.detail)
             if isinstance(error, BytesLost):
-                raise UploadGone("What had come of the upload is no longer on the disk; begin another.") from error
+                raise UploadGone(_BYTES_GONE) from error
             raise
         finally:
             self._bus.forget_progress(upload.file_id)
 
     def _has_finished(self, file_id: FileId, finishing: "asyncio.Task[None]") -> None:
-        live = self._live.get(file_id)
+        live = self._turns.get(file_id)
         error = None if finishing.cancelled() else finishing.exception()
         self._to_finish.discard(file_id)
         if error is not None and not isinstance(error, DigestMismatch | UploadGone):
-            log.warning("The upload %s has come whole but could not be stored yet: %s", file_id, error)
+            log.warning("All bytes of the upload %s came, but it could not be stored yet: %s", file_id, error)
             self._to_finish.add(file_id)
             if live is not None:
                 live.finishing = live.writer = None
         if live is not None:
-            self._forget_idle(file_id, live)
+            self._turns.forget_idle(file_id, live)
 
-    async def _wait_finished(self, live: _Live) -> None:
+    async def _wait_finished(self, live: Live) -> None:
         finishing = live.finishing
         if finishing is None:
             return
@@ -654,48 +535,11 @@ class Uploads:
         if finishing.done() and not finishing.cancelled():
             finishing.result()
 
-    # --- turns -------------------------------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, file_id: FileId, patch: _Patch | None = None) -> AsyncIterator[_Live]:
-        """The only one at work on an upload; who is sending it is asked to let go.
-
-        Args:
-            file_id: which.
-            patch: what will be read meanwhile, which whoever comes next may ask to let go.
-        """
-        live = self._live.setdefault(file_id, _Live())
-        live.users += 1
-        try:
-            if live.patch is not None:
-                live.patch.give_up()
-            async with live.turn:
-                live.patch = patch
-                if patch is not None and live.users > 1:
-                    patch.give_up()
-                try:
-                    yield live
-                finally:
-                    live.patch = None
-        finally:
-            live.users -= 1
-            self._forget_idle(file_id, live)
-
-    def _forget_idle(self, file_id: FileId, live: _Live) -> None:
-        if live.users or (live.finishing is not None and not live.finishing.done()):
-            return
-        if live.writer is None or live.finishing is not None:
-            self._live.pop(file_id, None)
-        elif len(self._live) > WRITERS_KEPT:
-            idle = next((key for key, other in self._live.items() if not other.users and not other.finishing), None)
-            if idle is not None:
-                del self._live[idle]
-
-    async def _writer(self, live: _Live, upload: ResumableUpload) -> BlobWriter:
+    async def _writer(self, live: Live, upload: ResumableUpload) -> BlobWriter:
         if live.writer is None:
             if upload.partial is None:
-                # As a rule for a moment: a form was cut, and its connection is not known to have ended.
-                raise Unavailable("The file is being sent by another request at the moment.")
+                # Usually not for long: a form was cut off, and the server does not know yet that its connection ended.
+                raise Unavailable("Another request is sending this file now; try again in a moment.")
             try:
                 writer = await self._blobs.resume(upload.partial)
             except BytesLost as error:
@@ -709,84 +553,3 @@ class Uploads:
             except BytesLost as error:
                 raise await self._gone(live, upload) from error
         return live.writer
-
-
-def _has_turn(live: _Live, upload: ResumableUpload) -> bool:
-    """Whether no process but this one has added to an upload, as far as was read."""
-    return upload.state is UploadState.ANNOUNCED or upload.fence == live.fence > 0
-
-
-# --- the wire's texts ------------------------------------------------------------------------------------------------
-
-
-def parse_metadata(header: str) -> Mapping[str, str]:
-    """What an `Upload-Metadata` header says that is read here, as texts by key; a key without a value has "".
-
-    Other keys are the client's own (Uppy sends all it knows of a file): kept with the upload, and not decoded.
-
-    Raises:
-        BadRequest: too long, a key twice; one that is read is not base64, or not UTF-8.
-    """
-    if len(header) > METADATA_MAX:
-        raise BadRequest(f"Upload-Metadata is longer than {METADATA_MAX} characters.")
-    keys: set[str] = set()
-    values: dict[str, str] = {}
-    for pair in filter(None, (part.strip() for part in header.split(","))):
-        key, _, encoded = pair.partition(" ")
-        if key in keys or len(keys) >= METADATA_KEYS_MAX or not re.fullmatch(r"[!-+\--~]+", key):
-            raise BadRequest("Upload-Metadata has a key twice, too many keys, or one that is no key.")
-        keys.add(key)
-        if key not in METADATA_READ:
-            continue
-        try:
-            values[key] = base64.b64decode(encoded.strip(), validate=True).decode()
-        except ValueError:
-            raise BadRequest(f"The value of {key!r} in Upload-Metadata is not base64 of UTF-8 text.") from None
-    return values
-
-
-def parse_checksum(header: str) -> Checksum:
-    """An `Upload-Checksum` header.
-
-    Raises:
-        BadRequest: an algorithm that is not offered, or no digest.
-    """
-    algorithm, _, encoded = header.strip().partition(" ")
-    if algorithm not in CHECKSUMS:
-        raise BadRequest(f"Upload-Checksum must name one of {', '.join(CHECKSUMS)}.")
-    try:
-        digest = base64.b64decode(encoded.strip(), validate=True)
-    except ValueError:
-        digest = b""
-    if len(digest) != hashlib.new(algorithm, usedforsecurity=False).digest_size:
-        raise BadRequest(f"Upload-Checksum must carry a {algorithm} digest in base64.")
-    return Checksum(algorithm=algorithm, digest=digest)
-
-
-def _hex_digest(text: str | None) -> Sha256 | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise BadRequest("`sha256` in Upload-Metadata must be 64 hexadecimal digits.")
-    return Sha256(text.lower())
-
-
-def _announcements(files: object) -> Sequence[tuple[str, str, int]]:
-    if not isinstance(files, list) or len(files) > ANNOUNCED_MAX:
-        raise BadRequest(f"`files` must be a list of at most {ANNOUNCED_MAX} files.")
-    announced = []
-    for entry in files:
-        match entry:
-            case {"name": str() as name, "size": int() as size} if not isinstance(size, bool) and 0 <= size <= SIZE_MAX:
-                path = entry.get("path")
-                if path is not None and not isinstance(path, str):
-                    raise BadRequest("`path` of a file must be text.")
-                announced.append((base_name(client_path(name)), client_path(path or name), size))
-            case _:
-                raise BadRequest("Each of `files` must have a `name` and a `size` in bytes.")
-    return announced
-
-
-def _metadata_of(name: str, path: str, submission_id: SubmissionId) -> str:
-    values = {"filename": name, "relativePath": path, "submission": submission_id}
-    return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())

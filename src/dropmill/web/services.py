@@ -10,8 +10,8 @@ from quart import current_app
 
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
-from dropmill.intake.intake import Intake
 from dropmill.intake.resumable import Uploads
+from dropmill.intake.submissions import Intake
 from dropmill.live.joins import JoinRates
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views

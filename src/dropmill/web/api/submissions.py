@@ -4,7 +4,7 @@ from typing import Any
 
 from quart import Blueprint, Response, jsonify, redirect, request, url_for
 
-from dropmill.intake.intake import Receipt
+from dropmill.intake.receiving import Receipt
 from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
 from dropmill.web.api import query

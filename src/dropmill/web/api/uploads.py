@@ -6,7 +6,9 @@ from typing import Any
 from quart import Blueprint, Response, request, url_for
 from werkzeug.routing import PathConverter
 
-from dropmill.intake.resumable import CHECKSUMS, SIZE_MAX, Checksum, UploadPosition
+from dropmill.intake.limits import SIZE_MAX
+from dropmill.intake.resumable import UploadPosition
+from dropmill.intake.tus import CHECKSUMS, Checksum
 from dropmill.model.errors import (
     BadRequest,
     NotFound,

@@ -20,7 +20,7 @@ import re
 
 from werkzeug.datastructures import Headers
 
-from dropmill.intake.resumable import Checksum, parse_checksum
+from dropmill.intake.tus import Checksum, parse_checksum
 from dropmill.model.errors import BadRequest, UnsupportedMediaType
 from dropmill.model.ids import Sha256
 

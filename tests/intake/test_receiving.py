@@ -1,35 +1,26 @@
-"""Receiving submissions with the real ledger, store and bus: what is kept, what is removed, what is told and when."""
+"""One body with the real ledger, store and bus: what is kept, what is removed, and what is reported when."""
 
 import asyncio
-import contextlib
 import hashlib
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engines.disk.tampering import empty, remove, shorten
+from tests.intake.counter import Counter, announce
+from tests.intake.desk import END, FIRST, SECOND, Body, Desk, full, head, on_disk, part, until
 from tests.support import scenarios
-from tests.support.clocks import DAY_S, WallClock
-from tests.support.fakes.executor import FakeExecutor
-from tests.support.scenarios import CALLER, CLIENT, LIVENESS_S, SUCCEEDED, all_events, names, recount
+from tests.support.scenarios import CALLER, CLIENT, SUCCEEDED, all_events, names, recount
 
-from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.health import Health
-from dropmill.intake.gate import Gate, UploadLimits
-from dropmill.intake.intake import FINISHING_MAX, PROGRESS_EVERY_S, Intake, Receipt
-from dropmill.model.clock import Clock
+from dropmill.intake.receiving import FINISHING_MAX, PROGRESS_EVERY_S
 from dropmill.model.errors import (
     BadFileName,
-    DropmillError,
-    IllegalTransition,
+    BytesLost,
     MalformedUpload,
-    NotFound,
     NothingSent,
     OutOfSpace,
     RequestTooSlow,
@@ -37,156 +28,12 @@ from dropmill.model.errors import (
     UnsupportedMediaType,
 )
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId, SubmissionId
-from dropmill.model.submissions import Counts, Submission
-from dropmill.model.uploads import File, StoredBlob, UploadState
-from dropmill.origin.resolver import HostName, Resolver
+from dropmill.model.ids import FileId
+from dropmill.model.submissions import Counts
+from dropmill.model.uploads import StoredBlob, UploadState
+from dropmill.ports.ledger.uploads import ResumableUpload
 
-TYPE = "multipart/form-data; boundary=B"
-END = b"--B--\r\n"
-
-
-def head(name: str) -> bytes:
-    return f'--B\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\n'.encode()
-
-
-def part(name: str, content: bytes = b"content\n") -> bytes:
-    return head(name) + content + b"\r\n"
-
-
-class Body:
-    """A request's body, sent by the test piece by piece."""
-
-    def __init__(self) -> None:
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.taken = 0
-        self._is_awaited = asyncio.Event()
-
-    def send(self, *pieces: bytes) -> None:
-        self._is_awaited.clear()
-        for piece in pieces:
-            self._pieces.put_nowait(piece)
-
-    def end(self) -> None:
-        self._pieces.put_nowait(None)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._pieces.empty():
-            self._is_awaited.set()
-        piece = await self._pieces.get()
-        self._is_awaited.clear()
-        if piece is None:
-            raise StopAsyncIteration
-        self.taken += 1
-        return piece
-
-    async def all_taken(self) -> None:
-        """Wait until everything sent has been dealt with, and the reader waits for more."""
-        await asyncio.sleep(0)
-        async with asyncio.timeout(LIVENESS_S):
-            await self._is_awaited.wait()
-
-
-async def sent(*pieces: bytes) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
-class Names(Resolver):
-    """A resolver that answers at once, or never."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_dead = False
-
-    async def resolve(self, ip: str) -> HostName:
-        if self.is_dead:
-            await asyncio.get_running_loop().create_future()
-        return HostName(host="pc7.lab.example", verified=True, domain="lab.example")
-
-
-class Desk:
-    """An intake and all it stands on."""
-
-    def __init__(self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
-        self.ledger, self.blobs, self.bus = ledger, blobs, bus
-        self.executor, self.names = FakeExecutor(), Names()
-        self.clock, self.health = Clock(), Health()
-        self.intake = self.intake_with()
-
-    def intake_with(self, *, idle_timeout_s: float = LIVENESS_S, seal_after_s: float = 86400.0) -> Intake:
-        return Intake(
-            ledger=self.ledger,
-            blobs=self.blobs,
-            executor=self.executor,
-            bus=self.bus,
-            resolver=self.names,
-            gate=Gate(UploadLimits(idle_timeout_s=idle_timeout_s, min_free=0), self.blobs),
-            seal_after_s=seal_after_s,
-            clock=self.clock,
-            health=self.health,
-        )
-
-    def begin(self, body: Body, **options: Any) -> asyncio.Task[Receipt]:
-        return asyncio.create_task(self.intake.receive_multipart(CALLER, aiter(body), TYPE, **options))
-
-    async def receive(self, *pieces: bytes, account: str | None = None, **options: Any) -> Receipt:
-        return await self.intake.receive_multipart(replace(CALLER, account=account), sent(*pieces), TYPE, **options)
-
-    async def submission(self) -> Submission:
-        """The newest submission."""
-        return (await self.ledger.submissions(before=None, limit=1)).items[0]
-
-    async def files(self) -> dict[str, File]:
-        """Files of the newest submission by their paths."""
-        view = await self.ledger.view_submission((await self.submission()).id, limit=1000)
-        return {file.path: file for file in view.files}
-
-    async def count(self, name: EventName) -> int:
-        return Counter(await names(self.ledger))[name.value]
-
-    async def stored_on_disk(self) -> set[str]:
-        return {path.name for path in self.blobs.blobs.rglob("*") if path.is_file()}
-
-    async def settled(self, *, kept: list[str], aborted: list[str], is_open: bool = False) -> None:
-        """All that an end of a body must have left, and nothing else, as soon as it can be."""
-
-        async def is_settled() -> bool:
-            submission = await self.submission()
-            is_counted = submission.is_open is is_open and not submission.counts.receiving
-            return is_counted and self.executor.wakes >= len(kept)
-
-        await until(is_settled)
-        files = await self.files()
-        assert {path for path, file in files.items() if file.state is UploadState.STORED} == set(kept)
-        assert {path for path, file in files.items() if file.state is UploadState.ABORTED} == set(aborted)
-        assert await self.stored_on_disk() == {file.blob for file in files.values() if file.blob}
-        assert list(self.blobs.incoming.iterdir()) == []
-        assert await recount(self.ledger, (await self.submission()).id) == Counts(
-            queued=len(kept), aborted=len(aborted)
-        )
-        for file in files.values():
-            assert self.intake.received(file.id) is None
-            assert self.bus.newest_progress(file.id, "upload") is None
-
-
-@pytest.fixture
-async def desk(ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> AsyncIterator[Desk]:
-    made = Desk(ledger, blobs, bus)
-    yield made
-    await made.intake.drain()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(LIVENESS_S):
-        while not await condition():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0.005)
-
-
-# --- what is stored --------------------------------------------------------------------------------------------------
+WAYS = [remove, empty, shorten]
 
 
 async def test_files_are_stored_under_generated_names_with_their_bytes(desk: Desk) -> None:
@@ -209,20 +56,6 @@ async def test_two_files_of_one_name_are_two_files(desk: Desk) -> None:
     receipt = await desk.receive(part("a.txt", b"1"), part("a.txt", b"2"), END)
     assert receipt.stored == ("a.txt", "a.txt")
     assert await recount(desk.ledger, (await desk.submission()).id) == Counts(queued=2)
-
-
-async def test_the_client_is_named_off_the_way_of_its_bytes(desk: Desk) -> None:
-    desk.names.is_dead = True
-    await desk.receive(part("a.txt"), END)
-    assert (await desk.submission()).client == CLIENT
-    assert await desk.count(EventName.CLIENT_IDENTIFIED) == 0
-    desk.names.is_dead = False
-    await desk.receive(part("a.txt"), END)
-
-    async def is_identified() -> bool:
-        return (await desk.submission()).client.host == "pc7.lab.example"
-
-    await until(is_identified)
 
 
 @pytest.mark.parametrize("count", [FINISHING_MAX + 1, 200])
@@ -263,9 +96,6 @@ async def test_no_more_files_than_a_few_are_under_way_at_once(desk: Desk, monkey
     body.send(END)
     body.end()
     assert len((await receiving).stored) == 5 * FINISHING_MAX
-
-
-# --- when ------------------------------------------------------------------------------------------------------------
 
 
 async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_once(desk: Desk) -> None:
@@ -339,9 +169,6 @@ async def test_progress_is_reported_at_once_and_then_at_most_four_times_a_second
     assert [value for _, value in reports] == sorted(value for _, value in reports)
 
 
-# --- cut, malformed, stalled -----------------------------------------------------------------------------------------
-
-FIRST, SECOND = part("first.txt"), part("second.txt", bytes(2 * WRITE_BYTES))
 CUTS = {
     "in the head of the first": (FIRST[:20], [], []),
     "between head and content": (head("first.txt"), [], ["first.txt"]),
@@ -502,21 +329,6 @@ async def test_a_body_of_another_type_is_refused_before_it_is_read(desk: Desk) -
     assert body.taken == 0
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _full(monkeypatch: pytest.MonkeyPatch, *methods: str) -> Iterator[None]:
-    async def fail(*_: Any, **__: Any) -> None:
-        raise OutOfSpace("The disk is full.")
-
-    with monkeypatch.context() as patch:
-        for method in methods:
-            owner = DiskBlobWriter if hasattr(DiskBlobWriter, method) else SqliteLedger
-            patch.setattr(owner, method, fail)
-        yield
-
-
 @pytest.mark.parametrize("method", ["write", "commit", "store_upload"])
 async def test_a_disk_that_fills_up_keeps_what_was_stored_and_service_resumes(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str
@@ -529,7 +341,7 @@ async def test_a_disk_that_fills_up_keeps_what_was_stored_and_service_resumes(
         return desk.executor.wakes == 1
 
     await until(is_stored)
-    with _full(monkeypatch, method):
+    with full(monkeypatch, method):
         body.send(bytes(2 * WRITE_BYTES), b"\r\n", END)
         body.end()
         with pytest.raises(OutOfSpace) as told:
@@ -552,7 +364,7 @@ async def test_a_ledger_on_the_full_disk_hears_of_the_lost_file_once_its_bytes_h
         await abort_upload(ledger, file_id, reason)
 
     monkeypatch.setattr(SqliteLedger, "abort_upload", if_there_is_room)
-    with _full(monkeypatch, "commit"), pytest.raises(OutOfSpace):
+    with full(monkeypatch, "commit"), pytest.raises(OutOfSpace):
         await desk.receive(head("a.bin"), bytes(2 * WRITE_BYTES), b"\r\n", END)
     await desk.settled(kept=[], aborted=["a.bin"])
 
@@ -560,7 +372,7 @@ async def test_a_ledger_on_the_full_disk_hears_of_the_lost_file_once_its_bytes_h
 async def test_a_ledger_that_cannot_be_written_names_what_was_kept_all_the_same(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _full(monkeypatch, "seal_submission"), pytest.raises(OutOfSpace) as told:
+    with full(monkeypatch, "seal_submission"), pytest.raises(OutOfSpace) as told:
         await desk.receive(FIRST, END)
     assert told.value.extra["kept"] == ["first.txt"]
 
@@ -582,117 +394,6 @@ async def test_whether_a_file_was_stored_is_asked_of_the_ledger_and_not_inferred
     assert await desk.stored_on_disk() == {file.blob}
 
 
-async def test_recovery_removes_what_no_file_owns(desk: Desk) -> None:
-    await desk.receive(FIRST, END)
-    kept = await desk.stored_on_disk()
-    orphan, half = desk.blobs.create(".txt"), desk.blobs.create("")
-    await orphan.write(b"committed, and then the power went")
-    await orphan.commit()
-    await half.write(bytes(2 * WRITE_BYTES))
-    assert len(await desk.stored_on_disk()) == 2
-    await desk.intake.recover()
-    assert await desk.stored_on_disk() == kept
-    assert list(desk.blobs.incoming.iterdir()) == []
-    await half.abort()
-
-
-# --- submissions opened for files to come ----------------------------------------------------------------------------
-
-
-async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -> None:
-    submission_id, _ = await desk.intake.open(replace(CALLER, account="ada"))
-    for name in ("a.txt", "b.txt"):
-        receipt = await desk.receive(part(name), END, submission_id=submission_id)
-        assert receipt == Receipt(submission_id=submission_id, stored=(name,))
-    await desk.settled(kept=["a.txt", "b.txt"], aborted=[], is_open=True)
-    await desk.intake.seal(CALLER, submission_id)
-    await desk.intake.seal(CALLER, submission_id)
-    cursor = await desk.ledger.newest_cursor()
-    with pytest.raises(IllegalTransition) as told:
-        await desk.receive(part("late.txt"), END, submission_id=submission_id)
-    assert told.value.extra["kept"] == []
-    assert await desk.ledger.newest_cursor() == cursor
-    await desk.settled(kept=["a.txt", "b.txt"], aborted=[])
-
-
-async def test_a_submission_sealed_while_a_body_comes_keeps_what_had_begun(desk: Desk) -> None:
-    submission_id, _ = await desk.intake.open(CALLER)
-    body = Body()
-    receiving = desk.begin(body, submission_id=submission_id)
-    body.send(FIRST, head("second.txt"))
-    await body.all_taken()
-    await desk.intake.seal(CALLER, submission_id)
-    body.send(b"content\r\n", part("third.txt"), END)
-    body.end()
-    with pytest.raises(IllegalTransition) as told:
-        await receiving
-    assert told.value.extra["kept"] == ["first.txt", "second.txt"]
-    await desk.settled(kept=["first.txt", "second.txt"], aborted=[])
-
-
-@pytest.mark.parametrize("text", [FIRST + END, FIRST + SECOND[:100], END, b"no multipart"])
-async def test_then_seal_seals_when_the_body_ends_however_it_ends(desk: Desk, text: bytes) -> None:
-    submission_id, _ = await desk.intake.open(CALLER)
-    with contextlib.suppress(DropmillError):
-        await desk.receive(text, submission_id=submission_id, then_seal=True)
-    assert not (await desk.submission()).is_open
-
-
-async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: Desk) -> None:
-    for then_seal in (False, True):
-        with pytest.raises(NotFound):
-            await desk.receive(FIRST, END, submission_id=SubmissionId("0" * 32), then_seal=then_seal)
-    assert await desk.stored_on_disk() == set()
-
-
-async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: Desk) -> None:
-    desk.intake = desk.intake_with(seal_after_s=0.15)
-    (empty, _), (filled, _) = await desk.intake.open(CALLER), await desk.intake.open(CALLER)
-    running = asyncio.create_task(desk.intake.run())
-    await desk.receive(FIRST, END, submission_id=filled)
-
-    async def are_sealed() -> bool:
-        page = await desk.ledger.submissions(before=None, limit=9, state="open")
-        return not page.items
-
-    await until(are_sealed)
-    assert {one.id for one in (await desk.ledger.submissions(before=None, limit=9)).items} == {empty, filled}
-    running.cancel()
-    await asyncio.wait([running])
-
-
-async def test_a_clock_that_steps_seals_no_submission_early(desk: Desk, wall_clock: WallClock) -> None:
-    """Point 10; those that are old enough are sealed all the same."""
-    desk.clock = wall_clock.clock
-    desk.intake = desk.intake_with(seal_after_s=3600.0)
-    await desk.intake.open(CALLER)
-    for step_s in (30 * DAY_S, -60 * DAY_S, 45 * DAY_S):
-        wall_clock.step(step_s)
-        await desk.intake._seal_stale()
-        assert (await desk.submission()).is_open
-    desk.intake = desk.intake_with(seal_after_s=0.0)
-    await asyncio.sleep(0.01)
-    wall_clock.step(-wall_clock.ahead_s)
-    await desk.intake._seal_stale()
-    assert not (await desk.submission()).is_open
-
-
-async def test_a_ledger_that_is_away_does_not_end_the_sealing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.intake = desk.intake_with(seal_after_s=0.02)
-    await desk.intake.open(CALLER)
-    with _full(monkeypatch, "seal_submission"):
-        running = asyncio.create_task(desk.intake.run())
-        await asyncio.sleep(0.1)
-        assert not running.done()
-
-    async def is_sealed() -> bool:
-        return not (await desk.submission()).is_open
-
-    await until(is_sealed)
-    running.cancel()
-    await asyncio.wait([running])
-
-
 async def test_every_event_of_an_upload_names_its_file_and_client(desk: Desk) -> None:
     await desk.receive(FIRST, END, account="ada")
     (file,) = (await desk.files()).values()
@@ -711,3 +412,44 @@ async def test_a_blob_store_folder_holds_nothing_but_blobs(desk: Desk, tmp_path:
     found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
     assert found <= {"blobs", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"}
     assert all(key[:32].isalnum() for key in await desk.stored_on_disk())
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_form_file_that_vanished_while_it_came_is_not_recorded_as_stored(desk: Desk, way: Any) -> None:
+    body = Body()
+    receiving = desk.begin(body)
+    body.send(FIRST, head("second.txt"), bytes(600_000))
+    way(await on_disk(desk, 600_000))
+    body.send(b"\r\n", END)
+    body.end()
+    with pytest.raises(BytesLost) as told:
+        await receiving
+    assert told.value.extra["kept"] == ["first.txt"]
+    await desk.settled(kept=["first.txt"], aborted=["second.txt"])
+
+
+async def test_a_file_by_id_that_another_form_begins_at_the_same_moment_fails_no_form(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both forms read that the file is announced; the ledger lets one of them begin it."""
+    counter = Counter(desk)
+    submission_id, (first, second) = await announce(counter, {"name": "a.txt", "size": 3}, {"name": "b.txt", "size": 3})
+
+    def field(upload: ResumableUpload) -> bytes:
+        words = f'name="file:{upload.file_id}"; filename="{upload.name}"'
+        return f"--B\r\nContent-Disposition: form-data; {words}\r\n\r\n".encode()
+
+    async def as_announced(file_id: FileId) -> ResumableUpload:
+        return {first.file_id: first, second.file_id: second}[file_id]
+
+    body = Body()
+    receiving = desk.begin(body, submission_id=submission_id)
+    body.send(field(second) + b"b")
+    await body.all_taken()
+    monkeypatch.setattr(desk.ledger, "upload", as_announced)
+    receipt = await desk.receive(field(first), b"aaa\r\n", field(second), b"bbb\r\n", END, submission_id=submission_id)
+    assert receipt.stored == ("a.txt",)
+    body.send(b"bb\r\n", END)
+    body.end()
+    assert (await receiving).stored == ("b.txt",)
+    await desk.settled(kept=["a.txt", "b.txt"], aborted=[], is_open=True)

@@ -1,6 +1,6 @@
-"""What an upload may be and take: sizes, numbers, pace, disk. Each limit refuses with a sentence and keeps the rest.
+"""The limits of uploads: sizes, numbers, pace, disk. A limit refuses what exceeds it; what came before is kept.
 
-Bytes are counted as they arrive: a `Content-Length` may be absent, and is no promise.
+Bytes are counted as they arrive: a `Content-Length` may be absent or wrong.
 """
 
 import asyncio
@@ -14,18 +14,22 @@ from dropmill.ports.blobs import BlobStore
 from dropmill.ports.ledger.uploads import SubmissionUsage
 from dropmill.settings import size_in_words
 
-LOOK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two looks at the free disk: 0.1 s at full speed
+SIZE_MAX = 2**63 - 1  # bytes of a file: what the ledger can store
+CHECK_DISK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two checks of the free disk: 0.1 s at full speed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UploadLimits:
-    """What people set; None is no limit.
+    """The limits as they were set; None means no limit.
 
     Attributes:
-        idle_timeout_s: seconds without a byte.
-        min_rate: bytes a second of waiting for them, over `idle_timeout_s`; 0 asks for none.
+        idle_timeout_s: seconds without a byte after which a request ends.
         min_free: bytes that uploads leave free on the disk.
-        max_per_client: requests with files of one address at once.
+        min_rate: minimum upload rate in bytes per second, averaged over `idle_timeout_s`; 0 means none.
+        max_file_size: bytes of one file.
+        max_submission_size: bytes of all files of a submission.
+        max_files: files of a submission.
+        max_per_client: requests with files that one address may have under way.
     """
 
     idle_timeout_s: float
@@ -38,12 +42,12 @@ class UploadLimits:
 
     @property
     def are_for_submissions(self) -> bool:
-        """Whether what a submission holds already matters."""
+        """Whether a limit depends on what a submission holds already."""
         return self.max_files is not None or self.max_submission_size is not None
 
 
 class Gate:
-    """Lets requests in as far as the limits allow."""
+    """Checks requests, and what they bring, against the limits."""
 
     def __init__(self, limits: UploadLimits, blobs: BlobStore) -> None:
         self.limits = limits
@@ -52,10 +56,10 @@ class Gate:
 
     @contextlib.contextmanager
     def admit(self, ip: str) -> Iterator[None]:
-        """Count one more request of an address while inside.
+        """Count one more request of an address until the context ends.
 
         Raises:
-            TooManyUploads: it has as many as it may.
+            TooManyUploads: it has as many as the limit allows.
         """
         most = self.limits.max_per_client
         if most is not None and self._under_way[ip] >= most:
@@ -69,23 +73,26 @@ class Gate:
                 del self._under_way[ip]
 
     def check_size(self, size: int | None) -> None:
-        """Refuse a file that is announced too large.
+        """Refuse a file over the limit.
+
+        Args:
+            size: in bytes; None, if unknown, passes.
 
         Raises:
-            FileTooLarge: it is.
+            FileTooLarge: it is over the limit.
         """
         most = self.limits.max_file_size
         if most is not None and size is not None and size > most:
             raise FileTooLarge(f"The file is larger than the {most} bytes that are accepted.")
 
     def check_submission(self, usage: SubmissionUsage) -> None:
-        """Refuse what would make a submission hold too much.
+        """Refuse a submission over the limits.
 
         Args:
             usage: what it would hold.
 
         Raises:
-            TooManyFiles, TooLarge: it would.
+            TooManyFiles, TooLarge: that is over a limit.
         """
         most_files, most = self.limits.max_files, self.limits.max_submission_size
         if most_files is not None and usage.files > most_files:
@@ -94,10 +101,13 @@ class Gate:
             raise TooLarge(f"The submission is larger than the {most} bytes that are accepted.")
 
     async def check_room(self, size: int) -> None:
-        """Refuse what would leave too little of the disk.
+        """Refuse bytes that would leave too little of the disk.
+
+        Args:
+            size: how many bytes will come; 0, if unknown, checks the disk as it is.
 
         Raises:
-            OutOfSpace: it would.
+            OutOfSpace: less than `min_free` would be left.
         """
         if await self._blobs.free_bytes() - size < self.limits.min_free:
             kept = self.limits.min_free
@@ -105,19 +115,19 @@ class Gate:
             raise OutOfSpace(f"The disk has too little room for this{why}. What was stored before is safe.")
 
     def meter(self, usage: SubmissionUsage) -> "Meter":
-        """A meter for one request, to whose submission `usage` counts already."""
+        """A meter for one request whose submission holds `usage` already."""
         return Meter(self, usage)
 
     async def pace(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same chunks, as long as they keep coming.
+        """The same chunks, as long as they come fast enough.
 
         Raises:
-            RequestTooSlow: none came for the idle limit, or they bring less than the least rate.
+            RequestTooSlow: no chunk came for `idle_timeout_s`, or they come slower than `min_rate`.
         """
         iterator = aiter(chunks)
         loop = asyncio.get_running_loop()
         limits = self.limits
-        # Only waiting counts: what our own disk takes its time with is not the client's doing.
+        # Only waiting for the client counts, not the time that our own disk takes.
         waited, brought = 0.0, 0
         while True:
             since = loop.time()
@@ -138,29 +148,29 @@ class Gate:
 
 
 class Meter:
-    """Counts what one request brings."""
+    """Counts the files and bytes of one request."""
 
     def __init__(self, gate: Gate, usage: SubmissionUsage) -> None:
         self._gate = gate
         self._files = usage.files
         self._bytes = usage.size
-        self._unseen = 0
+        self._unchecked = 0
 
     def begin_file(self) -> None:
-        """One more file.
+        """Count one more file.
 
         Raises:
-            TooManyFiles: the submission has as many as it may.
+            TooManyFiles: the submission has as many as the limit allows.
         """
         self._gate.check_submission(SubmissionUsage(files=self._files + 1))
         self._files += 1
 
     def begin_announced_file(self, size: int | None) -> None:
-        """A file that counts already, with `size` bytes; None if its size is not known."""
+        """Begin a file whose `size` bytes count already; None if its size is unknown."""
         self._bytes -= size or 0
 
     async def take(self, file_size: int, length: int) -> None:
-        """`length` more bytes, with which the file has `file_size`.
+        """Count `length` more bytes, with which the file has `file_size`.
 
         Raises:
             FileTooLarge, TooLarge, OutOfSpace: over a limit.
@@ -168,7 +178,7 @@ class Meter:
         self._gate.check_size(file_size)
         self._gate.check_submission(SubmissionUsage(size=self._bytes + length))
         self._bytes += length
-        self._unseen += length
-        if self._unseen >= LOOK_EVERY_BYTES:
-            self._unseen = 0
+        self._unchecked += length
+        if self._unchecked >= CHECK_DISK_EVERY_BYTES:
+            self._unchecked = 0
             await self._gate.check_room(0)

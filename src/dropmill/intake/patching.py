@@ -1,0 +1,154 @@
+"""The bytes that one request brings to a resumable upload (tus: PATCH, or a POST that creates it)."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dropmill.intake.limits import Gate, Meter
+from dropmill.intake.receiving import PROGRESS_EVERY_S
+from dropmill.intake.tus import Checksum
+from dropmill.model.clock import utc_now
+from dropmill.model.errors import ChecksumMismatch, TooLarge, Unavailable
+from dropmill.model.jobs import Progress
+from dropmill.ports.blobs import BlobWriter
+from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.uploads import ResumableUpload, UploadLedger
+
+EXTEND_EVERY_S = 60.0  # while bytes come the expiry is extended, in case this process dies under the request
+
+
+@dataclass(kw_only=True, slots=True)
+class Patch:
+    """What one request brings.
+
+    Attributes:
+        chunks: the bytes.
+        offset: where they begin.
+        size: of the whole file, if the client tells it now; None if it did before, or does not know it yet.
+        content_length: how many bytes will come; None if unknown.
+        checksum: what they must have together; None if the client gave none.
+        reading: the task that reads them; None before it is started.
+        is_given_up: whether another request wants the turn.
+    """
+
+    chunks: AsyncIterator[bytes]
+    offset: int
+    size: int | None
+    content_length: int | None
+    checksum: Checksum | None
+    reading: asyncio.Task[None] | None = None
+    is_given_up: bool = False
+
+    def give_up(self) -> None:
+        """Stop the reading. The request that awaits it is not cancelled, and settles what has come."""
+        self.is_given_up = True
+        if self.reading is not None:
+            self.reading.cancel()
+
+
+class PatchReader:
+    """Reads patches into the writers of uploads."""
+
+    def __init__(
+        self, *, ledger: UploadLedger, bus: Bus, gate: Gate, expiry: timedelta, require_running: Callable[[], None]
+    ) -> None:
+        """Keep the ports.
+
+        Args:
+            expiry: time without a byte after which an upload expires.
+            require_running: raises `Unavailable` once the server is stopping.
+        """
+        self._ledger = ledger
+        self._bus = bus
+        self._gate = gate
+        self._expiry = expiry
+        self._require_running = require_running
+
+    async def take(self, upload: ResumableUpload, writer: BlobWriter, patch: Patch, meter: Meter) -> None:
+        """Write a patch, so that it survives this process; with a checksum, all of it or nothing.
+
+        Raises:
+            ChecksumMismatch: the bytes do not match the checksum.
+            FileTooLarge, TooLarge, OutOfSpace, RequestTooSlow: without a checksum, what came before is kept.
+            Unavailable: the patch was given up; without a checksum, what came before is kept.
+        """
+        if patch.checksum is None:
+            try:
+                await self._read(upload, writer, patch, meter, None)
+            finally:
+                await writer.pause()
+            return
+        await writer.begin_chunk()
+        digest = hashlib.new(patch.checksum.algorithm, usedforsecurity=False)
+        try:
+            await self._read(upload, writer, patch, meter, digest)
+            if digest.digest() != patch.checksum.digest:
+                raise ChecksumMismatch("The bytes do not match Upload-Checksum; send them again.")
+        except BaseException:
+            await writer.drop_chunk()
+            raise
+        await writer.keep_chunk()
+
+    async def _read(
+        self,
+        upload: ResumableUpload,
+        writer: BlobWriter,
+        patch: Patch,
+        meter: Meter,
+        digest: "hashlib._Hash | None",
+    ) -> None:
+        """Read in a task of its own: whoever needs the turn cancels that task, and the caller continues to settle."""
+        self._require_running()
+        patch.reading = asyncio.create_task(self._write(upload, writer, patch, meter, digest))
+        if patch.is_given_up:
+            patch.reading.cancel()
+        try:
+            await asyncio.shield(patch.reading)
+        except asyncio.CancelledError:
+            raise Unavailable("Another request continues this upload, or the server is stopping.") from None
+
+    async def _write(
+        self,
+        upload: ResumableUpload,
+        writer: BlobWriter,
+        patch: Patch,
+        meter: Meter,
+        digest: "hashlib._Hash | None",
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        report_at, extend_at = 0.0, loop.time() + EXTEND_EVERY_S
+        async for chunk in self._gate.pace(patch.chunks):
+            size = writer.size + len(chunk)
+            if upload.size is not None and size > upload.size:
+                raise too_many_bytes()
+            await meter.take(size, len(chunk))
+            if digest is not None:
+                await loop.run_in_executor(None, digest.update, chunk)
+            await writer.write(chunk)
+            if loop.time() >= report_at:
+                report_at = loop.time() + PROGRESS_EVERY_S
+                self._bus.report(
+                    Progress(
+                        submission_id=upload.submission_id,
+                        file_id=upload.file_id,
+                        stage="upload",
+                        value=writer.size,
+                        total=upload.size,
+                    )
+                )
+            if loop.time() >= extend_at:
+                extend_at = loop.time() + EXTEND_EVERY_S
+                await self._ledger.extend_upload(
+                    upload.file_id,
+                    size=upload.size,
+                    received=patch.offset,
+                    expires_at=utc_now() + self._expiry,
+                    fence=upload.fence,
+                )
+
+
+def too_many_bytes() -> TooLarge:
+    """The error for a request whose bytes would make the upload longer than its size."""
+    return TooLarge("The request has more bytes than the upload still needs.")

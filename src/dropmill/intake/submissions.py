@@ -1,0 +1,384 @@
+"""Submissions: opened, filled, sealed, and cleaned up after.
+
+A body is received in a task of its own, not in the request's handler: when the client leaves, the framework cancels the
+handler, and what has arrived must still be settled. `receiving` reads one body; what an upload may be is in `limits`.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+from dropmill.health import Health
+from dropmill.intake.arriving import NOTED_MAX, SERVER_FAILED, Arrivals
+from dropmill.intake.limits import Gate
+from dropmill.intake.multipart import PartEvent, boundary_of, client_path, file_parts
+from dropmill.intake.receiving import IncomingBody, Receipt, Receiver, as_one_part
+from dropmill.intake.repeats import Repeated, request_key
+from dropmill.model.caller import Caller
+from dropmill.model.clock import Clock
+from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, Unavailable
+from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_submission_id
+from dropmill.model.internal import AnyCaller, Internal
+from dropmill.origin.resolver import Resolver
+from dropmill.ports.blobs import BlobStore, BlobWriter
+from dropmill.ports.bus import Bus
+from dropmill.ports.executor import Executor
+from dropmill.ports.ledger.submissions import IntakeLedger, RequestKey
+from dropmill.ports.ledger.uploads import SubmissionUsage
+
+log = logging.getLogger(__name__)
+
+SWEEP_EVERY_S = 60.0
+SWEEP_MAX = 100  # submissions, or uploads, of one sweep, so that it does not hold up the ledger
+
+
+class Intake:
+    """Opens, fills and seals submissions."""
+
+    def __init__(
+        self,
+        *,
+        ledger: IntakeLedger,
+        blobs: BlobStore,
+        executor: Executor,
+        bus: Bus,
+        resolver: Resolver,
+        gate: Gate,
+        seal_after_s: float,
+        clock: Clock,
+        health: Health,
+    ) -> None:
+        """Keep the ports.
+
+        Args:
+            gate: the limits of uploads.
+            seal_after_s: seconds without a new file after which the server seals an announced submission.
+            clock: measures ages.
+            health: shows whether the sealing works.
+        """
+        self._clock = clock
+        self._health = health
+        self._ledger = ledger
+        self._blobs = blobs
+        self._resolver = resolver
+        self._gate = gate
+        self._seal_after_s = seal_after_s
+        self._arrivals = Arrivals(ledger=ledger, executor=executor, bus=bus)
+        self._receiver = Receiver(
+            ledger=ledger,
+            blobs=blobs,
+            bus=bus,
+            arrivals=self._arrivals,
+            open_submission=self._open_for_body,
+            seal_submission=self._seal_after_body,
+            require_running=self.require_running,
+        )
+        self._receiving: dict[asyncio.Task[Receipt], IncomingBody] = {}
+        self._identifying: set[asyncio.Task[None]] = set()
+        # Submissions that one request fills: noted before the ledger hears of them, until it has sealed them.
+        self._filling: set[SubmissionId] = set()
+        self._to_seal: dict[SubmissionId, None] = {}
+        self._by_key: dict[tuple[Owner, str], asyncio.Task[Receipt]] = {}
+        self._is_draining = False
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Remove what an earlier process left on disk without an entry in the ledger. Before anything is received."""
+        unfinished = await self._ledger.unfinished_uploads()
+        removed = await self._blobs.sweep({upload.partial for upload in unfinished if upload.partial is not None})
+        async for keys in self._blobs.keys():
+            for key in set(keys) - set(await self._ledger.known_blobs(keys)):
+                await self._blobs.delete(key)
+                removed += 1
+        if removed:
+            log.info("Removed %d interrupted uploads of an earlier run.", removed)
+
+    async def run(self) -> None:
+        """Seal announced submissions that nobody fills any more, until cancelled."""
+        while True:
+            await asyncio.sleep(min(SWEEP_EVERY_S, self._seal_after_s))
+            await self._health.insist("intake", self._seal_stale)
+
+    async def _seal_stale(self) -> None:
+        before = self._clock.ago(self._seal_after_s)
+        for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
+            await self.seal(Internal.SERVER, submission_id)
+
+    async def sweep(self) -> int:
+        """Do what could not be done when a request ended, because the disk or the ledger failed.
+
+        Files that no request is bringing are aborted, and submissions that no request fills are sealed. Of files that
+        the ledger may or may not have stored, it is asked again. Bytes that nothing refers to are removed.
+
+        Returns:
+            How much of it is still left.
+
+        Raises:
+            OutOfSpace, Unavailable: the ledger is still away; the next sweep tries again.
+        """
+        await self._arrivals.settle_doubts()
+        unattended = await self._ledger.form_uploads()
+        for file_id in unattended.files - self._arrivals.file_ids:
+            with contextlib.suppress(IllegalTransition):  # its request has settled it since
+                await self._ledger.abort_upload(file_id, SERVER_FAILED)
+        for submission_id in (unattended.submissions | self._to_seal.keys()) - self._filling:
+            await self.seal(Internal.SERVER, submission_id)
+            self._to_seal.pop(submission_id, None)
+        return self._arrivals.in_doubt + await self._blobs.retry_discards()
+
+    async def drain(self) -> None:
+        """Accept nothing more; give up the files that are arriving, and keep those that have ended."""
+        self._is_draining = True
+        for receiving in self._receiving:
+            self._stop_reading(receiving)
+        if self._receiving:
+            await asyncio.wait(self._receiving)
+        for identifying in self._identifying:
+            identifying.cancel()
+        if self._identifying:
+            await asyncio.wait(self._identifying)
+
+    def require_running(self) -> None:
+        """Return unless the server is stopping.
+
+        Raises:
+            Unavailable: it is.
+        """
+        if self._is_draining:
+            raise Unavailable("The server is stopping; send what was not stored again in a moment.")
+
+    # --- submissions -------------------------------------------------------------------------------------------------
+
+    async def open(
+        self,
+        caller: Caller,
+        *,
+        idempotency_key: str | None = None,
+        announced: Sequence[tuple[str, str, int]] = (),
+    ) -> tuple[SubmissionId, bool]:
+        """Open a submission that stays open until `seal`.
+
+        Args:
+            caller: whose submission it is.
+            idempotency_key: what a repeat of this request will show; None if there is none.
+            announced: name, path and size of each file that the request names; a repeat names the same.
+
+        Returns:
+            Its id, and whether it is new; it is not if the same key opened one before.
+
+        Raises:
+            IdempotencyMismatch: the same key came with another request.
+        """
+        key = request_key(idempotency_key, "announcement", *announced)
+        try:
+            return await self._open(caller, is_announced=True, key=key), True
+        except Repeated as repeated:
+            return repeated.submission_id, False
+
+    async def seal(self, caller: AnyCaller, submission_id: SubmissionId) -> None:
+        """Record that no more files will come. Sealing twice changes nothing.
+
+        Raises:
+            NotFound: there is no such submission.
+        """
+        await self._ledger.seal_submission(submission_id)
+
+    async def _open_for_body(self, caller: Caller, key: RequestKey | None) -> SubmissionId:
+        return await self._open(caller, is_announced=False, key=key)
+
+    async def _open(self, caller: Caller, *, is_announced: bool, key: RequestKey | None) -> SubmissionId:
+        self.require_running()
+        submission_id = new_submission_id()
+        if not is_announced:
+            self._filling.add(submission_id)
+        try:
+            opened = await self._ledger.open_submission(
+                submission_id, caller.client, caller.account, is_announced=is_announced, key=key, owner=caller.owner
+            )
+            if opened != submission_id:
+                raise Repeated(opened)
+        except BaseException:
+            self._filling.discard(submission_id)
+            raise
+        self.identify(submission_id, caller.client.ip)
+        return submission_id
+
+    async def _seal_after_body(self, submission_id: SubmissionId) -> DropmillError | None:
+        """Seal a submission whose body has ended, or have `sweep` do it and return the error."""
+        failed = None
+        try:
+            # By the server: the body may have ended because its sender may not send any more.
+            await self.seal(Internal.SERVER, submission_id)
+        except DropmillError as error:
+            failed = error
+            if not isinstance(error, NotFound) and len(self._to_seal) < NOTED_MAX:
+                self._to_seal[submission_id] = None
+        self._filling.discard(submission_id)
+        return failed
+
+    def identify(self, submission_id: SubmissionId, ip: str) -> None:
+        """Start to look up the host name of a new submission's client, in the background."""
+        identifying = asyncio.create_task(self._identify(submission_id, ip))
+        self._identifying.add(identifying)
+        identifying.add_done_callback(self._identifying.discard)
+
+    async def _identify(self, submission_id: SubmissionId, ip: str) -> None:
+        found = await self._resolver.resolve(ip)
+        try:
+            await self._health.insist(
+                "intake",
+                lambda: self._ledger.identify_client(submission_id, found.host, found.verified, found.domain),
+            )
+        except DropmillError as error:
+            log.warning("The host name of a client could not be recorded: %s", error)
+
+    # --- bodies ------------------------------------------------------------------------------------------------------
+
+    async def receive_multipart(
+        self,
+        caller: Caller,
+        chunks: AsyncIterator[bytes],
+        content_type: str,
+        *,
+        submission_id: SubmissionId | None = None,
+        then_seal: bool = False,
+        size: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Store every file of a multipart body, each job queued as its part ends.
+
+        Args:
+            caller: who sends; the submission that is opened is theirs.
+            chunks: the body, read only as fast as the disk takes it.
+            content_type: the request's header.
+            submission_id: the open submission to add to; None opens one with the first file, and seals it.
+            then_seal: seal an existing one too when the body ends, however it ends.
+            size: of the body; None if unknown.
+            idempotency_key: what a repeat of this request will show; None if there is none.
+
+        Raises:
+            MalformedUpload, BadFileName, RequestTooSlow, TooLarge, OutOfSpace, NothingSent, Unavailable: with
+                `kept`, the paths of the files that were stored all the same, and `submission`, its id or None.
+            IllegalTransition: the submission is sealed.
+            IdempotencyMismatch: the same key came with other files. The body is read for that, and nothing is stored.
+            TooManyUploads: the address has as many requests under way as the limit allows.
+
+        Cancelling gives up the file that is arriving, keeps those whose part had ended, and seals as the arguments say.
+        """
+        boundary = boundary_of(content_type)
+        await self._gate.check_room(size or 0)
+        usage = SubmissionUsage() if submission_id is None else await self._ledger.submission_usage(submission_id)
+        body = IncomingBody(
+            caller=caller,
+            submission_id=submission_id,
+            is_sealed_at_end=then_seal or not submission_id,
+            key=request_key(idempotency_key, "form"),
+            may_fill=usage.announced > 0,
+            meter=self._gate.meter(usage),
+        )
+        return await self._run(body, file_parts(self._gate.pace(chunks), boundary))
+
+    async def receive_raw(
+        self,
+        caller: Caller,
+        chunks: AsyncIterator[bytes],
+        name: str,
+        *,
+        size: int | None,
+        expected_sha256: Sha256 | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Store a body as one file, in a submission of its own.
+
+        Args:
+            caller: who sends; the submission is theirs.
+            chunks: the file.
+            name: what the client calls it.
+            size: the announced size; None if unknown.
+            expected_sha256: what the whole file must have; None if the client did not say.
+            idempotency_key: what a repeat of this request will show; None if there is none.
+
+        Raises:
+            DigestMismatch: it has another SHA-256; the server keeps nothing.
+            IdempotencyMismatch: the same key came with another name, size or digest. A body whose size is unknown is
+                read for that.
+            DropmillError: otherwise as `receive_multipart`.
+
+        Cancelling gives up the file.
+        """
+        self._gate.check_size(size)
+        self._gate.check_submission(SubmissionUsage(files=1, size=size or 0))
+        await self._gate.check_room(size or 0)
+        path = client_path(name)
+        body = IncomingBody(
+            caller=caller,
+            submission_id=None,
+            is_sealed_at_end=True,
+            size=size,
+            key=request_key(idempotency_key, "file", path, expected_sha256),
+            expected_sha256=expected_sha256,
+            meter=self._gate.meter(SubmissionUsage()),
+        )
+        return await self._run(body, as_one_part(self._gate.pace(chunks), path))
+
+    async def _run(self, body: IncomingBody, parts: AsyncIterator[PartEvent]) -> Receipt:
+        self.require_running()
+        # Only the end of the first request shows whether this one repeats it: one that was cut off may leave nothing.
+        while (key := body.owned_key) is not None and (first := self._by_key.get(key)) is not None:
+            await asyncio.wait([first])
+            self.require_running()
+        with self._gate.admit(body.caller.client.ip):
+            return await self._run_admitted(body, parts)
+
+    async def _run_admitted(self, body: IncomingBody, parts: AsyncIterator[PartEvent]) -> Receipt:
+        receiving = asyncio.create_task(self._receiver.receive(body, parts))
+        self._receiving[receiving] = body
+        if (key := body.owned_key) is not None:
+            self._by_key[key] = receiving
+        receiving.add_done_callback(self._has_received)
+        try:
+            return await asyncio.shield(receiving)
+        except asyncio.CancelledError:
+            self._stop_reading(receiving)
+            raise
+
+    def _has_received(self, receiving: "asyncio.Task[Receipt]") -> None:
+        key = self._receiving.pop(receiving).owned_key
+        if key is not None:
+            del self._by_key[key]
+        if not receiving.cancelled():
+            receiving.exception()  # retrieved, though the client may have left
+
+    def _stop_reading(self, receiving: "asyncio.Task[Receipt]") -> None:
+        """Give up a body. Does nothing once the body has been read to its end."""
+        body = self._receiving.get(receiving)
+        if body is not None and body.is_reading:
+            body.is_reading = False
+            receiving.cancel()
+
+    def received(self, file_id: FileId) -> int | None:
+        """Bytes of a file that have arrived so far; None unless it is arriving now."""
+        return self._arrivals.received(file_id)
+
+    async def store(
+        self,
+        file_id: FileId,
+        submission_id: SubmissionId,
+        writer: BlobWriter,
+        expected_sha256: Sha256 | None,
+        *,
+        fence: int,
+    ) -> None:
+        """Make a resumable upload whose last byte has come durable, and queue its job.
+
+        Args:
+            fence: of the turn in which its last byte came.
+
+        Raises:
+            DigestMismatch: it has another SHA-256 than expected; the caller gives it up.
+            UploadTaken: another process has taken the turn since.
+        """
+        blob = await self._arrivals.commit(writer, expected_sha256)
+        await self._arrivals.queue(file_id, submission_id, blob, fence)
