@@ -63,7 +63,9 @@ class Gate:
         """
         most = self.limits.max_per_client
         if most is not None and self._under_way[ip] >= most:
-            raise TooManyUploads(f"{ip} has {most} uploads under way already; send the next when one has ended.")
+            raise TooManyUploads(
+                f"{ip} has {most} uploads under way, the most that are allowed; wait until one has ended."
+            )
         self._under_way[ip] += 1
         try:
             yield
@@ -83,7 +85,7 @@ class Gate:
         """
         most = self.limits.max_file_size
         if most is not None and size is not None and size > most:
-            raise FileTooLarge(f"The file is larger than the {most} bytes that are accepted.")
+            raise FileTooLarge(f"The file is over the limit of {most} bytes.")
 
     def check_submission(self, usage: SubmissionUsage) -> None:
         """Refuse a submission over the limits.
@@ -96,9 +98,9 @@ class Gate:
         """
         most_files, most = self.limits.max_files, self.limits.max_submission_size
         if most_files is not None and usage.files > most_files:
-            raise TooManyFiles(f"A submission may have {most_files} files.")
+            raise TooManyFiles(f"A submission may have at most {most_files} files.")
         if most is not None and usage.size > most:
-            raise TooLarge(f"The submission is larger than the {most} bytes that are accepted.")
+            raise TooLarge(f"The submission is over the limit of {most} bytes.")
 
     async def check_room(self, size: int) -> None:
         """Refuse bytes that would leave too little of the disk.
@@ -142,7 +144,7 @@ class Gate:
             brought += len(chunk)
             if limits.min_rate and waited >= limits.idle_timeout_s:
                 if brought < limits.min_rate * waited:
-                    raise RequestTooSlow(f"The body brings less than {limits.min_rate} bytes a second.")
+                    raise RequestTooSlow(f"The body came slower than the minimum of {limits.min_rate} bytes a second.")
                 waited, brought = 0.0, 0
             yield chunk
 

@@ -19,7 +19,7 @@ HEADER_MAX = 32 * 1024  # bytes of one part header line: the longest name twice,
 HEADERS_MAX = 8  # of one part; RFC 7578 allows three
 FIELD_BYTES_MAX = 64 * 1024  # of one text field; its value is not used
 NAME_MAX = 4096  # bytes of UTF-8: the longest path on Linux
-PADDING_MAX = 70  # spaces and tabs behind a boundary; no client is known to send more than one
+PADDING_MAX = 70  # spaces and tabs after a boundary; no known client sends more than one
 SHOWN_MAX = 100  # characters of a client's text that an error repeats
 
 CHARSETS = frozenset(

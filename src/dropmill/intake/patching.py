@@ -26,7 +26,7 @@ class Patch:
     Attributes:
         chunks: the bytes.
         offset: where they begin.
-        size: of the whole file, if the client tells it now; None if it did before, or does not know it yet.
+        size: of the whole file, if this request gives it; None if an earlier one did, or the client does not know it.
         content_length: how many bytes will come; None if unknown.
         checksum: what they must have together; None if the client gave none.
         reading: the task that reads them; None before it is started.
@@ -99,7 +99,7 @@ class PatchReader:
         meter: Meter,
         digest: "hashlib._Hash | None",
     ) -> None:
-        """Read in a task of its own: whoever needs the turn cancels that task, and the caller continues to settle."""
+        """Read in a task of its own: a request that needs the turn cancels only that task, and the caller settles."""
         self._require_running()
         patch.reading = asyncio.create_task(self._write(upload, writer, patch, meter, digest))
         if patch.is_given_up:

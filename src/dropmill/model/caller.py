@@ -47,7 +47,7 @@ class Caller:
     """Who sends a request or has opened a socket. The same for everything on one connection of a browser.
 
     Attributes:
-        client: who that is as far as the network tells; grants no right.
+        client: who that is as far as the network shows; grants no right.
         account: who signed in; None without an account.
         owner: of what the caller sends; `OPEN` on a server without accounts.
         role: of the account; of a link, viewer.

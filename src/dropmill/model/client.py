@@ -1,11 +1,11 @@
-"""Who sent a request as far as the network tells."""
+"""Who sent a request as far as the network shows."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientIdentity:
-    """Who sent a request as far as the network tells. Not an account; never grants a right.
+    """Who sent a request as far as the network shows. Not an account; never grants a right.
 
     Attributes:
         ip: the address in its shortest form; IPv4-mapped IPv6 is given as IPv4.

@@ -5,7 +5,7 @@ into one block, with a hop for each of the two, cost 8 % more CPU and was no fas
 created, written, hashed, fsynced and renamed in one hop instead of five.
 
 The state of a hash cannot be saved. So a resumed writer reads again what is on disk, in the background and a piece at a
-time, and then reads what is written, behind the writing; `commit` waits for it.
+time, and then reads the new bytes after they are written; `commit` waits for it.
 """
 
 import asyncio

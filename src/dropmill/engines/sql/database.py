@@ -56,7 +56,7 @@ class LedgerOptions(TypedDict, total=False):
         records_deliveries: whether the ledger records a delivery to the webhook each time a submission settles;
             False if absent.
         keep_revisions: how many of the newest config revisions keep their text; None or absent: all do.
-        health: told whether the database works; None or absent: nobody is.
+        health: the health board that shows whether the database works; None or absent: a board that nobody reads.
     """
 
     records_deliveries: bool
