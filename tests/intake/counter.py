@@ -81,8 +81,10 @@ class Counter:
         assert found.job is not None
         assert self.desk.executor.wakes > 0
         assert list(self.desk.blobs.incoming.iterdir()) == []
-        told = [event.name.value for event in await all_events(self.desk.ledger) if event.subject.file_id == found.id]
-        assert told == ["upload.started", "upload.stored", "job.queued"]
+        found_events = [
+            event.name.value for event in await all_events(self.desk.ledger) if event.subject.file_id == found.id
+        ]
+        assert found_events == ["upload.started", "upload.stored", "job.queued"]
         assert self.uploads.received(upload.file_id) is None
         assert self.desk.bus.newest_progress(upload.file_id, "upload") is None
 

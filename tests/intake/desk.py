@@ -100,7 +100,7 @@ class Names(Resolver):
 
 
 class Desk:
-    """An intake and all it stands on."""
+    """An intake, its ports, and what a test asks of them."""
 
     def __init__(self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
         self.ledger, self.blobs, self.bus = ledger, blobs, bus

@@ -38,7 +38,7 @@ class FullDisk(DiskBlobStore):
         (2**30, "The disk has too little room for this; 1 GiB of it is kept free. What was stored before is safe."),
     ],
 )
-async def test_point_17_a_full_disk_is_told_with_what_is_kept_free_if_anything_is(
+async def test_a_refusal_for_lack_of_room_names_the_reserve_if_there_is_one(
     tmp_path: Path, min_free: int, said: str
 ) -> None:
     gate = Gate(UploadLimits(idle_timeout_s=1, min_free=min_free), FullDisk(tmp_path))
@@ -47,7 +47,7 @@ async def test_point_17_a_full_disk_is_told_with_what_is_kept_free_if_anything_i
     assert caught.value.detail == said
 
 
-async def test_a_file_over_the_limit_is_refused_when_told_and_when_it_comes(desk: Desk) -> None:
+async def test_a_file_over_the_limit_is_refused_when_announced_and_when_it_comes(desk: Desk) -> None:
     counter = Counter(desk, max_file_size=1000)
     with pytest.raises(FileTooLarge):
         await counter.create(1001)
@@ -169,8 +169,8 @@ async def test_a_body_that_stalls_or_drips_is_given_up_and_what_came_stays(desk:
     await counter.append(stalled, HALF, CONTENT[HALF:])
 
 
-async def test_our_own_slowness_is_not_the_clients(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow disk makes a body slow that the client would send faster."""
+async def test_a_slow_disk_does_not_count_against_the_client(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client would send faster than this disk writes."""
     counter = Counter(desk, idle_timeout_s=0.02, min_rate=10_000_000)
     upload, write = await counter.create(), DiskBlobWriter.write
 

@@ -111,7 +111,7 @@ async def test_a_body_that_ends_at_any_byte_keeps_the_files_that_had_ended() -> 
 
 
 def _known_as_ended() -> list[int]:
-    """Where in the body each file is known to have ended: behind the boundary that follows it."""
+    """Where in the body each file is known to have ended: after the next boundary."""
     ends = []
     for name, content in FILES:
         begin = BODY.index(b"\r\n\r\n", BODY.index(f'filename="{name}"'.encode())) + 4

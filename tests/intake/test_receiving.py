@@ -235,7 +235,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing_unsettled(desk:
 
 
 @pytest.mark.parametrize("place", CUTS)
-async def test_a_stopping_server_keeps_what_has_ended_and_tells_it(desk: Desk, place: str) -> None:
+async def test_a_stopping_server_keeps_files_that_have_ended_and_names_them(desk: Desk, place: str) -> None:
     text, kept, aborted = CUTS[place]
     body = Body()
     receiving = desk.begin(body)
@@ -397,9 +397,9 @@ async def test_whether_a_file_was_stored_is_asked_of_the_ledger_and_not_inferred
 async def test_every_event_of_an_upload_names_its_file_and_client(desk: Desk) -> None:
     await desk.receive(FIRST, END, account="ada")
     (file,) = (await desk.files()).values()
-    told = [event for event in await all_events(desk.ledger) if event.subject.file_id == file.id]
-    assert [event.name.value for event in told] == ["upload.started", "upload.stored", "job.queued"]
-    for event in told:
+    events = [event for event in await all_events(desk.ledger) if event.subject.file_id == file.id]
+    assert [event.name.value for event in events] == ["upload.started", "upload.stored", "job.queued"]
+    for event in events:
         assert (event.subject.name, event.subject.account) == ("first.txt", "ada")
         assert event.subject.client is not None
         assert event.subject.client.ip == CLIENT.ip

@@ -48,7 +48,7 @@ async def test_a_repeat_shows_the_first_and_takes_no_byte(counter: Counter) -> N
     assert await _put(counter, CONTENT[::-1], size=len(CONTENT)) == (first, ()), "bytes are not compared"
     body = Body()
     repeat = counter.desk.intake.receive_raw(CALLER, aiter(body), "a", size=len(CONTENT), idempotency_key="k")
-    assert (await repeat).submission_id == first, "a size that is told is compared without a byte"
+    assert (await repeat).submission_id == first, "a known size is compared without reading a byte"
     assert len((await counter.desk.ledger.submissions(before=None, limit=10)).items) == 1
 
 
@@ -74,7 +74,7 @@ async def test_idempotency_another_request_under_the_same_key_is_refused_and_not
 
 
 @pytest.mark.parametrize("other", [b"", b"other", CONTENT + b"x", CONTENT[:-1]])
-async def test_idempotency_a_size_that_nobody_told_is_compared_as_it_comes(counter: Counter, other: bytes) -> None:
+async def test_idempotency_an_unknown_size_is_compared_as_the_bytes_come(counter: Counter, other: bytes) -> None:
     first, _ = await _put(counter, CONTENT)
     with pytest.raises(IdempotencyMismatch):
         await _put(counter, other)
@@ -107,7 +107,7 @@ async def test_idempotency_a_form_that_was_cut_off_is_shown_to_its_repeat(counte
 
 
 async def test_idempotency_a_file_that_the_first_form_never_began_is_not_lost_in_silence(counter: Counter) -> None:
-    """The first form was cut between two files: nothing of the second is known, so it can only be told."""
+    """The first form was cut between two files: the server knows nothing of the second, so it can only refuse."""
     whole = _form(A, B)
     with pytest.raises(MalformedUpload) as cut:
         await _post(counter, body=whole[: whole.rindex(b"--B\r\n") + len(b"--B\r\n")])

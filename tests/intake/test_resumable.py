@@ -97,7 +97,7 @@ async def test_bytes_come_in_as_many_requests_as_it_takes(counter: Counter) -> N
 
 
 @pytest.mark.parametrize("offset", [0, HALF - 1, HALF + 1, len(CONTENT)])
-async def test_only_the_offset_where_it_stands_is_taken(counter: Counter, offset: int) -> None:
+async def test_only_the_uploads_offset_is_accepted(counter: Counter, offset: int) -> None:
     upload = await counter.create()
     await counter.append(upload, 0, CONTENT[:HALF])
     with pytest.raises(OffsetMismatch) as told:
@@ -129,7 +129,7 @@ async def test_what_has_come_whole_takes_nothing_more(counter: Counter) -> None:
     await counter.require_stored(upload)
 
 
-async def test_a_size_may_be_told_later_once_and_not_below_what_has_come(counter: Counter) -> None:
+async def test_a_size_may_be_given_later_once_and_not_below_what_has_come(counter: Counter) -> None:
     upload = await counter.create(None)
     await counter.append(upload, 0, CONTENT[:HALF])
     with pytest.raises(BadRequest):
@@ -142,7 +142,7 @@ async def test_a_size_may_be_told_later_once_and_not_below_what_has_come(counter
     await counter.require_stored(upload)
 
 
-async def test_a_size_told_when_all_has_come_ends_it(counter: Counter) -> None:
+async def test_a_size_given_when_all_has_come_finishes_the_upload(counter: Counter) -> None:
     upload = await counter.create(None)
     await counter.append(upload, 0, CONTENT)
     await counter.append(upload, len(CONTENT), size=len(CONTENT))
@@ -162,7 +162,7 @@ async def test_a_file_with_other_bytes_than_expected_is_not_kept(counter: Counte
         await counter.uploads.find(CALLER, upload.file_id)
 
 
-async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter: Counter) -> None:
+async def test_terminating_gives_up_the_request_that_is_sending_and_removes_its_bytes(counter: Counter) -> None:
     upload, body = await counter.create(), Body()
     sending = counter.begin(upload, 0, body)
     body.send(CONTENT[:HALF])
@@ -182,7 +182,7 @@ async def test_an_end_cuts_off_who_is_sending_and_removes_what_has_come(counter:
         await counter.uploads.find(CALLER, FileId("0" * 32))
 
 
-async def test_an_upload_whose_time_is_over_is_gone_whoever_notices(desk: Desk) -> None:
+async def test_an_upload_that_has_expired_is_gone_for_the_client_and_for_the_sweep(desk: Desk) -> None:
     counter = Counter(desk, expiry_s=1.0)
     asked, swept = await counter.create(), await counter.create()
     for upload in (asked, swept):
@@ -204,7 +204,7 @@ async def test_an_upload_whose_time_is_over_is_gone_whoever_notices(desk: Desk) 
 
 
 async def test_a_clock_that_steps_ends_no_upload_that_got_bytes_a_moment_ago(desk: Desk, wall_clock: WallClock) -> None:
-    """Point 10, whoever looks: the sweep, or the client that goes on."""
+    """Neither the sweep nor a client that continues expires it."""
     desk.clock = wall_clock.clock
     counter = Counter(desk, expiry_s=3600.0)
     upload = await counter.create()
@@ -229,7 +229,7 @@ async def test_only_bytes_make_it_live_longer(counter: Counter) -> None:
     assert later > upload.expires_at
 
 
-async def test_one_that_is_being_sent_is_not_swept_and_says_that_it_lives(
+async def test_an_upload_that_is_being_sent_is_not_expired_and_extends_its_expiry(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patching, "EXTEND_EVERY_S", 0.0)
@@ -337,7 +337,7 @@ async def test_a_disk_that_fails_at_the_end_loses_nothing(desk: Desk, monkeypatc
     await counter.require_stored(alone)
 
 
-async def test_a_write_that_fails_is_told_and_the_offset_is_what_is_there(
+async def test_a_write_that_fails_is_reported_and_the_offset_is_what_is_on_disk(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await counter.create()

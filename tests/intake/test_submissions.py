@@ -21,7 +21,7 @@ from dropmill.model.ids import SubmissionId
 from dropmill.model.uploads import UploadState
 
 
-async def test_the_client_is_named_off_the_way_of_its_bytes(desk: Desk) -> None:
+async def test_the_look_up_of_a_host_name_delays_no_file(desk: Desk) -> None:
     desk.names.is_dead = True
     await desk.receive(part("a.txt"), END)
     assert (await desk.submission()).client == CLIENT
@@ -95,7 +95,7 @@ async def test_files_for_a_submission_that_does_not_exist_are_not_found(desk: De
     assert await desk.stored_on_disk() == set()
 
 
-async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: Desk) -> None:
+async def test_an_announced_submission_is_sealed_once_no_more_files_come(desk: Desk) -> None:
     desk.intake = desk.intake_with(seal_after_s=0.15)
     (empty, _), (filled, _) = await desk.intake.open(CALLER), await desk.intake.open(CALLER)
     running = asyncio.create_task(desk.intake.run())
@@ -112,7 +112,7 @@ async def test_an_opened_submission_seals_itself_once_no_more_files_come(desk: D
 
 
 async def test_a_clock_that_steps_seals_no_submission_early(desk: Desk, wall_clock: WallClock) -> None:
-    """Point 10; those that are old enough are sealed all the same."""
+    """A submission that is old enough is sealed all the same."""
     desk.clock = wall_clock.clock
     desk.intake = desk.intake_with(seal_after_s=3600.0)
     await desk.intake.open(CALLER)
@@ -252,7 +252,7 @@ async def test_bytes_that_the_ledger_may_have_recorded_stay_until_it_can_be_aske
     await desk.settled(kept=["first.txt"], aborted=[])  # its job is in the queue as well
 
 
-async def test_what_is_noted_by_name_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_notes_for_the_next_sweep_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arriving, "NOTED_MAX", 2)
     monkeypatch.setattr(submissions, "NOTED_MAX", 2)
     with failing(monkeypatch, "seal_submission", "store_upload", "file", "abort_upload"):

@@ -17,7 +17,7 @@ from dropmill.model.uploads import UploadState
 
 
 @pytest.mark.parametrize("is_checked", [False, True])
-async def test_who_comes_second_asks_the_first_to_let_go(counter: Counter, is_checked: bool) -> None:
+async def test_a_second_request_gives_up_the_first(counter: Counter, is_checked: bool) -> None:
     """The first may be a connection that is dead, and would hold the file until the idle limit."""
     upload, dead = await counter.create(), Body()
     first = counter.begin(upload, 0, dead, checksum=digest(CONTENT) if is_checked else None)
@@ -46,7 +46,9 @@ async def test_of_many_writers_the_last_has_it_and_nothing_is_mixed(counter: Cou
     await counter.require_stored(upload)
 
 
-async def test_who_waits_for_the_turn_lets_go_too(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_waits_for_the_turn_is_given_up_too(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request that got the turn while another waits for it does not begin to read a body that may never come."""
     upload, gate = await counter.create(), asyncio.Event()
     resume = DiskBlobStore.resume
@@ -66,10 +68,10 @@ async def test_who_waits_for_the_turn_lets_go_too(counter: Counter, monkeypatch:
         assert all(isinstance(end, Unavailable) for end in await asyncio.gather(*dead, return_exceptions=True))
 
 
-async def test_a_process_looks_anew_where_an_upload_stands_that_another_has_gone_on_with(
+async def test_a_process_finds_the_offset_anew_after_another_has_continued_the_upload(
     counter: Counter, other: Counter
 ) -> None:
-    """Or it writes behind what it remembers: fifteen bytes stored as ten, with a SHA-256 of neither."""
+    """Else it would write after the offset it remembers: fifteen bytes stored as ten, with a SHA-256 of neither."""
     upload = await counter.create()
     await counter.append(upload, 0, CONTENT[:1000])
     assert (await other.append(upload, 1000, CONTENT[1000:HALF])).offset == HALF

@@ -1,4 +1,4 @@
-"""Point 10: ages are told by a clock that nobody sets."""
+"""Steps of the wall clock do not distort ages."""
 
 import random
 from datetime import UTC, datetime, timedelta

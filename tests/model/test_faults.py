@@ -1,4 +1,4 @@
-"""Point 3: every error of the system has one meaning."""
+"""Every error of the operating system has one meaning."""
 
 import errno
 import os

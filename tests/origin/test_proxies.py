@@ -73,7 +73,7 @@ def test_what_is_no_address_is_unknown(entry: str) -> None:
     [
         (PROXY, [CLIENT], CLIENT),
         (PROXY, [], PROXY),  # the proxy itself asks
-        (PROXY, ["203.0.113.5, 192.0.2.7"], CLIENT),  # what the client wrote stands left of what the proxy wrote
+        (PROXY, ["203.0.113.5, 192.0.2.7"], CLIENT),  # the client wrote the left part, the proxy the right one
         (PROXY, ["203.0.113.5", "192.0.2.7"], CLIENT),
         (PROXY, ["192.0.2.7, 10.9.9.9"], CLIENT),  # two proxies
         (PROXY, ["192.0.2.7", "10.0.0.2,10.0.0.3"], CLIENT),

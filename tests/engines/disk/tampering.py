@@ -1,4 +1,4 @@
-"""What somebody with access to the disk may do to a file behind the server's back."""
+"""Changes to a file that somebody else makes on the server's disk."""
 
 import os
 from pathlib import Path

@@ -12,7 +12,7 @@ from dropmill.engines.disk.store import DiskBlobStore
 async def test_a_result_that_is_changed_while_it_is_taken_is_refused(
     blobs: DiskBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Same size, modification time set back: only the change time tells."""
+    """Same size, modification time restored: only the change time shows it."""
     result = tmp_path / "result"
     result.write_bytes(b"before")
     pread = os.pread

@@ -123,8 +123,8 @@ asyncio.run(main())
 """
 
 
-def test_a_full_disk_is_said_and_what_was_written_is_removed(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for the disk; it fails the same calls."""
+def test_a_full_disk_is_reported_and_the_bytes_are_removed(tmp_path: Path) -> None:
+    """A limit on the size of files replaces the full disk; the same calls fail."""
     ran = subprocess.run([sys.executable, "-c", FILL, tmp_path], check=True, capture_output=True, text=True, timeout=60)
     large, just_over, after, freed, swept = json.loads(ran.stdout)
     assert large == just_over

@@ -96,7 +96,7 @@ async def test_a_purge_frees_the_rows_that_held_the_text(conninfo: str) -> None:
     vacuumed = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'config_revisions'"
     async with asyncio.timeout(scenarios.LIVENESS_S):
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            while connection.execute(vacuumed).fetchone() != (1,):  # noqa: ASYNC110 - nobody tells
+            while connection.execute(vacuumed).fetchone() != (1,):  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.05)
 
 
@@ -137,9 +137,7 @@ async def test_a_change_whose_commit_was_answered_by_an_error_is_made_once(
     await ledger.close()
 
 
-async def test_a_change_that_was_not_committed_is_told_to_have_failed(
-    conninfo: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_change_that_was_not_committed_fails(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = PostgresLedger(conninfo, lambda _: None)
     await ledger.open()
     broken = _answered_by_an_error(monkeypatch, psycopg.Connection.rollback)
@@ -170,13 +168,15 @@ async def test_a_change_that_was_not_committed_is_told_to_have_failed(
         ("25001", None),
     ],
 )
-def test_faults_of_the_database_are_told_from_mistakes_of_our_own(sqlstate: str, fault: type[Exception] | None) -> None:
+def test_faults_of_the_database_are_distinguished_from_our_own_mistakes(
+    sqlstate: str, fault: type[Exception] | None
+) -> None:
     ledger = PostgresLedger("", lambda _: None)
     found = ledger.translate(psycopg.errors.lookup(sqlstate)("as the database said it"))
     assert (None if found is None else type(found)) is fault
 
 
-async def test_a_server_that_is_away_is_told_as_unavailable(postgres: Postgres) -> None:
+async def test_a_server_that_is_away_is_reported_as_unavailable(postgres: Postgres) -> None:
     ledger = PostgresLedger("host=127.0.0.1 port=1 dbname=a user=b", lambda _: None)
     with pytest.raises(StorageUnavailable):
         await ledger.open()

@@ -129,7 +129,7 @@ async def test_a_migration_that_fails_leaves_no_half_schema(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(("flags", "expected"), [((1, 1, 1), 3), ((1, 0, 0), 1), ((), None)])
-async def test_point_8_what_the_file_held_before_the_migration_passes_to_the_file_of_the_first_start(
+async def test_what_the_file_held_before_the_migration_passes_to_the_file_of_the_first_start(
     tmp_path: Path, flags: tuple[int, ...], expected: int | None
 ) -> None:
     """Schema 0006. The flag did not say which file it meant; a save that was not written yet must still be known."""
@@ -194,7 +194,7 @@ async def test_keys_of_requests_become_those_of_everybody(tmp_path: Path) -> Non
     await ledger.close()
 
 
-async def test_point_6_jobs_that_waited_before_the_migration_keep_their_turns(tmp_path: Path) -> None:
+async def test_jobs_that_waited_before_the_migration_keep_their_turns(tmp_path: Path) -> None:
     """Schema 0008. Until then a start lined them up anew, as they had been queued, submissions taking turns."""
     path = made_with(tmp_path, "0007")
     old = sqlite3.connect(path)

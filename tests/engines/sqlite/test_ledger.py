@@ -30,7 +30,7 @@ from dropmill.model.ids import Sha256
 
 async def until(is_so: Callable[[], object]) -> None:
     async with asyncio.timeout(scenarios.LIVENESS_S):
-        while not is_so():  # noqa: ASYNC110 - nobody tells
+        while not is_so():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 
@@ -169,18 +169,18 @@ async def test_the_texts_of_the_oldest_revisions_go_unless_jobs_are_bound_to_the
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
-async def test_what_another_process_commits_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_another_process_commits_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "POLL_INTERVAL_S", 0.05)
-    told: list[Mapping[str, int]] = []
+    published: list[Mapping[str, int]] = []
     path = tmp_path / "ledger.sqlite"
-    ledger, other = SqliteLedger(path, told.append), SqliteLedger(path, lambda _: None)
+    ledger, other = SqliteLedger(path, published.append), SqliteLedger(path, lambda _: None)
     await ledger.open()
     await other.open(without_lock=True)
     await scenarios.save(other)
-    await until(lambda: told)
-    assert told == [{"all": 1, "config": 1}]
+    await until(lambda: published)
+    assert published == [{"all": 1, "config": 1}]
     await asyncio.sleep(0.2)
-    assert len(told) == 1  # once
+    assert len(published) == 1  # once
     await ledger.close()
     await other.close()
 
@@ -189,11 +189,11 @@ async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "POLL_INTERVAL_S", 0.005)
-    told: dict[str, list[int]] = {}
+    published: dict[str, list[int]] = {}
 
     def tell(moved: Mapping[str, int]) -> None:
         for topic, cursor in moved.items():
-            told.setdefault(topic, []).append(cursor)
+            published.setdefault(topic, []).append(cursor)
 
     path = tmp_path / "ledger.sqlite"
     ledger, other = SqliteLedger(path, tell), SqliteLedger(path, lambda _: None)
@@ -204,10 +204,10 @@ async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     for _ in range(40):
         opened += await asyncio.gather(scenarios.opened(ledger), scenarios.opened(other))
     newest = await ledger.newest_cursor()
-    await until(lambda: told["all"][-1] == newest)
-    assert set(told) == {"all", "config", *(f"submission:{one}" for one in opened)}
-    for positions in told.values():
-        assert positions == sorted(set(positions))  # no event is told twice either
+    await until(lambda: published["all"][-1] == newest)
+    assert set(published) == {"all", "config", *(f"submission:{one}" for one in opened)}
+    for positions in published.values():
+        assert positions == sorted(set(positions))  # no event is published twice either
     await ledger.close()
     await other.close()
 
@@ -237,7 +237,7 @@ async def test_a_guest_migrates_no_database(tmp_path: Path) -> None:
         assert path.read_bytes() == before
 
 
-async def test_a_guest_is_told_that_a_file_is_no_database(tmp_path: Path) -> None:
+async def test_a_guest_refuses_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"a letter " * 1000)
     guest = SqliteLedger(path, lambda _: None)
@@ -277,7 +277,7 @@ FAULTS = {
 async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_wrapped: bool
 ) -> None:
-    """Point 3, also where SQLAlchemy wraps the error."""
+    """Also if SQLAlchemy wraps the error."""
     monkeypatch.setattr(database, "POLL_INTERVAL_S", 0.01)
     health = Health()
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None, health=health)
@@ -350,7 +350,7 @@ async def test_all_connections_are_opened_at_start(tmp_path: Path) -> None:
 async def test_a_folder_that_was_moved_is_neither_read_nor_written_until_it_is_back(
     tmp_path: Path, stands_in: str
 ) -> None:
-    """Point 10: SQLite would go on with the files that it has open, and nobody would find what was acknowledged."""
+    """SQLite would keep using the files it has open, and nobody would find what was acknowledged."""
     data, moved = tmp_path / "data", tmp_path / "moved"
     data.mkdir()
     health = Health()
@@ -377,7 +377,7 @@ async def test_a_folder_that_was_moved_is_neither_read_nor_written_until_it_is_b
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077])
 async def test_the_files_of_the_database_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    """Point 14: -wal and -shm get their mode from the database."""
+    """-wal and -shm get their mode from the database's file."""
     before = os.umask(umask)
     try:
         ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
