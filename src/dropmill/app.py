@@ -51,7 +51,7 @@ from dropmill.processing.pool import SlotPool
 from dropmill.processing.processor import Processor
 from dropmill.processing.results import ResultLimits
 from dropmill.settings import Settings, secrets_in
-from dropmill.slot.slot import keep_memory_private
+from dropmill.slot.processes import keep_memory_private
 from dropmill.upkeep.event_log import EventLog
 from dropmill.upkeep.retention import CleanUp, Retention
 from dropmill.web.api.config import config

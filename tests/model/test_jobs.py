@@ -1,13 +1,11 @@
 """What a job says of itself, and the file that a callable gets."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import FileId, JobId, SubmissionId
-from dropmill.model.jobs import Job, JobState, ProcessorFile
+from dropmill.model.jobs import Job, JobState
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -41,21 +39,3 @@ def test_a_job_took_as_long_as_its_newest_attempt(
         output_size=0,
     )
     assert job.duration == duration
-
-
-def test_a_processors_file_opens_like_a_path_and_hides_who_sent_it_from_its_text(tmp_path: Path) -> None:
-    path = tmp_path / "stored.txt"
-    path.write_bytes(b"content")
-    file = ProcessorFile(
-        name="a.txt",
-        path=path,
-        size=7,
-        sha256="",
-        job_id="j",
-        submission_id="s",
-        attempt=1,
-        client=ClientIdentity(ip="192.0.2.1"),
-    )
-    with open(file, "rb") as opened:
-        assert opened.read() == b"content"
-    assert "192.0.2.1" not in repr(file)

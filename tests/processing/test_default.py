@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dropmill.model.client import ClientIdentity
-from dropmill.model.jobs import ProcessorFile
 from dropmill.processing.default import PREVIEW_CHARACTERS, process
+from dropmill.slot.file import ProcessorClient, ProcessorFile
 
 
 def record(path: Path, name: str = "name.txt") -> ProcessorFile:
@@ -20,7 +19,7 @@ def record(path: Path, name: str = "name.txt") -> ProcessorFile:
         job_id="j",
         submission_id="s",
         attempt=1,
-        client=ClientIdentity(ip="192.0.2.7"),
+        client=ProcessorClient(ip="192.0.2.7"),
     )
 
 

@@ -20,7 +20,7 @@ from tests.support.warm_slot import WarmSlot
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptState
 from dropmill.processing import pool
-from dropmill.slot.slot import processes
+from dropmill.slot.processes import processes
 
 DAEMON = """
 import os, signal, sys, time

@@ -10,7 +10,7 @@ from tests.support.fakes.processing import Bench, gone, python
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptState, JobError
-from dropmill.slot.slot import Unusable, bind, find_callable
+from dropmill.slot.callable import Unusable, bind, find_callable
 
 CALLABLES = '''
 import os, signal, sys, threading, time, pathlib, subprocess
@@ -113,7 +113,7 @@ async def test_each_way_to_end_has_its_outcome(tmp_path: Path, monkeypatch: pyte
         assert (outcome.exit_code, outcome.error) == (1, JobError(type="ValueError", message="no such luck"))
         assert output.startswith("Traceback (most recent call last):\n")
         assert output.endswith("ValueError: no such luck\n")
-        assert "slot.py" not in output
+        assert "dropmill/slot/" not in output
 
         outcome, _ = await bench.run(b"raise halves")  # which no database would take
         assert outcome.error == JobError(type="ValueError", message="half \\udc80")
@@ -538,7 +538,7 @@ async def test_a_generator_is_run_to_its_end_and_its_texts_are_labels(tmp_path: 
             assert (newest.value, newest.total, newest.label) == (2, 5, "last"), way
         outcome, output = await bench.run(b"failing")
         assert outcome.error == JobError(type="ValueError", message="no such luck")
-        assert "slot.py" not in output
+        assert "dropmill/slot/" not in output
         outcome, _ = await bench.run(b"exiting")
         assert (outcome.state, outcome.exit_code) == (AttemptState.FAILED, 3)
         outcome, _ = await bench.run(b"map")

@@ -52,7 +52,7 @@ class WarmSlot:
         self.channel.settimeout(PATIENCE_S)
         with theirs, (folder / "slot.txt").open("wb") as said:
             self.process = subprocess.Popen(
-                [python, "-P", "-m", "dropmill.slot.slot", str(theirs.fileno()), "script:process"],
+                [python, "-P", "-m", "dropmill.slot", str(theirs.fileno()), "script:process"],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(SOURCES), "PYTHONDONTWRITEBYTECODE": "1"},
                 stdin=subprocess.DEVNULL,

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from dropmill.model.client import ClientIdentity
@@ -251,26 +250,3 @@ class Progress:
     value: float
     total: float | None = None
     label: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessorFile:
-    """What a callable gets as its `file` parameter; also `os.PathLike`.
-
-    Attributes:
-        name: what the client called it. Data only.
-        path: where the bytes are.
-        attempt: number of this attempt, from 1.
-    """
-
-    name: str
-    path: Path
-    size: int
-    sha256: str
-    job_id: str
-    submission_id: str
-    attempt: int
-    client: ClientIdentity = field(repr=False)
-
-    def __fspath__(self) -> str:
-        return str(self.path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from dropmill.model.jobs import ProcessorFile
+from dropmill.slot.file import ProcessorFile
 from dropmill.text import visible
 
 PREVIEW_CHARACTERS = 500  # of a line; a file may be one line of gigabytes

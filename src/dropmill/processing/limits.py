@@ -22,7 +22,7 @@ from typing import Any
 
 from dropmill.model.jobs import JobError
 from dropmill.settings import Settings, size_in_words
-from dropmill.slot.slot import processes
+from dropmill.slot.processes import processes
 
 REMOVE_TRIES = 100  # a millisecond apart: the kernel lets go of a group a moment after its last process
 

@@ -31,7 +31,8 @@ from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import JobError
 from dropmill.processing.processor import Processor
 from dropmill.slot.interpreter import missing_private_names
-from dropmill.slot.slot import MESSAGE_BYTES, become_subreaper, kill_below, processes
+from dropmill.slot.processes import become_subreaper, kill_below, processes
+from dropmill.slot.protocol import MESSAGE_BYTES
 
 READY_S = 120.0  # heavy imports from a slow disk take a minute; beyond, an import hangs
 KILL_ANSWER_S = 10.0  # after SIGKILL: a slot that has not answered by then is stopped or stuck, and is killed itself
@@ -556,7 +557,7 @@ class SlotPool:
             raise ProcessorError(f"The processor {self._processor.label} cannot be used: {word['error']}.")
 
     def _spawn(self, theirs: socket.socket, target: str) -> subprocess.Popen[bytes]:
-        module = "dropmill.slot.slot"
+        module = "dropmill.slot"
         # -P: a json.py in the working directory must not stand in for the standard library's. In our own environment
         # it would also reach Python scripts.
         arguments = [sys.executable, "-P", "-m", module, str(theirs.fileno()), target]

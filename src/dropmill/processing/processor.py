@@ -1,7 +1,7 @@
 """What a processor is: a Python callable or an argv template, checked at start-up, filled for each attempt.
 
 It does not run anything. Whether a callable can be imported and what its parameters mean is found out in the slot
-(`dropmill.slot.slot`), because importing it runs the user's code.
+(`dropmill.slot.callable`), because importing it runs the user's code.
 """
 
 import json

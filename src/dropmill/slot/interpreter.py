@@ -1,16 +1,16 @@
-"""The job's own part of the interpreter: it ends as `python script.py` would end, while the slot's part stays.
+"""Ends the job's part of the interpreter as `python script.py` would end it, and leaves the slot's part untouched.
 
-A forked attempt leaves with `os._exit`. That alone would lose what a script leaves to the end of the interpreter: files
-that nobody closed, `atexit` functions, threads, buffered log records. Running the whole end instead would run what the
-module set up while it was imported, once for each job: the first job would delete the temporary folder that the second
-one needs, and every job would write the buffers of the import again.
+A forked attempt exits with `os._exit`. That alone would skip everything a script expects of the interpreter's end: open
+files are closed, `atexit` functions run, threads are joined, buffered log records are written. Running the whole end
+instead would also run what the module registered while it was imported, once for each job: the first job would delete
+the temporary folder that the second one needs, and every job would write the buffers of the import again.
 
-So `Imported` records, once after the import, what belongs to the slot; `disown` takes it out of the attempt's hands
-right after the fork; `end` does the rest in CPython's order (`Py_FinalizeEx`). It does not exit: the caller does.
-Standard library only, and nothing imported that the user's module might not need.
+So `Imported` records, once after the import, what belongs to the slot; `disown` takes it from the attempt right after
+the fork; `end` does the rest in the order of CPython's `Py_FinalizeEx`. It does not exit: the caller does. This module
+imports nothing that a user's module might not need.
 
-CPython offers no public way to do some of this. `missing_private_names` lists what a Python lacks of the names used
-here; without them `end` does what the public ones allow: it waits for threads and flushes files.
+CPython has no public interface for some of this. `missing_private_names` lists the private names that a Python lacks;
+without them `end` does what the public ones allow: it waits for threads and flushes files.
 """
 
 import atexit
@@ -40,7 +40,7 @@ PRIVATE_NAMES = (
     ("weakref", "finalize._registered_with_atexit"),
     ("weakref", "finalize._registry"),
 )
-THREAD_CHECK_S = 0.3  # between counts of the threads that are waited for; a pool of idle ones ends within it
+THREAD_CHECK_S = 0.3  # between counts of the threads that keep the job alive; a pool of idle ones ends within it
 
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)  # outermost first
 _CODE = (types.ModuleType, types.FunctionType, type)
@@ -66,9 +66,9 @@ def missing_private_names() -> list[str]:
 
 @contextlib.contextmanager
 def exit_functions_kept() -> Iterator[list[Any]]:
-    """Collect what is registered with `atexit` meanwhile.
+    """Collect what is registered with `atexit` inside the context.
 
-    `disown` clears the registry, and an object that only the registry holds would die of it: a
+    `disown` clears the registry, and an object that only the registry holds would then die: a
     `tempfile.TemporaryDirectory` whose `cleanup` was registered would delete its folder in the first job.
     """
     kept: list[Any] = []
@@ -89,7 +89,7 @@ class Imported:
     """What exists once the user's module is imported. It belongs to the slot and outlives every job."""
 
     def __init__(self, exit_functions: Iterable[Any] = ()) -> None:
-        """Flush what the import buffered, so that no job writes it again, and hide all objects from the collector.
+        """Flush what the import buffered, so that no job writes it again, and freeze all objects (`gc.freeze`).
 
         Args:
             exit_functions: what was registered with `atexit` during the import; kept alive.
@@ -123,9 +123,9 @@ class Imported:
         gc.freeze()
 
     def disown(self) -> None:
-        """Take the slot's exit functions and finalizers out of this process; new ones register as ever.
+        """Remove the slot's exit functions and finalizers from this process; new ones can be registered as usual.
 
-        To be called in the forked child, before any of the job's code.
+        Call it in the forked child, before any of the job's code.
         """
         if not self._has_private_names:
             return
@@ -135,8 +135,8 @@ class Imported:
         weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
         multiprocessing = sys.modules.get("multiprocessing.util")
         if multiprocessing is not None and hasattr(multiprocessing, "_exit_function"):
-            # It was registered while it was imported, but looks after whatever processes the job starts. Its own
-            # finalizers compare the process id; its list of children does not.
+            # The import registered it, but it ends the processes that the job starts. Its own finalizers compare the
+            # process id; its list of children does not.
             atexit.register(multiprocessing._exit_function)
             process = sys.modules["multiprocessing.process"]
             self._children, process._children = process._children, set()  # type: ignore[attr-defined]
@@ -144,19 +144,19 @@ class Imported:
     def end(self) -> None:
         """End the job's part of the interpreter. Never raises: an error is printed, as CPython prints it.
 
-        Waits for threads that are not daemons, and for whatever the exit functions wait for.
+        Waits for all threads but daemons, and as long as the exit functions wait.
         """
         steps: list[Callable[[], object]] = [_join_threads]
         if self._has_private_names:
             steps = [threading._shutdown, atexit._run_exitfuncs]  # type: ignore[attr-defined]
-        # Files are flushed before each collection: of one in a cycle the collector may close the lower half first.
+        # Files are flushed before each collection: in a cycle, the collector may close a raw file before its buffer.
         steps += [self._end_logging, _flush_quietly, gc.collect, _finalize_living, self._drop_names, self._flush]
         for step in steps:
             with _reported(step):
                 step()
 
     def _end_logging(self) -> None:
-        """What `logging.shutdown` does, but what was made while the module was imported is flushed, not closed."""
+        """What `logging.shutdown` does, but handlers that the import made are flushed, not closed."""
         known = {id(reference) for reference in self._handlers}
         for reference in reversed(_log_handlers()):
             handler = reference()
@@ -169,14 +169,14 @@ class Imported:
                     handler.close()
 
     def _drop_names(self) -> None:
-        """Drop what the user's modules have bound since the fork; what is held by such a name alone dies here."""
+        """Remove the names that the user's modules have bound since the fork; objects that only they hold die here."""
         namespaces = list(self._names)
         if len(sys.modules) != len(self._module_names):
             namespaces += [(vars(module), {}) for module in user_modules(sys.modules.keys() - self._module_names)]
         has_dropped = False
         for names, before in namespaces:
             if len(names) == len(before) and all(map(operator.is_, names.values(), before.values())):
-                continue  # nothing was bound, and comparing one by one would cost more than the rest of the end
+                continue  # nothing was bound; the comparison below would cost more than the rest of the end
             bound = [
                 name
                 for name, value in names.items()
@@ -185,7 +185,7 @@ class Imported:
                 and not name.startswith("__")
             ]
             has_dropped = has_dropped or bool(bound)
-            for name in reversed(bound):  # the newest first, because it may use what is older
+            for name in reversed(bound):  # the newest first, because it may use older ones
                 if name in before:
                     names[name] = before[name]
                 else:
@@ -202,10 +202,10 @@ class Imported:
 
 
 def report_waiting(report: Callable[[str], None]) -> None:
-    """Have a thread report how many threads the end waits for, if there are any. Call it before the end.
+    """Start a thread that reports how many threads the end waits for, if it waits for any. Call it before the end.
 
     Args:
-        report: called with a label, in that thread.
+        report: called with a label, in the started thread.
     """
 
     def watch() -> None:
@@ -234,7 +234,7 @@ def _join_threads() -> None:
 
 
 class _reported:  # noqa: N801 - used like contextlib.suppress
-    """Print an error as CPython does at this stage, and go on: SystemExit from a signal handler included."""
+    """Print an error as CPython does at this stage, and go on; also after SystemExit from a signal handler."""
 
     def __init__(self, where: object) -> None:
         self._where = where
@@ -256,7 +256,7 @@ def _log_handlers() -> list[Any]:
 
 
 def user_modules(names: Iterable[str]) -> list[types.ModuleType]:
-    """Those of the named modules that are neither installed nor our own."""
+    """Those of the named modules that are neither installed nor part of Dropmill."""
     found = []
     for name in names:
         module = sys.modules.get(name)
@@ -268,7 +268,7 @@ def user_modules(names: Iterable[str]) -> list[types.ModuleType]:
     return found
 
 
-# Objects are judged by their type: `isinstance` asks an object's `__class__`, and a lazy proxy would run code for it.
+# `issubclass(type(one), ...)` instead of `isinstance`, which reads `__class__`: a lazy proxy would run code for that.
 
 
 def _buffered_files() -> list[Any]:
@@ -287,15 +287,15 @@ def _flush_quietly() -> None:
 
 
 def _finalize_living() -> None:
-    """Finalize what was made since the fork and is still alive: as a global, in a cache, in an object of the import's.
+    """Finalize the objects that were made since the fork and are still alive: globals, caches, attributes.
 
-    The end of an interpreter finalizes all of that while every name is still bound, so this comes before names are
-    dropped. What is finalized is then kept alive, so that it is not finalized again. Finalizers written in Python come
-    first, because they may use files; then what is buffered above a compressed file, before that is closed and writes
-    its last bytes.
+    The end of an interpreter finalizes them while every name is still bound, so this runs before names are dropped.
+    Finalized objects are then kept alive, so that they are not finalized again. Finalizers written in Python run first,
+    because they may use files; then buffers above compressed files are flushed, before those are closed and write their
+    last bytes.
     """
     for finisher in (_finalizer, _closer):
-        # Type by type first: mostly there is none to finalize, and looking at each object costs.
+        # Types are checked first: mostly none has a finalizer, and a check of each object takes long.
         kinds = {id(kind): kind for kind in map(type, gc.get_objects())}  # a metaclass may forbid hashing
         finishers = {key: finish for key, kind in kinds.items() if (finish := finisher(kind)) is not None}
         if not finishers:
@@ -315,11 +315,11 @@ def _finalizer(kind: type) -> Callable[[Any], object] | None:
 
 
 def _closer(kind: type) -> Callable[[Any], object] | None:
-    """For files that are written in Python, as gzip's: they end their format when they are closed."""
+    """For files that are written in Python, such as gzip's: closing them writes the end of their format."""
     is_python = io.IOBase in kind.__mro__ and not issubclass(kind, _BUFFERED) and _finalizer(kind) is None
     return operator.methodcaller("close") if is_python else None
 
 
 def _flush_c_streams() -> None:
-    """Flush what code in C has printed with stdio."""
+    """Flush what C code has printed with stdio."""
     _fflush(None)

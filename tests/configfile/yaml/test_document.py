@@ -12,7 +12,7 @@ from tests.system.catalogue.cases import Case, cases
 
 from dropmill.configfile.yaml.document import MAX_BYTES, MAX_DEPTH, MAX_FINDINGS, MAX_NODES, check_text, load
 from dropmill.model.errors import ConfigInvalid
-from dropmill.slot.slot import load_config
+from dropmill.slot.config import load_config
 
 UTC_Z = timezone(timedelta(0), name="Z")
 

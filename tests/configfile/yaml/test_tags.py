@@ -18,7 +18,7 @@ from dropmill.configfile.yaml.document import check_text, examine
 from dropmill.configfile.yaml.edits import apply, parse_patch
 from dropmill.configfile.yaml.form import fields_of
 from dropmill.model.errors import ConfigEditRefused, ConfigInvalid
-from dropmill.slot.slot import load_config
+from dropmill.slot.config import load_config
 
 TAGGED = """\
 # kept

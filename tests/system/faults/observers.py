@@ -78,7 +78,7 @@ def slots_of(server: Server) -> list[int]:
     for path in Path(f"/proc/{server.process.pid}/task").glob("*/children"):
         for pid in path.read_text().split():
             try:
-                if b"dropmill.slot.slot" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"\0dropmill.slot\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
             except OSError:
                 continue

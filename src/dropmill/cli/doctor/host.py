@@ -294,7 +294,7 @@ def check_processor(settings: Settings) -> Findings:
 def check_kernel(settings: Settings) -> Findings:
     """What it takes to leave nothing behind of a script."""
     from dropmill.processing.limits import is_delegated
-    from dropmill.slot.slot import become_subreaper
+    from dropmill.slot.processes import become_subreaper
 
     try:
         os.close(os.pidfd_open(os.getpid()))

@@ -12,7 +12,7 @@ never null. Of keys that differ in YAML and are one to Python (`1`, `1.0`, `true
 Ruamel refuses most tabs and a plain `=`, though YAML 1.2 would not; so does this, because the script is given ruamel's
 reading. What is accepted here can always be loaded with
 `YAML(typ="safe", pure=True)`, with the same values as `load` gives; tags and such keys need what
-`dropmill.slot.slot` does beside.
+`dropmill.slot.config` does beside.
 
 Positions are 1-based, columns count UTF-16 units as browsers do, lines end with LF, CR LF or CR.
 """

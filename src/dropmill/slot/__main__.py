@@ -1,0 +1,77 @@
+"""The program: `python -P -m dropmill.slot FD TARGET [reload]`.
+
+FD is the slot's end of a SOCK_SEQPACKET pair, TARGET the callable as `module:function`, or "" if attempts run
+executables or fresh interpreters. With `reload` the first message lists the files that the callable was imported from.
+
+`python -P -m dropmill.slot attempt ORDER REPORT`, two descriptors, is the fresh interpreter of one attempt.
+"""
+
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import warnings
+from typing import NoReturn
+
+from dropmill.slot.attempt import AttemptProcess
+from dropmill.slot.callable import Unusable, files_of_modules
+from dropmill.slot.forking import Slot
+from dropmill.slot.processes import become_subreaper, end_descendants, signal_when_parent_dies
+
+
+def main(descriptor: int, target: str, *, with_files: bool) -> None:
+    """Be a slot until the server is gone."""
+    channel = socket.socket(fileno=descriptor)
+    channel.set_inheritable(False)
+    # During an import nobody watches the socket, and an import may hang: until it is over, the kernel kills us.
+    signal_when_parent_dies(signal.SIGKILL)
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    if poller.poll(0):
+        return  # the server died before the kernel was asked
+    become_subreaper()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Whether a module starts threads while it is imported is the user's decision; Python would warn on each start.
+    warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+    sys.argv = [target]
+    sys.path.insert(0, os.getcwd())
+    began_ns = time.time_ns()
+    try:
+        slot = Slot(channel, target)
+    except Unusable as error:
+        channel.send(json.dumps({"error": re.sub(r"\s+", " ", str(error))[:2000]}).encode())
+        return
+    # A script may have stopped its slot. When the server dies the slot must continue, to notice that and clean up.
+    signal_when_parent_dies(signal.SIGCONT)
+    channel.send(json.dumps({"ready": files_of_modules(began_ns) if with_files else {}}).encode())
+    try:
+        slot.serve()
+    finally:
+        end_descendants()
+
+
+def run_fresh(order: int, report: int) -> NoReturn:
+    """Be the fresh interpreter of one attempt.
+
+    Args:
+        order: inherited descriptor of a file with the order, as JSON.
+        report: inherited descriptor of the report pipe.
+    """
+    os.set_inheritable(report, False)
+    with open(order, "rb") as file:
+        attempt = json.load(file)
+    sys.argv = [attempt["target"]]
+    sys.path.insert(0, attempt["directory"])
+    AttemptProcess(attempt, 1, report).run_fresh()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "attempt":
+        run_fresh(int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), sys.argv[2], with_files="reload" in sys.argv[3:])
+    os._exit(0)  # the user's threads and exit functions must neither delay nor follow a slot's end

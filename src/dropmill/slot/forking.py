@@ -1,0 +1,146 @@
+"""The slot's loop: it takes orders from the socket, forks, watches the attempt and cleans up after it."""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dropmill.slot.attempt import AttemptProcess
+from dropmill.slot.callable import bind, explain, find_callable
+from dropmill.slot.config import load_config
+from dropmill.slot.interpreter import Imported, exit_functions_kept
+from dropmill.slot.processes import end_descendants, kill_below
+from dropmill.slot.protocol import MESSAGE_BYTES, report_line
+
+CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
+
+
+class Slot:
+    """The warm process, from the import of the callable on; one attempt at a time."""
+
+    def __init__(self, channel: socket.socket, target: str) -> None:
+        """Import the callable, so that every fork starts with it.
+
+        Args:
+            channel: the slot's end of the socket to the server.
+            target: the callable as `module:function`; "" if attempts run executables or fresh interpreters.
+
+        Raises:
+            Unusable: the callable cannot be a processor.
+        """
+        self._channel = channel
+        self._function: Callable[..., Any] | None = None
+        self._plan: Mapping[str | None, str] = {}
+        self._configs: dict[str, dict[Any, Any]] = {}
+        exit_functions: list[Any] = []
+        if target:
+            with exit_functions_kept() as exit_functions:
+                self._function = find_callable(target)
+            self._plan = bind(self._function)
+            # What the callable's parameters need is imported once, before the fork.
+            if "config" in self._plan.values():
+                importlib.import_module("ruamel.yaml")
+            if "file" in self._plan.values():
+                importlib.import_module("dropmill.slot.file")
+        # The import may have changed how SIGCHLD is handled, which would hide an attempt's end.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Children that the import started would die with the first attempt: without them, all attempts run alike.
+        end_descendants()
+        self._imported = Imported(exit_functions)
+
+    def serve(self) -> None:
+        """Run attempts until the server's end of the socket is closed."""
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        pid = pidfd = report = -1
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if pidfd in ready:
+                poller.unregister(pidfd)
+                os.close(pidfd)
+                os.close(report)
+                self._answer({"ended": end_descendants()[pid]})
+                pid = pidfd = report = -1
+            if self._channel.fileno() not in ready:
+                continue
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 2)
+            except ConnectionError:  # the server was killed before it had read our last message
+                return
+            if not data:
+                return
+            for descriptor in descriptors:  # received descriptors are inheritable, whatever flags recv_fds gets
+                os.set_inheritable(descriptor, False)
+            message = json.loads(data)
+            if "run" in message:
+                output, report = descriptors
+                pid = self._fork(message["run"], output, report)
+                if pid == -1:
+                    os.close(report)
+                else:
+                    pidfd = os.pidfd_open(pid)
+                    poller.register(pidfd, select.POLLIN)
+            elif pid == -1:
+                pass  # the attempt ended while the signal was on its way
+            elif message["signal"] == "terminate":
+                _signal_group(pid, signal.SIGTERM)
+                _signal_group(pid, signal.SIGCONT)  # a stopped process handles no signal
+            else:
+                _signal_group(pid, signal.SIGKILL)
+                kill_below(os.getpid())
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll finds the socket closed
+            self._channel.send(json.dumps(message).encode())
+
+    def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
+        """Start an attempt: the child's pid, or -1 if the fork failed and was answered. Keeps `report` open."""
+        config: dict[Any, Any] | None = None
+        problem: list[str] | None = None
+        if "config" in self._plan.values():
+            try:
+                config = self._config(order["config"], order["config_sha256"])
+            except Exception as error:
+                problem = ["config", f"The config cannot be read: {explain(error)}"]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            sentence = f"No process could be started: {error.strerror}."
+            with contextlib.suppress(BrokenPipeError):
+                os.write(report, report_line("e", ["cannot_start", sentence]))
+            self._answer({"ended": 127})
+            pid = -1
+        if pid == 0:
+            self._channel.close()
+            AttemptProcess(order, output, report).run(self._function, self._plan, config, problem, self._imported)
+        os.close(output)
+        return pid  # an attempt that has closed its report pipe opens it again through the slot's descriptor
+
+    def _config(self, path: str, sha256: str) -> dict[Any, Any]:
+        """The config as plain data, parsed before the fork and kept, so that not every attempt parses it."""
+        if sha256 not in self._configs:
+            loaded = load_config(path)
+            while len(self._configs) >= CONFIGS_KEPT:
+                del self._configs[next(iter(self._configs))]
+            self._configs[sha256] = loaded
+            gc.freeze()
+        return self._configs[sha256]
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:  # just forked: it makes its group a moment later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    except PermissionError:
+        pass  # all of it runs as another user now

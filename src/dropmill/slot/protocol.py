@@ -1,0 +1,33 @@
+"""What the server and its slots say to each other.
+
+    server to slot    {"run": {...}} with two descriptors, the output pipe and the report pipe
+                      {"signal": "terminate"}   SIGTERM to the attempt's process group
+                      {"signal": "kill"}        SIGKILL to the group and to every descendant of the slot
+                      end of the socket: kill everything and exit
+    slot to server    {"ready": {...}} or {"error": "..."}   once, when the callable is imported and fits; with `reload`
+                                                the files that `files_of_modules` found
+                      {"ended": -9}             once the last descendant is gone
+    attempt to server, on the report pipe: lines of one letter and JSON
+                      p[3, 10, "label"]  progress; p[null, null, "label"] keeps the numbers
+                      v{...}  the value returned    e["Type", "message"]  an error
+
+The socket is of type SOCK_SEQPACKET, so that a message is never cut.
+"""
+
+import json
+from typing import Any
+
+# Under the default socket buffer (208 KiB). Names are bounded; a real message is about 2 KiB.
+MESSAGE_BYTES = 128 * 1024
+VALUE_BYTES = 64 * 1024  # longest returned value that is kept, as JSON; larger data belongs in the results folder
+LABEL_CHARACTERS = 200  # keeps a progress line under PIPE_BUF (4 KiB), so that lines of several processes never mix
+
+
+def report_line(kind: str, what: Any) -> bytes:
+    """A line for the report pipe.
+
+    Args:
+        kind: `p`, `v` or `e`.
+        what: anything that JSON can hold.
+    """
+    return f"{kind}{json.dumps(what)}\n".encode()
