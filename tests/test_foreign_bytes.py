@@ -39,8 +39,8 @@ from dropmill.origin.network import client_address, identify
 from dropmill.origin.resolver import host_name
 from dropmill.processing.failure import LAST_LINE_BYTES, last_line
 from dropmill.processing.output import OutputStream
-from dropmill.processing.pool import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
+from dropmill.processing.run import CHUNK_BYTES, REPORT_BYTES, Run
 from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
 from dropmill.web.api.filenames import attachment, content_type
@@ -242,7 +242,7 @@ def look_at_encoder(data: bytes) -> None:
 
 
 class NoSlot:
-    """`dropmill.processing.pool.RunHost` without a process."""
+    """`dropmill.processing.run.RunHost` without a process."""
 
     def send(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
         raise AssertionError("there is no process")

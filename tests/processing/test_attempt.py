@@ -14,7 +14,7 @@ from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.jobs import AttemptState, JobError
 from dropmill.model.output import OutputBounds, OutputChunk
-from dropmill.processing import attempt, pool
+from dropmill.processing import attempt, pool, run
 from dropmill.processing.folders import remove_tree
 
 HEAD, TAIL = OutputBounds().head, OutputBounds().tail
@@ -180,7 +180,7 @@ def process(path):
 
 async def test_a_stopped_slot_is_given_up_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script may stop (SIGSTOP) the process that watches it; its time limit holds nevertheless."""
-    monkeypatch.setattr(pool, "KILL_ANSWER_S", 0.1)
+    monkeypatch.setattr(run, "KILL_ANSWER_S", 0.1)
     monkeypatch.setattr(pool.Slot, "wake", lambda slot: None)  # as if the script stopped it again at once
     module = """
 import os, signal, time

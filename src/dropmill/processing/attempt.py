@@ -29,10 +29,11 @@ from dropmill.processing.folders import remove_tree
 from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputRecorder, OutputStream
-from dropmill.processing.pool import Run, RunEnd, Slot, SlotPool, StopReason
+from dropmill.processing.pool import Slot, SlotPool
 from dropmill.processing.processor import AttemptPaths, Processor
 from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
+from dropmill.processing.run import Run, RunEnd, StopReason
 
 COPIED_BYTES = 1 << 20  # at a time, where the kernel does not copy by itself
 RETRY_S, LONGEST_RETRY_S = 1.0, 5.0  # between tries to record what the ledger cannot take now
