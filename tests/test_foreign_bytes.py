@@ -24,8 +24,8 @@ import pytest
 from hypercorn.config import Config
 from hypercorn.typing import ConnectionState, HTTPScope
 from quart import Quart, Request
+from tests.support.fakes.attempt_ledger import FakeAttemptLedger
 from tests.support.fakes.bus import FakeBus
-from tests.support.fakes.processing import FakeLedger
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from wsproto.connection import Connection, ConnectionType
@@ -130,7 +130,7 @@ EVERYWHERE: tuple[Generator, ...] = (
 
 # --- readers that need something around them -------------------------------------------------------------------------
 
-ledger = FakeLedger()
+ledger = FakeAttemptLedger()
 ORDER = ledger.orders[ledger.add(Path(__file__))]
 
 

@@ -1,8 +1,8 @@
-"""The application factory: the only place that knows which engines stand behind the ports.
+"""The application factory: it chooses the engines behind the ports and composes the server.
 
 `create_app` makes the Quart app; `Server` opens everything that runs beside it, in order, and closes it in the
-opposite one. Background work survives faults of disk, network and database (`dropmill.health`). Any other error in
-it is a broken invariant of our own and stops the server loudly: half a server is worse than none.
+opposite order. Background work survives faults of disk, network and database (`dropmill.health`). Any other error in
+it is a bug of ours and stops the server with a traceback: half a server is worse than none.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,11 @@ from dropmill.live.views import Views
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
 from dropmill.model.ids import new_node_id
-from dropmill.model.jobs import RetryPolicy
 from dropmill.model.nodes import Node
 from dropmill.origin.proxies import TrustedProxies
 from dropmill.origin.resolver import Resolver
-from dropmill.private import tighten
-from dropmill.processing.attempt import AttemptRunner
+from dropmill.private import close_to_others
+from dropmill.processing.attempt import AttemptRunner, AttemptSettings
 from dropmill.processing.environment import ScriptEnvironment
 from dropmill.processing.hops import SharedHop
 from dropmill.processing.jobs import Jobs
@@ -49,8 +49,7 @@ from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import SlotPool
 from dropmill.processing.processor import Processor
-from dropmill.processing.results import ResultLimits
-from dropmill.settings import Settings, secrets_in
+from dropmill.settings import Settings, secrets_in, this_host
 from dropmill.slot.processes import keep_memory_private
 from dropmill.upkeep.event_log import EventLog
 from dropmill.upkeep.retention import CleanUp, Retention
@@ -70,18 +69,24 @@ from dropmill.web.services import EXTENSION, Services
 
 log = logging.getLogger(__name__)
 
-SOCKET_RESTARTING = 1012  # WebSocket close code: the server restarts, come back
+SOCKET_RESTARTING = 1012  # WebSocket close code: the server restarts, connect again
+# What the data folder holds that is the server's own.
+IN_DATA = (
+    *("lock", "incoming", "blobs", "outputs", "attempts", "configs", "log"),
+    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"),
+)
+MANY_FILES = ("blobs", "outputs", "attempts")  # each file in these was created private, or belongs to a script
 
 
 def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     """The app, with a `Server` that opens when serving begins.
 
     Args:
-        settings: what the person who starts it decided.
-        owns_sockets: whether `dropmill serve` listens, so that `settings.bind` is known to be the truth.
+        settings: of the person who starts it.
+        owns_sockets: whether `dropmill serve` listens, so that `settings.bind` names the addresses.
 
     Raises:
-        SettingsError: it may not be served like this, or the processor cannot be used.
+        SettingsError: these settings are not safe (`require_safe`), or the processor cannot be used.
     """
     require_safe(settings, owns_sockets=owns_sockets)
     app = _App(
@@ -91,8 +96,8 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
         template_folder=str(assets.templates()),
     )
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = None  # no Expires: see the guard
-    app.url_map.merge_slashes = False  # no redirects of ours, whose address would be made of the Host header
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the contract's order
+    app.url_map.merge_slashes = False  # else Werkzeug redirects, to an address made from the Host header
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the documented order
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings)
     for blueprint in (pages, submissions, jobs, downloads, config, live, log_blueprint, ops, uploads_blueprint, send):
@@ -100,7 +105,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     forwarding.install(app, settings)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
     app.extensions["dropmill.server"] = server
-    app.before_serving(server.open_or_leave)
+    app.before_serving(server.open_or_exit)
     app.after_serving(server.close)
     return app
 
@@ -112,27 +117,27 @@ class _App(Quart):
         except asyncio.CancelledError:
             handling = asyncio.current_task()
             if handling is None or handling.cancelling():
-                raise  # the client has left
-            # Work that the request waited for was cancelled beneath it; Quart would give no answer at all.
+                raise  # the client has disconnected
+            # Something that the request awaited was cancelled, not the request. Quart would send no response.
             raise Unavailable("The server is stopping; try again in a moment.") from None
 
     def log_exception(self, exception_info: Any) -> None:
-        # A start that is refused is told in one sentence by whoever serves; a traceback would only hide it.
+        # Errors at the start are printed as one sentence; a traceback would hide it.
         if not isinstance(exception_info[1], DropmillError):
             super().log_exception(exception_info)
 
 
 def server_of(app: Quart) -> "Server":
-    """The server that runs beside an app made by `create_app`."""
+    """The server of an app made by `create_app`."""
     server: Server = app.extensions["dropmill.server"]
     return server
 
 
 def require_safe(settings: Settings, *, owns_sockets: bool) -> None:
-    """Return if the server may be open to whoever reaches it.
+    """Refuse settings with which anyone who reaches the server could use it, unless they say so.
 
     Raises:
-        SettingsError: it may not; the sentence says what to set.
+        SettingsError: they are refused; the sentence says what to set.
     """
     if settings.auth == "off":
         return
@@ -156,13 +161,39 @@ def require_safe(settings: Settings, *, owns_sockets: bool) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Processing:
+    """What runs jobs.
+
+    Attributes:
+        runner: runs one attempt.
+        executor: not started yet.
+        outputs: the store of outputs.
+        recorder: on top of it, for the attempts of this process.
+    """
+
+    runner: AttemptRunner
+    executor: SlotExecutor
+    outputs: FileOutputs
+    recorder: OutputRecorder
+
+
 class Server:
-    """Everything that is open while the app is served."""
+    """Everything that is open while the app is served.
+
+    Attributes:
+        failure: what stopped the server, or kept it from opening; None: nothing.
+        on_failure: called once, on the loop, when an error of our own must stop the server.
+        notices: lines for the person who starts it.
+    """
 
     def __init__(self, app: Quart, settings: Settings, processor: Processor) -> None:
+        """Open nothing yet."""
         self._app = app
         self._settings = settings
         self._processor = processor
+        self._health = Health()
+        self._clock = Clock()
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
         self._services: Services | None = None
@@ -172,20 +203,20 @@ class Server:
         self.on_failure: Callable[[], None] = _end_this_process
         self.notices: list[str] = []
 
-    async def open_or_leave(self) -> None:
-        """Open, or end the process with one line; raised, it would be told in two tracebacks, one of them Quart's."""
+    async def open_or_exit(self) -> None:
+        """Open, or exit with one line; if this raised, Quart and the server program would print two tracebacks."""
         try:
             await self.open()
         except DropmillError as error:
             print(f"dropmill: {error.detail}", file=sys.stderr)  # noqa: T201  # as a command line does
-            # The task that carries the exit would be complained about too.
+            # The loop would also report the task that raises SystemExit.
             asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
             sys.exit(2)
 
     # --- open --------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open everything, settle what an earlier process left, and begin to work.
+        """Open everything, settle what an earlier process left open, and start to work.
 
         Raises:
             SettingsError: something cannot be used; everything opened so far is closed again.
@@ -198,88 +229,145 @@ class Server:
             raise
 
     async def _open(self) -> None:
-        settings, stack = self._settings, self._stack
+        """Each part needs only the ones above it. They are closed in the opposite order."""
         keep_memory_private()
         self.notices += _notices(self._processor.environment)
-        data = settings.data.absolute()
-        health, clock = Health(), Clock()
+        data = await self._open_data_folder()
+        bus = LocalBus()
+        blobs = await self._open_blobs(data)
+        ledger = await self._open_ledger(data, bus)
+        config_file = await self._open_config(ledger)
+        await self._open_node(ledger)
+        processing = await self._open_processing(data, ledger, blobs, bus)
+        config_file.on_purge = processing.runner.forget_config
+        resolver = self._open_resolver()
+        gate = self._open_gate(blobs)
+        intake = await self._open_intake(ledger, blobs, bus, gate, resolver, processing.executor)
+        uploads = await self._open_uploads(ledger, blobs, bus, gate, intake)
+        event_log = await self._open_event_log(ledger, bus)
+        self._run(config_file.watch(), "config watch")
+        self._run(intake.run(), "intake")
+        self._open_retention(ledger, blobs, processing.outputs, event_log)
+        self._open_webhook(ledger, bus)
+        self._run(uploads.run(), "uploads")
+        await self._open_executor(processing.executor)
+        self._open_clean_up(intake, processing.runner)
+        views = self._open_views(ledger, bus, intake, uploads)
+        self._services = self._app.extensions[EXTENSION] = Services(
+            settings=self._settings,
+            processor=self._processor,
+            blobs=blobs,
+            intake=intake,
+            uploads=uploads,
+            jobs=Jobs(ledger=ledger, executor=processing.executor),
+            config=config_file,
+            resolver=resolver,
+            views=views,
+            topics=Topics(ledger=ledger, bus=bus, views=views, outputs=processing.recorder),
+            joins=JoinRates(self._settings.join_rate),
+            log=event_log,
+            health=self._health,
+        )
+
+    async def _open_data_folder(self) -> Path:
+        data = self._settings.data.absolute()
         lock = FolderLock(data)
         await asyncio.to_thread(lock.acquire)
-        stack.callback(lock.release)
-        if notice := await asyncio.to_thread(_close_to_others, data):
+        self._stack.callback(lock.release)
+        if notice := await asyncio.to_thread(close_to_others, data, IN_DATA, shallow=MANY_FILES):
             self.notices.append(notice)
+        return data
 
+    async def _open_blobs(self, data: Path) -> DiskBlobStore:
         blobs = DiskBlobStore(data)
         await blobs.open()
-        stack.push_async_callback(blobs.close)
-        bus = LocalBus()
+        self._stack.push_async_callback(blobs.close)
+        return blobs
+
+    async def _open_ledger(self, data: Path, bus: LocalBus) -> SqliteLedger:
         ledger = SqliteLedger(
             data / "ledger.sqlite",
             bus.publish,
-            records_deliveries=settings.on_settled is not None,
-            keep_revisions=settings.keep_revisions,
-            health=health,
+            records_deliveries=self._settings.on_settled is not None,
+            keep_revisions=self._settings.keep_revisions,
+            health=self._health,
         )
         await ledger.open()
-        stack.push_async_callback(ledger.close)
+        self._stack.push_async_callback(ledger.close)
+        return ledger
 
-        parser = ParserProcess(environment=self._processor.environment.variables, keeps_tags=settings.keeps_config_tags)
-        stack.push_async_callback(parser.close)
+    async def _open_config(self, ledger: SqliteLedger) -> ConfigFile:
+        parser = ParserProcess(
+            environment=self._processor.environment.variables, keeps_tags=self._settings.keeps_config_tags
+        )
+        self._stack.push_async_callback(parser.close)
         await parser.start()
-        location = await asyncio.to_thread(lambda: settings.config_location)
-        config_file = ConfigFile(location, ledger, parser, aside=settings.config_aside, health=health)
+        location = await asyncio.to_thread(lambda: self._settings.config_location)
+        config_file = ConfigFile(location, ledger, parser, aside=self._settings.config_aside, health=self._health)
         if notice := await config_file.open():
             self.notices.append(notice)
+        return config_file
 
-        # The folder's lock guards all of this ledger: whatever other node it names is gone.
-        await ledger.enter(Node(id=new_node_id(), host=location.host, lock="data folder"))
-        recovery = await ledger.recover(settings.max_attempts, "the server stopped before it had arrived whole")
+    async def _open_node(self, ledger: SqliteLedger) -> None:
+        # This process holds the lock of the ledger's folder: every other node that the ledger names is dead.
+        await ledger.enter(Node(id=new_node_id(), host=this_host(), lock="data folder"))
+        recovery = await ledger.recover(self._settings.max_attempts, "the server stopped before it had arrived whole")
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
 
+    async def _open_processing(
+        self, data: Path, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus
+    ) -> _Processing:
         hop = SharedHop()
         outputs = FileOutputs(data / "outputs", hop=hop)
         recorder = OutputRecorder(outputs, bus)
-        pool = SlotPool(self._processor, settings.concurrency, health)
-        limiter = Limiter(Limits.from_settings(settings), data)
+        pool = SlotPool(self._processor, self._settings.concurrency, self._health)
+        limiter = Limiter(Limits.from_settings(self._settings), data)
         if lacking := await asyncio.to_thread(limiter.open):
             self.notices.append(lacking)
-        stack.callback(limiter.close)
+        self._stack.callback(limiter.close)
         runner = AttemptRunner(
             ledger=ledger,
             blobs=blobs,
             bus=bus,
-            pool=pool,
             outputs=recorder,
-            processor=self._processor,
+            pool=pool,
             limiter=limiter,
-            folder=data,
-            result_limits=ResultLimits(count=settings.max_results, size=settings.max_results_size),
-            copies_input=settings.copy_input,
-            guesses_progress=settings.progress == "auto",
-            timeout_s=settings.timeout,
-            grace_s=settings.grace,
-            max_attempts=settings.max_attempts,
+            processor=self._processor,
+            settings=AttemptSettings.from_settings(self._settings),
             hop=hop,
-            retry=_retry_policy(settings),
-            health=health,
+            health=self._health,
         )
-        config_file.on_purge = runner.forget_config
-        executor = self._executor = SlotExecutor(runner=runner, pool=pool, outputs=recorder, on_failure=self._fail)
-        resolver = Resolver(settings.dns_servers)
-        stack.push_async_callback(resolver.close)
-        gate = Gate(
-            UploadLimits(
-                idle_timeout_s=settings.idle_timeout,
-                min_free=settings.min_free,
-                min_rate=settings.min_rate,
-                max_file_size=settings.max_file_size,
-                max_submission_size=settings.max_submission_size,
-                max_files=settings.max_files,
-                max_per_client=settings.max_uploads_per_client,
-            ),
-            blobs,
+        executor = SlotExecutor(runner=runner, pool=pool, outputs=recorder, on_failure=self._fail)
+        return _Processing(runner=runner, executor=executor, outputs=outputs, recorder=recorder)
+
+    def _open_resolver(self) -> Resolver:
+        resolver = Resolver(self._settings.dns_servers)
+        self._stack.push_async_callback(resolver.close)
+        return resolver
+
+    def _open_gate(self, blobs: DiskBlobStore) -> Gate:
+        settings = self._settings
+        limits = UploadLimits(
+            idle_timeout_s=settings.idle_timeout,
+            min_free=settings.min_free,
+            min_rate=settings.min_rate,
+            max_file_size=settings.max_file_size,
+            max_submission_size=settings.max_submission_size,
+            max_files=settings.max_files,
+            max_per_client=settings.max_uploads_per_client,
         )
+        return Gate(limits, blobs)
+
+    async def _open_intake(
+        self,
+        ledger: SqliteLedger,
+        blobs: DiskBlobStore,
+        bus: LocalBus,
+        gate: Gate,
+        resolver: Resolver,
+        executor: SlotExecutor,
+    ) -> Intake:
         intake = Intake(
             ledger=ledger,
             blobs=blobs,
@@ -287,85 +375,88 @@ class Server:
             bus=bus,
             resolver=resolver,
             gate=gate,
-            seal_after_s=settings.seal_after,
-            clock=clock,
-            health=health,
+            seal_after_s=self._settings.seal_after,
+            clock=self._clock,
+            health=self._health,
         )
         await intake.recover()
+        return intake
+
+    async def _open_uploads(
+        self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus, gate: Gate, intake: Intake
+    ) -> Uploads:
         uploads = Uploads(
             ledger=ledger,
             blobs=blobs,
             bus=bus,
             intake=intake,
             gate=gate,
-            expiry_s=settings.upload_expiry,
-            clock=clock,
-            health=health,
+            expiry_s=self._settings.upload_expiry,
+            clock=self._clock,
+            health=self._health,
         )
         await uploads.recover()
-        event_log = self._event_log = EventLog(settings.log_path.absolute(), ledger, bus, health=health)
+        return uploads
+
+    async def _open_event_log(self, ledger: SqliteLedger, bus: LocalBus) -> EventLog:
+        """The log, and with it the place in the order of closing where background work ends and the log is flushed."""
+        event_log = self._event_log = EventLog(self._settings.log_path.absolute(), ledger, bus, health=self._health)
         await event_log.open()
-        stack.push_async_callback(self._stop_background)
+        self._stack.push_async_callback(self._stop_background)
         self._run(event_log.run(), "event log")
-        self._run(config_file.watch(), "config watch")
-        self._run(intake.run(), "intake")
+        return event_log
+
+    def _open_retention(
+        self, ledger: SqliteLedger, blobs: DiskBlobStore, outputs: FileOutputs, event_log: EventLog
+    ) -> None:
         retention = Retention(
             ledger=ledger,
             blobs=blobs,
             outputs=outputs,
             logged=event_log.make_durable,
-            keep_s=settings.keep,
-            keep_bytes=settings.keep_size,
-            keep_events_s=settings.keep_events,
-            clock=clock,
-            health=health,
+            keep_s=self._settings.keep,
+            keep_bytes=self._settings.keep_size,
+            keep_events_s=self._settings.keep_events,
+            clock=self._clock,
+            health=self._health,
         )
         self._run(retention.run(), "retention")
-        if settings.on_settled is not None:
-            from dropmill.upkeep.webhook import Webhook  # its HTTP client takes 0.2 s to load
 
-            if settings.webhook_secret is None:
-                self.notices.append("Calls of --on-settled are not signed; set DROPMILL_WEBHOOK_SECRET to sign them.")
-            webhook = Webhook(
-                ledger=ledger,
-                bus=bus,
-                url=settings.on_settled,
-                secret=settings.webhook_secret,
-                base=str(settings.public_url or ""),
-                clock=clock,
-                health=health,
-            )
-            self._run(webhook.run(), "webhook")
-        self._run(uploads.run(), "uploads")
+    def _open_webhook(self, ledger: SqliteLedger, bus: LocalBus) -> None:
+        settings = self._settings
+        if settings.on_settled is None:
+            return
+        from dropmill.upkeep.webhook import Webhook  # its HTTP client takes 0.2 s to load
 
-        await executor.start()
-        self._run(
-            CleanUp({"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}, health).run(), "clean-up"
+        if settings.webhook_secret is None:
+            self.notices.append("Calls of --on-settled are not signed; set DROPMILL_WEBHOOK_SECRET to sign them.")
+        webhook = Webhook(
+            ledger=ledger,
+            bus=bus,
+            url=settings.on_settled,
+            secret=settings.webhook_secret,
+            base=str(settings.public_url or ""),
+            clock=self._clock,
+            health=self._health,
         )
-        stack.push_async_callback(executor.close)
+        self._run(webhook.run(), "webhook")
 
-        views = Views(
+    async def _open_executor(self, executor: SlotExecutor) -> None:
+        self._executor = executor
+        await executor.start()
+        self._stack.push_async_callback(executor.close)
+
+    def _open_clean_up(self, intake: Intake, runner: AttemptRunner) -> None:
+        sweeps = {"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}
+        self._run(CleanUp(sweeps, self._health).run(), "clean-up")
+
+    def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
+        return Views(
             ledger=ledger,
             bus=bus,
             received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
-            base_path=settings.base_path,
+            base_path=self._settings.base_path,
         )
-        self._services = Services(
-            settings=settings,
-            processor=self._processor,
-            blobs=blobs,
-            intake=intake,
-            uploads=uploads,
-            jobs=Jobs(ledger=ledger, executor=executor),
-            config=config_file,
-            resolver=resolver,
-            views=views,
-            topics=Topics(ledger=ledger, bus=bus, views=views, outputs=recorder),
-            joins=JoinRates(settings.join_rate),
-            log=event_log,
-            health=health,
-        )
-        self._app.extensions[EXTENSION] = self._services
 
     # --- run ---------------------------------------------------------------------------------------------------------
 
@@ -379,7 +470,7 @@ class Server:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """Background work of our own has failed: stop, and say so."""
+        """Log a bug in background work, and stop."""
         log.critical("Dropmill stops because of an error in its own work.", exc_info=error)
         if self.failure is None:
             self.failure = error
@@ -388,7 +479,10 @@ class Server:
     # --- close -------------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Take nothing more, let go of pages and uploads, give running attempts their grace, lose nothing."""
+        """Refuse new work, close sockets and uploads, and wait for running attempts until their grace is over.
+
+        Nothing is lost: an attempt that is killed then runs again after the next start.
+        """
         found = self._services
         if found is None or self._executor is None or found.is_draining:
             return
@@ -399,7 +493,7 @@ class Server:
         )
 
     async def close(self) -> None:
-        """Drain if that has not happened, then close everything; what was handed over is committed and logged."""
+        """Drain if that has not happened, then close everything; every change given to the ledger is committed."""
         await self.drain()
         await self._stack.aclose()
 
@@ -413,7 +507,7 @@ class Server:
 
 
 def _notices(environment: ScriptEnvironment) -> list[str]:
-    """Lines for the start about secrets and what scripts do not get."""
+    """Lines for the start: secrets in the environment, and variables that scripts do not get."""
     lines = [
         f"{name} came in the environment, which other programs may read; {name}_FILE takes it from a file."
         for name in secrets_in(os.environ)
@@ -421,33 +515,6 @@ def _notices(environment: ScriptEnvironment) -> list[str]:
     return lines if environment.notice is None else [*lines, environment.notice]
 
 
-def _retry_policy(settings: Settings) -> RetryPolicy | None:
-    if not settings.retry_exit_codes:
-        return None
-    return RetryPolicy(
-        exit_codes=frozenset(settings.retry_exit_codes), times=settings.retry_times, delay_s=settings.retry_delay
-    )
-
-
-_IN_DATA = ("lock", "incoming", "blobs", "outputs", "attempts", "configs", "log", "ledger.sqlite")
-_MANY_FILES = ("blobs", "outputs", "attempts")  # every file of theirs is created private, or is a script's
-
-
-def _close_to_others(data: Path) -> str | None:
-    """Take the rights of other users of this machine from the data folder; a sentence if there were any."""
-    names = (*_IN_DATA, "ledger.sqlite-wal", "ledger.sqlite-shm")
-    try:
-        changed = tighten(data, names, shallow=_MANY_FILES)
-    except OSError as error:
-        return f"Other users of this machine may read {data}: its modes cannot be changed ({error.strerror})."
-    if not changed:
-        return None
-    return (
-        f"Other users of this machine could read {data}; the modes of {changed} files and folders in it "
-        "were tightened to 0600 and 0700."
-    )
-
-
 def _end_this_process() -> None:
-    # Under a foreign server process only a signal reaches whoever holds the sockets.
+    # Another ASGI server holds the sockets, and only a signal can stop it.
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,7 @@
 """Files and folders that belong to one user: folders 0700, files 0600, whatever the umask.
 
-A umask takes bits away and adds none, so a mode is named where something is created. Setting the process's umask
-instead would reach the scripts and the config file, whose modes are their owner's business.
+A umask only removes bits, so each call that creates something names the mode. The process's umask stays as it is,
+because scripts inherit it and the config file is created with it.
 """
 
 import os
@@ -19,16 +19,34 @@ def opener(path: str, flags: int) -> int:
     return os.open(path, flags, FILE_MODE)
 
 
-def tighten(folder: Path, names: Iterable[str], *, shallow: Iterable[str] = ()) -> int:
-    """Take the rights of group and others from a folder and from what is ours in it; returns how many were changed.
+def close_to_others(folder: Path, names: Iterable[str], *, shallow: Iterable[str] = ()) -> str | None:
+    """Take the rights of group and others from a folder and from what the server keeps in it.
 
     Links are neither followed nor changed.
 
     Args:
-        folder: itself, too.
-        names: files and folders in it, at any depth; a missing one is no error.
-        shallow: those of the folders of which only the folders below are looked at: their files are too many, and are
-            created with the right mode.
+        folder: loses these rights, too.
+        names: of files and folders in it, at any depth; a missing one is no error.
+        shallow: the folders of which only the folders below are checked: their files are too many, and are created with
+            the right mode.
+
+    Returns:
+        A sentence for the person who starts the server, if others had rights or have them still; else None.
+    """
+    try:
+        changed = tighten(folder, names, shallow=shallow)
+    except OSError as error:
+        return f"Other users of this machine may read {folder}: its modes cannot be changed ({error.strerror})."
+    if not changed:
+        return None
+    return (
+        f"Other users of this machine could read {folder}; the modes of {changed} files and folders in it "
+        "were tightened to 0600 and 0700."
+    )
+
+
+def tighten(folder: Path, names: Iterable[str], *, shallow: Iterable[str] = ()) -> int:
+    """As `close_to_others`; returns how many modes were changed.
 
     Raises:
         OSError: a mode cannot be changed: the folder is another user's.

@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import LIVENESS_S, Bench, FakeLedger, until
+from tests.support.bench import Bench, until
+from tests.support.fakes.attempt_ledger import LIVENESS_S, FakeAttemptLedger
 
 from dropmill.model.ids import JobId
 from dropmill.model.jobs import AttemptState, JobState
@@ -33,7 +34,7 @@ class Shop:
 
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.executor: Executor = bench.executor
-        self.ledger: FakeLedger = bench.ledger
+        self.ledger: FakeAttemptLedger = bench.ledger
         self._bench = bench
         self._folder = folder
 

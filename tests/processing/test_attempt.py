@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import Bench, gone, python, until
+from tests.support.bench import Bench, gone, python, until
 
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import OutOfSpace, Unavailable

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import Bench, python
+from tests.support.bench import Bench, python
 
 from dropmill.model.jobs import AttemptState, JobError
 from dropmill.processing.failure import (

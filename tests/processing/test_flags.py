@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import Bench, until
+from tests.support.bench import Bench, until
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptState

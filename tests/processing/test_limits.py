@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fakes.processing import Bench, python
+from tests.support.bench import Bench, python
 
 from dropmill.model.errors import DropmillError
 from dropmill.model.jobs import AttemptState, JobError

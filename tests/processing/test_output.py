@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.support.bench import until
 from tests.support.clocks import WallClock
+from tests.support.fakes.attempt_ledger import LIVENESS_S
 from tests.support.fakes.bus import FakeBus
 from tests.support.fakes.outputs import FakeOutputs
-from tests.support.fakes.processing import LIVENESS_S, until
 
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.clock import utc_now

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.support.fakes.processing import Bench, gone, until
+from tests.support.bench import Bench, gone, until
 from tests.support.server import clean_environment
 from tests.support.warm_slot import WarmSlot
 
@@ -125,7 +125,7 @@ async def test_an_import_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyt
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from tests.support.fakes.processing import Bench
+from tests.support.bench import Bench
 
 async def main():
     folder = Path({folder!r})
@@ -325,7 +325,7 @@ def test_slots_print_nothing_when_the_server_is_killed(tmp_path: Path) -> None:
 BUSY_SERVER = """
 import asyncio, contextlib, shutil
 from pathlib import Path
-from tests.support.fakes.processing import Bench
+from tests.support.bench import Bench
 from tests.support.server import clean_environment
 
 async def main():

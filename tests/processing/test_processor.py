@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import FakeLedger
+from tests.support.fakes.attempt_ledger import FakeAttemptLedger
 
 from dropmill.model.errors import ProcessorError
 from dropmill.processing.processor import AttemptPaths, Processor, job_environment
@@ -29,7 +29,7 @@ def from_command(folder: Path, *words: str) -> Processor:
 def argv(processor: Processor, folder: Path) -> list[str]:
     blob = folder / "blob"
     blob.write_bytes(b"x")
-    ledger = FakeLedger()
+    ledger = FakeAttemptLedger()
     order = ledger.orders[ledger.add(blob)]
     filled: list[str] = json.loads(processor.message(order, PATHS, {}))["run"]["argv"]
     return [word.replace(order.job_id, "JOB") for word in filled]
@@ -109,7 +109,7 @@ def test_a_program_that_cannot_run_is_refused_in_one_line(tmp_path: Path) -> Non
 def test_the_environment_tells_of_the_job_and_of_nothing_else_of_ours(tmp_path: Path) -> None:
     blob = tmp_path / "blob"
     blob.write_bytes(b"12345")
-    ledger = FakeLedger()
+    ledger = FakeAttemptLedger()
     job_id = ledger.add(blob, name="a\0b\ud800.txt")
     told = job_environment(ledger.orders[job_id], PATHS)
     assert told == {

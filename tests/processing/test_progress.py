@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.support.bench import until
+from tests.support.fakes.attempt_ledger import FakeAttemptLedger
 from tests.support.fakes.bus import FakeBus
-from tests.support.fakes.processing import FakeLedger, until
 
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 
@@ -69,7 +70,7 @@ def bus() -> FakeBus:
 @pytest.fixture
 async def feed(bus: FakeBus, tmp_path: Path) -> ProgressFeed:
     (tmp_path / "blob").touch()
-    ledger = FakeLedger()
+    ledger = FakeAttemptLedger()
     return ProgressFeed(bus, ledger.orders[ledger.add(tmp_path / "blob")])
 
 
@@ -131,7 +132,7 @@ class NothingWithheld(ProgressFeed):
 
 def shown(data: bytes, size: int) -> list[float]:
     """Per cent shown, as the bytes come in pieces of that size."""
-    bus, ledger = FakeBus(), FakeLedger()
+    bus, ledger = FakeBus(), FakeAttemptLedger()
     feed = NothingWithheld(bus, ledger.orders[ledger.add(Path(__file__))])
     for start in range(0, len(data), size):
         feed.look_at(data[start : start + size])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fakes.processing import Bench, python, until
+from tests.support.bench import Bench, python, until
 
 from dropmill.engines.disk import adoption
 from dropmill.engines.disk.store import DiskBlobStore

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import Bench
+from tests.support.bench import Bench
 
 import dropmill.slot
 

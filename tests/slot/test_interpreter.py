@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fakes.processing import Bench, until
+from tests.support.bench import Bench, until
 from tests.support.warm_slot import VERSIONS, Ended, WarmSlot, interpreters, run_script
 
 from dropmill.model.jobs import AttemptState

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fakes.processing import Bench, gone, python
+from tests.support.bench import Bench, gone, python
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptState, JobError

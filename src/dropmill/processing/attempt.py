@@ -1,6 +1,6 @@
-"""One attempt from the ledger's order to its recorded outcome; the same path for every executor.
+"""One attempt from its claim to its recorded outcome; the same path for every executor.
 
-It knows the ports and the pool. Which job is next, and on which machine, is the executor's business.
+It knows the ports and the pool. Which job runs when, and on which machine, is the executor's business.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -34,9 +34,10 @@ from dropmill.processing.processor import AttemptPaths, Processor
 from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
 from dropmill.processing.run import Run, RunEnd, StopReason
+from dropmill.settings import Settings
 
-COPIED_BYTES = 1 << 20  # at a time, where the kernel does not copy by itself
-RETRY_S, LONGEST_RETRY_S = 1.0, 5.0  # between tries to record what the ledger cannot take now
+COPIED_BYTES = 1 << 20  # at a time, where the kernel cannot copy from file to file
+RETRY_S, LONGEST_RETRY_S = 1.0, 5.0  # between tries to record a change that the ledger cannot take now
 
 T = TypeVar("T")
 
@@ -44,14 +45,14 @@ logger = logging.getLogger(__name__)
 
 
 class _Ended(NamedTuple):
-    """What is known when an attempt's process is gone and its folders were looked through.
+    """What is known when an attempt's process is gone and its results are in the store.
 
     Attributes:
         run: how its process ended.
-        is_input_changed: whether the stored file is another one now.
-        is_tidy: whether its folders are gone already.
+        is_input_changed: whether the stored file is no longer what was received.
+        is_tidy: whether its folders are removed already.
         taken: its results.
-        input: the file that the script was given; None if it was given none.
+        input: the file that the script got; None if it did not run.
         last_line: of the output of an executable that exited with a code other than 0; else "".
     """
 
@@ -64,11 +65,11 @@ class _Ended(NamedTuple):
 
 
 class _Watched:
-    """A stream of output whose bytes are also shown to somebody else on their way."""
+    """A stream of output that also passes each piece to a function."""
 
-    def __init__(self, stream: OutputStream, look_at: Callable[[bytes], None]) -> None:
+    def __init__(self, stream: OutputStream, watch: Callable[[bytes], None]) -> None:
         self._stream = stream
-        self._look_at = look_at
+        self._watch = watch
         self.when_room = stream.when_room
 
     @property
@@ -76,7 +77,7 @@ class _Watched:
         return self._stream.has_room
 
     def write(self, data: bytes) -> bool:
-        self._look_at(data)
+        self._watch(data)
         return self._stream.write(data)
 
 
@@ -89,13 +90,55 @@ class _Active:
         self.taking_over: asyncio.Timeout | None = None
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
-        """End it early, also if its process is still to be started."""
+        """End it early, also before its process has started."""
         self.reason = self.reason or reason
         if self.run is not None:
             self.run.stop(reason, grace_s)
         taking_over, self.taking_over = self.taking_over, None
         if taking_over is not None:
-            taking_over.reschedule(0)  # its process is gone, but its results may be large
+            taking_over.reschedule(0)  # its process is gone, but large results may still be on their way to the store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptSettings:
+    """What the settings say about attempts.
+
+    Attributes:
+        folder: the data folder, absolute; the runner owns `attempts` and `configs` in it.
+        copies_input: whether each attempt gets a copy of the file.
+        guesses_progress: whether progress is also read from output that is meant for people.
+        timeout_s: longest time an attempt may run; None means no limit.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        max_attempts: lost attempts after which a job fails.
+        results: how much an attempt may leave for download.
+        retry: which failed attempts are followed by another automatically; None: none.
+    """
+
+    folder: Path
+    copies_input: bool
+    guesses_progress: bool
+    timeout_s: float | None
+    grace_s: float
+    max_attempts: int
+    results: ResultLimits
+    retry: RetryPolicy | None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "AttemptSettings":
+        """Those of the server's settings that concern attempts."""
+        retry = RetryPolicy(
+            exit_codes=frozenset(settings.retry_exit_codes), times=settings.retry_times, delay_s=settings.retry_delay
+        )
+        return cls(
+            folder=settings.data.absolute(),
+            copies_input=settings.copy_input,
+            guesses_progress=settings.progress == "auto",
+            timeout_s=settings.timeout,
+            grace_s=settings.grace,
+            max_attempts=settings.max_attempts,
+            results=ResultLimits(count=settings.max_results, size=settings.max_results_size),
+            retry=retry if retry.exit_codes else None,
+        )
 
 
 class AttemptRunner:
@@ -107,61 +150,41 @@ class AttemptRunner:
         ledger: AttemptLedger,
         blobs: BlobStore,
         bus: Bus,
-        pool: SlotPool,
         outputs: OutputRecorder,
-        processor: Processor,
+        pool: SlotPool,
         limiter: Limiter,
-        folder: Path,
-        result_limits: ResultLimits,
-        copies_input: bool,
-        guesses_progress: bool,
-        timeout_s: float | None,
-        grace_s: float,
-        max_attempts: int,
+        processor: Processor,
+        settings: AttemptSettings,
         hop: SharedHop | None = None,
-        retry: RetryPolicy | None = None,
         health: Health | None = None,
     ) -> None:
-        """Set up; touches nothing yet.
+        """Touch nothing yet.
 
         Args:
-            ledger: gives orders and records outcomes; also has the config's bytes.
-            blobs: has the files.
-            bus: hears of progress.
-            pool: gets its slots back through `run`.
+            ledger: hands out orders, records outcomes, and has the bytes of config revisions.
+            blobs: has the files, and takes the results.
+            bus: gets the progress.
             outputs: takes the output.
+            pool: `run` gives slots back to it.
+            limiter: opened; limits what attempts may use.
             processor: what the pool's slots run.
-            limiter: opened; holds attempts to their limits.
-            folder: the data folder, absolute; `attempts` and `configs` below it are this class's own.
-            result_limits: how much an attempt may leave for download.
-            copies_input: whether each attempt gets a copy of the file.
-            guesses_progress: whether progress is also read from what a script writes for people.
-            timeout_s: how long an attempt may take; None means no limit.
-            grace_s: seconds between SIGTERM and SIGKILL.
-            max_attempts: lost attempts after which a job fails.
-            hop: runs what an attempt's end does to the disk; None: its own.
-            retry: which failed attempts are followed by another by themselves; None: none.
-            health: shows whether attempts can be recorded; None: nobody asks.
+            settings: about attempts.
+            hop: runs the disk calls at an attempt's end; None: its own.
+            health: shows whether attempts can be recorded; None: its own, which nobody reads.
         """
-        self._health = health or Health()
         self._ledger = ledger
         self._blobs = blobs
         self._bus = bus
-        self._pool = pool
         self._outputs = outputs
-        self._processor = processor
+        self._pool = pool
         self._limiter = limiter
-        self._result_limits = result_limits
-        self._copies_input = copies_input
-        self._guesses_progress = guesses_progress
-        self._attempts = folder / "attempts"
-        self._configs = ConfigFiles(folder / "configs", ledger.revision_text)
-        self._folders: set[str] = set()  # names below `attempts` that running attempts use
-        self._timeout_s = timeout_s
-        self._grace_s = grace_s
-        self._max_attempts = max_attempts
-        self._retry = retry
+        self._processor = processor
+        self._settings = settings
         self._hop = hop or SharedHop()
+        self._health = health or Health()
+        self._attempts = settings.folder / "attempts"
+        self._configs = ConfigFiles(settings.folder / "configs", ledger.revision_text)
+        self._folders: set[str] = set()  # names below `attempts` that running attempts use
         self._active: dict[tuple[JobId, int], _Active] = {}
         self._is_shut_down = False
 
@@ -213,7 +236,7 @@ class AttemptRunner:
             return
         for attempt in await self._ledger.cancels_asked():
             if (active := self._active.get(attempt)) is not None:
-                active.stop(StopReason.CANCELLED, self._grace_s)
+                active.stop(StopReason.CANCELLED, self._settings.grace_s)
 
     async def run(self, order: AttemptSpec, slot: Slot) -> bool:
         """Run an attempt that was claimed in a slot of the pool and record its end.
@@ -288,17 +311,17 @@ class AttemptRunner:
         before = await asyncio.to_thread(_before, paths)
         if not self._blobs.is_proven(order.blob, before):
             await self._require_as_stored(order)
-        if self._copies_input:
+        if self._settings.copies_input:
             paths = replace(paths, input=await asyncio.to_thread(_copy_input, paths))
         limits = await self._enter_limits(folder.name)
         end = RunEnd(exit_code=None, reason=active.reason)
         try:
             if active.reason is None:
-                progress = ProgressFeed(self._bus, order, is_guessing=self._guesses_progress)
+                progress = ProgressFeed(self._bus, order, is_guessing=self._settings.guesses_progress)
                 sink = _Watched(stream, progress.look_at)
                 run = active.run = slot.begin(self._processor.message(order, paths, limits), sink, progress.report)
-                if self._timeout_s is not None:
-                    run.limit(self._timeout_s, self._grace_s)
+                if self._settings.timeout_s is not None:
+                    run.limit(self._settings.timeout_s, self._settings.grace_s)
                 end = await run.ended()
                 progress.close()
         finally:
@@ -339,7 +362,7 @@ class AttemptRunner:
         """Move the results into the store and say in the output what was not taken; nothing, if told to stop."""
         try:
             async with asyncio.timeout(0 if active.reason else None) as active.taking_over:
-                taken = await take_over(folder, self._blobs, self._result_limits)
+                taken = await take_over(folder, self._blobs, self._settings.results)
         except TimeoutError:
             return replace(end, reason=active.reason), TakenOver()
         finally:
@@ -362,9 +385,9 @@ class AttemptRunner:
     async def _record(self, order: AttemptSpec, ended: _Ended, output_size: int) -> JobState | None:
         ledger, job_id, number, end, taken = self._ledger, order.job_id, order.number, ended.run, ended.taken
         if end.exit_code is None and end.reason is None:
-            return await self._insist(lambda: ledger.lose_attempt(job_id, number, self._max_attempts))
+            return await self._insist(lambda: ledger.lose_attempt(job_id, number, self._settings.max_attempts))
         outcome = self._outcome(order, ended, output_size)
-        recorded = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, self._retry))
+        recorded = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, self._settings.retry))
         if recorded is not None:
             return recorded.state
         try:
@@ -386,7 +409,7 @@ class AttemptRunner:
         elif ended.is_input_changed:
             error = JobError(type="input_changed", message="The stored file is no longer what was received.")
         elif end.reason is StopReason.TIMED_OUT:
-            error = JobError(type="timed_out", message=f"timed out after {self._timeout_s:g} s")
+            error = JobError(type="timed_out", message=f"timed out after {self._settings.timeout_s:g} s")
         elif error is not None:
             pass
         elif end.exit_code == 0 and taken.error is not None:

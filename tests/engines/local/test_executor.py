@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.processing import LIVENESS_S, Bench, gone, until
+from tests.support.bench import Bench, gone, until
+from tests.support.fakes.attempt_ledger import LIVENESS_S
 
 from dropmill.engines.local import executor as executor_module
 from dropmill.model.clock import utc_now
