@@ -229,15 +229,15 @@ def parts_of(boundary: str, piece_bytes: int) -> Callable[[bytes], object]:
 def look_at(data: bytes) -> None:
     """What one read of a script's output meets."""
     feed = ProgressFeed(FakeBus(), ORDER)
-    feed.look_at(data)
+    feed.read(data)
     feed.close()
 
 
 def look_at_encoder(data: bytes) -> None:
     """The same, once the script is known as an encoder."""
     feed = ProgressFeed(FakeBus(), ORDER)
-    feed.look_at(b"  Duration: 01:00:00.00, start: 0\nframe=1 time=00:00:01.00 speed=1x\r")
-    feed.look_at(data)
+    feed.read(b"  Duration: 01:00:00.00, start: 0\nframe=1 time=00:00:01.00 speed=1x\r")
+    feed.read(data)
     feed.close()
 
 

@@ -1,7 +1,7 @@
 """The ASGI entry: `hypercorn dropmill.asgi:app`, one worker, settings from the environment.
 
-A foreign server has no hook for our drain: what it cuts off at its end is as after `kill -9`, so nothing accepted is
-lost, but running attempts are started again. `dropmill serve` ends gracefully.
+Other ASGI servers have no hook for our drain, so stopping is like `kill -9`: nothing accepted is lost, but running
+attempts run again after the next start. `dropmill serve` stops gracefully.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The limit of open files that the operating system sets this process.
+"""The operating system's limit of open files for this process.
 
-Every connection, upload and download takes one. The soft limit, often 1,024, is for programs that cannot count
-further (`select`); we can, but a script that we start may not: it gets the limit back with which we were started.
+Every connection, upload and download takes one. The soft limit, often 1,024, protects programs that use select(2). The
+server does not, but a script may: each child gets the limit with which the server was started.
 """
 
 import os
@@ -11,13 +11,13 @@ _at_start: tuple[int, int] | None = None
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, as far as the system allows it."""
+    """Raise the soft limit to the hard one, or as far as the system allows."""
     global _at_start
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     _at_start = _at_start or (soft, hard)
     if soft == hard:
         return
-    for wanted in (hard, 10_240):  # the second: macOS has no hard limit, and takes no more
+    for wanted in (hard, 10_240):  # macOS reports no hard limit, and allows no more than this
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
@@ -26,7 +26,7 @@ def raise_limit() -> None:
 
 
 def give_back_limit(pid: int) -> None:
-    """Set a child's soft limit to what ours was before `raise_limit`; does nothing where a system cannot."""
+    """Set a child's limits to ours before `raise_limit`; does nothing on a system without prlimit(2)."""
     if _at_start is not None and hasattr(resource, "prlimit"):
         try:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, _at_start)
@@ -41,11 +41,11 @@ def limit() -> int:
 
 
 def lowest_free() -> int:
-    """The number that the next descriptor gets. Numbers are given from below, so that as many are open at least.
+    """The number of the next descriptor. It is the lowest unused one, so at least this many are open.
 
     Raises:
-        OSError: there is none (EMFILE), or standard error is closed (EBADF).
+        OSError: all are in use (EMFILE), or standard error is closed (EBADF).
     """
-    descriptor = os.dup(2)  # a tenth of what opening anything costs
+    descriptor = os.dup(2)  # takes a tenth of the time of opening a file
     os.close(descriptor)
     return descriptor

@@ -1,8 +1,8 @@
-"""What works and what does not: one board for the process, and the one way in which background work is repeated.
+"""Which parts of the server fail at the moment, and the retries of background work.
 
-Each part of the server that cannot do its work reports itself here and keeps trying. `/readyz` and the pages list the
-parts; the log has one line when a part fails and one when it works again. Only temporary errors (`TEMPORARY`) are
-repeated: any other exception is a fault of our own and passes through.
+Each part that cannot do its work reports itself here and keeps trying. `/readyz` and the pages list these parts; the
+log has one line when a part fails and one when it works again. Only temporary errors (`TEMPORARY`) are retried: any
+other exception is a bug of ours and is raised.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ T = TypeVar("T")
 
 
 class Health:
-    """The parts of one server that fail at the moment. Used on the event loop."""
+    """The failing parts of one server. Used on the event loop."""
 
     def __init__(self) -> None:
-        # A part may be several tasks: it works again when the last of those that failed does.
+        # A part may be several tasks: it works again when the last of its failed tasks does.
         self._failing: dict[str, set[object]] = {}
 
     @property
     def degraded(self) -> tuple[str, ...]:
-        """Names of the parts that fail now, sorted; without the reasons, which are in the log."""
+        """Names of the failing parts, sorted; the reasons are in the log."""
         return tuple(sorted(self._failing))
 
     def failed(self, part: str, error: BaseException, owner: object = None) -> None:
-        """Note that a part fails; the first failure is logged.
+        """Note that a part fails; logs the first failure.
 
         Args:
-            part: as `/readyz` lists it: "event_log".
+            part: its name in `/readyz`, such as "event_log".
             error: the reason.
-            owner: which of several tasks of the part; None if it has only one.
+            owner: which of the part's tasks fails; None if it has only one.
         """
         owners = self._failing.get(part)
         if owners is None:
@@ -46,12 +46,12 @@ class Health:
         owners.add(owner)
 
     def works(self, part: str, owner: object = None) -> None:
-        """Note that a part works; logged if it failed before."""
+        """Note that a part works; logs that if it failed before."""
         if self._forget(part, owner):
             log.info("%s works again.", _title(part))
 
     def _forget(self, part: str, owner: object) -> bool:
-        """Whether that was the last failing owner."""
+        """Remove an owner; returns whether it was the last failing one."""
         owners = self._failing.get(part)
         if owners is None or owner not in owners:
             return False
@@ -70,16 +70,16 @@ class Health:
         most_s: float = LONGEST_RETRY_S,
         errors: tuple[type[Exception], ...] = TEMPORARY,
     ) -> T:
-        """Do work until it succeeds; returns its result.
+        """Call `work` until it succeeds; returns its result.
 
-        Cancelling cancels the work or the pause, and takes the part off the board.
+        Cancelling cancels the work or the pause, and the part no longer counts as failing.
 
         Args:
             part: as for `failed`.
             work: called once for each try; must be safe to repeat.
             first_s: seconds before the second try; doubled for each further one.
             most_s: longest pause in seconds.
-            errors: exceptions after which another try makes sense. Others are raised.
+            errors: exceptions that are retried; others are raised.
         """
         owner = object()
         pause_s = first_s

@@ -11,11 +11,11 @@ from pathlib import Path
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
-OTHERS = 0o077  # the bits of group and others
+OTHERS = 0o077  # the mode bits of group and others
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open`: a file that is created gets mode 0600."""
+    """The `opener` of `open` for private files: a new file gets mode 0600."""
     return os.open(path, flags, FILE_MODE)
 
 

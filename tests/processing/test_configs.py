@@ -67,6 +67,24 @@ async def test_a_config_stays_until_its_last_reader_has_ended(
     assert kept(tmp_path) == {new}
 
 
+async def test_a_config_that_cannot_be_written_leaves_nothing_and_is_written_by_the_next_attempt(
+    tmp_path: Path, revisions: Revisions, configs: ConfigFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = revisions.add(b"a: 1\n")
+
+    def refuse(*_: object) -> None:
+        raise OSError("input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(OSError, match="input/output"):
+            async with configs.lent(sha256):
+                pass
+    assert kept(tmp_path) == set()
+    async with configs.lent(sha256) as path:
+        assert path.read_bytes() == b"a: 1\n"
+
+
 async def test_a_config_that_cannot_be_removed_is_removed_by_a_sweep(
     tmp_path: Path, revisions: Revisions, configs: ConfigFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,24 +2,28 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 from tests.support.bench import Bench, gone, until
+from tests.support.fakes.attempt_ledger import LIVENESS_S
 from tests.support.server import clean_environment
 from tests.support.warm_slot import WarmSlot
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptState
-from dropmill.processing import pool
+from dropmill.processing import children, pool
 from dropmill.slot.processes import processes
 
 DAEMON = """
@@ -111,6 +115,56 @@ async def test_a_slot_that_cannot_be_replaced_now_is_tried_again(
         await until(lambda: "SyntaxError" in caplog.text)
         (tmp_path / "script.py").write_text("def process(path): return 'mended'\n")
         assert (await bench.run(b"quick"))[0].value == "mended"
+
+
+async def test_a_slot_that_the_system_refuses_to_start_is_tried_again_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "RESTART_S", 0.05)
+    start, refused = children.start_child, threading.Event()
+
+    def refuse(*arguments: Any, **named: Any) -> subprocess.Popen[bytes]:
+        refused.set()
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async with Bench(tmp_path, module=DAEMON, processor="script:process") as bench:
+        slot = (await bench.run(b"quick"))[0].value
+        before = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(pool, "start_child", refuse)
+        os.kill(slot, signal.SIGKILL)
+        await until(refused.is_set)
+        await until(lambda: bench.health.degraded == ("slots",))
+        await until(lambda: len(os.listdir("/proc/self/fd")) < before)  # neither end of the socket stays open
+        monkeypatch.setattr(pool, "start_child", start)
+        assert (await bench.run(b"quick"))[0].state is AttemptState.SUCCEEDED
+        assert bench.health.degraded == ()
+
+
+async def test_a_server_that_stops_while_a_slot_is_started_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_start = threading.Event(), threading.Event()
+    started: list[int] = []
+
+    def start_late(*arguments: Any, **named: Any) -> subprocess.Popen[bytes]:
+        begun.set()
+        assert may_start.wait(LIVENESS_S)
+        process = start(*arguments, **named)
+        started.append(process.pid)
+        return process
+
+    start = children.start_child
+    monkeypatch.setattr(pool, "start_child", start_late)
+    bench = Bench(tmp_path, module=DAEMON, processor="script:process")
+    starting = asyncio.create_task(bench.executor.start())
+    await until(begun.is_set)
+    starting.cancel()
+    await asyncio.sleep(0)
+    may_start.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    (pid,) = started
+    assert not Path(f"/proc/{pid}").exists()
 
 
 async def test_an_import_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_every_other_brace_stays(tmp_path: Path) -> None:
 
 
 def test_an_unknown_word_in_braces_is_refused_with_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(ProcessorError, match=r"\{file\} is no placeholder; there are \{path\} \{config\}"):
+    with pytest.raises(ProcessorError, match=r"\{file\} is no placeholder; use \{path\} \{config\}"):
         from_command(tmp_path, "wc", "{file}")
 
 

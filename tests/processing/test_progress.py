@@ -80,7 +80,7 @@ def values(bus: FakeBus) -> list[tuple[float, float | None]]:
 
 async def test_the_first_and_the_newest_are_published(feed: ProgressFeed, bus: FakeBus) -> None:
     for i in range(100):
-        feed.look_at(b"%d/100\r" % i)
+        feed.read(b"%d/100\r" % i)
     assert values(bus) == [(0, 100)]
     await until(lambda: len(bus.reports) == 2)
     feed.close()
@@ -88,32 +88,32 @@ async def test_the_first_and_the_newest_are_published(feed: ProgressFeed, bus: F
 
 
 async def test_a_line_may_come_in_pieces_and_counts_when_it_is_ended(feed: ProgressFeed, bus: FakeBus) -> None:
-    feed.look_at(b"\n1")
-    feed.look_at(b"2/1")
-    feed.look_at(b"5")
+    feed.read(b"\n1")
+    feed.read(b"2/1")
+    feed.read(b"5")
     feed.close()
     assert values(bus) == []
-    feed.look_at(b" files\n")
+    feed.read(b" files\n")
     assert values(bus) == [(12, 15)]
 
 
 async def test_what_is_said_on_purpose_silences_the_guess(feed: ProgressFeed, bus: FakeBus) -> None:
-    feed.look_at(b"80%\ndropmill: progress 3/10\n90%\n")
-    feed.look_at(b"95%\n")
+    feed.read(b"80%\ndropmill: progress 3/10\n90%\n")
+    feed.read(b"95%\n")
     feed.close()
     assert values(bus) == [(3, 10)]
 
 
 async def test_a_number_cut_by_the_window_is_not_half_read(feed: ProgressFeed, bus: FakeBus) -> None:
-    feed.look_at(b"9" * 3 + b"1/40" + b" " * (LOOKED_AT_BYTES - 5) + b"\n")
+    feed.read(b"9" * 3 + b"1/40" + b" " * (LOOKED_AT_BYTES - 5) + b"\n")
     assert values(bus) == []
 
 
 async def test_a_flood_without_line_ends_is_not_kept(feed: ProgressFeed, bus: FakeBus) -> None:
     for _ in range(100):
-        feed.look_at(b"x" * 65536)
+        feed.read(b"x" * 65536)
         await asyncio.sleep(0)
-    feed.look_at(b"\n5/6\n")
+    feed.read(b"\n5/6\n")
     assert values(bus) == [(5, 6)]
 
 
@@ -125,8 +125,8 @@ RECORDED = Path(__file__).parent / "recorded"
 class NothingWithheld(ProgressFeed):
     """Publishes each report at once, however soon after the one before."""
 
-    def look_at(self, output: bytes) -> None:
-        super().look_at(output)
+    def read(self, output: bytes) -> None:
+        super().read(output)
         self.close()
 
 
@@ -135,7 +135,7 @@ def shown(data: bytes, size: int) -> list[float]:
     bus, ledger = FakeBus(), FakeAttemptLedger()
     feed = NothingWithheld(bus, ledger.orders[ledger.add(Path(__file__))])
     for start in range(0, len(data), size):
-        feed.look_at(data[start : start + size])
+        feed.read(data[start : start + size])
     assert all(total is not None and 0 <= value <= total for value, total in values(bus))
     return [round(100 * value / total, 1) for value, total in values(bus) if total]
 

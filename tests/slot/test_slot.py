@@ -177,6 +177,25 @@ async def test_a_program_that_vanished_fails_its_job_alone(tmp_path: Path) -> No
         assert (await bench.run())[1] == "here\n"
 
 
+async def test_a_fork_that_the_system_refuses_fails_its_attempt_alone(tmp_path: Path) -> None:
+    module = """
+import os
+fork = os.fork
+def refuse():
+    os.fork = fork
+    raise OSError(11, "Resource temporarily unavailable")
+os.fork = refuse
+def process(path): return os.getppid()
+"""
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        outcome, _ = await bench.run()
+        assert (outcome.state, outcome.exit_code) == (AttemptState.FAILED, 127)
+        assert outcome.error == JobError(
+            type="cannot_start", message="No process could be started: Resource temporarily unavailable."
+        )
+        assert (await bench.run())[0].state is AttemptState.SUCCEEDED
+
+
 async def test_a_config_that_cannot_be_read_fails_the_attempt_with_its_place(tmp_path: Path) -> None:
     module = "def process(path, config): return config\n"
     async with Bench(tmp_path, module=module, processor="script:process") as bench:

@@ -14,6 +14,7 @@ from tests.support.fakes.bus import FakeBus
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.outputs import FileOutputs
+from dropmill.health import Health
 from dropmill.model.errors import BytesLost
 from dropmill.model.ids import JobId, new_job_id
 from dropmill.model.jobs import AttemptOutcome
@@ -66,7 +67,8 @@ class Bench:
         self.failures: list[BaseException] = []
         settings = Settings(data=folder / "data", **options)
         self.processor = Processor.from_settings(settings, folder)
-        self.pool = SlotPool(self.processor, slots)
+        self.health = Health()
+        self.pool = SlotPool(self.processor, slots, self.health)
         hop = SharedHop()
         self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs", hop=hop), self.bus)
         (folder / "blobs").mkdir(exist_ok=True)
@@ -83,6 +85,7 @@ class Bench:
             processor=self.processor,
             settings=AttemptSettings.from_settings(settings),
             hop=hop,
+            health=self.health,
         )
         self.executor = SlotExecutor(
             runner=self.runner, pool=self.pool, outputs=self.outputs, on_failure=self.failures.append

@@ -372,7 +372,7 @@ async def test_a_last_line_longer_than_what_is_read_at_first_is_found(path: Path
 async def test_a_file_that_is_no_event_log_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match="something else than an event log"):
+    with pytest.raises(SettingsError, match="is not an event log"):
         await make(path, FakeLedger(3)).open()
     assert path.read_bytes() == content
 

@@ -24,7 +24,7 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more happens by itself."""
+        """Whether the state changes no more, unless someone retries the job."""
         return self in FINAL_JOB_STATES
 
 
@@ -100,10 +100,10 @@ class Job:
     Attributes:
         started_at: start of the newest attempt; None before the first.
         settled_at: when it reached its final state; None before.
-        not_before: when it may be picked up, while the retry policy holds it back; else None.
+        not_before: earliest start of an attempt, while the retry policy delays it; else None.
         value: what the callable returned, if JSON can hold it.
-        result_count: how many results the newest attempt left; 0 again once the job is asked for anew.
-        results: these, in the order of their paths; the first `RESULTS_LISTED` where many jobs are listed.
+        result_count: how many results the newest attempt left; 0 again after a retry.
+        results: these, in the order of their paths; in lists of jobs only the first `RESULTS_LISTED`.
     """
 
     id: JobId
@@ -132,10 +132,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptSpec:
-    """All that one attempt needs; handed out by the guarded transition that starts it.
+    """Everything that one attempt needs; returned by the guarded transition that starts it.
 
     Attributes:
-        number: the attempt's number, and the fencing number its end must show.
+        number: the attempt's number, which also fences it: its end is recorded only under this number.
     """
 
     job_id: JobId
@@ -158,7 +158,7 @@ class AttemptOutcome:
     Attributes:
         state: any but `running`.
         value: what the callable returned, JSON-able; None for executables.
-        results: what it left for download, in the order of their paths, no path twice.
+        results: the files that it left for download, in the order of their paths, no path twice.
     """
 
     state: AttemptState
@@ -170,7 +170,7 @@ class AttemptOutcome:
 
 
 SERVER_ENDED = frozenset({"timed_out", "input_changed"})
-"""Error types of attempts whose exit code is not the script's own word."""
+"""Error types of attempts that the server ended or rejected, whatever their exit code."""
 
 
 LONGEST_RETRY_S = 3600.0
@@ -178,12 +178,13 @@ LONGEST_RETRY_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
-    """Which failed attempts are followed by another one without anybody asking, and after how long.
+    """Which failed attempts are followed by another one automatically, and after how long.
 
     Attributes:
         exit_codes: of the process; -n means killed by signal n.
-        times: attempts that may follow so, counted since the job was last asked for.
-        delay_s: before the first of them, doubled for each further one up to `LONGEST_RETRY_S`, or to itself.
+        times: most automatic attempts, counted since the job was queued or last retried.
+        delay_s: before the first of them; doubled for each further one, but not above `LONGEST_RETRY_S` unless it is
+            above that itself.
     """
 
     exit_codes: frozenset[int]
@@ -191,7 +192,7 @@ class RetryPolicy:
     delay_s: float
 
     def applies(self, outcome: AttemptOutcome, tries: int) -> bool:
-        """Whether an attempt with this outcome is followed by another, after `tries` that were."""
+        """Whether an attempt with this outcome is followed by another, after `tries` automatic ones."""
         error = outcome.error
         return (
             outcome.state is AttemptState.FAILED
@@ -201,7 +202,7 @@ class RetryPolicy:
         )
 
     def next_time(self, now: datetime, tries: int) -> datetime:
-        """When the next attempt may begin. A tenth more or less by chance: what failed together returns apart."""
+        """When the next attempt may begin; up to a tenth earlier or later, so that many failed jobs spread out."""
         longest = max(LONGEST_RETRY_S, self.delay_s)
         delay = min(self.delay_s * 2.0 ** min(tries, 62), longest)
         return now + timedelta(seconds=delay * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
@@ -209,11 +210,11 @@ class RetryPolicy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A node's request for work. Asked again with the same id, it gets what it got.
+    """A node's request for work. A repeated claim with the same id gets the same attempts.
 
     Attributes:
-        queues: whose jobs it takes, in this order; None names the queue of jobs without one.
-        most: jobs that are wanted.
+        queues: the queues to take jobs from, in this order; None is the queue of jobs without a named one.
+        most: how many jobs at most.
     """
 
     id: ClaimId = field(default_factory=new_claim_id)
@@ -223,11 +224,11 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """What became of a job when its attempt had ended.
+    """A job after the end of its attempt.
 
     Attributes:
-        state: the job's, as the end left it.
-        orders: what was claimed in the same change.
+        state: of the job now.
+        orders: attempts that were claimed in the same change.
     """
 
     state: JobState
@@ -241,7 +242,7 @@ class Progress:
     Attributes:
         stage: `upload` (bytes received) or `process` (whatever the script counts).
         total: None when unknown.
-        label: a few words from the script; None if it said none.
+        label: a few words from the script; None if it gave none.
     """
 
     submission_id: SubmissionId

@@ -1,4 +1,4 @@
-"""What gets queued jobs run."""
+"""The port to whatever runs queued jobs."""
 
 from typing import Protocol
 
@@ -6,22 +6,23 @@ from dropmill.model.ids import JobId
 
 
 class Executor(Protocol):
-    """Gets queued jobs run. It is given hints; which job is next, and whether it is to be cancelled, the ledger says.
+    """Runs queued jobs. The ledger decides which job is next and which is to be cancelled; the methods are hints.
 
-    A hint may be lost or come twice: then work begins, or ends, a little later.
+    A hint may be lost or come twice. Without one, work starts or stops a little later.
     """
 
     def wake(self, queue: str | None = None) -> None:
-        """Say that jobs may have come into a queue; None is that of jobs without one."""
+        """Hint that a queue may have jobs; None is the queue of jobs without a named one."""
 
     def cancel(self, job_id: JobId) -> None:
-        """Say that the ledger was told to cancel a running job. The attempt's event is the answer.
+        """Hint that the ledger has a request to cancel a running job. The attempt's event is the answer.
 
-        A script that does not end within its grace is killed, with all that it has started. Twice is harmless.
+        A script that does not end within its grace is killed with everything it has started. A second call is harmless.
         """
 
     async def drain(self, grace_s: float) -> None:
-        """Pick up nothing more, let running attempts end within `grace_s`, then end their processes.
+        """Claim nothing more, wait `grace_s` for running attempts, then kill their processes.
 
-        What was ended so stays running in the ledger, without an outcome: whoever finds the node dead declares it lost.
+        A killed attempt stays running in the ledger, without an outcome, until its node is found dead; then it is
+        declared lost.
         """

@@ -189,7 +189,7 @@ class AttemptRunner:
         self._is_shut_down = False
 
     async def prepare(self) -> None:
-        """Make the folders, empty: whatever an earlier process left in them belongs to no attempt any more."""
+        """Create the folders, and empty them: what an earlier process left in them belongs to no running attempt."""
         await asyncio.to_thread(self._make_folders)
 
     def _make_folders(self) -> None:
@@ -198,11 +198,15 @@ class AttemptRunner:
         self._configs.prepare()
 
     async def forget_config(self, sha256: Sha256) -> None:
-        """Remove the copy that attempts were given of a revision that was purged; none is no error."""
+        """Remove the file of a purged revision that attempts read; no error if there is none."""
         await self._configs.forget(sha256)
 
     async def sweep(self) -> int:
-        """Remove what ended attempts could not remove of their folders and configs; returns how many are left."""
+        """Remove folders and config files that could not be removed when their attempts ended.
+
+        Returns:
+            How many still cannot be removed.
+        """
         names = await asyncio.to_thread(os.listdir, self._attempts)
         left = 0
         for name in set(names) - self._folders:
@@ -215,23 +219,23 @@ class AttemptRunner:
         return len(self._active)
 
     def shut_down(self) -> None:
-        """Kill the processes of all attempts. Their ends are not recorded: the next start finds them lost."""
+        """Kill the processes of all attempts. Their ends are not recorded: the next start declares them lost."""
         self._is_shut_down = True
         for active in self._active.values():
             active.stop(StopReason.SHUT_DOWN, 0)
 
     async def claim(self) -> AttemptSpec | None:
-        """Start the attempt that is next, in the ledger; None if no job waits. Whoever claims it runs it."""
+        """Start the attempt of the next queued job in the ledger; None if no job can run now. The caller runs it."""
         claim = Claim()
         orders = await self._insist(lambda: self._ledger.claim(claim))
         return orders[0] if orders else None
 
     async def next_due(self) -> datetime | None:
-        """When the first of the jobs comes into line that wait for their time; None if none does."""
+        """When the first of the jobs that wait for their time (`Job.not_before`) is due; None if no job waits so."""
         return await self._insist(self._ledger.next_due)
 
     async def see_cancels(self) -> None:
-        """End the attempts whose jobs the ledger was told to cancel, by whatever process."""
+        """Stop the attempts whose jobs are to be cancelled, as the ledger has recorded from any process."""
         if not self._active:
             return
         for attempt in await self._ledger.cancels_asked():
@@ -239,13 +243,13 @@ class AttemptRunner:
                 active.stop(StopReason.CANCELLED, self._settings.grace_s)
 
     async def run(self, order: AttemptSpec, slot: Slot) -> bool:
-        """Run an attempt that was claimed in a slot of the pool and record its end.
+        """Run a claimed attempt in a slot of the pool, and record its end.
 
-        The slot goes back to the pool when the end is handed to the ledger, before it is committed. Cancelling kills
-        the process and leaves the attempt running in the ledger, as a crash would.
+        The slot goes back to the pool when the ledger gets the end, before it has committed it. Cancelling kills the
+        process and leaves the attempt running in the ledger, as a crash would.
 
         Returns:
-            Whether its job waits again, because the attempt was lost or failed and another is to be tried.
+            Whether its job is queued again: the attempt was lost, or failed and the retry policy applies.
         """
         attempt = (order.job_id, order.number)
         active = self._active[attempt] = _Active()
@@ -273,22 +277,22 @@ class AttemptRunner:
                 async with self._blobs.local(order.blob) as path, self._configs.lent(order.config.sha256) as config:
                     ended = await self._execute(order, path, config, folder, slot, active, stream)
             except (NotFound, *TEMPORARY) as error:
-                # The disk or the store has failed us around the script; it is told like a script that cannot start.
+                # The disk or the store failed before or after the script; recorded like a script that cannot start.
                 problem = JobError(type="cannot_start", message=str(error))
                 run = RunEnd(exit_code=127, reason=active.reason, error=problem)
                 failed = _Ended(run, is_input_changed=isinstance(error, BytesLost), is_tidy=False)
             known = ended or failed
             if known.run.reason is StopReason.SHUT_DOWN:
                 return None
-            # The end is handed to the ledger, then the slot takes the next job while the ledger commits: no time is
-            # lost, and in the order of events there are never more attempts than slots.
+            # The ledger gets the end first; then the slot takes the next job while the ledger commits. So no slot
+            # waits, and in the order of events no more attempts run than there are slots.
             asyncio.get_running_loop().call_soon(give_back)
             return await self._record(order, known, stream.end)
         finally:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
             if ended is None or not ended.is_tidy:
-                await asyncio.to_thread(_is_removed, folder)  # may take long: nobody waits for it
+                await asyncio.to_thread(_is_removed, folder)  # may take long; the outcome is recorded already
             self._folders.discard(folder.name)
 
     async def _execute(
@@ -301,7 +305,7 @@ class AttemptRunner:
         active: _Active,
         stream: OutputStream,
     ) -> _Ended:
-        """Everything between two thread hops: before, what the process needs; after, what is left of it."""
+        """Prepare the folders, run the process, check the input and take over the results."""
         paths = AttemptPaths(
             input=path,
             config=config,
@@ -318,34 +322,34 @@ class AttemptRunner:
         try:
             if active.reason is None:
                 progress = ProgressFeed(self._bus, order, is_guessing=self._settings.guesses_progress)
-                sink = _Watched(stream, progress.look_at)
+                sink = _Watched(stream, progress.read)
                 run = active.run = slot.begin(self._processor.message(order, paths, limits), sink, progress.report)
                 if self._settings.timeout_s is not None:
                     run.limit(self._settings.timeout_s, self._settings.grace_s)
                 end = await run.ended()
                 progress.close()
         finally:
-            looking = self._hop.run(_after, path, paths)  # in one thread with what the output's store has to write
+            checking = self._hop.run(_after, path, paths)  # in one thread with the last write of the output
             await self._outputs.save(stream)
-            after, is_tidy = await looking
-            if isinstance(after, OSError):  # that says nothing about the file: look until it can be seen
+            after, is_tidy = await checking
+            if isinstance(after, OSError):  # that says nothing about the file: repeat until it can be checked
                 after = await self._insist(lambda: asyncio.to_thread(_identify, path))
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
                 end = replace(end, error=excess)
         is_changed = await self._is_changed(order, before, after)
         line = ""
-        if self._processor.target is None and (end.exit_code or 0) > 0:  # before the server writes there, too
+        if self._processor.target is None and (end.exit_code or 0) > 0:  # before the server adds its own lines
             line = last_line(stream.recent(max(stream.recent_from, stream.end - LAST_LINE_BYTES), LAST_LINE_BYTES))
         taken = TakenOver()
-        has_ended_by_itself = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)
-        if has_ended_by_itself and not is_tidy:  # nobody waits for what a cancelled or lost attempt has left
+        has_results = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)  # not cancelled or lost
+        if has_results and not is_tidy:
             end, taken = await self._take_over(end, paths.results, stream, active)
         return _Ended(end, is_changed, is_tidy, taken, paths.input, line)
 
     async def _is_changed(self, order: AttemptSpec, before: FileIdentity, after: FileIdentity | None) -> bool:
         if after == before:
             return False
-        try:  # rights or links may be all that a script has changed
+        try:  # perhaps only the mode or the number of links was changed
             await self._require_as_stored(order)
         except BytesLost:
             return True
@@ -359,7 +363,7 @@ class AttemptRunner:
     async def _take_over(
         self, end: RunEnd, folder: Path, stream: OutputStream, active: _Active
     ) -> tuple[RunEnd, TakenOver]:
-        """Move the results into the store and say in the output what was not taken; nothing, if told to stop."""
+        """Move the results into the store and list refused ones in the output; take none if the attempt is stopped."""
         try:
             async with asyncio.timeout(0 if active.reason else None) as active.taking_over:
                 taken = await take_over(folder, self._blobs, self._settings.results)
@@ -393,15 +397,15 @@ class AttemptRunner:
         try:
             await remove(taken.results, self._blobs)
         except TEMPORARY as error:
-            logger.warning("results that nobody recorded stay until the next start: %s", error)
+            logger.warning("unrecorded results could not be removed; the next start removes them: %s", error)
         return None
 
     async def _insist(self, change: Callable[[], Awaitable[T]]) -> T:
-        """Ask the ledger; again and again while it does not work, so that no attempt's start or end is dropped."""
+        """Make a change in the ledger; repeated while the ledger fails, so that no start or end is dropped."""
         return await self._health.insist("attempts", change, first_s=RETRY_S, most_s=LONGEST_RETRY_S)
 
     def _outcome(self, order: AttemptSpec, ended: _Ended, output_size: int) -> AttemptOutcome:
-        """How the attempt ended, in the ledger's words."""
+        """What is recorded of the attempt's end."""
         end, taken = ended.run, ended.taken
         state, error, value = AttemptState.FAILED, end.error, None
         if end.reason is StopReason.CANCELLED:
@@ -417,7 +421,7 @@ class AttemptRunner:
         elif end.exit_code == 0 and (self._processor.target is None or end.has_value):
             state, value = AttemptState.SUCCEEDED, end.value
         elif end.exit_code == 0:
-            error = JobError(type="no_result", message="The process ended by itself before the function returned.")
+            error = JobError(type="no_result", message="The process exited before the function returned.")
         else:
             code = end.exit_code or 0
             error = self._limiter.limits.explain(code) or exit_error(code, ended.last_line)
@@ -437,30 +441,30 @@ class AttemptRunner:
 
 
 def _before(paths: AttemptPaths) -> FileIdentity:
-    """Make the attempt's folders, and see what the input is."""
+    """Create the attempt's folders; returns the identity of the input."""
     for folder in (paths.work.parent, paths.work, paths.results):
         folder.mkdir(mode=0o700)
     return FileIdentity.of(paths.input.lstat())
 
 
 def _copy_input(paths: AttemptPaths) -> Path:
-    """Put a copy of the input into the work folder; where the file system can, both share their blocks."""
+    """Copy the input into the work folder; where the file system can, the copy shares its blocks."""
     copy = paths.work / paths.input.name
-    with paths.input.open("rb") as source, copy.open("xb") as target:  # in a folder that is its user's alone
+    with paths.input.open("rb") as source, copy.open("xb") as target:  # the folder is 0700, so the mode needs no care
         try:
             while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
                 pass
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                 raise
-            source.seek(target.seek(0, os.SEEK_END))  # as far as it went
+            source.seek(target.seek(0, os.SEEK_END))  # continue where the kernel stopped
             shutil.copyfileobj(source, target, COPIED_BYTES)
     return copy
 
 
 def _after(path: Path, paths: AttemptPaths) -> tuple[FileIdentity | OSError | None, bool]:
-    """What the input is now, or why that cannot be seen, and whether nothing is left of the attempt's folders."""
-    try:  # nearly always the folders are empty
+    """The input's identity (see `_identify`) or the error, and whether the attempt's folders are removed."""
+    try:  # the folders are nearly always empty
         paths.work.rmdir()
         paths.results.rmdir()
         paths.work.parent.rmdir()
@@ -474,7 +478,11 @@ def _after(path: Path, paths: AttemptPaths) -> tuple[FileIdentity | OSError | No
 
 
 def _identify(path: Path) -> FileIdentity | None:
-    """What tells a file from others; None if it is gone."""
+    """The identity of a file; None if it is gone.
+
+    Raises:
+        OSError: the disk fails, which says nothing about the file.
+    """
     try:
         return FileIdentity.of(path.lstat())
     except OSError as error:
@@ -484,7 +492,7 @@ def _identify(path: Path) -> FileIdentity | None:
 
 
 def _is_removed(folder: Path) -> bool:
-    """Remove a folder whatever a script has put into it; whether it is gone. What is left is for the next sweep."""
+    """Remove a folder with everything in it; False if that failed, and the next sweep tries again."""
     try:
         remove_tree(folder)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The config files that running attempts read: one a revision, made when an attempt first needs it.
+"""The config files that running attempts read: one file a revision, written when an attempt first needs it.
 
-A file goes when the last attempt that reads it has ended, unless it is of the revision that was used last: a server
-that runs one job after another with the same config writes it once. So there are never more files than running
-attempts and one. A start begins with none.
+A file is removed when the last attempt that reads it has ended, unless its revision was used last: a server that runs
+one job after another with the same config writes it once. So there is at most one file more than running attempts. The
+start removes all of them.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ class ConfigFiles:
         """Touch nothing yet.
 
         Args:
-            folder: this class's own.
-            text: gives a revision's bytes.
+            folder: only this class uses it.
+            text: returns a revision's bytes.
         """
         self._folder = folder
         self._text = text
         self._readers: Counter[Sha256] = Counter()
         self._made: set[Sha256] = set()
         self._newest: Sha256 | None = None
-        self._changing = threading.Lock()  # a file is made or removed, and not both at once
+        self._changing = threading.Lock()  # held while files are written or removed
 
     def prepare(self) -> None:
-        """Make the folder, empty. Blocks."""
+        """Create the folder, and empty it. Blocks."""
         remove_tree(self._folder)
         self._folder.mkdir(mode=0o700, parents=True)
 
     @asynccontextmanager
     async def lent(self, sha256: Sha256) -> AsyncIterator[Path]:
-        """The path of a file, read-only, with a revision's bytes; it stays inside the context.
+        """The path of a read-only file with a revision's bytes; it exists until the context ends.
 
         Raises:
             Removed: the revision was purged.
@@ -60,17 +60,17 @@ class ConfigFiles:
             await self.sweep()
 
     async def forget(self, sha256: Sha256) -> None:
-        """Remove the file of a revision that was purged, which nobody reads any more; none is no error."""
+        """Remove the file of a purged revision, at the latest when its last reader ends; no error if there is none."""
         if self._newest == sha256:
             self._newest = None
-        if not self._readers[sha256]:  # else its last reader removes it, and it may not be whole yet
+        if not self._readers[sha256]:  # else its last reader removes it, and it may not be written yet
             self._made.add(sha256)
         await self.sweep()
 
     async def sweep(self) -> int:
-        """Remove what nobody reads; returns how many files could not be removed, which the next sweep tries again."""
+        """Remove files without readers; returns how many could not be removed, which the next sweep tries again."""
         unused = [sha256 for sha256 in self._made if not self._readers[sha256] and sha256 != self._newest]
-        self._made.difference_update(unused)  # who comes now makes it again
+        self._made.difference_update(unused)  # an attempt that starts now writes it again
         for sha256 in unused:
             del self._readers[sha256]
         if not unused:
@@ -84,7 +84,7 @@ class ConfigFiles:
             path = self._path(sha256)
             if path.exists():
                 return
-            draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # the name appears only with all its bytes
+            draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # the final name never has partial bytes
             try:
                 with open(draft, "xb", opener=opener) as file:
                     file.write(text)
@@ -98,7 +98,7 @@ class ConfigFiles:
         left = []
         with self._changing:
             for sha256 in unused:
-                if self._readers[sha256]:  # somebody came meanwhile, and found it perhaps
+                if self._readers[sha256]:  # an attempt started meanwhile, and may have found the file
                     continue
                 try:
                     self._path(sha256).unlink(missing_ok=True)

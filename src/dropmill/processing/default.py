@@ -1,4 +1,4 @@
-"""The built-in processor: prints what it was given. It shows that everything works, and how a script looks."""
+"""The built-in processor: prints what it gets. It shows that everything works, and is an example of a script."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -11,11 +11,11 @@ PREVIEW_CHARACTERS = 500  # of a line; a file may be one line of gigabytes
 
 
 def process(file: ProcessorFile, config: Mapping[str, Any]) -> None:
-    """Print the file's name, size and path, one a line, between what the config asks for.
+    """Print a greeting, the file's name, size and path, and its first lines.
 
     Args:
         file: the dropped file.
-        config: `greeting`, a text printed first unless empty; `preview_lines`, how many lines of text to print.
+        config: `greeting`, printed first unless empty; `preview_lines`, how many lines of the file to print.
     """
     greeting = config.get("greeting")
     if greeting:

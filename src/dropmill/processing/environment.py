@@ -1,8 +1,8 @@
 """Which of the server's environment variables scripts get.
 
-A script runs as the server's user, so this keeps nothing from one that looks for it (docs/scripts.md says what is left
-to read). It keeps the server's secrets out of what every script and each of its children is handed unasked, and out of
-the environment that other processes of the user can read in /proc.
+A script runs as the server's user, so a script that searches for the server's secrets can still find them
+(docs/scripts.md says where). Withholding variables keeps secrets out of the environment that every script and its
+children inherit, and that other processes of the user can read in /proc.
 """
 
 import os
@@ -14,21 +14,21 @@ from pathlib import Path
 from dropmill.settings import ENVIRONMENT_PREFIX, Settings
 from dropmill.text import visible
 
-# How a service manager talks to the server itself; a script must not answer in its place.
+# A service manager talks to the server through these; a script must not answer in its place.
 _SERVER_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-# Variables that the server's own libraries read a secret from, and when. What holds the value of a secret setting under
-# another name is found by its value.
+# Variables from which the server's libraries read a secret, and the settings with which they do. A variable that holds
+# the value of a secret setting under another name is found by its value.
 _SECRETS: tuple[tuple[Callable[[Settings], bool], tuple[str, ...]], ...] = ((lambda _: True, ("PGPASSWORD",)),)
 _CLEAN = ("PATH", "HOME", "LANG", "LC_*", "TZ", "TMPDIR")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScriptEnvironment:
-    """What every script starts from, before the variables of its job.
+    """The environment of every script, before the variables of its job.
 
     Attributes:
         variables: what scripts get.
-        withheld: names of variables that they do not get, sorted, without those that are meant for the server alone.
+        withheld: names of the variables that they do not get, sorted; without those that are only for the server.
     """
 
     variables: Mapping[str, str]
@@ -36,13 +36,13 @@ class ScriptEnvironment:
 
     @classmethod
     def from_settings(cls, settings: Settings, environment: Mapping[str, str], directory: Path) -> "ScriptEnvironment":
-        """What of the server's environment its settings let through.
+        """The part of the server's environment that the settings pass on to scripts.
 
         Args:
             settings: `env`, `pass_env` and the server's own secrets.
             environment: the server's.
-            directory: the server's working directory; search paths are made absolute by it, because attempts run
-                elsewhere.
+            directory: the server's working directory; search paths are made absolute from here, because attempts run
+                in another folder.
         """
         for_scripts = {
             name: value
@@ -65,12 +65,12 @@ class ScriptEnvironment:
             if passed.get(name):
                 parts = passed[name].split(os.pathsep)
                 passed[name] = os.pathsep.join(os.path.normpath(directory / part) for part in parts)
-        passed.setdefault("PYTHONUNBUFFERED", "1")  # a Python script's lines are seen when printed, not at its end
+        passed.setdefault("PYTHONUNBUFFERED", "1")  # else a Python script's lines would appear at its end
         return cls(variables=passed, withheld=withheld)
 
     @property
     def notice(self) -> str | None:
-        """A line for the start that names what scripts do not get; None if they get all that is not the server's."""
+        """A line for the start that names the withheld variables; None if there are none."""
         if not self.withheld:
             return None
         return (

@@ -1,9 +1,9 @@
-"""The error of an attempt that failed, in the script's own words where it has said any.
+"""The error of a failed attempt, in the script's own words if there are any.
 
-An exception, or the text that a callable gives to `SystemExit`, is the script's own. An executable usually writes why
-it fails as its last line and exits, so that line is the message. A signal comes from outside: there the script's last
-line is about something else, and the signal is named. The message never names the stored file, whose name means nothing
-to the person who sent it, but the client's name for it.
+An exception, or the text that a callable gives to `SystemExit`, is the script's own. An executable usually prints the
+reason as its last line and exits, so that line is the message. A signal comes from outside: then the last line is about
+something else, and the message names the signal. The name of the stored file means nothing to the person who sent it,
+so each message has the client's name for the file in its place.
 """
 
 import re
@@ -14,18 +14,18 @@ from pathlib import Path
 from dropmill.model.jobs import JobError
 from dropmill.text import visible
 
-LAST_LINE_BYTES = 8 * 1024  # of the end of an output, in which its last line is looked for
-LINE_CHARACTERS = 500  # of a line of output as a message; the output has the rest
+LAST_LINE_BYTES = 8 * 1024  # of the end of an output, searched for its last line
+LINE_CHARACTERS = 500  # longest line of output that becomes a message whole
 MESSAGE_CHARACTERS = 4000
 
 # Each kind of repetition ends where the next escape may begin, so no text takes more than linear time.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_]|[ -/]+[0-~])")
 _LINE_END = re.compile(r"[\r\n]+")
-_TO_THE_SERVER = "dropmill: "  # lines that report progress are no words about an error
+_TO_THE_SERVER = "dropmill: "  # lines that report progress say nothing about an error
 
 
 def last_line(output: bytes) -> str:
-    """The last line that shows something, as one line of visible text.
+    """The last line with a visible character, as visible text.
 
     Args:
         output: the end of an attempt's output, at most `LAST_LINE_BYTES`.
@@ -66,6 +66,6 @@ def in_clients_words(error: JobError, stored: Path, name: str) -> JobError:
         name: the client's name for it.
     """
     message = error.message
-    for one in (str(stored), stored.name):  # a generated name, which no other text holds by chance
+    for one in (str(stored), stored.name):  # a generated name: no other text contains it
         message = message.replace(one, visible(name))
     return error if message == error.message else replace(error, message=message[:MESSAGE_CHARACTERS])

@@ -1,9 +1,9 @@
-"""Removing folders that a script has filled, whatever it put there.
+"""Removes folders that a script has filled, whatever it put there.
 
-`shutil.rmtree` follows no link, but it recurses (a thousand nested folders end it in Python 3.11) and stops at a folder
-without rights. Here every call is relative to a descriptor of a folder that was opened without following a link, and
-nested folders are moved up before they are emptied: neither depth nor length of a path matters, and at most two
-descriptors are open.
+`shutil.rmtree` follows no link, but it recurses (a thousand nested folders exceed the recursion limit of Python 3.11)
+and fails at a folder without rights. Here every call is relative to the descriptor of a folder that was opened without
+following a link, and nested folders are moved up before they are emptied. So neither depth nor length of a path
+matters, and at most two descriptors are open.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _HANDLE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | 
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all that is in it; a folder that is not there, or a link in its place, is no error. Blocks.
+    """Remove a folder and everything in it. A missing folder is no error; of a link only the link is removed. Blocks.
 
     Raises:
         OSError: something in it cannot be removed; the rest may be gone.
@@ -39,7 +39,7 @@ def _remove(parent: int, name: str) -> None:
         root = _open_folder(parent, name)
     except FileNotFoundError:
         return
-    except NotADirectoryError:  # a file or a link: of a link this removes the link
+    except NotADirectoryError:  # a file or a link
         os.unlink(name, dir_fd=parent)
         return
     try:
@@ -64,7 +64,7 @@ def _remove(parent: int, name: str) -> None:
 
 
 def _entries(folder: int) -> Iterator["os.DirEntry[str]"]:
-    """What is in a folder, until it is empty; whoever iterates removes each entry or raises."""
+    """The entries of a folder, until it is empty; the caller removes each entry or raises."""
     while True:
         with os.scandir(folder) as entries:
             some = list(itertools.islice(entries, NAMES_MAX))
@@ -81,8 +81,8 @@ def _open_folder(parent: int, name: str) -> int:
     """
     handle = os.open(name, _HANDLE, dir_fd=parent)
     try:
-        with contextlib.suppress(OSError):  # another owner's; emptying it may work all the same
-            # By way of /proc, because no call changes the rights of what a handle stands for, or of no link.
+        with contextlib.suppress(OSError):  # another user's; emptying it may still work
+            # Through /proc, because fchmod(2) takes no O_PATH descriptor, and chmod(2) by name would follow a link.
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
         return os.open(".", _FOLDER, dir_fd=handle)
     finally:
@@ -90,7 +90,7 @@ def _open_folder(parent: int, name: str) -> int:
 
 
 def _move_up(parent: int, name: str, root: int, numbers: Iterator[int]) -> None:
-    os.close(_open_folder(parent, name))  # a folder can be moved only by who may change it
+    os.close(_open_folder(parent, name))  # to move a folder needs the right to write to it
     while True:
         free = f"moved-{next(numbers)}"
         try:

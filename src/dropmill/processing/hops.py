@@ -1,7 +1,7 @@
-"""Blocking calls in threads, where several that belong together cost one change of threads.
+"""Blocking calls in threads, several of them in one hop.
 
-A change of threads and back takes 0.1 ms of CPU on an idle machine and several times that on a busy one, which is more
-than what an attempt's end does to the disk.
+A hop to a thread and back takes 0.1 ms of CPU on an idle machine and several times that on a busy one, which is more
+than the disk calls at an attempt's end take.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class SharedHop:
-    """Runs calls of one event loop in threads; those made in the same turn of the loop run in one thread, in order.
+    """Runs calls of one event loop in threads; calls made in the same turn of the loop run in one thread, in order.
 
-    So a slow one holds up the others of its turn: it is for short calls to one disk.
+    A slow call delays the others of its turn, so use it for short calls to one disk.
     """
 
     def __init__(self) -> None:
         self._calls: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
 
     def run(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
-        """What a call returns or raises. It runs to its end, and even begins, if the caller is cancelled."""
+        """A future of what a call returns or raises. The call is made even if the caller is cancelled before."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         if not self._calls:
@@ -41,7 +41,7 @@ def _run_all(calls: list[Callable[[], Any]]) -> list[tuple[Any, Exception | None
     for call in calls:
         try:
             results.append((call(), None))
-        except Exception as error:  # its caller's
+        except Exception as error:  # passed to the caller of this call
             results.append((None, error))
     return results
 

@@ -1,4 +1,4 @@
-"""What people order about jobs: cancel and retry, one by one or all of a submission. HTTP and sockets call the same."""
+"""Cancel and retry, of one job or of all jobs of a submission; HTTP and sockets both call this."""
 
 from dropmill.model.caller import Caller
 from dropmill.model.ids import JobId, SubmissionId
@@ -6,7 +6,7 @@ from dropmill.model.jobs import JobState
 from dropmill.ports.executor import Executor
 from dropmill.ports.ledger.jobs import JobLedger
 
-JOBS_A_CHANGE = 250  # some 50 ms of the ledger's writer; others' changes come in between
+JOBS_A_CHANGE = 250  # some 50 ms of the ledger's writer; other changes are made in between
 
 
 class Jobs:
@@ -17,7 +17,7 @@ class Jobs:
         self._executor = executor
 
     async def cancel(self, caller: Caller, job_id: JobId) -> None:
-        """End a job: a waiting one at once, a running one as soon as its process is gone (its event tells).
+        """Cancel a job: a queued one at once, a running one as soon as its process is gone, which an event reports.
 
         Raises:
             NotFound: there is no such job.
@@ -27,7 +27,7 @@ class Jobs:
             self._executor.cancel(job_id)
 
     async def retry(self, caller: Caller, job_id: JobId) -> None:
-        """Put a settled job back in line, with today's config.
+        """Queue a settled job again, with the newest config.
 
         Raises:
             NotFound: there is no such job.
@@ -38,9 +38,9 @@ class Jobs:
         self._executor.wake()
 
     async def cancel_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
-        """End all that waits or runs of a submission; what runs, as `cancel` does. Nothing to end is no error.
+        """Cancel every queued or running job of a submission, as `cancel` does; no error if there is none.
 
-        Cancelled half-way, what was reached is cancelled and the rest is not.
+        If this coroutine is cancelled, some of the jobs are cancelled and the others are unchanged.
 
         Raises:
             NotFound: there is no such submission.
@@ -55,9 +55,9 @@ class Jobs:
             after = page.next
 
     async def retry_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
-        """Put every failed or cancelled job of a submission back in line, with today's config; none is no error.
+        """Queue every failed or cancelled job of a submission again, with the newest config; no error if there is none.
 
-        Cancelled half-way, what was reached waits in line and the rest is as it was.
+        If this coroutine is cancelled, some of the jobs are queued and the others are unchanged.
 
         Raises:
             NotFound: there is no such submission.

@@ -1,11 +1,11 @@
-"""What an attempt may use at most, and the control groups that hold it to it, where this server was given some.
+"""What an attempt may use, and the control groups (cgroups(7)) that enforce it where the server may create some.
 
-Memory and the number of processes are limits on an attempt as a whole only by control groups (cgroups(7)). They are
-used where this server may do as it likes with its own: systemd has delegated it (`Delegate=yes`), it belongs to the
-server's user, or nobody is above it (the root of a hierarchy or of a container). Being allowed to write is not enough:
-root may write anywhere, and what somebody else manages stays theirs. They are never required. Without them memory is
-limited for each process by its address space, and the number of processes is not limited (`RLIMIT_NPROC` counts all
-processes of a user, on the whole machine). CPU time and file size are limits of each process, set in the slot.
+Only a control group limits memory and the number of processes of an attempt as a whole. The server divides its own
+group if systemd has delegated it (`Delegate=yes`), if it belongs to the server's user, or if it is the root of a
+hierarchy or of a container. Write access alone is not enough: root may write anywhere, also to groups that another
+program manages. Groups are never required. Without them memory is limited for each process by its address space, and
+the number of processes is not limited (`RLIMIT_NPROC` counts all processes of a user, on the whole machine). CPU time
+and file size are limits of each process, set in the slot.
 
 Everything here blocks: call it in a thread.
 """
@@ -24,16 +24,16 @@ from dropmill.model.jobs import JobError
 from dropmill.settings import Settings, size_in_words
 from dropmill.slot.processes import processes
 
-REMOVE_TRIES = 100  # a millisecond apart: the kernel lets go of a group a moment after its last process
+REMOVE_TRIES = 100  # a millisecond apart: a group can be removed only a moment after its last process has ended
 
-_DELEGATED = ("user.delegate", "trusted.delegate")  # what systemd marks a delegated group with
+_DELEGATED = ("user.delegate", "trusted.delegate")  # attributes that systemd sets on a delegated group
 _KINDS = ("memory", "pids")
 _OOM_COUNTERS = ("memory.events", "memory.oom_control")  # of version 2, of version 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What the settings allow; None means no limit.
+    """The limits of the settings; None means no limit.
 
     Attributes:
         memory: bytes for an attempt, or for each of its processes where there is no control group.
@@ -58,7 +58,7 @@ class Limits:
         )
 
     def explain(self, exit_code: int) -> JobError | None:
-        """The limit that an exit code tells of; None if it tells of none. A shell passes signal n on as 128 + n."""
+        """The limit that ended a process with this exit code; None if none did. A shell reports signal n as 128 + n."""
         number = exit_code - 128 if exit_code > 128 else -exit_code
         if self.cpu_time is not None and number == signal.SIGXCPU:
             return JobError(type="cpu_time_exceeded", message=f"used more than {self.cpu_time} s of CPU (--cpu-time)")
@@ -69,15 +69,15 @@ class Limits:
 
 
 class Limiter:
-    """Holds attempts to limits: a control group for each, if there are such limits and groups."""
+    """Enforces limits: creates a control group for each attempt, if a limit needs one and the server may."""
 
     def __init__(self, limits: Limits, data: Path, *, root: Path = Path("/")) -> None:
-        """Set up; `open` finds out what there is.
+        """Touch nothing yet.
 
         Args:
             limits: what attempts may use.
-            data: the data folder; its groups are told from those of other servers by it.
-            root: below which the system's `proc` and `sys` lie.
+            data: the data folder; the names of the groups are derived from it, so that two servers never share one.
+            root: the folder of `proc` and `sys`.
         """
         self.limits = limits
         self._root = root
@@ -85,10 +85,10 @@ class Limiter:
         self._parents: dict[str, Path] = {}
 
     def open(self) -> str | None:
-        """Find the groups, remove what an earlier process left in them.
+        """Find the groups that may be divided, and remove the groups that an earlier process left.
 
         Returns:
-            A line that names what this machine lacks for the limits asked for; None if it lacks nothing.
+            A line that says which limits cannot be enforced here; None if all can.
         """
         wanted = {"memory": self.limits.memory, "pids": self.limits.max_processes}
         for kind, base in _usable_groups(self._root, [kind for kind in _KINDS if wanted[kind] is not None]).items():
@@ -116,16 +116,16 @@ class Limiter:
         return bool(self._parents)
 
     def close(self) -> None:
-        """Remove the groups, when no attempt is left."""
+        """Remove the server's groups; no attempt may be running."""
         for parent in set(self._parents.values()):
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
     def enter(self, attempt: str) -> dict[str, Any]:
-        """Make the groups of an attempt; what its slot is to be told of its limits.
+        """Create the groups of an attempt; returns the part of its order that is about limits.
 
         Raises:
-            OSError: there is no group to be had now; the attempt must not run without.
+            OSError: a group cannot be created; the attempt must not run without it.
         """
         limits = self.limits
         groups = {kind: parent / attempt for kind, parent in self._parents.items()}
@@ -145,7 +145,7 @@ class Limiter:
         }
 
     def leave(self, attempt: str) -> JobError | None:
-        """Remove the groups of an attempt; the limit that it went beyond, None if it did not."""
+        """Remove the groups of an attempt; returns the limit that it exceeded, None if it exceeded none."""
         error = None
         for kind, parent in self._parents.items():
             group = parent / attempt
@@ -163,8 +163,8 @@ class Limiter:
 def _limit_memory(group: Path, limit: str) -> None:
     is_second = (group / "memory.max").exists()
     (group / ("memory.max" if is_second else "memory.limit_in_bytes")).write_text(limit)
-    # Memory is memory, not swap; and all of an attempt goes at once, so that none is left half alive. Where the kernel
-    # has no such switch, it has nothing to be switched.
+    # The limit excludes swap, and the kernel kills all processes of the attempt at once, so that none is left half
+    # alive. A kernel without one of these files has nothing to switch.
     for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1"), ("memory.memsw.limit_in_bytes", limit)):
         if (group / name).exists():
             with contextlib.suppress(OSError):
@@ -172,7 +172,7 @@ def _limit_memory(group: Path, limit: str) -> None:
 
 
 def _count(file: Path, key: str) -> int:
-    """A counter in a file of lines `key number`; 0 if there is none."""
+    """A counter in a file of lines `key number`; 0 if the key or the file does not exist."""
     try:
         lines = file.read_text().splitlines()
     except OSError:
@@ -181,7 +181,7 @@ def _count(file: Path, key: str) -> int:
 
 
 def _remove(group: Path) -> None:
-    """Kill what is still in a group and remove it; what cannot go now goes at the next start."""
+    """Kill the processes of a group and remove it; if that fails, the next start removes it."""
     for _ in range(REMOVE_TRIES):
         try:
             group.rmdir()
@@ -195,11 +195,11 @@ def _remove(group: Path) -> None:
             time.sleep(0.001)
 
 
-# --- which groups are ours -------------------------------------------------------------------------------------------
+# --- which groups the server may divide -------------------------------------------------------------------------------
 
 
 def _usable_groups(root: Path, kinds: list[str]) -> dict[str, Path]:
-    """The group of this process for each kind of limit that this server may divide further."""
+    """For each kind of limit the group that this server may divide; kinds without one are missing."""
     found: dict[str, Path] = {}
     if not kinds:
         return found
@@ -215,7 +215,7 @@ def _usable_groups(root: Path, kinds: list[str]) -> dict[str, Path]:
 
 
 def is_delegated(root: Path = Path("/")) -> bool:
-    """Whether this process is in a control group that it may divide. Looks only; `Limiter.open` changes things."""
+    """Whether this process is in a control group that it may divide. Only reads; `Limiter.open` makes changes."""
     with contextlib.suppress(OSError):
         for _, group, is_top in _own_groups(root):
             if is_top or _is_handed_over(group) or _is_handed_over(group.parent):
@@ -224,7 +224,7 @@ def is_delegated(root: Path = Path("/")) -> bool:
 
 
 def _own_groups(root: Path) -> Iterator[tuple[set[str] | None, Path, bool]]:
-    """The groups this process is in: controllers (None: version 2, the file system says), folder, whether on top."""
+    """The groups of this process: controllers (None: version 2, a file lists them), folder, whether it is the root."""
     mounts: list[tuple[set[str] | None, str, Path]] = []
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
@@ -242,7 +242,7 @@ def _own_groups(root: Path) -> Iterator[tuple[set[str] | None, Path, bool]]:
 
 
 def _is_handed_over(group: Path) -> bool:
-    """Whether somebody has said that this group is its user's own business."""
+    """Whether systemd has delegated this group, or it belongs to this process's user, other than root."""
     for mark in _DELEGATED:
         with contextlib.suppress(OSError):
             if os.getxattr(group, mark) == b"1":
@@ -251,7 +251,7 @@ def _is_handed_over(group: Path) -> bool:
 
 
 def _second_version(kinds: list[str], own: Path, *, is_top: bool) -> dict[str, Path]:
-    """In version 2 only a group without processes can be divided, so ours go into one below (`DelegateSubgroup=`)."""
+    """As `_usable_groups`, for version 2. Only a group without processes can be divided, so ours move one down."""
     base = own
     if not is_top and not _is_handed_over(own) and _is_handed_over(own.parent):
         base = own.parent
@@ -262,7 +262,7 @@ def _second_version(kinds: list[str], own: Path, *, is_top: bool) -> dict[str, P
     if not usable:
         return {}
     try:
-        if (base / "cgroup.type").exists():  # the machine's own root has none, and may keep its processes
+        if (base / "cgroup.type").exists():  # the machine's root group has none, and may keep its processes
             _move_aside(base)
         for kind in usable:
             (base / "cgroup.subtree_control").write_text(f"+{kind}")
@@ -272,10 +272,10 @@ def _second_version(kinds: list[str], own: Path, *, is_top: bool) -> dict[str, P
 
 
 def _move_aside(base: Path) -> None:
-    """Move this process and its children into a group of their own.
+    """Move this process and its children into a group of their own, below `base`.
 
     Raises:
-        OSError: there are others in it, who are not ours to move.
+        OSError: `base` has processes of other programs, which must not be moved.
     """
     ours = {os.getpid()}
     for _ in range(2):  # a child may have a lower number than its parent and be listed first

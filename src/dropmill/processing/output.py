@@ -1,7 +1,7 @@
-"""The output of attempts that run in this process, on its way into the store.
+"""The output of attempts that run in this process, on its way to the store.
 
-The newest MiB of each is in memory, so that those who follow it cost no disk access; it is written behind, all
-attempts together in one call. What was cut out between the first and the last bytes is never read back.
+The newest MiB of each is in memory, so that followers cost no disk access. The store gets it a moment later, the pieces
+of all attempts in one call. Bytes that were cut out between the head and the tail are never read back.
 
 It knows nothing of files, lines, encodings or progress.
 """
@@ -18,16 +18,16 @@ from dropmill.ports.bus import Bus
 from dropmill.ports.outputs import Outputs
 
 URGENT_BYTES = 64 * 1024  # unwritten bytes at which writing does not wait for more
-WRITE_BEHIND_S = 0.05  # under what a person notices; bounds hints to 20 a second
-TAIL_EVERY_S = 1.0  # the newest bytes of an attempt beyond the head are replaced as a whole, so not for each write
+WRITE_BEHIND_S = 0.05  # a delay that nobody notices; at most 20 hints a second
+TAIL_EVERY_S = 1.0  # the store replaces the whole tail of an attempt, so not for each write
 
 MARK_EVERY_S = 1.0
 MARKS_FINE = 65_536  # marks of one attempt, 1 MiB and 18 hours, after which their spacing doubles, and so on
-MARKS_PENDING = 4096  # unwritten marks at which those of bytes that were cut out are dropped
+MARKS_PENDING = 4096  # unwritten marks at which those of cut-out bytes are dropped
 
 
 class OutputStream:
-    """The output of one running attempt, while it is written. Touches memory only; used on the event loop."""
+    """The output of one running attempt. Touches memory only; used on the event loop."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class OutputStream:
         """Begin an empty stream.
 
         Args:
-            job_id: whose.
+            job_id: of the attempt.
             number: of the attempt.
-            bounds: how much of it is kept.
+            bounds: how much of the output is kept.
             changed: called on every write; must be cheap.
             monotonic: the clock that spaces marks, in seconds.
         """
@@ -55,7 +55,7 @@ class OutputStream:
         self._recent = bytearray()
         self._kept = bounds.tail
         self._head = bounds.head
-        self._may_wait = bounds.tail // 2  # unwritten bytes of the beginning at which the script waits for the disk
+        self._may_wait = bounds.tail // 2  # unwritten bytes of the head at which the script waits for the disk
         self._written = 0
         self._tail_end = 0
         self._tail_at = 0.0
@@ -78,7 +78,7 @@ class OutputStream:
 
     @property
     def has_room(self) -> bool:
-        """Whether the writer may go on. What is not yet on disk always stays in memory."""
+        """Whether the writer may continue. Bytes of the head stay in memory until they are stored."""
         return self._written >= self._head or self.end - self._written < self._may_wait
 
     def when_room(self, resume: Callable[[], None]) -> None:
@@ -92,7 +92,7 @@ class OutputStream:
 
     @property
     def written(self) -> int:
-        """Bytes of the beginning that are stored."""
+        """Bytes of the head that are stored."""
         return self._written
 
     def recent(self, start: int, limit: int) -> bytes:
@@ -114,7 +114,7 @@ class OutputStream:
         self._mark_at = now + MARK_EVERY_S * (1 << self._mark_count // MARKS_FINE)
 
     def marks(self, stored: Sequence[OutputMark]) -> Sequence[OutputMark]:
-        """All marks of what can be read now, given those that are stored."""
+        """All marks of the bytes that can be read now, given the stored marks."""
         if self._began_at is None:
             return []
         return kept_marks(
@@ -128,16 +128,16 @@ class OutputStream:
 
     @property
     def pending(self) -> int:
-        """Bytes of the beginning that are still to be stored."""
+        """Bytes of the head that are not stored yet."""
         return max(0, min(self.end, self._head) - self._written)
 
     @property
     def has_new_tail(self) -> bool:
-        """Whether bytes beyond the beginning are not stored, and a running attempt's are to be."""
+        """Whether there are bytes beyond the head that the store should get while the attempt runs."""
         return not self._is_refused and self.end > max(self._head, self._tail_end)
 
     def take_due(self) -> OutputPiece | None:
-        """What is to be stored now, while the attempt runs; None: nothing."""
+        """The piece to be stored now, while the attempt runs; None: nothing."""
         if self.pending:
             return self._piece(self._written, self.pending)
         if self.has_new_tail and (now := self._monotonic()) >= self._tail_at:
@@ -146,7 +146,7 @@ class OutputStream:
         return None
 
     def take_rest(self) -> OutputPiece | None:
-        """What is not stored yet; empty if all is, None if nothing was ever written."""
+        """Everything that is not stored yet; empty if all is stored, None if nothing was ever written."""
         if self._began_at is None:
             return None
         start = self._written if self.pending else max(self._written, self.recent_from)
@@ -165,7 +165,7 @@ class OutputStream:
         )
 
     def has_stored(self, piece: OutputPiece) -> None:
-        """A piece of this stream is in the store."""
+        """Note that a piece of this stream is in the store."""
         end = piece.offset + len(piece.data)
         if piece.data and piece.offset <= self._written:
             self._written = max(self._written, min(end, self._head))
@@ -177,7 +177,7 @@ class OutputStream:
         self._call_resume()
 
     def stop_keeping(self) -> None:
-        """The store takes no more: the script goes on, what it writes is kept only as far as memory holds it."""
+        """Note that the store refuses more: the script continues, and only memory keeps its newest output."""
         self._head = self._written
         self._is_refused = True
         self._call_resume()
@@ -189,17 +189,17 @@ class OutputStream:
 
 
 class OutputRecorder:
-    """Brings the output of the attempts of this process into the store, and reads it on its way there.
+    """Stores the output of this process's attempts, and reads any output (`dropmill.ports.outputs.OutputReader`).
 
-    `dropmill.ports.outputs.OutputReader`: of running attempts from memory and the store, of others from the store.
+    It reads running attempts from memory and the store, others from the store.
     """
 
     def __init__(self, store: Outputs, bus: Bus, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Record nothing yet.
 
         Args:
-            store: keeps what is written.
-            bus: hears (`output:<job_id>`) how far streams are.
+            store: keeps the output.
+            bus: gets the end of each stream, as the position of the topic `output:<job_id>`.
             monotonic: the clock that spaces marks, in seconds.
         """
         self._monotonic = monotonic
@@ -211,7 +211,7 @@ class OutputRecorder:
         self._is_urgent = asyncio.Event()
 
     def open(self, job_id: JobId, number: int) -> OutputStream:
-        """Begin the stream of an attempt that starts."""
+        """Begin the stream of a new attempt."""
 
         def changed(stream: OutputStream) -> None:
             self._dirty[stream] = None
@@ -223,15 +223,15 @@ class OutputRecorder:
         return stream
 
     async def save(self, stream: OutputStream) -> None:
-        """Store all of a stream that is kept; the attempt's process is gone. May be repeated when more was written.
+        """Store the rest of a stream whose process is gone. May be called again when more was written.
 
-        What the store refuses is lost when the stream is closed; that is logged.
+        If the store refuses it, it logs that, and the bytes are lost when the stream is closed.
         """
         if (rest := stream.take_rest()) is not None and await self._store.end(rest):
             stream.has_stored(rest)
 
     def close(self, job_id: JobId, number: int) -> None:
-        """The stream is over and saved; from now on it is read from the store."""
+        """End a stream that is saved; from now on it is read from the store."""
         stream = self._live.pop((job_id, number), None)
         if stream is not None:
             self._dirty.pop(stream, None)
@@ -256,7 +256,7 @@ class OutputRecorder:
         return stored if stream is None else stream.marks(stored)
 
     async def write_behind(self) -> None:
-        """Store what running attempts write and publish it, until cancelled. One such task a recorder."""
+        """Store and publish the output of running attempts, until cancelled. One task a recorder runs this."""
         while True:
             await self._has_dirty.wait()
             try:

@@ -1,7 +1,7 @@
-"""What a processor is: a Python callable or an argv template, checked at start-up, filled for each attempt.
+"""What a processor is: a Python callable or an argv template, checked at start-up, filled in for each attempt.
 
-It does not run anything. Whether a callable can be imported and what its parameters mean is found out in the slot
-(`dropmill.slot.callable`), because importing it runs the user's code.
+Nothing runs here. The slot (`dropmill.slot.callable`) imports a callable and reads its parameters, because importing it
+runs the user's code.
 """
 
 import json
@@ -28,13 +28,13 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptPaths:
-    """Where one attempt finds its things, absolute.
+    """The paths of one attempt, absolute.
 
     Attributes:
-        input: the stored bytes.
+        input: the file to process.
         config: a file with the bytes of the attempt's config revision.
-        results: folder for what is to be offered for download.
-        work: scratch folder, the current directory of the script.
+        results: folder; its files are offered for download.
+        work: scratch folder, the working directory of the script.
     """
 
     input: Path
@@ -50,11 +50,11 @@ class Processor:
     Attributes:
         target: callable as `module:function`, importable from `directory`.
         argv: template whose first word is an absolute path.
-        label: how a page names it.
+        label: its name on the pages.
         directory: the server's working directory.
-        environment: what each attempt starts from.
-        is_fresh: whether the callable gets a new interpreter for each attempt.
-        is_reloaded: whether the callable is imported anew when its files change.
+        environment: variables of each attempt, before those of its job.
+        is_fresh: whether each attempt of a callable gets a new interpreter.
+        is_reloaded: whether the callable is imported again when its files change.
     """
 
     target: str | None
@@ -67,14 +67,14 @@ class Processor:
 
     @classmethod
     def from_settings(cls, settings: Settings, directory: Path) -> "Processor":
-        """The processor that the settings name; without any, the built-in one. Looks at the disk and the environment.
+        """The processor of the settings; the built-in one if they name none. Reads the disk and the environment.
 
         Args:
             settings: `command` or `processor` or neither.
-            directory: absolute; where modules are imported from and relative words are looked up.
+            directory: absolute; modules are imported from here, and relative paths start here.
 
         Raises:
-            ProcessorError: it cannot be used, told in one line.
+            ProcessorError: it cannot be used; one sentence says why.
         """
         environment = ScriptEnvironment.from_settings(settings, os.environ, directory)
         if settings.command is not None:
@@ -95,12 +95,12 @@ class Processor:
         )
 
     def message(self, order: AttemptSpec, paths: AttemptPaths, limits: Mapping[str, Any]) -> bytes:
-        """The order to a slot to run one attempt: small, whatever the file and the config hold.
+        """The message that makes a slot run one attempt (`dropmill.slot.protocol`); small, because bytes stay on disk.
 
         Args:
-            order: what to run it on.
-            paths: where its things are.
-            limits: what `Limiter.enter` said.
+            order: the attempt.
+            paths: its paths.
+            limits: what `Limiter.enter` returned.
         """
         what: dict[str, Any] = {
             "environment": job_environment(order, paths),
@@ -137,12 +137,12 @@ class Processor:
             "work": str(paths.work),
             "job_id": str(order.job_id),
         }
-        # One pass: what was put in is not looked at again, whatever braces it holds.
+        # One pass: braces in a value are not replaced again.
         return [_BRACED_WORD.sub(lambda match: values[match[1]], word) for word in self.argv or ()]
 
 
 def job_environment(order: AttemptSpec, paths: AttemptPaths) -> dict[str, str]:
-    """The variables that tell a script about its job; no other `DROPMILL_` variable reaches it."""
+    """The variables that describe a job to its script, which gets no other `DROPMILL_` variables."""
     values = {
         "ID": order.job_id,
         "ATTEMPT": str(order.number),
@@ -161,7 +161,7 @@ def job_environment(order: AttemptSpec, paths: AttemptPaths) -> dict[str, str]:
 
 
 def _for_environment(value: str) -> str:
-    """The text as a process may get it: no NUL, and nothing that UTF-8 cannot say."""
+    """The text as an environment variable can hold it: without NUL and lone surrogates."""
     return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -170,14 +170,14 @@ def _resolve(template: tuple[str, ...], directory: Path) -> tuple[str, ...]:
         for match in _BRACED_WORD.finditer(word):
             if match[1] not in PLACEHOLDERS:
                 raise ProcessorError(
-                    f"--command: {match[0]} is no placeholder; there are {' '.join(f'{{{p}}}' for p in PLACEHOLDERS)}. "
+                    f"--command: {match[0]} is no placeholder; use {' '.join(f'{{{p}}}' for p in PLACEHOLDERS)}. "
                     "If the program needs these braces, put the call into a script file and name that."
                 )
     return _find_program(template[0], directory), *(_absolute_if_file(word, directory) for word in template[1:])
 
 
 def _absolute_if_file(word: str, directory: Path) -> str:
-    """Attempts run in their work folder: a word that names a file from here must name it from there too."""
+    """The word, made absolute if it names a file below `directory`: attempts run in another folder."""
     path = Path(os.path.normpath(directory / word))
     return str(path) if path.is_relative_to(directory) and path.is_file() else word
 
@@ -185,7 +185,7 @@ def _absolute_if_file(word: str, directory: Path) -> str:
 def _find_program(word: str, directory: Path) -> str:
     if _BRACED_WORD.search(word):
         raise ProcessorError(f"--command: the first word must be the program to run, not {word}.")
-    # As a shell does: a bare word is looked up in PATH first; a file of the same name beside the server comes second.
+    # As in a shell, a bare word is first searched in PATH; only then a file in the working directory counts.
     found = shutil.which(word) if "/" not in word else None
     path = Path(found or os.path.normpath(directory / word))
     if not path.exists():
@@ -200,11 +200,11 @@ def _find_program(word: str, directory: Path) -> str:
 
 
 def _check_first_line(word: str, path: Path, directory: Path) -> None:
-    """The kernel's own words for these ("No such file or directory") point at the wrong file."""
+    """Refuse a script that the kernel cannot start: its error, "No such file or directory", names the wrong file."""
     try:
         with path.open("rb") as file:
             head = file.read(256)
-    except PermissionError:  # may be run, not read
+    except PermissionError:  # it may be executable without being readable
         return
     first_line = head.partition(b"\n")[0]
     if not head.startswith(b"#!"):
@@ -214,7 +214,7 @@ def _check_first_line(word: str, path: Path, directory: Path) -> None:
     if first_line.endswith(b"\r"):
         raise ProcessorError(
             f"--command: {word} has Windows line ends (CRLF), so its first line names no interpreter; "
-            f"sed -i 's/\\r$//' {shlex.quote(str(path))} mends it."
+            f"sed -i 's/\\r$//' {shlex.quote(str(path))} fixes it."
         )
     interpreter = os.fsdecode(first_line[2:].split(maxsplit=1)[0]) if first_line[2:].split() else ""
     if not interpreter.startswith("/") or not Path(interpreter).exists():

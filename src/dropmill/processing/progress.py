@@ -1,10 +1,10 @@
-"""How far a script is: what it reports, and what can be read from its output; thinned out for the bus.
+"""The progress of a script: its own reports, or what its output shows; the bus gets at most four reports a second.
 
-Progress is throw-away. It says nothing about an outcome and nothing is recorded.
+Progress is throw-away. It says nothing about an outcome, and the ledger does not record it.
 
-The event loop reads foreign bytes here, up to a pipe of them at a time. So each pattern begins with fixed text or looks
-at a few KiB only, and every repetition is bounded or ends where the next match may begin: no input takes more than
-linear time (`tests/test_foreign_bytes.py`).
+The event loop parses foreign bytes here, up to a full pipe at a time. So each pattern begins with fixed text or reads
+only a few KiB, and every repetition is bounded or ends where the next match may begin: no input takes more than linear
+time (`tests/test_foreign_bytes.py`).
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dropmill.model.jobs import AttemptSpec, Progress
 from dropmill.ports.bus import Bus
 
 PROGRESS_S = 0.25  # between two reports of one file: four a second
-LOOKED_AT_BYTES = 4096  # of what came at once, from its end: the newest counts, and a script may write a GiB
+LOOKED_AT_BYTES = 4096  # of one read, from its end: the newest counts, and a script may write a GiB
 
 _MARK = b"dropmill: progress "
 _EXPLICIT = re.compile(rb"(\d{1,15}(?:\.\d{1,9})?)(?:/(\d{1,15}(?:\.\d{1,9})?)|(%))?(?:[ \t]+(.*))?\s*")
@@ -25,8 +25,8 @@ _FOUND = re.compile(
     rb"(?:(?P<percent>\d{1,3}(?:\.\d{1,9})?)\s?%|(?P<n>\d{1,15})/(?P<m>\d{1,15}))"
     rb"(?=$|[\s)\]|:,;]|\.(?:\s|$))"
 )
-# ffmpeg says how long its input is, then again and again how far it is.
-# The look-behind stands last, so that the search for `Duration: ` is one for fixed text.
+# ffmpeg prints the length of its input once, and its position repeatedly.
+# The look-behind comes after `Duration: `, so that the search begins with fixed text.
 _TIME = rb"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)"
 _LENGTH = re.compile(rb"Duration: (?<!\SDuration: )" + _TIME + rb",")
 _PLACE = re.compile(rb"time=(?<!\wtime=)" + _TIME + rb"(?![\d.])")
@@ -63,16 +63,16 @@ def _seconds(found: re.Match[bytes]) -> float:
 
 
 class ProgressFeed:
-    """Passes one attempt's progress on: at most four reports a second, the newest wins, the last one always arrives.
+    """Publishes one attempt's progress: at most four reports a second, the newest wins, the last is always published.
 
-    What the script says on purpose silences what is guessed from its output.
+    Once the script has reported numbers itself, none are guessed from its output.
     """
 
     def __init__(self, bus: Bus, order: AttemptSpec, *, is_guessing: bool = True) -> None:
         """Publish on `bus`, for the file of `order`. Used on the event loop.
 
         Args:
-            bus: hears of it.
+            bus: gets the reports.
             order: of the attempt.
             is_guessing: whether progress is also read from output that is meant for people.
         """
@@ -84,23 +84,23 @@ class ProgressFeed:
         self._is_timed = False
         self._rest = b""
         self._numbers: Report = (0, None, None)  # the newest value and total
-        self._label: str | None = None  # reported without numbers; stays beside numbers that are guessed
+        self._label: str | None = None  # reported without numbers; shown beside guessed numbers
         self._next_at = 0.0
         self._waiting: Progress | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def report(self, value: float | None, total: float | None, label: str | None) -> None:
-        """Take a report that the script made on purpose; without a value, a label for the numbers that are there."""
+        """Take a report of the script's own; a value of None means: a new label for the numbers of the last report."""
         if value is None:
             self._label = label
-            self._pass_on(self._numbers)
+            self._take(self._numbers)
         else:
             self._is_explicit = True
             self._label = None
-            self._pass_on((value, total, label))
+            self._take((value, total, label))
 
-    def look_at(self, output: bytes) -> None:
-        """Look for progress in the newest output: in lines ended by a newline or redrawn with a carriage return."""
+    def read(self, output: bytes) -> None:
+        """Search the newest output for progress, in lines ended by a newline or redrawn with a carriage return."""
         text = self._rest + output
         end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
         self._rest = text[end:][:LOOKED_AT_BYTES]
@@ -113,7 +113,7 @@ class ProgressFeed:
             return
         for length in _LENGTH.finditer(text, 0, end):
             self._length_s = _seconds(length)
-        # From then on the encoder's percentages, which are of other things, are none of ours.
+        # From then on percentages are ignored: the encoder's are about other things.
         self._is_timed = self._is_timed or (bool(self._length_s) and b" time=" in text)
         lines = re.split(rb"[\r\n]+", text[max(0, end - LOOKED_AT_BYTES) : end])
         if end > LOOKED_AT_BYTES:
@@ -121,7 +121,7 @@ class ProgressFeed:
         for line in reversed(lines):
             found = self._find(line)
             if found is not None:
-                self._pass_on(found)
+                self._take(found)
                 return
 
     def _find(self, line: bytes) -> Report | None:
@@ -132,12 +132,12 @@ class ProgressFeed:
         return min(_seconds(place), self._length_s), self._length_s, None
 
     def close(self) -> None:
-        """Publish what waits."""
+        """Publish the newest report, if it is not published yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._publish()
 
-    def _pass_on(self, report: Report) -> None:
+    def _take(self, report: Report) -> None:
         value, total, label = report
         self._numbers = (value, total, None)
         self._waiting = Progress(

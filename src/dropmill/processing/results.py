@@ -1,11 +1,11 @@
-"""What an attempt left in its results folder, taken over into the blob store.
+"""Moves the files of an attempt's results folder into the blob store.
 
-Called when the attempt's last process is gone. Nothing in the folder is trusted: it is walked below directory
-descriptors, no link is followed, and the store takes regular files with one link only. Files are moved, not copied.
-Whatever is refused is named, so that nobody wonders where it is.
+This runs after the attempt's last process is gone. The folder's content is not trusted: the walk goes through directory
+descriptors, follows no link, and the store takes only regular files with a single link. Files are moved, not copied.
+The attempt's output lists every file that is refused.
 
 A path is recorded as text and never used as a path again: names joined by `/`, with control characters and bytes that
-are no UTF-8 written as `%0A`.
+are not UTF-8 written as `%0A`.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from dropmill.model.jobs import JobError
 from dropmill.model.results import Result
 from dropmill.ports.blobs import BlobStore
 
-DEPTH_MAX = 32  # folders in folders; each level holds a descriptor while it is walked
-PATH_MAX_BYTES = 1024  # of a path as text: three times as many in a URL, which servers still take
-REFUSED_NAMED = 20  # of those refused; the rest are counted
+DEPTH_MAX = 32  # nested folders; each level holds a descriptor open during the walk
+PATH_MAX_BYTES = 1024  # of a path as text; a URL needs up to three times as many, which servers still take
+REFUSED_NAMED = 20  # refused files that are named; the rest are counted
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -32,7 +32,7 @@ class ResultLimits:
     """How much an attempt may leave.
 
     Attributes:
-        count: files; as many folders may hold them.
+        count: most files, and most folders.
         size: bytes of all files together; None means no limit.
     """
 
@@ -45,9 +45,9 @@ class TakenOver:
     """What became of the results folder.
 
     Attributes:
-        results: what is in the store now, in the order of their paths.
-        refused: sentences on what was not taken.
-        error: why nothing was taken; None if something could be.
+        results: the files in the store now, in the order of their paths.
+        refused: a sentence for each file that was not taken.
+        error: why nothing was taken at all; None if files could be taken.
     """
 
     results: tuple[Result, ...] = ()
@@ -66,7 +66,7 @@ class TakenOver:
 
 
 class _Refused(Exception):
-    """Nothing is taken; `error` says why."""
+    """No result is taken; `error` says why."""
 
     def __init__(self, type_: str, message: str) -> None:
         super().__init__(message)
@@ -75,16 +75,16 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A name that is not a folder's, and the folders on the way to it."""
+    """An entry that is no folder, and the folders on the way to it."""
 
     folders: tuple[str, ...]
     name: str
 
 
 async def take_over(folder: Path, blobs: BlobStore, limits: ResultLimits) -> TakenOver:
-    """Move what a results folder holds into the store; all of it, or nothing if it is too much.
+    """Move the files of a results folder into the store: all of them, or none if they exceed the limits.
 
-    Cancelling removes from the store what was taken already.
+    Cancelling removes those from the store that it has already.
     """
     taken: dict[str, Result] = {}
     refused: list[str] = []
@@ -112,7 +112,7 @@ async def take_over(folder: Path, blobs: BlobStore, limits: ResultLimits) -> Tak
 
 
 async def remove(results: Collection[Result], blobs: BlobStore) -> None:
-    """Take results out of the store again: nobody has recorded them."""
+    """Remove results from the store that the ledger has not recorded."""
     for result in results:
         await blobs.discard(result.blob)
 
@@ -125,7 +125,7 @@ async def _adopt(
     taken: dict[str, Result],
     refused: list[str],
 ) -> None:
-    left = limits.size  # a process that is not the script's may still write
+    left = limits.size  # counted again, because a process of another program may still write
     folders: tuple[str, ...] = ()
     descriptor = root
     try:
@@ -150,7 +150,7 @@ async def _adopt(
 
 
 async def _opened(call: Callable[..., int], *args: object) -> int:
-    """The descriptor that a call opens in a thread, which goes on when its caller is cancelled: then it is closed."""
+    """The descriptor that a call opens in a thread. If the caller is cancelled, it is closed as soon as it is open."""
     opening = asyncio.get_running_loop().run_in_executor(None, call, *args)
     try:
         return await asyncio.shield(opening)
@@ -160,7 +160,7 @@ async def _opened(call: Callable[..., int], *args: object) -> int:
 
 
 def _unique(path: str, taken: Collection[str]) -> str:
-    """The path, or one like it: two names may read the same when what cannot be shown is escaped."""
+    """The path, with a number if it is taken: two names may be equal once their characters are escaped."""
     unique, number = path, 1
     while unique in taken:
         number += 1
@@ -176,10 +176,10 @@ def _sentence(one: _Found, why: str) -> str:
 
 
 def _scan(root: int, limits: ResultLimits) -> tuple[list[_Found], list[str]]:
-    """Everything below a folder that is no folder, and what cannot be looked into.
+    """All entries below a folder that are no folders, and a sentence for each that is refused.
 
     Raises:
-        _Refused: it is more than an attempt may leave.
+        _Refused: they exceed the limits.
     """
     found: list[_Found] = []
     refused: list[str] = []
@@ -246,7 +246,7 @@ def _descend(root: int, folders: Sequence[str]) -> int:
 
 
 def _text(name: str) -> str:
-    """A file's name as text that every database, wire and page takes."""
+    """A file's name as text that every database, JSON and a page can hold."""
     if name.isascii() and name.isprintable():
         return name
     decoded = os.fsencode(name).decode("utf-8", "surrogateescape")

@@ -1,1 +1,1 @@
-"""What runs in the background: the event log, retention and the webhook."""
+"""Background work: the event log, retention and the webhook."""

@@ -1,10 +1,10 @@
 """The event log: one JSON object a line for every event, in cursor order, for people and log shippers.
 
-The ledger is the truth, and this file follows it from the cursor in its own last line: whatever a kill, a full disk
-or a power cut takes from the end of the file is written again from the ledger, and nothing is written twice. So
-nothing is fsynced here, and nobody waits for this file. The log of operations (start-up, warnings) is not kept here.
+The ledger is the truth, and this file follows it from the cursor in its own last line. Lines that a kill, a full disk
+or a power cut takes from its end are written again from the ledger, and no line is written twice. So nothing is fsynced
+here, and nothing waits for this file. The log of operations (start-up, warnings) is another one.
 
-On disk: the file itself, and `.1.gz` (newest) to `.10.gz` beside it once it was rotated.
+On disk: the file itself, and after rotations `.1.gz` (newest) to `.10.gz` beside it.
 """
 
 import asyncio
@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 ROTATE_AT_BYTES = 64 * 2**20  # some 150,000 events; compressed to about a tenth
 KEEP_ROTATED = 10
 EVENTS_PER_WRITE = 500
-EVENTS_PER_READ = 100  # a line with the longest names has 30 KB: this many are in memory at once
-GATHER_S = 0.05  # from a hint to the read: with a read a commit the log cost 1.7 ms of CPU a job, gathered 0.2
-POLL_S = 5.0  # hints may be lost; a line is late by at most this
+EVENTS_PER_READ = 100  # held in memory at once; a line with the longest names has 30 KB
+GATHER_S = 0.05  # from a hint to the read; with one read a commit the log took 1.7 ms of CPU a job, with this 0.2
+POLL_S = 5.0  # hints may be lost; then a line is late by at most this
 RETRY_FIRST_S = 1.0  # before the second try after a fault of disk or ledger
-MESSAGE_MAX = 1000  # characters; the whole error stands in the ledger and on the job's page
+MESSAGE_MAX = 1000  # characters; the ledger and the job's page have the whole error
 
 
 class EventLog:
-    """Keeps the log file in step with the ledger."""
+    """Writes the ledger's events to the log file."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class EventLog:
         """Touch nothing yet.
 
         Args:
-            path: the file; it and its folder are made if missing.
-            ledger: where the events are read.
-            bus: says when there are new ones.
-            rotate_at_bytes: the file is put aside and compressed rather than grow beyond this.
-            keep_rotated: how many compressed ones are kept.
-            poll_s: seconds after which the ledger is asked without a hint.
+            path: the file; it and its folder are created if missing.
+            ledger: has the events.
+            bus: gives a hint when there are new events.
+            rotate_at_bytes: the file is rotated before it grows beyond this.
+            keep_rotated: how many rotated files are kept.
+            poll_s: seconds between reads of the ledger without a hint.
             retry_s: seconds before the first retry after the disk refused a write; doubled up to `LONGEST_RETRY_S`.
-            health: shows whether the log follows; None: nobody asks.
+            health: shows whether the log follows the ledger; None: its own, which nobody reads.
         """
         self._health = health or Health()
         self._file = _LogFile(path, rotate_at_bytes, keep_rotated)
@@ -78,25 +78,25 @@ class EventLog:
         self._catching_up = asyncio.Lock()
 
     async def open(self) -> None:
-        """Find the end of the file, cut off a line that a kill left half-written, finish a rotation.
+        """Find the end of the file, cut off a line that a kill left half-written, and finish a rotation.
 
-        A file that is ahead of the ledger tells of another ledger: it is rotated away and the log begins anew.
+        A file that is ahead of the ledger belongs to another ledger: it is rotated, and the log starts empty.
 
         Raises:
-            SettingsError: the file cannot be read and written, or is no event log.
+            SettingsError: the file cannot be read or written, or is no event log.
         """
         try:
             cursor = await asyncio.to_thread(self._file.position)
             if cursor > await self._ledger.newest_cursor():
-                logger.warning("The event log %s is of another ledger; it is put aside.", self._file.path)
+                logger.warning("The event log %s belongs to another ledger; it is rotated.", self._file.path)
                 await asyncio.to_thread(self._file.begin_anew)
         except OSError as error:
             raise SettingsError(f"--log-file {self._file.path}: {error.strerror or error}.") from error
 
     async def run(self) -> None:
-        """Follow the ledger until cancelled; `open` comes first. A fault of disk or ledger is survived.
+        """Follow the ledger until cancelled; call `open` before. Faults of disk and ledger are retried.
 
-        Cancelling leaves whole lines only; `flush` may follow.
+        Cancelling leaves only whole lines; `flush` may follow.
         """
         subscription = self._bus.subscribe()
         try:
@@ -113,14 +113,14 @@ class EventLog:
             subscription.close()
 
     async def flush(self) -> None:
-        """Write what the ledger holds now, in one try: what the disk refuses is written after the next start."""
+        """Write the events that the ledger has now, in one try; if the disk refuses, the next start writes them."""
         try:
             await self._catch_up()
         except TEMPORARY as error:
             logger.warning("The event log is behind; the next start catches up: %s", error)
 
     async def make_durable(self) -> Cursor:
-        """Up to which cursor the log is on disk for good; 0 if that is not known now.
+        """Force the log to disk; returns the cursor up to which it is there, 0 if that is not known now.
 
         Raises:
             OutOfSpace, StorageUnavailable: the disk refused.
@@ -129,10 +129,10 @@ class EventLog:
             return await asyncio.to_thread(self._file.make_durable)
 
     async def read(self, caller: Caller, *, after: Cursor, limit: int) -> AsyncIterator[bytes]:
-        """At most `limit` lines behind a cursor, in cursor order and some at a time, whatever the file holds by now.
+        """The lines after a cursor, at most `limit`, in cursor order and several at a time; read from the ledger.
 
         Raises:
-            OutOfSpace, Unavailable: the ledger is away; if it is so later, the iterator raises that.
+            OutOfSpace, Unavailable: the ledger cannot be read; if that happens later, the iterator raises it.
         """
         page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ))
         return self._texts(page.events, limit)
@@ -156,25 +156,25 @@ class EventLog:
                 page = await self._ledger.events(TOPIC_ALL, after=cursor, limit=EVENTS_PER_WRITE)
                 if not page.events:
                     return
-                # Cancelled here, the write goes on in its thread; whoever comes next waits for it in the file's lock.
+                # If this is cancelled, the thread still finishes the write; the next call waits for the file's lock.
                 await asyncio.to_thread(self._file.append, page.events)
                 if len(page.events) < EVENTS_PER_WRITE:
-                    return  # what has come since has its own hint
+                    return  # newer events have their own hint
 
 
 class _LogFile:
-    """The file and its rotated predecessors. Blocking; safe to call from several threads."""
+    """The file and its rotated predecessors. Blocks; may be used from several threads."""
 
     def __init__(self, path: Path, rotate_at_bytes: int, keep_rotated: int) -> None:
         self.path = path
         self._rotate_at_bytes = rotate_at_bytes
         self._keep_rotated = keep_rotated
         self._lock = threading.Lock()
-        self._cursor: Cursor | None = None  # of the last line; None: to be read from the file
+        self._cursor: Cursor | None = None  # of the last line; None: not read from the file yet
 
     @property
     def known_position(self) -> Cursor | None:
-        """As `position`, without touching the disk; None if that would be needed."""
+        """As `position`, but None where that would read the file."""
         return self._cursor
 
     def position(self) -> Cursor:
@@ -189,14 +189,14 @@ class _LogFile:
             return self._cursor
 
     def append(self, events: Sequence[Event]) -> None:
-        """Write those events that are not in the file yet, by one call to the system.
+        """Write those events that are not in the file yet, with one system call.
 
         Raises:
-            OSError: not all was written; the file may end in a part of a line until the next call of `position`.
+            OSError: not everything was written; the file may end with part of a line until the next call of `position`.
         """
         with self._lock:
             if self._cursor is None:
-                return  # an earlier write failed; these events are read again from where it stopped
+                return  # an earlier write failed; the caller reads these events again
             new = [event for event in events if event.cursor > (self._cursor or 0)]
             if not new:
                 return
@@ -206,7 +206,7 @@ class _LogFile:
                     self._rotate()
                 with open(self.path, "ab", buffering=0, opener=opener) as file:
                     written = file.write(text)
-                    while written < len(text):  # cut short by a full disk: asked again, the system says why
+                    while written < len(text):  # a full disk cut it short; the next call raises the reason
                         written += file.write(text[written:])
             except OSError:
                 self._cursor = None
@@ -216,13 +216,13 @@ class _LogFile:
     def make_durable(self) -> Cursor:
         """Force the file to disk; returns the cursor of its last line, 0 if an earlier write failed."""
         with self._lock:
-            if self._cursor and self.path.exists():  # what was rotated is on disk already
+            if self._cursor and self.path.exists():  # rotated files were fsynced
                 with self.path.open("rb") as file:
                     os.fsync(file.fileno())
             return self._cursor or Cursor(0)
 
     def begin_anew(self) -> None:
-        """Put the file aside; the next line has whatever cursor comes."""
+        """Rotate the file; the next line may have any cursor."""
         with self._lock:
             if self._size():
                 self._rotate()
@@ -250,8 +250,8 @@ class _LogFile:
                     cursor = _cursor_of(text)
         return cursor or Cursor(0)
 
-    # Rotation. A kill between any two steps neither loses nor repeats a line: the file is first renamed as a whole,
-    # and what stands aside is only removed when its compressed copy is on disk under its final name.
+    # Rotation. A kill between any two steps neither loses nor repeats a line: the whole file is renamed first, and
+    # removed only once its compressed copy is on disk under its final name.
 
     @property
     def _aside(self) -> Path:
@@ -274,7 +274,7 @@ class _LogFile:
                 raw.flush()
                 os.fsync(raw.fileno())
             numbers = range(1, self._keep_rotated + 1)
-            # Up to the first gap only, which a kill during an earlier shift may have left.
+            # Shift only up to the first gap, which a kill during an earlier shift may have left.
             free = next((n for n in numbers if not self._rotated(n).exists()), self._keep_rotated)
             for number in range(free - 1, 0, -1):
                 self._rotated(number).replace(self._rotated(number + 1))
@@ -293,14 +293,14 @@ _LINE_START: Final = b'{"at":"'
 
 
 def _require_event_log(path: Path, head: bytes) -> None:
-    # Some file systems leave zeros where a power cut took what was not yet on disk.
+    # After a power cut some file systems have zeros where data was not yet on disk.
     head = head.lstrip(b"\0")
     if not (_LINE_START.startswith(head) or head.startswith(_LINE_START)):
-        raise SettingsError(f"--log-file {path} holds something else than an event log; name another file.")
+        raise SettingsError(f"--log-file {path} is not an event log; name another file.")
 
 
 def _last_whole_line(descriptor: int) -> tuple[Cursor | None, int]:
-    """The cursor of the last line that is whole, and where it ends; None and 0 if there is none."""
+    """The cursor of the last whole line, and the offset of its end; None and 0 if there is no whole line."""
     size = os.fstat(descriptor).st_size
     window = 2**16
     while True:

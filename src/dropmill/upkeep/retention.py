@@ -1,11 +1,11 @@
-"""Retention: old bytes and old events go, what is known of them stays.
+"""Retention: deletes old bytes and old events; the records of submissions, files and jobs are kept.
 
-A submission's files, results and output go together: `--keep` after it settled, or the oldest first beyond
-`--keep-size`. The ledger says so first, in a transaction that refuses whatever is in use; then the bytes are deleted,
-then the ledger notes that they are. Killed anywhere between, the next start goes on. Events go by `--keep-events`,
-never before the event log has them on disk.
+A submission's files, results and output are deleted together: `--keep` after it settled, or the oldest submissions
+first while the total exceeds `--keep-size`. First the ledger marks the submission, in a transaction that refuses one in
+use; then the bytes are deleted; then the ledger records that. After a kill in between, the next start continues. Events
+are deleted by `--keep-events`, but never before the event log has them on disk.
 
-`CleanUp` tries again what a failing disk or ledger kept others from cleaning up, while the server runs.
+`CleanUp` repeats, while the server runs, clean-ups that failed because of the disk or the ledger.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from dropmill.ports.outputs import Outputs
 SUBMISSIONS_AT_ONCE = 50
 EVENTS_A_CHANGE = 1000  # some 10 ms of the ledger's writer
 EVERY_MOST_S, EVERY_LEAST_S = 60.0, 0.5
-SIZE_EVERY_S = 10.0  # a size is exceeded for so long at most, and by what arrives meanwhile
+SIZE_EVERY_S = 10.0  # longest time for which new files may exceed the size
 
 CLEAN_UP_EVERY_S, CLEAN_UP_EVERY_MOST_S = 5.0, 300.0  # doubled while something cannot be removed
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Retention:
-    """Removes what is no longer to be kept."""
+    """Deletes bytes and events beyond their limits."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Retention:
         """Touch nothing yet.
 
         Args:
-            ledger: decides.
+            ledger: decides what may be deleted.
             blobs: has files and results.
             outputs: has the output.
-            logged: tells up to which cursor the event log is on disk.
+            logged: returns the cursor up to which the event log is on disk.
             keep_s: seconds for which the bytes of a settled submission are kept; None: for ever.
-            keep_bytes: most bytes kept, those in use counted; None: no limit.
+            keep_bytes: most bytes kept, those in use included; None: no limit.
             keep_events_s: seconds for which events are kept; None: for ever.
-            clock: tells ages.
+            clock: computes ages.
             health: shows whether this works.
         """
         self._clock = clock
@@ -71,7 +71,7 @@ class Retention:
         self._keep_events_s = keep_events_s
 
     async def run(self) -> None:
-        """Finish what an earlier process began, then sweep until cancelled; return if everything is kept for ever."""
+        """Finish what an earlier process began, then sweep until cancelled; returns if everything is kept for ever."""
         ages = [age / 10 for age in (self._keep_s, self._keep_events_s) if age is not None]
         if self._keep_bytes is not None:
             ages.append(SIZE_EVERY_S)
@@ -83,10 +83,10 @@ class Retention:
             await asyncio.sleep(every_s)
 
     async def sweep(self) -> None:
-        """Remove what is too old or too much now.
+        """Delete what exceeds the limits now.
 
         Raises:
-            OSError, OutOfSpace, Unavailable: disk or ledger refused; the next sweep goes on with what is marked.
+            OSError, OutOfSpace, Unavailable: disk or ledger failed; the next sweep continues with marked submissions.
         """
         await self._delete_marked()
         while await self._mark():
@@ -121,12 +121,12 @@ class Retention:
 class CleanUp:
     """Repeats sweeps for as long as the server runs.
 
-    A sweep finds what is to be done in the ledger and on disk, or in what was noted when a clean-up failed. It returns
-    how much it could not do; while that is not nothing, or it raises, it is called less and less often.
+    A sweep removes leftovers and returns how many it could not remove. While that is not 0, or it raises, the pause
+    before its next call doubles.
     """
 
     def __init__(self, sweeps: Mapping[str, Callable[[], Awaitable[int]]], health: Health) -> None:
-        """Keep the sweeps, each under the name of the part that `/readyz` lists while it cannot finish."""
+        """Take sweeps by name; `/readyz` lists the name of a sweep that cannot finish."""
         self._sweeps = sweeps
         self._health = health
 

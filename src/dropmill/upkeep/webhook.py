@@ -1,15 +1,15 @@
-"""The webhook: one call each time a submission settles, at least once, in the order of their numbers.
+"""The webhook: a call each time a submission settles, made at least once, in the order of their numbers.
 
-The ledger records a delivery in the transaction in which the submission settles; here it is made, and forgotten when
-the other side has answered with 2xx. Until then it is tried again, less and less often, for a day, across restarts.
-The calls of one submission are made one after the other; those of different ones side by side.
+The transaction in which a submission settles records a delivery in the ledger. This module makes the call, and removes
+the delivery when the receiver has answered 2xx. Until then it tries again for a day, also after restarts, with pauses
+that double. The calls of one submission are made one after the other; those of different ones in parallel.
 
 A call is a POST of JSON without redirects:
 
     {"event": "submission.settled", "submission_id", "number", "settled_at", "counts", "links"}
     Dropmill-Signature: t=<Unix time>,v1=<HMAC-SHA256 of "<t>.<body>" with the secret, in hexadecimal>
 
-Whoever receives it takes a (submission_id, number) once, and refuses a `t` that is minutes away.
+A receiver should act once on each (submission_id, number), and refuse a `t` that is minutes away from its own clock.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from dropmill.model.ids import SubmissionId
 from dropmill.ports.bus import DELIVERIES, Bus
 from dropmill.ports.ledger.deliveries import DeliveryLedger
 
-AT_ONCE = 8  # calls side by side: the other side is one server
-CALL_TIMEOUT_S = 10.0  # from the look-up of its name to its answer's head
+AT_ONCE = 8  # calls in parallel: the receiver is one server
+CALL_TIMEOUT_S = 10.0  # from the look-up of its name to the head of its response
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 3600.0
 GIVE_UP_S = 86400.0
 POLL_S = 60.0  # hints may be lost
@@ -62,14 +62,14 @@ class Webhook:
 
         Args:
             ledger: has the deliveries.
-            bus: says when there are new ones.
-            url: where to call.
+            bus: gives a hint when there are new ones.
+            url: of the receiver.
             secret: signs the calls; None: they are not signed.
-            base: what the links in a call begin with: the server's public URL, or "" where it is not known.
-            give_up_s: seconds after a submission settled from which on a call that fails is the last.
-            timeout_s: longest wait for an answer.
-            clock: tells ages; None: one that knows no step before now.
-            health: shows whether the ledger can be asked; None: nobody asks.
+            base: prefix of the links in a call: the server's public URL, or "" if it is not known.
+            give_up_s: seconds after a submission settled from which on a failed call is not repeated.
+            timeout_s: longest wait for a response.
+            clock: computes ages; None: a new one.
+            health: shows whether the ledger can be read; None: its own, which nobody reads.
 
         Raises:
             SettingsError: the address cannot be called.
@@ -89,7 +89,7 @@ class Webhook:
         self._timeout_s = timeout_s
 
     async def run(self) -> None:
-        """Deliver until cancelled; a call that is cut off by it is made again after the next start."""
+        """Deliver until cancelled; a call that this interrupts is made again after the next start."""
         mailbox = self._bus.subscribe()
         mailbox.join(DELIVERIES)
         client = await asyncio.to_thread(  # reads certificates
@@ -106,18 +106,18 @@ class Webhook:
             mailbox.close()
 
     async def _deliver(self, client: httpx.AsyncClient) -> float:
-        """Make the calls that are due; returns after how many seconds to look again, unless there is a hint."""
+        """Make the calls that are due; returns the seconds until the next poll, unless there is a hint."""
         found = await self._ledger.deliveries(limit=AT_ONCE)
         waits = [(self._wait_s(delivery), delivery) for delivery in found]
         if due := [delivery for wait_s, delivery in waits if wait_s <= 0]:
             made = await asyncio.gather(*(self._make(client, delivery) for delivery in due), return_exceptions=True)
-            for error in filter(None, made):  # once all calls are over: the next try must not make one twice
+            for error in filter(None, made):  # raised when all calls have ended, else a retry might repeat one
                 raise error
             return 0
         return min([POLL_S, *(wait_s for wait_s, _ in waits)])
 
     def _wait_s(self, delivery: Delivery) -> float:
-        """Seconds until a delivery is due; 0 or less if it is due. A clock that is stepped delays nothing."""
+        """Seconds until a delivery is due; 0 or less if it is due. A step of the wall clock delays nothing."""
         if delivery.tries == 0:
             return 0
         wait_s = min((delivery.due_at - utc_now()).total_seconds(), LONGEST_RETRY_S)
@@ -131,19 +131,19 @@ class Webhook:
         if problem is None:
             await self._ledger.end_delivery(*key)
             return
-        told = (*key, problem)
+        failure = (*key, problem)
         if delivery.settled_at <= self._clock.ago(self._give_up_s):
-            logger.error("The webhook's call for submission %s, number %d, is given up: %s", *told)
+            logger.error("The webhook's call for submission %s, number %d, is given up: %s", *failure)
             await self._ledger.end_delivery(*key)
             return
         delay_s = min(FIRST_RETRY_S * 2.0 ** min(delivery.tries, 62), LONGEST_RETRY_S)
         delay_s *= random.uniform(0.9, 1.1)  # noqa: S311 - no secret; what failed together returns apart
-        logger.warning("The webhook's call for submission %s, number %d, failed: %s", *told)
+        logger.warning("The webhook's call for submission %s, number %d, failed: %s", *failure)
         self._retry_at[key] = asyncio.get_running_loop().time() + delay_s
         await self._ledger.postpone_delivery(*key, utc_now() + timedelta(seconds=delay_s))
 
     async def _call(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
-        """Make one call; returns what went wrong, None if it was taken."""
+        """Make one call; returns why it failed, None if the receiver answered 2xx."""
         body = body_of(delivery, self._base)
         headers = {"Content-Type": "application/json", "User-Agent": f"Dropmill/{__version__}"}
         if self._secret is not None:

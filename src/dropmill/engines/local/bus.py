@@ -1,4 +1,4 @@
-"""The embedded bus: hints between the coroutines of one process."""
+"""The embedded bus: hints between coroutines of one process."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dropmill.model.ids import FileId
 from dropmill.model.jobs import Progress
 from dropmill.ports.bus import Notification
 
-PROGRESS_MAX = 1000  # reports kept for one slow subscriber; the oldest goes first, for losing one loses nothing
+PROGRESS_MAX = 1000  # reports kept for one slow subscriber; the oldest is dropped, which loses nothing
 
 
 class Mailbox:
@@ -43,12 +43,12 @@ class Mailbox:
             self.leave(topic)
 
     def notify(self, topic: str, position: int) -> None:
-        """A topic has reached a position."""
+        """Note the new position of a topic."""
         self._notification.positions[topic] = position
         self._arrived.set()
 
     def notify_progress(self, progress: Progress) -> None:
-        """A report for this subscriber."""
+        """Note a report."""
         reports = self._notification.progress
         reports[progress.file_id, progress.stage] = progress
         if len(reports) > PROGRESS_MAX:

@@ -1,6 +1,6 @@
-"""The local executor: the slots of this machine, filled with what the ledger has next.
+"""The local executor: it runs the ledger's queued jobs in the slots of this machine.
 
-It knows when a job is run, not how: that is `AttemptRunner`. It holds no line of its own, so nothing is lost with it.
+It decides when a job runs; how is up to `AttemptRunner`. It has no queue of its own, so nothing is lost with it.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import Slot, SlotPool
 
-UNRECORDED_PER_SLOT = 8  # ends waiting for the ledger at which nothing more is started: its disk stalls
-CANCELS_S = 1.0  # between looks for jobs to be cancelled
-IDLE_CLAIM_S = 5.0  # between claims without a hint. A hint is lost with a request that is cut off while it commits
-END_S = 3.0  # for killed processes to be gone in a drain; the server has promised to exit within 5 s plus grace
+UNRECORDED_PER_SLOT = 8  # ends that wait for the ledger, at which nothing more is started: its disk stalls
+CANCELS_S = 1.0  # between polls for jobs to be cancelled
+IDLE_CLAIM_S = 5.0  # between claims without a hint; a request that is cut off while it commits gives none
+END_S = 3.0  # for killed processes to end in a drain; the server promises to exit within 5 s plus grace
 
 logger = logging.getLogger(__name__)
 
 
 class SlotExecutor:
-    """Runs queued jobs in the slots of a pool, as many at once as it has (`dropmill.ports.executor.Executor`)."""
+    """Runs queued jobs in the slots of a pool, one in each (`dropmill.ports.executor.Executor`)."""
 
     def __init__(
         self,
@@ -34,23 +34,23 @@ class SlotExecutor:
         outputs: OutputRecorder,
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Set up; `start` begins.
+        """Touch nothing yet.
 
         Args:
             runner: runs one attempt.
             pool: started and closed here.
-            outputs: written behind while this runs.
-            on_failure: told, on the loop, of an error in our own code that stopped all this. The server must stop.
+            outputs: its `write_behind` runs here.
+            on_failure: called on the loop with a bug that has stopped this executor. The server must stop.
         """
         self._runner = runner
         self._pool = pool
         self._outputs = outputs
         self._on_failure = on_failure
-        self._hints = 0  # that were given
-        self._wakes = 0  # of them, those that no claim was made for yet
+        self._hints = 0  # number of hints so far
+        self._wakes = 0  # those of them that no claim has answered yet
         self._is_woken = asyncio.Event()
-        self._claim_at = 0.0  # by the loop's clock, if no hint comes before; the first claim needs none
-        self._may_be_late = True  # whether jobs may wait for their time
+        self._claim_at = 0.0  # by the loop's clock, if no hint comes before; the first claim is made at once
+        self._may_be_late = True  # whether jobs may wait for their time (`Job.not_before`)
         self._has_cancel = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -61,10 +61,10 @@ class SlotExecutor:
         self._is_draining = False
 
     async def start(self) -> None:
-        """Start the slots and begin with what waits in the ledger.
+        """Start the slots, and run what is queued in the ledger.
 
         Raises:
-            ProcessorError: the processor cannot be used, told in one line.
+            ProcessorError: the processor cannot be used; its sentence says why.
         """
         await self._runner.prepare()
         try:
@@ -73,12 +73,12 @@ class SlotExecutor:
             await self._pool.close()
             raise
         self._main = asyncio.create_task(self._work(), name="executor")
-        self._main.add_done_callback(self._tell_failure)
+        self._main.add_done_callback(self._report_failure)
 
     async def drain(self, grace_s: float) -> None:
-        """Pick up nothing more, let running attempts end within `grace_s`, then kill their processes.
+        """Claim nothing more, wait `grace_s` for running attempts, then kill their processes.
 
-        What was killed stays running in the ledger; the next start declares it lost.
+        A killed attempt stays running in the ledger; the next start declares it lost.
         """
         self._is_draining = True
         if self._dispatcher is not None:
@@ -92,10 +92,10 @@ class SlotExecutor:
                 async with asyncio.timeout(END_S):
                     await self._is_idle.wait()
             except TimeoutError:
-                logger.error("%d attempts did not end; the next start finds them lost", len(self._running))
+                logger.error("%d attempts did not end; the next start declares them lost", len(self._running))
 
     async def close(self) -> None:
-        """End everything at once; returns when no process of a script and no slot is left."""
+        """Kill everything; returns when no process of a script and no slot is left."""
         main, self._main = self._main, None
         if main is not None:
             main.cancel()
@@ -103,14 +103,14 @@ class SlotExecutor:
         await self._pool.close()
 
     def wake(self, queue: str | None = None) -> None:
-        """Say that jobs may have come into a queue; this executor takes from that of jobs without one alone."""
+        """Take the hint that a queue may have jobs; this executor serves only the queue of jobs without a named one."""
         if queue is None:
             self._hints += 1
             self._wakes += 1
             self._is_woken.set()
 
     def cancel(self, job_id: JobId) -> None:
-        """Say that the ledger was told to cancel a running job. The attempt's event is the answer."""
+        """Take the hint that a running job is to be cancelled. The attempt's event is the answer."""
         self._has_cancel.set()
 
     async def _work(self) -> None:
@@ -123,7 +123,7 @@ class SlotExecutor:
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            # First the slot, then the job: until one is free the job keeps its place in line.
+            # First a slot, then a job: until a slot is free the job stays queued in the ledger.
             slot = await self._pool.acquire()
             try:
                 await self._room.acquire()
@@ -132,7 +132,7 @@ class SlotExecutor:
             except asyncio.CancelledError:
                 self._pool.release(slot)
                 raise
-            if not is_usable:  # it died, or its files changed, while there was nothing to do
+            if not is_usable:  # it died, or the callable's files changed, while there was nothing to do
                 self._room.release()
                 continue
             self._wakes = max(self._wakes - 1, 0)
@@ -143,7 +143,7 @@ class SlotExecutor:
             task.add_done_callback(self._has_run)
 
     async def _wait_for_work(self) -> None:
-        """Return when a claim may find something: after a hint, or at the time that was set for one without."""
+        """Wait for a hint, or until `_claim_at`."""
         while not self._wakes:
             self._is_woken.clear()
             try:
@@ -153,7 +153,7 @@ class SlotExecutor:
                 return
 
     async def _fill(self, slot: Slot) -> None:
-        """Run what is next in a slot; if nothing is, give it back."""
+        """Claim the next job and run it in a slot; if there is none, release the slot."""
         hints = self._hints
         try:
             order = await self._runner.claim()
@@ -161,23 +161,23 @@ class SlotExecutor:
             self._pool.release(slot)
             raise
         if order is None:
-            self._wakes = min(self._wakes, self._hints - hints)  # the older ones have been answered
+            self._wakes = min(self._wakes, self._hints - hints)  # this claim has answered the older ones
             self._pool.release(slot)
             await self._note_due()
             return
         if not self._wakes:  # there may be more
             self.wake()
-        while not await self._pool.is_usable(slot):  # its files changed, or it died, during the claim
+        while not await self._pool.is_usable(slot):  # it died, or the callable's files changed, during the claim
             slot = await self._pool.acquire()
         if await self._runner.run(order, slot):
             self._may_be_late = True
             self.wake()
 
     async def _note_due(self) -> None:
-        """See that the first of the jobs that wait for their time is claimed when it has come."""
+        """Set `_claim_at` to the time at which the first of the jobs that wait for their time is due."""
         if not self._may_be_late:
             return
-        self._may_be_late = False  # first: the next job that waits may come while this is read
+        self._may_be_late = False  # before the read: another job may begin to wait during it
         due = await self._runner.next_due()
         if due is None:
             return
@@ -187,7 +187,7 @@ class SlotExecutor:
         self._is_woken.set()
 
     async def _see_cancels(self) -> None:
-        """Look for jobs to be cancelled after each hint, and now and then without: other processes give none here."""
+        """Stop attempts to be cancelled, after each hint and every second: other processes give no hint here."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CANCELS_S):
@@ -204,6 +204,6 @@ class SlotExecutor:
         if not self._running:
             self._is_idle.set()
 
-    def _tell_failure(self, main: asyncio.Task[None]) -> None:
+    def _report_failure(self, main: asyncio.Task[None]) -> None:
         if not main.cancelled() and (error := main.exception()) is not None:
             self._on_failure(error)

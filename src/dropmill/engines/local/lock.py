@@ -1,4 +1,4 @@
-"""One server a data folder: two on one folder would each believe that the other's attempts are lost."""
+"""One server a data folder: each of two servers on one folder would declare the other's attempts lost."""
 
 import fcntl
 import os
@@ -9,18 +9,18 @@ from dropmill.private import FILE_MODE, FOLDER_MODE
 
 
 class FolderLock:
-    """An advisory lock on `DIR/lock`, let go by the kernel when the process ends, however it ends."""
+    """An advisory lock on `DIR/lock`. The kernel releases it when the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Make the folder and take the lock.
+        """Create the folder, and take the lock. Blocks.
 
         Raises:
-            DataFolderInUse: another process has it; the sentence names folder and pid.
-            SettingsError: the folder cannot be made or written.
+            DataFolderInUse: another process holds it; the sentence names folder and pid.
+            SettingsError: the folder cannot be created or written.
         """
         path = self._folder / "lock"
         try:
@@ -42,7 +42,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock; does nothing if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,12 +1,12 @@
 """Outputs in files of one folder, as `dropmill.ports.outputs.Outputs`. Any process that sees the folder can read them.
 
-    FOLDER/ab/ab12....1.out     the beginning; none for an attempt that wrote nothing. Its time of change is when the
-                                first byte was written, so that most attempts need no further file for their marks
-    FOLDER/ab/ab12....1.tail    8 bytes, the offset of what follows (big-endian); then the end, if it is not in .out.
+    FOLDER/ab/ab12....1.out     the head; missing for an attempt that wrote nothing. Its modification time is when the
+                                first byte was written, so that most attempts need no file for their marks
+    FOLDER/ab/ab12....1.tail    8 bytes, the offset of the rest (big-endian); then the tail, if it is not in .out.
                                 Replaced as a whole, so that a reader never sees half of it
-    FOLDER/ab/ab12....1.marks   16 bytes for each further mark: microseconds since 1970, offset (big-endian)
+    FOLDER/ab/ab12....1.marks   16 bytes for each mark but the first: microseconds since 1970, offset (big-endian)
 
-It knows nothing of lines, encodings or running attempts. Nothing is fsynced: a power cut may take the newest.
+It knows nothing of lines, encodings or running attempts. Nothing is fsynced: a power cut may lose the newest bytes.
 """
 
 import asyncio
@@ -36,20 +36,20 @@ logger = logging.getLogger(__name__)
 
 
 class FileOutputs:
-    """`dropmill.ports.outputs.Outputs` in a folder. Holds nothing open and nothing in memory."""
+    """`dropmill.ports.outputs.Outputs` in a folder. Keeps no file open and nothing in memory."""
 
     def __init__(self, folder: Path, bounds: OutputBounds | None = None, hop: SharedHop | None = None) -> None:
         """Touch nothing yet.
 
         Args:
-            folder: where the files are kept; made when needed.
-            bounds: how much is kept of each; None: as much as by default.
-            hop: runs what writes, so that it shares a thread with what else is done at an attempt's end; None: its own.
+            folder: of the files; created when needed.
+            bounds: how much of each output is kept; None: the default.
+            hop: runs the writes, in one thread with the other disk calls at an attempt's end; None: its own.
         """
         self._folder = folder
         self._hop = hop or SharedHop()
         self._bounds = bounds or OutputBounds()
-        self._replacing = threading.Lock()  # a piece of the end may be stored while its next one already is
+        self._replacing = threading.Lock()  # of a tail; two pieces of one attempt may be stored at once
 
     @property
     def bounds(self) -> OutputBounds:
@@ -60,7 +60,7 @@ class FileOutputs:
 
     async def end(self, piece: OutputPiece) -> bool:
         if not piece.data and not piece.marks:
-            return True  # it is all stored; in these files nothing else tells an end
+            return True  # everything is stored; these files need no mark for the end
         return not await self._hop.run(self._append, [piece])
 
     async def read(self, job_id: JobId, number: int, start: int, limit: int) -> OutputChunk:
@@ -90,7 +90,7 @@ class FileOutputs:
                 if piece.marks:
                     _add_marks(path, piece.marks)
             except OSError as error:
-                logger.warning("output of %s is not kept from byte %d on: %s", path.name, piece.offset, error)
+                logger.warning("output of %s is lost from byte %d on: %s", path.name, piece.offset, error)
                 refused.add((piece.job_id, piece.number))
         return refused
 
@@ -114,8 +114,8 @@ def _named(path: Path, suffix: str) -> str:
 
 
 def _put_head(path: Path, start: int, data: bytes, began_at: datetime) -> bool:
-    """Write a piece of the beginning; False, and nothing was written, if bytes before it are missing."""
-    # Written at its own offset, never appended: writing a piece a second time changes nothing.
+    """Write a piece of the head; returns False, and writes nothing, if bytes before it are missing."""
+    # Written at its own offset, not appended: a second write of the piece changes nothing.
     descriptor = _open(path, ".out", os.O_CREAT if start == 0 else 0)
     if descriptor is None:
         return False
@@ -130,7 +130,7 @@ def _put_head(path: Path, start: int, data: bytes, began_at: datetime) -> bool:
 
 
 def _put_tail(path: Path, new: OutputChunk, kept: int, began_at: datetime) -> None:
-    """Replace the end by what it is with a piece more; an older piece that comes late changes nothing."""
+    """Replace the tail by one that ends with this piece; a late older piece changes nothing."""
     data = new.data
     with _Tail(path) as old:
         if old.end >= new.end:
@@ -154,7 +154,7 @@ def _add_marks(path: Path, marks: Sequence[OutputMark]) -> None:
     if descriptor is None:
         raise AssertionError("a file that is created was not found")
     try:
-        # Half a mark, which a full disk or a kill has left, is written over. One that is there twice counts once.
+        # Half a mark, left by a full disk or a kill, is overwritten. A mark that is stored twice counts once.
         start = os.fstat(descriptor).st_size // _MARK.size * _MARK.size
         _write_at(descriptor, start, b"".join(_MARK.pack(_microseconds(mark.at), mark.offset) for mark in marks))
     finally:
@@ -162,14 +162,14 @@ def _add_marks(path: Path, marks: Sequence[OutputMark]) -> None:
 
 
 def _open(path: Path, suffix: str, flags: int) -> int | None:
-    """A descriptor to write to; None if the file is not there and not to be created."""
+    """A descriptor to write to; None if the file does not exist and `flags` do not create it."""
     name = _named(path, suffix)
     try:
         return os.open(name, os.O_WRONLY | os.O_CLOEXEC | flags, FILE_MODE)
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             return None
-    for folder in (path.parent.parent, path.parent):  # with `parents` only the last one would get the mode
+    for folder in (path.parent.parent, path.parent):  # mkdir gives parents the default mode
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     return os.open(name, os.O_WRONLY | os.O_CLOEXEC | flags, FILE_MODE)
 
@@ -202,7 +202,7 @@ def _remove(paths: Sequence[Path]) -> None:
 
 
 class _Tail:
-    """The end of an output as it was at one moment, while it is open; empty if there is none."""
+    """The tail of an output at the moment it was opened; empty if there is none."""
 
     def __init__(self, path: Path) -> None:
         self._name = _named(path, ".tail")
@@ -228,7 +228,7 @@ class _Tail:
 
 
 def _stat_head(path: Path) -> tuple[int, int]:
-    """Size and time of change (ns) of the beginning."""
+    """Size and modification time (ns) of the head; zeros if there is none."""
     try:
         found = os.stat(_named(path, ".out"))
     except FileNotFoundError:
@@ -243,7 +243,7 @@ def _read_head(path: Path, start: int, limit: int) -> bytes:
 
 
 def _read(path: Path, start: int, limit: int) -> OutputChunk:
-    # The end first: the beginning only grows, so what it does not reach by then is cut out for good.
+    # The tail first: the head only grows, so the bytes between the two now are cut out for good.
     with _Tail(path) as tail:
         head, _ = _stat_head(path)
         end = max(head, tail.end)
