@@ -1,4 +1,4 @@
-"""One attempt: what is prepared, what ends it, what is recorded, what is left."""
+"""One attempt: its preparation, what ends it, what is recorded, and what is left."""
 
 import asyncio
 import os
@@ -127,7 +127,7 @@ async def test_the_copy_of_a_purged_revision_is_removed_and_made_again_if_it_com
         assert (await bench.run())[1] == bench.ledger.config.decode()
 
 
-async def test_time_over_ends_the_script_and_all_it_started(tmp_path: Path) -> None:
+async def test_a_timeout_ends_the_script_and_everything_it_started(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=python(tmp_path, DEAF), timeout=0.5, grace=0.1) as bench:
         outcome, output = await bench.run()
         assert (outcome.state, outcome.exit_code) == (FAILED, -9)
@@ -144,7 +144,7 @@ async def test_a_script_may_use_the_grace_time(tmp_path: Path) -> None:
         assert output == "ready\ncleaned up\n"
 
 
-async def test_a_cancelled_script_is_asked_then_killed(tmp_path: Path) -> None:
+async def test_a_cancelled_script_is_terminated_then_killed(tmp_path: Path) -> None:
     async with Bench(tmp_path, command=python(tmp_path, DEAF), grace=0.1) as bench:
         job_id = bench.submit()
         found = pids(await bench.output_has(job_id, "end"))
@@ -266,7 +266,7 @@ def process(path, work):
         await until(lambda: not list(attempts.iterdir()))
 
 
-async def test_a_script_that_nests_folders_without_end_hurts_nobody(tmp_path: Path) -> None:
+async def test_a_script_that_nests_folders_without_end_hurts_no_other_attempt(tmp_path: Path) -> None:
     """Deeper than a recursion or a path may be; their removal must not end the server."""
     module = """
 import os

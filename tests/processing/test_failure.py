@@ -91,7 +91,7 @@ async def test_the_text_of_system_exit_is_the_errors_message(tmp_path: Path, is_
 
 
 async def test_an_exception_names_the_file_as_the_client_does(tmp_path: Path) -> None:
-    """Scripts put the path that they were given into their messages; nobody who sends files knows it."""
+    """Scripts put the path of the stored file into their messages; people who send files do not know it."""
     async with Bench(tmp_path, module=MODULE, processor="script:process") as bench:
         outcome, _ = await bench.run(b"path", name=NAME)
         assert outcome.error == JobError(type="ValueError", message=f"cannot read {SHOWN}")
@@ -101,7 +101,7 @@ async def test_an_exception_names_the_file_as_the_client_does(tmp_path: Path) ->
 
 
 async def test_the_last_line_of_an_executable_is_its_error(tmp_path: Path) -> None:
-    """With the client's name for the file, also for a copy of it; the exit code stands beside it."""
+    """With the client's name for the file, also for a copy of it; the exit code is recorded separately."""
     script = "import sys; print('working'); sys.exit(f'\\x1b[31m{sys.argv[1]}: no such page\\x1b[0m')"
     for copies in (False, True):
         async with Bench(tmp_path, command=python(tmp_path, script), copy_input=copies) as bench:

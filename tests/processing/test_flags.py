@@ -12,7 +12,7 @@ from dropmill.model.jobs import AttemptState
 from dropmill.processing import pool
 
 
-async def test_with_reload_a_changed_callable_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_reload_a_changed_callable_is_reimported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the change has the same size and comes within the same second, in a module that it imports."""
     monkeypatch.setattr(pool, "RESTART_S", 0.1)
     (tmp_path / "neighbour.py").write_text("VALUE = 1\n")
@@ -98,10 +98,10 @@ async def test_with_fresh_process_an_unusable_callable_stops_start_up_too(tmp_pa
 async def test_with_copy_input_the_script_may_do_as_it_likes_with_its_file(tmp_path: Path) -> None:
     module = """
 def process(file, work):
-    told = [file.path.parent == work, file.path.suffix, file.path.stat().st_size, oct(file.path.stat().st_mode & 0o777)]
+    seen = [file.path.parent == work, file.path.suffix, file.path.stat().st_size, oct(file.path.stat().st_mode & 0o777)]
     file.path.write_text("mine")
     file.path.unlink()
-    return told
+    return seen
 """
     async with Bench(tmp_path, module=module, processor="script:process", copy_input=True) as bench:
         content = b"large " * 300_000

@@ -64,7 +64,7 @@ async def test_a_retried_job_is_hinted_at_after_the_ledger_has_it(
     assert executor.wakes == 1
 
 
-async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_config(
+async def test_all_that_failed_or_was_cancelled_is_queued_again_with_the_newest_config(
     jobs: Jobs, ledger: SqliteLedger, executor: FakeExecutor
 ) -> None:
     submission_id = await scenarios.opened(ledger)
@@ -72,7 +72,7 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
     wanted.append(await scenarios.settled(ledger, submission_id, scenarios.CANCELLED))
     others = [await scenarios.settled(ledger, submission_id), await scenarios.running(ledger, submission_id)]
     elsewhere = await scenarios.settled(ledger, await scenarios.opened(ledger), scenarios.FAILED)
-    mended = await scenarios.save(ledger, b"mended: true\n")
+    newest = await scenarios.save(ledger, b"fixed: true\n")
 
     await jobs.retry_submission(CALLER, submission_id)
 
@@ -81,7 +81,7 @@ async def test_all_that_failed_or_was_cancelled_goes_back_in_line_with_todays_co
     for job_id in wanted:
         order = await scenarios.claimed(ledger)
         assert order.job_id == job_id
-        assert order.config.sha256 == mended
+        assert order.config.sha256 == newest
     assert [(await ledger.job(job_id)).state for job_id in (*others, elsewhere)] == [
         JobState.SUCCEEDED,
         JobState.RUNNING,

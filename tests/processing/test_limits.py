@@ -32,7 +32,7 @@ def process(path):
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-async def test_a_callable_that_goes_beyond_a_limit_is_told_which(tmp_path: Path, fresh: bool) -> None:
+async def test_the_error_of_a_callable_names_the_limit_that_it_exceeded(tmp_path: Path, fresh: bool) -> None:
     limits = {"memory": 1 << 30, "cpu_time": 1, "max_write": MiB}
     async with Bench(tmp_path, module=GREEDY, processor="script:process", fresh_process=fresh, **limits) as bench:
 
@@ -47,7 +47,7 @@ async def test_a_callable_that_goes_beyond_a_limit_is_told_which(tmp_path: Path,
         assert await error(b"small") is None
 
 
-async def test_an_executable_that_goes_beyond_a_limit_is_told_which(tmp_path: Path) -> None:
+async def test_the_error_of_an_executable_names_the_limit_that_it_exceeded(tmp_path: Path) -> None:
     command = (
         "sh",
         "-c",
@@ -127,7 +127,7 @@ def groups_of(limiter: Limiter) -> list[str]:
     return list(limiter.enter("job.1")["groups"])
 
 
-def test_a_group_that_somebody_else_manages_is_left_alone(machine: Machine) -> None:
+def test_a_group_that_another_program_manages_is_not_touched(machine: Machine) -> None:
     """Root may write anywhere; that does not make it root's."""
     machine.mount("cgroup", "sys/memory", "memory", "/manager/unit")
     unit = machine.mount("cgroup2", "sys/unified", "memory,pids", "/system.slice/a.service")
@@ -144,7 +144,7 @@ def test_a_group_that_somebody_else_manages_is_left_alone(machine: Machine) -> N
     assert [path for path in unit.iterdir() if path.is_dir()] == []
 
 
-def test_nothing_is_lacking_when_nothing_was_asked_for(machine: Machine) -> None:
+def test_without_limits_nothing_is_lacking(machine: Machine) -> None:
     machine.mount("cgroup", "sys/pids", "pids", "/unit")
     assert machine.limiter(cpu_time=5, max_write=5).open() is None
     assert machine.limiter().open() is None
@@ -183,7 +183,7 @@ def test_the_group_above_is_used_if_that_one_was_delegated(machine: Machine) -> 
     assert Path(groups_of(limiter)[0]).parents[2] == own.parent
 
 
-def test_the_top_of_a_hierarchy_belongs_to_nobody_else(machine: Machine) -> None:
+def test_the_root_of_a_hierarchy_may_be_divided(machine: Machine) -> None:
     top = machine.mount("cgroup", "sys/pids", "pids", "/docker/abc", top="/docker/abc")
     limiter = machine.limiter(max_processes=7)
     assert limiter.open() is None
@@ -202,7 +202,7 @@ def test_the_top_of_a_hierarchy_belongs_to_nobody_else(machine: Machine) -> None
         ({"pids.events": "max 0\n"}, {"max_processes": 5}, None),
     ],
 )
-def test_a_group_tells_what_its_attempt_went_beyond(
+def test_a_group_shows_which_limit_its_attempt_exceeded(
     machine: Machine, files: dict[str, str], limits: dict[str, Any], error: str | None
 ) -> None:
     for kind in ("memory", "pids"):
@@ -212,11 +212,11 @@ def test_a_group_tells_what_its_attempt_went_beyond(
     group = Path(groups_of(limiter)[0]).parent
     for name, text in files.items():
         (group / name).write_text(text)
-    told = limiter.leave("job.1")
-    assert (told and told.type) == error
+    found = limiter.leave("job.1")
+    assert (found and found.type) == error
 
 
-def test_memory_is_limited_in_the_words_of_each_version(machine: Machine) -> None:
+def test_memory_is_limited_in_both_versions(machine: Machine) -> None:
     machine.mount("cgroup", "sys/memory", "memory", "/")
     limiter = machine.limiter(memory=MiB)
     limiter.open()

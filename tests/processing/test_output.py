@@ -207,13 +207,13 @@ async def test_followers_hear_nothing_of_an_end_that_is_only_stored_again(store:
         for _ in range(60):
             await feed(stream, bytes(100))
         await until(lambda: not stream.pending and not stream.has_new_tail)
-    told = [positions["output:ab12"] for positions in bus.positions]
-    assert told == sorted(set(told))
-    assert told[-1] == 6000
+    published = [positions["output:ab12"] for positions in bus.positions]
+    assert published == sorted(set(published))
+    assert published[-1] == 6000
 
 
 async def test_a_disk_that_takes_no_more_does_not_stop_the_script(tmp_path: Path) -> None:
-    """The end is still kept in memory, and nothing is told that is not there."""
+    """Memory still has the end, and no position beyond the stored bytes is published."""
     folder = tmp_path / "outputs"
     recorder = OutputRecorder(FileOutputs(folder, BOUNDS), FakeBus())
     data = os.urandom(3000)

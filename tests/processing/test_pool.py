@@ -1,4 +1,4 @@
-"""What happens when the processes around the script die: nothing is left, and nobody else is hurt."""
+"""What happens when the processes around a script die: no process is left, and other attempts go on."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ DAEMON = """
 import os, signal, sys, time
 
 def daemon():
-    "Forked twice, in a session of its own, nothing of ours in its environment, deaf to SIGTERM."
+    "Forked twice, in its own session, with an empty environment, ignoring SIGTERM."
     r, w = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -75,7 +75,7 @@ def test_everything_works_on_both_event_loops(tmp_path: Path) -> None:
 
 
 async def test_a_script_that_kills_its_slot_loses_only_its_own_attempt(tmp_path: Path) -> None:
-    """Its daemon is an orphan of the server then, and ends all the same; the other slot goes on undisturbed."""
+    """Its daemon becomes an orphan of the server, which kills it; the other slot is undisturbed."""
     bystander = await asyncio.create_subprocess_exec("sleep", "600")
     async with Bench(tmp_path, slots=2, module=DAEMON, processor="script:process", max_attempts=2) as bench:
         other = bench.submit(b"stay")
@@ -113,8 +113,8 @@ async def test_a_slot_that_cannot_be_replaced_now_is_tried_again(
         (tmp_path / "script.py").write_text("def (")
         os.kill(slot, signal.SIGKILL)
         await until(lambda: "SyntaxError" in caplog.text)
-        (tmp_path / "script.py").write_text("def process(path): return 'mended'\n")
-        assert (await bench.run(b"quick"))[0].value == "mended"
+        (tmp_path / "script.py").write_text("def process(path): return 'fixed'\n")
+        assert (await bench.run(b"quick"))[0].value == "fixed"
 
 
 async def test_a_slot_that_the_system_refuses_to_start_is_tried_again_and_reported(
@@ -326,7 +326,7 @@ async def test_a_slot_that_is_stopped_for_a_moment_is_left_alone(
 
 
 async def test_a_script_that_stops_itself_is_ended_by_cancel_and_timeout(tmp_path: Path) -> None:
-    """It counts as running: it may be waiting for somebody to continue it. Told to end, it is continued and ends."""
+    """It counts as running, because another process may continue it. A cancel or a timeout continues and ends it."""
     async with Bench(tmp_path, module=STOPS, processor="script:process", grace=600) as bench:
         job_id = bench.submit(b"itself")
         script, _ = pids(await bench.output_has(job_id, "end"))

@@ -1,4 +1,4 @@
-"""What may be a processor, and what a script is told."""
+"""What can be a processor, and what a script gets."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_the_label_is_the_command_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_placeholders_are_replaced_once_inside_one_word(tmp_path: Path) -> None:
-    """What was put in is not looked at again, and a value with a space stays one argument."""
+    """Braces in a value are not replaced again, and a value with a space stays one argument."""
     processor = from_command(tmp_path, "echo", "{path}", "--out={results}/x", "{config}{job_id}")
     assert argv(processor, tmp_path)[1:] == ["/in/{work}.txt", "--out=/r/x", "/c.yamlJOB"]
 
@@ -77,7 +77,7 @@ def test_words_that_name_a_file_here_become_absolute(tmp_path: Path) -> None:
     assert argv(processor, tmp_path)[1:] == [tool, tool, "lib", "../outside.txt", "nothing"]
 
 
-def test_the_program_is_looked_up_in_path_first_then_here(tmp_path: Path) -> None:
+def test_the_program_is_searched_in_path_first_then_here(tmp_path: Path) -> None:
     executable(tmp_path, "sh")
     own = executable(tmp_path, "own-tool")
     assert argv(from_command(tmp_path, "sh"), tmp_path)[0] != str(tmp_path / "sh")
@@ -106,13 +106,13 @@ def test_a_program_that_cannot_run_is_refused_in_one_line(tmp_path: Path) -> Non
         assert "\n" not in caught.value.detail
 
 
-def test_the_environment_tells_of_the_job_and_of_nothing_else_of_ours(tmp_path: Path) -> None:
+def test_the_environment_describes_the_job_and_has_no_other_variable_of_dropmill(tmp_path: Path) -> None:
     blob = tmp_path / "blob"
     blob.write_bytes(b"12345")
     ledger = FakeAttemptLedger()
     job_id = ledger.add(blob, name="a\0b\ud800.txt")
-    told = job_environment(ledger.orders[job_id], PATHS)
-    assert told == {
+    variables = job_environment(ledger.orders[job_id], PATHS)
+    assert variables == {
         "DROPMILL_JOB_ID": job_id,
         "DROPMILL_JOB_ATTEMPT": "0",
         "DROPMILL_JOB_PATH": "/in/{work}.txt",

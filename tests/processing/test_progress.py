@@ -146,7 +146,7 @@ def shown(data: bytes, size: int) -> list[float]:
     [("tqdm", 2), ("rsync", 3), ("rsync_total", 1), ("curl_bar", 1), ("ffmpeg", 1)],
 )
 async def test_a_real_tool_moves_the_bar_to_its_end(tool: str, runs: int, size: int) -> None:
-    """Forwards only, from nothing to all of it, as often as the tool begins anew."""
+    """The bar only moves forward, from 0 to 100, once for each run of the tool."""
     seen = shown((RECORDED / f"{tool}.txt").read_bytes(), size)
     assert seen[-1] == 100
     if size < 100:

@@ -281,7 +281,7 @@ async def test_a_result_that_grows_after_it_was_counted_is_not_read_beyond_the_l
     assert len(found.refused) == 1
 
 
-async def test_results_that_nobody_recorded_and_the_disk_keeps_are_removed_by_the_next_try(
+async def test_unrecorded_results_that_the_disk_keeps_are_removed_by_the_next_try(
     folder: Path, blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "a").write_bytes(b"a")
@@ -315,7 +315,9 @@ async def test_what_lies_too_deep_or_has_too_long_a_path_is_refused_and_named(
     assert any("it has too long a path" in one for one in found.refused)
 
 
-async def test_a_results_folder_that_was_replaced_or_removed_hurts_nobody(tmp_path: Path, blobs: DiskBlobStore) -> None:
+async def test_a_results_folder_that_was_replaced_or_removed_has_no_results(
+    tmp_path: Path, blobs: DiskBlobStore
+) -> None:
     (tmp_path / "link").symlink_to("/etc")
     assert (await take_over(tmp_path / "none", blobs, LIMITS)) == TakenOver()
     found = await take_over(tmp_path / "link", blobs, LIMITS)
@@ -402,7 +404,7 @@ def process(path, results):
 """
 
 
-async def test_an_attempt_ends_with_its_results_and_a_word_on_what_was_refused(tmp_path: Path) -> None:
+async def test_an_attempt_ends_with_its_results_and_names_refused_files(tmp_path: Path) -> None:
     async with Bench(tmp_path, module=LEAVE, processor="script:process") as bench:
         outcome, output = await bench.run()
         assert outcome.state is AttemptState.SUCCEEDED
@@ -422,7 +424,7 @@ async def test_a_failing_script_keeps_its_partial_results(tmp_path: Path) -> Non
         assert [result.path for result in outcome.results] == ["part"]
 
 
-async def test_a_script_whose_time_is_over_keeps_what_it_had_left(tmp_path: Path) -> None:
+async def test_a_script_that_times_out_keeps_its_results(tmp_path: Path) -> None:
     text = "import os, time\nopen(os.environ['DROPMILL_JOB_RESULTS'] + '/part', 'w').close()\ntime.sleep(600)"
     async with Bench(tmp_path, command=python(tmp_path, text), timeout=1, grace=0) as bench:
         outcome, _ = await bench.run()

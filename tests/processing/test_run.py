@@ -39,19 +39,28 @@ async def test_a_report_that_is_too_long_is_skipped_and_the_next_one_counts() ->
     reports: list[tuple[float | None, float | None, str | None]] = []
     run = a_run(lambda *report: reports.append(report))
     for _ in range(3):
-        run.take_reports(b"p[1, 2, " + b"9" * REPORT_BYTES)  # the third piece begins a line again, and is kept
-    run.take_reports(b'3, 4, "cut"]\np[5, 10, "whole"]\n')
+        run.take_reports(b"p[1, 2, " + b"9" * REPORT_BYTES)
+        assert len(run._line) <= REPORT_BYTES  # a script may write a line without end
+    run.take_reports(b'p[3, 4, "the rest of it"]\n')
+    assert reports == []
+    run.take_reports(b'p[5, 10, "whole"]\n')
     assert reports == [(5, 10, "whole")]
 
 
 async def test_only_the_newest_report_of_each_kind_counts() -> None:
     reports: list[tuple[float | None, float | None, str | None]] = []
     run = a_run(lambda *report: reports.append(report))
-    run.take_reports(
-        b'p[null, null, "old"]\np[1, 9, null]\np[2, 9, null]\np[null, null, "new"]\ne["A", "1"]\ne["B", "2"]\n'
-    )
+    run.take_reports(b'p[1, 9, null]\np[2, 9, null]\np[null, null, "old"]\np[null, null, "new"]\n')
     assert reports == [(2, 9, None), (None, None, "new")]
+    run.take_reports(b'e["A", "1"]\ne["B", "2"]\n')
     assert run._error == JobError(type="B", message="2")
+
+
+async def test_a_label_does_not_outlive_the_numbers_that_it_belongs_to() -> None:
+    reports: list[tuple[float | None, float | None, str | None]] = []
+    run = a_run(lambda *report: reports.append(report))
+    run.take_reports(b'p[1, 9, null]\np[null, null, "of 1"]\np[2, 9, null]\n')
+    assert reports == [(2, 9, None)]
 
 
 async def test_a_start_without_descriptors_leaves_none_open(monkeypatch: pytest.MonkeyPatch) -> None:

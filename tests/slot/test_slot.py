@@ -1,4 +1,4 @@
-"""How callables are called, and what becomes of each way to end."""
+"""How the slot calls callables, and the outcome of each way to end."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def process(name, config, results, work, report, unused=5):
     what = pathlib.Path(name).read_text().strip()
     return WAYS[what](name, config, results, work, report)
 
-def tell(name, config, results, work, report):
+def describe(name, config, results, work, report):
     print("cwd", os.getcwd() == str(work), results.is_dir(), config["nested"]["n"], unprintable)
     print("to stderr", file=sys.stderr)
     print("stdin", repr(sys.stdin.read()))
@@ -41,7 +41,7 @@ def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 WAYS = {
-    "tell": tell,
+    "describe": describe,
     "nothing": lambda *a: None,
     "unjson": lambda *a: {1, 2},
     "nan": lambda *a: float("nan"),
@@ -83,7 +83,7 @@ async def test_each_way_to_end_has_its_outcome(tmp_path: Path, monkeypatch: pyte
             return outcome.state, outcome.exit_code, outcome.value if outcome.error is None else outcome.error.type
 
         for _ in range(2):  # the second sees nothing of what the first did to the config
-            outcome, output = await bench.run(b"tell", name="a\nb.txt")
+            outcome, output = await bench.run(b"describe", name="a\nb.txt")
             assert (outcome.state, outcome.exit_code, outcome.value) == (succeeded, 0, {"n": [1, None, "x"]})
             assert output.splitlines() == [
                 "cwd True True 3 \\udc80",
@@ -158,7 +158,7 @@ sys.exit(int(what))
 
 
 async def test_a_broken_pipe_ends_an_executable_as_in_a_shell(tmp_path: Path) -> None:
-    """Python ignores SIGPIPE, and what is ignored would stay so in the program (`yes | head` would never end)."""
+    """Python ignores SIGPIPE, and exec keeps that, so `yes | head` would never end."""
     async with Bench(tmp_path, command=("sh", "-c", "kill -PIPE $$")) as bench:
         assert (await bench.run())[0].exit_code == -13
 
@@ -230,11 +230,11 @@ print(os.read(r, 20).decode())
     async with Bench(tmp_path, command=python(tmp_path, script)) as bench:
         outcome, output = await bench.run()
         assert outcome.state is AttemptState.SUCCEEDED
-        assert not Path(f"/proc/{int(output)}").exists()  # gone before the end is told
+        assert not Path(f"/proc/{int(output)}").exists()  # gone before the slot reports the end
 
 
 async def test_what_an_import_starts_does_not_live_on(tmp_path: Path) -> None:
-    """It would be gone after the first attempt, so that only the first would find it."""
+    """The first attempt's end would kill it, so only the first attempt would find it."""
     module = """
 import os, subprocess
 child = subprocess.Popen(["sleep", "600"])
@@ -405,8 +405,8 @@ def process(file):
         outcome = await bench.ledger.settled(job_id)
         order = bench.ledger.orders[job_id]
         path = str(tmp_path / "blobs" / order.blob)
-        told = ["a file.txt", "abc", path, 3, order.sha256, job_id, order.submission_id, 1]
-        assert outcome.value == [*told, "192.0.2.7", "pc7.lab.example"]
+        expected = ["a file.txt", "abc", path, 3, order.sha256, job_id, order.submission_id, 1]
+        assert outcome.value == [*expected, "192.0.2.7", "pc7.lab.example"]
 
 
 RETURNED = """
@@ -522,7 +522,7 @@ async def test_a_returned_coroutine_or_context_manager_fails_with_a_sentence(
 ) -> None:
     """Nothing of it has run, and nothing would ever run it."""
     async with Bench(tmp_path, module=RETURNED, processor="script:process", fresh_process=fresh_process) as bench:
-        for way, told in {
+        for way, sentence in {
             "coroutine": "a coroutine that nothing awaits; call asyncio.run() in it",
             "decorated coroutine": "a coroutine that nothing awaits",
             "partial coroutine": "a coroutine that nothing awaits",
@@ -536,7 +536,7 @@ async def test_a_returned_coroutine_or_context_manager_fails_with_a_sentence(
             outcome, output = await bench.run(way.encode())
             assert outcome.error is not None, way
             assert (outcome.state, outcome.exit_code, outcome.error.type) == (AttemptState.FAILED, 1, "nothing_run")
-            assert told in outcome.error.message
+            assert sentence in outcome.error.message
             assert output == f"dropmill: {outcome.error.message}\n"
         for way in ("entered", "opened", "path", "executor", "lock"):  # what it was made for is done
             outcome, _ = await bench.run(way.encode())
@@ -578,7 +578,7 @@ import os
 def process(path, results, report):
     what = path.read_text()
     os.closerange(3, 65536)
-    if what == "reuses":  # the numbers of ours, for files of its own
+    if what == "reuses":  # our numbers, for its own files
         files = [open(results / f"{n}.txt", "w") for n in range(20)]
     report(1, 2, "closed")
     if what == "fails":

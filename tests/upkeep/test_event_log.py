@@ -1,4 +1,4 @@
-"""The event log: what a line says, and that the file tells the ledger's story whatever happens to it."""
+"""The event log: its lines, and that the file follows the ledger whatever happens to it."""
 
 import asyncio
 import errno
@@ -53,7 +53,7 @@ DATA: Mapping[str, Any] = {
     "results": [{"path": "out.txt", "size": 3}],
     "config_revision": "cd" * 32,
     "message": "raise the limit",
-    "errors": [{"line": 4, "column": 2, "path": "", "message": "a key stands twice"}],
+    "errors": [{"line": 4, "column": 2, "path": "", "message": "a key occurs twice"}],
 }
 
 
@@ -350,7 +350,7 @@ async def test_rubbish_behind_the_last_line_is_cut_off(path: Path, rubbish: byte
     assert whole_story(path) == upto(4)
 
 
-async def test_a_file_of_nothing_but_zeros_is_written_anew(path: Path) -> None:
+async def test_a_file_of_zeros_alone_is_replaced(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"\0" * 4096)
     await write(path, FakeLedger(2))

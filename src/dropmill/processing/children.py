@@ -1,7 +1,7 @@
 """The server's child processes: starting slots, and reaping them with the orphans that they leave.
 
 A script may kill its own slot. Its descendants then become children of this process, which is a subreaper, too. They
-are told from other children by their session: every descendant of a slot is in a session that is not ours, because
+differ from other children in their session: every descendant of a slot is in a session that is not ours, because
 slots start in one of their own and no process can enter a foreign one. So a child of this process that was not started
 here and is not in our session is a dead slot's orphan. Any other code that starts children must keep them in our
 session, as `subprocess` and `asyncio` do by default.

@@ -28,7 +28,7 @@ def main(descriptor: int, target: str, *, with_files: bool) -> None:
     """Be a slot until the server is gone."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
-    # During an import nobody watches the socket, and an import may hang: until it is over, the kernel kills us.
+    # While the import runs, which may hang, we do not watch the socket; the kernel kills us when the server dies.
     signal_when_parent_dies(signal.SIGKILL)
     poller = select.poll()
     poller.register(channel, select.POLLIN)

@@ -89,7 +89,7 @@ class EventLog:
             cursor = await asyncio.to_thread(self._file.position)
             if cursor > await self._ledger.newest_cursor():
                 logger.warning("The event log %s belongs to another ledger; it is rotated.", self._file.path)
-                await asyncio.to_thread(self._file.begin_anew)
+                await asyncio.to_thread(self._file.start_new)
         except OSError as error:
             raise SettingsError(f"--log-file {self._file.path}: {error.strerror or error}.") from error
 
@@ -221,7 +221,7 @@ class _LogFile:
                     os.fsync(file.fileno())
             return self._cursor or Cursor(0)
 
-    def begin_anew(self) -> None:
+    def start_new(self) -> None:
         """Rotate the file; the next line may have any cursor."""
         with self._lock:
             if self._size():

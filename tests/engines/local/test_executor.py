@@ -44,7 +44,7 @@ async def test_no_more_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
         jobs = [running.submit(b"go") for _ in range(30)]
         for job_id in jobs:
             assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
-        # Also in the ledger's order of events, although a slot goes on while an end is being committed.
+        # Also in the ledger's order of events, although a slot takes the next job while an end is being committed.
         assert 2 <= running.ledger.most_running <= 3
         assert len({(await pid_of(running, job_id)) for job_id in jobs}) == 30  # each in a process of its own
 
