@@ -481,7 +481,7 @@ class Server:
     async def drain(self) -> None:
         """Refuse new work, close sockets and uploads, and wait for running attempts until their grace is over.
 
-        Nothing is lost: an attempt that is killed then runs again after the next start.
+        No job is lost: the next start declares a killed attempt lost and queues its job again, while attempts are left.
         """
         found = self._services
         if found is None or self._executor is None or found.is_draining:

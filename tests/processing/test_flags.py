@@ -30,6 +30,22 @@ async def test_with_reload_a_changed_callable_is_reimported(tmp_path: Path, monk
         assert bench.ledger.numbers[job_id] == 1
 
 
+async def test_with_reload_a_removed_callable_is_reimported_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attempt runs the code that is no longer there; the job stays queued meanwhile."""
+    monkeypatch.setattr(pool, "RESTART_S", 0.1)
+    module = "def process(path): return 1\n"
+    async with Bench(tmp_path, module=module, processor="script:process", reload=True) as bench:
+        assert (await bench.run())[0].value == 1
+        (tmp_path / "script.py").unlink()
+        job_id = bench.submit()
+        await until(lambda: bench.health.degraded == ("slots",))
+        assert bench.ledger.outcomes.keys() & {(job_id, 1)} == set()
+        (tmp_path / "script.py").write_text("def process(path): return 2\n")
+        assert (await bench.ledger.settled(job_id)).value == 2
+
+
 async def test_without_reload_it_is_not(tmp_path: Path) -> None:
     module = "def process(path): return 1\n"
     async with Bench(tmp_path, module=module, processor="script:process") as bench:

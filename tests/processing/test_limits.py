@@ -70,6 +70,25 @@ async def test_the_error_of_an_executable_names_the_limit_that_it_exceeded(tmp_p
         assert outcome.error == JobError(type="exit_code", message="exited with code 152")
 
 
+async def test_an_attempt_whose_group_cannot_be_created_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+
+    def refuse(limiter: Limiter, attempt: str) -> dict[str, Any]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Limiter, "has_groups", True)
+    monkeypatch.setattr(Limiter, "enter", refuse)
+    monkeypatch.setattr(Limiter, "leave", lambda limiter, attempt: left.append(attempt))
+    async with Bench(tmp_path, command=("echo", "it ran")) as bench:
+        job_id = bench.submit()
+        outcome = await bench.ledger.settled(job_id)
+        assert outcome.error is not None
+        assert (outcome.state, outcome.error.type, await bench.output(job_id)) == (FAILED, "cannot_start", "")
+        assert left == [f"{job_id}.1"]  # one of two groups may have been created
+
+
 async def test_without_limits_there_are_none(tmp_path: Path) -> None:
     module = "import resource\ndef process(path): return [resource.getrlimit(k)[0] for k in (0, 1, 9)]\n"
     async with Bench(tmp_path, module=module, processor="script:process") as bench:

@@ -14,7 +14,7 @@ from tests.support.bench import Bench, python, until
 
 from dropmill.engines.disk import adoption
 from dropmill.engines.disk.store import DiskBlobStore
-from dropmill.model.errors import OutOfSpace
+from dropmill.model.errors import OutOfSpace, StorageUnavailable
 from dropmill.model.ids import JobId
 from dropmill.model.jobs import AttemptState
 from dropmill.model.uploads import StoredBlob
@@ -523,6 +523,27 @@ async def test_results_of_an_attempt_that_was_declared_lost_meanwhile_are_remove
         await until(lambda: bench.runner.active == 0 and bool(bench.ledger.started))
         await until(lambda: stored(bench.store) == [])
         assert (job_id, 1) not in bench.ledger.outcomes
+
+
+async def test_unrecorded_results_that_a_failing_disk_keeps_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are in no job's list; the next start removes them."""
+
+    async def refuse(blobs: DiskBlobStore, key: str) -> None:
+        raise StorageUnavailable("input/output error")
+
+    async with Bench(tmp_path, module=LEAVE, processor="script:process") as bench:
+
+        def bump(job_id: JobId) -> None:
+            bench.ledger.numbers[job_id] += 1  # a newer attempt holds the fencing number
+
+        bench.ledger.on_start = lambda job_id: asyncio.get_running_loop().call_soon(bump, job_id)
+        monkeypatch.setattr(DiskBlobStore, "discard", refuse)
+        bench.submit()
+        await until(lambda: "unrecorded results could not be removed" in caplog.text)
+        bench.ledger.on_start = lambda job_id: None
+        assert (await bench.run())[0].state is AttemptState.SUCCEEDED
 
 
 def test_the_folder_is_never_joined_with_a_recorded_path() -> None:
