@@ -1,5 +1,6 @@
 """Settings: flags before variables before defaults, unusable ones refused by name, every one documented."""
 
+import ast
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
+import dropmill
 from dropmill.model.errors import SettingsError
-from dropmill.settings import SECRET_BYTES, Settings, environment_name, secrets_in, split_address
+from dropmill.settings import GROUPS, SECRET_BYTES, Settings, environment_name, secrets_in, split_address
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
+SOURCES = Path(dropmill.__file__).parent
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
 
@@ -37,11 +40,49 @@ def row(field: "dataclasses.Field[Any]") -> str:
     return f"| {flag} | `{environment_name(field.name)}` | {default} | {field.metadata['doc']} |"
 
 
+HEAD = ["| Flag | Variable | Default | Meaning |", "|---|---|---|---|"]
+
+
 def test_the_document_says_what_the_code_says() -> None:
-    lines = DOCUMENT.read_text().splitlines()
-    table = [line for line in lines if line.startswith("| ") and "| `DROPMILL_" in line]
-    wanted = [row(field) for field in FIELDS.values()]
-    assert table == wanted, "docs/settings.md should have these rows:\n" + "\n".join(wanted)
+    """Each group of settings has its heading and its table in docs/settings.md, in the order of `--help`."""
+    wanted = []
+    for title, group in GROUPS.items():
+        wanted += [f"### {title}", "", *HEAD, *map(row, group), ""]
+    assert "\n".join(wanted) in DOCUMENT.read_text(), "docs/settings.md should have:\n" + "\n".join(wanted)
+
+
+def test_each_setting_is_in_one_group() -> None:
+    """A field outside of the groups would be missing from `--help` and from the document."""
+    assert sorted(field.name for group in GROUPS.values() for field in group) == sorted(FIELDS)
+
+
+def reads_of_settings(tree: ast.AST) -> set[str]:
+    """The attributes that code reads of a `settings`, whoever holds it."""
+    held = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in held if ast.unparse(node.value).rpartition(".")[2] in ("settings", "_settings")}
+
+
+def reads_of_properties() -> dict[str, set[str]]:
+    """What each property of `Settings` reads of its own object."""
+    found = {}
+    for module in (SOURCES / "settings").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.FunctionDef) and isinstance(getattr(Settings, node.name, None), property):
+                inner = [each for each in ast.walk(node) if isinstance(each, ast.Attribute)]
+                found[node.name] = {each.attr for each in inner if ast.unparse(each.value) == "self"}
+    return found
+
+
+def test_something_reads_each_setting() -> None:
+    """A setting, or a property made of settings, that no code outside of `settings/` reads has no effect."""
+    read: set[str] = set()
+    for module in SOURCES.rglob("*.py"):
+        if SOURCES / "settings" not in module.parents:
+            read |= reads_of_settings(ast.parse(module.read_text()))
+    properties = reads_of_properties()
+    for name in properties:
+        read |= properties[name] if name in read else set()
+    assert FIELDS.keys() | properties.keys() <= read, sorted((FIELDS.keys() | properties.keys()) - read)
 
 
 def test_the_variables_of_the_clients_are_no_settings() -> None:

@@ -1,0 +1,182 @@
+"""Every setting, as one frozen dataclass made from flags and the environment.
+
+A flag beats its environment variable `DROPMILL_<FLAG>`, which beats the default. The fields are grouped by the
+capability that reads them, one module a group; `GROUPS` names the groups in the order in which `dropmill serve --help`
+and `docs/settings.md` print them. Each field carries its own documentation; a test compares both with it.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from dropmill.model.config import ConfigLocation
+from dropmill.model.errors import SettingsError
+from dropmill.settings.access import AccessSettings
+from dropmill.settings.configfile import ConfigSettings
+from dropmill.settings.intake import IntakeSettings
+from dropmill.settings.live import LiveSettings
+from dropmill.settings.origin import OriginSettings
+from dropmill.settings.processing import ProcessingSettings
+from dropmill.settings.serving import ServingSettings
+from dropmill.settings.upkeep import UpkeepSettings
+from dropmill.settings.values import ENVIRONMENT_PREFIX, PublicUrl, size_in_words, split_address
+
+__all__ = [
+    "CLIENT_VARIABLES",
+    "ENVIRONMENT_PREFIX",
+    "GROUPS",
+    "SECRET_BYTES",
+    "SECRET_FILES",
+    "PublicUrl",
+    "Settings",
+    "environment_name",
+    "secrets_in",
+    "size_in_words",
+    "split_address",
+    "this_host",
+]
+
+CLIENT_VARIABLES: Final = ("DROPMILL_SERVER", "DROPMILL_TOKEN")
+"""What `dropmill send` and `dropmill watch` read. A server ignores them: the same user may run both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    ServingSettings,
+    ProcessingSettings,
+    ConfigSettings,
+    IntakeSettings,
+    AccessSettings,
+    OriginSettings,
+    LiveSettings,
+    UpkeepSettings,
+):
+    """What the person who starts the server decided. Never editable from the browser.
+
+    Each base is one group of fields; what needs fields of several groups is a property here.
+    """
+
+    @property
+    def log_path(self) -> Path:
+        """Where the event log is written."""
+        return self.log_file or self.data / "log" / "dropmill.jsonl"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets in these settings, and the addresses that hold one."""
+        found = {getattr(self, name) for name in SECRET_FILES}
+        if self.on_settled is not None and (password := urlsplit(self.on_settled).password):
+            found |= {self.on_settled, password, unquote(password)}
+        return frozenset(found - {None})
+
+    @property
+    def config_location(self) -> ConfigLocation:
+        """The config file that a server with these settings edits, started in this folder. Reads the disk."""
+        return ConfigLocation(
+            host=this_host(), path=str(self.config.absolute()), data_folder=os.path.realpath(self.data)
+        )
+
+    @property
+    def config_aside(self) -> Path:
+        """Where the config file's old bytes are kept while it is written in place."""
+        return self.data.absolute() / "config-aside"
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any], environment: Mapping[str, str]) -> "Settings":
+        """Settings from flags as the command line gave them (None: not given) and the environment.
+
+        Raises:
+            SettingsError: a setting is unknown or unusable; the sentence names it.
+        """
+        known = {environment_name(f.name) for f in fields(cls)} | {*SECRET_FILES.values(), *CLIENT_VARIABLES}
+        for name in environment:
+            if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+                raise SettingsError(f"{name} is set, but there is no such setting; docs/settings.md lists them all.")
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            given = flags.get(f.name)
+            if given is not None and given != ():
+                values[f.name] = _parse(given, f.metadata, f.metadata["flag"])
+            elif environment.get(SECRET_FILES.get(f.name, ""), "") != "":
+                values[f.name] = _secret_in_file(f.name, environment)
+            elif environment.get(environment_name(f.name), "") != "":
+                variable = environment_name(f.name)
+                raw: Any = environment[variable]
+                raw = [part.strip() for part in raw.split(",") if part.strip()] if f.metadata["many"] else raw
+                values[f.name] = _parse(raw, f.metadata, variable)
+        settings = cls(**values)
+        if settings.processor is not None and settings.command is not None:
+            raise SettingsError("--processor and --command are both set; a server runs one of them.")
+        if (settings.certfile is None) != (settings.keyfile is None):
+            raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
+        return settings
+
+
+GROUPS: Final[Mapping[str, tuple["Field[Any]", ...]]] = {
+    "Server": fields(ServingSettings),
+    "Script": fields(ProcessingSettings),
+    "Config": fields(ConfigSettings),
+    "Uploads": fields(IntakeSettings),
+    "Access": fields(AccessSettings),
+    "Proxies and host names": fields(OriginSettings),
+    "Live updates": fields(LiveSettings),
+    "Retention, event log and webhook": fields(UpkeepSettings),
+}
+"""The fields of each group by its heading."""
+
+
+def this_host() -> str:
+    """The name of this machine."""
+    return platform.node() or "localhost"
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+SECRET_FILES = {f.name: f"{environment_name(f.name)}_FILE" for f in fields(Settings) if f.metadata["is_secret"]}
+"""Settings that are secrets; each with the variable that names a file to read it from."""
+
+SECRET_BYTES = 64 * 1024  # of such a file; larger ones are something else
+
+
+def secrets_in(environment: Mapping[str, str]) -> list[str]:
+    """The variables of an environment that hold a secret themselves instead of naming a file."""
+    return [environment_name(name) for name in SECRET_FILES if environment.get(environment_name(name))]
+
+
+def _secret_in_file(name: str, environment: Mapping[str, str]) -> str:
+    """A secret as its file has it, without the line end behind it. Reads the disk."""
+    variable, path = SECRET_FILES[name], environment[SECRET_FILES[name]]
+    if environment.get(environment_name(name)):
+        raise SettingsError(f"{variable} and {environment_name(name)} are both set; a secret comes from one of them.")
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(SECRET_BYTES + 1)
+        secret = data.decode()
+    except OSError as error:
+        raise SettingsError(f"{variable} {path!r}: the file cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable} {path!r}: the file must hold UTF-8 text.") from None
+    secret = secret.removesuffix("\n").removesuffix("\r")
+    if not secret or len(data) > SECRET_BYTES:
+        raise SettingsError(f"{variable} {path!r}: the file must hold 1 to {SECRET_BYTES} bytes.")
+    return secret
+
+
+def _parse(given: Any, metadata: Mapping[str, Any], source: str) -> Any:
+    if metadata["many"]:
+        return tuple(_parse_one(one, metadata["parse"], source) for one in given)
+    return _parse_one(given, metadata["parse"], source)
+
+
+def _parse_one(value: Any, parse: Callable[[str], Any], source: str) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise SettingsError(f"{source} {value!r}: {error}.") from None
