@@ -21,7 +21,7 @@ from tests.support.faulty_link import Line
 from tests.support.server import Dropmill, Server, clean_environment, until
 
 from dropmill.cli.send import is_final
-from dropmill.client.api import Refused
+from dropmill.client import Refused
 
 MIB = 1024 * 1024
 INTERRUPTED = 128 + signal.SIGINT
@@ -389,7 +389,7 @@ def test_a_refusal_is_one_line(
             1,
             r"http://127.0.0.1:9 cannot be reached \(Connection refused\)\.",
         ),
-        (("file.txt", "--server", "gopher://x"), 1, r"'gopher://x' is no address of a server, such as .*"),
+        (("file.txt", "--server", "gopher://x"), 1, r"'gopher://x' is not the address of a server, such as .*"),
         (("nothing",), 1, r"There is no file to send\."),
     ],
 )
@@ -739,7 +739,7 @@ def test_send_names_a_wrong_server(run: Run, tmp_path: Path, status: int, kind: 
     assert (code, out) == (1, "")
     phrase = http.HTTPStatus(status).phrase
     if body.startswith(b"["):
-        assert err == f"dropmill: {other.url}/api/v1/submissions answered something that no Dropmill says.\n"
+        assert err == f"dropmill: {other.url}/api/v1/submissions answered something that is not from Dropmill.\n"
     else:
         answer = f"{status} {phrase}, {kind.partition(';')[0]}"
         assert err == f"dropmill: {other.url} is not a Dropmill server (it answered {answer}).\n"

@@ -23,7 +23,7 @@ import click
 from dropmill.cli import resume_file
 from dropmill.cli.format import event_line, printable, say_wait, size_text, stop_with
 from dropmill.cli.resume_file import LocalFile, NotedFile, Unfinished
-from dropmill.client.api import (
+from dropmill.client import (
     TRY_AGAIN,
     WAIT_S,
     Announcement,

@@ -5,7 +5,7 @@ import os
 import sys
 
 from dropmill.cli.format import event_line, say_wait, stop_with
-from dropmill.client.api import ApiClient, ClientError
+from dropmill.client import ApiClient, ClientError
 
 
 def run(submission_id: str | None, server: str, token: str | None, *, as_json: bool) -> None:
