@@ -26,6 +26,7 @@ from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.local.executor import SlotExecutor
 from dropmill.engines.local.lock import FolderLock
 from dropmill.engines.local.outputs import FileOutputs
+from dropmill.engines.sqlite.examine import Examined, examine
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.health import Health
 from dropmill.intake.limits import Gate, UploadLimits
@@ -518,3 +519,21 @@ def _notices(environment: ScriptEnvironment) -> list[str]:
 def _end_this_process() -> None:
     # Another ASGI server holds the sockets, and only a signal can stop it.
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+# --- beside a server -------------------------------------------------------------------------------------------------
+
+
+def offline_ledger(settings: Settings) -> SqliteLedger:
+    """The ledger in the data folder, for a command that may run beside the server: open it with `without_lock=True`."""
+    return SqliteLedger(settings.data.absolute() / "ledger.sqlite", lambda _: None)  # the server alone drops revisions
+
+
+def examine_ledger(settings: Settings) -> Examined | None:
+    """What the ledger's file holds, without opening the ledger; None if there is no file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    path = settings.data.absolute() / "ledger.sqlite"
+    return examine(path, settings.config_location) if path.exists() else None
