@@ -235,7 +235,7 @@ def test_what_names_no_one_revision_is_refused(server: Server, config: Config) -
             break
     one, _ = put(server, other), put(server, text)
     for word, code, said in (
-        (one[:6], 2, "may mean 2 revisions"),
+        (one[:6], 2, "matches 2 revisions"),
         (one[:5], 2, "at least the first 6 digits"),
         ("newest", 2, "at least the first 6 digits"),
         (one + "0", 2, "at least the first 6 digits"),

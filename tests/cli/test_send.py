@@ -25,7 +25,7 @@ from dropmill.client import Refused
 
 MIB = 1024 * 1024
 INTERRUPTED = 128 + signal.SIGINT
-GOES_ON = "the same command goes on where this stopped, or seals it with --abandon.\n"
+GOES_ON = "the same command continues where this stopped, or seals it with --abandon.\n"
 TINY = 10
 Make = Callable[..., Server]
 Run = Callable[..., tuple[int, str, str]]
@@ -139,7 +139,7 @@ def test_a_folder_arrives_with_its_paths(server: Server, run: Run, tmp_path: Pat
     wanted["single.txt"] = made(tmp_path / "elsewhere" / "single.txt", 5)
     os.mkfifo(top / "pipe")
     code, out, err = run("send", "top", "elsewhere/single.txt", "--server", server.url)
-    assert (code, err) == (0, f"dropmill: {top}/pipe is no file and is left out.\n")
+    assert (code, err) == (0, f"dropmill: {top}/pipe is not a regular file and is left out.\n")
     submission = submission_of(out)
     assert digests(server, submission) == wanted
     assert server.get(f"/submissions/{submission}")["state"] != "open"
@@ -191,7 +191,7 @@ def test_after_ctrl_c_it_goes_on_where_it_stood(
     code, out, err = run("send", "large.bin", "small.txt", "--server", line.url)
     assert (code, err) == (0, "")
     assert line.passed - before < 20 * MIB
-    assert "1 of 2 files are there already." in out
+    assert "1 of 2 files have already arrived." in out
     assert digests(server, submission_of(out)) == wanted
     events = [event["name"] for event in server.events(f"submission:{submission_of(out)}")]
     assert events.count("upload.started") == len(wanted)
@@ -251,7 +251,7 @@ def test_a_small_file_that_arrives_as_other_bytes_is_told(line: Line, run: Run, 
     line.alter(b"the mark", b"the mork")
     code, _, err = run("send", "marked.txt", "--server", line.url)
     assert code == 1
-    assert err == "dropmill: marked.txt arrived with other bytes than were read here (SHA-256); send it again.\n"
+    assert err == "dropmill: marked.txt did not arrive as it was read here (SHA-256 differs); send it again.\n"
 
 
 def test_a_proxy_that_limits_bodies_is_passed_in_smaller_chunks(
@@ -449,10 +449,10 @@ def test_send_names_what_cannot_be_read_and_sends_the_rest(server: Server, run: 
     assert code == 1
     assert sorted(err.splitlines()) == [
         f"dropmill: {tmp_path}/not-there cannot be read (No such file or directory) and is left out.",
-        f"dropmill: {top}/dead.txt is a dead link and is left out.",
-        f"dropmill: {top}/dead.txt is a dead link and is left out.",
+        f"dropmill: {top}/dead.txt is a broken link and is left out.",
+        f"dropmill: {top}/dead.txt is a broken link and is left out.",
         f"dropmill: {top}/elsewhere is a link to a folder and is left out.",
-        f"dropmill: {top}/loop.txt is a dead link and is left out.",
+        f"dropmill: {top}/loop.txt is a broken link and is left out.",
     ]
     assert digests(server, submission_of(out)) == wanted
     assert submission_of(out) not in open_submissions(server)
@@ -518,7 +518,7 @@ def test_send_names_a_file_that_changes_under_it_and_sends_the_rest(
             for file in server.get(f"/submissions/{submission}")["files"]
             if file["path"] == changing.name
         )
-        assert err == "dropmill: a-changing.bin was changed after it was sent; what arrived is how it was before.\n"
+        assert err == "dropmill: a-changing.bin was changed after it was sent; the server has the earlier content.\n"
     else:
         assert err == f"dropmill: {changing} was changed while it was sent and is left out.\n"
     assert sending.returncode == 1
@@ -616,7 +616,7 @@ def test_send_goes_on_with_what_it_could_not_seal(
     line.target = 9
     sending.send_signal(signal.SIGINT)
     _, err = sending.communicate(timeout=60)
-    stays = "the server seals it, a day from now unless it is set otherwise"
+    stays = "the server seals it, by default after a day"
     assert (sending.returncode, err) == (
         INTERRUPTED,
         f"dropmill: Interrupted. The submission stays open until {stays}; {GOES_ON}",
@@ -650,7 +650,7 @@ def test_abandoning_seals_what_was_interrupted(
     (submission,) = set(open_submissions(server)) - before
     made(tmp_path / "top" / "large.bin", 12 * MIB)  # it was the wrong one: the reason to give it up
     code, out, err = run("send", "top", "--server", line.url, "--abandon")
-    said = f"{line.url}/submissions/{submission} is sealed; what had not arrived is given up.\n"
+    said = f"{line.url}/submissions/{submission} is sealed; what had not arrived is discarded.\n"
     assert (code, out, err) == (0, said, "")
     counts = server.settled(submission)["counts"]
     assert (counts["succeeded"], counts["aborted"]) == (1, 1)
@@ -659,7 +659,7 @@ def test_abandoning_seals_what_was_interrupted(
     assert run("send", "top", "--server", line.url, "--abandon") == (
         1,
         "",
-        "dropmill: No interrupted run with these files is known here.\n",
+        "dropmill: No interrupted run with these files is recorded here.\n",
     )
 
 
@@ -699,7 +699,7 @@ def test_stopping_while_it_watches_says_that_all_was_sent(
     _, err = sending.communicate(timeout=60)
     assert (sending.returncode, err) == (
         INTERRUPTED,
-        "dropmill: Interrupted; everything was sent, and the server goes on with it.\n",
+        "dropmill: Interrupted; everything was sent, and the server continues to process it.\n",
     )
     assert open_submissions(server) == []
 

@@ -1,8 +1,8 @@
 """`dropmill config`: check, show, history and restore, on the ledger and the file, whether or not a server runs.
 
-The ledger is opened as a guest: never made, never migrated, without the data folder's lock. It names the file that the
-server edits; no other file is read or written for it. A server that runs sees what is saved here as it sees an edit
-made outside.
+These commands open the ledger without the data folder's lock, and never create or migrate it. The ledger names the file
+that the server edits; they read and write no other config. A running server notices a restore as it notices an edit of
+the file.
 """
 
 import asyncio
@@ -15,12 +15,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from dropmill.cli.format import printable, size_text, stop_with
+from dropmill.cli.options import folder_options
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.schema.file import SchemaFile
 from dropmill.configfile.yaml.document import MAX_BYTES, Finding
-from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256
@@ -30,36 +32,65 @@ from dropmill.settings import Settings, environment_name
 from dropmill.wire.messages import revision_json
 
 STDIN: Final = "-"
-SHOWN: Final = 12  # digits of a SHA-256: enough to tell revisions apart, and to restore one
+SHOWN: Final = 12  # digits of a SHA-256: enough to distinguish revisions, and to restore one
 _PAGE: Final = 1000
 _PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 
 Work = Callable[[Settings, bool], Coroutine[Any, Any, int]]
-"""Takes the settings, and whether `--config` or its variable was given."""
+"""Takes the settings, and whether `--config` or its variable was given. Returns the exit code."""
 
 
-def check(flags: Mapping[str, Any], name: str | None) -> None:
-    """Print what there is to say about a text; ends the process with 0 if it is valid, with 1 if not.
+@click.group("config")
+def command() -> None:
+    """Check the script's config, show it and its history, restore it.
 
-    Args:
-        flags: of the command line, as `Settings.load` takes them.
-        name: a file, or `STDIN`; None is the server's config.
+    All of this works with or without a running server.
     """
-    _run(flags, lambda settings, is_named: _check(settings, is_named, name))
 
 
-def show(flags: Mapping[str, Any], revision: str | None) -> None:
-    """Write a revision's exact bytes to standard output; the newest one's if `revision` is None."""
+@command.command()
+@click.argument("file", required=False)
+@folder_options
+def check(file: str | None, **flags: Any) -> None:
+    """Check FILE as a save would.
+
+    FILE is a path or - for standard input; by default it is the config itself. Exit 0 if it is valid, 1 if not. The
+    schema is config.schema.json in the same folder.
+    """
+    _run(flags, lambda settings, is_named: _check(settings, is_named, file))
+
+
+@command.command()
+@click.argument("revision", required=False)
+@folder_options
+def show(revision: str | None, **flags: Any) -> None:
+    """Write a revision byte for byte.
+
+    It is the newest one, or the one whose SHA-256 begins with REVISION.
+    """
     _run(flags, lambda settings, is_named: _show(settings, is_named, revision))
 
 
-def history(flags: Mapping[str, Any], limit: int, *, as_json: bool) -> None:
-    """Print a line for each of the newest `limit` revisions, newest first."""
+@command.command()
+@folder_options
+@click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="Print at most N lines. Default: 50.")
+@click.option("--json", "as_json", is_flag=True, help="Print each revision as one line of JSON.")
+def history(limit: int, as_json: bool, **flags: Any) -> None:
+    """List the revisions, newest first.
+
+    Each line has the SHA-256, time, size, who saved it, and the message.
+    """
     _run(flags, lambda settings, is_named: _history(settings, is_named, limit, as_json=as_json))
 
 
-def restore(flags: Mapping[str, Any], revision: str) -> None:
-    """Save the text of an older revision as the newest one."""
+@command.command()
+@click.argument("revision")
+@folder_options
+def restore(revision: str, **flags: Any) -> None:
+    """Save an older revision as the newest one.
+
+    It is the one whose SHA-256 begins with REVISION.
+    """
     _run(flags, lambda settings, is_named: _restore(settings, is_named, revision))
 
 
@@ -77,7 +108,7 @@ def _run(flags: Mapping[str, Any], work: Work) -> None:
     except DropmillError as error:
         stop_with(error.detail)
     except BrokenPipeError:
-        # Whoever read us has enough (`dropmill config history | head`). Python would complain again when it flushes.
+        # The reader has enough (`dropmill config history | head`). Python would report the pipe again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
@@ -104,7 +135,7 @@ async def _check(settings: Settings, is_named: bool, name: str | None) -> int:
 
 
 async def _config_path(settings: Settings, is_named: bool) -> Path:
-    """The server's config if the data folder names one; else, or if it cannot be asked, that of the settings."""
+    """The config that the ledger names; without a usable ledger, that of the settings."""
     async with AsyncExitStack() as stack:
         try:
             ledger = await stack.enter_async_context(_ledger(settings))
@@ -159,7 +190,9 @@ async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
         try:
             sha256 = await _find(ledger, revision)
             config = ConfigFile(location, ledger, parser, aside=settings.config_aside)
-            _, newest = await config.read(Internal.COMMAND_LINE)  # an edit that nobody has noticed yet comes before
+            _, newest = await config.read(
+                Internal.COMMAND_LINE
+            )  # takes over an edit that the server has not noticed yet
             message = f"restored {sha256[:SHOWN]} on the command line"
             saved = await config.restore(Internal.COMMAND_LINE, sha256, newest.sha256, message)
         finally:
@@ -173,15 +206,17 @@ async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
 
 @asynccontextmanager
 async def _ledger(settings: Settings) -> AsyncIterator[ConfigLedger]:
-    """The ledger in the data folder.
+    """The ledger in the data folder, open until the block ends.
 
     Raises:
-        SettingsError: there is none that can be used.
+        SettingsError: there is none, or this version cannot use it.
     """
+    from dropmill.app import offline_ledger  # 0.5 s, and more memory than `config check FILE` needs
+
     data = settings.data.absolute()
     if not await asyncio.to_thread(data.is_dir):
         raise SettingsError(f"--data {data}: there is no such folder.")
-    ledger = SqliteLedger(data / "ledger.sqlite", lambda _: None)  # what is kept is the server's business
+    ledger = offline_ledger(settings)
     try:
         await ledger.open(without_lock=True)
         yield ledger
@@ -190,7 +225,7 @@ async def _ledger(settings: Settings) -> AsyncIterator[ConfigLedger]:
 
 
 async def _location(settings: Settings, is_named: bool, ledger: ConfigLedger) -> ConfigLocation | None:
-    """The file that the server on this data folder edits; None if the ledger does not say that for this host.
+    """The file that the server on this data folder edits; None if the ledger names none for this host.
 
     Raises:
         SettingsError: `--config` was given and is another file.
@@ -206,23 +241,25 @@ async def _location(settings: Settings, is_named: bool, ledger: ConfigLedger) ->
 
 
 def _is_used_here(file: ConfigLocation, here: ConfigLocation) -> bool:
-    """Whether a server used this file from this data folder on this host, so that its path means here what it says."""
+    """Whether a server on this host used this file from this data folder, so that the path is valid here."""
     return (file.host, file.data_folder) == (here.host, here.data_folder)
 
 
 def _is_same(path: str | Path, other: str | Path) -> bool:
-    """Whether two paths lead to one file now, be it there or not."""
+    """Whether two paths lead to one file; the file need not exist."""
     return os.path.realpath(path) == os.path.realpath(other)
 
 
 async def _not_here(ledger: ConfigLedger) -> SettingsError:
-    """Why it is not known which file to write."""
+    """The reason why no file can be written here, with what to do."""
     for file in await ledger.config_files():
         return SettingsError(
             f"This data folder was used by a server on {file.host}, with --data {file.data_folder} and --config "
             f"{file.path}. Run this there, or start `dropmill serve` here first."
         )
-    return SettingsError("No server has named its config in this data folder yet; start `dropmill serve` on it first.")
+    return SettingsError(
+        "No server has recorded its config in this data folder yet; start `dropmill serve` on it first."
+    )
 
 
 async def _newest(ledger: ConfigLedger) -> ConfigRevision:
@@ -235,7 +272,7 @@ async def _newest(ledger: ConfigLedger) -> ConfigRevision:
 async def _find(ledger: ConfigLedger, prefix: str) -> Sha256:
     """The one SHA-256 in the history that begins like this."""
     if _PREFIX.fullmatch(prefix.lower()) is None:
-        raise SettingsError(f"{prefix!r} is no revision: give at least the first 6 digits of its SHA-256.")
+        raise SettingsError(f"{prefix!r} is not a revision: give at least the first 6 digits of its SHA-256.")
     found: set[Sha256] = set()
     before: str | None = None
     while True:
@@ -245,7 +282,7 @@ async def _find(ledger: ConfigLedger, prefix: str) -> Sha256:
         if before is None:
             break
     if len(found) > 1:
-        raise SettingsError(f"{prefix} may mean {len(found)} revisions; give more digits.")
+        raise SettingsError(f"{prefix} matches {len(found)} revisions; give more digits.")
     if not found:
         raise NotFound(f"There is no revision {prefix}; `dropmill config history` lists them.")
     return found.pop()

@@ -1,15 +1,15 @@
-"""How the command line says things: one line each, and nothing in it that a terminal would take as an order."""
+"""How the command line prints things: one line each, without characters that a terminal would obey."""
 
 import sys
 from datetime import datetime
 from typing import Any, NoReturn
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-SECONDS_SHOWN = 60.0  # above it a duration is told in minutes
+SECONDS_SHOWN = 60.0  # a longer duration is printed in minutes
 
 
 def printable(text: object) -> str:
-    """A text from outside; what does not print is escaped, so that a file's name cannot steer the terminal."""
+    """Foreign text with unprintable characters escaped, so that a file's name cannot control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(text))
 
 
@@ -24,7 +24,7 @@ def size_text(size: int) -> str:
 
 
 def event_line(event: Any) -> str:
-    """An Event of the contract as one line: local time, name, file, what else it tells."""
+    """An Event of the contract as one line: local time, name, file, its other data."""
     at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S")
     subject, data = event["subject"], event["data"]
     words = [at, f"{event['name']:<20}"]
@@ -51,18 +51,18 @@ def _value_text(key: str, value: Any) -> str:
         case "error", {"type": kind, "message": message}:
             return f"{kind}: {message}"
         case "results", _:
-            return ""  # their number stands beside
+            return ""  # `result_count` is printed as well
         case "result_count", 0:
             return ""
     return str(value)
 
 
 def say_wait(reason: str, seconds: float) -> None:
-    """Tell that something is tried again."""
+    """Print why a request is repeated, and in how many seconds."""
     print(f"dropmill: {printable(reason)} Trying again in {seconds:g} s.", file=sys.stderr, flush=True)
 
 
 def stop_with(sentence: str, code: int = 1) -> NoReturn:
-    """End the process with one line."""
+    """Print one line to standard error and end the process with `code`."""
     print(f"dropmill: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)

@@ -1,8 +1,8 @@
-"""What `dropmill send` needs to go on after it was interrupted: one small file for each submission that is not sealed.
+"""What `dropmill send` needs to continue after an interruption: one small file for each submission that is not sealed.
 
-They lie in the user's cache folder; losing them only means that a file is sent again from its beginning. A file is
-known again by where it is sent, its absolute and its relative path; it is the same file only if its size and the time
-of its last change are, too.
+These files are in the user's cache folder; without them `send` sends every file from its beginning. A file to send is
+identified by the server, its absolute path and its path in the submission. It counts as unchanged if its size and the
+time of its last change are the same.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-KEPT_S = 7 * 86400.0  # the server gives up earlier; a server whose uploads live longer is rare
+KEPT_S = 7 * 86400.0  # few servers keep unfinished uploads longer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalFile:
-    """A file of this machine that is to be sent.
+    """A file of this machine to be sent.
 
     Attributes:
         source: where its bytes are.
-        path: what it is called in the submission: relative, with `/` between folders.
+        path: its path in the submission: relative, with `/` between folders.
         size: in bytes.
         changed_ns: when it was last changed, in nanoseconds since 1970.
     """
@@ -36,13 +36,13 @@ class LocalFile:
     changed_ns: int
 
     def key(self, server: str) -> str:
-        """What it is known by again, whatever has become of its bytes."""
+        """What identifies it in a later run, whether its content has changed or not."""
         what = json.dumps([server, os.path.abspath(self.source), self.path])
         return hashlib.sha256(what.encode()).hexdigest()
 
     @property
     def version(self) -> str:
-        """Another one once its bytes are others."""
+        """A text that changes with the content."""
         return f"{self.size}-{self.changed_ns}"
 
 
@@ -51,8 +51,8 @@ class NotedFile:
     """A file as it was announced.
 
     Attributes:
-        id: the server's, of the announced file.
-        version: of the local file at that time.
+        id: the server's id of the announced file.
+        version: that of the local file at that time.
     """
 
     id: str
@@ -60,10 +60,10 @@ class NotedFile:
 
 
 class Unfinished:
-    """The note of one submission; nobody else goes on with it while this process holds it."""
+    """The resume file of one submission, locked: no other process continues the submission meanwhile."""
 
     def __init__(self, note: IO[str], path: Path, submission_id: str, files: Mapping[str, NotedFile]) -> None:
-        """Hold a note that is open and locked.
+        """Take over a file that is open and locked.
 
         Args:
             note: the open file.
@@ -77,10 +77,10 @@ class Unfinished:
         self.files = dict(files)
 
     def save(self, files: Mapping[str, NotedFile]) -> None:
-        """Note further files, or those known anew.
+        """Add files, or replace what was noted of them.
 
         Raises:
-            OSError: it cannot be written. What it holds now may not be readable.
+            OSError: it cannot be written; its content may be unreadable now.
         """
         self.files |= files
         noted = {key: [file.id, file.version] for key, file in self.files.items()}
@@ -91,19 +91,19 @@ class Unfinished:
         self._note.flush()
 
     def forget(self) -> None:
-        """There is nothing to go on with any more."""
+        """Delete it: there is nothing to continue."""
         with suppress(OSError):
             self._path.unlink()
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
-        with suppress(OSError):  # what could not be written is tried once more, and then given up
+        """Close and unlock it; it stays on disk."""
+        with suppress(OSError):  # closing may write again what failed before
             self._note.close()
 
 
 def begin(submission_id: str) -> Unfinished:
-    """A note of a new submission.
+    """The resume file of a new submission.
 
     Raises:
         OSError: the cache folder cannot be written.
@@ -117,7 +117,7 @@ def begin(submission_id: str) -> Unfinished:
 
 
 def find(keys: set[str]) -> Iterator[Unfinished]:
-    """Notes that know some of these files, the newest first; each is held until it is closed or forgotten."""
+    """The resume files that name some of these files, the newest first; the caller closes or forgets each."""
     notes = sorted(_folder().glob("*.json"), key=_changed_at, reverse=True)
     for path in notes:
         try:
@@ -161,12 +161,12 @@ def _changed_at(path: Path) -> float:
 
 
 def _lock(note: IO[str]) -> bool:
-    """Whether nobody else holds it; let go when it is closed, or the process ends."""
+    """Lock a file; False if another process holds it. Closing it, or the end of the process, unlocks it."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            note.seek(1 << 30)  # a byte that is never there: on Windows others could not read one that is
+            note.seek(1 << 30)  # a byte beyond its end: on Windows a locked byte cannot be read
             msvcrt.locking(note.fileno(), msvcrt.LK_NBLCK, 1)
             note.seek(0)
         else:

@@ -1,16 +1,13 @@
-"""`dropmill send`: files and folders as one submission, resumed where an earlier run was interrupted.
+"""`dropmill send`: sends files and folders as one submission, and continues where an earlier run was interrupted.
 
-All files are announced at first. Small ones go together in forms: one request for hundreds of them. Large ones, and
-whatever a form did not bring, go by resumable uploads in chunks that the server verifies. At the end the server's
-SHA-256 of every file is compared with what was read here, and the submission is sealed.
+A run announces all files first. It sends small files together in forms, hundreds in one request; it sends large files,
+and whatever a form did not bring, as resumable uploads in chunks that the server verifies. At the end it compares the
+server's SHA-256 of every file with what it read, and seals the submission.
 """
 
-import errno
 import hashlib
-import os
 import re
 import signal
-import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +19,8 @@ import click
 
 from dropmill.cli import resume_file
 from dropmill.cli.format import event_line, printable, say_wait, size_text, stop_with
+from dropmill.cli.gather import LeftOut, gather, why
+from dropmill.cli.options import client_options
 from dropmill.cli.resume_file import LocalFile, NotedFile, Unfinished
 from dropmill.client import (
     TRY_AGAIN,
@@ -36,30 +35,46 @@ from dropmill.client import (
     sha256_of,
 )
 
-SMALL = 8 * 1024 * 1024  # bytes; from here on a file is worth requests of its own, and being resumed
-FORM_BYTES = 32 * 1024 * 1024  # of files that go together in one request; read into memory
+SMALL = 8 * 1024 * 1024  # bytes; larger files get requests of their own, and are resumed
+FORM_BYTES = 32 * 1024 * 1024  # of the files in one form; the run reads them into memory
 FORM_FILES = 250
-NAME_COLUMNS = 40  # of a progress bar's line
+NAME_COLUMNS = 40  # in the line of a progress bar
 
 CHANGED = "was changed while it was sent"
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 _GONE = (404, 410)
-_SERVER_ERRORS = 500  # and above: what a server may get over
+_SERVER_ERRORS = 500  # and above: errors that may pass
 
-_UNSAFE_IN_FORM = re.compile(r'[\x00-\x1f"\\%]')  # clients and servers disagree on how a form writes these in a name
+_UNSAFE_IN_FORM = re.compile(r'[\x00-\x1f"\\%]')  # clients and servers disagree on how to escape these in a form
 
 
-def run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: bool) -> None:
-    """Send, say how it goes, and end the process with 1 unless all went well.
+@click.command("send")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@client_options
+@click.option("--watch", "is_watching", is_flag=True, help="Follow to the end; exit 0 only if every job succeeded.")
+@click.option(
+    "--abandon",
+    "is_abandoned",
+    is_flag=True,
+    help="Send nothing; seal what an interrupted run with these files left open.",
+)
+def command(paths: tuple[Path, ...], server: str, token: str | None, is_watching: bool, is_abandoned: bool) -> None:
+    """Send files and folders as one submission.
 
-    Args:
-        paths: files and folders of this machine.
-        server: its URL.
-        token: who sends; None without sign-in.
-        is_watching: follow the submission until it has settled; then well means that every job succeeded.
+    After an interruption, run the same command again: it continues where it stopped.
     """
+    if is_abandoned and is_watching:
+        raise click.UsageError("--abandon sends nothing, so there is nothing to --watch.")
+    if is_abandoned:
+        _abandon(paths, server, token)
+    else:
+        _run(paths, server, token, is_watching=is_watching)
+
+
+def _run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: bool) -> None:
+    """Send, print progress, and end the process with 1 unless every file arrived (and, watching, was processed)."""
     left_out = LeftOut()
     sending: _Sending | None = None
     _stop_at_signals()
@@ -81,17 +96,11 @@ def run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: b
         sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
         stop_with(_with_rest(sentence, sending))
     except Stopped as stopped:
-        stop_with(_interrupted(sending), 128 + stopped.number)  # as shells have it
+        stop_with(_interrupted(sending), 128 + stopped.number)  # the exit code that shells use
 
 
-def abandon(paths: Sequence[Path], server: str, token: str | None) -> None:
-    """Seal what interrupted runs with some of these files have left open; exit 1 if there is none.
-
-    Args:
-        paths: those of the run.
-        server: its URL.
-        token: who sent; None without sign-in.
-    """
+def _abandon(paths: Sequence[Path], server: str, token: str | None) -> None:
+    """Seal what interrupted runs with some of these files left open; end the process with 1 if there is none."""
     is_any = False
     try:
         with ApiClient(server, token=token) as client:
@@ -110,17 +119,17 @@ def abandon(paths: Sequence[Path], server: str, token: str | None) -> None:
                 note.forget()
                 is_any = True
                 print(
-                    f"{client.url}/submissions/{note.submission_id} is sealed; what had not arrived is given up.",
+                    f"{client.url}/submissions/{note.submission_id} is sealed; what had not arrived is discarded.",
                     flush=True,
                 )
     except ClientError as error:
         stop_with(str(error))
     if not is_any:
-        stop_with("No interrupted run with these files is known here.")
+        stop_with("No interrupted run with these files is recorded here.")
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks this process to end.
+    """A signal asked this process to end.
 
     Attributes:
         number: of the signal.
@@ -132,9 +141,9 @@ class Stopped(KeyboardInterrupt):
 
 
 def _stop_at_signals() -> None:
-    """Have the first of the signals that end a process raise `Stopped`; a second one ends it at once.
+    """Make the first signal that ends a process raise `Stopped`; a second one ends the process at once.
 
-    One that is ignored stays so: `nohup` ignores SIGHUP.
+    Ignored signals stay ignored: `nohup` ignores SIGHUP.
     """
     caught = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -157,80 +166,20 @@ def _interrupted(sending: "_Sending | None") -> str:
     if sending.is_open:
         return f"Interrupted. {sending.rest()}"
     if sending.is_over:
-        return "Interrupted; everything was sent, and the server goes on with it."
+        return "Interrupted; everything was sent, and the server continues to process it."
     if sending.has_arrived:
         return "Interrupted; the submission is sealed with what had arrived."
     return "Interrupted; nothing was sent."
-
-
-class LeftOut:
-    """Names the files that cannot be sent, so that the rest can.
-
-    Attributes:
-        count: how many there are.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, path: object, reason: str) -> None:
-        """Leave one out; `reason` follows its path in the sentence."""
-        self.count += 1
-        print(f"dropmill: {printable(path)} {printable(reason)} and is left out.", file=sys.stderr, flush=True)
-
-
-def gather(paths: Sequence[Path], left_out: LeftOut) -> Sequence[LocalFile]:
-    """The files to send: those named, and all below the folders named, in the order of their names.
-
-    A folder's files keep their path from that folder on. One that is named twice is sent once. What cannot be read is
-    left out; so is what is neither file nor folder, which is named and is no failure.
-    """
-    found: list[LocalFile] = []
-    for path in paths:
-        top = Path(os.path.abspath(path))
-        if not os.path.isdir(top):  # says no where it may not look; what comes next names it
-            found += _look_at(top, top.name, left_out)
-            continue
-        for folder, inner, names in os.walk(top, onerror=lambda error: left_out.add(error.filename, _why(error))):
-            inner.sort()
-            for name in inner:
-                if Path(folder, name).is_symlink():
-                    left_out.add(Path(folder, name), "is a link to a folder")  # may lead anywhere, also back up
-            for name in sorted(names):
-                source = Path(folder, name)
-                found += _look_at(source, source.relative_to(top.parent).as_posix(), left_out)
-    return tuple(dict.fromkeys(found))
-
-
-def _why(error: OSError) -> str:
-    return f"cannot be read ({error.strerror or error})"
-
-
-def _look_at(source: Path, path: str, left_out: LeftOut) -> Sequence[LocalFile]:
-    try:
-        about = source.stat()
-    except OSError as error:
-        left_out.add(source, "is a dead link" if source.is_symlink() else _why(error))
-        return ()
-    if not stat.S_ISREG(about.st_mode):
-        print(f"dropmill: {printable(source)} is no file and is left out.", file=sys.stderr)
-        return ()
-    if not os.access(source, os.R_OK):
-        left_out.add(source, _why(PermissionError(errno.EACCES, os.strerror(errno.EACCES))))
-        return ()
-    # A name may hold bytes that are no text; no wire takes those.
-    path = os.fsencode(path).decode("utf-8", "replace")
-    return [LocalFile(source=source, path=path, size=about.st_size, changed_ns=about.st_mtime_ns)]
 
 
 class _Sending:
     """One run.
 
     Attributes:
-        submission_id: empty until it is opened or taken up.
-        is_open: whether the submission is not sealed, as far as this run knows.
-        is_over: whether this run has sealed it with all that it had to send.
-        has_arrived: whether the server has bytes of it that a second run need not send, or may have.
+        submission_id: empty until one is opened or continued.
+        is_open: whether the submission is open, as far as this run knows.
+        is_over: whether this run has sent everything and sealed it.
+        has_arrived: whether the server has, or may have, bytes of it that a second run need not send.
     """
 
     def __init__(self, client: ApiClient, files: Sequence[LocalFile], left_out: LeftOut) -> None:
@@ -241,23 +190,25 @@ class _Sending:
         self._ids: dict[LocalFile, str] = {}
         self._sha256: dict[LocalFile, str] = {}
         self._note: Unfinished | None = None
-        self._kept_until: datetime | None = None  # what has come of the file that is being sent; None if nothing has
+        self._kept_until: datetime | None = (
+            None  # when the partial upload of the current file expires; None without one
+        )
         self.submission_id = ""
         self.is_open = False
         self.is_over = False
         self.has_arrived = False
 
     def send(self) -> bool:
-        """Bring every file over; whether the server has of each what was read here.
+        """Send every file; whether the server has of each what was read here.
 
         Raises:
             ClientError: the server refuses something, or is away.
 
-        What stops it leaves the submission open only if bytes have arrived that a second run goes on with; otherwise
-        it is sealed. One that the server cannot be asked to seal now stays noted.
+        After an error the submission stays open only if bytes have arrived that a second run can continue from;
+        otherwise this seals it. If the server cannot seal it now, the resume file is kept.
         """
         try:
-            if not self._go_on():
+            if not self._continue():
                 self._begin()
             self._announce([file for file in self._files if file not in self._ids])
             states = self._states()
@@ -265,7 +216,9 @@ class _Sending:
             self._announce(lost)
             waiting = [file for file in self._files if file in lost or states[file].state in ("announced", "receiving")]
             if len(waiting) < len(self._files):
-                print(f"{len(self._files) - len(waiting)} of {len(self._files)} files are there already.", flush=True)
+                print(
+                    f"{len(self._files) - len(waiting)} of {len(self._files)} files have already arrived.", flush=True
+                )
             self._send_small([file for file in waiting if file.size < SMALL])
             states = self._states()
             for file in tuple(self._files):
@@ -277,7 +230,7 @@ class _Sending:
             self.is_over = True
             return is_well
         except BaseException as error:
-            if self.is_open and (is_final(error) or not self._can_go_on()):
+            if self.is_open and (is_final(error) or not self._can_continue()):
                 with suppress(ClientError):
                     self._client.abandon(self.submission_id)
                     self._has_sealed()
@@ -287,19 +240,19 @@ class _Sending:
                 self._note.close()
 
     def rest(self) -> str:
-        """What becomes of the submission, which is still open."""
+        """A sentence about what happens to the submission, which is still open."""
         if self._note is None:
             return "The submission stays open until the server seals it."
-        until = "the server seals it, a day from now unless it is set otherwise"
+        until = "the server seals it, by default after a day"
         if self._kept_until is not None:
             until = f"{self._kept_until.astimezone():%Y-%m-%d %H:%M}"
         return (
             f"The submission stays open until {until}; "
-            "the same command goes on where this stopped, or seals it with --abandon."
+            "the same command continues where this stopped, or seals it with --abandon."
         )
 
-    def _can_go_on(self) -> bool:
-        """Whether a second run could go on where this one stops, and has reason to."""
+    def _can_continue(self) -> bool:
+        """Whether a second run could continue where this one stops, and would save anything by it."""
         if not self.has_arrived:
             try:
                 self.has_arrived = self._client.has_arrived(self.submission_id)
@@ -329,10 +282,10 @@ class _Sending:
 
     # --- which submission --------------------------------------------------------------------------------------------
 
-    def _go_on(self) -> bool:
-        """Take up the newest submission that knows some of the files and is still open.
+    def _continue(self) -> bool:
+        """Continue the newest open submission that has some of the files; whether there is one.
 
-        One of whose files each has been changed since is sealed: this run sends them anew.
+        One whose files have all changed since is sealed: this run sends them in a new submission.
         """
         for note in resume_file.find(set(self._keys.values())):
             try:
@@ -349,7 +302,7 @@ class _Sending:
             if not is_open:
                 note.forget()
             elif same:
-                self._take_up(note, same)
+                self._resume(note, same)
                 return True
             elif note.files.keys() <= set(self._keys.values()):
                 try:
@@ -361,7 +314,7 @@ class _Sending:
                 note.close()
         return False
 
-    def _take_up(self, note: Unfinished, ids: Mapping[LocalFile, str]) -> None:
+    def _resume(self, note: Unfinished, ids: Mapping[LocalFile, str]) -> None:
         self._note, self.submission_id = note, note.submission_id
         self.is_open = self.has_arrived = True
         there = {remote.id for remote in self._client.files(self.submission_id)}
@@ -378,10 +331,12 @@ class _Sending:
     def _cannot_note(self, error: OSError) -> None:
         self._forget_note()
         where = error.filename or "The cache folder"
-        print(f"dropmill: {printable(where)} cannot be written; this cannot be resumed.", file=sys.stderr, flush=True)
+        print(
+            f"dropmill: {printable(where)} cannot be written; this run cannot be resumed.", file=sys.stderr, flush=True
+        )
 
     def _announce(self, files: Sequence[LocalFile]) -> None:
-        """Have the server expect files; of those it has lost, anew."""
+        """Announce files, or announce again those whose upload the server lost."""
         if not files:
             return
         known = {remote.id for remote in self._client.files(self.submission_id)}
@@ -410,16 +365,16 @@ class _Sending:
                 try:
                     self._client.send_form(self.submission_id, contents)
                 except ClientError:
-                    return  # each that is missing now is sent by itself, which is resumed, or says what is wrong
+                    return  # the files that are missing now are sent one by one, which resumes or says what is wrong
                 progress(sum(len(content) for _, content in contents))
             self.has_arrived = True
             self._say_sent([file for file in group if file in self._ids])
 
     def _groups(self, files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
-        """Files that go together in one form.
+        """Groups of files, each for one form.
 
-        Not in a form go: an empty one, which is stored as it is announced; one whose path another has too, because a
-        form could not tell whose bytes come; and one whose path a form may change.
+        Left out are: empty files, which the server stores at their announcement; files that share a path, because a
+        form cannot distinguish them; and files whose path a form may change.
         """
         of_path = Counter(file.path for file in self._files)
         group: list[LocalFile] = []
@@ -436,7 +391,7 @@ class _Sending:
             yield group
 
     def _read(self, file: LocalFile) -> bytes | None:
-        """A small file's bytes; None if it cannot be sent, and then it is left out."""
+        """A small file's bytes; None if it was left out because it cannot be sent."""
         try:
             with file.source.open("rb") as source:
                 content = source.read(file.size + 1)
@@ -444,7 +399,7 @@ class _Sending:
                 self._leave_out(file, CHANGED)
                 return None
         except OSError as error:
-            self._leave_out(file, _why(error))
+            self._leave_out(file, why(error))
             return None
         self._sha256[file] = hashlib.sha256(content).hexdigest()
         return content
@@ -463,7 +418,7 @@ class _Sending:
         except SourceChanged:
             self._leave_out(file, CHANGED)
         except OSError as error:
-            self._leave_out(file, _why(error))
+            self._leave_out(file, why(error))
         except Refused as error:
             error.args = (f"{file.path}: {error}",)
             raise
@@ -485,7 +440,7 @@ class _Sending:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _wait_stored(self) -> dict[LocalFile, RemoteFile]:
-        """The files once the server has stored each, or given it up; it may have to read some again for their hash."""
+        """The files, once the server has stored or aborted each; it may have to read some again for their hash."""
         topic = f"submission:{self.submission_id}"
         cursor = self._client.newest_cursor()
         while True:
@@ -499,18 +454,18 @@ class _Sending:
         for file, remote in states.items():
             trouble = None
             if remote.state == "aborted":
-                trouble = f"was not stored: {remote.error or 'the server gave it up'}"
+                trouble = f"was not stored: {remote.error or 'the server aborted it'}"
             elif remote.sha256 != self._sha256_of(file):
-                trouble = "arrived with other bytes than were read here (SHA-256); send it again"
+                trouble = "did not arrive as it was read here (SHA-256 differs); send it again"
             elif not _is_as_announced(file):
-                trouble = "was changed after it was sent; what arrived is how it was before"
+                trouble = "was changed after it was sent; the server has the earlier content"
             if trouble is not None:
                 print(f"dropmill: {printable(file.path)} {printable(trouble)}.", file=sys.stderr)
                 is_well = False
         return is_well
 
     def _sha256_of(self, file: LocalFile) -> str | None:
-        """What was read of a file here, also in an earlier run; None if it cannot be read any more."""
+        """The SHA-256 of a file as this run or an earlier one read it; None if it can no longer be read."""
         try:
             return self._sha256.get(file) or sha256_of(file.source, file.size)
         except (OSError, SourceChanged):
@@ -518,7 +473,7 @@ class _Sending:
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether the same command, run again, would meet the same refusal."""
+    """Whether the same command, run again, would get the same refusal."""
     return isinstance(error, Refused) and error.status < _SERVER_ERRORS and error.status not in TRY_AGAIN
 
 
@@ -537,7 +492,7 @@ def _is_as_announced(file: LocalFile) -> bool:
 
 @contextmanager
 def _bar(label: str, size: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on its own line of a terminal, nothing elsewhere; told how many bytes are over."""
+    """A progress bar on a terminal, nothing elsewhere. Yields a function to call with the number of bytes sent."""
     if not sys.stdout.isatty():
         yield lambda reached: None
         return
@@ -548,7 +503,7 @@ def _bar(label: str, size: int) -> Iterator[Callable[[int], None]]:
 
 
 def _watch(client: ApiClient, submission_id: str, count: int) -> bool:
-    """Print a submission's events until it has settled; whether each of so many jobs succeeded."""
+    """Print a submission's events until it has settled; whether `count` jobs succeeded and none failed."""
     for event in client.follow(f"submission:{submission_id}", 0):
         print(event_line(event), flush=True)
         if event["name"] == "submission.settled":

@@ -1,4 +1,4 @@
-"""`dropmill serve`: the app in Hypercorn, on sockets bound here, ended gracefully."""
+"""`dropmill serve`: runs the app in Hypercorn, on sockets that this module binds, until a signal stops it."""
 
 import asyncio
 import logging
@@ -7,34 +7,32 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import click
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from quart import Quart
 
 from dropmill import descriptors
 from dropmill.app import create_app, server_of
+from dropmill.cli.options import SettingsCommand, settings_options
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, split_address
 from dropmill.web.server.guard import LOOPBACK_NAMES, allowed_hosts
 from dropmill.web.server.hypercorn import DRAIN_BODY_S
 
-BACKLOG_MAX = 1024  # connections the kernel holds while the loop is busy; they are accepted at once, so
-BACKLOG_PART = 8  # no more than half of what `--reserved-descriptors` keeps free
-CONNECTIONS_END_S = (
-    DRAIN_BODY_S + 1.0
-)  # after the drain; there is nothing left to wait for but clients that do not close
+BACKLOG_MAX = 1024  # connections the kernel holds while the loop is busy; the loop then accepts all of them at once
+BACKLOG_PART = 8  # so the backlog takes an eighth of the descriptors: half of what `--reserved-descriptors` keeps free
+CONNECTIONS_END_S = DRAIN_BODY_S + 1.0  # after the drain; by then only clients that do not close are left
 IDLE_CONNECTION_S = 15.0  # also bounds how long headers may take
 
 
-def run(flags: Mapping[str, Any]) -> None:
-    """Serve until SIGTERM or SIGINT; ends the process if it cannot.
-
-    Args:
-        flags: of the command line, as `Settings.load` takes them.
-    """
+@click.command("serve", cls=SettingsCommand)
+@settings_options
+def command(**flags: Any) -> None:
+    """Serve the drop zone until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("hypercorn.error", "alembic", "watchfiles"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -45,7 +43,8 @@ def run(flags: Mapping[str, Any]) -> None:
         app = create_app(settings, owns_sockets=True)
         sockets = [_listen(address, is_dual=is_dual_stack(address, settings.bind)) for address in settings.bind]
     except DropmillError as error:
-        _stop_with(error.detail)
+        print(f"dropmill: {error.detail}", file=sys.stderr)
+        sys.exit(2)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(app, sockets, settings))
     if server_of(app).failure is not None:
@@ -53,10 +52,10 @@ def run(flags: Mapping[str, Any]) -> None:
 
 
 def require_certificate(settings: Settings) -> None:
-    """Return if https can be served with the certificate and key that the settings name, or they name none.
+    """Check the certificate and the key that the settings name; without any there is nothing to check.
 
     Raises:
-        SettingsError: it cannot.
+        SettingsError: https cannot be served with them.
     """
     if settings.certfile is None:
         return
@@ -67,18 +66,13 @@ def require_certificate(settings: Settings) -> None:
         except OSError as error:
             raise SettingsError(f"{flag} {path}: cannot be read ({error.strerror}).") from None
     try:
-        # With a passphrase of our own, or OpenSSL would ask for one on the terminal.
+        # With an empty passphrase, because OpenSSL would otherwise ask for one on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certfile, settings.keyfile, password="")
     except ssl.SSLError as error:
         raise SettingsError(
             f"--certfile {settings.certfile} and --keyfile {settings.keyfile}: must be a certificate and its key in "
             f"PEM form, the key without a passphrase ({error.reason or 'not usable'})."
         ) from None
-
-
-def _stop_with(sentence: str) -> Any:
-    print(f"dropmill: {sentence}", file=sys.stderr)
-    sys.exit(2)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -90,11 +84,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def is_dual_stack(address: str, binds: Sequence[str]) -> bool:
-    """Whether a socket takes IPv4 too: that of `[::]` does, unless another bind has the same port of an IPv4 address.
+    """Whether a socket accepts IPv4 too: that of `[::]` does, unless another bind has the same port of an IPv4 address.
 
     Args:
         address: the socket's own bind.
-        binds: all of them.
+        binds: those of all sockets.
     """
     host, port = split_address(address)
     others = [split_address(bind) for bind in binds if bind != address]
@@ -102,7 +96,7 @@ def is_dual_stack(address: str, binds: Sequence[str]) -> bool:
 
 
 def _listen(address: str, *, is_dual: bool) -> socket.socket:
-    """A bound socket; bound here, so that a port in use is one clear line and port 0 is known before it is told."""
+    """A bound socket. Bound before Hypercorn runs, so that a port in use gives one clear line and port 0 is known."""
     host, port = split_address(address)
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -126,7 +120,7 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
         loop.add_signal_handler(number, stopping.set)
 
     async def until_stopped() -> None:
-        # Hypercorn has begun to listen when it first waits for this.
+        # Hypercorn listens by the time it first awaits this.
         for notice in server.notices:
             print(notice)
         for line in _about_names(settings):
@@ -134,8 +128,8 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
         for listening in sockets:
             print(f"Dropmill is serving on {_url(listening, is_https=settings.is_https)}", flush=True)
         await stopping.wait()
-        # Here, and not after: Hypercorn would cut connections first and tell us last, and on Python 3.12 and 3.13
-        # one open socket would keep it from ending at all.
+        # Before this returns: afterwards Hypercorn cuts connections, and on Python 3.12 and 3.13 one open WebSocket
+        # would keep the process alive.
         await server.drain()
 
     config = HypercornConfig()
@@ -154,11 +148,11 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
 
 
 def _about_names(settings: Settings) -> Iterator[str]:
-    """What to know before asking the server by a name; nothing where loopback is all there is."""
+    """Lines about the names under which the server can be reached; none if it answers for loopback only."""
     names = allowed_hosts(settings)
     if names != LOOPBACK_NAMES:
-        told = ", ".join(sorted(f"[{name}]" if ":" in name else name for name in names))
-        yield f"It answers for the host names {told}; --allowed-host adds others."
+        shown = ", ".join(sorted(f"[{name}]" if ":" in name else name for name in names))
+        yield f"It answers for the host names {shown}; --allowed-host adds others."
     if settings.public_url is not None:
         yield f"Its public URL is {settings.public_url}."
     if settings.public_url is not None and not settings.trusted_proxy:

@@ -13,7 +13,7 @@ from tests.support.certificates import make_certificate
 from tests.support.server import Server
 
 from dropmill.cli.doctor import host, network
-from dropmill.cli.doctor.host import FAIL, OK, WARN, Finding
+from dropmill.cli.doctor.findings import FAIL, OK, WARN, Finding
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation
 from dropmill.settings import Settings
@@ -50,7 +50,7 @@ def test_a_running_server_and_the_network_to_it_are_well(server: Server, run: Ru
     code, out, err = run("doctor", "--data", server.data, "--config", server.config, "--url", server.url)
     assert (code, err) == (0, "")
     found = {line[6:22].strip(): line for line in out.splitlines()}
-    assert set(found) == {*host.CHECKS, *network.NETWORK_CHECKS}
+    assert set(found) == {*host.HOST_CHECKS, *network.NETWORK_CHECKS}
     assert f"process {server.process.pid}" in found["lock"]
     assert all(line.startswith(("ok", "warn")) for line in out.splitlines())
     assert all(line.startswith("ok") for subject, line in found.items() if subject.startswith("network"))
@@ -81,7 +81,7 @@ def test_a_failure_is_exit_1_and_the_rest_is_looked_at(run: Run, tmp_path: Path)
 
 def test_a_data_folder_that_is_none(settings: Make, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    assert "is no folder" in said(host.check_data_folder(settings()), FAIL)
+    assert "is not a folder" in said(host.check_data_folder(settings()), FAIL)
 
 
 def test_a_network_file_system_is_warned_of(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.server import Server
 
 from dropmill.cli.doctor import network
-from dropmill.cli.doctor.host import FAIL, OK, WARN, Finding
+from dropmill.cli.doctor.findings import FAIL, OK, WARN, Finding
 from dropmill.cli.doctor.network import ServerConnection
 
 Run = Callable[..., tuple[int, str, str]]

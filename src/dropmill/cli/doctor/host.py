@@ -1,4 +1,4 @@
-"""`dropmill doctor`: what a server with these settings needs, looked at one by one; nothing is changed."""
+"""What `dropmill doctor` checks on this machine: whatever a server with these settings needs. Changes nothing."""
 
 import asyncio
 import os
@@ -6,117 +6,40 @@ import secrets
 import select
 import shutil
 import socket
-import sqlite3
 import ssl
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from dropmill.cli.format import printable, size_text
+from dropmill.cli.doctor.findings import Findings, fail, ok, warn
+from dropmill.cli.format import size_text
 from dropmill.model.errors import DropmillError
 from dropmill.settings import Settings, size_in_words, split_address
 
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs")
-FREE_INODES_MIN = 10_000  # each file of a submission takes one, each running attempt a few
+FREE_INODES_MIN = 10_000  # each file of a submission needs one, each running attempt a few
 EXPIRES_SOON_DAYS = 14
-DNS_WAIT_S = 2.0  # as long as a look-up may take in the server
+DNS_WAIT_S = 2.0  # the server's own limit for a look-up
 PTR_OF_LOOPBACK = b"\x011\x010\x010\x03127\x07in-addr\x04arpa\x00\x00\x0c\x00\x01"
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a check says.
-
-    Attributes:
-        level: `OK`; `WARN` for what works with a drawback; `FAIL` for what will not work.
-        sentence: what was found, and what to do about it.
-    """
-
-    level: str
-    sentence: str
-
-
-def ok(sentence: str) -> Finding:
-    """It is as it should be."""
-    return Finding(level=OK, sentence=sentence)
-
-
-def warn(sentence: str) -> Finding:
-    """It works, with a drawback."""
-    return Finding(level=WARN, sentence=sentence)
-
-
-def fail(sentence: str) -> Finding:
-    """It will not work."""
-    return Finding(level=FAIL, sentence=sentence)
-
-
-Findings = Iterator[Finding]
 Check = Callable[[Settings], Findings]
-
-
-def run(flags: Mapping[str, Any], url: str | None) -> None:
-    """Print a line for each finding; ends the process with 1 if something will not work.
-
-    Args:
-        flags: of the command line, as `Settings.load` takes them.
-        url: where a running server should be reached; None looks at this machine only.
-    """
-    failures = 0
-
-    def tell(subject: str, findings: Findings) -> None:
-        nonlocal failures
-        try:
-            for finding in findings:
-                print(f"{finding.level:<5} {subject:<15} {printable(finding.sentence)}", flush=True)
-                failures += finding.level == FAIL
-        except OSError as error:
-            failures += 1
-            print(f"{FAIL:<5} {subject:<15} {printable(error)}", flush=True)
-
-    try:
-        settings = Settings.load(flags, os.environ)
-    except DropmillError as error:
-        tell("settings", iter([fail(error.detail)]))
-        sys.exit(1)
-    for subject, check in CHECKS.items():
-        tell(subject, check(settings))
-    if url is not None:
-        from dropmill.cli.doctor.network import NETWORK_CHECKS, ServerConnection
-
-        try:
-            server = ServerConnection(url)
-        except ValueError as error:
-            tell("network", iter([fail(f"--url {url}: {error}")]))
-            sys.exit(1)
-        for subject, look in NETWORK_CHECKS.items():
-            tell(subject, look(server))
-            if not server.is_open:
-                break
-    sys.exit(1 if failures else 0)
 
 
 # --- the data folder -------------------------------------------------------------------------------------------------
 
 
 def check_data_folder(settings: Settings) -> Findings:
-    """It can be written, lies on one local file system."""
+    """The data folder can be written and is on one local file system."""
     data = settings.data.absolute()
     there = _nearest(data)
     if there != data:
         if os.access(there, os.W_OK | os.X_OK):
-            yield ok(f"{data} will be made")
+            yield ok(f"{data} will be created")
         else:
-            yield fail(f"{data} is not there and cannot be made: {there} cannot be written")
+            yield fail(f"{data} does not exist and cannot be created: {there} cannot be written")
     elif not data.is_dir():
-        yield fail(f"{data} is no folder")
+        yield fail(f"{data} is not a folder")
         return
     else:
         probe = data / f".doctor-{secrets.token_hex(8)}"
@@ -135,16 +58,18 @@ def check_data_folder(settings: Settings) -> Findings:
         apart = [path.name for path in sorted(data.iterdir()) if path.is_dir() and path.stat().st_dev != device]
         apart = [name for name in apart if name != settings.log_path.absolute().parent.name]
         if apart:
-            yield fail(f"{', '.join(apart)} in {data} lie on another file system; files could not be moved at once")
+            yield fail(f"{', '.join(apart)} in {data} are on another file system; files could not be moved at once")
         else:
             yield ok(f"{data} can be written, in one file system")
     kind = _file_system(there)
     if kind in NETWORK_FILE_SYSTEMS:
-        yield warn(f"{data} lies on {kind}: a network file system may lose what it said is written; use a local disk")
+        yield warn(
+            f"{data} is on {kind}: a network file system may lose data that it reported as written; use a local disk"
+        )
 
 
 def check_lock(settings: Settings) -> Findings:
-    """Whether a server works on the folder now; the lock itself is not touched."""
+    """Whether a server uses the folder now. The lock itself is not touched."""
     path = settings.data.absolute() / "lock"
     try:
         about = path.stat()
@@ -158,47 +83,43 @@ def check_lock(settings: Settings) -> Findings:
 
 
 def check_disk(settings: Settings) -> Findings:
-    """There is room for uploads."""
+    """The disk has room for uploads."""
     there = _nearest(settings.data.absolute())
     free = shutil.disk_usage(there).free
-    told = f"{size_text(free)} free, {size_in_words(settings.min_free)} of it kept (--min-free)"
-    yield ok(told) if free > settings.min_free else fail(f"{told}: every upload is refused with 507")
+    said = f"{size_text(free)} free, {size_in_words(settings.min_free)} of it reserved (--min-free)"
+    yield ok(said) if free > settings.min_free else fail(f"{said}: the server refuses every upload with 507")
     about = os.statvfs(there)
     if about.f_files and about.f_favail < FREE_INODES_MIN:
-        yield warn(f"only {about.f_favail} more files can be made in this file system (inodes)")
+        yield warn(f"only {about.f_favail} more files can be created in this file system (inodes)")
 
 
 def check_database(settings: Settings) -> Findings:
-    """Its schema is one that this version reads."""
-    from dropmill.engines.sql.tables import SCHEMA_HEAD
+    """This version can read the database's schema, or migrate it."""
+    from dropmill.app import examine_ledger
 
-    path = settings.data.absolute() / "ledger.sqlite"
-    if not path.exists():
-        yield ok(f"{path.name} will be made, schema {SCHEMA_HEAD}")
-        return
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5)) as connection:
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error as error:
-        yield fail(f"{path} cannot be read ({error})")
+        found = examine_ledger(settings)
+    except OSError as error:
+        yield fail(f"{settings.data.absolute() / 'ledger.sqlite'} cannot be read ({error})")
         return
-    schema = str(found[0]) if found else "none"
-    if found and schema > SCHEMA_HEAD:
-        yield fail(f"schema {schema} is newer than this Dropmill's {SCHEMA_HEAD}; start the newer one")
-    elif schema != SCHEMA_HEAD:
-        yield ok(f"schema {schema}; the next start brings it to {SCHEMA_HEAD}")
+    if found is None:
+        yield ok("the database will be created")
+    elif found.schema is not None and found.schema > found.readable_schema:
+        yield fail(f"schema {found.schema} is newer than this Dropmill's {found.readable_schema}; start the newer one")
+    elif found.schema != found.readable_schema:
+        yield ok(f"schema {found.schema or 'none'}; the next start migrates it to {found.readable_schema}")
     else:
-        yield ok(f"schema {schema}")
+        yield ok(f"schema {found.schema}")
 
 
 def check_log_file(settings: Settings) -> Findings:
-    """It can be written to."""
+    """The event log can be written."""
     path = settings.log_path.absolute()
     there = _nearest(path)
     if not os.access(there, os.W_OK) or (there == path and not path.is_file()):
         yield fail(f"{path} cannot be written")
     elif there != path:
-        yield ok(f"{path} will be made")
+        yield ok(f"{path} will be created")
     else:
         yield ok(f"{path}, {size_text(path.stat().st_size)}")
 
@@ -207,7 +128,7 @@ def check_log_file(settings: Settings) -> Findings:
 
 
 def check_config(settings: Settings) -> Findings:
-    """It can be read, is valid, and holds the newest revision."""
+    """The config can be read, is valid, and holds the newest revision."""
     from dropmill.configfile import file_sync
     from dropmill.configfile.parser import ParserProcess
     from dropmill.configfile.schema.file import SchemaFile
@@ -229,7 +150,7 @@ def check_config(settings: Settings) -> Findings:
     yield from _compare_with_ledger(settings, path, file_sync.sha256_of(text))
     if text is None:
         is_possible = os.access(path.parent, os.W_OK | os.X_OK)
-        yield ok(f"{path} will be made") if is_possible else fail(f"{path} is not there and cannot be made")
+        yield ok(f"{path} will be created") if is_possible else fail(f"{path} does not exist and cannot be created")
         return
     try:
         report = asyncio.run(check(text))
@@ -245,24 +166,24 @@ def check_config(settings: Settings) -> Findings:
 
 
 def _compare_with_ledger(settings: Settings, path: Path, on_disk: str | None) -> Findings:
-    """Whether the file holds the newest revision; silent where there is none, or it cannot be asked."""
-    ledger = settings.data.absolute() / "ledger.sqlite"
-    newest_one = "SELECT number, sha256 FROM config_revisions ORDER BY number DESC LIMIT 1"
-    of_host = "SELECT path, revision FROM config_files WHERE host = ? AND data_folder = ?"
-    here = settings.config_location
+    """Whether the file holds the newest revision; no finding where there is none, or the ledger cannot be read."""
+    from dropmill.app import examine_ledger
+
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, timeout=5)) as connection:
-            newest = connection.execute(newest_one).fetchone()
-            file = connection.execute(of_host, (here.host, os.fsencode(here.data_folder))).fetchone()
-    except sqlite3.Error:
+        found = examine_ledger(settings)
+    except OSError:
         return  # `check_database` reports it
-    if file is not None and os.path.realpath(file[0]) != os.path.realpath(os.fsencode(path)):
-        yield warn(f"the server edits {os.fsdecode(file[0])}; a start with --config {path} takes over what that holds")
+    if found is None:
         return
-    if newest is None or newest[1] == on_disk:
+    if found.config_path is not None and os.path.realpath(found.config_path) != os.path.realpath(path):
+        yield warn(
+            f"the server edits {found.config_path}; a start with --config {path} makes its content the newest revision"
+        )
         return
-    revision = f"revision {newest[1][:12]}, the newest one"
-    if file is not None and file[1] != newest[0]:
+    if found.newest_sha256 is None or found.newest_sha256 == on_disk:
+        return
+    revision = f"revision {found.newest_sha256[:12]}, the newest one"
+    if found.config_path is not None and not found.is_in_file:
         yield fail(f"{path} does not hold {revision}: saving it there has failed; the server's log says why")
     elif on_disk is None:
         yield warn(f"{path} is missing; scripts use {revision}, and the next start writes it there")
@@ -271,7 +192,7 @@ def _compare_with_ledger(settings: Settings, path: Path, on_disk: str | None) ->
 
 
 def check_processor(settings: Settings) -> Findings:
-    """It can be imported, or executed."""
+    """The processor can be imported, or executed."""
     from dropmill.processing.pool import SlotPool
     from dropmill.processing.processor import Processor
 
@@ -292,7 +213,7 @@ def check_processor(settings: Settings) -> Findings:
 
 
 def check_kernel(settings: Settings) -> Findings:
-    """What it takes to leave nothing behind of a script."""
+    """The kernel has what the server needs to end everything that a script started."""
     from dropmill.processing.limits import is_delegated
     from dropmill.slot.processes import become_subreaper
 
@@ -315,19 +236,19 @@ def check_kernel(settings: Settings) -> Findings:
 
 
 def check_dns(settings: Settings) -> Findings:
-    """Name servers answer; without them clients have no host name."""
+    """Name servers answer; without them the server knows no host names of clients."""
     servers = list(settings.dns_servers) or [f"[{name}]:53" if ":" in name else f"{name}:53" for name in _resolvers()]
     if not servers:
-        yield warn("this machine names no name server; clients get no host name")
+        yield warn("this machine names no name server; the server will not know the host names of clients")
     for server in servers:
         if _answers(server):
             yield ok(f"{server} answers")
         else:
-            yield warn(f"{server} does not answer; clients may get no host name")
+            yield warn(f"{server} does not answer; the server may not know the host names of clients")
 
 
 def check_certificate(settings: Settings) -> Findings:
-    """Certificate and key fit, and the certificate is still good for a while."""
+    """Certificate and key belong together, and the certificate does not expire soon."""
     from dropmill.cli.serve import require_certificate
 
     if settings.certfile is None or settings.keyfile is None:
@@ -343,11 +264,11 @@ def check_certificate(settings: Settings) -> Findings:
         yield fail(f"{settings.certfile} is not accepted: {getattr(error, 'verify_message', '') or error.reason}")
         return
     days = (until - datetime.now(UTC)).days
-    told = f"https; {settings.certfile} is good until {until:%Y-%m-%d}, {days} days"
-    yield ok(told) if days >= EXPIRES_SOON_DAYS else warn(told)
+    said = f"https; {settings.certfile} is valid until {until:%Y-%m-%d}, {days} days"
+    yield ok(said) if days >= EXPIRES_SOON_DAYS else warn(said)
 
 
-CHECKS: Mapping[str, Check] = {
+HOST_CHECKS: Mapping[str, Check] = {
     "data folder": check_data_folder,
     "lock": check_lock,
     "disk": check_disk,
@@ -361,18 +282,18 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- how they find out -----------------------------------------------------------------------------------------------
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself if it is there, else the nearest folder above that is."""
+    """The path itself if it exists, else the nearest folder above that does."""
     while not path.exists():
         path = path.parent
     return path
 
 
 def _file_system(path: Path) -> str:
-    """The kind of file system a path lies on; empty if this system does not tell."""
+    """The kind of file system that holds a path; "" if this system does not say."""
     kinds: dict[Path, str] = {}
     with suppress(OSError):
         for line in Path("/proc/self/mounts").read_text().splitlines():
@@ -391,7 +312,7 @@ def _resolvers() -> list[str]:
 
 
 def _answers(server: str) -> bool:
-    """Whether a name server says anything at all to a question about 127.0.0.1."""
+    """Whether a name server answers a question about 127.0.0.1, with whatever."""
     number = secrets.token_bytes(2)
     try:
         family, kind, _, _, address = socket.getaddrinfo(*split_address(server), type=socket.SOCK_DGRAM)[0]
@@ -407,16 +328,16 @@ def _answers(server: str) -> bool:
 
 
 def _good_until(certfile: Path, keyfile: Path) -> datetime:
-    """When a certificate ends, found by a handshake with ourselves: the standard library reads none by itself.
+    """When a certificate expires, found by a handshake in memory: the standard library has no reader of certificates.
 
     Raises:
-        ssl.SSLError: it is good for nothing, or not any more.
+        ssl.SSLError: it is not valid, or expired.
     """
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certfile, keyfile)
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname = False
-    asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate vouches for itself
+    asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate is its own authority
     asking.load_verify_locations(certfile)
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = asking.wrap_bio(to_client, to_server)

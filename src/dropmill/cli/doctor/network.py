@@ -1,7 +1,7 @@
-"""What `dropmill doctor --url` checks: the connection to a running server, with every proxy between.
+"""What `dropmill doctor --url` checks: the connection to a running server, with every proxy in between.
 
-Raw HTTP/1.1 on sockets, because each check needs a request that no client would make: half of one, or one that is
-given up in the middle. Nothing is stored on the server.
+Raw HTTP/1.1 on sockets, because several checks need a request that no client library makes, such as the first half of
+one. The server stores nothing.
 """
 
 import base64
@@ -11,34 +11,33 @@ import re
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
 from dropmill import __version__
-from dropmill.cli.doctor.host import Finding, fail, ok, warn
+from dropmill.cli.doctor.findings import Findings, fail, ok, warn
 
 ANSWER_S = 5.0  # a server answers in milliseconds; a proxy that waits for the rest of a body never does
-PROBE_BYTES = 64 * 1024 * 1024  # announced, never sent; above what proxies let pass when nobody has set them up
+PROBE_BYTES = 64 * 1024 * 1024  # announced, never sent; above the default limit of common proxies
 BEGINNING_BYTES = 16 * 1024
 HEAD_MAX = 64 * 1024
-WHOLE_MAX = 2 * 1024 * 1024  # bytes of an answer that is read to its end: a config, a page
+WHOLE_MAX = 2 * 1024 * 1024  # bytes of an answer read to its end: a config, a page
 FORGED_ADDRESS = "192.0.2.1"  # of no client (RFC 5737)
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty settings
-H2_SETTINGS = 4  # the kind of frame a server that speaks HTTP/2 begins with
-
-Findings = Iterator[Finding]
+H2_SETTINGS = 4  # type of the first frame of a server that speaks HTTP/2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
-        status: 0 if nothing came in time.
-        body: its beginning.
+        status: 0 if no answer came in time.
+        kind: the content type.
+        body: its first bytes.
     """
 
     status: int = 0
@@ -47,12 +46,12 @@ class Answer:
 
     @property
     def is_ours(self) -> bool:
-        """Whether a Dropmill said it, and no proxy."""
+        """Whether Dropmill answered, not a proxy."""
         return self.kind.startswith(("application/json", "application/problem+json"))
 
     @property
     def detail(self) -> str:
-        """Its sentence, if it has one."""
+        """The `detail` of a problem document; without one, the status in words."""
         try:
             return str(json.loads(self.body)["detail"])
         except (ValueError, KeyError, TypeError):
@@ -61,7 +60,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeAnswer:
-    """An answer to its end, at most `WHOLE_MAX` bytes; header names in lower case."""
+    """An answer read to its end, at most `WHOLE_MAX` bytes of it; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -69,10 +68,10 @@ class WholeAnswer:
 
 
 class ServerConnection:
-    """To one URL.
+    """Makes connections to the server at one URL.
 
     Attributes:
-        is_open: whether the server was reached; without that there is nothing more to look at.
+        is_open: whether the server was reached; the other checks make no sense until then.
         base: the URL's path, without a slash at its end.
         origin: what browsers send as `Origin` from its pages.
     """
@@ -81,7 +80,7 @@ class ServerConnection:
         """Connect to nothing yet.
 
         Raises:
-            ValueError: it is no URL.
+            ValueError: it is not a URL of http or https.
         """
         self.url = url if "://" in url else f"http://{url}"
         self.is_open = False
@@ -97,10 +96,10 @@ class ServerConnection:
         self.origin = f"{parts.scheme}://{self._authority.lower().removesuffix(default)}"
 
     def connect(self, protocols: tuple[str, ...] = ("http/1.1",)) -> socket.socket:
-        """A connection, with TLS where the URL says so.
+        """A new connection, with TLS if the URL is https.
 
         Raises:
-            OSError: there is none.
+            OSError: the server cannot be reached.
         """
         made = socket.create_connection((self.name, self._port), timeout=ANSWER_S)
         if not self.is_tls:
@@ -114,10 +113,10 @@ class ServerConnection:
             raise
 
     def ask(self, request: str, body: bytes = b"", **headers: str) -> Answer:
-        """The answer to one request, its headers and what comes with them; `Answer()` if none comes.
+        """The answer to one request, its headers and the bytes that come with them; `Answer()` if none comes in time.
 
         Raises:
-            OSError: there is no connection.
+            OSError: the server cannot be reached.
         """
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         with self.connect() as connection:
@@ -128,7 +127,7 @@ class ServerConnection:
         """The answer to a GET, read to its end.
 
         Raises:
-            OSError: there is no connection, or no whole answer of HTTP.
+            OSError: the server cannot be reached, or the answer is not HTTP or not whole.
         """
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         with self.connect() as connection:
@@ -139,7 +138,7 @@ class ServerConnection:
                 found = {name.lower(): value for name, value in answer.getheaders()}
                 return WholeAnswer(status=answer.status, headers=found, body=answer.read(WHOLE_MAX))
             except HTTPException as error:
-                raise OSError(f"the answer is no HTTP ({type(error).__name__})") from None
+                raise OSError(f"the answer is not HTTP ({type(error).__name__})") from None
             finally:
                 answer.close()
 
@@ -151,7 +150,7 @@ class ServerConnection:
 
 
 def check_http(server: ServerConnection) -> Findings:
-    """The server is reached, and is a Dropmill."""
+    """The server can be reached, and is Dropmill."""
     try:
         answer = server.ask("GET /readyz", Connection="close")
     except OSError as error:
@@ -164,17 +163,17 @@ def check_http(server: ServerConnection) -> Findings:
         server.is_open = True
         yield fail(f"{server.url}: {answer.detail}")
     else:
-        yield fail(f"{server.url} is no Dropmill: " + (answer.detail if answer.status else "it does not answer"))
+        yield fail(f"{server.url} is not Dropmill: " + (answer.detail if answer.status else "it does not answer"))
 
 
 def check_pages(server: ServerConnection) -> Findings:
-    """The addresses on pages lead where the URL leads, sub-path and all."""
+    """Links on pages lead to the URL, sub-path included."""
     page = server.fetch("/", Accept="text/html")
     shown = re.search(rb'data-base="([^"]*)"', page.body)
     if page.status == 401:
-        yield ok("not looked at; the server asks for sign-in")
+        yield ok("not checked; the server requires sign-in")
     elif page.status != 200 or shown is None:
-        yield fail(f"{server.url}/ is no page of Dropmill: it answers {page.status}")
+        yield fail(f"{server.url}/ is not a page of Dropmill: it answers {page.status}")
     elif (base := shown[1].decode(errors="replace")) != server.base:
         yield fail(
             f"pages lead to {base or '/'}, but they are reached at {server.base or '/'}; start the server with "
@@ -189,14 +188,14 @@ def check_pages(server: ServerConnection) -> Findings:
 
 
 def check_origin(server: ServerConnection) -> Findings:
-    """Pages may change things: what browsers say of them is what the server expects."""
+    """Pages may change things: the server accepts the origin that browsers send."""
     answer = server.ask(
         "POST /api/v1/config/check", Origin=server.origin, Sec_Fetch_Site="same-origin", Content_Length="0"
     )
     if answer.status == 200:
         yield ok(f"pages of {server.origin} may change things")
     elif answer.status == 401:
-        yield ok("not looked at; the server asks for sign-in")
+        yield ok("not checked; the server requires sign-in")
     elif answer.status == 403 and answer.is_ours:
         yield fail(f"pages cannot change anything; start the server with --public-url {server.url} ({answer.detail})")
     else:
@@ -204,16 +203,16 @@ def check_origin(server: ServerConnection) -> Findings:
 
 
 def check_client(server: ServerConnection) -> Findings:
-    """Who asks is known by address and scheme, and nobody can choose the address."""
+    """The server knows the client's address and scheme, and no client can forge its address."""
     page = server.fetch("/", Accept="text/html", X_Forwarded_For=FORGED_ADDRESS)
     is_plain = "cross-origin-opener-policy" not in page.headers
     if page.status == 403:
         yield ok("forwarding headers are refused")
     elif page.status != 200:
-        yield ok("not looked at; there is no page")
+        yield ok("not checked; there is no page")
     elif FORGED_ADDRESS.encode() in page.body:
         yield warn(
-            "clients can choose the address that they have in the log: the proxy must append to X-Forwarded-For "
+            "clients can forge the address that the log shows: the proxy must append to X-Forwarded-For "
             "($proxy_add_x_forwarded_for in nginx), and --trusted-proxy must name proxies only"
         )
     elif server.is_tls and is_plain:
@@ -222,18 +221,18 @@ def check_client(server: ServerConnection) -> Findings:
             "must name the proxy"
         )
     else:
-        yield ok("clients cannot choose their address")
+        yield ok("clients cannot forge their address")
 
 
 def check_bytes(server: ServerConnection) -> Findings:
-    """What the server sends arrives as it is: the config's ETag is the SHA-256 of its bytes."""
+    """Bytes arrive unchanged: the config's ETag is the SHA-256 of its bytes."""
     answer = server.fetch("/api/v1/config", Accept="application/yaml", Accept_Encoding="gzip, br, zstd")
     tag, coding = answer.headers.get("etag", ""), answer.headers.get("content-encoding", "identity")
     if answer.status != 200:
         yield ok(f"not checked; the config answers {answer.status}")
     elif coding != "identity":
         yield warn(
-            f"a proxy compresses answers ({coding}) although they say no-transform: downloads cannot be resumed; "
+            f"a proxy compresses answers ({coding}) in spite of no-transform: downloads cannot be resumed; "
             "nginx: gzip off"
         )
     elif tag != f'"{hashlib.sha256(answer.body).hexdigest()}"':
@@ -243,7 +242,7 @@ def check_bytes(server: ServerConnection) -> Findings:
 
 
 def check_http2(server: ServerConnection) -> Findings:
-    """Whether browsers would speak HTTP/2: many times slower uploads on a line with delay."""
+    """Whether browsers would use HTTP/2: uploads over a distance are then many times slower."""
     if server.is_tls:
         with server.connect(("h2", "http/1.1")) as connection:
             is_h2 = isinstance(connection, ssl.SSLSocket) and connection.selected_alpn_protocol() == "h2"
@@ -258,11 +257,11 @@ def check_http2(server: ServerConnection) -> Findings:
     if is_h2:
         yield warn("HTTP/2 is offered: uploads wait a round trip for each window (often 64 KiB); offer HTTP/1.1 only")
     else:
-        yield ok("HTTP/1.1, which is what uploads need")
+        yield ok("HTTP/1.1, the faster one for uploads")
 
 
 def check_websocket(server: ServerConnection) -> Findings:
-    """Pages can open their socket."""
+    """Pages can open their WebSocket."""
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     answer = server.ask(
         "GET /api/v1/live",
@@ -273,17 +272,17 @@ def check_websocket(server: ServerConnection) -> Findings:
         Origin=server.origin,
     )
     if answer.status == 101:
-        yield ok("sockets are opened")
+        yield ok("sockets can be opened")
     elif answer.status == 401:
-        yield ok("sockets reach the server; it asks for sign-in")
+        yield ok("sockets reach the server; it requires sign-in")
     elif answer.is_ours and answer.status in (403, 421, 503):
         yield fail(f"sockets are refused: {answer.detail}")
     else:
-        yield fail("sockets are not opened: the proxy must pass Upgrade and Connection on; pages poll meanwhile")
+        yield fail("sockets cannot be opened: the proxy must pass on Upgrade and Connection; until then pages poll")
 
 
 def check_bodies(server: ServerConnection) -> Findings:
-    """Large bodies pass, and as they come: the answer to half of one must not wait for the rest."""
+    """Large bodies pass, and without buffering: the server must answer before the body is whole."""
     answer = server.ask(
         "PATCH /api/v1/uploads/doctor",
         bytes(BEGINNING_BYTES),
@@ -293,7 +292,7 @@ def check_bodies(server: ServerConnection) -> Findings:
         Content_Length=str(PROBE_BYTES),
     )
     if answer.is_ours:
-        yield ok("large bodies pass, as they come")
+        yield ok("large bodies pass, without buffering")
     elif answer.status == 413:
         yield fail("large bodies are refused between client and server (413); nginx: client_max_body_size 0")
     elif answer.status:
@@ -306,14 +305,14 @@ def check_bodies(server: ServerConnection) -> Findings:
 
 
 def check_streams(server: ServerConnection) -> Findings:
-    """What the server sends arrives when it sends it."""
+    """Events arrive when the server sends them."""
     answer = server.ask("GET /api/v1/events?after=newest", Accept="text/event-stream")
     if answer.status == 200 and answer.body:
         yield ok("events arrive as they are sent")
     elif answer.status == 401:
-        yield ok("not looked at; the server asks for sign-in")
+        yield ok("not checked; the server requires sign-in")
     elif answer.status in (0, 200):
-        yield warn("answers are held back between client and server; nginx: proxy_buffering off")
+        yield warn("a proxy buffers answers: pages show events late; nginx: proxy_buffering off")
     else:
         yield fail(f"events are refused: {answer.detail}")
 
@@ -332,6 +331,7 @@ NETWORK_CHECKS: Mapping[str, Callable[[ServerConnection], Findings]] = {
 
 
 def _read(connection: socket.socket) -> Answer:
+    """An answer's head and the first bytes of its body; `Answer()` for anything else."""
     received = b""
     try:
         while b"\r\n\r\n" not in received and len(received) < HEAD_MAX:
