@@ -23,7 +23,8 @@ from tests.support.scenarios import CALLER
 from dropmill.configfile import file_sync
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
-from dropmill.configfile.yaml.document import MAX_BYTES, check_text
+from dropmill.configfile.yaml.document import examine
+from dropmill.configfile.yaml.findings import MAX_BYTES
 
 PROJECT = Path(__file__).parents[2]
 ROOTS = [
@@ -89,7 +90,7 @@ def corpus(request: pytest.FixtureRequest) -> Corpus:
     for text in texts:
         untagged = TAG.sub(b"", text)
         attempts = (text, untagged, b"documents:\n" + untagged)
-        accepted = next((attempt for attempt in attempts if check_text(attempt).is_valid), None)
+        accepted = next((attempt for attempt in attempts if examine(attempt).report.is_valid), None)
         if accepted is not None:
             real.append(Real(found[text], accepted))
         if len(real) >= FILES and not is_full:
@@ -153,10 +154,10 @@ def test_point_15_real_files_with_tags_are_accepted_as_they_are(
     count = {"refused": 0, "kept": 0}
     for text in texts[: None if is_full else FILES]:
         for above in (b"", b"documents:\n"):
-            if check_text(above + TAG.sub(b"", text)).is_valid:
-                count["refused"] += not check_text(above + text).is_valid
-                count["kept"] += check_text(above + text, keeps_tags=True).is_valid
-                assert check_text(above + text, keeps_tags=True).errors == (), f"seed {seed}"
+            if examine(above + TAG.sub(b"", text)).report.is_valid:
+                count["refused"] += not examine(above + text).report.is_valid
+                count["kept"] += examine(above + text, keeps_tags=True).report.is_valid
+                assert examine(above + text, keeps_tags=True).report.errors == (), f"seed {seed}"
     with capsys.disabled():
         print(f"\n  of {len(texts)} real files with tags: {count}, seed {seed}")
 

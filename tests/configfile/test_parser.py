@@ -17,8 +17,9 @@ import pytest_asyncio
 from dropmill.configfile import parser as parser_module
 from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Edit, ParserProcess
 from dropmill.configfile.schema.schema import Schema
-from dropmill.configfile.yaml.document import MAX_BYTES, MAX_FINDINGS, Document, check_text, examine
+from dropmill.configfile.yaml.document import Document, examine
 from dropmill.configfile.yaml.edits import Operation, parse_patch
+from dropmill.configfile.yaml.findings import MAX_BYTES, MAX_FINDINGS
 from dropmill.configfile.yaml.form import MAX_FIELDS, fields_of
 from dropmill.model.errors import ConfigEditRefused, ConfigInvalid, Unavailable
 
@@ -95,13 +96,13 @@ def replaced(path: str, value: object) -> tuple[Operation, ...]:
     "text", [b"a: 1", b"a: no\nb: !x 1\n", b"a: \xe9", b'? "\\ud800"\n: *x', b"", "é😀: 010".encode()]
 )
 async def test_the_child_says_what_the_rules_say(shared: ParserProcess, text: bytes) -> None:
-    assert await shared.check(text) == check_text(text)
+    assert await shared.check(text) == examine(text).report
 
 
 @pytest.mark.parametrize("text", [b"a: 1", b"a: x\n", b"a: no", b"b: 1", b"", b"a: [", b"\xff"])
 async def test_the_child_says_what_the_schema_says(shared: ParserProcess, text: bytes) -> None:
     assert await shared.check(text, SCHEMA) == Schema.parse(SCHEMA).add_findings(examine(text))
-    assert await shared.check(text) == check_text(text)
+    assert await shared.check(text) == examine(text).report
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ async def test_a_schema_that_cannot_be_used_is_a_warning(shared: ParserProcess, 
     assert first.message.startswith("config.schema.json cannot be used: ")
     assert reason in first.message
     assert first.message.endswith("; the config is checked without it")
-    assert tuple(others) == check_text(text).warnings
+    assert tuple(others) == examine(text).report.warnings
     assert report.is_valid
     form = await shared.form(text, (), schema)
     assert form.report == report
@@ -131,7 +132,7 @@ async def test_a_schema_that_cannot_be_used_is_a_warning(shared: ParserProcess, 
 
 async def test_an_unusable_schema_is_told_beside_the_errors_of_a_text_that_is_not_valid(shared: ParserProcess) -> None:
     report = await shared.check(b"a: [", b"{")
-    assert report.errors == check_text(b"a: [").errors
+    assert report.errors == examine(b"a: [").report.errors
     assert "config.schema.json" in report.warnings[0].message
 
 
@@ -210,7 +211,7 @@ async def test_a_text_that_is_not_valid_is_not_edited(shared: ParserProcess) -> 
     for operations in ((), replaced("/a", 2)):
         with pytest.raises(ConfigInvalid) as caught:
             await shared.edit(b"a: [", operations)
-        assert caught.value.extra["errors"] == [check_text(b"a: [").errors[0].as_json()]
+        assert caught.value.extra["errors"] == [examine(b"a: [").report.errors[0].as_json()]
     with pytest.raises(ConfigInvalid):
         await shared.form(b"a: [", replaced("/a", 2))
 
@@ -234,7 +235,7 @@ async def test_a_form_shows_what_an_edit_made(shared: ParserProcess) -> None:
 async def test_a_form_of_a_text_that_is_not_valid_has_no_fields(shared: ParserProcess) -> None:
     form = await shared.form(b"a: [")
     assert (form.text, form.fields) == (b"a: [", [])
-    assert form.report == check_text(b"a: [")
+    assert form.report == examine(b"a: [").report
 
 
 async def test_the_largest_answers_arrive(shared: ParserProcess) -> None:
@@ -330,7 +331,7 @@ async def test_text_whose_reader_dies_twice_is_refused(parser: ParserProcess) ->
         (child,) = parsers_of(os.getpid())
         os.kill(child, signal.SIGKILL)
         await until(functools.partial(is_gone, child))
-    assert "died of it, twice" in (await check).errors[0].message
+    assert "died twice" in (await check).errors[0].message
     assert (await parser.check(b"a: 1")).is_valid
 
 
@@ -379,7 +380,7 @@ async def test_a_text_that_needs_too_much_memory_is_refused(
         raise MemoryError
 
     monkeypatch.setattr("dropmill.configfile.yaml.document.YAML.compose", run_out)
-    assert "too much memory" in check_text(b"a: 1").errors[0].message
+    assert "too much memory" in examine(b"a: 1").report.errors[0].message
 
 
 @pytest.mark.parametrize("is_busy", [False, True])

@@ -26,8 +26,9 @@ from dropmill.configfile import file_sync, revisions
 from dropmill.configfile.parser import Edit, ParserProcess
 from dropmill.configfile.revisions import ConfigFile, etag
 from dropmill.configfile.schema.schema import SchemaUnusable
-from dropmill.configfile.yaml.document import MAX_BYTES, check_text
+from dropmill.configfile.yaml.document import examine
 from dropmill.configfile.yaml.edits import Operation
+from dropmill.configfile.yaml.findings import MAX_BYTES
 from dropmill.model.caller import Caller
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigRevision
@@ -1138,7 +1139,7 @@ async def test_watching_survives_faults_of_the_ledger_and_of_the_watch_itself(
         monkeypatch.setattr(revisions, "awatch", awatch)
         raise WatchfilesRustInternalError("Too many open files")
 
-    monkeypatch.setattr(revisions, "_LOOK_S", 0.05)
+    monkeypatch.setattr(revisions, "POLL_INTERVAL_S", 0.05)
     monkeypatch.setattr(ledger, "newest_revision", failing)
     monkeypatch.setattr(revisions, "awatch", no_more_watches)
     watching = asyncio.create_task(config.watch())
@@ -1262,7 +1263,7 @@ async def test_real_commented_files_are_saved_byte_for_byte(config: ConfigFile, 
     for file in files:
         text = file.read_bytes()
         _, newest = await config.read(CALLER)
-        if check_text(text).is_valid:
+        if examine(text).report.is_valid:
             await save(config, text, newest.sha256)
             assert path.read_bytes() == text, file
             saved += 1

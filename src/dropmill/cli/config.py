@@ -22,7 +22,7 @@ from dropmill.cli.options import folder_options
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.schema.file import SchemaFile
-from dropmill.configfile.yaml.document import MAX_BYTES, Finding
+from dropmill.configfile.yaml.findings import MAX_BYTES, Finding
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.errors import ConfigInvalid, DropmillError, NotFound, SettingsError
 from dropmill.model.ids import Sha256

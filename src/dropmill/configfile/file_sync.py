@@ -1,12 +1,13 @@
-"""The file on disk that mirrors the newest revision: read, and replaced whole or not at all.
+"""The file on disk that mirrors the newest revision: reads it, and replaces it whole or not at all.
 
-Everything here blocks and is called in threads; `OSError` is the caller's to explain. Nothing here knows the ledger.
-Order of a replacement: written beside, fsynced, exchanged with the old one, folder fsynced, the old one removed. The
-exchange shows what was replaced: a save that an editor makes at the same moment is not lost.
+Everything here blocks: call it in threads. It raises `OSError`, and knows nothing of the ledger.
 
-A file that nothing can be renamed over (a mount point, a folder that takes no new files) is overwritten in place.
-Order: the old bytes written to the `aside` folder and fsynced, the file overwritten, fsynced, read back and compared,
-the old bytes removed. A kill in between leaves a torn file, which `is_torn` recognises by the bytes kept aside.
+A replacement writes a new file beside the old one, fsyncs it, exchanges the two, fsyncs the folder and removes the old
+file. The exchange shows what was replaced, so a save that an editor makes at the same moment is not lost.
+
+A file that nothing can be renamed over (a mount point, a folder that takes no new files) is overwritten in place. This
+writes the old bytes to the `aside` folder and fsyncs them, overwrites the file, fsyncs it, reads it back and compares,
+and removes the old bytes. A kill in between leaves a torn file, which `is_torn` recognises by the bytes kept aside.
 """
 
 import contextlib
@@ -25,13 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, overload
 
-from dropmill.configfile.yaml.document import MAX_BYTES
+from dropmill.configfile.yaml.findings import MAX_BYTES
 from dropmill.model.ids import Sha256
 
-REJECTED_SUFFIX: Final = ".rejected"  # what is replaced although no revision holds it is kept under this name
+REJECTED_SUFFIX: Final = ".rejected"  # of the copy of a text that no revision holds, made before it is replaced
 
 _TEMPORARY_SUFFIX: Final = ".dropmill"
-_BEFORE_SUFFIX: Final = ".before"  # in the aside folder: what the file held, named after the text that replaces it
+_BEFORE_SUFFIX: Final = ".before"  # in the aside folder: the old bytes, named after the SHA-256 of the new ones
 _AT_FDCWD: Final = -100  # fcntl.h
 _RENAME_EXCHANGE: Final = 2  # linux/fs.h
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -40,19 +41,19 @@ _NO_RENAMING: Final = _NO_NEW_FILES | {errno.EBUSY, errno.EXDEV}
 _SECTOR: Final = 512  # bytes that a disk writes whole or not at all
 _LEASE_TRIES: Final = 10
 _TRY_AGAIN_S: Final = 0.01
-_BUSY_TRIES: Final = 500  # 5 s: a file that is being overwritten can be opened again after milliseconds
+_BUSY_TRIES: Final = 500  # 5 s: overwriting a file takes milliseconds
 
 
 class CannotBeWritten(OSError):
-    """The file can neither be replaced by renaming nor be written in place; its folder's disk is not the reason."""
+    """The file can be neither replaced nor overwritten, for a reason of its own: the disk is not full or read-only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replacement:
-    """A text that is about to replace the target's.
+    """A text that is ready to replace the target's.
 
     Attributes:
-        temporary: holds the text safely on disk beside the target; None if it has to be written in place.
+        temporary: a file beside the target that holds the text, fsynced; None if the target must be overwritten.
         aside: the folder where the target's old bytes are kept while it is written in place.
     """
 
@@ -62,16 +63,16 @@ class Replacement:
     aside: Path
 
     def put_in_place(self, disk: Sha256 | None) -> bool:
-        """Replace the target durably if it still holds what was seen. The temporary file is gone then.
+        """Replace the target durably if it still holds what was seen, and remove the temporary file.
 
         Args:
-            disk: SHA-256 of the target when it was last looked at; None if there was none.
+            disk: SHA-256 of the target when it was last read; None if there was no file.
 
         Returns:
-            False if somebody else wrote to it since, or is writing in place now: then theirs is what it holds.
+            False if another process wrote to it since, or is overwriting it now; then it keeps their content.
 
         Raises:
-            OSError: it cannot be written now. What it held is there again, or kept aside for `is_torn`.
+            OSError: it cannot be written now. It holds the old bytes again, or these are kept aside for `is_torn`.
         """
         try:
             if self.temporary is None:
@@ -86,7 +87,7 @@ class Replacement:
             self._drop_temporary()
 
     def discard(self) -> None:
-        """Remove what was prepared; nothing to remove is no error. What cannot go now is swept at the next start."""
+        """Remove the temporary file and the bytes kept aside. The next start sweeps what cannot be removed now."""
         self._drop_temporary()
         with contextlib.suppress(OSError):
             self._before.unlink(missing_ok=True)
@@ -105,7 +106,7 @@ class Replacement:
             return False
         if disk is None or not _exchange(temporary, self.target):
             os.replace(temporary, self.target)
-        elif not _holds(temporary, disk):  # written between the look and the exchange: that goes back
+        elif not _holds(temporary, disk):  # somebody wrote between read and exchange: put that back
             os.replace(temporary, self.target)
             return False
         _sync_folder(self.target.parent)
@@ -114,7 +115,9 @@ class Replacement:
     def _overwrite(self, disk: Sha256 | None) -> bool:
         with open_for_writing(self.target) as descriptor:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another process of ours; a kill releases it
+                fcntl.flock(
+                    descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # against another process of Dropmill; a kill releases it
             except BlockingIOError:
                 return False
             with _without_others(descriptor):
@@ -126,7 +129,9 @@ class Replacement:
                 try:
                     _write_whole(descriptor, self.text)
                 except OSError:
-                    with contextlib.suppress(OSError):  # its blocks are there, so even a full disk takes it back
+                    with contextlib.suppress(
+                        OSError
+                    ):  # its blocks are allocated, so even a full disk takes the old bytes
                         _write_whole(descriptor, old)
                     raise
                 is_there = _content(descriptor) == self.text and _leads_to(self.target, descriptor)
@@ -139,13 +144,13 @@ def sha256_of(text: bytes) -> Sha256: ...
 @overload
 def sha256_of(text: bytes | None) -> Sha256 | None: ...
 def sha256_of(text: bytes | None) -> Sha256 | None:
-    """The SHA-256 of a text; None for none."""
+    """The SHA-256 of a text; None for None."""
     return None if text is None else Sha256(hashlib.sha256(text).hexdigest())
 
 
 def read(path: Path) -> bytes | None:
     """The file's bytes, at most one more than a config may have; None if there is no file."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would wait for ever
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would otherwise block forever
     try:
         descriptor = _open_when_free(path, flags)
     except FileNotFoundError:
@@ -159,18 +164,18 @@ def read(path: Path) -> bytes | None:
 
 
 def prepare(path: Path, text: bytes, *, aside: Path, keep: bool) -> Replacement:
-    """Write and fsync what is needed to replace the file that `path` leads to, with mode and owner as they are.
+    """Write and fsync what is needed to replace the file that `path` leads to; it keeps its mode and owner.
 
-    That is a temporary file beside it; where that cannot replace it, the old bytes in `aside`.
+    That is a temporary file beside it, or, where none can replace it, the old bytes in `aside`.
 
     Args:
         path: followed if it is a symbolic link, so that the link stays.
         text: what to write.
-        aside: folder on a disk that can be written to; made if missing.
-        keep: whether to copy the present file aside: its bytes are in no revision.
+        aside: folder on a disk that can be written; created if missing.
+        keep: whether to copy the present file aside first, because no revision holds its bytes.
 
     Raises:
-        CannotBeWritten: nothing can be renamed over it, and it cannot be written to.
+        CannotBeWritten: nothing can be renamed over it, and it cannot be overwritten.
         OSError: the disk is full, read-only or broken. Nothing was changed.
     """
     target = Path(os.path.realpath(path))
@@ -183,7 +188,9 @@ def prepare(path: Path, text: bytes, *, aside: Path, keep: bool) -> Replacement:
     if old is not None and _is_mount_point(target):
         return _prepare_in_place(target, text, aside, None)
     temporary = _temporary_path(target)
-    mode = 0o666 if old is None else 0o600  # a new one obeys the umask; one with secrets is never readable meanwhile
+    mode = (
+        0o666 if old is None else 0o600
+    )  # a new file obeys the umask; a copy of an old one is never readable by others
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except OSError as error:
@@ -208,7 +215,7 @@ def _prepare_in_place(target: Path, text: bytes, aside: Path, cause: OSError | N
     """A replacement without a temporary file.
 
     Args:
-        cause: why none can be made; None for a mount point.
+        cause: why none can be created; None for a mount point.
     """
     try:
         with open_for_writing(target) as descriptor:
@@ -224,7 +231,7 @@ def _prepare_in_place(target: Path, text: bytes, aside: Path, cause: OSError | N
 
 
 def _take_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
-    for owner in (old.st_uid, -1):  # giving a file away needs a privilege; keeping its group may still be allowed
+    for owner in (old.st_uid, -1):  # changing the owner needs a privilege; keeping the group may be allowed without
         try:
             os.fchown(descriptor, owner, old.st_gid)
         except PermissionError:
@@ -234,16 +241,19 @@ def _take_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
 
 
 def create(path: Path, text: bytes) -> None:
-    """Write a file where none was, whole or not at all."""
+    """Write a new file, whole or not at all."""
     if not prepare(path, text, aside=path.parent, keep=False).put_in_place(None):
         raise FileExistsError(errno.EEXIST, "Somebody else is writing this file")
 
 
 def sweep(path: Path, aside: Path, *, unfinished: Sha256 | None) -> None:
-    """Remove what killed saves left. Listing errors are ignored here; the next save reports them.
+    """Remove the leftovers of killed saves. Listing errors are ignored here; the next save reports them.
 
     Args:
-        unfinished: of a text that the file may hold a part of; what it held before is kept. None if there is none.
+        path: of the config file.
+        aside: as given to `prepare`.
+        unfinished: SHA-256 of a text of which the file may hold a part; the bytes kept aside for it stay. None if
+            there is none.
     """
     target = Path(os.path.realpath(path))
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
@@ -257,12 +267,12 @@ def sweep(path: Path, aside: Path, *, unfinished: Sha256 | None) -> None:
 
 
 def drop_before(aside: Path, sha256: Sha256) -> None:
-    """Remove what the file held before the text with this SHA-256, which it holds whole now; nothing is no error."""
+    """Remove the bytes kept aside for the text with this SHA-256, because the file holds that text whole now."""
     _before_path(aside, sha256).unlink(missing_ok=True)
 
 
 def drop_copies(path: Path, aside: Path, sha256: Sha256) -> None:
-    """Remove every copy made of the file that has this SHA-256."""
+    """Remove every copy of the file, made here, that has this SHA-256."""
     target = Path(os.path.realpath(path))
     for copy in (*_rejected_paths(target, aside), *aside.glob(f"*{_BEFORE_SUFFIX}*")):
         if sha256_of(read(copy)) == sha256:
@@ -270,10 +280,10 @@ def drop_copies(path: Path, aside: Path, sha256: Sha256) -> None:
 
 
 def is_torn(found: bytes, text: bytes, aside: Path) -> bool:
-    """Whether the file holds what is left of overwriting it with `text` when that was cut off.
+    """Whether the file holds the result of an interrupted overwriting with `text`.
 
-    A kill leaves the beginning of the new text before the rest of the old one; a power cut leaves any of the sectors
-    of the two, or zeros. Neither makes the file shorter than both: that somebody else did.
+    After a kill it holds the beginning of the new text and the rest of the old one; after a power cut any sectors of
+    the two, or zeros. Neither makes the file shorter than both texts: somebody else did that.
 
     Args:
         found: what the file holds.
@@ -295,7 +305,7 @@ def is_torn(found: bytes, text: bytes, aside: Path) -> bool:
 
 
 def folders(path: Path) -> tuple[Path, ...]:
-    """The folders in which an edit shows: the link's and the target's."""
+    """The folders to watch for edits: the link's and the target's."""
     return tuple(sorted({path.absolute().parent, Path(os.path.realpath(path)).parent}))
 
 
@@ -303,7 +313,7 @@ def folders(path: Path) -> tuple[Path, ...]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap what two names lead to, in one step (renameat2(2)); False where that is not known."""
+    """Swap the files behind two names in one step (renameat2(2)); False where the system cannot do that."""
     swap = getattr(_LIBC, "renameat2", None)
     if swap is None:
         return False
@@ -344,7 +354,7 @@ def _is_mount_point(target: Path) -> bool:
 
 
 def _mount_of(path: Path) -> bytes | None:
-    """The id of the mount that a path leads into; None where the system does not say (it is no Linux)."""
+    """The id of the mount that a path leads into; None where the system does not say (other than Linux)."""
     if not hasattr(os, "O_PATH"):
         return None
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -362,7 +372,7 @@ def _mount_of(path: Path) -> bytes | None:
 
 @contextlib.contextmanager
 def open_for_writing(target: Path) -> Iterator[int]:
-    """A descriptor of a file that is there, open for reading and writing."""
+    """A descriptor of an existing file, open for reading and writing."""
     descriptor = _open_when_free(target, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -371,7 +381,7 @@ def open_for_writing(target: Path) -> Iterator[int]:
 
 
 def _open_when_free(path: Path, flags: int) -> int:
-    """Open a file, waiting while another process has it by lease."""
+    """Open a file; waits while another process holds a lease on it."""
     for _ in range(_BUSY_TRIES):
         try:
             return os.open(path, flags)
@@ -382,16 +392,16 @@ def _open_when_free(path: Path, flags: int) -> int:
 
 @contextlib.contextmanager
 def _without_others(descriptor: int) -> Iterator[None]:
-    """Make whoever opens the file wait, so that no editor writes between our look and our last byte.
+    """Make other processes wait when they open the file, so that no editor writes between our read and our last byte.
 
-    That is a write lease (fcntl(2)). It cannot be had while somebody has the file open, of other people's files, or on
-    some file systems; then the gap between look and write stays, some microseconds.
+    This is a write lease (fcntl(2)). The kernel refuses it while another process has the file open, for files of other
+    users, and on some file systems; then a gap of some microseconds between read and write remains.
     """
     is_leased = False
     if hasattr(fcntl, "F_SETLEASE"):
         for _ in range(_LEASE_TRIES):
             try:
-                # Whoever waits makes the kernel send us a signal. SIGIO would end the process; this one is ignored.
+                # The kernel signals us when a process waits. SIGIO would end the process; SIGURG is ignored.
                 fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
             except BlockingIOError:  # open elsewhere
@@ -405,12 +415,12 @@ def _without_others(descriptor: int) -> Iterator[None]:
         yield
     finally:
         if is_leased:
-            with contextlib.suppress(OSError):  # the kernel has taken it back after 45 s
+            with contextlib.suppress(OSError):  # the kernel revoked it after 45 s
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def _content(descriptor: int) -> bytes:
-    """What the file holds, at most one byte more than a config may have."""
+    """The file's bytes, at most one more than a config may have."""
     pieces: list[bytes] = []
     length = 0
     while piece := os.pread(descriptor, MAX_BYTES + 1 - length, length):
@@ -420,7 +430,7 @@ def _content(descriptor: int) -> bytes:
 
 
 def _write_whole(descriptor: int, text: bytes) -> None:
-    """Overwrite the file durably. It is never shorter meanwhile than the shorter of both texts."""
+    """Overwrite the file durably. Meanwhile it is never shorter than the shorter of both texts."""
     written = 0
     while written < len(text):
         written += os.pwrite(descriptor, text[written:], written)
@@ -449,9 +459,9 @@ def _keep_before(path: Path, old: bytes) -> None:
 
 
 def _keep_rejected(target: Path, aside: Path) -> None:
-    """Copy a text that no revision holds: beside the file, or into the aside folder where that takes no files."""
+    """Copy a text that no revision holds: beside the file, or into the aside folder if the folder takes no files."""
     beside, elsewhere = _rejected_paths(target, aside)
-    text, old = target.read_bytes(), os.stat(target)  # of any size: that may be why it was refused
+    text, old = target.read_bytes(), os.stat(target)  # of any size: its size may be why it was refused
     try:
         _write_durably(beside, text, old)
     except OSError as error:
@@ -467,10 +477,12 @@ def _rejected_paths(target: Path, aside: Path) -> tuple[Path, Path]:
 
 
 def _write_durably(path: Path, text: bytes, like: os.stat_result | None) -> None:
-    """Make or replace a file, whole or not at all.
+    """Create or replace a file, whole or not at all.
 
     Args:
-        like: whose mode and owner it gets; None: only we may read it.
+        path: of the file.
+        text: what to write.
+        like: the file whose mode and owner it gets; None: only this user may read it.
     """
     draft = _temporary_path(path)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

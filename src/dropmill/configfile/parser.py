@@ -1,12 +1,12 @@
 """Reads, edits and shows config texts in a warm child process, so that the event loop never waits for YAML.
 
-Ruamel reads some 11,000 lines a second and holds the interpreter meanwhile: even in a thread it delays the loop by
+Ruamel reads some 11,000 lines a second and holds the interpreter lock meanwhile: even in a thread it delays the loop by
 up to 167 ms, and a thread cannot be stopped. The child runs `document`, `edits`, `schema` and `form` on one text at a
-time, within a time and a memory limit; it is replaced when it dies, and dies with the server. It knows nothing of
-files or of the ledger.
+time, within a time and a memory limit. The server replaces it when it dies, and it dies with the server. It knows
+nothing of files or of the ledger.
 
-The child keeps the last two documents that it has read: checking a text, then editing it, then showing what came of it
-reads the old and the new text once each.
+The child keeps the last two documents that it has read. To check a text, edit it and show the result, it reads the old
+and the new text once each.
 
 Wire: frames of a 4-byte big-endian length and that many bytes. The child sends an empty frame once it is ready. A
 request is three frames: `{"call", "operations", "schema_limit_s"}` (null without a schema), the text, the schema.
@@ -30,8 +30,9 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, Literal, NoReturn, cast
 
 from dropmill.configfile.schema.schema import Schema, SchemaUnusable
-from dropmill.configfile.yaml.document import MAX_BYTES, Document, Finding, Report, check_size, examine, refusal
+from dropmill.configfile.yaml.document import Document, examine
 from dropmill.configfile.yaml.edits import Operation, apply
+from dropmill.configfile.yaml.findings import MAX_BYTES, Finding, Report, check_size, refusal
 from dropmill.configfile.yaml.form import Field, fields_of
 from dropmill.model.errors import BadRequest, ConfigEditRefused, ConfigInvalid, DropmillError, Unavailable
 
@@ -40,9 +41,9 @@ EDIT_READS: Final = 3  # how many times as long an edit may take: it reads the o
 SCHEMA_LIMIT_S: Final = 5.0  # of processor time, to check against a schema; 16,000 lines take about 0.5
 START_LIMIT_S: Final = 30.0  # about 0.2 on an idle machine
 MEMORY_LIMIT: Final = 1 << 30  # bytes of address space; two documents kept and a third being read take 200 MiB at most
-MAX_WAITING: Final = 32  # calls in line; more than that is no person typing
+MAX_WAITING: Final = 32  # calls in the queue; people who type do not make more
 
-_KEPT_DOCUMENTS: Final = 2  # the text being edited, and what the last edit made of it
+_KEPT_DOCUMENTS: Final = 2  # the text being edited, and the result of the last edit
 _LENGTH: Final = struct.Struct(">I")
 _MAX_ANSWER: Final = 16 << 20  # bytes; findings, fields and removed comments, each escaped, stay below
 _KEEP_TAGS: Final = "--keep-tags"
@@ -54,12 +55,12 @@ _Call = Literal["check", "edit", "form"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
-    """What came of a value edit.
+    """The result of a value edit.
 
     Attributes:
-        text: the new text; every byte outside of the edited places is the old one.
-        removed_comments: what went away with what was removed, each from its `#` on.
-        report: of the new text. It is valid YAML, but the schema may have found errors.
+        text: the new text; every byte outside of the edited places is unchanged.
+        removed_comments: comments that were removed together with values, each from its `#` on.
+        report: of the new text, which is valid YAML; it may have errors that the schema found.
     """
 
     text: bytes
@@ -87,7 +88,7 @@ class Form:
 
 
 class ParserProcess:
-    """Works on texts, one at a time, in a child process that is started on the first use if not by `start`."""
+    """Works on texts, one at a time, in a child process; `start` or the first call starts it."""
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class ParserProcess:
             time_limit_s: seconds for reading a text once.
             schema_limit_s: seconds of processor time for checking it against a schema.
             keeps_tags: whether application tags are accepted.
-            environment: the child's, which other processes of the user can read; None: this process's own.
+            environment: of the child, which other processes of this user can read; None: that of this process.
         """
         self._keeps_tags = keeps_tags
         self._environment = environment
@@ -115,7 +116,7 @@ class ParserProcess:
         self._is_closed = False
 
     async def start(self) -> None:
-        """Have the child ready, so that the first call does not wait for it.
+        """Start the child, so that the first call does not wait for it.
 
         Raises:
             Unavailable: it does not start.
@@ -124,22 +125,21 @@ class ParserProcess:
             await self._ready_child()
 
     async def close(self) -> None:
-        """End the child for good; a call that runs is cut off and raises `Unavailable`."""
+        """End the child for good. A call that is running raises `Unavailable`."""
         self._is_closed = True
         await self._end_child()
 
     async def check(self, text: bytes, schema: bytes | None = None) -> Report:
-        """What there is to say about a text. One that takes too long, or too much memory, is refused.
+        """What a check finds in a text. A text that takes too long, or too much memory, is refused.
 
-        Cancelling gives the check up at once: the child is ended, the next call starts another. So it is with every
-        call.
+        Cancelling ends the child at once; the next call starts another. This holds for every call.
 
         Args:
-            text: of any size; over `MAX_BYTES` it is refused.
-            schema: JSON Schema, as text; None if there is none. One that cannot be used is a warning.
+            text: of any size; one over `MAX_BYTES` is refused.
+            schema: JSON Schema, as text; None without one. A schema that cannot be used becomes a warning.
 
         Raises:
-            Unavailable: too many calls are waiting, no child can be started, or this is closed.
+            Unavailable: too many calls are waiting, the child does not start, or this is closed.
         """
         try:
             members, _ = await self._ask("check", text, (), schema)
@@ -148,7 +148,7 @@ class ParserProcess:
         return _report(members)
 
     async def edit(self, text: bytes, operations: Sequence[Operation], schema: bytes | None = None) -> Edit:
-        """The text with its values edited; whether it is taken with errors that the schema finds is the caller's.
+        """The text with its values edited. The caller decides whether errors that the schema finds matter.
 
         Raises:
             ConfigInvalid: the text is not valid YAML, or would not be after the edit.
@@ -200,7 +200,7 @@ class ParserProcess:
         if self._waiting >= MAX_WAITING:
             raise Unavailable("Too many configs are waiting to be checked; try again in a few seconds.")
         schema_limit_s = None if schema is None else self._schema_limit_s
-        # Not `asdict`, which copies a value of a megabyte member by member: 0.9 s in which the event loop stands.
+        # Not `asdict`: it copies a value of a megabyte member by member, which blocks the event loop for 0.9 s.
         asked = [{"kind": each.kind, "path": each.path, "value": each.value} for each in operations]
         head = {"call": call, "operations": asked, "schema_limit_s": schema_limit_s}
         frames = (json.dumps(head).encode(), text, (schema or b"")[: MAX_BYTES + 1])
@@ -217,7 +217,7 @@ class ParserProcess:
         return members, new
 
     async def _ask_child(self, frames: Sequence[bytes], told_limit_s: float, limit_s: float) -> tuple[bytes, bytes]:
-        for _ in range(2):  # the child may have been killed while it was idle: that says nothing about this text
+        for _ in range(2):  # the child may have been killed while idle, which is not the fault of this text
             child = await self._ready_child()
             answer: tuple[bytes, bytes] | None = None
             try:
@@ -230,13 +230,13 @@ class ParserProcess:
             except (asyncio.IncompleteReadError, OSError):
                 continue
             finally:
-                if answer is None:  # also when cancelled: what it would answer belongs to nobody
+                if answer is None:  # also when cancelled: nobody would read its answer
                     await self._end_child()
-        raise _Refused(refusal("The config cannot be read: the process that reads it died of it, twice"))
+        raise _Refused(refusal("The config cannot be read: the process that reads it died twice"))
 
     async def _ready_child(self) -> "_Child":
         if self._is_closed:
-            raise Unavailable("The server is stopping; configs are not checked any more.")
+            raise Unavailable("The server is stopping; it no longer checks configs.")
         if self._child is not None and self._child.is_alive:
             return self._child
         await self._end_child()
@@ -312,7 +312,7 @@ class _Refused(Exception):
 
 
 class _TooLarge(_Refused):
-    """It is over the size limit: no process was asked."""
+    """The text is over the size limit; no process was asked."""
 
 
 def _report(members: dict[str, Any]) -> Report:
@@ -331,17 +331,17 @@ def _invalid(report: Report) -> ConfigInvalid:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # A Ctrl-C on the terminal is for the server, which ends this child itself. Not a session of its own: by that the
-    # server tells what scripts left behind, and ends it.
+    # A Ctrl-C on the terminal goes to the server, which ends this child itself. Not a new session: the server takes
+    # processes in other sessions for leftovers of scripts, and kills them.
     os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere the end of standard input has to do, once a running call has ended
+    if sys.platform == "linux":  # elsewhere the end of standard input ends it, after a running call
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    signal.signal(signal.SIGPROF, _say_that_time_is_up)
-    # What a parse makes is kept until it is over: looking through it again and again for garbage took 13 % of it.
+    signal.signal(signal.SIGPROF, _raise_time_is_up)
+    # The objects of a parse live until it ends; collecting garbage meanwhile took 13 % of its time.
     gc.set_threshold(500_000)
-    # Ruamel prints to standard output when it is puzzled: keep that out of the wire.
+    # Ruamel prints some warnings to standard output: keep them out of the wire.
     with os.fdopen(os.dup(1), "wb") as wire:
         os.dup2(2, 1)
         _serve(sys.stdin.buffer, wire)
@@ -371,15 +371,15 @@ def _send(answers: BinaryIO, frame: bytes) -> None:
 
 
 class _Reader:
-    """Answers requests, one after the other, and keeps what it has read. Only in the main thread of its process."""
+    """Answers requests one after the other, and keeps what it has read. Use it in the main thread: it sets signals."""
 
     def __init__(self, *, keeps_tags: bool) -> None:
         self._keeps_tags = keeps_tags
         self._documents: dict[bytes, Document] = {}  # by the SHA-256 of their text, the oldest first
-        self._schema: tuple[bytes, Schema | str] | None = None  # or the reason why it cannot be used
+        self._schema: tuple[bytes, Schema | str] | None = None  # a text, and its schema or why that cannot be used
 
     def answer(self, head: dict[str, Any], text: bytes, schema: bytes) -> tuple[dict[str, Any], bytes]:
-        """The answer's members and the new text, as they go over the wire."""
+        """The answer's members and the new text, as the wire carries them."""
         operations = [Operation(**{**each, "path": tuple(each["path"])}) for each in head["operations"]]
         try:
             document = self._read(text)
@@ -423,7 +423,7 @@ class _Reader:
     def _judge(
         self, document: Document, schema_text: bytes, limit_s: float, wants_fields: bool
     ) -> tuple[Report, list[Field], bool]:
-        """Report and fields by a schema; with a warning, and without the schema, if that cannot be used."""
+        """Report and fields according to a schema. Without it and with a warning if it cannot be used."""
         fields: list[Field] = []
         is_cut = False
         try:
@@ -458,11 +458,11 @@ class _Reader:
         return schema
 
 
-class _TimeIsUp(BaseException):  # so that no library takes it for an error of its own
-    """The schema has had the time it may have."""
+class _TimeIsUp(BaseException):  # no `Exception`, because libraries would handle it as an error of their own
+    """Checking against the schema took longer than allowed."""
 
 
-def _say_that_time_is_up(*_: object) -> NoReturn:
+def _raise_time_is_up(*_: object) -> NoReturn:
     raise _TimeIsUp
 
 

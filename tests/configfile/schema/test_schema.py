@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dropmill.configfile.schema.schema import Rules, Schema, SchemaUnusable
-from dropmill.configfile.yaml.document import MAX_BYTES, MAX_FINDINGS, MAX_MESSAGE, examine
+from dropmill.configfile.yaml.document import examine
+from dropmill.configfile.yaml.findings import MAX_BYTES, MAX_FINDINGS, MAX_MESSAGE
 from dropmill.configfile.yaml.form import fields_of
 
 DRAFTS = [
@@ -240,9 +241,9 @@ def test_a_config_as_deep_as_any_is_checked_by_a_schema_that_repeats_itself() ->
     [
         (b"", "line 1, column 1"),
         (b'{"a": 1,\n  "b" 2}', "line 2, column 7"),
-        (b"[]", "no JSON object"),
-        (b'"x"', "no JSON object"),
-        (b"null", "no JSON object"),
+        (b"[]", "not a JSON object"),
+        (b'"x"', "not a JSON object"),
+        (b"null", "not a JSON object"),
         (b"\xff\xfe{}", "not UTF-8"),
         (b'{"minimum": NaN}', "NaN"),
         (b'{"default": -Infinity}', "-Infinity"),

@@ -10,7 +10,7 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from tests.configfile.yaml.edit_cases import MEMBERS, REASONS, VALUES, Case, Tally
 
-from dropmill.configfile.yaml.document import examine, load
+from dropmill.configfile.yaml.document import examine
 from dropmill.configfile.yaml.edits import MAX_OPERATIONS, Edited, Operation, apply, parse_patch
 from dropmill.configfile.yaml.locate import Places
 from dropmill.model.errors import BadRequest, ConfigEditRefused, ConfigInvalid
@@ -176,7 +176,7 @@ def test_folded_text_is_broken_where_the_longest_line_was() -> None:
     lines = text.splitlines()
     assert len(lines) == 5
     assert max(map(len, lines)) <= 72
-    assert load(text.encode())["a"] == line * 2 + "end\n"
+    assert examine(text.encode()).values["a"] == line * 2 + "end\n"
 
 
 ADDED: list[tuple[str, str, Any, str]] = [

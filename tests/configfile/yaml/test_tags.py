@@ -14,7 +14,7 @@ from dropmill.configfile import file_sync
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.configfile.schema.schema import Schema
-from dropmill.configfile.yaml.document import check_text, examine
+from dropmill.configfile.yaml.document import examine
 from dropmill.configfile.yaml.edits import apply, parse_patch
 from dropmill.configfile.yaml.form import fields_of
 from dropmill.model.errors import ConfigEditRefused, ConfigInvalid
@@ -98,7 +98,7 @@ def test_point_15_what_a_tag_stands_beside_is_given_as_plain_data(text: str, tmp
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_point_15_without_the_setting_such_tags_are_refused(text: str) -> None:
-    (first, *_) = check_text(text.encode()).errors
+    (first, *_) = examine(text.encode()).report.errors
     assert "--config-tags keep" in first.message or "directive %TAG" in first.message
 
 
@@ -115,11 +115,11 @@ def test_point_15_without_the_setting_such_tags_are_refused(text: str) -> None:
         ("? !x [a]\n: 1\n", "cannot be a key"),
         ("a: {<<: [!x b]}\n", "'<<' merges mappings"),
         ("%FOO x\n---\na: 1\n", "directive %FOO"),
-        ("a: &a !x [*a]\n", "refers to what it stands in"),
+        ("a: &a !x [*a]\n", "refers to a value that contains it"),
     ],
 )
 def test_point_15_what_is_refused_stays_refused_when_tags_are_kept(text: str, word: str) -> None:
-    assert word in check_text(text.encode(), keeps_tags=True).errors[0].message
+    assert word in examine(text.encode(), keeps_tags=True).report.errors[0].message
 
 
 def test_point_15_the_form_names_the_tag_as_it_is_written_and_edits_nothing_there() -> None:
@@ -211,7 +211,7 @@ def test_point_17_keys_that_differ_in_yaml_are_no_duplicates_and_no_value_is_los
     found = both(text, tmp_path, keeps_tags=False)
     assert repr(found) == repr(values)
     is_one_to_python = '"1"' not in text
-    assert any("Python takes both for one" in each.message for each in check_text(text.encode()).warnings) is (
+    assert any("Python takes both for one" in each.message for each in examine(text.encode()).report.warnings) is (
         is_one_to_python
     )
 
@@ -219,20 +219,20 @@ def test_point_17_keys_that_differ_in_yaml_are_no_duplicates_and_no_value_is_los
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("1: a\n0x1: b\n", "The key '0x1' is there twice; first on line 1"),
+        ("1: a\n0x1: b\n", "The key '0x1' appears twice; first on line 1"),
         ("true: a\nTrue: b\n", "twice"),
         ('1: a\ntrue: b\n"true": c\n', "twice"),
-        ("a: &a {1: x}\nb: {<<: *a, true: y}\n", "one to Python"),
-        ("a: &a {1: x}\nc: &c {1.0: x}\nb: {<<: [*a, *c]}\n", "one to Python"),
+        ("a: &a {1: x}\nb: {<<: *a, true: y}\n", "equal in Python"),
+        ("a: &a {1: x}\nc: &c {1.0: x}\nb: {<<: [*a, *c]}\n", "equal in Python"),
     ],
 )
 def test_point_17_a_value_that_would_be_lost_is_refused(text: str, word: str) -> None:
-    (error,) = check_text(text.encode()).errors
+    (error,) = examine(text.encode()).report.errors
     assert word in error.message
 
 
 def test_point_17_merging_says_nothing_twice() -> None:
-    report = check_text(b"a: &a {010: x, 2: y}\nb: {<<: *a, 3: z}\n")
+    report = examine(b"a: &a {010: x, 2: y}\nb: {<<: *a, 3: z}\n").report
     assert report.is_valid
     assert [finding.path for finding in report.warnings] == ["/a/010"]
 

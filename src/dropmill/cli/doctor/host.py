@@ -132,7 +132,7 @@ def check_config(settings: Settings) -> Findings:
     from dropmill.configfile import file_sync
     from dropmill.configfile.parser import ParserProcess
     from dropmill.configfile.schema.file import SchemaFile
-    from dropmill.configfile.yaml.document import Report
+    from dropmill.configfile.yaml.findings import Report
 
     async def check(text: bytes) -> Report:
         parser = ParserProcess(keeps_tags=settings.keeps_config_tags)

@@ -1,1 +1,1 @@
-"""The JSON Schema beside the config: where it lies, what it says, and in which words."""
+"""The JSON Schema beside the config: its file, its rules, and its errors in plain words."""

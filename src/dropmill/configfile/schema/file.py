@@ -1,7 +1,7 @@
-"""The file `config.schema.json` beside a config, and what the parser process makes of texts with it.
+"""The file `config.schema.json` beside a config: passed to the parser process with each text.
 
-It is read anew for every text, so that a change to it needs no restart. A schema that cannot be used is a warning, and
-the text is taken without it: a typing error there must not lock the config. What it means is the business of `schema`.
+It is read again for every text, so that a change needs no restart. A schema that cannot be used becomes a warning, and
+the text is checked without it: a typing error in the schema must not lock the config.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ from typing import Final
 from dropmill.configfile import file_sync
 from dropmill.configfile.parser import Edit, Form, ParserProcess
 from dropmill.configfile.schema.schema import SchemaUnusable
-from dropmill.configfile.yaml.document import MAX_BYTES, Finding, Report
 from dropmill.configfile.yaml.edits import Operation
+from dropmill.configfile.yaml.findings import MAX_BYTES, Finding, Report
 from dropmill.model.faults import OF_THE_FILE, fault_of
 
 SCHEMA_NAME: Final = "config.schema.json"
 
 
 class SchemaFile:
-    """The schema beside one config; there need not be one. Its methods that take texts are those of `ParserProcess`."""
+    """The schema beside one config, if there is one. `check`, `edit` and `form` are those of `ParserProcess`."""
 
     def __init__(self, config: Path, parser: ParserProcess) -> None:
         """Touch nothing yet.
 
         Args:
-            config: the config's file; if that is a symbolic link, the schema is looked for beside the link.
-            parser: asked with the schema.
+            config: the config's file; the schema of a symbolic link lies beside the link.
+            parser: does the work.
         """
         self.path: Final = config.parent / SCHEMA_NAME
         self._parser = parser
@@ -37,16 +37,16 @@ class SchemaFile:
         """Its exact bytes; None if there is none.
 
         Raises:
-            SchemaUnusable: it cannot be read, is too large, or is no schema.
+            SchemaUnusable: it cannot be read, is too large, or is not a schema.
         """
         text = await self._read()
-        # Whatever is to be said of an empty config's text is said of the schema.
+        # Any warning about an empty config is about the schema.
         if text is not None and (warnings := (await self._parser.check(b"", text)).warnings):
             raise SchemaUnusable(warnings[0].message)
         return text
 
     async def check(self, text: bytes) -> Report:
-        """What there is to say about a config's text."""
+        """What a check finds in a config's text."""
         schema, warnings = await self._read_or_warn()
         return _with(warnings, await self._parser.check(text, schema))
 

@@ -1,7 +1,7 @@
-"""Says in plain words what a JSON Schema finds wrong with a config.
+"""Turns the errors of a JSON Schema validator into sentences for people who never heard of JSON Schema.
 
-For people who never heard of JSON Schema: `quality.png must be a whole number from 0 to 9, not 'many'`. It takes the
-validator's errors as they are and makes sentences; where they stand in the text is for `schema` to find.
+For example `quality.png must be a whole number from 0 to 9, not 'many'`. The place of an error in the text is found by
+`schema`.
 """
 
 import difflib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LONGEST_VALUE: Final = 40  # characters of a value that a sentence quotes
 _LONGEST_NAME: Final = 100
 _MOST_CHOICES: Final = 12  # values of an enum that a sentence lists
-_MOST_NAMES: Final = 1_000  # names looked through for one that is alike
+_MOST_NAMES: Final = 1_000  # names compared with an unknown one
 
 _PLAIN_NAME: Final = re.compile(r"[\w-]+")
 _TYPES: Final = {
@@ -54,9 +54,9 @@ class Complaint:
     """One thing that is wrong.
 
     Attributes:
-        path: from the root to the value, or to the mapping that `key` is about.
+        path: from the root to the value, or to the mapping that has `key`.
         key: the name in that mapping which should not be there; None if the value itself is wrong.
-        is_of_whole: whether it is said of a list or mapping as a whole, rather than of where its content begins.
+        is_of_whole: whether it is about a list or mapping as a whole, so that its key is the place to show.
         message: a sentence without its full stop.
     """
 
@@ -67,12 +67,12 @@ class Complaint:
 
 
 def complaints(error: "ValidationError", values: Any, is_hidden: Callable[[Path], bool]) -> Iterator[Complaint]:
-    """What one error of the validator says; most say one thing, unknown keys are said one by one.
+    """The complaints of one error of the validator: one for each unknown or missing key, else a single one.
 
     Args:
         error: of the whole config.
-        values: the config, as the validator had it.
-        is_hidden: whether what stands at a place is secret: then it is not quoted.
+        values: the config, as the validator got it.
+        is_hidden: whether the value at a place is secret; secret values are not quoted.
     """
     error = _most_telling(error)
     path: Path = tuple(error.absolute_path)
@@ -81,7 +81,7 @@ def complaints(error: "ValidationError", values: Any, is_hidden: Callable[[Path]
     is_shown = not (is_secret(schema) or is_hidden(path))
     for part in path:
         values = values[part]
-    if isinstance(values, dict) and isinstance(value, str):  # `propertyNames`: the instance is a key of what is there
+    if isinstance(values, dict) and isinstance(value, str):  # `propertyNames`: the instance is a key of the mapping
         message = f"The name of {name_of((*path, value))} {_demand(error, schema, is_shown)}"
         yield Complaint(path=path, key=value, message=message)
     elif error.validator in ("required", "dependentRequired", "dependencies"):
@@ -111,7 +111,7 @@ def name_of(path: Path) -> str:
 
 
 def is_secret(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema marks its values as secret: they are not shown, and not quoted in sentences."""
+    """Whether a schema marks its values as secret: pages do not show them, sentences do not quote them."""
     return schema.get("writeOnly") is True or schema.get("format") == "password"
 
 
@@ -127,7 +127,7 @@ def _missing(path: Path, error: "ValidationError") -> Iterator[str]:
     value: Any = error.instance
     wanted: Any = error.validator_value
     if isinstance(wanted, list):
-        # The validator tells one error for each name that is missing; which, it tells in its message alone.
+        # The validator has one error for each missing name; only its message says which name.
         for name in wanted:
             if name not in value and error.message.startswith(repr(name)):
                 yield f"{name_of((*path, name))} is missing"
@@ -142,7 +142,7 @@ def _unknown(error: "ValidationError", schema: Mapping[str, Any]) -> Iterator[st
     keys: Any = error.instance
     for key in keys:
         if error.validator == "unevaluatedProperties":
-            # Only the validator knows what other keywords made of a key, and tells it in its message alone.
+            # Only the validator knows which keys other keywords evaluated, and only its message says so.
             if repr(key) in error.message:
                 yield key
         elif key not in schema.get("properties", {}) and not any(
@@ -158,7 +158,7 @@ def _alike(name: str, known: list[str]) -> str:
 
 
 def _demand(error: "ValidationError", schema: Mapping[str, Any], is_shown: bool) -> str:
-    """What a value should be or have, beginning with a verb."""
+    """What a value must be or have; begins with a verb."""
     value: Any = error.instance
     wanted: Any = error.validator_value
     but_is = f", not {_quoted(value)}" if is_shown else ""
@@ -211,7 +211,7 @@ def _demand(error: "ValidationError", schema: Mapping[str, Any], is_shown: bool)
 
 
 def _alternatives(error: "ValidationError", it_is: str) -> str:
-    """What the branches of an anyOf or oneOf want, if each wants something that can be said in short."""
+    """What the branches of an anyOf or oneOf want, if each of them can be said briefly."""
     wants: dict[str, None] = {}
     branches: set[Any] = set()
     for inner in error.context or ():
@@ -230,7 +230,7 @@ def _alternatives(error: "ValidationError", it_is: str) -> str:
 
 
 def _expected(schema: Mapping[str, Any], keyword: str | None) -> str | None:
-    """What a schema asks for, as a noun; None if that is not said in short."""
+    """What a schema asks for, as a noun; None if it cannot be said briefly."""
     if keyword == "const" or (keyword == "enum" and len(schema["enum"]) == 1):
         return _quoted(schema["const"] if keyword == "const" else schema["enum"][0])
     if keyword == "enum":

@@ -1,10 +1,10 @@
-"""The JSON Schema beside a config: what it finds wrong with a document, and what it says about each place in it.
+"""The JSON Schema beside a config: the errors it finds in a document, and what it says about each place in it.
 
-Draft 4 to 2020-12; 2020-12 where `$schema` says nothing. Nothing is ever fetched: references lead to places within the
-schema. Values are seen as JSON would hold them (`nodes`): dates and keys as the text they are written as.
+Draft 4 to 2020-12; without `$schema`, 2020-12. Nothing is ever fetched: references must stay within the schema. Values
+are compared as JSON would hold them (`nodes`): dates, and keys of all kinds, are the text they are written as.
 
-Slow on hostile schemas, above all by `pattern`: the caller limits the time. The validator is imported with the first
-schema, since that takes 0.1 s and 5 MiB which those without a schema need not spend.
+A hostile schema can take any time, above all by `pattern`: the caller limits it. The validator is imported with the
+first schema: it takes 0.1 s and 5 MiB, which servers without a schema save.
 """
 
 import contextlib
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from dropmill.configfile.schema.messages import Complaint, complaints, is_secret, name_of
-from dropmill.configfile.yaml.document import MAX_BYTES, MAX_FINDINGS, Document, Findings, Report
+from dropmill.configfile.yaml.document import Document
+from dropmill.configfile.yaml.findings import MAX_BYTES, MAX_FINDINGS, Findings, Report
 from dropmill.configfile.yaml.nodes import Path, find, find_key, json_of
 
 if TYPE_CHECKING:
@@ -37,21 +38,21 @@ _SHOWN: Final = (
 
 
 class SchemaUnusable(Exception):
-    """The schema cannot be used; `str()` says why, in a clause without a full stop."""
+    """The schema cannot be used; `str()` is the reason, a clause without a full stop."""
 
 
 class Schema:
-    """A schema that can be used.
+    """A schema that has been checked.
 
     Attributes:
         members: its JSON; True and False are schemas too.
-        rules: what it says about the config as a whole.
+        rules: what it says about the root of the config.
     """
 
     def __init__(
         self, members: dict[str, Any] | bool, validator: "Validator", rules: "Rules", is_deprecating: bool
     ) -> None:
-        """Keep what `parse` made."""
+        """Keep the arguments; call `parse` instead."""
         self.members: Final = members
         self.rules: Final = rules
         self._validator = validator
@@ -62,7 +63,7 @@ class Schema:
         """A schema from its JSON text.
 
         Raises:
-            SchemaUnusable: it is no JSON Schema, or refers to something outside of itself.
+            SchemaUnusable: it is not a JSON Schema, or refers to something outside of itself.
         """
         members = _members(text)
         with _blaming_the_schema("it cannot be read"):
@@ -87,17 +88,19 @@ class Schema:
         specification = specification_with(str(dialect.META_SCHEMA["$schema"]))
         resource = specification.create_resource(members)
         name = resource.id() or ""
-        registry: Registry[Any] = Registry().with_resource(name, resource).crawl()  # such a one fetches nothing
+        registry: Registry[Any] = (
+            Registry().with_resource(name, resource).crawl()
+        )  # a registry without `retrieve` fetches nothing
         root = _Place(members, specification, registry.resolver(name))
         is_deprecating = _survey(root)
         validator = dialect(members, registry=registry, format_checker=dialect.FORMAT_CHECKER)
         return cls(members, validator, Rules.of([root]), is_deprecating)
 
     def add_findings(self, document: Document) -> Report:
-        """The document's report, with what the schema finds: its errors refuse the text as YAML's own do.
+        """The document's report with the schema's findings added; errors of both refuse the text.
 
-        At most `MAX_FINDINGS` of each kind; the document is left as it is. One that is refused already has no values,
-        and so nothing is added.
+        At most `MAX_FINDINGS` of each kind. The document is not changed. Nothing is added to the report of a document
+        that is already refused.
 
         Raises:
             SchemaUnusable: the schema cannot be applied to this document.
@@ -126,7 +129,7 @@ class Schema:
 
 @contextlib.contextmanager
 def _blaming_the_schema(sentence: str) -> Iterator[None]:
-    """The libraries raise nearly anything on hostile schemas: all of it becomes `SchemaUnusable`."""
+    """Turn every exception into `SchemaUnusable`: on hostile schemas the libraries may raise any."""
     try:
         yield
     except SchemaUnusable:
@@ -138,18 +141,18 @@ def _blaming_the_schema(sentence: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__module__ != "pyo3_runtime":
             raise
-        # Compiled code met a RecursionError where it expected none. Its kind of exception cannot be imported.
+        # Compiled code panicked at a RecursionError. The exception's class cannot be imported.
         raise SchemaUnusable("it is nested too deep") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """What a schema says about one place in a config, put together from the parts that hold there for certain.
+    """What a schema says about one place in a config: the parts of it that apply there in any case.
 
-    References and `allOf` are followed; of `anyOf` and `oneOf` the one branch that is not null, if there is but one.
+    It follows references and `allOf`, and `anyOf` and `oneOf` if only one of their branches is not null.
 
     Attributes:
-        is_nullable: whether null was such another branch.
+        is_nullable: whether another branch was null.
     """
 
     is_nullable: bool
@@ -157,7 +160,7 @@ class Rules:
 
     @classmethod
     def of(cls, places: "Iterable[_Place]") -> Self:
-        """What hold at a place for which these parts of a schema are written."""
+        """The rules of a place to which these parts of a schema apply."""
         parts: dict[int, _Place] = {}
         is_nullable = False
         for place in places:
@@ -166,17 +169,17 @@ class Rules:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said about the place."""
+        """Whether the schema says nothing about the place."""
         return not self._parts
 
     @property
     def is_secret(self) -> bool:
-        """Whether the value should not be shown."""
+        """Whether pages should not show the value."""
         return any(is_secret(part.members) for part in self._parts)
 
     @property
     def is_deprecated(self) -> bool:
-        """Whether it should not be used any more."""
+        """Whether the schema marks it as deprecated."""
         return any(part.members.get("deprecated") is True for part in self._parts)
 
     @property
@@ -189,22 +192,22 @@ class Rules:
 
     @property
     def keys(self) -> list[str]:
-        """Keys that a mapping may have, by name, in the order of the schema; none that must not be there."""
+        """Keys that a mapping may have, in the order of the schema; without those that it must not have."""
         names: dict[str, None] = {}
         for part in self._parts:
             names.update((name, None) for name, its in part.mapping("properties").items() if its != {"not": {}})
         return list(names)
 
     def of_key(self, name: str) -> "Rules":
-        """What is said about the value of a key."""
+        """The rules of the value of a key."""
         return Rules.of(inner for part in self._parts for inner in part.of_key(name))
 
     def of_item(self, index: int) -> "Rules":
-        """What is said about an entry of a list."""
+        """The rules of an entry of a list."""
         return Rules.of(inner for part in self._parts for inner in part.of_item(index))
 
     def as_json(self, *, is_required: bool) -> dict[str, Any] | None:
-        """What a form can use of it, None if there is nothing; what is said twice, as it is said first."""
+        """What a form can use of the rules; None if there is nothing. The first part with a keyword counts."""
         shown: dict[str, Any] = {}
         for part in self._parts:
             for word in _SHOWN:
@@ -225,7 +228,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A part of a schema, with what its references are relative to."""
+    """A part of a schema, with the base of its references."""
 
     contents: Any
     specification: "Specification[Any]"
@@ -236,7 +239,7 @@ class _Place:
         """Its keywords; none for True and False."""
         return self.contents if isinstance(self.contents, dict) else {}
 
-    # References may lead to what the draft does not check: everything below can be anything there.
+    # References may lead to parts that the draft does not check: there every value may have any type.
 
     def mapping(self, word: str) -> dict[str, Any]:
         value = self.members.get(word)
@@ -250,18 +253,18 @@ class _Place:
         """A part of this part.
 
         Raises:
-            SchemaUnusable: its `$id` cannot be one.
+            SchemaUnusable: its `$id` is not a URI.
         """
         if not isinstance(contents, dict):
             return _Place(True, self.specification, self.resolver)
         try:
             resolver = self.resolver.in_subresource(self.specification.create_resource(contents))
         except Exception:
-            raise SchemaUnusable("one of its $id is no address") from None
+            raise SchemaUnusable("one of its $id is not a URI") from None
         return _Place(contents, self.specification, resolver)
 
     def parts(self) -> "Iterator[_Place]":
-        """All schemas that it is made of, one level down."""
+        """The schemas directly inside it."""
         for resource in self.specification.create_resource(self.contents).subresources():
             yield self.inside(resource.contents)
 
@@ -276,14 +279,14 @@ class _Place:
             if isinstance(reference, str):
                 try:
                     resolved = self.resolver.lookup(reference)
-                except Exception:  # besides those of the library, ValueError of what it is made of
+                except Exception:  # the library raises its own errors, and ValueError
                     raise SchemaUnusable(
-                        _cut(f"its {word} '{reference}' leads to nothing within it, and nothing is fetched")
+                        _cut(f"its {word} '{reference}' leads to nothing inside the schema; nothing is fetched")
                     ) from None
                 yield _Place(resolved.contents, self.specification, resolved.resolver)
 
     def at_once(self) -> "Iterator[_Place]":
-        """The schemas that apply to the very value that this one applies to."""
+        """The schemas that apply to the same value as this one."""
         yield from self.references()
         for word in ("allOf", "anyOf", "oneOf"):
             yield from (self.inside(each) for each in self.list(word))
@@ -305,7 +308,7 @@ class _Place:
                 yield self.inside(self.members.get(word))
 
     def of_item(self, index: int) -> "Iterator[_Place]":
-        # Until draft 2019-09, `items` was also what is `prefixItems` now, and `additionalItems` what is `items` now.
+        # Until draft 2019-09 a list in `items` meant `prefixItems`, and `additionalItems` meant `items`.
         first = self.list("prefixItems") or self.list("items")
         if index < len(first):
             yield self.inside(first[index])
@@ -315,7 +318,7 @@ class _Place:
 
 
 def _gather(place: _Place, parts: dict[int, _Place]) -> bool:
-    """Add a part and what holds with it; whether null is allowed beside."""
+    """Add a part and those that apply with it; returns whether null is also allowed."""
     if not place.members or id(place.contents) in parts:
         return False
     parts[id(place.contents)] = place
@@ -331,15 +334,15 @@ def _gather(place: _Place, parts: dict[int, _Place]) -> bool:
 
 
 def _survey(root: _Place) -> bool:
-    """Go through all parts of a schema, following references; whether anything in it is deprecated.
+    """Visit all parts of a schema, references followed; returns whether anything in it is deprecated.
 
-    On the way, `false` for a key is written as `{"not": {}}`: of `false` the validator does not tell for which key.
+    It also replaces `false` as the schema of a key by `{"not": {}}`: for `false` the validator does not name the key.
 
     Raises:
-        SchemaUnusable: a reference leads outside, or back to where it stands.
+        SchemaUnusable: a reference leads outside of the schema, or into an endless circle.
     """
     is_deprecating = False
-    seen: dict[int, list[int]] = {}  # what applies with each part to the same value
+    seen: dict[int, list[int]] = {}  # by part: the parts that apply to the same value
     waiting = [root]
     while waiting:
         place = waiting.pop()
@@ -398,16 +401,16 @@ def _members(text: bytes) -> dict[str, Any] | bool:
     except ValueError as error:
         raise SchemaUnusable(_cut(str(error))) from None
     if not isinstance(members, dict | bool):
-        raise SchemaUnusable("it is no JSON object")
+        raise SchemaUnusable("it is not a JSON object")
     if isinstance(members, dict) and not isinstance(members.get("$schema", ""), str):
-        raise SchemaUnusable("its $schema is no text")
+        raise SchemaUnusable("its $schema is not text")
     return members
 
 
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        raise ValueError(f"{number} is no number of JSON, or too large")
+        raise ValueError(f"{number} is not a JSON number, or too large")
     return value
 
 
@@ -415,9 +418,9 @@ def _matches(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
     except (re.error, OverflowError, RecursionError):
-        return False  # the validator says so where it matters
+        return False  # the validator reports it when it uses the pattern
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())  # half characters can be escaped in JSON
+    text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())  # JSON can escape lone surrogates
     return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 1] + "…"

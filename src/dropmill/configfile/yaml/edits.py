@@ -1,10 +1,11 @@
 """Value edits: JSON Patch (RFC 6902) on a config's text, changing the bytes of the edited nodes alone.
 
-`test`, `replace`, `add` (at the end) and `remove` are known. Each edit is a splice that `places` knows; the new text is
-then read again and must mean exactly what the edit asks for, or nothing changes. A patch is made whole or not at all.
+It knows `test`, `replace`, `add` (at the end) and `remove`. Each edit is a splice, found by `locate`. `apply` reads the
+new text again, and refuses the edit unless the text means exactly what the edit asks for. It applies a patch as a whole
+or not at all.
 
-Values are JSON. A date has no JSON: it is compared by its text, and replaced by the text of another date it stays one.
-Slow and hungry as `document` is: the server calls this in the child process of `dropmill.configfile.parser`.
+Values are JSON, which has no dates: a date is compared by its text, and stays a date if the text of a date replaces it.
+Reading may be slow, so the server calls this in the child process of `dropmill.configfile.parser`.
 """
 
 import math
@@ -15,12 +16,13 @@ from typing import Any, Final, Literal, cast
 
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
-from dropmill.configfile.yaml.document import MAX_DEPTH, Document, examine
+from dropmill.configfile.yaml.composer import MAX_DEPTH
+from dropmill.configfile.yaml.document import Document, examine
 from dropmill.configfile.yaml.locate import NoExactEdit, Places, Splice, list_index
 from dropmill.configfile.yaml.nodes import json_of
 from dropmill.model.errors import BadRequest, ConfigEditRefused, ConfigInvalid
 
-MAX_OPERATIONS: Final = 100  # each is a parse of the whole text
+MAX_OPERATIONS: Final = 100  # each parses the whole text
 
 _KINDS: Final = ("test", "replace", "add", "remove")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -29,14 +31,14 @@ _SENTENCES: Final = {
     "aliased": "is shared by an anchor and its aliases, or was merged in; edit the text instead",
     "tagged": "has a tag; edit the text instead",
     "complex_key": "has a key written with '?'; edit the text instead",
-    "only_child": "is the only one in its collection; edit the text instead",
+    "only_child": "is the only member of its collection; edit the text instead",
     "flow": "is a collection in brackets or braces, or in one; edit the text instead",
     "block_indicator": "is a block of text with an indentation number; edit the text instead",
     "ambiguous_key": "names two keys that differ only in their type; edit the text instead",
-    "not_found": "is not there",
+    "not_found": "does not exist",
     "test_failed": "has another value",
-    "not_a_value": "cannot be changed so: a list or mapping is not replaced, nor does one replace a value",
-    "not_exact": "cannot be changed without touching what stands around it; edit the text instead",
+    "not_a_value": "cannot be changed like this: an edit replaces a single value by a single value, no list or mapping",
+    "not_exact": "cannot be changed without changing the text around it; edit the text instead",
 }
 
 
@@ -60,7 +62,7 @@ class Edited:
 
     Attributes:
         document: of the new text; its report is valid.
-        removed_comments: comments that went away with what was removed, each from its `#` on, in the order of the text.
+        removed_comments: comments that were removed with values, each from its `#` on, in the order of the text.
     """
 
     document: Document
@@ -74,7 +76,7 @@ def parse_patch(members: Any) -> tuple[Operation, ...]:
         members: the document as `json.loads` gives it.
 
     Raises:
-        BadRequest: it is no list of at most `MAX_OPERATIONS` operations that are known here.
+        BadRequest: it is not a list of at most `MAX_OPERATIONS` known operations.
     """
     if not isinstance(members, list):
         raise BadRequest("A patch is a list of operations (RFC 6902).")
@@ -99,7 +101,7 @@ def _parse_operation(name: str, member: Any) -> Operation:
 
 
 def _check_json(name: str, value: Any, depth: int = 0) -> None:
-    """Refuse what Python reads as JSON, but neither JSON nor YAML can say."""
+    """Refuse values that Python reads from JSON text, but that are valid in neither JSON nor YAML."""
     if depth > MAX_DEPTH:
         raise BadRequest(f"{name}: 'value' is nested more than {MAX_DEPTH} levels deep.")
     if isinstance(value, str):
@@ -118,16 +120,16 @@ def _check_json(name: str, value: Any, depth: int = 0) -> None:
 
 
 def apply(document: Document, operations: Sequence[Operation]) -> Edited:
-    """The document with all operations made, one after the other.
+    """The document after all operations, made one after the other.
 
-    Reads the text once for every operation that changes it; may take seconds.
+    Reads the text again for every operation that changes it; may take seconds.
 
     Args:
-        document: as `examine` gave it; it is left as it is.
-        operations: at most `MAX_OPERATIONS`; none at all gives the same document.
+        document: as `examine` returned it; it is not changed.
+        operations: at most `MAX_OPERATIONS`; none returns the same document.
 
     Raises:
-        ConfigEditRefused: an operation cannot be made exactly, or does not find what it expects; members `reason` and
+        ConfigEditRefused: an operation cannot be exact, or the document is not what it expects; with `reason` and
             `path`, the operation's JSON pointer.
         ConfigInvalid: the document is not valid, or would not be with a new value; `errors` lists why.
     """
@@ -172,7 +174,7 @@ def _test(document: Document, places: Places, operation: Operation) -> None:
         if operation.path:
             places.find(operation.path)
     except NoExactEdit as refusal:
-        if refusal.reason != "aliased":  # what `<<` brings can be read
+        if refusal.reason != "aliased":  # `test` may read what `<<` merges in
             raise
     found = json_of(document)
     for token in operation.path:
@@ -221,7 +223,7 @@ def _add(document: Document, places: Places, operation: Operation) -> tuple[Spli
 
 
 def _proved(document: Document, splice: Splice, wanted: Any) -> Document:
-    """The document with the splice made, if it means what is wanted."""
+    """The document after the splice, if it has the values that are wanted."""
     text = document.text[: splice.start] + splice.text + document.text[splice.end :]
     if text == document.text:
         return document
@@ -254,7 +256,7 @@ def _changed(values: Any, names: Sequence[Any], kind: str, value: Any) -> Any:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether values are the same to a script: types and the order of keys count, NaN is NaN."""
+    """Whether a script sees the same values: types and the order of keys count, NaN equals NaN."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

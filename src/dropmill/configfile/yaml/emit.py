@@ -1,8 +1,7 @@
-"""How values are written as YAML: in one line, as a block of lines, as new members of a block collection.
+"""Writes values as YAML: in one line, as a block of lines, as new members of a block collection.
 
-Text is written plain only if readers of YAML 1.2 and of YAML 1.1 alike take it for the same text. Where a text goes,
-and what stands around it, is the business of `places`. Nothing here reads YAML: what is written is proved by reading
-the whole document again.
+It writes text without quotes only if readers of YAML 1.2 and of YAML 1.1 read the same text. `locate` finds the place
+of a text and what surrounds it. Nothing here reads YAML: `edits` proves the result by reading the whole document again.
 """
 
 import re
@@ -14,7 +13,7 @@ from ruamel.yaml.resolver import VersionedResolver
 
 Quotes = Literal["'", '"'] | None
 
-# Without tab, line ends, U+0085, U+2028, U+2029 (line ends to ruamel) and U+FEFF: those are written as escapes.
+# Without tab, line ends, U+0085, U+2028, U+2029 (line ends to ruamel) and U+FEFF, which need escapes.
 _SHOWN: Final = r"\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 _IN_ONE_LINE: Final = re.compile(f"[{_SHOWN}]*")
 _IN_LINES: Final = re.compile(f"[{_SHOWN}\t\n]*")
@@ -24,17 +23,17 @@ _NOT_PLAIN: Final = re.compile(r"---|\.\.\.|[,\[\]{}#&*!|>'\"%@`]|[-?:](?:[ ,\[\
 _NOT_PLAIN_IN_FLOW: Final = re.compile(r"[?:]|.*(?:[,\[\]{}]|:$)")
 _BREAK: Final = re.compile(r"(?<=[^ \t]) (?=[^ \t])")
 _RESOLVERS: Final = (VersionedResolver((1, 2)), VersionedResolver((1, 1)))
-_WIDTH: Final = 60  # folded text is not broken into shorter lines than this, whatever the old lines were
+_WIDTH: Final = 60  # the least width at which folded text is broken, however short the old lines were
 
 
 def is_date(text: str) -> bool:
-    """Whether plain text is taken for a date or time, of a day that may not exist."""
+    """Whether text without quotes is a date or time to YAML; the day need not exist."""
     is_date = str(_RESOLVERS[0].resolve(ScalarNode, text, (True, False))).endswith(":timestamp")
     return is_date and not text.endswith("\n")
 
 
 def can_be_plain(text: str, *, in_flow: bool) -> bool:
-    """Whether text can stand without quotes and still is text to every reader."""
+    """Whether text without quotes is the same text to every reader."""
     return (
         text == text.strip()
         and _IN_ONE_LINE.fullmatch(text) is not None
@@ -45,12 +44,12 @@ def can_be_plain(text: str, *, in_flow: bool) -> bool:
 
 
 def in_one_line(value: Any, *, quotes: Quotes, in_flow: bool) -> str:
-    """A scalar, or an empty collection, as it stands in one line.
+    """A scalar, or an empty collection, written in one line.
 
     Args:
         value: JSON: str, int, float, bool, None, {} or [].
-        quotes: those wanted around text. None: none, where text can be plain. Double ones where nothing else will do.
-        in_flow: whether it stands within brackets or braces.
+        quotes: those preferred around text; None prefers none. Text that they cannot hold gets double quotes.
+        in_flow: whether the place is within brackets or braces.
     """
     if isinstance(value, str):
         if quotes is None and can_be_plain(value, in_flow=in_flow):
@@ -61,7 +60,7 @@ def in_one_line(value: Any, *, quotes: Quotes, in_flow: bool) -> str:
     if isinstance(value, float):
         digits, _, exponent = repr(value).partition("e")
         if exponent and "." not in digits:
-            digits += ".0"  # readers of YAML 1.1 take 1e+16 for text
+            digits += ".0"  # 1e+16 is text to readers of YAML 1.1
         return digits + ("e" + exponent if exponent else "")
     if value is None:
         return "null"
@@ -92,7 +91,7 @@ def folded_lines(text: str, width: int) -> list[str] | None:
     folded: list[str] = []
     for line in lines:
         if line and folded:
-            folded.append("")  # of the line ends between two lines of text, folding takes one away
+            folded.append("")  # folding removes one of the line ends between two lines of text
         folded += _broken(line, max(width, _WIDTH))
     return folded
 
@@ -125,7 +124,7 @@ def member_lines(head: str, value: Any, *, column: int, quotes: Quotes, layout: 
     """The lines of a new member of a block collection, without line ends.
 
     Args:
-        head: what stands before the value: a written key with its colon, or a dash; spaces behind a dash are kept.
+        head: what precedes the value: a written key with its colon, or a dash; spaces after a dash are kept.
         value: JSON.
         column: of the head, from 0.
         quotes: as for `in_one_line`.

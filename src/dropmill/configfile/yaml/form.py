@@ -1,7 +1,7 @@
 """A document as a list of fields, for people who edit a config without knowing YAML.
 
-Each value is a field, with what the schema knows of it and the comments on its key as its help, and with what a value
-edit can do there. It changes nothing: the browser sends a patch, and the fields are made anew from the new text.
+Each value is a field, with what the schema says about it, the comments on its key as help, and which value edits are
+possible. Nothing here changes a document: the browser sends a patch and gets the fields of the new text.
 """
 
 import json
@@ -20,7 +20,7 @@ from dropmill.configfile.yaml.locate import Place, Places
 from dropmill.configfile.yaml.nodes import Kind, is_empty, kind_of, members_of, value_of
 
 MAX_FIELDS: Final = 1_000  # more than a page can show
-MAX_FORM: Final = 1 << 19  # characters of all fields as JSON; the event loop reads and writes that in 10 ms each
+MAX_FORM: Final = 1 << 19  # characters of all fields as JSON; the event loop needs 10 ms to read or write them
 _MAX_FIELD: Final = 1 << 17
 
 _LINE_END: Final = re.compile(r"\r\n?|\n")
@@ -34,25 +34,25 @@ class Field:
     """One value of a document, as a form shows it.
 
     Attributes:
-        path: JSON pointer. "" is the config itself: always the first field, there for its `missing` and `can_add`.
-        key: its name, or its number in a list; as it is written, without quotes.
-        value: JSON; None for null, for collections, and for numbers that JSON has not (infinity, not a number).
-        source: a number, date, boolean or null as it is written, when not quoted; else None. Integers beyond 2**53 are
-            exact here alone.
-        tag: its application tag as it is written, such as `!secret`; None if it has none. Its value is text then.
+        path: JSON pointer. "" is the config itself, always the first field; it has `missing` and `can_add`.
+        key: its name as written, without quotes; in a list, its number.
+        value: JSON; None for null, for collections, and for numbers that JSON lacks (infinity, not a number).
+        source: a number, date, boolean or null as written, when not quoted; else None. Only here are integers beyond
+            2**53 exact.
+        tag: its application tag as written, such as `!secret`; None without one. A tagged value is text.
         is_multiline: whether it is text of several lines.
-        is_secret: whether the schema marks it as not to be shown.
-        help: the comment lines directly above its key and, after an empty line, the one behind it, without `#`; None if
-            there are none.
-        line: where its key stands (in a list, its value), from 1. What an alias brings stands where the alias does.
+        is_secret: whether the schema marks it as secret.
+        help: the comment lines directly above its key and, after an empty line, the comment behind it, without `#`;
+            None without comments.
+        line: of its key (in a list, of its value), from 1. The place of an aliased value is that of the alias.
         column: from 1, in UTF-16 units.
         depth: 0 for the members of the config; -1 for the config itself.
-        refusal: why a `replace` would be refused, as in `ConfigEditRefused`; None if nothing speaks against it.
+        refusal: the reason of `ConfigEditRefused` for which a `replace` would be refused; None if it is possible.
         can_add: whether a member can be added at its end.
         can_remove: whether it can be removed.
-        schema: what the schema says of it; None if nothing, or far too much.
-        missing: of a mapping, keys that the schema knows and the mapping lacks: `{"key", "schema"}`, not deprecated.
-            None of them if they are far too many.
+        schema: what the schema says about it; None if nothing, or far too much.
+        missing: keys that the schema knows and this mapping lacks, without deprecated ones: `{"key", "schema"}`. Empty
+            if they are far too many.
     """
 
     path: str
@@ -81,10 +81,10 @@ class Field:
 def fields_of(document: Document, schema: Schema | None) -> tuple[list[Field], bool]:
     """The fields of a document in the order of the text, and whether that is only the first part of them.
 
-    The config itself comes first. What an alias refers to is a field without members; what `<<` brings is left out.
+    The config itself comes first. An alias is a field without members; what `<<` merges in is left out.
 
     Args:
-        document: one that is refused has no fields.
+        document: a refused one has no fields.
         schema: None if there is none.
 
     Raises:
@@ -99,7 +99,7 @@ class _Form:
     def __init__(self, document: Document, schema: Schema | None) -> None:
         self._document = document
         self._places = Places(document)
-        self._rules = [schema.rules if schema is not None else Rules.of(())]  # of the place and all above it
+        self._rules = [schema.rules if schema is not None else Rules.of(())]  # of the current place and all above it
         self._comments = _Comments(document.text)
         self._seen: set[int] = set()
         self._position = (1, 1)
@@ -153,7 +153,9 @@ class _Form:
         if isinstance(value, float) and not math.isfinite(value):
             value = None
         is_plain = isinstance(node, ScalarNode) and node.style is None and kind_of(node) != "text"
-        if key is not None or not is_alias:  # nothing tells where an alias in a list stands: behind the field before it
+        if (
+            key is not None or not is_alias
+        ):  # an alias in a list has no mark of its own: it gets the position of the field before
             self._position = self._document.findings.position((key or node).start_mark.index)
         names = {each.value for each, _ in members_of(node)} if isinstance(node, MappingNode) else set()
         line, column = self._position
@@ -178,7 +180,7 @@ class _Form:
         )
 
     def _rules_at(self, place: Place) -> tuple[Rules, bool]:
-        """What the schema says of a place, and whether the mapping that it stands in must have it."""
+        """What the schema says about a place, and whether its mapping must have it."""
         if not place.path:
             return self._rules[0], False
         del self._rules[len(place.path) :]
@@ -190,7 +192,7 @@ class _Form:
 
 
 def _bounded(field: Field) -> tuple[Field, int]:
-    """A field and its size as JSON: without what the schema says if that would leave no room for the others."""
+    """A field and its size as JSON; without `schema` and `missing` if these would take the room of other fields."""
     size = len(json.dumps(field.as_json()))
     if size <= _MAX_FIELD:
         return field, size
@@ -208,15 +210,15 @@ def _missing(rules: Rules, names: set[str]) -> tuple[Mapping[str, Any], ...]:
 
 
 class _Comments:
-    """Finds the comments that belong to one key. Asked for the places of a document in the order of the text."""
+    """Finds the comments that belong to one key. Call `of` for the places of a document in the order of the text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._starts = [int(text.startswith("\ufeff")), *(end.end() for end in _LINE_END.finditer(text))]
-        self._floor = 0  # what is quoted before here may hold lines that look like comments
+        self._floor = 0  # quoted text before this index may have lines that look like comments
 
     def of(self, key: ScalarNode | None, node: Node, *, is_alias: bool) -> str | None:
-        """The comments above and behind, as text; None if there are none."""
+        """The comments above and behind a key, as text; None without any."""
         if key is None and is_alias:
             return None
         lines = self._above(key or node, is_item=key is None)

@@ -1,8 +1,8 @@
-"""Where the values of a document stand in its text, and what to put there so that one of them changes.
+"""Finds the place of each value in a document's text, and the splice of text that changes one of them.
 
-Everything is found by the marks of ruamel's nodes, and by looking at the text where these tell nothing: at dashes,
-colons, comments and the lines of block scalars. What has no exact place is refused with a reason of the contract.
-Nothing here reads YAML again: whether a splice means what it should is for `edits` to prove.
+It uses the marks of ruamel's nodes, and reads the text itself for what has no marks: dashes, colons, comments and the
+lines of block scalars. It refuses what has no exact place, with one of `ConfigEditRefused`'s reasons. It does not read
+YAML again: `edits` proves that a splice means what it should.
 
 A path names keys by their text as it is written, without quotes: "1" is the key of `1: x`.
 """
@@ -24,7 +24,7 @@ from dropmill.configfile.yaml.nodes import members_of
 
 Kind = Literal["replace", "add", "remove"]
 
-MAX_KEY: Final = 1_000  # characters as written; YAML takes no more than 1,024 before the colon
+MAX_KEY: Final = 1_000  # characters as written; YAML allows at most 1,024 before the colon
 
 _DATE: Final = "tag:yaml.org,2002:timestamp"
 _BOM: Final = "\ufeff"
@@ -44,7 +44,7 @@ _DOCUMENT_END: Final = re.compile(r"(?<![^\r\n])\.\.\.(?=[ \t\r\n]|$)")
 
 
 class NoExactEdit(Exception):
-    """This edit cannot be made exactly. `reason` is one of `ConfigEditRefused`'s."""
+    """This edit cannot be exact. `reason` is one of `ConfigEditRefused`'s."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -53,14 +53,14 @@ class NoExactEdit(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Splice:
-    """Characters of a text, and what shall stand there instead.
+    """Characters of a text, and what replaces them.
 
     Attributes:
-        start: index of the first character that goes.
-        end: index behind the last one.
-        text: what comes.
-        value: what the new text means there; the value wanted, or a date if a date was replaced by one.
-        removed_comments: those among what goes, each from its `#` on.
+        start: index of the first character to remove.
+        end: index after the last one.
+        text: to insert.
+        value: what the new text means there: the value wanted, or a date if one date replaces another.
+        removed_comments: the comments among the removed characters, each from its `#` on.
     """
 
     start: int
@@ -75,10 +75,10 @@ class Place:
     """A value in a document.
 
     Attributes:
-        node: the value; of an alias, what it refers to.
+        node: the value; for an alias, the node it refers to.
         path: the tokens of its JSON pointer; () is the root.
         names: the same as keys and indexes of `Document.values`.
-        above: the collections it stands in, the root first.
+        above: the collections that contain it, the root first.
         index: its number among the members of the last of these, `<<` counted; None for the root.
     """
 
@@ -97,17 +97,17 @@ class Place:
 
     @property
     def is_in_flow(self) -> bool:
-        """Whether it stands within brackets or braces."""
+        """Whether it is within brackets or braces."""
         return any(node.flow_style for node in self.above)
 
 
 def list_index(token: str) -> int | None:
-    """A pointer's token as a list index, which has no leading zeros (RFC 6901 section 4); None if it is none."""
+    """A pointer's token as a list index, which has no leading zeros (RFC 6901 section 4); None for any other token."""
     return int(token) if re.fullmatch(r"0|[1-9][0-9]{0,8}", token) else None
 
 
 class Places:
-    """The places of one document, which must be a valid one."""
+    """The places of one document, which must be valid."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -123,7 +123,7 @@ class Places:
         """The place that a path leads to.
 
         Raises:
-            NoExactEdit: `not_found`; `ambiguous_key` if two keys have the same text; `aliased` if it is there by `<<`.
+            NoExactEdit: `not_found`; `ambiguous_key` if two keys have the same text; `aliased` if `<<` merges it in.
         """
         if self._document.root is None:
             raise NoExactEdit("not_found")
@@ -133,7 +133,7 @@ class Places:
         return place
 
     def walk(self) -> Iterator[Place]:
-        """Every place in the order of the text, the root first; what came by `<<` is left out, aliases are followed."""
+        """Every place in the order of the text, the root first. Follows aliases; leaves out what `<<` merges in."""
         if self._document.root is not None:
             yield from self._walk(Place(node=self._document.root))
 
@@ -178,9 +178,9 @@ class Places:
     # What would be refused
 
     def reason_against(self, kind: Kind, place: Place) -> str | None:
-        """Why an edit at a place would be refused before it is tried; None if nothing speaks against it.
+        """Why an edit at a place would be refused, as far as that is known without a new value; else None.
 
-        `add` asks for a new member at the end of the place itself.
+        `add` means a new member at the end of the place itself.
         """
         try:
             if kind == "replace":
@@ -195,7 +195,7 @@ class Places:
         return None
 
     def _refuse_aliased(self, place: Place) -> None:
-        """Marks of an alias are those of the anchor, and a change of the anchor's node changes all its aliases."""
+        """Refuse places with aliases: their marks are those of the anchor, and its node is shared by all of them."""
         if any(self._is_referenced(node) for node in (*place.above, place.node)):
             raise NoExactEdit("aliased")
         if place.key is not None:
@@ -227,12 +227,12 @@ class Places:
         text = emit.in_one_line(value, quotes=self._quotes(place, node), in_flow=place.is_in_flow)
         if isinstance(value, bool) and node.value in ("True", "False"):
             text = text.capitalize()
-        if start == end:  # nothing was written there
+        if start == end:  # the value is empty
             text = (": " if self._lacks_colon(place) else " ") + text
         return self._in_line(start, end, text, value)
 
     def _lacks_colon(self, place: Place) -> bool:
-        """Whether a value is missing together with its colon, as in `{a, b: 1}`."""
+        """Whether a value is empty and its colon missing, as in `{a, b: 1}`."""
         return place.key is not None and _COLON.match(self._text, place.key.end_mark.index) is None
 
     def _quotes(self, place: Place, node: ScalarNode) -> Quotes:
@@ -243,7 +243,7 @@ class Places:
         return None
 
     def _moment(self, node: ScalarNode, value: Any) -> date | None:
-        """The date that a text stands for where a date stood before; None if it is to be text, or is no text."""
+        """The date that replaces a date; None if the new value is not the text of a date, or the old one is no date."""
         if not isinstance(value, str) or not emit.is_date(value) or str(node.tag) != _DATE:
             return None
         try:
@@ -252,7 +252,7 @@ class Places:
             return None
 
     def _in_line(self, start: int, end: int, text: str, value: Any) -> Splice:
-        """With the column of a comment kept where the spaces before it allow it, and one or two of them left."""
+        """A splice within a line, which keeps the column of a comment behind it if the spaces before it allow that."""
         spaces = _BEFORE_COMMENT.match(self._text, end)
         if spaces is not None:
             gap = len(spaces.group())
@@ -288,7 +288,7 @@ class Places:
         return emit.literal_lines(value) if style == "|" else emit.folded_lines(value, width)
 
     def _chomping(self, text: str, old: str, end: int) -> str | None:
-        """What must stand behind `|` or `>` for the line ends at the end of a text; None if they cannot be had."""
+        """The chomping indicator after `|` or `>` for the line ends at the end of a text; None if none fits."""
         count = len(text) - len(text.rstrip("\n"))
         if count == 0:
             return old if end == len(self._text) else "-"
@@ -345,12 +345,12 @@ class Places:
         return written + ":"
 
     def _dash(self, node: CollectionNode) -> str:
-        """The dash of the last item, with the spaces behind it."""
+        """The dash of the last item, with the spaces after it."""
         found = re.compile(r"-( *)(?=[^ \r\n#])").match(self._text, self._heads[id(node)][-1])
         return found.group() if found else "-"
 
     def _end_of_members(self, place: Place) -> int:
-        """Where a new last member's lines go: behind the last one's, and the comments that belong there."""
+        """Where a new last member's lines go: after those of the last member, and the comments that belong to it."""
         self._refuse_aliased(place)
         node = place.node
         if not isinstance(node, CollectionNode):
@@ -368,7 +368,7 @@ class Places:
         return at
 
     def layout(self) -> Layout:
-        """How most of the document's block collections are laid out."""
+        """The layout of most of the document's block collections."""
         mappings: Counter[int] = Counter()
         sequences: Counter[int] = Counter()
         for node in [self._document.root, *_below(self._document.root)] if self._document.root else []:
@@ -384,7 +384,7 @@ class Places:
     # Removing
 
     def remove(self, place: Place) -> Splice:
-        """The splice that takes a member's lines away, one of several in a block collection.
+        """The splice that removes a member's lines, one of several in a block collection.
 
         Raises:
             NoExactEdit: it cannot be exact.
@@ -411,7 +411,7 @@ class Places:
         following = self._block_heads(parent)[1]
         if not self._text[end:following].strip(" "):
             return Splice(start=start, end=following, text="", removed_comments=comments)
-        # A comment stands between it and the next member: leave the dash alone on its line
+        # A comment comes before the next member: leave the dash alone on its line
         return Splice(
             start=line + len(before.rstrip(" ")),
             end=end - len(self._line_end_before(end)),
@@ -420,24 +420,26 @@ class Places:
         )
 
     def _comments(self, place: Place, start: int, end: int) -> tuple[str, ...]:
-        """The comments between two indexes around a member: what is no scalar's text and starts with `#`."""
+        """The comments between two indexes around a member: what starts with `#` outside of any scalar."""
         nodes = [place.node, *_below(place.node)] + ([place.key] if place.key is not None else [])
         scalars = sorted(self._content(node) for node in nodes if isinstance(node, ScalarNode))
         comments: list[str] = []
         for scalar_start, scalar_end in [*scalars, (end, end)]:
-            comments += _COMMENT.findall(self._text, start, min(scalar_start, end))  # an empty value is told too far on
+            comments += _COMMENT.findall(
+                self._text, start, min(scalar_start, end)
+            )  # the mark of an empty value is too far on
             start = max(scalar_end, start)
         return tuple(comments)
 
     def _content(self, node: ScalarNode) -> tuple[int, int]:
-        """Where a scalar's text stands, without anchor and tag, and without a block scalar's header."""
+        """Start and end of a scalar's text, without anchor and tag, and without a block scalar's header."""
         header = self._header(node)
         return header.end() if header is not None else self._behind_properties(node)[0], node.end_mark.index
 
     # Marks
 
     def _span(self, place: Place) -> tuple[int, int]:
-        """Where a scalar is written, anchor excluded; an empty span where one has to be put if nothing is."""
+        """Start and end of a scalar, anchor excluded; for an empty value, twice the index where one belongs."""
         node = place.node
         if not isinstance(node, ScalarNode):
             raise NoExactEdit("not_a_value")
@@ -453,7 +455,7 @@ class Places:
         return start, self._end_of_node(node, node.start_mark.index)
 
     def _behind_properties(self, node: Node) -> tuple[int, bool]:
-        """Where a node begins behind its anchor and tag, and whether it has a tag."""
+        """Where a node begins after its anchor and tag, and whether it has a tag."""
         start, end = node.start_mark.index, node.end_mark.index
         is_tagged = False
         while start < end and (found := _PROPERTY.match(self._text, start)) is not None:
@@ -464,7 +466,7 @@ class Places:
         return start, is_tagged
 
     def _end_of_node(self, node: Node, behind: int) -> int:
-        """Where a value's own text ends, before the last line end; `behind` is the index behind its dash or colon."""
+        """Where a value's own text ends, before the last line end; `behind` is the index after its dash or colon."""
         if (alias := _ALIAS.match(self._text, behind)) is not None:
             return alias.end()
         if node.start_mark.index < behind:
@@ -500,7 +502,7 @@ class Places:
         return self._end_of_node(value, colon.end())
 
     def _head(self, place: Place) -> int:
-        """Where the member begins that a place is the value of: at its key or dash."""
+        """Where the member of a place begins: at its key or dash."""
         if place.key is not None:
             return cast(int, place.key.start_mark.index)
         return self._block_heads(place.above[-1])[cast(int, place.index)]
@@ -550,7 +552,7 @@ class Places:
 
 
 def _below(node: Node) -> Iterator[Node]:
-    """Every node within a node, keys too; what an alias refers to as well."""
+    """Every node within a node: keys, values, and what aliases refer to."""
     if isinstance(node, CollectionNode):
         for member in node.value:
             for each in member if isinstance(node, MappingNode) else (member,):

@@ -1,7 +1,6 @@
-"""The node graph of an accepted document, seen as JSON: kinds, values, and where in the text a place stands.
+"""The node graph of an accepted document as JSON: kinds, values, and the index of a place in the text.
 
-For what looks at a config from JSON's side: the schema and the form. Dates are the text they are written as, and so
-are keys that are no text. It changes nothing and knows no schema.
+For the schema and the form, which see a config as JSON. Dates, and keys of all kinds, are the text they are written as.
 """
 
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def value_of(node: ScalarNode) -> str | int | float | bool | None:
 
 
 def members_of(node: MappingNode) -> list[tuple[ScalarNode, Node]]:
-    """A mapping's keys and values, those that `<<` brings first; of several with one name the last counts."""
+    """A mapping's keys and values, those that `<<` merges in first; of several with one name the last counts."""
     merged: list[tuple[ScalarNode, Node]] = []
     own: list[tuple[ScalarNode, Node]] = []
     for key, value in node.value:
@@ -81,14 +80,14 @@ def _json(known: dict[int, Any], node: Node) -> Any:
 
 
 def find(document: Document, path: Path) -> tuple[int, Node | None]:
-    """Where a place stands, as an index into the text, and its node.
+    """The index of a place in the text, and its node.
 
-    That of a value; of its key if the value is empty, since ruamel has that behind the next comment. What an alias
-    or `<<` brings stands where it is brought to, not at the anchor.
+    It is the index of the value, or of its key if the value is empty, because ruamel marks empty values after the next
+    comment. For what an alias or `<<` brings in, it is the index of the alias or `<<`, not of the anchor.
 
     Args:
         document: accepted.
-        path: what is not there is taken as its nearest ancestor that is (then the node is None).
+        path: for one that does not exist, the index is that of its nearest existing ancestor, and the node is None.
     """
     node: Node | None = document.root
     index = node.start_mark.index if node is not None else 0
@@ -109,7 +108,7 @@ def find(document: Document, path: Path) -> tuple[int, Node | None]:
 
 
 def find_key(document: Document, path: Path, name: str) -> int:
-    """Where a key of the mapping at `path` stands, as an index into the text; like `find` for what is brought."""
+    """The index of a key of the mapping at `path`; for what an alias or `<<` brings in, as for `find`."""
     index, node = find(document, path)
     step = _step(node, name)
     if node is None or step is None or step.key is None or step.is_merged or node.start_mark.index < index:
@@ -118,13 +117,13 @@ def find_key(document: Document, path: Path, name: str) -> int:
 
 
 def is_empty(node: Node) -> bool:
-    """Whether nothing is written for it, as behind the colon of `key:`."""
+    """Whether nothing is written for it, as after the colon of `key:`."""
     return isinstance(node, ScalarNode) and node.value == "" and node.style is None
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """To a member of a collection. `after` is where its text can begin: what begins before is an alias's anchor."""
+    """To a member of a collection. Its text begins at `after` or later; a node marked before is an alias's anchor."""
 
     key: ScalarNode | None
     value: Node

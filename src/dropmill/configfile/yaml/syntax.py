@@ -1,7 +1,7 @@
-"""What ruamel complains of in a text's grammar, said to people who may never have read YAML's specification.
+"""Turns ruamel's grammar errors into sentences for people who never read YAML's specification.
 
-Ruamel tells where it gave up; where something was opened and never closed, the beginning is told instead. What is not
-known here is told in ruamel's own words.
+Ruamel marks the place where it gave up. For something that is opened and never closed, this marks the opening instead.
+Errors that are not known here keep ruamel's own words.
 """
 
 import re
@@ -21,7 +21,7 @@ Explained = tuple[Any, str]
 
 
 def explain(error: MarkedYAMLError) -> Explained:
-    """Ruamel's mark of the place to look at, None if it tells none, and a sentence without its full stop."""
+    """Ruamel's mark of the place to show (None if it has none), and a sentence without a full stop."""
     problem, context = str(error.problem or ""), str(error.context or "")
     for begins, says in _EXPLANATIONS:
         if problem.startswith(begins) and (found := says(error, problem, context)) is not None:
@@ -54,23 +54,23 @@ def _misplaced(error: MarkedYAMLError, problem: str, context: str) -> Explained 
     found = _FOUND.search(problem)
     got = found.group(1) or found.group(2) if found else ""
     if got == "-":
-        return error.problem_mark, f"A list item cannot stand among the keys of the mapping of line {_line(error)}"
+        return error.problem_mark, f"A list item cannot be among the keys of the mapping of line {_line(error)}"
     if got == "?" and "collection" in context:
-        return error.problem_mark, f"A key cannot stand among the items of the list of line {_line(error)}"
+        return error.problem_mark, f"A key cannot be among the items of the list of line {_line(error)}"
     if got == "<scalar>":
-        return error.problem_mark, "Text cannot go on behind a closing quote; put all of it in quotes"
-    return error.problem_mark, f"This does not fit what begins on line {_line(error)}; look at the indentation"
+        return error.problem_mark, "Text cannot continue after a closing quote; put all of it in quotes"
+    return error.problem_mark, f"This does not fit what begins on line {_line(error)}; check the indentation"
 
 
 def _colon(error: MarkedYAMLError, problem: str, context: str) -> Explained:
     return (
         error.problem_mark,
-        "A colon is not allowed here: put text that holds one in quotes, or look at the indentation above",
+        "A colon is not allowed here: put text that has one in quotes, or check the indentation above",
     )
 
 
 def _no_colon(error: MarkedYAMLError, problem: str, context: str) -> Explained:
-    return error.context_mark or error.problem_mark, "A key needs a colon and a space behind it, as in 'name: value'"
+    return error.context_mark or error.problem_mark, "A key needs a colon and a space after it, as in 'name: value'"
 
 
 def _end_of_text(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:
@@ -89,14 +89,14 @@ def _character(error: MarkedYAMLError, problem: str, context: str) -> Explained 
 
 
 def _tab(error: MarkedYAMLError) -> Explained:
-    """YAML forbids tabs in indentation alone; ruamel's scanner takes hardly any."""
+    """YAML forbids tabs in indentation only; ruamel's scanner accepts hardly any."""
     mark = error.problem_mark
     text, at = str(mark.buffer), int(mark.pointer)
     before = text[max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1 : at]
     behind = text[at:].lstrip(" \t")[:1]
     if not before.strip(" \t") and behind not in ("", "#", "\r", "\n", "\0"):
         return mark, "A tab cannot indent in YAML; use spaces"
-    return mark, "YAML allows a tab here, but the parser (ruamel.yaml) does not read it; put spaces in its place"
+    return mark, "YAML allows a tab here, but the parser (ruamel.yaml) does not read it; use spaces instead"
 
 
 def _no_value(error: MarkedYAMLError, problem: str, context: str) -> Explained | None:

@@ -11,8 +11,8 @@ from dropmill.configfile.file_sync import sha256_of
 from dropmill.configfile.revisions import etag
 from dropmill.configfile.schema.file import SCHEMA_NAME
 from dropmill.configfile.schema.schema import SchemaUnusable
-from dropmill.configfile.yaml.document import Report
 from dropmill.configfile.yaml.edits import parse_patch
+from dropmill.configfile.yaml.findings import Report
 from dropmill.model.caller import Caller
 from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import BadRequest, NotFound
