@@ -1,8 +1,8 @@
-"""The words of a command line, split as a POSIX shell splits them, for programs that are run without a shell.
+"""Splits a command line into words as a POSIX shell does, for programs that run without a shell.
 
-A shell would act on more than quotes: operators, variables, patterns, comments. Nothing here does, so a text that has
-such syntax is refused instead of being passed on as it is (POSIX.1-2024, Shell Command Language, 2.2, 2.3, 2.6).
-`shlex` does not know afterwards what was quoted, and reads a backslash inside double quotes in another way.
+A shell acts on more than quotes: operators, variables, patterns, comments (POSIX.1-2024, Shell Command Language, 2.2,
+2.3, 2.6). Nothing here does, so text with such syntax is refused rather than passed to the program. `shlex` is no
+replacement: it does not say which parts were quoted, and treats a backslash inside double quotes differently.
 """
 
 import re
@@ -18,22 +18,22 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 
 
 class ShellSyntax(ValueError):
-    """The text has what only a shell acts on; the message says what, and what to do."""
+    """The text has syntax that only a shell acts on; the message names it, and says what to do."""
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """The words that a shell would make of a text.
+    """The words into which a shell would split a text.
 
     Raises:
-        ShellSyntax: a shell would act on it: an operator, a variable, `~`, a pattern for file names, a command in
-            backquotes, a comment, a variable set for the command, a second line.
-        ValueError: a quote is not closed, or a backslash stands at the end.
+        ShellSyntax: a shell would act on part of it: an operator, a variable, `~`, a pattern for file names, a command
+            in backquotes, a comment, a variable set for the command, a second line.
+        ValueError: a quote is not closed, or the text ends in a backslash.
     """
     return tuple(_Reader(text).words())
 
 
 class _Reader:
-    """Reads a text from its beginning to its end."""
+    """Reads a text once, from its beginning to its end."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -45,13 +45,13 @@ class _Reader:
             begin = self._at
             word = self._word()
             if not found and (assignment := _ASSIGNMENT.match(self._text, begin, self._at)):
-                _refuse(assignment[0], "sets a variable", "env NAME=VALUE COMMAND sets one, too")
+                _refuse(assignment[0], "sets a variable", "env NAME=VALUE COMMAND does the same")
             if word is not None:
                 found.append(word)
         return found
 
     def _skip_blanks(self, *, is_first: bool) -> bool:
-        """Go to the next word; False at the end. Lines may be empty before the first word and behind the last one."""
+        """Go to the next word; False at the end. Empty lines may precede the first word and follow the last one."""
         begin = self._at
         while self._at < len(self._text) and self._text[self._at] in _BLANKS + "\n":
             self._at += 1
@@ -61,7 +61,7 @@ class _Reader:
         return not is_over
 
     def _word(self) -> str | None:
-        """The word that begins here; None if there was but a joined line."""
+        """The word that begins here; None if there is only a backslash that joins two lines."""
         parts: list[str] = []
         text = self._text
         begin = self._at
@@ -86,13 +86,13 @@ class _Reader:
         following = self._text[self._at + 1 : self._at + 2]
         if not following:
             raise ValueError("ends in a backslash")
-        if following != "\n":  # that one joins two lines
+        if following != "\n":  # a backslash and a line end join two lines
             parts.append(following)
         self._at += 2
 
     def _double_quoted(self, parts: list[str]) -> None:
         self._at += 1
-        parts.append("")  # also "" is a word
+        parts.append("")  # "" is a word as well
         while (character := self._text[self._at : self._at + 1]) != '"':
             if not character:
                 raise ValueError('has a " that is not closed')
@@ -106,14 +106,14 @@ class _Reader:
         self._at += 1
 
     def _check_expansion(self) -> None:
-        """Refuse what a shell replaces, inside double quotes, too."""
+        """Refuse what a shell replaces, inside double quotes as well."""
         if found := _VARIABLE.match(self._text, self._at):
             _refuse(found[0], "is replaced")
         if self._text[self._at] == "`":
             _refuse("`", "begins a command whose output replaces it")
 
     def _check_unquoted(self, *, is_begin: bool, begin: int) -> None:
-        """Refuse what a shell acts on where nothing is quoted."""
+        """Refuse what a shell acts on outside of quotes."""
         self._check_expansion()
         text, at = self._text, self._at
         if text[at] in "|&;<>()":
@@ -130,7 +130,7 @@ class _Reader:
             _refuse("#", "begins a comment")
 
 
-def _refuse(syntax: str, meaning: str, way: str = "single quotes pass it on as it is") -> NoReturn:
+def _refuse(syntax: str, meaning: str, way: str = "single quotes keep it as it is") -> NoReturn:
     raise ShellSyntax(
-        f"no shell is run, and in a shell {syntax} {meaning}; {way}, and bash -c '...' leaves it all to a shell"
+        f"no shell is run, and in a shell {syntax} {meaning}; {way}, and bash -c '...' runs all of it in a shell"
     )

@@ -67,7 +67,7 @@ class Settings(
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The secrets in these settings, and the addresses that hold one."""
+        """The secrets in these settings, and the URLs that contain one."""
         found = {getattr(self, name) for name in SECRET_FILES}
         if self.on_settled is not None and (password := urlsplit(self.on_settled).password):
             found |= {self.on_settled, password, unquote(password)}
@@ -82,7 +82,7 @@ class Settings(
 
     @property
     def config_aside(self) -> Path:
-        """Where the config file's old bytes are kept while it is written in place."""
+        """The folder for the config file's old bytes while the file is written in place."""
         return self.data.absolute() / "config-aside"
 
     @classmethod
@@ -140,9 +140,9 @@ def environment_name(name: str) -> str:
 
 
 SECRET_FILES = {f.name: f"{environment_name(f.name)}_FILE" for f in fields(Settings) if f.metadata["is_secret"]}
-"""Settings that are secrets; each with the variable that names a file to read it from."""
+"""The settings that are secrets, each with the variable that names its file."""
 
-SECRET_BYTES = 64 * 1024  # of such a file; larger ones are something else
+SECRET_BYTES = 64 * 1024  # of such a file; a larger file cannot be a secret
 
 
 def secrets_in(environment: Mapping[str, str]) -> list[str]:
@@ -151,7 +151,7 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
 
 
 def _secret_in_file(name: str, environment: Mapping[str, str]) -> str:
-    """A secret as its file has it, without the line end behind it. Reads the disk."""
+    """The content of a secret's file, without one line end at its end. Reads the disk."""
     variable, path = SECRET_FILES[name], environment[SECRET_FILES[name]]
     if environment.get(environment_name(name)):
         raise SettingsError(f"{variable} and {environment_name(name)} are both set; a secret comes from one of them.")

@@ -1,4 +1,4 @@
-"""The ledger's part for the config, in memory. Kills are for the real one: `tests/system/faults/test_config.py`."""
+"""The config's part of the ledger, in memory. `tests/system/faults/test_config.py` tests kills with the real one."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ def location_of(path: Path) -> ConfigLocation:
 
 
 class FakeLedger:
-    """`dropmill.ports.ledger.config.ConfigLedger`. Every change is made without a pause."""
+    """`dropmill.ports.ledger.config.ConfigLedger`. No change awaits anything."""
 
     def __init__(self) -> None:
         self.rejections: list[tuple[Sequence[Mapping[str, Any]], ClientIdentity | None, str | None]] = []
