@@ -4,13 +4,15 @@ import sys
 from datetime import datetime
 from typing import Any, NoReturn
 
+from dropmill.text import visible
+
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 SECONDS_SHOWN = 60.0  # a longer duration is printed in minutes
 
 
 def printable(text: object) -> str:
     """Foreign text with unprintable characters escaped, so that a file's name cannot control the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(text))
+    return visible(str(text))
 
 
 def size_text(size: int) -> str:

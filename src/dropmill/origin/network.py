@@ -6,6 +6,7 @@
 import ipaddress
 
 from dropmill.model.client import ClientIdentity
+from dropmill.text import visible
 
 UNKNOWN_ADDRESS = "unknown"
 """The `ip` of a client whose connection has no address, such as a Unix socket."""
@@ -44,5 +45,4 @@ def identify(peer: str | None, user_agent: str | None) -> ClientIdentity:
 
 
 def _printable(text: str) -> str:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:USER_AGENT_MAX])
-    return shown[:USER_AGENT_MAX]
+    return visible(text[:USER_AGENT_MAX])[:USER_AGENT_MAX]

@@ -2,11 +2,13 @@
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from dropmill.text import time_text
 
 KEY_COLLATION = "C"  # on Postgres: the fastest collation, and no upgrade of the system's locales breaks an index
 
@@ -26,16 +28,11 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
         """To text."""
-        return None if value is None else format_time(value)
+        return time_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """From text."""
         return None if value is None else datetime.fromisoformat(value)
-
-
-def format_time(value: datetime) -> str:
-    """RFC 3339, UTC, milliseconds."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class Id(TypeDecorator[str]):
