@@ -1,21 +1,29 @@
 """What the documents list is what there is."""
 
+import ast
+import inspect
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
+import dropmill
 from dropmill.live.stream import JOINED_MAX
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import FileId, SubmissionId
+from dropmill.model.jobs import Progress
 from dropmill.web.api import live
 from dropmill.web.server import connection, hypercorn
-from dropmill.wire import messages
+from dropmill.wire import socket
+from dropmill.wire.events import EventJson, EventPageJson, SubjectJson
 
 HTTP_ERRORS = ("request_header_fields_too_large", "not_implemented")
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+SOURCE = Path(dropmill.__file__).parent
 
 
 def rows(text: str) -> list[list[str]]:
@@ -39,7 +47,7 @@ def below(root: type[DropmillError]) -> Iterator[type[DropmillError]]:
 
 def test_every_error_is_listed_with_its_status() -> None:
     listed = {row[0].strip("`"): row[1] for row in rows((DOCS / "errors.md").read_text())}
-    for code in ("method_not_allowed", "internal_error", "bad_message", "too_many", *HTTP_ERRORS):
+    for code in ("method_not_allowed", "internal_error", *socket.OWN_CODES, *HTTP_ERRORS):
         assert listed.pop(code)
     assert listed == {error.code: str(error.status) for error in below(DropmillError)}
 
@@ -57,27 +65,74 @@ def test_every_event_is_listed_with_its_keys_and_topics() -> None:
         _, meaning, keys, topics = listed[name.value]
         assert meaning
         assert tuple(re.findall(r"`(\w+)`", keys)) == DATA_KEYS[name]
-        kind = name.value.partition(".")[0]
-        subject = Subject(
-            submission_id=None if kind in ("config", "account") else SubmissionId("<id>"),
-            account="<id>" if kind == "account" else None,
-        )
+        is_about_config = name.value.startswith("config.")
+        subject = Subject(submission_id=None if is_about_config else SubmissionId("<id>"))
         assert tuple(re.findall(r"`([^`]+)`", topics)) == topics_of(name, subject)
 
 
+def fields_in(cell: str) -> list[str]:
+    """The fields that a cell of a table names: the words in backquotes that are not in brackets."""
+    return re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", cell))
+
+
 def test_every_message_of_a_client_is_listed_with_its_fields() -> None:
-    listed = {
-        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows(section("live.md", "From the client"))
+    listed = {row[0].strip("`"): fields_in(row[1]) for row in rows(section("live.md", "From the client"))}
+    assert set(socket.CLIENT_MESSAGES.values()) == set(get_args(socket.ClientMessage))
+    assert listed == {kind: list(made.__dataclass_fields__) for kind, made in socket.CLIENT_MESSAGES.items()}
+
+
+def test_every_message_of_the_server_is_listed_with_its_fields() -> None:
+    listed = {row[0].strip("`"): fields_in(row[1]) for row in rows(section("live.md", "From the server"))}
+    sent = {}
+    for message in get_args(socket.ServerMessage):
+        (kind, value), *others = message.__annotations__.items()
+        assert kind == "type"
+        sent[get_args(value)[0]] = [name for name, _ in others]
+    assert listed == sent
+
+
+def test_every_message_of_the_server_is_made_with_exactly_its_fields() -> None:
+    """What is sent has the fields of its type, which the test above compares with the document."""
+    samples: dict[Any, Any] = {
+        datetime: datetime(2026, 3, 1, tzinfo=UTC),
+        Progress: Progress(submission_id=SubmissionId("s"), file_id=FileId("f"), stage="upload", value=3),
     }
-    kinds = messages.ClientMessage.__args__
-    assert listed == {kind.__name__.lower(): set(kind.__dataclass_fields__) for kind in kinds}
+    made = set()
+    for name, maker in inspect.getmembers(socket, inspect.isfunction):
+        hints = get_type_hints(maker)
+        if (kind := hints.pop("return", None)) in get_args(socket.ServerMessage):
+            assert list(maker(*(samples.get(hint, "") for hint in hints.values()))) == list(kind.__annotations__), name
+            made.add(kind)
+    assert made == set(get_args(socket.ServerMessage))
 
 
-def test_every_message_of_the_server_is_listed() -> None:
-    listed = [row[0].strip("`") for row in rows(section("live.md", "From the server"))]
-    makers = {"hello", "reply", "snapshot", "events", "progress", "output", "gap", "tick"}
-    assert set(listed) == makers
-    assert all(callable(getattr(messages, maker)) for maker in makers)
+def test_the_shapes_of_an_event_of_its_subject_and_of_a_page_are_the_documents() -> None:
+    events, without = (" ".join(section("live.md", title).split()) for title in ("Events", "Without a socket"))
+    assert f"An event is {in_braces(EventJson)}; `subject` is {in_braces(SubjectJson)}" in events
+    assert f"returns {in_braces(EventPageJson)}" in without.replace(": [...]", "")
+
+
+def in_braces(shape: Any) -> str:
+    return "`{" + ", ".join(f'"{name}"' for name in shape.__annotations__) + "}`"
+
+
+def emitted() -> set[str]:
+    """The members of `EventName` that the ledger's engines name other than to compare something with them."""
+    found = set()
+    for path in sorted((SOURCE / "engines").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        compared = {inner for node in nodes if isinstance(node, ast.Compare) for inner in ast.walk(node)}
+        found |= {
+            node.attr
+            for node in nodes
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "EventName" and node not in compared
+        }
+    return found
+
+
+def test_every_event_is_emitted() -> None:
+    """One that is only documented fails here; one that is only emitted fails where the two lists are compared."""
+    assert emitted() == set(EventName.__members__)
 
 
 def test_limits_and_close_codes_are_those_of_the_code() -> None:

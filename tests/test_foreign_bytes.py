@@ -56,7 +56,7 @@ from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.forwarding import target_path
 from dropmill.web.server.guard import _host_name
 from dropmill.web.server.headers import sha256_of_header
-from dropmill.wire.messages import MESSAGE_MAX, BadMessage, parse
+from dropmill.wire.socket import MESSAGE_MAX, BadMessage, parse
 
 READ_BYTES = 64 * 1024  # of a connection at once
 HEADERS_BYTES = READ_BYTES  # of one request, if one read brings them whole; in pieces they end at a quarter of it

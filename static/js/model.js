@@ -88,7 +88,6 @@ const FOLD_FILE = {
 export const IGNORED_EVENTS = new Set([
   "attempt.succeeded", "attempt.failed", "attempt.cancelled", "attempt.lost", // job.settled or job.queued has the outcome
   "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
-  "account.signed_in", "account.signed_out", // of the topic `account:<id>`, which no page joins
 ]);
 
 /** Events that change a submission or one of its files. */

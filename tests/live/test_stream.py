@@ -26,7 +26,7 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import Progress
 from dropmill.model.output import OutputPiece
-from dropmill.wire.messages import Cancel, Join, Leave, Retry
+from dropmill.wire.socket import Cancel, Join, Leave, Retry
 
 
 class FakeOrders:

@@ -29,7 +29,7 @@ from dropmill.model.ids import Sha256
 from dropmill.model.internal import Internal
 from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.settings import Settings, environment_name
-from dropmill.wire.messages import revision_json
+from dropmill.wire.config import revision_json
 
 STDIN: Final = "-"
 SHOWN: Final = 12  # digits of a SHA-256: enough to distinguish revisions, and to restore one

@@ -25,15 +25,14 @@ from dropmill.cli.resume_file import LocalFile, NotedFile, Unfinished
 from dropmill.client import (
     TRY_AGAIN,
     WAIT_S,
-    Announcement,
     ApiClient,
     ClientError,
     Refused,
-    RemoteFile,
     SourceChanged,
     UploadLost,
     sha256_of,
 )
+from dropmill.wire.submissions import Announcement, RemoteFile
 
 SMALL = 8 * 1024 * 1024  # bytes; larger files get requests of their own, and are resumed
 FORM_BYTES = 32 * 1024 * 1024  # of the files in one form; the run reads them into memory

@@ -1,6 +1,5 @@
 """`dropmill watch`: prints events as they happen, one line each."""
 
-import json
 import os
 import sys
 
@@ -9,6 +8,7 @@ import click
 from dropmill.cli.format import event_line, say_wait, stop_with
 from dropmill.cli.options import client_options
 from dropmill.client import ApiClient, ClientError
+from dropmill.wire.encoding import dumps
 
 
 @click.command("watch")
@@ -28,7 +28,7 @@ def command(submission: str | None, server: str, token: str | None, as_json: boo
             else:
                 topic = f"submission:{client.submission(submission)['id']}"
             for event in client.follow(topic, after, on_gap=_say_gap):
-                print(json.dumps(event, separators=(",", ":")) if as_json else event_line(event), flush=True)
+                print(dumps(event) if as_json else event_line(event), flush=True)
     except ClientError as error:
         stop_with(str(error))
     except KeyboardInterrupt:

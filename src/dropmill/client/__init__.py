@@ -1,6 +1,6 @@
 """The client of the HTTP API, for programs: `ApiClient`, what it takes and returns, and what it raises."""
 
-from dropmill.client.api import WAIT_S, Announcement, ApiClient, EventPage, Json, RemoteFile
+from dropmill.client.api import WAIT_S, ApiClient
 from dropmill.client.connection import PATIENCE_S, TRY_AGAIN
 from dropmill.client.errors import ClientError, NotDropmill, Refused, SourceChanged, Unreachable, UploadLost
 from dropmill.client.sending import sha256_of
@@ -9,14 +9,10 @@ __all__ = [
     "PATIENCE_S",
     "TRY_AGAIN",
     "WAIT_S",
-    "Announcement",
     "ApiClient",
     "ClientError",
-    "EventPage",
-    "Json",
     "NotDropmill",
     "Refused",
-    "RemoteFile",
     "SourceChanged",
     "Unreachable",
     "UploadLost",

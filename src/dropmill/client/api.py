@@ -14,57 +14,15 @@ from typing import Any, Final
 from dropmill.client.connection import PATIENCE_S, SHORT, Connection
 from dropmill.client.errors import ClientError, json_of
 from dropmill.client.sending import TUS, OnKept, OnProgress, Sender
+from dropmill.wire.encoding import Json
+from dropmill.wire.events import RemoteEvents, remote_events
+from dropmill.wire.submissions import Announcement, RemoteFile, announcement_json, remote_file
 
-Json = dict[str, Any]
 
 WAIT_S: Final = 25  # of one long poll
 
 _ANNOUNCED_MAX: Final = 1000  # files of one announcement
 _PAGE: Final = 1000  # items of one page of a list
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Announcement:
-    """A file to be sent later.
-
-    Attributes:
-        path: relative, with `/` between folders.
-        size: in bytes.
-    """
-
-    path: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteFile:
-    """A file as the server knows it.
-
-    Attributes:
-        state: `announced`, `receiving`, `stored` or `aborted`.
-        sha256: in hexadecimal; None until stored.
-        error: why it was aborted; None if it was not.
-    """
-
-    id: str
-    path: str
-    state: str
-    sha256: str | None
-    error: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventPage:
-    """Events as the contract has them, oldest first.
-
-    Attributes:
-        cursor: ask for events after this one next.
-        has_gap: whether the server may have removed events after the cursor that was asked for.
-    """
-
-    events: Sequence[Json]
-    cursor: int
-    has_gap: bool
 
 
 class ApiClient:
@@ -115,7 +73,7 @@ class ApiClient:
                 server seals it.
         """
         first, rest = files[:_ANNOUNCED_MAX], files[_ANNOUNCED_MAX:]
-        made = self._connection.once("POST", "/api/v1/submissions", json=_announced(first))
+        made = self._connection.once("POST", "/api/v1/submissions", json=announcement_json(first))
         submission_id = json_of(made).get("id")
         if not isinstance(submission_id, str):
             raise self._connection.stranger(made)
@@ -129,7 +87,7 @@ class ApiClient:
             ClientError: not all were announced.
         """
         for begin in range(0, len(files), _ANNOUNCED_MAX):
-            announced = _announced(files[begin : begin + _ANNOUNCED_MAX])
+            announced = announcement_json(files[begin : begin + _ANNOUNCED_MAX])
             self._connection.once("POST", f"/api/v1/submissions/{submission_id}/files", json=announced)
 
     def submission(self, submission_id: str) -> Json:
@@ -153,13 +111,7 @@ class ApiClient:
                 self._connection.patiently("GET", f"/api/v1/submissions/{submission_id}/files", params=parameters)
             )
             for item in page["items"]:
-                yield RemoteFile(
-                    id=item["id"],
-                    path=item["path"],
-                    state=item["state"],
-                    sha256=item["sha256"],
-                    error=item.get("error"),
-                )
+                yield remote_file(item)
             following = page["next"]
             if following is None:
                 return
@@ -253,7 +205,7 @@ class ApiClient:
         """
         return self._events({"after": "newest", "limit": 1}).cursor
 
-    def events(self, topic: str, after: int, *, wait_s: int = 0) -> EventPage:
+    def events(self, topic: str, after: int, *, wait_s: int = 0) -> RemoteEvents:
         """Events of a topic after a cursor.
 
         Args:
@@ -284,12 +236,5 @@ class ApiClient:
             yield from page.events
             after = page.cursor
 
-    def _events(self, parameters: Mapping[str, str | int]) -> EventPage:
-        page = json_of(self._connection.patiently("GET", "/api/v1/events", params=parameters))
-        return EventPage(events=page["events"], cursor=page["cursor"], has_gap=page["gap"])
-
-
-def _announced(files: Sequence[Announcement]) -> Json:
-    return {
-        "files": [{"name": file.path.rpartition("/")[2], "path": file.path, "size": file.size} for file in files],
-    }
+    def _events(self, parameters: Mapping[str, str | int]) -> RemoteEvents:
+        return remote_events(json_of(self._connection.patiently("GET", "/api/v1/events", params=parameters)))

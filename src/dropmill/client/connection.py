@@ -14,6 +14,7 @@ import httpx
 from dropmill import __version__
 from dropmill.client.errors import ClientError, NotDropmill, Refused, Unreachable, refusal
 from dropmill.model.numbers import is_whole_number
+from dropmill.wire.problem import MEDIA_TYPE as PROBLEM
 
 PATIENCE_S: Final = 600.0
 TRY_AGAIN: Final = frozenset({408, 423, 425, 429, 502, 503, 504})
@@ -189,4 +190,4 @@ class Retry:
 def _is_ours(response: httpx.Response) -> bool:
     """Whether an answer can be Dropmill's own."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
-    return bool(kind == ("application/json" if response.is_success else "application/problem+json"))
+    return bool(kind == ("application/json" if response.is_success else PROBLEM))

@@ -12,6 +12,9 @@ from typing import Any
 
 import httpx
 
+from dropmill.wire.problem import MEDIA_TYPE as PROBLEM
+from dropmill.wire.problem import remote_problem
+
 
 class ClientError(Exception):
     """Something that a person should read: the exception's text is one sentence."""
@@ -44,10 +47,10 @@ class Refused(ClientError):
         sentence = f"{response.request.url} answered {self.status} {response.reason_phrase}".rstrip() + "."
         if response.has_redirect_location:
             sentence = f"{response.request.url} has moved to {response.headers['Location']}; use that address."
-        elif response.headers.get("Content-Type", "").startswith("application/problem+json") and response.content:
-            problem = json_of(response)
-            self.code = str(problem.get("code"))
-            sentence = f"{problem.get('detail') or problem.get('title')} ({self.status})"
+        elif response.headers.get("Content-Type", "").startswith(PROBLEM) and response.content:
+            problem = remote_problem(json_of(response))
+            self.code = problem.code
+            sentence = f"{problem.sentence} ({self.status})"
         super().__init__(sentence)
 
 

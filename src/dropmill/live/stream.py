@@ -16,8 +16,12 @@ from dropmill.model.caller import Caller
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, Event
 from dropmill.model.ids import Cursor, JobId
-from dropmill.wire import messages
-from dropmill.wire.messages import Cancel, ClientMessage, Join, Json, Leave, Retry
+from dropmill.text import whole_characters
+from dropmill.wire import socket
+from dropmill.wire.encoding import dumps
+from dropmill.wire.events import EventJson, event_json
+from dropmill.wire.socket import Cancel, ClientMessage, Events, Join, Leave, Retry, ServerMessage
+from dropmill.wire.submissions import SubmissionJson
 
 EVENTS_MAX = 500  # in one message
 EVENTS_BYTES_MAX = 1024 * 1024  # of one message, unless a single event is larger
@@ -90,7 +94,7 @@ class Subscriber:
                     for topic in notification.positions:
                         await self._deliver(topic)
                     for report in notification.progress.values():
-                        await self._send(messages.progress(report))
+                        await self._send(socket.progress(report))
         finally:
             self._mailbox.close()
 
@@ -99,7 +103,7 @@ class Subscriber:
         try:
             known = await self._wait_to_join(message) if isinstance(message, Join) else 0
         except DropmillError as error:
-            await self._send(messages.reply(message.id, error.code, error.detail))
+            await self._send(socket.reply(message.id, error.code, error.detail))
             return
         async with self._sending:
             try:
@@ -115,9 +119,9 @@ class Subscriber:
                     case Retry():
                         await self._orders.retry(self._caller, JobId(message.job_id))
             except DropmillError as error:
-                await self._send(messages.reply(message.id, error.code, error.detail))
+                await self._send(socket.reply(message.id, error.code, error.detail))
             else:
-                await self._send(messages.reply(message.id))
+                await self._send(socket.reply(message.id))
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class Subscriber:
     async def _join(self, join: Join) -> int:
         """Join, and return what that cost; see `dropmill.live.joins`."""
         if len(self._joined) >= JOINED_MAX and join.topic not in self._joined:
-            await self._send(messages.reply(join.id, "too_many", f"At most {JOINED_MAX} topics a connection."))
+            await self._send(socket.reply(join.id, socket.TOO_MANY, f"At most {JOINED_MAX} topics a connection."))
             return 1
         place: Topic | AttemptOutput
         if join.topic.startswith(OUTPUT):
@@ -153,18 +157,18 @@ class Subscriber:
 
     async def _join_stream(self, join: Join, reader: AttemptOutput) -> int:
         self._joined[join.topic] = _Stream(reader=reader, offset=join.after or 0)
-        await self._send(messages.reply(join.id))
+        await self._send(socket.reply(join.id))
         return await self._deliver(join.topic)
 
     async def _join_topic(self, join: Join, topic: Topic) -> int:
         state, newest = await topic.snapshot()
-        await self._send(messages.reply(join.id))
+        await self._send(socket.reply(join.id))
         if join.after is not None and join.after <= newest:
             self._joined[join.topic] = _Followed(topic=topic, cursor=Cursor(join.after))
             return _files_in(state) + await self._deliver(join.topic)
         # A cursor from the future is from another ledger: begin afresh.
         self._joined[join.topic] = _Followed(topic=topic, cursor=newest)
-        await self._send(messages.snapshot(join.topic, newest, state))
+        await self._send(socket.snapshot(join.topic, newest, state))
         return _files_in(state)
 
     def _leave(self, topic: str) -> None:
@@ -203,8 +207,8 @@ class Subscriber:
         state, place.cursor = await place.topic.snapshot()
         topic = place.topic.name
         # In this order: who joins again after its cursor when it hears of a gap stands behind it already.
-        await self._send(messages.snapshot(topic, place.cursor, state))
-        await self._send(messages.gap(topic, place.cursor))
+        await self._send(socket.snapshot(topic, place.cursor, state))
+        await self._send(socket.gap(topic, place.cursor))
 
     async def _deliver_output(self, place: _Stream) -> int:
         size = 0
@@ -212,52 +216,41 @@ class Subscriber:
             piece = await place.reader.read(place.offset, OUTPUT_BYTES_MAX)
             if piece is None or place.reader.number is None:
                 return 0
-            data = _whole_characters(piece.data)
+            data = whole_characters(piece.data)
             is_cut = len(data) < len(piece.data)
             if is_cut and piece.offset + len(piece.data) == piece.end and await place.reader.is_over():
                 # Read again: the rest of the character may have come before the attempt ended.
                 piece = await place.reader.read(place.offset, OUTPUT_BYTES_MAX) or piece
                 is_last = piece.offset + len(piece.data) == piece.end
-                data = piece.data if is_last else _whole_characters(piece.data)
+                data = piece.data if is_last else whole_characters(piece.data)
             if not data:
                 return size // 1024
             size += len(data)
             end = piece.offset + len(data)
             text = data.decode(errors="replace")
-            await self._send(messages.output(place.reader.job.id, place.reader.number, piece.offset, end, text))
+            await self._send(socket.output(place.reader.job.id, place.reader.number, piece.offset, end, text))
             place.offset = end
 
-    async def _send(self, message: Json) -> None:
-        await self._send_text(messages.dumps(message))
+    async def _send(self, message: ServerMessage) -> None:
+        await self._send_text(dumps(message))
 
 
-def _files_in(state: Json | None) -> int:
+def _files_in(state: SubmissionJson | None) -> int:
     return 0 if state is None else len(state["files"])
 
 
-def _messages_of(topic: str, some: Sequence[Event]) -> Iterator[Json]:
+def _messages_of(topic: str, some: Sequence[Event]) -> Iterator[Events]:
     """Events as messages within the contract's size."""
-    around = len(messages.dumps(messages.events(topic, messages.MAX_POSITION, [])))
-    gathered: list[Json] = []
+    around = len(dumps(socket.events(topic, socket.MAX_POSITION, [])))
+    gathered: list[EventJson] = []
     size = around
     for event in some:
-        shape = messages.event_json(event)
-        length = len(messages.dumps(shape)) + 1
+        shape = event_json(event)
+        length = len(dumps(shape)) + 1
         if gathered and size + length > EVENTS_BYTES_MAX:
-            yield messages.events(topic, gathered[-1]["cursor"], gathered)
+            yield socket.events(topic, gathered[-1]["cursor"], gathered)
             gathered, size = [], around
         gathered.append(shape)
         size += length
     if gathered:
-        yield messages.events(topic, gathered[-1]["cursor"], gathered)
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """Without the beginning of a UTF-8 character whose rest has not come yet (at most three bytes)."""
-    for back in range(1, min(3, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0b1100_0000 == 0b1000_0000:
-            continue
-        length = 2 if byte >> 5 == 0b110 else 3 if byte >> 4 == 0b1110 else 4 if byte >> 3 == 0b11110 else 1
-        return data[:-back] if length > back else data
-    return data
+        yield socket.events(topic, gathered[-1]["cursor"], gathered)

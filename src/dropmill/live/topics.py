@@ -16,7 +16,7 @@ from dropmill.ports.bus import Bus, Notification, Subscription
 from dropmill.ports.ledger.events import EventLedger, EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
-from dropmill.wire.messages import Json
+from dropmill.wire.submissions import SubmissionJson
 
 SUBMISSION = "submission:"
 OUTPUT = "output:"
@@ -42,7 +42,7 @@ class Topic:
         """The events behind a cursor, in cursor order."""
         return await self._ledger.events(self.name, after=after, limit=limit)
 
-    async def snapshot(self) -> tuple[Json | None, Cursor]:
+    async def snapshot(self) -> tuple[SubmissionJson | None, Cursor]:
         """How things stand, and the cursor to go on from; None where a topic is nothing but its events.
 
         Raises:

@@ -14,7 +14,8 @@ from dropmill.model.submissions import Submission
 from dropmill.model.uploads import File, UploadState
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import ViewLedger
-from dropmill.wire.messages import Json, RuntimeState, file_json, job_json, submission_json
+from dropmill.wire.jobs import JobJson, RuntimeState, job_json
+from dropmill.wire.submissions import FileJson, SubmissionJson, file_json, submission_json
 
 FILES_SHOWN = 100  # of a submission at once; the rest is read page by page
 FILES_READ = 500  # of a submission, for all of its results, from the ledger at a time
@@ -31,7 +32,7 @@ class JobView:
 
     cursor: Cursor
     job: Job
-    shape: Json
+    shape: JobJson
     file: File
     submission: Submission
 
@@ -60,12 +61,12 @@ class Views:
 
     async def submissions(
         self, caller: Caller, *, before: str | None, limit: int, state: str | None = None, text: str | None = None
-    ) -> tuple[list[Json], str | None]:
+    ) -> tuple[list[SubmissionJson], str | None]:
         """Submissions without their files, newest first, and where the next page begins; see `Ledger.submissions`."""
         page = await self._ledger.submissions(before=before, limit=limit, state=state, text=text)
         return [submission_json(submission) for submission in page.items], page.next
 
-    async def submission(self, caller: Caller, submission_id: SubmissionId) -> tuple[Json, Cursor]:
+    async def submission(self, caller: Caller, submission_id: SubmissionId) -> tuple[SubmissionJson, Cursor]:
         """A Submission with its first files, and the cursor at which that was true.
 
         Raises:
@@ -77,7 +78,7 @@ class Views:
 
     async def files(
         self, caller: Caller, submission_id: SubmissionId, *, after: str | None, limit: int, state: str | None
-    ) -> tuple[list[Json], str | None]:
+    ) -> tuple[list[FileJson], str | None]:
         """A page of a submission's files in their order, and where the next begins."""
         view = await self._ledger.view_submission(submission_id, after=after, limit=limit, state=state)
         return await self._files(view.files), view.files_next
@@ -99,12 +100,12 @@ class Views:
         state: str | None = None,
         text: str | None = None,
         submission_id: SubmissionId | None = None,
-    ) -> tuple[list[Json], str | None]:
+    ) -> tuple[list[JobJson], str | None]:
         """Jobs, newest first, and where the next page begins; see `Ledger.jobs`."""
         page = await self._ledger.jobs(before=before, limit=limit, state=state, text=text, submission_id=submission_id)
         return await self._jobs(page.items), page.next
 
-    async def job(self, caller: Caller, job_id: JobId) -> Json:
+    async def job(self, caller: Caller, job_id: JobId) -> JobJson:
         """A Job.
 
         Raises:
@@ -162,11 +163,11 @@ class Views:
             if after is None:
                 return
 
-    async def _jobs(self, jobs: Sequence[Job]) -> list[Json]:
+    async def _jobs(self, jobs: Sequence[Job]) -> list[JobJson]:
         places = await self._places(jobs)
-        return [job_json(job, self._momentary(job.file_id, job, places), self._base_path) for job in jobs]
+        return [job_json(job, self._runtime(job.file_id, job, places), self._base_path) for job in jobs]
 
-    async def _files(self, files: Sequence[File]) -> list[Json]:
+    async def _files(self, files: Sequence[File]) -> list[FileJson]:
         places = await self._places([file.job for file in files if file.job is not None])
         return [self._file(file, places) for file in files]
 
@@ -175,13 +176,13 @@ class Views:
         waiting = [job.id for job in jobs if job.state is JobState.QUEUED]
         return await self._ledger.places(waiting) if waiting else {}
 
-    def _file(self, file: File, places: Mapping[JobId, int]) -> Json:
-        momentary = self._momentary(file.id, file.job, places)
+    def _file(self, file: File, places: Mapping[JobId, int]) -> FileJson:
+        runtime = self._runtime(file.id, file.job, places)
         if file.state is UploadState.RECEIVING:
-            momentary = RuntimeState(received=self._received(file.id))
-        return file_json(file, momentary, self._base_path)
+            runtime = RuntimeState(received=self._received(file.id))
+        return file_json(file, runtime, self._base_path)
 
-    def _momentary(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> RuntimeState:
+    def _runtime(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> RuntimeState:
         if job is None or job.state.is_final:
             return RuntimeState()
         return RuntimeState(

@@ -1,4 +1,4 @@
-"""The event catalogue: every name, what its `data` holds, which topics carry it.
+"""The event catalogue: every name, what its `data` holds, what the event log says of it, which topics carry it.
 
 An event is immutable and durable: the transaction that changes the state appends it, and gives it its cursor.
 `docs/live.md` shows this table; a test holds the two equal.
@@ -34,39 +34,59 @@ class EventName(StrEnum):
     CONFIG_SAVED = "config.saved"
     CONFIG_REJECTED = "config.rejected"
     CONFIG_PURGED = "config.purged"
-    ACCOUNT_SIGNED_IN = "account.signed_in"
-    ACCOUNT_SIGNED_OUT = "account.signed_out"
 
 
-DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {
-    EventName.CLIENT_IDENTIFIED: ("host", "verified", "domain"),
-    EventName.SUBMISSION_OPENED: (),
-    EventName.SUBMISSION_SEALED: ("counts",),
-    EventName.SUBMISSION_SETTLED: ("number", "counts"),
-    EventName.UPLOAD_STARTED: ("size", "path"),
-    EventName.UPLOAD_STORED: ("size", "sha256"),
-    EventName.UPLOAD_ABORTED: ("reason",),
-    EventName.JOB_QUEUED: ("reason",),
-    EventName.JOB_SETTLED: (
-        "state",
-        "exit_code",
-        "error",
-        "duration",
-        "output_size",
-        "result_count",
-        "results",
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventKind:
+    """What all events of one name have in common.
+
+    Attributes:
+        message: a sentence for the event log; `{key}` is replaced by that value of `data`.
+        keys: of `data`.
+        state: of the subject after the event; None where `data` has it, or the subject has no state.
+    """
+
+    message: str
+    keys: tuple[str, ...] = ()
+    state: str | None = None
+
+
+CATALOGUE: Mapping[EventName, EventKind] = {
+    EventName.CLIENT_IDENTIFIED: EventKind(message="Client identified", keys=("host", "verified", "domain")),
+    EventName.SUBMISSION_OPENED: EventKind(message="Submission opened", state="open"),
+    EventName.SUBMISSION_SEALED: EventKind(message="No more files will come", keys=("counts",)),
+    EventName.SUBMISSION_SETTLED: EventKind(message="Submission settled", keys=("number", "counts"), state="settled"),
+    EventName.UPLOAD_STARTED: EventKind(message="Upload started", keys=("size", "path"), state="receiving"),
+    EventName.UPLOAD_STORED: EventKind(message="Upload stored", keys=("size", "sha256"), state="stored"),
+    EventName.UPLOAD_ABORTED: EventKind(message="Upload aborted: {reason}", keys=("reason",), state="aborted"),
+    EventName.JOB_QUEUED: EventKind(message="Waiting for its turn ({reason})", keys=("reason",), state="queued"),
+    EventName.JOB_SETTLED: EventKind(
+        message="Job {state}",
+        keys=("state", "exit_code", "error", "duration", "output_size", "result_count", "results"),
     ),
-    EventName.ATTEMPT_STARTED: ("config_revision", "host"),
-    EventName.ATTEMPT_SUCCEEDED: ("exit_code", "duration", "output_size"),
-    EventName.ATTEMPT_FAILED: ("exit_code", "error", "duration", "output_size"),
-    EventName.ATTEMPT_CANCELLED: ("exit_code", "duration", "output_size"),
-    EventName.ATTEMPT_LOST: (),
-    EventName.CONFIG_SAVED: ("sha256", "size", "message"),
-    EventName.CONFIG_REJECTED: ("errors",),
-    EventName.CONFIG_PURGED: ("sha256",),
-    EventName.ACCOUNT_SIGNED_IN: (),
-    EventName.ACCOUNT_SIGNED_OUT: (),
+    EventName.ATTEMPT_STARTED: EventKind(
+        message="Attempt started on {host}, config {config_revision:.12}",
+        keys=("config_revision", "host"),
+        state="running",
+    ),
+    EventName.ATTEMPT_SUCCEEDED: EventKind(
+        message="Attempt succeeded", keys=("exit_code", "duration", "output_size"), state="succeeded"
+    ),
+    EventName.ATTEMPT_FAILED: EventKind(
+        message="Attempt failed, exit code {exit_code}",
+        keys=("exit_code", "error", "duration", "output_size"),
+        state="failed",
+    ),
+    EventName.ATTEMPT_CANCELLED: EventKind(
+        message="Attempt cancelled", keys=("exit_code", "duration", "output_size"), state="cancelled"
+    ),
+    EventName.ATTEMPT_LOST: EventKind(message="Attempt lost: its process vanished", state="lost"),
+    EventName.CONFIG_SAVED: EventKind(message="Config saved", keys=("sha256", "size", "message")),
+    EventName.CONFIG_REJECTED: EventKind(message="Config refused", keys=("errors",)),
+    EventName.CONFIG_PURGED: EventKind(message="Config {sha256:.12} purged from the history", keys=("sha256",)),
 }
+
+DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {name: kind.keys for name, kind in CATALOGUE.items()}
 """The keys of each event's `data`, always all present; a value may be None.
 
 `size` bytes; `duration` seconds; `reason` of `job.queued` is `stored`, `retry` (someone asked), `retry_policy` (by
@@ -118,7 +138,7 @@ TOPIC_CONFIG = "config"
 def topics_of(name: EventName, subject: Subject) -> tuple[str, ...]:
     """Every topic that carries an event of this name about this subject."""
     topics = [TOPIC_ALL]
-    if name in (EventName.CONFIG_SAVED, EventName.CONFIG_REJECTED, EventName.CONFIG_PURGED):
+    if name.value.startswith("config."):
         topics.append(TOPIC_CONFIG)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")

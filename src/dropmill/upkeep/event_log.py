@@ -15,20 +15,20 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dropmill.health import LONGEST_RETRY_S, Health
 from dropmill.model.caller import Caller
 from dropmill.model.errors import SettingsError
-from dropmill.model.events import TOPIC_ALL, Event, EventName
+from dropmill.model.events import TOPIC_ALL, Event
 from dropmill.model.faults import TEMPORARY, translated
 from dropmill.model.ids import Cursor
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import EventLedger
 from dropmill.private import FOLDER_MODE, opener
+from dropmill.wire.log_line import log_line
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ EVENTS_PER_READ = 100  # held in memory at once; a line with the longest names h
 GATHER_S = 0.05  # from a hint to the read; with one read a commit the log took 1.7 ms of CPU a job, with this 0.2
 POLL_S = 5.0  # hints may be lost; then a line is late by at most this
 RETRY_FIRST_S = 1.0  # before the second try after a fault of disk or ledger
-MESSAGE_MAX = 1000  # characters; the ledger and the job's page have the whole error
 
 
 class EventLog:
@@ -329,87 +328,4 @@ def _cursor_of(text: bytes) -> Cursor | None:
 
 
 def _text(events: Sequence[Event]) -> bytes:
-    return "".join(map(line, events)).encode("ascii")
-
-
-def line(event: Event) -> str:
-    """An event as its line in the log: ASCII, every key, null where unknown, a line end."""
-    subject, data = event.subject, event.data
-    client: Any = subject.client
-    identified = event.name is EventName.CLIENT_IDENTIFIED
-    record = {
-        "at": event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "event": event.name.value,
-        "cursor": event.cursor,
-        "submission": subject.submission_id,
-        "file": subject.file_id,
-        "job": subject.job_id,
-        "attempt": subject.attempt,
-        "name": subject.name,
-        "size": data.get("size"),
-        "sha256": data.get("sha256"),
-        "state": data.get("state") or _STATES.get(event.name),
-        "duration": data.get("duration"),
-        "ip": client and client.ip,
-        # What this very event has found out is newer than what was known of the client before.
-        "host": data["host"] if identified else client and client.host,
-        "verified": data["verified"] if identified else client and client.verified,
-        "domain": data["domain"] if identified else client and client.domain,
-        "account": subject.account,
-        "user_agent": client and client.user_agent,
-        "message": _message(event)[:MESSAGE_MAX],
-    }
-    # JSON leaves DEL as it is; a terminal does not.
-    return json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
-
-
-_STATES: Mapping[EventName, str] = {
-    EventName.SUBMISSION_OPENED: "open",
-    EventName.SUBMISSION_SETTLED: "settled",
-    EventName.UPLOAD_STARTED: "receiving",
-    EventName.UPLOAD_STORED: "stored",
-    EventName.UPLOAD_ABORTED: "aborted",
-    EventName.JOB_QUEUED: "queued",
-    EventName.ATTEMPT_STARTED: "running",
-    EventName.ATTEMPT_SUCCEEDED: "succeeded",
-    EventName.ATTEMPT_FAILED: "failed",
-    EventName.ATTEMPT_CANCELLED: "cancelled",
-    EventName.ATTEMPT_LOST: "lost",
-}
-"""The state that an event's subject is in after it, where the event does not carry it."""
-
-_MESSAGES: Mapping[EventName, str] = {
-    EventName.SUBMISSION_OPENED: "Submission opened",
-    EventName.SUBMISSION_SEALED: "No more files will come",
-    EventName.UPLOAD_STARTED: "Upload started",
-    EventName.UPLOAD_STORED: "Upload stored",
-    EventName.UPLOAD_ABORTED: "Upload aborted: {reason}",
-    EventName.JOB_QUEUED: "Waiting for its turn ({reason})",
-    EventName.JOB_SETTLED: "Job {state}",
-    EventName.ATTEMPT_STARTED: "Attempt started on {host}, config {config_revision:.12}",
-    EventName.ATTEMPT_SUCCEEDED: "Attempt succeeded",
-    EventName.ATTEMPT_FAILED: "Attempt failed, exit code {exit_code}",
-    EventName.ATTEMPT_CANCELLED: "Attempt cancelled",
-    EventName.ATTEMPT_LOST: "Attempt lost: its process vanished",
-    EventName.CONFIG_SAVED: "Config saved",
-    EventName.CONFIG_REJECTED: "Config refused",
-    EventName.CONFIG_PURGED: "Config {sha256:.12} purged from the history",
-    EventName.ACCOUNT_SIGNED_IN: "Signed in",
-    EventName.ACCOUNT_SIGNED_OUT: "Signed out",
-}
-
-
-def _message(event: Event) -> str:
-    data = event.data
-    if event.name is EventName.CLIENT_IDENTIFIED:
-        return f"Client is {data['host']}" if data["host"] else "The client's host name is not known"
-    if event.name is EventName.SUBMISSION_SETTLED:
-        counts = ", ".join(f"{count} {state}" for state, count in data["counts"].items() if count)
-        return f"Submission settled: {counts or 'no files'}"
-    if event.name is EventName.CONFIG_REJECTED and data["errors"]:
-        first = data["errors"][0]
-        return f"Config refused: line {first.get('line')}: {first.get('message')}"
-    if error := data.get("error"):
-        return f"{error['type']}: {error['message']}"
-    shown = {key: "unknown" if value is None else value for key, value in data.items()}
-    return str(data.get("message") or _MESSAGES[event.name].format_map(shown))
+    return "".join(map(log_line, events)).encode("ascii")

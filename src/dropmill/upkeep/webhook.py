@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import json
 import logging
 import random
 import time
@@ -32,6 +31,8 @@ from dropmill.model.errors import SettingsError
 from dropmill.model.ids import SubmissionId
 from dropmill.ports.bus import DELIVERIES, Bus
 from dropmill.ports.ledger.deliveries import DeliveryLedger
+from dropmill.wire.encoding import dumps
+from dropmill.wire.webhook import delivery_json
 
 AT_ONCE = 8  # calls in parallel: the receiver is one server
 CALL_TIMEOUT_S = 10.0  # from the look-up of its name to the head of its response
@@ -162,21 +163,7 @@ class Webhook:
 
 def body_of(delivery: Delivery, base: str = "") -> bytes:
     """What a call says; the same for every try. Its links begin with `base`."""
-    below = f"{base}/api/v1/submissions/{delivery.submission_id}"
-    told = {
-        "event": "submission.settled",
-        "submission_id": delivery.submission_id,
-        "number": delivery.number,
-        "settled_at": delivery.settled_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "counts": {name: getattr(delivery.counts, name) for name in delivery.counts.__slots__},
-        "links": {
-            "submission": below,
-            "files": f"{below}/files",
-            "results": f"{below}/results.zip",
-            "page": f"{base}/submissions/{delivery.submission_id}",
-        },
-    }
-    return json.dumps(told, separators=(",", ":")).encode()
+    return dumps(delivery_json(delivery, base)).encode()
 
 
 def signature(secret: bytes, at: int, body: bytes) -> str:

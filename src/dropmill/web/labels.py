@@ -5,6 +5,8 @@ Code, API and log file use the glossary's words; people read these labels.
 
 from collections.abc import Mapping, Sequence
 
+from dropmill.model.events import EventName
+
 STATE_WORDS: Mapping[str, str] = {
     # uploads
     "announced": "To be sent",
@@ -30,6 +32,7 @@ STATE_WORDS: Mapping[str, str] = {
 }
 
 EVENT_WORDS: Mapping[str, str] = {
+    **{name.value: name.value.partition(".")[2].replace("_", " ") for name in EventName},  # unless it is below
     "client.identified": "identified",
     "submission.opened": "opened",
     "submission.sealed": "all sent",
@@ -47,8 +50,6 @@ EVENT_WORDS: Mapping[str, str] = {
     "config.saved": "config saved",
     "config.rejected": "config rejected",
     "config.purged": "config purged",
-    "account.signed_in": "signed in",
-    "account.signed_out": "signed out",
 }
 
 PART_WORDS: Mapping[str, str] = {

@@ -9,20 +9,21 @@ from typing import Any
 
 from quart import Blueprint, current_app, render_template
 
+from dropmill import text
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
+from dropmill.text import time_text
 from dropmill.web.api import query
 from dropmill.web.labels import WORDS, part_words, state_word
 from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.services import EXTENSION, Services, services
-from dropmill.wire.messages import submission_json, time_text
+from dropmill.wire.submissions import submission_json
 
 pages = Blueprint("pages", __name__)
 pages.add_app_template_filter(state_word, "state_word")
 
 HISTORY_PAGE = 50  # submissions on one page of the history
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @pages.get("/")
@@ -97,11 +98,11 @@ async def job(job_id: str) -> str:
 async def config() -> str:
     """The script's config: to read without scripts, to edit with them."""
     cursor = await services().topics.newest(current_caller())  # before the text, so that no later save goes unnoticed
-    text, revision = await services().config.read(current_caller())
+    config_text, revision = await services().config.read(current_caller())
     return await render_template(
         "config.html",
         page_data={"words": WORDS, "cursor": cursor, "has_schema": await _has_schema()},
-        text=text.decode(errors="replace").removeprefix("\ufeff"),
+        text=config_text.decode(errors="replace").removeprefix("\ufeff"),
         revision=revision,
         config_path=services().settings.config.absolute(),
     )
@@ -132,14 +133,8 @@ def everywhere() -> dict[str, Any]:
 
 @pages.app_template_filter("size")
 def size_text(size: int | None) -> str:
-    """A size in bytes as people read it, in binary units; "" for None."""
-    if size is None:
-        return ""
-    if size < 1024:
-        return f"{size} byte" if size == 1 else f"{size} bytes"
-    power = min((size.bit_length() - 1) // 10, len(_UNITS))
-    value = size / 1024**power
-    return f"{value:.3g} {_UNITS[power - 1]}" if value < 1000 else f"{value:.0f} {_UNITS[power - 1]}"
+    """A size in bytes as people read it; "" for None."""
+    return "" if size is None else text.size_text(size)
 
 
 @pages.app_template_filter("moment")
@@ -149,9 +144,9 @@ def moment_text(time: str) -> str:
 
 
 @pages.app_template_filter("visible")
-def visible_text(text: str) -> str:
+def visible_text(foreign: str) -> str:
     """A client's text with control characters, and those that turn or hide text, made visible."""
-    return "".join(_visible_character(character) for character in text)
+    return "".join(_visible_character(character) for character in foreign)
 
 
 def _visible_character(character: str) -> str:

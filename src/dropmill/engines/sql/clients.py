@@ -1,4 +1,4 @@
-"""Client identities in rows and in JSON columns; the type of a row."""
+"""Client identities in rows; the type of a row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,21 +16,3 @@ def client_of(row: Row) -> ClientIdentity:
     return ClientIdentity(
         ip=row["ip"], host=row["host"], verified=row["verified"], domain=row["domain"], user_agent=row["user_agent"]
     )
-
-
-def client_json(client: ClientIdentity | None) -> dict[str, Any] | None:
-    """A client identity for the column `client` of an event or a revision."""
-    if client is None:
-        return None
-    return {
-        "ip": client.ip,
-        "host": client.host,
-        "verified": client.verified,
-        "domain": client.domain,
-        "user_agent": client.user_agent,
-    }
-
-
-def client_from_json(client: Mapping[str, Any] | None) -> ClientIdentity | None:
-    """The client identity in the column `client` of an event or a revision."""
-    return None if client is None else ClientIdentity(**client)

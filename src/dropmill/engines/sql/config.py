@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from dropmill.engines.sql import prepared
-from dropmill.engines.sql.clients import Row, client_from_json, client_json
+from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.paging import page_key, page_of
 from dropmill.engines.sql.tables import config_files, config_revisions, jobs, select_revisions
 from dropmill.engines.sql.transaction import Transaction
@@ -20,6 +20,7 @@ from dropmill.model.ids import Sha256
 from dropmill.model.jobs import JobState
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.page import Page
+from dropmill.wire.clients import client_from_json, client_json
 
 
 def revision_of(row: Row) -> ConfigRevision:

@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
 
 from dropmill.engines.sql import prepared
-from dropmill.engines.sql.clients import Row, client_from_json
+from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.tables import events, is_about_config
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.errors import NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event, EventName, Subject
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
 from dropmill.ports.ledger.events import EventPage
+from dropmill.wire.clients import client_from_json
 
 
 def event_of(row: Row) -> Event:

@@ -22,7 +22,7 @@ from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
 from dropmill.web.server.guard import EXACT
 from dropmill.web.services import services
-from dropmill.wire.messages import revision_json
+from dropmill.wire.config import revision_json
 
 config = Blueprint("config", __name__, url_prefix="/api/v1/config")
 

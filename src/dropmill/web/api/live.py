@@ -21,8 +21,9 @@ from dropmill.web.server.caller import current_caller
 from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.connection import WS_FLOOD
 from dropmill.web.services import Services, services
-from dropmill.wire import messages
-from dropmill.wire.messages import BadMessage, event_json, parse
+from dropmill.wire.encoding import dumps
+from dropmill.wire.events import event_json, event_page_json
+from dropmill.wire.socket import BAD_MESSAGE, BadMessage, hello, parse, reply, tick
 
 live = Blueprint("live", __name__, url_prefix="/api/v1")
 
@@ -64,12 +65,12 @@ async def _serve(found: Services, caller: Caller) -> None:
     async def beat() -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await send(messages.dumps(messages.tick(utc_now())))
+            await send(dumps(tick(utc_now())))
 
     subscriber = Subscriber(caller, topics=found.topics, orders=found.jobs, joins=found.joins, send=send)
     found.closers.add(connection.close)
     try:
-        await send(messages.dumps(messages.hello(utc_now(), HEARTBEAT_S)))
+        await send(dumps(hello(utc_now(), HEARTBEAT_S)))
         async with asyncio.TaskGroup() as group:
             group.create_task(subscriber.run())
             group.create_task(beat())
@@ -93,7 +94,7 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
         try:
             await subscriber.handle(parse(text))
         except BadMessage as error:
-            await send(messages.dumps(messages.reply(error.re, "bad_message", error.detail)))
+            await send(dumps(reply(error.re, BAD_MESSAGE, error.detail)))
 
 
 @live.get("/events")
@@ -133,7 +134,7 @@ async def events() -> Any:
     finally:
         found.closers.discard(give_up)
         mailbox.close()
-    return {"events": [event_json(event) for event in page.events], "cursor": page.cursor, "gap": page.is_cut}
+    return event_page_json(page.events, page.cursor, has_gap=page.is_cut)
 
 
 async def _after(found: Services, caller: Caller, last_id: str | None = None) -> Cursor:
@@ -165,7 +166,7 @@ async def _stream(found: Services, topic: Topic, after: Cursor) -> AsyncIterator
                 return  # browsers come back by themselves, with the last id
             after = page.cursor
             if page.events:
-                lines = (f"id: {event.cursor}\ndata: {messages.dumps(event_json(event))}\n\n" for event in page.events)
+                lines = (f"id: {event.cursor}\ndata: {dumps(event_json(event))}\n\n" for event in page.events)
                 yield "".join(lines).encode()
                 continue
             await asyncio.wait((hint, ending), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)

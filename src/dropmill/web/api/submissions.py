@@ -13,14 +13,14 @@ from dropmill.web.server.caller import current_caller
 from dropmill.web.server.guard import wants_html
 from dropmill.web.server.headers import refuse_digests, refuse_resumable
 from dropmill.web.services import services
-from dropmill.wire.messages import Json
+from dropmill.wire.submissions import SubmissionJson
 
 submissions = Blueprint("submissions", __name__, url_prefix="/api/v1/submissions")
 
 KEY_MAX = 200  # characters of an Idempotency-Key
 
 
-async def describe_submission(submission_id: str) -> Json:
+async def describe_submission(submission_id: str) -> SubmissionJson:
     """A Submission with its first files, as `GET /submissions/{id}` answers it.
 
     Raises:

@@ -1,0 +1,269 @@
+"""The messages of the socket `/api/v1/live`, in both directions; `docs/live.md` lists them.
+
+A message of the server is a `TypedDict` in `ServerMessage`, a message of a client a dataclass in `ClientMessage`. The
+type checker compares what is sent with the first, the parser takes the fields of the second, and the test of
+`docs/live.md` reads both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from types import UnionType
+from typing import Any, Literal, TypedDict
+
+from dropmill.model.jobs import Progress
+from dropmill.text import time_text
+from dropmill.wire.encoding import loads_unique
+from dropmill.wire.events import EventJson
+from dropmill.wire.jobs import progress_json
+from dropmill.wire.submissions import SubmissionJson
+
+PROTOCOL = 1
+MESSAGE_MAX = 64 * 1024  # characters of one message from a client
+ID_MAX = 200  # characters of a client's message id, topic or job id
+MAX_POSITION = 2**63 - 1
+
+BAD_MESSAGE = "bad_message"
+TOO_MANY = "too_many"
+OWN_CODES = (BAD_MESSAGE, TOO_MANY)
+"""Error codes of replies that no other answer has."""
+
+MessageId = str | int | None
+"""A client's name for a message, which the reply repeats."""
+
+
+# --- to the client ---------------------------------------------------------------------------------------------------
+
+
+class Hello(TypedDict):
+    """The first message of a connection."""
+
+    type: Literal["hello"]
+    protocol: int
+    server_time: str
+    heartbeat: float
+
+
+class ReplyError(TypedDict):
+    """Why a message was refused."""
+
+    code: str
+    detail: str | None
+
+
+class Reply(TypedDict):
+    """The answer to a client's message."""
+
+    type: Literal["reply"]
+    re: MessageId
+    ok: bool
+    error: ReplyError | None
+
+
+class Snapshot(TypedDict):
+    """The state of a topic at `cursor`; null for topics that consist of events only."""
+
+    type: Literal["snapshot"]
+    topic: str
+    cursor: int
+    state: SubmissionJson | None
+
+
+class Events(TypedDict):
+    """Durable events in cursor order; `cursor` is that of the last one."""
+
+    type: Literal["events"]
+    topic: str
+    cursor: int
+    events: list[EventJson]
+
+
+class ProgressReport(TypedDict):
+    """A report that may be lost; the newest wins."""
+
+    type: Literal["progress"]
+    file_id: str
+    stage: str
+    value: float
+    total: float | None
+    label: str | None
+
+
+class Output(TypedDict):
+    """A piece of an attempt's output; `offset` and `end` count bytes."""
+
+    type: Literal["output"]
+    job_id: str
+    attempt: int
+    offset: int
+    end: int
+    text: str
+
+
+class Gap(TypedDict):
+    """Events behind the subscriber's cursor were removed; the topic continues from `cursor`."""
+
+    type: Literal["gap"]
+    topic: str
+    cursor: int
+
+
+class Tick(TypedDict):
+    """The heartbeat."""
+
+    type: Literal["tick"]
+    at: str
+
+
+ServerMessage = Hello | Reply | Snapshot | Events | ProgressReport | Output | Gap | Tick
+
+
+def hello(now: datetime, heartbeat_s: float) -> Hello:
+    """The first message of a connection."""
+    return {"type": "hello", "protocol": PROTOCOL, "server_time": time_text(now), "heartbeat": heartbeat_s}
+
+
+def reply(re: MessageId, code: str | None = None, detail: str | None = None) -> Reply:
+    """The answer to a client's message; an error if `code` is given."""
+    error: ReplyError | None = None if code is None else {"code": code, "detail": detail}
+    return {"type": "reply", "re": re, "ok": code is None, "error": error}
+
+
+def snapshot(topic: str, cursor: int, state: SubmissionJson | None) -> Snapshot:
+    """The state of a topic at `cursor`."""
+    return {"type": "snapshot", "topic": topic, "cursor": cursor, "state": state}
+
+
+def events(topic: str, cursor: int, some: Sequence[EventJson]) -> Events:
+    """Events in cursor order; `cursor` is that of the last one."""
+    return {"type": "events", "topic": topic, "cursor": cursor, "events": list(some)}
+
+
+def progress(report: Progress) -> ProgressReport:
+    """A report of how far a file is."""
+    return {"type": "progress", "file_id": report.file_id, "stage": report.stage, **progress_json(report)}
+
+
+def output(job_id: str, attempt: int, offset: int, end: int, text: str) -> Output:
+    """A piece of an attempt's output, from byte `offset` up to byte `end`."""
+    return {"type": "output", "job_id": job_id, "attempt": attempt, "offset": offset, "end": end, "text": text}
+
+
+def gap(topic: str, cursor: int) -> Gap:
+    """Events were removed; the topic continues from `cursor`."""
+    return {"type": "gap", "topic": topic, "cursor": cursor}
+
+
+def tick(now: datetime) -> Tick:
+    """The heartbeat."""
+    return {"type": "tick", "at": time_text(now)}
+
+
+# --- from the client -------------------------------------------------------------------------------------------------
+
+
+class BadMessage(Exception):
+    """A client's message is malformed. `re` is its id; None if it has no usable one."""
+
+    def __init__(self, detail: str, re: MessageId = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.re = re
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Join:
+    """Follow a topic, or the stream `output:<job_id>`.
+
+    Attributes:
+        after: cursor, or byte offset for a stream, after which to begin; None asks for a snapshot.
+        attempt: number of the attempt whose output to follow; None is the newest.
+    """
+
+    id: MessageId
+    topic: str
+    after: int | None
+    attempt: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leave:
+    """Stop following a topic or stream."""
+
+    id: MessageId
+    topic: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancel:
+    """Cancel a job."""
+
+    id: MessageId
+    job_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """Requeue a settled job."""
+
+    id: MessageId
+    job_id: str
+
+
+ClientMessage = Join | Leave | Cancel | Retry
+
+CLIENT_MESSAGES: Mapping[str, type[ClientMessage]] = {
+    "join": Join,
+    "leave": Leave,
+    "cancel": Cancel,
+    "retry": Retry,
+}
+"""The class of each `type`."""
+
+
+def parse(text: Any) -> ClientMessage:
+    """A client's message. Fields that its type does not have are ignored.
+
+    Raises:
+        BadMessage: it is not JSON text, not one of the types, or a field is missing or has the wrong form.
+    """
+    if not isinstance(text, str):
+        raise BadMessage("Messages are JSON text.")
+    if len(text) > MESSAGE_MAX:
+        raise BadMessage(f"A message has at most {MESSAGE_MAX} characters.")
+    try:
+        message = loads_unique(text)
+    except (ValueError, RecursionError):
+        raise BadMessage("The message is not a JSON object with unique keys.") from None
+    if not isinstance(message, dict):
+        raise BadMessage("The message is not a JSON object.")
+    re = message.get("id")
+    if not (re is None or (isinstance(re, str | int) and not isinstance(re, bool) and len(str(re)) <= ID_MAX)):
+        raise BadMessage("`id` must be a short string or an integer.")
+    kind = message.get("type")
+    made = CLIENT_MESSAGES.get(kind) if isinstance(kind, str) else None
+    if made is None:
+        *most, last = CLIENT_MESSAGES
+        raise BadMessage(f"`type` must be {', '.join(most)} or {last}.", re)
+    values = {each.name: _VALUES[each.type](message, each.name, re) for each in fields(made) if each.name != "id"}
+    return made(id=re, **values)
+
+
+def _short_text(message: Mapping[str, Any], key: str, re: MessageId) -> str:
+    value = message.get(key)
+    if not isinstance(value, str) or not value or len(value) > ID_MAX or not value.isprintable():
+        raise BadMessage(f"`{key}` must be a short printable string.", re)
+    return value
+
+
+def _position(message: Mapping[str, Any], key: str, re: MessageId) -> int | None:
+    value = message.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_POSITION:
+        raise BadMessage(f"`{key}` must be an integer, 0 or more, or null.", re)
+    return value
+
+
+_VALUES: Mapping[type | UnionType | Any, Any] = {str: _short_text, int | None: _position}
+"""How a field of a client's message is read, by its type."""
