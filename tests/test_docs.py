@@ -16,11 +16,10 @@ from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.jobs import Progress
 from dropmill.web.api import live
-from dropmill.web.server import connection, hypercorn
+from dropmill.web.server import guard, refusal, tcp, websocket
 from dropmill.wire import socket
 from dropmill.wire.events import EventJson, EventPageJson, SubjectJson
 
-HTTP_ERRORS = ("request_header_fields_too_large", "not_implemented")
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SOURCE = Path(dropmill.__file__).parent
@@ -47,9 +46,11 @@ def below(root: type[DropmillError]) -> Iterator[type[DropmillError]]:
 
 def test_every_error_is_listed_with_its_status() -> None:
     listed = {row[0].strip("`"): row[1] for row in rows((DOCS / "errors.md").read_text())}
-    for code in ("method_not_allowed", "internal_error", *socket.OWN_CODES, *HTTP_ERRORS):
-        assert listed.pop(code)
-    assert listed == {error.code: str(error.status) for error in below(DropmillError)}
+    own = {error.code: str(error.status) for error in below(DropmillError)}
+    framework = {refusal.code_of(status): str(status) for status in {*refusal.DETAILS, *guard.HTTP_DETAILS}}
+    for code in socket.OWN_CODES:
+        assert listed.pop(code)  # replies have no status
+    assert listed == framework | own
 
 
 def test_every_error_says_what_to_do() -> None:
@@ -141,15 +142,15 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert codes == {
         "1009",
         "1012",
-        str(connection.WS_BAD),
+        str(websocket.WS_BAD),
         str(live.WS_TOO_SLOW),
         str(live.WS_TRY_AGAIN),
-        str(connection.WS_FLOOD),
+        str(websocket.WS_FLOOD),
     }
     assert f"at most {JOINED_MAX} a connection" in text
     assert f"more than {live.MESSAGES_PER_S} a second, after {live.MESSAGES_BURST} at once" in text
     assert f"for {live.SEND_TIMEOUT_S} s" in text
-    assert f"{hypercorn.DRAIN_BODY_S:.0f} s later" in text
+    assert f"{tcp.DRAIN_BODY_S:.0f} s later" in text
     assert f"(at most {live.WAIT_MAX_S})" in text
 
 

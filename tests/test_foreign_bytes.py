@@ -56,6 +56,7 @@ from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.forwarding import target_path
 from dropmill.web.server.guard import _host_name
 from dropmill.web.server.headers import sha256_of_header
+from dropmill.wire.encoding import loads_strict
 from dropmill.wire.socket import MESSAGE_MAX, BadMessage, parse
 
 READ_BYTES = 64 * 1024  # of a connection at once
@@ -407,7 +408,7 @@ READERS: Mapping[str, Reader] = {
         read=text(lambda name: (attachment(name), content_type(name))), most=NAME_BYTES, texts=(of(b"\xc3\xa4"),)
     ),
     "JSON of a body": Reader(
-        read=body._parse,
+        read=loads_strict,
         most=body.JSON_QUICK,
         texts=(
             of(b"9", head=b"[", tail=b"]"),

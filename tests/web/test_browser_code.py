@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dropmill.web.guard import problem_document
+from dropmill.web.words import WORDS
 
 import dropmill
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
 from dropmill.model.events import EventName
-from dropmill.web.guard import problem_document
-from dropmill.web.words import WORDS
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "static" / "js"

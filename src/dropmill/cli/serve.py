@@ -21,7 +21,7 @@ from dropmill.cli.options import SettingsCommand, settings_options
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, split_address
 from dropmill.web.server.guard import LOOPBACK_NAMES, allowed_hosts
-from dropmill.web.server.hypercorn import DRAIN_BODY_S
+from dropmill.web.server.tcp import DRAIN_BODY_S
 
 BACKLOG_MAX = 1024  # connections the kernel holds while the loop is busy; the loop then accepts all of them at once
 BACKLOG_PART = 8  # so the backlog takes an eighth of the descriptors: half of what `--reserved-descriptors` keeps free

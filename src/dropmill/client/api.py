@@ -6,10 +6,9 @@ waited out (`connection`), uploads are resumed (`sending`), what the server refu
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from dropmill.client.connection import PATIENCE_S, SHORT, Connection
 from dropmill.client.errors import ClientError, json_of
@@ -17,7 +16,6 @@ from dropmill.client.sending import TUS, OnKept, OnProgress, Sender
 from dropmill.wire.encoding import Json
 from dropmill.wire.events import RemoteEvents, remote_events
 from dropmill.wire.submissions import Announcement, RemoteFile, announcement_json, remote_file
-
 
 WAIT_S: Final = 25  # of one long poll
 

@@ -24,7 +24,8 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.ids import new_submission_id
 from dropmill.settings import Settings
 from dropmill.web.api import live
-from dropmill.web.server import connection, guard
+from dropmill.web.server import connection, guard, websocket
+from dropmill.web.server.websocket import WS_FLOOD
 from dropmill.web.services import EXTENSION
 
 
@@ -188,7 +189,7 @@ def test_a_flood_of_messages_ends_the_connection(server: Server) -> None:
             for _ in range(100 * live.MESSAGES_BURST):
                 client.send('{"type":"leave","id":1,"topic":"x"}')
         reading.join()
-        assert client.close_code == connection.WS_FLOOD
+        assert client.close_code == WS_FLOOD
 
 
 def test_a_config_save_is_heard_on_its_topic(server: Server) -> None:
@@ -251,7 +252,7 @@ async def test_a_reader_that_is_too_slow_is_let_go_and_told_why(
     alone: Alone, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SEND_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.1)
     opened = [new_submission_id() for _ in range(500)]
     await asyncio.gather(*(ledger.open_submission(submission, CLIENT, None) for submission in opened))
     async with connect(alone.address, proxy=None, max_queue=1) as slow:
@@ -264,7 +265,7 @@ async def test_a_reader_that_is_too_slow_is_let_go_and_told_why(
 async def test_closing_is_not_held_up_by_a_reader_that_does_not_read(
     alone: Alone, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.1)
     opened = [new_submission_id() for _ in range(500)]
     await asyncio.gather(*(ledger.open_submission(submission, CLIENT, None) for submission in opened))
     async with connect(alone.address, proxy=None, max_queue=1) as slow:

@@ -21,7 +21,10 @@ from wsproto.events import TextMessage
 
 from dropmill.app import _App
 from dropmill.model.errors import TooLarge, Unavailable
-from dropmill.web.server import connection, hypercorn
+from dropmill.web.server import connection, hypercorn, takeover, tcp
+from dropmill.web.server import websocket as websocket_module
+from dropmill.web.server.body import UNREAD_MAX
+from dropmill.web.server.websocket import INCOMING_MAX, WS_BAD, WS_FLOOD
 
 MIB = 1024 * 1024
 HANDSHAKE = (
@@ -142,7 +145,7 @@ async def test_a_body_that_nobody_reads_stays_with_the_client(made: Made) -> Non
                 quiet_rounds = 0
             except BlockingIOError:
                 quiet_rounds += 1
-        assert connection.UNREAD_MAX < sent < 6 * MIB
+        assert UNREAD_MAX < sent < 6 * MIB
 
         made.may_read.set()
         while sent < length:
@@ -154,7 +157,7 @@ async def test_a_body_that_nobody_reads_stays_with_the_client(made: Made) -> Non
     assert made.read == length
 
 
-@pytest.mark.parametrize("length", [0, 1, connection.UNREAD_MAX, 3 * MIB])
+@pytest.mark.parametrize("length", [0, 1, UNREAD_MAX, 3 * MIB])
 async def test_a_body_that_is_wanted_whole_is_not_held_up_by_the_bound(made: Made, length: int) -> None:
     reader, writer = await made.post("/whole", length, bytes(length))
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n" + str(length).encode()), 10)
@@ -412,13 +415,13 @@ async def test_an_offer_to_compress_is_declined(made: Made) -> None:
 
 @pytest.mark.parametrize("message", [b"", b"bytes"])
 async def test_a_binary_message_ends_the_connection(made: Made, message: bytes) -> None:
-    assert await closing(made, "/echo", message) == (connection.WS_BAD, "Messages are JSON text.")
+    assert await closing(made, "/echo", message) == (WS_BAD, "Messages are JSON text.")
     assert made.endings == ["ended"]
 
 
 async def test_messages_that_nobody_handles_end_the_connection(made: Made) -> None:
-    messages = ["x"] * (connection.INCOMING_MAX * 2)
-    assert await closing(made, "/deaf", *messages) == (connection.WS_FLOOD, "Too many messages at once.")
+    messages = ["x"] * (INCOMING_MAX * 2)
+    assert await closing(made, "/deaf", *messages) == (WS_FLOOD, "Too many messages at once.")
     assert made.endings == ["ended"]
 
 
@@ -431,7 +434,7 @@ async def test_a_message_over_the_limit_ends_the_connection(made: Made) -> None:
 
 
 async def test_nothing_is_kept_of_a_message_over_the_limit() -> None:
-    buffer = hypercorn._MessageBuffer(10)
+    buffer = takeover.MessageBuffer(10)
     buffer.extend(TextMessage(data="12345", message_finished=False))
     for _ in range(3):
         with pytest.raises(FrameTooLargeError):
@@ -446,7 +449,7 @@ async def test_a_socket_is_closed_once_and_nothing_follows(made: Made) -> None:
 
 
 async def test_a_client_that_does_not_answer_the_close_is_let_go(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "DRAIN_BODY_S", 0.05)
+    monkeypatch.setattr(websocket_module, "DRAIN_BODY_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
     writer.write(HANDSHAKE.replace(b"/echo", b"/twice"))
     await reader.readuntil(b"\r\n\r\n")
@@ -502,8 +505,8 @@ PING_FRAME = b"\x89\x82\0\0\0\0{}"
 async def test_hostile_sockets_leave_no_task_and_no_descriptor_behind(
     made: Made, monkeypatch: pytest.MonkeyPatch, frames: bytes, path: bytes, is_half_closed: bool
 ) -> None:
-    monkeypatch.setattr(hypercorn, "DRAIN_BODY_S", 0.1)
-    monkeypatch.setattr(connection, "DRAIN_BODY_S", 0.1)
+    monkeypatch.setattr(tcp, "DRAIN_BODY_S", 0.1)
+    monkeypatch.setattr(websocket_module, "DRAIN_BODY_S", 0.1)
     baseline, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
     clients = []
     for _ in range(10):

@@ -19,7 +19,7 @@ from dropmill.web.api import query
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.caller import current_caller
 from dropmill.web.server.capacity import capacity_of
-from dropmill.web.server.connection import WS_FLOOD
+from dropmill.web.server.websocket import WS_FLOOD
 from dropmill.web.services import Services, services
 from dropmill.wire.encoding import dumps
 from dropmill.wire.events import event_json, event_page_json

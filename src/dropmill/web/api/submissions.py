@@ -73,7 +73,7 @@ async def create() -> Response:
     _check_form_headers()
     receipt = await services().intake.receive_multipart(
         current_caller(),
-        aiter(request.body),
+        body.chunks(),
         request.headers.get("Content-Type", ""),
         size=request.content_length,
         idempotency_key=idempotency_key(),
@@ -91,7 +91,7 @@ async def add_files(submission_id: str) -> Response:
     _check_form_headers()
     receipt = await services().intake.receive_multipart(
         current_caller(),
-        aiter(request.body),
+        body.chunks(),
         request.headers.get("Content-Type", ""),
         submission_id=SubmissionId(submission_id),
         then_seal=query.text("seal") == "1",

@@ -19,6 +19,7 @@ from dropmill.model.errors import (
 from dropmill.model.ids import FileId
 from dropmill.model.numbers import is_whole_number, whole_number
 from dropmill.web.api.submissions import created, idempotency_key
+from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
 from dropmill.web.server.headers import (
     chunk_checksum,
@@ -159,7 +160,7 @@ async def _append(file_id: FileId, offset: int, size: int | None, checksum: Chec
     return await services().uploads.append(
         current_caller(),
         file_id,
-        aiter(request.body),
+        body.chunks(),
         offset=offset,
         size=size,
         content_length=request.content_length,
@@ -235,7 +236,7 @@ async def put(name: str) -> Response:
         )
     receipt = await services().intake.receive_raw(
         current_caller(),
-        aiter(request.body),
+        body.chunks(),
         name,
         size=request.content_length,
         expected_sha256=expected_sha256(request.headers),

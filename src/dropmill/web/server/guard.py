@@ -7,9 +7,7 @@ API, and for its one form, a browser gets a page that says the same.
 
 import contextlib
 import ipaddress
-import json
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -34,6 +32,8 @@ from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.forwarding import OWN_HOST
 from dropmill.web.server.headers import refuse_other_meanings
 from dropmill.web.services import services
+from dropmill.wire.encoding import dumps
+from dropmill.wire.problem import MEDIA_TYPE, problem_json
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
 
 # --- answers ---------------------------------------------------------------------------------------------------------
 
-_HTTP_DETAILS = {
+HTTP_DETAILS = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
     400: "The request is malformed.",
@@ -273,7 +273,7 @@ def _http_detail(status: int) -> str:
             address, adapter = request.path.rstrip("/"), current_app.create_url_adapter(request)
             if address and adapter is not None and adapter.allowed_methods(address):
                 return "There is nothing at this address, but there is without the slash at its end."
-    return _HTTP_DETAILS.get(status, HTTPStatus(status).phrase + ".")
+    return HTTP_DETAILS.get(status, HTTPStatus(status).phrase + ".")
 
 
 def _http_code(status: int) -> str:
@@ -291,15 +291,8 @@ async def _answer(status: int, title: str, detail: str, code: str, extra: Any) -
 
 
 def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
-    document = problem_document(status, title, detail, code, extra)
-    return Response(document, status=status, content_type="application/problem+json")
-
-
-def problem_document(status: int, title: str, detail: str, code: str, extra: Mapping[str, Any]) -> str:
-    """An error as RFC 9457 has it."""
-    return json.dumps(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extra}
-    )
+    document = dumps(problem_json(status, title, detail, code, extra))
+    return Response(document, status=status, content_type=MEDIA_TYPE)
 
 
 FORM_PATH = "/api/v1/submissions"

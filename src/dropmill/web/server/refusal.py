@@ -1,0 +1,65 @@
+"""Answers that no application gave: Hypercorn refuses the request, the server is full, or the handler has ended."""
+
+import logging
+from http import HTTPStatus
+
+from hypercorn.protocol.events import Body, EndBody, Response
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.utils import suppress_body
+
+from dropmill.web.server.guard import HEADERS
+from dropmill.wire.encoding import dumps
+from dropmill.wire.problem import MEDIA_TYPE, problem_json
+
+log = logging.getLogger(__name__)
+
+DETAILS = {
+    400: "The request is not HTTP/1.1 as RFC 9112 has it.",
+    403: "The socket was refused.",
+    431: "The head of the request is too large.",
+    500: "Something went wrong inside Dropmill; its own log has more.",
+    501: "The request uses a coding that this server does not know.",
+    503: "The server is stopping; try again in a moment.",
+}
+
+
+def refusal(
+    status: int, title: str | None = None, detail: str | None = None, code: str | None = None
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of an answer that no application gave; the connection ends with it."""
+    title = title or ("Internal error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus(status).phrase)
+    code = code or code_of(status)
+    body = dumps(problem_json(status, title, detail or DETAILS.get(status, title + "."), code, {})).encode()
+    headers = HEADERS | {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+        "Connection": "close",
+    }
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers["Retry-After"] = "5"
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
+
+
+_CODES = {500: "internal_error", 503: "unavailable"}
+
+
+def code_of(status: int) -> str:
+    """The code of an error that has none of its own: as a rule the name of its status."""
+    return _CODES.get(status) or HTTPStatus(status).name.lower()
+
+
+async def answer_without_app(stream: HTTPStream | WSStream, status: int) -> None:
+    """Answer a request whose application gave no answer, or was not asked."""
+    method = str(stream.scope.get("method", "GET"))
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        if stream.context.terminated.is_set():
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+        else:
+            log.error("%s %r ended without an answer", method, stream.scope["path"])
+    head, body = refusal(status)
+    await stream.send(Response(stream_id=stream.stream_id, headers=head, status_code=status))
+    if not suppress_body(method, status):
+        await stream.send(Body(stream_id=stream.stream_id, data=body))
+    await stream.send(EndBody(stream_id=stream.stream_id))

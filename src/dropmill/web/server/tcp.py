@@ -1,0 +1,252 @@
+"""One TCP or TLS connection: admitted as far as the `Capacity` allows, read without copies, and ended in bounded time.
+
+Hypercorn waits without a limit for a client that reads nothing or does not close.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import struct
+import termios
+from collections import deque
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Closed, RawData, Updated
+
+from dropmill.model.errors import DropmillError
+from dropmill.origin.network import client_address
+from dropmill.web.server.capacity import Admission, Capacity, capacity_of
+from dropmill.web.server.refusal import refusal
+from dropmill.web.server.takeover import SocketOpened
+
+DRAIN_BODY_S = 2.0
+"""How long the rest of a body is read after the answer, and a socket after its close. To end the connection at once
+would reset it, and the client might lose the answer."""
+
+TLS_CLOSE_TIMEOUT_S = 1.0  # for the client's part of the closing handshake, once everything is sent
+
+CHECKS_PER_TIMEOUT = 4  # how often a client that must read is looked at within its time limit
+
+REFUSED_MAX = 100  # refused connections that are read to their end, so that they get the answer; the rest is cut
+
+
+class _Reader(asyncio.StreamReader):
+    """What a connection brings, in the pieces in which the event loop has it (up to 256,000 bytes with uvloop).
+
+    A `StreamReader` copies every byte three times to give it out in pieces of 64 KiB. Only `read` is for use here; it
+    gives out a whole piece, whatever it is asked for, and no more than one piece waits.
+    """
+
+    _pieces: deque[bytes]
+
+    # What it inherits, and typeshed leaves out.
+    _eof: bool
+    _paused: bool
+    _exception: Exception | None
+    _transport: asyncio.ReadTransport
+    _wakeup_waiter: Callable[[], None]
+    _wait_for_data: Callable[[str], Awaitable[None]]
+
+    @classmethod
+    def take_over(cls, reader: Any) -> None:
+        """Make a reader one of these; what has come already comes first."""
+        reader.__class__ = cls  # rather than a new one: its protocol holds this one, and feeds it
+        reader._pieces = deque([bytes(reader._buffer)] if reader._buffer else [])
+
+    def feed_data(self, data: Any) -> None:
+        self._pieces.append(data)
+        self._wakeup_waiter()
+        if not self._paused:
+            self._transport.pause_reading()
+            self._paused = True
+
+    def at_eof(self) -> bool:
+        return self._eof and not self._pieces
+
+    async def read(self, n: int = -1) -> bytes:
+        if self._exception is not None:
+            raise self._exception
+        if not self._pieces and not self._eof:
+            await self._wait_for_data("read")  # goes on reading, if that was paused
+        return self._pieces.popleft() if self._pieces else b""
+
+
+class TcpConnection(TCPServer):
+    """A connection that is read by a `_Reader`, and ends when we end it, or when its client makes no progress.
+
+    Behind a client that has left, Hypercorn waits for the next request as long as for one that has not: 70 clients a
+    second were enough for 1,024 descriptors. And it waits without a limit for clients that read nothing.
+    """
+
+    _has_left = False
+    _is_socket = False
+    _admission: Admission | None = None
+    _closed: asyncio.Future[None] | None = None
+    _close_check: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        _Reader.take_over(self.reader)
+        capacity = capacity_of(self.app)
+        self._write_timeout_s = capacity.limits.write_timeout_s
+        try:
+            with capacity.admit_connection(*self._peer()) as self._admission:
+                await super().run()
+        except DropmillError as refused:
+            await self._refuse(refused, capacity)
+        except asyncio.CancelledError:
+            # The server ends. `asyncio.streams` would log a traceback for each connection that ends as cancelled.
+            return
+
+    def _peer(self) -> tuple[str, int]:
+        """Address of the client, and the number of the connection's descriptor."""
+        peer = self.writer.get_extra_info("peername")
+        socket = self.writer.get_extra_info("socket")
+        address = client_address(str(peer[0]) if isinstance(peer, tuple) else None)
+        return address, -1 if socket is None else socket.fileno()
+
+    async def _refuse(self, error: DropmillError, capacity: Capacity) -> None:
+        """Answer a connection that is one too many, whatever it may ask for."""
+        head, body = refusal(error.status, error.title, error.detail, error.code)
+        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in head]
+        try:
+            self.writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+            if capacity.refusing < REFUSED_MAX and not capacity.is_short_of_descriptors():
+                capacity.refusing += 1
+                try:
+                    with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+                        if not self._is_tls:
+                            self.writer.write_eof()
+                        async with asyncio.timeout(DRAIN_BODY_S):
+                            while not self.reader.at_eof():
+                                await self.reader.read()
+                finally:
+                    capacity.refusing -= 1
+        finally:
+            self.writer.transport.abort()
+            await self._close()
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._has_left = True
+        if self._is_socket:
+            self.writer.transport.abort()  # whoever ends a socket without a close reads nothing more
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Any) -> None:
+        if isinstance(event, SocketOpened):
+            self._is_socket = True
+            if self._admission is not None:
+                self._admission.release()  # sockets have limits of their own
+        elif isinstance(event, RawData):
+            async with self.send_lock:
+                try:
+                    self.writer.write(event.data)
+                    await self._drain()
+                except (ConnectionError, RuntimeError):
+                    await self.protocol.handle(Closed())
+        elif isinstance(event, Closed):
+            self._begin_close()
+        elif not (self._has_left and isinstance(event, Updated) and event.idle):
+            await super().protocol_send(event)
+
+    async def _drain(self) -> None:
+        """Wait until there is room for more.
+
+        Raises:
+            ConnectionError: the connection is over; also if the client has read nothing for the write timeout.
+        """
+        progress = _Progress(self._write_timeout_s)
+        while True:
+            try:
+                async with asyncio.timeout(self._write_timeout_s / CHECKS_PER_TIMEOUT):
+                    return await self.writer.drain()
+            except TimeoutError:
+                if progress.has_stalled(self._unsent()):
+                    self.writer.transport.abort()
+                    raise ConnectionAbortedError("the client reads nothing") from None
+
+    def _unsent(self) -> tuple[int, int]:
+        """Bytes that wait here, and in the kernel until the client acknowledges them."""
+        transport = self.writer.transport
+        socket = self.writer.get_extra_info("socket")
+        try:
+            answer = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
+            in_kernel = struct.unpack("i", answer)[0]
+        except (AttributeError, OSError, ValueError):  # closed, or a system that does not tell
+            in_kernel = 0
+        return transport.get_write_buffer_size(), in_kernel
+
+    # closing
+
+    async def _close(self) -> None:
+        """Close the connection, and return when that has happened: what was written is sent first, if the client reads.
+
+        `run` alone awaits this. Its cancelling cuts the connection: the server ends.
+        """
+        self._begin_close()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            self.writer.transport.abort()
+        if self._closed is None:
+            self._closed = asyncio.ensure_future(self.writer.wait_closed())
+        try:
+            await asyncio.wait((self._closed,))
+        except asyncio.CancelledError:  # swallowed, as the method that this replaces does
+            self.writer.transport.abort()
+        finally:
+            if self._closed.done() and not self._closed.cancelled():
+                self._closed.exception()
+            if self._close_check is not None:
+                self._close_check.cancel()
+            await self.idle_task.stop()
+
+    async def _initiate_server_close(self) -> None:
+        await self.protocol.handle(Closed())
+        self._begin_close()
+
+    def _begin_close(self) -> None:
+        # Once: asyncio's TLS connections cannot be aborted any more after they were closed a second time.
+        if self._close_check is not None:
+            return
+        transport = self.writer.transport
+        if not transport.is_closing():
+            with contextlib.suppress(NotImplementedError, OSError, RuntimeError):
+                if not self._is_tls:
+                    self.writer.write_eof()
+            self.writer.close()
+        limit_s = DRAIN_BODY_S if self._is_socket else self._write_timeout_s
+        step_s = min(TLS_CLOSE_TIMEOUT_S, limit_s / CHECKS_PER_TIMEOUT)
+        self._check_close(_Progress(limit_s), step_s, is_first=True)
+
+    def _check_close(self, progress: "_Progress", step_s: float, *, is_first: bool = False) -> None:
+        """Cut the connection if all is sent, and the client does not close, or if it has stopped reading."""
+        unsent = self._unsent()
+        if progress.has_stalled(unsent) or (self._is_tls and not unsent[0] and not is_first):
+            self.writer.transport.abort()
+        else:
+            self._close_check = self.loop.call_later(step_s, self._check_close, progress, step_s)
+
+    @property
+    def _is_tls(self) -> bool:
+        return self.writer.get_extra_info("sslcontext") is not None
+
+
+class _Progress:
+    """Whether a client goes on reading what is sent."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit_s = limit_s
+        self._unsent: tuple[int, int] | None = None
+        self._since = 0.0
+
+    def has_stalled(self, unsent: tuple[int, int]) -> bool:
+        """Whether nothing was read for the limit; to be asked now and then."""
+        now = self._loop.time()
+        if unsent != self._unsent:
+            self._unsent, self._since = unsent, now
+        return now - self._since >= self._limit_s
