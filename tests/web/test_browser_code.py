@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dropmill.web.guard import problem_document
-from dropmill.web.words import WORDS
 
 import dropmill
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
 from dropmill.model.events import EventName
+from dropmill.web.labels import WORDS
+from dropmill.wire.encoding import dumps
+from dropmill.wire.problem import problem_json
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "static" / "js"
@@ -91,8 +92,8 @@ def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
         const { Problem } = await import("./static/js/api.js");
         console.log(JSON.stringify(given.map(([status, text]) => Problem.from(status, text).message)));
     """
-    told = [(error.status, problem_document(error.status, error.title, "Why.", error.code, {})) for error in ERRORS]
-    untold = [(error.status, problem_document(error.status, error.title, "", error.code, {})) for error in ERRORS]
+    told = [(error.status, dumps(problem_json(error.status, error.title, "Why.", error.code, {}))) for error in ERRORS]
+    untold = [(error.status, dumps(problem_json(error.status, error.title, "", error.code, {}))) for error in ERRORS]
     assert answer_of(script, told + untold) == ["Why."] * len(ERRORS) + [error.title for error in ERRORS]
 
 
