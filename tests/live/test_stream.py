@@ -90,7 +90,7 @@ class Page:
 
 
 class Room:
-    """What subscribers stand on."""
+    """What subscribers need."""
 
     def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
         self.ledger, self.bus = ledger, bus
@@ -370,7 +370,7 @@ async def _write(room: Room, job_id: JobId, data: bytes, *, number: int = 1) -> 
 
 
 async def _end(room: Room, job_id: JobId) -> None:
-    """The attempt ends, and those who follow it are told once more."""
+    """The attempt ends, and its followers get one more notification."""
     await room.ledger.end_attempt(job_id, 1, SUCCEEDED)
     room.bus.publish({f"output:{job_id}": (await room.outputs.read(job_id, 1, 0, 1)).end})
 

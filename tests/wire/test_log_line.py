@@ -37,7 +37,7 @@ DATA: Mapping[str, Any] = {
     "results": [{"path": "out.txt", "size": 3}],
     "config_revision": "cd" * 32,
     "message": "raise the limit",
-    "errors": [{"line": 4, "column": 2, "path": "", "message": "a key stands twice"}],
+    "errors": [{"line": 4, "column": 2, "path": "", "message": "a key is given twice"}],
 }
 
 

@@ -1,4 +1,4 @@
-"""What a client may say, and the shapes of what it is told."""
+"""The socket's messages, in both directions."""
 
 import json
 from datetime import datetime, timedelta, timezone

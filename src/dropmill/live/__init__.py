@@ -1,1 +1,1 @@
-"""What is seen live: the wire's shapes, and one subscriber's snapshot, replay and follow."""
+"""Live updates: who may follow what, one subscriber's snapshot and events, and the state that handlers read."""

@@ -1,16 +1,15 @@
-"""How much the joins of one address may cost.
+"""Limits the rate at which the joins of one address may load data.
 
-A join is a few bytes and may bring a whole history. So it is not joins that are counted but what they bring: one for
-each event, each file of a snapshot and each KiB of output, at some rate an address. Nobody is refused: a join waits
-until its address has paid for the ones before.
+A join is a few bytes, but can return a whole history. So the limit counts what joins return: one for each event, each
+file of a snapshot and each KiB of output. No join is refused: it waits until its address has a balance again.
 """
 
 import asyncio
 from dataclasses import dataclass, field
 
-BURST_S = 10.0  # seconds of the rate that may be spent at once
-DEBT_MAX_S = 60.0  # seconds of the rate that one join, however large, may hold up the next of its address
-ACCOUNTS_KEPT = 1000  # addresses; those that have used nothing lately are forgotten beyond it
+BURST_S = 10.0  # seconds of the rate that can be used at once
+DEBT_MAX_S = 60.0  # the most seconds by which one join, however large, delays the next of its address
+ACCOUNTS_KEPT = 1000  # addresses; above this, those with a full balance are dropped
 
 
 @dataclass(slots=True)
@@ -24,28 +23,32 @@ class JoinRates:
     """The accounts of all addresses."""
 
     def __init__(self, per_second: float) -> None:
-        """Begin with nothing spent.
+        """Start with a full balance for every address.
 
         Args:
-            per_second: what the joins of one address may bring, in events per second.
+            per_second: what the joins of one address may return, in events per second.
         """
         self._per_second = per_second
         self._most = per_second * BURST_S
         self._accounts: dict[str, _Account] = {}
 
     async def admit(self, address: str, cost: float) -> None:
-        """Return when the address may join again; `cost` is what the join is known to bring.
+        """Wait until the address may join again, then charge it.
 
-        Cancelling costs nothing.
+        Args:
+            address: of the client.
+            cost: what the join is known to return.
+
+        Cancelling charges nothing.
         """
         account = self._account(address)
-        async with account.turn:  # in the order in which they were asked for
-            while self._balance(account) <= 0:  # noqa: ASYNC110  # what changes it is time
+        async with account.turn:  # in the order of the calls
+            while self._balance(account) <= 0:  # noqa: ASYNC110  # only time changes the balance
                 await asyncio.sleep((1 - account.balance) / self._per_second)
             self._take(account, cost)
 
     def charge(self, address: str, cost: float) -> None:
-        """Count what a join brought beyond what was known before."""
+        """Charge an address for what a join returned beyond its known cost."""
         account = self._account(address)
         self._balance(account)
         self._take(account, cost)

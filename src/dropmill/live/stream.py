@@ -1,8 +1,8 @@
-"""One subscriber: what it joined, where it stands in each, and what it is sent next.
+"""One subscriber: its topics and streams, its position in each, and what is sent to it next.
 
-Nothing is queued for a subscriber. Notification say that a topic moved; the events themselves are read from the ledger
-behind the subscriber's own cursor when it is ready for more. So a slow reader costs no memory and loses nothing, a
-fast one misses nothing, and a burst travels as few messages. Knows no socket: it is given a function that sends.
+Nothing is queued for a subscriber. A notification says that a topic has new events; they are read from the ledger,
+after the subscriber's own cursor, when it is ready for more. So a slow reader needs no memory and loses nothing, and a
+burst travels as few messages. This module knows no socket: it gets a function that sends.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ JOINED_MAX = 256  # topics and streams of one subscriber
 
 
 class JobCommands(Protocol):
-    """What a subscriber may have done to a job; the same functions that HTTP calls."""
+    """The commands that a subscriber may send about a job; HTTP calls the same functions."""
 
     async def cancel(self, caller: Caller, job_id: JobId) -> None:
-        """End it."""
+        """Cancel it."""
 
     async def retry(self, caller: Caller, job_id: JobId) -> None:
-        """Put it back in line."""
+        """Requeue it."""
 
 
 @dataclass(slots=True)
 class _Followed:
-    """A topic, and the cursor that was delivered last."""
+    """A topic, and the cursor of the last event that was delivered."""
 
     topic: Topic
     cursor: Cursor
@@ -49,14 +49,14 @@ class _Followed:
 
 @dataclass(slots=True)
 class _Stream:
-    """An output stream, and up to which byte it was delivered."""
+    """An output stream, and the offset after the last byte that was delivered."""
 
     reader: AttemptOutput
     offset: int
 
 
 class Subscriber:
-    """What one connection follows. `run` delivers until cancelled; `handle` takes the client's messages."""
+    """One connection's subscriptions. `run` delivers until cancelled; `handle` executes a client's message."""
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class Subscriber:
         joins: JoinRates,
         send: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Join nothing yet.
+        """Start without subscriptions.
 
         Args:
-            caller: who has opened the connection; its joins are charged to the address of this client.
-            topics: lets it in.
+            caller: who opened the connection; joins are charged to its address.
+            topics: authorises joins.
             orders: cancels and retries.
-            joins: what the joins of one address may bring.
-            send: sends one text message; waits while the client is slow, and bounds that wait itself.
+            joins: limits the joins of one address.
+            send: sends one text message; waits while the client is slow, for a bounded time.
         """
         self._caller = caller
         self._topics = topics
@@ -86,7 +86,7 @@ class Subscriber:
         self._sending = asyncio.Lock()  # a join's reply comes before its data
 
     async def run(self) -> None:
-        """Deliver what the joined topics bring."""
+        """Deliver the events, output and progress of everything that was joined, until cancelled."""
         try:
             while True:
                 notification = await self._mailbox.next()
@@ -99,7 +99,7 @@ class Subscriber:
             self._mailbox.close()
 
     async def handle(self, message: ClientMessage) -> None:
-        """Do what the client asks and reply."""
+        """Execute a client's message and reply."""
         try:
             known = await self._wait_to_join(message) if isinstance(message, Join) else 0
         except DropmillError as error:
@@ -126,15 +126,15 @@ class Subscriber:
     # --- joining -----------------------------------------------------------------------------------------------------
 
     async def _wait_to_join(self, join: Join) -> int:
-        """Wait until the client may join, and return what is charged for it already; the rest is not known yet."""
+        """Wait until the client may join; returns what was charged so far, since the rest is not known yet."""
         cost = 1
-        if join.topic == TOPIC_ALL and join.after is not None:  # it has one event for each cursor
+        if join.topic == TOPIC_ALL and join.after is not None:  # it has an event for each cursor
             cost += max(0, await self._topics.newest(self._caller) - join.after)
         await self._joins.admit(self._caller.client.ip, cost)
         return cost
 
     async def _join(self, join: Join) -> int:
-        """Join, and return what that cost; see `dropmill.live.joins`."""
+        """Join, and return what that costs; see `dropmill.live.joins`."""
         if len(self._joined) >= JOINED_MAX and join.topic not in self._joined:
             await self._send(socket.reply(join.id, socket.TOO_MANY, f"At most {JOINED_MAX} topics a connection."))
             return 1
@@ -144,7 +144,7 @@ class Subscriber:
             place = await self._topics.output(self._caller, job_id, join.attempt)
         else:
             place = await self._topics.authorise(self._caller, join.topic)
-        # Listen before looking: what moves in between is then a hint too many, never one too few.
+        # Join before reading: a change in between then causes one notification too many, never one too few.
         self._mailbox.join(place)
         try:
             if isinstance(place, Topic):
@@ -166,7 +166,7 @@ class Subscriber:
         if join.after is not None and join.after <= newest:
             self._joined[join.topic] = _Followed(topic=topic, cursor=Cursor(join.after))
             return _files_in(state) + await self._deliver(join.topic)
-        # A cursor from the future is from another ledger: begin afresh.
+        # A cursor from the future is from another ledger: send a snapshot.
         self._joined[join.topic] = _Followed(topic=topic, cursor=newest)
         await self._send(socket.snapshot(join.topic, newest, state))
         return _files_in(state)
@@ -179,7 +179,7 @@ class Subscriber:
     # --- delivering --------------------------------------------------------------------------------------------------
 
     async def _deliver(self, topic: str) -> int:
-        """Send what there is, and return how much that was: events, or KiB of output."""
+        """Send what is new; returns how much: events, or KiB of output."""
         match self._joined.get(topic):
             case _Followed() as place:
                 return await self._deliver_events(place)
@@ -203,10 +203,10 @@ class Subscriber:
                 return count
 
     async def _begin_afresh(self, place: _Followed) -> None:
-        """What lies behind the subscriber's cursor was removed: tell how things stand now, and that there is a gap."""
+        """Events after the subscriber's cursor were removed: send the current state, then the gap."""
         state, place.cursor = await place.topic.snapshot()
         topic = place.topic.name
-        # In this order: who joins again after its cursor when it hears of a gap stands behind it already.
+        # In this order: a client that joins again when it gets the gap already has the snapshot's cursor.
         await self._send(socket.snapshot(topic, place.cursor, state))
         await self._send(socket.gap(topic, place.cursor))
 
@@ -219,7 +219,7 @@ class Subscriber:
             data = whole_characters(piece.data)
             is_cut = len(data) < len(piece.data)
             if is_cut and piece.offset + len(piece.data) == piece.end and await place.reader.is_over():
-                # Read again: the rest of the character may have come before the attempt ended.
+                # Read again: the rest of the character may have been written before the attempt ended.
                 piece = await place.reader.read(place.offset, OUTPUT_BYTES_MAX) or piece
                 is_last = piece.offset + len(piece.data) == piece.end
                 data = piece.data if is_last else whole_characters(piece.data)
@@ -240,7 +240,7 @@ def _files_in(state: SubmissionJson | None) -> int:
 
 
 def _messages_of(topic: str, some: Sequence[Event]) -> Iterator[Events]:
-    """Events as messages within the contract's size."""
+    """Events as messages of at most `EVENTS_BYTES_MAX`."""
     around = len(dumps(socket.events(topic, socket.MAX_POSITION, [])))
     gathered: list[EventJson] = []
     size = around

@@ -1,8 +1,8 @@
-"""The only door to topics and output streams: sockets, long polls and event streams come in here, with their caller.
+"""The only way to topics and output streams, for sockets, long polls and event streams alike, each with its caller.
 
-`Topics.authorise` answers with a `Topic`, and `Topics.output` with an `AttemptOutput`. Events and output are read
-through these alone, and a mailbox joins nothing else, so nobody follows what was not authorised. Nothing is refused
-yet but what does not exist.
+`Topics.authorise` returns a `Topic`, and `Topics.output` an `AttemptOutput`. Only these read events and output, and a
+mailbox joins nothing else, so no one can follow anything without authorisation. So far only what does not exist is
+refused.
 """
 
 from dropmill.live.views import Views
@@ -39,14 +39,14 @@ class Topic:
         self._views = views
 
     async def events(self, *, after: Cursor, limit: int) -> EventPage:
-        """The events behind a cursor, in cursor order."""
+        """The events after a cursor, in cursor order."""
         return await self._ledger.events(self.name, after=after, limit=limit)
 
     async def snapshot(self) -> tuple[SubmissionJson | None, Cursor]:
-        """How things stand, and the cursor to go on from; None where a topic is nothing but its events.
+        """The current state, and the cursor to follow from. The state is None for a topic that consists of events only.
 
         Raises:
-            NotFound: the submission is no longer there.
+            NotFound: the submission no longer exists.
         """
         if self._submission_id is None:
             return None, await self._ledger.newest_cursor()
@@ -57,9 +57,9 @@ class AttemptOutput:
     """The output of one attempt, which its caller may read; made by `Topics.output`.
 
     Attributes:
-        name: as a stream that is joined, `output:<job_id>`.
-        job: as it was when it was asked for.
-        number: of the attempt; None as long as the job has none.
+        name: of the stream, `output:<job_id>`.
+        job: as it was when `Topics.output` returned.
+        number: of the attempt; None until the job has one.
     """
 
     def __init__(self, job: Job, number: int | None, ledger: JobReader, outputs: OutputReader) -> None:
@@ -70,7 +70,7 @@ class AttemptOutput:
         self._outputs = outputs
 
     async def read(self, start: int, limit: int) -> OutputChunk | None:
-        """At most `limit` bytes from byte `start` on; None as long as the job has no attempt."""
+        """At most `limit` bytes from byte `start` on; None until the job has an attempt."""
         if self.number is None:
             job = await self._ledger.job(self.job.id)
             if not job.attempts:
@@ -79,37 +79,37 @@ class AttemptOutput:
         return await self._outputs.read(self.job.id, self.number, start, limit)
 
     async def is_over(self) -> bool:
-        """Whether the attempt writes no more; the ledger is who knows."""
+        """Whether the attempt has ended, by the ledger."""
         job = await self._ledger.job(self.job.id)
         states = [attempt.state for attempt in job.attempts if attempt.number == self.number]
         return AttemptState.RUNNING not in states
 
 
 class Mailbox:
-    """What moved of the topics and streams that one caller follows; the newest only, as `ports.Subscription`."""
+    """Notifications about the topics and streams that one caller follows; only the newest of each is kept."""
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
 
     def join(self, place: Topic | AttemptOutput) -> None:
-        """Hear of it from now on."""
+        """Get notifications of it from now on."""
         self._subscription.join(place.name)
 
     def leave(self, name: str) -> None:
-        """Hear no more of it."""
+        """Get no more notifications of it."""
         self._subscription.leave(name)
 
     async def next(self) -> Notification:
-        """Wait until something moved, then take it all."""
+        """Wait for a notification; it covers everything since the last one."""
         return await self._subscription.next()
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """Leave everything."""
         self._subscription.close()
 
 
 class Topics:
-    """Lets callers in."""
+    """Authorises callers to follow topics and output."""
 
     def __init__(self, *, ledger: FeedLedger, bus: Bus, views: Views, outputs: OutputReader) -> None:
         self._ledger = ledger
@@ -118,14 +118,14 @@ class Topics:
         self._outputs = outputs
 
     async def newest(self, caller: Caller) -> Cursor:
-        """The cursor of this moment: who follows from here gets what happens from now on."""
+        """The current cursor: following from it returns what happens from now on."""
         return await self._ledger.newest_cursor()
 
     async def authorise(self, caller: Caller, name: str) -> Topic:
         """The topic of this name, if the caller may follow it.
 
         Raises:
-            NotFound: there is none, which is also what a caller hears of one that is not theirs.
+            NotFound: it does not exist, or the caller may not follow it.
         """
         submission_id = None
         if name.startswith(SUBMISSION):
@@ -139,9 +139,9 @@ class Topics:
         """The output of an attempt, if the caller may read it.
 
         Args:
-            caller: who asks.
-            job_id: whose.
-            attempt: its number; None is the newest, or the first one once there is one.
+            caller: who reads it.
+            job_id: of the job.
+            attempt: its number; None means the newest, or the first one once it exists.
 
         Raises:
             NotFound: there is no such job or attempt.
@@ -155,5 +155,5 @@ class Topics:
         return AttemptOutput(job, attempt, self._ledger, self._outputs)
 
     def mailbox(self) -> Mailbox:
-        """A mailbox that has joined nothing yet."""
+        """A mailbox that has not joined anything yet."""
         return Mailbox(self._bus.subscribe())

@@ -1,6 +1,6 @@
-"""Submissions, files, jobs and results as they are at this moment, for a caller: what handlers read.
+"""Submissions, files, jobs and results in their current state, for a caller.
 
-The ledger's records with what only memory knows, as the contract's shapes where a client is sent them.
+The ledger's records, completed by what only the running server knows; JSON shapes where they go to a client.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -23,10 +23,10 @@ FILES_READ = 500  # of a submission, for all of its results, from the ledger at 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """A job with what surrounds it.
+    """A job with its file and submission.
 
     Attributes:
-        cursor: all of this was true then or later; whoever follows from here misses nothing.
+        cursor: all of this is at least as new; following from it misses nothing.
         shape: the job as clients get it.
     """
 
@@ -38,7 +38,7 @@ class JobView:
 
 
 class Views:
-    """Reads for a caller."""
+    """Reads for a caller, from ledger and memory."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Views:
         """Keep the sources.
 
         Args:
-            received: tells how many bytes of a file have arrived; None unless it is arriving.
-            base_path: what the paths of URLs begin with; "" at the root.
+            received: returns how many bytes of a file have arrived; None unless it is arriving.
+            base_path: how the paths of URLs begin; "" at the root.
         """
         self._ledger = ledger
         self._bus = bus
@@ -119,7 +119,7 @@ class Views:
         Raises:
             NotFound: there is none.
         """
-        cursor = await self._ledger.newest_cursor()  # before the rest, so that nothing later goes unnoticed
+        cursor = await self._ledger.newest_cursor()  # read first, so that no later event is missed
         job = await self._ledger.job(job_id)
         file = await self._ledger.file(job.file_id)
         view = await self._ledger.view_submission(job.submission_id, limit=1)
@@ -127,19 +127,19 @@ class Views:
         return JobView(cursor=cursor, job=job, shape=shape, file=file, submission=view.submission)
 
     async def result(self, caller: Caller, job_id: JobId, path: str, attempt: int | None) -> Result:
-        """What an attempt left under exactly this path; see `Ledger.result`.
+        """The result with exactly this path; see `Ledger.result`.
 
         Raises:
-            NotFound: nothing, or there is no such job or attempt.
+            NotFound: there is no such result, job or attempt.
         """
         return await self._ledger.result(job_id, path, attempt)
 
     async def results(
         self, caller: Caller, submission_id: SubmissionId
     ) -> AsyncGenerator[Sequence[tuple[File, Sequence[Result]]], None]:
-        """The files of a submission that left results, in their order, with all of these; some files at a time.
+        """The files of a submission that have results, in their order, with all results; some files at a time.
 
-        Where the file was removed, so were they: they are not listed then.
+        A removed file has no results: they were removed with it.
 
         Raises:
             NotFound: there is no such submission.
@@ -172,7 +172,7 @@ class Views:
         return [self._file(file, places) for file in files]
 
     async def _places(self, jobs: Sequence[Job]) -> Mapping[JobId, int]:
-        """The places in line of all of a page at once: one read, and none if nothing of it waits."""
+        """The queue positions of all jobs of a page: one read, or none if no job is queued."""
         waiting = [job.id for job in jobs if job.state is JobState.QUEUED]
         return await self._ledger.places(waiting) if waiting else {}
 

@@ -1,7 +1,7 @@
-"""The pages: `/`, `/submissions`, `/submissions/<id>`, `/jobs/<id>`, `/config`, brought to life by `static/js`.
+"""The pages `/`, `/submissions`, `/submissions/<id>`, `/jobs/<id>` and `/config`; `static/js` updates them live.
 
-Each also works without scripts. Nothing is decided here: what a page shows is read for its caller from the
-capabilities, what it does goes through the API.
+Each page also works without scripts. A page reads from the capabilities, for its caller, and changes things only
+through the API.
 """
 
 import unicodedata
@@ -28,7 +28,7 @@ HISTORY_PAGE = 50  # submissions on one page of the history
 
 @pages.get("/")
 async def drop() -> str:
-    """The page on which files are chosen and sent."""
+    """The page for choosing and sending files."""
     return await render_template(
         "upload.html",
         page_data={"words": WORDS},
@@ -40,7 +40,7 @@ async def drop() -> str:
 
 @pages.get("/submissions")
 async def history() -> str:
-    """Every submission, newest first; `before` leads to older ones."""
+    """All submissions, newest first; `before` is where an older page begins."""
     before = query.text("before")
     items, following = await services().views.submissions(current_caller(), before=before, limit=HISTORY_PAGE)
     return await render_template(
@@ -54,7 +54,7 @@ async def history() -> str:
 
 @pages.get("/submissions/<submission_id>")
 async def submission(submission_id: str) -> str:
-    """One submission as it is now; the page follows it from there.
+    """One submission in its current state; the page follows it from there.
 
     Raises:
         NotFound: there is none.
@@ -67,7 +67,7 @@ async def submission(submission_id: str) -> str:
 
 @pages.get("/jobs/<job_id>")
 async def job(job_id: str) -> str:
-    """One job as it is now, with its attempts; the page follows it from there.
+    """One job in its current state, with its attempts; the page follows it from there.
 
     Raises:
         NotFound: there is none.
@@ -96,8 +96,8 @@ async def job(job_id: str) -> str:
 
 @pages.get("/config")
 async def config() -> str:
-    """The script's config: to read without scripts, to edit with them."""
-    cursor = await services().topics.newest(current_caller())  # before the text, so that no later save goes unnoticed
+    """The script's config: read-only without scripts, with an editor otherwise."""
+    cursor = await services().topics.newest(current_caller())  # read before the text, so that no later save is missed
     config_text, revision = await services().config.read(current_caller())
     return await render_template(
         "config.html",
@@ -109,7 +109,7 @@ async def config() -> str:
 
 
 async def _has_schema() -> bool:
-    """Whether the page may ask for a schema: browsers log an error for every answer of 404."""
+    """Whether there is a usable schema. The page then does not ask in vain: browsers log every 404 as an error."""
     try:
         return await services().config.schema(current_caller()) is not None
     except (SchemaUnusable, Unavailable):
@@ -118,9 +118,9 @@ async def _has_schema() -> bool:
 
 @pages.app_context_processor
 def everywhere() -> dict[str, Any]:
-    """What every page may have to show: how the config file differs from the newest revision, and what fails now.
+    """Values for every page: how the config file differs from the newest revision, and which parts fail now.
 
-    Of the config, nothing is shown to whom the guard refused.
+    If the guard refused the request, the config is not mentioned.
     """
     found: Services | None = current_app.extensions.get(EXTENSION)
     caller = caller_if_known()
@@ -139,13 +139,13 @@ def size_text(size: int | None) -> str:
 
 @pages.app_template_filter("moment")
 def moment_text(time: str) -> str:
-    """A time of the API (RFC 3339, UTC) as people read it; scripts turn it into local time."""
+    """A time of the API (RFC 3339, UTC) for people; scripts replace it by local time."""
     return time[:19].replace("T", " ") + " UTC"
 
 
 @pages.app_template_filter("visible")
 def visible_text(foreign: str) -> str:
-    """A client's text with control characters, and those that turn or hide text, made visible."""
+    """A client's text in which control characters, and those that reorder or hide text, are visible."""
     return "".join(_visible_character(character) for character in foreign)
 
 

@@ -1,6 +1,6 @@
-"""What the blueprints need, in one place; `dropmill.app` fills it, a request finds it by `services()`.
+"""Everything that handlers use: `dropmill.app` makes the one `Services`, a handler gets it from `services()`.
 
-The ledger is not among it: whatever a handler reads or changes goes through a capability, which is told the caller.
+The ledger is not part of it: handlers read and change things only through a capability, and pass it the caller.
 """
 
 from collections.abc import Awaitable, Callable
@@ -30,8 +30,8 @@ class Services:
     """Everything that is open while the server runs.
 
     Attributes:
-        is_draining: whether the server is stopping: nothing new is taken.
-        closers: end what would stay open for long, sockets and long polls, given a socket's code and reason.
+        is_draining: whether the server is stopping and refuses new work.
+        closers: functions that end one socket, long poll or event stream, given a close code and a reason.
     """
 
     settings: Settings
@@ -52,6 +52,6 @@ class Services:
 
 
 def services() -> Services:
-    """The services of the app that handles this request."""
+    """The services of the current request's app."""
     found: Services = current_app.extensions[EXTENSION]
     return found

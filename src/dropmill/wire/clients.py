@@ -7,7 +7,7 @@ from dropmill.model.client import ClientIdentity
 
 
 class ClientJson(TypedDict):
-    """Who sent something, as far as the network tells."""
+    """Who sent something, as far as the network shows."""
 
     ip: str
     host: str | None

@@ -33,7 +33,7 @@ class EventJson(TypedDict):
 
 
 class EventPageJson(TypedDict):
-    """Events of a topic. `gap`: older ones behind the cursor may have been removed."""
+    """Events of a topic. `gap`: older ones after the cursor may have been removed."""
 
     events: list[EventJson]
     cursor: int
@@ -74,7 +74,7 @@ class RemoteEvents:
 
     Attributes:
         cursor: where the next page begins.
-        has_gap: whether older events behind the requested cursor may have been removed.
+        has_gap: whether older events after the requested cursor may have been removed.
     """
 
     events: Sequence[Json]

@@ -101,7 +101,7 @@ class Output(TypedDict):
 
 
 class Gap(TypedDict):
-    """Events behind the subscriber's cursor were removed; the topic continues from `cursor`."""
+    """Events after the subscriber's cursor were removed; the topic continues from `cursor`."""
 
     type: Literal["gap"]
     topic: str

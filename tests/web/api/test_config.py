@@ -73,11 +73,11 @@ def test_a_patch_changes_its_values_alone_and_is_a_revision(server: Server) -> N
     assert text == b"# kept\nname: foo   # aligned\nlist: [1,   20]\n"
     assert server.config.read_bytes() == text
     assert answer.headers["ETag"] == etag
-    told = answer.json()
-    assert f'"{told["sha256"]}"' == etag
-    assert (told["message"], told["removed_comments"], told["is_purged"]) == ("by a script", [], False)
-    assert told["client"]["ip"] == "127.0.0.1"
-    assert newest(server) == {key: value for key, value in told.items() if key != "removed_comments"}
+    answered = answer.json()
+    assert f'"{answered["sha256"]}"' == etag
+    assert (answered["message"], answered["removed_comments"], answered["is_purged"]) == ("by a script", [], False)
+    assert answered["client"]["ip"] == "127.0.0.1"
+    assert newest(server) == {key: value for key, value in answered.items() if key != "removed_comments"}
 
 
 def test_what_a_removal_takes_with_it_is_told(server: Server) -> None:
@@ -376,9 +376,9 @@ def test_a_purged_text_is_gone_and_its_record_stays(server: Server) -> None:
     assert (restore(server, secret).status_code, restore(server, secret).json()["code"]) == (410, "removed")
     items = server.get("/config/revisions")["items"]
     assert [(item["sha256"], item["is_purged"]) for item in items[:2]] == [(items[0]["sha256"], False), (secret, True)]
-    told = [event for event in server.events("config") if event["name"] == "config.purged"]
-    assert [event["data"] for event in told].count({"sha256": secret}) == 1
-    assert told[-1]["subject"]["client"]["ip"] == "127.0.0.1"
+    purged = [event for event in server.events("config") if event["name"] == "config.purged"]
+    assert [event["data"] for event in purged].count({"sha256": secret}) == 1
+    assert purged[-1]["subject"]["client"]["ip"] == "127.0.0.1"
     assert saved(server, b"token: swordfish-1\n") == secret
     assert server.http.get(f"/api/v1/config/revisions/{secret}").content == b"token: swordfish-1\n"
 
@@ -414,7 +414,7 @@ def test_of_a_purged_secret_no_copy_stays_in_the_servers_folders(make_server: Ca
 
 
 def holders(server: Server) -> set[str]:
-    """Where in the server's folders the secret stands: the ledger's files, or a folder."""
+    """The ledger's files and the folders that contain the secret."""
     found = set()
     for path in server.folder.rglob("*"):
         if path.is_file() and b"swordfish-2" in path.read_bytes():
@@ -451,13 +451,13 @@ def test_a_page_of_another_site_changes_nothing(
 
 
 def test_a_file_that_cannot_be_used_is_told_where_readiness_is(server: Server) -> None:
-    def told() -> Any:
+    def problem() -> Any:
         return server.http.get("/readyz").json()["config_problem"]
 
     assert server.http.get("/readyz").json() == {"ok": True, "degraded": [], "config_problem": None}
     good = server.config.read_bytes()
     server.config.write_bytes(b"a: !x 1\n")
-    assert until(told).startswith("line 1, column 4: The tag !x")
+    assert until(problem).startswith("line 1, column 4: The tag !x")
     assert current(server)[0] == good
     server.config.write_bytes(good)
-    until(lambda: told() is None)
+    until(lambda: problem() is None)

@@ -41,9 +41,9 @@ def test_events_are_streamed_as_they_happen(server: Server) -> None:
         found = blocks(answer)
         for name in ("one.txt", "two.txt"):
             submission = server.send((name, b"x"))["id"]
-            told = read_until_settled(found, submission)
-            assert [event for event in told if event["subject"]["name"] == name]
-            assert not [event for event in told if event["subject"]["name"] == "before.txt"]
+            received = read_until_settled(found, submission)
+            assert [event for event in received if event["subject"]["name"] == name]
+            assert not [event for event in received if event["subject"]["name"] == "before.txt"]
 
 
 def test_who_comes_back_goes_on_behind_the_last_one(server: Server) -> None:

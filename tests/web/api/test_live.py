@@ -92,13 +92,13 @@ def test_a_submission_is_told_whole_and_followed_from_there(server: Server) -> N
         assert snapshot["state"]["state"] == "open"
 
         server.http.post(f"/api/v1/submissions/{opened}/files?seal=1", files={"f": ("told.txt", b"x")})
-        told = hear_until(client, "submission.settled")
+        received = hear_until(client, "submission.settled")
 
-    names = [event["name"] for event in told if event["name"] != "client.identified"]
+    names = [event["name"] for event in received if event["name"] != "client.identified"]
     assert names[:3] == ["upload.started", "upload.stored", "job.queued"]
     assert names[-2:] == ["job.settled", "submission.settled"]
-    assert all(event["subject"]["submission_id"] == opened for event in told)
-    assert all(event["cursor"] > snapshot["cursor"] for event in told if event["name"] != "client.identified")
+    assert all(event["subject"]["submission_id"] == opened for event in received)
+    assert all(event["cursor"] > snapshot["cursor"] for event in received if event["name"] != "client.identified")
 
 
 def test_whoever_comes_back_misses_nothing_and_sees_nothing_twice(server: Server) -> None:
@@ -190,6 +190,7 @@ def test_a_flood_of_messages_ends_the_connection(server: Server) -> None:
                 client.send('{"type":"leave","id":1,"topic":"x"}')
         reading.join()
         assert client.close_code == WS_FLOOD
+        assert str(client.close_reason).startswith("Too many messages")
 
 
 def test_a_config_save_is_heard_on_its_topic(server: Server) -> None:

@@ -48,7 +48,7 @@ def app_that_notes(found: list[Caller]) -> Quart:
 
 
 async def test_a_request_and_a_socket_of_one_client_have_the_same_caller() -> None:
-    """The client is the one that a trusted proxy names; nobody has signed in."""
+    """The client is the one that a trusted proxy forwards; there is no account."""
     found: list[Caller] = []
     async with served(app_that_notes(found)) as port:
         async with httpx.AsyncClient(trust_env=False) as client:

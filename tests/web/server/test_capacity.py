@@ -22,7 +22,7 @@ def test_an_address_may_have_as_many_as_the_limit_and_those_that_left_make_room(
 
 
 def test_a_trusted_proxy_may_have_as_many_as_there_are_for_all() -> None:
-    """Its connections are those of many clients; these are told apart by the header, one by one."""
+    """Its connections belong to many clients, which differ by the header."""
     capacity = Capacity(LIMITS, TrustedProxies([ipaddress.IPv4Network("192.0.2.0/28")]))
     for number in range(5):
         capacity.admit_connection("192.0.2.7", number)

@@ -34,7 +34,7 @@ HANDSHAKE = (
 
 
 class Made:
-    """An app with our connections, and what its handlers are told and tell."""
+    """An app with our connections, whose handlers record what happens to them."""
 
     def __init__(self) -> None:
         self.app = Quart(__name__)
@@ -273,7 +273,7 @@ async def test_a_request_whose_work_is_cancelled_beneath_it_is_answered_with_503
 
 @pytest.mark.parametrize("path", ["/whole", "/events"])
 async def test_a_client_that_leaves_behind_two_requests_leaves_no_task_behind(made: Made, path: str) -> None:
-    """While the second one waits for the answer to the first, nobody reads the connection."""
+    """While the second request waits for the answer to the first, the connection is not read."""
     baseline = len(asyncio.all_tasks())
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     _, writer = await asyncio.open_connection("127.0.0.1", made.port)

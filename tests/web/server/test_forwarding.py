@@ -1,4 +1,4 @@
-"""What a proxy forwards is believed of a trusted one, and of nobody else; and the paths under a sub-path."""
+"""Only a trusted proxy's forwarding headers count; and every path works below a sub-path."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -265,7 +265,7 @@ def test_a_server_behind_a_proxy_does_not_start_open_without_being_told_to(setti
 
 @pytest.mark.parametrize("path", ["/api", "/send/x", "/submissions", "/static", "/healthz"])
 def test_a_sub_path_that_is_a_path_of_ours_stops_the_start(path: str) -> None:
-    """Nobody could tell whether a proxy has stripped it."""
+    """It would be unclear whether a proxy has stripped it."""
     settings = Settings.load({"auth": "off", "public_url": f"https://drop.example{path}"}, {})
     with pytest.raises(SettingsError, match="is a path of Dropmill itself"):
         create_app(settings)

@@ -1,1 +1,1 @@
-"""The HTTP API and the live socket: one module a subject, a Quart blueprint each."""
+"""The HTTP API and the live socket: one module and one Quart blueprint for each subject."""

@@ -1,4 +1,4 @@
-"""The config over HTTP: exact bytes, value edits, ETags, checks, history."""
+"""The config over HTTP: its exact bytes, value edits, ETags, checks and history."""
 
 import asyncio
 import re
@@ -26,12 +26,12 @@ from dropmill.wire.config import revision_json
 
 config = Blueprint("config", __name__, url_prefix="/api/v1/config")
 
-BODY_MAX = 1024 * 1024 + 1  # one byte more than a config may have, so that the check can say so at its line
-# JSON with \uXXXX for all that is not ASCII, and a patch. Six times is possible, but would hold the loop for 0.6 s.
+BODY_MAX = 1024 * 1024 + 1  # one byte over a config's limit, so that the check can report the line
+# JSON with \uXXXX for all that is not ASCII, and a patch. Six times the text is possible, but holds the loop 0.6 s.
 FORM_MAX = 3 * BODY_MAX + body.JSON_MAX
 MESSAGE_MAX = 200
 _ETAG = re.compile(r'(?:W/)?"([0-9a-f]{64})(?:[-;]{1,2}(?:gzip|br|zstd|deflate))?"')
-NAME_WAIT_S = 1.0  # of the resolver's two; answers are remembered, also that there is none
+NAME_WAIT_S = 1.0  # of the resolver's two seconds; it remembers answers, also negative ones
 
 
 @config.get("")
@@ -53,7 +53,7 @@ async def save() -> Any:
 async def edit() -> Any:
     """Change values in place: all operations of a JSON Patch (RFC 6902), or none."""
     members = await body.read_json("application/json-patch+json")
-    operations = await asyncio.to_thread(parse_patch, members)  # a megabyte of values takes a while
+    operations = await asyncio.to_thread(parse_patch, members)  # a megabyte of values takes long
     revision, made = await services().config.edit(await _author(), operations, if_match=_if_match(), message=_message())
     return _saved(revision, removed_comments=made.removed_comments)
 
@@ -66,7 +66,7 @@ async def check() -> Any:
 
 @config.post("/form")
 async def form() -> Any:
-    """A text that need not be saved as a form shows it, with a patch applied to it if there is one."""
+    """The form of a text that need not be saved, with a patch applied to it if the request has one."""
     asked = await body.read_json_object(limit=FORM_MAX)
     text, patch = asked.get("text"), asked.get("patch", [])
     if not isinstance(text, str):
@@ -74,7 +74,7 @@ async def form() -> Any:
     try:
         raw = text.encode()
     except UnicodeEncodeError:
-        raise BadRequest("`text` holds half a character (a lone surrogate).") from None
+        raise BadRequest("`text` contains a lone surrogate (half a character).") from None
     operations = await asyncio.to_thread(parse_patch, patch)
     form = await services().config.form(current_caller(), raw, operations)
     return {
@@ -146,7 +146,7 @@ def _saved(revision: ConfigRevision, **more: Any) -> Response:
 
 
 async def _author() -> Caller:
-    """The caller, with the host name if that is known soon: no later event brings it to a revision."""
+    """The caller, with the host name if it is found in time: a revision is not completed later."""
     caller = current_caller()
     try:
         async with asyncio.timeout(NAME_WAIT_S):
@@ -158,11 +158,10 @@ async def _author() -> Caller:
 
 
 def _if_match() -> Sha256 | None:
-    """The revision a save says it replaces; None if it says none.
+    """The revision in `If-Match`, which a save replaces; None without the header, "" if it is not an ETag of ours.
 
-    A proxy that compresses makes an ETag weak or appends its coding. RFC 9110, section 13.1.1, lets neither match,
-    because they may name other bytes. These cannot: an ETag of ours is the SHA-256 of the text, and a save is compared
-    with that.
+    A proxy that compresses makes an ETag weak or appends its coding. By RFC 9110, section 13.1.1, neither matches,
+    because it may name other bytes. Ours cannot: it is the SHA-256 of the text, and the save is compared with that.
     """
     header = request.headers.get("If-Match")
     if header is None:
@@ -172,12 +171,12 @@ def _if_match() -> Sha256 | None:
 
 
 def _message() -> str | None:
-    """The author's word on a save; None if there is none. Its bytes are UTF-8, as curl and our pages send it."""
+    """The author's remark on a save; None without one. It is UTF-8, as curl and our pages send it."""
     header = request.headers.get("Dropmill-Message")
     if header is None:
         return None
     try:
-        message = header.encode("latin-1").decode()  # what is read from the wire comes as Latin-1 (WSGI's custom)
+        message = header.encode("latin-1").decode()  # Quart decodes headers as Latin-1
     except UnicodeDecodeError:
         message = header
     if len(message) > MESSAGE_MAX or not message.isprintable():

@@ -1,14 +1,14 @@
 """Bytes over HTTP: an uploaded file, one result, or all results of a submission as one zip.
 
-A result is looked up by its recorded path; nothing from outside ever meets a folder's name. Whatever the bytes are,
-they come as an attachment, sandboxed, under a type from a short list: a script's HTML must not act as ours.
+A result is looked up by its recorded path, which is never joined to a folder's name. Every file is sent as an
+attachment, sandboxed, with a type from a short list, so that a script's HTML cannot act as ours.
 
-No byte is sent under a SHA-256 that it does not belong to: the store knows, or finds out, that a file is what was
-stored, and the identity of the file is compared after each read. A file that changes meanwhile cuts the answer off.
+No byte is sent under a wrong SHA-256: the store verifies that a file is the one it stored, and the identity of the file
+is compared after each read. If the file changes meanwhile, the answer is cut off.
 
-One range of a file can be asked for (RFC 9110, section 14); several, or what cannot be read, get the whole file, as
-the RFC has it. A zip is made while it is sent and stored nowhere; its entries are not compressed, so that its length
-is known before (most results worth their size are compressed already).
+A client can ask for one range of a file (RFC 9110, section 14); several or malformed ranges get the whole file, as the
+RFC allows. A zip is made while it is sent and never stored. Its entries are not compressed, so its length is known in
+advance (most large results are compressed already).
 """
 
 import asyncio
@@ -35,12 +35,12 @@ from dropmill.web.services import services
 downloads = Blueprint("downloads", __name__, url_prefix="/api/v1")
 
 PIECE_BYTES = 256 * 1024  # read and sent at a time; what one download holds in memory
-ENTRIES_MAX = 100_000  # of one zip: each costs about a KiB of memory until the end
+ENTRIES_MAX = 100_000  # of one zip: each needs about a KiB of memory until the end
 
 
 @downloads.get("/jobs/<job_id>/results/<path:path>")
 async def result(job_id: str, path: str) -> Response:
-    """What a job's newest attempt, or `?attempt=`, left under this path."""
+    """The result with this path, of the newest attempt or of `?attempt=`."""
     found = await services().views.result(current_caller(), JobId(job_id), path, query.number("attempt"))
     return await _download(StoredBlob(key=found.blob, size=found.size, sha256=found.sha256), found.path)
 
@@ -50,7 +50,7 @@ async def content(file_id: str) -> Response:
     """An uploaded file as it was stored."""
     file = await services().views.file(current_caller(), FileId(file_id))
     if file.removed_at is not None:
-        raise Removed("The file was removed; what is known of it stays.")
+        raise Removed("The file was removed; only its record is kept.")
     if file.blob is None or file.size is None or file.sha256 is None:
         raise NotFound("The file has not been stored.")
     return await _download(StoredBlob(key=file.blob, size=file.size, sha256=file.sha256), file.name)
@@ -82,7 +82,7 @@ def _headers(name: str) -> dict[str, str]:
 
 
 async def _download(blob: StoredBlob, name: str) -> Response:
-    """The answer that carries a blob, or the range of it that was asked for."""
+    """The answer with a blob, or with the requested range of it."""
     size, sha256 = blob.size, blob.sha256
     if request.if_none_match.contains_weak(sha256):
         response = Response((), status=304)
@@ -109,27 +109,27 @@ async def _download(blob: StoredBlob, name: str) -> Response:
 
 
 def _span(size: int, sha256: Sha256) -> tuple[int, int] | None:
-    """The bytes that the request asks for, the end not included; None for all of them.
+    """Start and end of the requested range, the end not included; None for the whole blob.
 
     Raises:
-        RangeNotSatisfiable: it asks for what lies behind the end.
+        RangeNotSatisfiable: the range begins after the end.
     """
     wanted = request.range
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1 or size == 0:
         return None
-    # Compared as strings: a weak ETag, or one with a coding appended, belongs to bytes that a proxy has compressed.
+    # Compared as strings: a weak ETag, or one with a coding appended, names bytes that a proxy has compressed.
     if request.headers.get("If-Range", f'"{sha256}"') != f'"{sha256}"':
         return None
     start, end = wanted.ranges[0]
     if start < 0:  # the last bytes
         return max(0, size + start), size
     if start >= size:
-        raise RangeNotSatisfiable(f"The file has {size} bytes; the range begins behind them.", size=size)
+        raise RangeNotSatisfiable(f"The file has {size} bytes; the range begins after them.", size=size)
     return start, size if end is None else min(end, size)
 
 
 class BlobBody(ResponseBody):
-    """A blob's bytes as the body of an answer; opened before the answer begins, so that a lost file can be told."""
+    """A blob's bytes as the body of an answer. Opened before the answer begins, so that a lost file is an error."""
 
     def __init__(self, blobs: BlobStore, blob: StoredBlob, start: int, end: int) -> None:
         self._blobs = blobs
@@ -143,13 +143,13 @@ class BlobBody(ResponseBody):
         """Open the file.
 
         Raises:
-            Removed: it is no more, or is not what was stored.
+            Removed: it is gone, or not what was stored.
             StorageUnavailable: it cannot be opened now.
         """
         try:
             self._file = _StoredFile(*await self._blobs.open_stored(self._blob))
         except BytesLost:
-            raise Removed("The bytes are no longer there as they were stored.") from None
+            raise Removed("The stored bytes are gone or were changed.") from None
 
     async def close(self) -> None:
         """Close the file; twice is harmless."""
@@ -157,17 +157,17 @@ class BlobBody(ResponseBody):
         if file is None:
             return
         try:
-            if self._reading is not None:  # a thread reads on when its caller is cancelled
+            if self._reading is not None:  # cancelling does not stop the thread
                 await asyncio.wait([self._reading])
         finally:
             file.close()
 
     async def __aenter__(self) -> "BlobBody":
-        """Begin; it is open already."""
+        """Nothing to do: it is already open."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close, however it ended."""
+        """Close it."""
         await self.close()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -185,7 +185,7 @@ class BlobBody(ResponseBody):
 
 
 class _StoredFile:
-    """A descriptor from `BlobStore.open_stored`, read in threads as long as nothing touches its file."""
+    """A descriptor from `BlobStore.open_stored`, read in threads until its file changes."""
 
     def __init__(self, descriptor: int, identity: FileIdentity) -> None:
         self._descriptor = descriptor
@@ -211,7 +211,7 @@ class _StoredFile:
 
 
 class _Entry:
-    """One result on its way into a zip; iterated in a thread, while `file` is open."""
+    """One result that goes into a zip; iterated in a thread while `file` is open."""
 
     def __init__(self, stored: Result) -> None:
         self.blob = StoredBlob(key=stored.blob, size=stored.size, sha256=stored.sha256)
@@ -228,12 +228,12 @@ class _Entry:
 
 
 async def _entries(submission_id: SubmissionId, zip_stream: ZipStream) -> Sequence[_Entry]:
-    """The entries of a submission's zip, announced to it in this order.
+    """The entries of a submission's zip, added to it in this order.
 
     Raises:
         NotFound: there is no such submission, or it has no results.
-        Removed: it had some.
-        TooLarge: there are more than one zip should have.
+        Removed: its results were removed.
+        TooLarge: there are more than `ENTRIES_MAX`.
     """
     entries: list[_Entry] = []
     names = ArchiveNames()
@@ -246,7 +246,7 @@ async def _entries(submission_id: SubmissionId, zip_stream: ZipStream) -> Sequen
                 raise TooLarge(f"There are more than {ENTRIES_MAX:,} results; download them file by file.")
             entries += await asyncio.to_thread(_announce, left, names, zip_stream)
     if not entries and is_removed:
-        raise Removed("The results were removed; what is known of them stays.")
+        raise Removed("The results were removed; only their record is kept.")
     if not entries:
         raise NotFound("There are no results.")
     return entries
@@ -278,7 +278,7 @@ async def _zipped(zip_stream: ZipStream, entries: Sequence[_Entry], blobs: BlobS
                     break
                 yield piece
         finally:
-            if gathering is not None:  # a thread reads on when its caller is cancelled
+            if gathering is not None:  # cancelling does not stop the thread
                 await asyncio.wait([gathering])
             entry.file.close()
     made = zip_stream.footer()

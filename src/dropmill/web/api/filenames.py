@@ -1,7 +1,7 @@
-"""Names that scripts and clients gave, made fit to be names of files on whoever's machine they end.
+"""Names from scripts and clients, made safe as file names on the machine of the person who downloads.
 
-Text only; nothing here knows where bytes lie. What is not fit is what Windows, macOS or Linux refuse or act on:
-separators, drive letters, `..`, control characters, characters that turn text around, device names.
+Text only, no paths of the server. Replaced is what Windows, macOS or Linux refuse or act on: separators, drive letters,
+`..`, control characters, characters that reorder text, device names.
 """
 
 import re
@@ -35,16 +35,16 @@ _CONTENT_TYPES = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "zip": "application/zip",
 }
-"""What a browser may be told that bytes are; none of it can act. Anything else is just bytes."""
+"""The types that a browser is sent; none of them is active content. Anything else is sent as bytes."""
 
 
 def content_type(name: str) -> str:
-    """The type to send a file of this name under, from a fixed list; never what a client said."""
+    """The type for a file of this name, from a fixed list; never the one that a client sent."""
     return _CONTENT_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
 
 
 def attachment(path: str) -> str:
-    """`Content-Disposition` that offers the last part of a path as the name to save under (RFC 6266)."""
+    """`Content-Disposition` that suggests the last part of a path as the file's name (RFC 6266)."""
     name = fit_name(_SEPARATORS.split(path)[-1])
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().replace("%", "_").strip()
     if plain.partition(".")[0] == "":
@@ -54,7 +54,7 @@ def attachment(path: str) -> str:
 
 
 def fit_name(part: str) -> str:
-    """One part of a path as a name that can be saved anywhere."""
+    """One part of a path as a valid file name on every system."""
     name = _UNFIT.sub("_", part).rstrip(". ")
     if _DEVICES.match(name):
         name = f"_{name}"
@@ -66,19 +66,19 @@ def fit_name(part: str) -> str:
 
 
 class ArchiveNames:
-    """Names inside one archive: fit, each used once, also where case does not count, and none both file and folder."""
+    """Names inside one archive: valid and unique even where case is ignored; none is both file and folder."""
 
     def __init__(self) -> None:
         self._is_folder: dict[str, bool] = {}
         self._numbers: dict[str, int] = {}
 
     def folder(self, path: str) -> str:
-        """A folder of its own for this path; the folders around it are shared. Ends in `/`."""
+        """A new folder for this path; its parent folders are shared. Ends in `/`."""
         parts = _parts(path)
         return self._free(self._inside("", parts[:-1]), parts[-1], is_folder=True) + "/"
 
     def file(self, folder: str, path: str) -> str:
-        """A name for a file in a folder that `folder` gave."""
+        """A new name for a file in a folder that `folder` returned."""
         parts = _parts(path)
         return self._free(self._inside(folder, parts[:-1]), parts[-1], is_folder=False)
 

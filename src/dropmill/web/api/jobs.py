@@ -1,4 +1,4 @@
-"""Jobs over HTTP: read, list, cancel, retry, and what they printed."""
+"""Jobs over HTTP: read, list, cancel and retry them, and read their output."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -41,23 +41,24 @@ async def read(job_id: str) -> Any:
 
 @jobs.post("/<job_id>/cancel")
 async def cancel(job_id: str) -> Any:
-    """End a job."""
+    """Cancel a job."""
     await services().jobs.cancel(current_caller(), JobId(job_id))
     return await services().views.job(current_caller(), JobId(job_id)), 202
 
 
 @jobs.post("/<job_id>/retry")
 async def retry(job_id: str) -> Any:
-    """Put a settled job back in line, with today's config."""
+    """Requeue a settled job, with the newest config."""
     await services().jobs.retry(current_caller(), JobId(job_id))
     return await services().views.job(current_caller(), JobId(job_id)), 202
 
 
 @jobs.get("/<job_id>/output")
 async def output(job_id: str) -> Response:
-    """What an attempt printed, from a byte offset on, as far as it is there now.
+    """The output of an attempt from a byte offset on, as far as it exists now.
 
-    Where bytes were not kept the answer ends; asking again from there gives what follows, and says where it begins.
+    The answer ends where bytes were not kept. A request from that offset returns what follows; `Dropmill-Offset` is
+    where it begins.
     """
     caller = current_caller()
     reader = await services().topics.output(caller, JobId(job_id), query.number("attempt"))
@@ -65,7 +66,7 @@ async def output(job_id: str) -> Response:
     headers = {
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": EXACT,  # offsets count the bytes as they are here
+        "Cache-Control": EXACT,  # offsets count the original bytes
         "Dropmill-Offset": str(start),
     }
     first = await reader.read(start, PIECE_BYTES)

@@ -1,4 +1,4 @@
-"""Events over the socket, and without one."""
+"""Events over the socket, by long poll, and as Server-Sent Events."""
 
 import asyncio
 import contextlib
@@ -27,14 +27,14 @@ from dropmill.wire.socket import BAD_MESSAGE, BadMessage, hello, parse, reply, t
 
 live = Blueprint("live", __name__, url_prefix="/api/v1")
 
-HEARTBEAT_S = 15  # under the 60 s after which common proxies take a quiet connection for dead
+HEARTBEAT_S = 15  # under the 60 s after which common proxies close a quiet connection
 SUBPROTOCOL = "dropmill.v1"
 
-SEND_TIMEOUT_S = 20  # for one message; a client that takes none for so long is let go
+SEND_TIMEOUT_S = 20  # for one message; the connection of a slower client is closed
 WS_TOO_SLOW = 4408
 WS_TRY_AGAIN = 1013  # "Try Again Later" in IANA's registry
 
-MESSAGES_PER_S = 50  # a page sends a handful; the burst allows a rejoin of all it follows
+MESSAGES_PER_S = 50  # a page sends a handful; the burst lets it rejoin everything it follows
 MESSAGES_BURST = 600
 
 EVENT_STREAM = "text/event-stream"
@@ -44,7 +44,7 @@ WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
 
 @live.websocket("/live")
 async def socket() -> None:
-    """One subscriber's connection. Once it is closed, by us or the client, this is cancelled."""
+    """One subscriber's connection. Cancelled once either side closes it."""
     found = services()
     caller = current_caller()
     with capacity_of(current_app).admit_socket(caller.client.ip):
@@ -52,7 +52,7 @@ async def socket() -> None:
 
 
 async def _serve(found: Services, caller: Caller) -> None:
-    connection = websocket._get_current_object()  # type: ignore[attr-defined]  # tasks of ours use it too
+    connection = websocket._get_current_object()  # type: ignore[attr-defined]  # our tasks use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
 
     async def send(text: str) -> None:
@@ -75,7 +75,7 @@ async def _serve(found: Services, caller: Caller) -> None:
             group.create_task(subscriber.run())
             group.create_task(beat())
             await _listen(connection, subscriber, send)
-    except* (OutOfSpace, Unavailable):  # whoever comes back joins after its cursor and misses nothing
+    except* (OutOfSpace, Unavailable):  # a client that comes back joins after its cursor and misses nothing
         await connection.close(WS_TRY_AGAIN, "The ledger is not available now; come back in a moment.")
     finally:
         found.closers.discard(connection.close)
@@ -99,12 +99,11 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
 
 @live.get("/events")
 async def events() -> Any:
-    """Events of a topic behind a cursor; with `wait`, the next ones when there are none yet.
+    """Events of a topic after a cursor; with `wait`, the next ones if there are none yet.
 
-    `after=newest` stands for the cursor of this moment: what is answered is where to follow from.
-
-    `gap` says that older ones behind the cursor may have been removed: read the state anew. Whoever accepts
-    `text/event-stream` gets them as they happen, until he leaves (WHATWG HTML, section 9.2).
+    `after=newest` means the current cursor; the answer has it, to follow from. `gap` means that older events after the
+    cursor may have been removed, so the client must read the state again. A client that accepts `text/event-stream`
+    gets events as they happen, until it leaves (WHATWG HTML, section 9.2).
     """
     limit = query.limit()
     wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
@@ -112,14 +111,14 @@ async def events() -> Any:
     topic = await found.topics.authorise(caller, query.text("topic") or TOPIC_ALL)
     if preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM:
         after = await _after(found, caller, request.headers.get("Last-Event-ID"))
-        await topic.events(after=after, limit=1)  # before the answer begins, so that an error can be told
+        await topic.events(after=after, limit=1)  # before the answer begins, so that an error still has a status
         return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
     after = await _after(found, caller)
     mailbox = found.topics.mailbox()
     waiting = asyncio.timeout(wait_s)
 
     async def give_up(_code: int, _reason: str) -> None:
-        with contextlib.suppress(RuntimeError):  # it is over already
+        with contextlib.suppress(RuntimeError):  # it has already ended
             waiting.reschedule(0)
 
     try:
@@ -138,7 +137,7 @@ async def events() -> Any:
 
 
 async def _after(found: Services, caller: Caller, last_id: str | None = None) -> Cursor:
-    """The cursor a request names; a browser that comes back names the last event it got."""
+    """The cursor in a request; a browser that reconnects sends the id of its last event."""
     if last_id is not None and (cursor := whole_number(last_id)) is not None:
         return Cursor(cursor)
     if query.text("after") == "newest":
@@ -158,12 +157,12 @@ async def _stream(found: Services, topic: Topic, after: Cursor) -> AsyncIterator
     hint = asyncio.create_task(mailbox.next())
     try:
         mailbox.join(topic)
-        yield b": Dropmill's events\n\n"  # so that the headers go out, and a proxy that holds them back is found out
+        yield b": Dropmill's events\n\n"  # sends the headers, and shows whether a proxy holds them back
         while not over.is_set():
             try:
                 page = await topic.events(after=after, limit=query.LIMIT_DEFAULT)
             except (OutOfSpace, Unavailable):
-                return  # browsers come back by themselves, with the last id
+                return  # browsers reconnect automatically, with the last id
             after = page.cursor
             if page.events:
                 lines = (f"id: {event.cursor}\ndata: {dumps(event_json(event))}\n\n" for event in page.events)

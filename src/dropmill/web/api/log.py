@@ -1,4 +1,4 @@
-"""The event log over HTTP: the lines of the log file, for who cannot read that file."""
+"""The event log over HTTP: the lines of the log file, for clients that cannot read the file."""
 
 from quart import Blueprint, Response
 
@@ -12,7 +12,7 @@ log = Blueprint("log", __name__, url_prefix="/api/v1")
 
 @log.get("/log")
 async def lines() -> Response:
-    """The lines behind a cursor, in cursor order; with the cursor of the last one as `after` come the next."""
+    """The lines after a cursor, in cursor order. `after` the cursor of the last line returns the next ones."""
     after, limit = Cursor(query.number("after") or 0), query.limit()
     found = await services().log.read(current_caller(), after=after, limit=limit)
     return Response(found, content_type="application/x-ndjson")

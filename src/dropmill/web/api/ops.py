@@ -1,4 +1,4 @@
-"""Is it alive, may it be sent to."""
+"""Probes: whether the server is alive, and whether it is ready for requests."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ ops = Blueprint("ops", __name__)
 
 @ops.get("/healthz")
 async def healthz() -> Any:
-    """The event loop answers."""
+    """Alive: the event loop answers."""
     return {"ok": True}
 
 
 @ops.get("/readyz")
 async def readyz() -> Any:
-    """The ledger answers too, and the server is not stopping.
+    """Ready: the ledger answers too, and the server is not stopping.
 
-    `degraded` names the parts that do not work now and are tried again; the log has the reasons. `config_problem` says
-    how the config file on disk differs from the newest revision, which is what scripts get.
+    `degraded` names the parts that fail now and are being retried; the log has the reasons. `config_problem` says how
+    the config file on disk differs from the newest revision, which is the one that scripts use.
     """
     found = services()
     try:
@@ -39,7 +39,7 @@ async def readyz() -> Any:
 
 
 async def _room(found: Services) -> tuple[str, ...]:
-    """The parts that refuse uploads because of the disk, though nothing has failed yet."""
+    """The parts that refuse uploads because of the disk, although nothing has failed yet."""
     try:
         return () if await found.blobs.free_bytes() >= found.settings.min_free else ("disk_space",)
     except (OutOfSpace, Unavailable):

@@ -1,4 +1,4 @@
-"""Query parameters, parsed at the edge: each at most once, of one form, or 400."""
+"""Query parameters: each is given at most once and well-formed, else the answer is 400."""
 
 from quart import request
 
@@ -8,14 +8,14 @@ from dropmill.model.numbers import whole_number
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 1000
 TEXT_MAX = 200
-QUERY_MAX = 8 * 1024  # bytes of a whole query; the library takes time for each parameter in it
+QUERY_MAX = 8 * 1024  # bytes of a whole query; the library needs time for each parameter in it
 
 
 def text(name: str) -> str | None:
     """A short text; None if absent or empty.
 
     Raises:
-        BadParameter: given twice, or too long.
+        BadParameter: it is given twice, or too long.
     """
     if len(request.query_string) > QUERY_MAX:
         raise BadParameter(f"The query is longer than {QUERY_MAX} bytes.")
@@ -31,7 +31,7 @@ def number(name: str) -> int | None:
     """A whole number, 0 or more; None if absent.
 
     Raises:
-        BadParameter: it is none.
+        BadParameter: it is not one, or given twice.
     """
     value = text(name)
     if value is None:
@@ -43,10 +43,10 @@ def number(name: str) -> int | None:
 
 
 def limit() -> int:
-    """How many items a list may have; above `LIMIT_MAX` it is taken as that.
+    """How many items a list may have; more than `LIMIT_MAX` counts as `LIMIT_MAX`.
 
     Raises:
-        BadParameter: not a whole number, or 0.
+        BadParameter: it is 0, or not a whole number.
     """
     value = number("limit")
     if value is None:

@@ -31,10 +31,10 @@ async def describe_submission(submission_id: str) -> SubmissionJson:
 
 
 def idempotency_key() -> str | None:
-    """What a repeat of this request will show; None without the header.
+    """The key that a repeat of this request has too; None without the header.
 
     Raises:
-        BadRequest: it is too long, or does not print.
+        BadRequest: it is too long, or not printable.
     """
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= KEY_MAX and key.isprintable()):
@@ -43,7 +43,7 @@ def idempotency_key() -> str | None:
 
 
 async def created(receipt: Receipt) -> Response:
-    """The answer to files that were taken: their submission, or its page for a browser's form."""
+    """The answer to stored files: their submission, or for a browser's form a redirect to its page."""
     if receipt.submission_id is None:
         raise NothingSent("Nothing was sent.")
     return await _created(receipt.submission_id)
@@ -61,7 +61,7 @@ async def _created(submission_id: SubmissionId) -> Response:
 
 @submissions.post("")
 async def create() -> Response:
-    """Take the files of a form, or open a submission for files to come."""
+    """Store the files of a form, or open a submission for announced files."""
     if request.mimetype == "application/json":
         announced = await body.read_json_object()
         found, caller = services(), current_caller()
@@ -104,27 +104,27 @@ def _check_form_headers() -> None:
     refuse_resumable(request.headers, request.content_length)
     refuse_digests(
         request.headers,
-        why="cannot be checked before the files of a form are processed; send each file by PUT to /send, or by tus.",
+        why="is not supported for forms: files are processed as they arrive; send each by PUT to /send, or by tus.",
     )
 
 
 @submissions.post("/<submission_id>/seal")
 async def seal(submission_id: str) -> Any:
-    """No more files will come."""
+    """Seal a submission: no more files will come."""
     await services().intake.seal(current_caller(), SubmissionId(submission_id))
     return await describe_submission(submission_id)
 
 
 @submissions.post("/<submission_id>/retry")
 async def retry(submission_id: str) -> Any:
-    """Put what failed or was cancelled back in line, with today's config."""
+    """Requeue the failed and cancelled jobs, with the newest config."""
     await services().jobs.retry_submission(current_caller(), SubmissionId(submission_id))
     return await describe_submission(submission_id), 202
 
 
 @submissions.post("/<submission_id>/cancel")
 async def cancel(submission_id: str) -> Any:
-    """End what runs or waits."""
+    """Cancel the queued and running jobs."""
     await services().jobs.cancel_submission(current_caller(), SubmissionId(submission_id))
     return await describe_submission(submission_id), 202
 

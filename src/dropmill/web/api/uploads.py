@@ -1,4 +1,4 @@
-"""Uploads over HTTP that are no forms: resumable ones (tus 1.0.0), and `PUT /send/NAME` for `curl -T`."""
+"""Uploads without a form: resumable ones (tus 1.0.0), and `PUT /send/NAME` for `curl -T`."""
 
 from email.utils import format_datetime
 from typing import Any
@@ -50,7 +50,7 @@ async def _speak_tus(response: Response) -> Response:
 @uploads.route("/", methods=["OPTIONS"])
 @uploads.route("/<file_id>", methods=["OPTIONS"])
 async def options(file_id: str = "") -> Response:
-    """What this server speaks."""
+    """The version and extensions of tus that the server supports."""
     headers = {
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
@@ -63,9 +63,9 @@ async def options(file_id: str = "") -> Response:
 
 
 @uploads.post("")
-@uploads.post("/")  # as tus clients are often given it
+@uploads.post("/")  # people often give tus clients this address
 async def create() -> Response:
-    """Begin an upload; the first bytes may come along."""
+    """Create an upload; the request may bring its first bytes."""
     _require_tus()
     size = _size()
     length = request.content_length
@@ -73,7 +73,7 @@ async def create() -> Response:
     if brings_bytes:
         _require_octets()
         if "Upload-Complete" in request.headers and None not in (size, length) and length != size:
-            raise BadRequest("Upload-Complete says that the body is the whole file; Upload-Length says not.")
+            raise BadRequest("Upload-Complete declares the body the whole file, but Upload-Length contradicts it.")
     if _number("Upload-Offset"):
         raise BadRequest("Upload-Offset of a new upload can only be 0.")
     checksum = _checksum()
@@ -95,7 +95,7 @@ async def create() -> Response:
 
 @uploads.route("/<file_id>", methods=["HEAD"])
 async def head(file_id: str) -> Response:
-    """Where an upload stands."""
+    """The offset of an upload."""
     _require_tus()
     position = await services().uploads.find(current_caller(), FileId(file_id))
     headers = _headers(position)
@@ -110,7 +110,7 @@ async def head(file_id: str) -> Response:
 
 @uploads.patch("/<file_id>")
 async def append(file_id: str) -> Response:
-    """Take bytes from an offset on."""
+    """Append bytes at an offset."""
     _require_tus()
     _require_octets()
     offset = _number("Upload-Offset")
@@ -122,7 +122,7 @@ async def append(file_id: str) -> Response:
     refuse_digests(
         request.headers,
         "Repr-Digest",
-        why="is of the whole file: give it where the upload is created, or as `sha256` in Upload-Metadata.",
+        why="is the digest of the whole file: send it when you create the upload, or as `sha256` in Upload-Metadata.",
     )
     position = await _append(FileId(file_id), offset, _number("Upload-Length"), checksum)
     return Response(status=204, headers=_headers(position))
@@ -130,7 +130,7 @@ async def append(file_id: str) -> Response:
 
 @uploads.delete("/<file_id>")
 async def terminate(file_id: str) -> Response:
-    """End an upload and remove what has come."""
+    """Terminate an upload and remove its bytes."""
     _require_tus()
     await services().uploads.terminate(current_caller(), FileId(file_id))
     return Response(status=204)
@@ -151,7 +151,7 @@ async def override(file_id: str) -> Response:
 
 def _checksum() -> Checksum | None:
     refuse_digests(
-        request.headers, "Digest", "Content-MD5", why="is not checked here; send Upload-Checksum: sha256 BASE64."
+        request.headers, "Digest", "Content-MD5", why="is not supported; send Upload-Checksum: sha256 BASE64."
     )
     return chunk_checksum(request.headers)
 
@@ -214,7 +214,7 @@ def _number(name: str) -> int | None:
 
 
 class _FileName(PathConverter):
-    """A file's name as in a form: it may begin with a slash, or hold a line end."""
+    """A file's name as in a form: it may begin with a slash, or contain a line break."""
 
     part_isolating = False
     regex = r"[\s\S]+"
@@ -248,7 +248,7 @@ async def put(name: str) -> Response:
 @send.put("")
 @send.put("/")
 async def put_without_name() -> Response:
-    """Say what to do: `curl -T FILE` appends the name only to an address that ends in a slash."""
+    """Explain the mistake: `curl -T FILE` appends the name only to an address that ends in a slash."""
     raise NotFound(
         "The address lacks the file's name: PUT /send/NAME, or curl -T FILE URL/send/ with a slash at the end."
     )

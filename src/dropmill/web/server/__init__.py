@@ -1,1 +1,1 @@
-"""What every request and socket passes before a handler sees it, and what we change in Hypercorn and Quart."""
+"""The path of a request or socket before its handler, and our changes to Hypercorn and Quart."""

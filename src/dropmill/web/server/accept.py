@@ -1,19 +1,19 @@
-"""Which of some media types a client would rather have (RFC 9110, section 12.5.1)."""
+"""Which of several media types a client prefers (RFC 9110, section 12.5.1)."""
 
 from collections.abc import Sequence
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-ACCEPT_MAX = 2048  # characters; the library takes time for each entry, and no browser sends a tenth of it
+ACCEPT_MAX = 2048  # characters; the library needs time for each entry, and no browser sends a tenth of this
 
 
 def preferred_type(header: str, offered: Sequence[str]) -> str:
-    """The offered media type that an `Accept` header likes best; the first one if it likes none or all.
+    """The offered media type that an `Accept` header prefers; the first one if it prefers none.
 
     Args:
-        header: as sent; only its first `ACCEPT_MAX` characters count, runs of blanks as one. "" if absent.
-        offered: media types, the first one for clients that do not say.
+        header: as sent; "" if absent. Only its first `ACCEPT_MAX` characters count, and a run of blanks counts as one.
+        offered: media types; the first one is the default.
     """
     # The library splits an entry by a pattern that takes quadratic time over a run of blanks.
     bounded = " ".join(header.split())[:ACCEPT_MAX]

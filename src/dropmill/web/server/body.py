@@ -17,7 +17,7 @@ from dropmill.web.services import services
 from dropmill.wire.encoding import Json, loads_strict
 
 UNREAD_MAX = 128 * 1024
-"""Bytes of one body from which on no more are taken: one piece, as a rule. Measured: 512 KiB is no faster and takes
+"""Unread bytes of one body above which no more are read: usually one piece. Measured: 512 KiB is no faster and takes
 50 MiB more for 100 uploads; 1 MiB and more are slower and unstable (TCP zero-window stalls)."""
 
 JSON_MAX = 1024 * 1024
@@ -25,7 +25,7 @@ JSON_QUICK = 64 * 1024  # bytes; read in 4 ms at worst
 
 
 class BoundedBody(Body):
-    """A request's body as chunks, with room for `UNREAD_MAX` bytes before the connection is left unread."""
+    """A request's body in chunks. Above `UNREAD_MAX` unread bytes the connection is not read."""
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         super().__init__(expected_content_length, max_content_length)
@@ -36,7 +36,7 @@ class BoundedBody(Body):
         self._is_bounded = True
         self._is_discarded = False
         self.ask: Callable[[], Awaitable[None]] | None = None
-        """Asks the client to send; None once that has happened, or if the client does not wait for it."""
+        """Sends 100 Continue; None once it was sent, or if the client does not wait for it."""
 
     async def __anext__(self) -> bytes:
         await self._ask_once()
@@ -52,7 +52,7 @@ class BoundedBody(Body):
         return chunk
 
     def __await__(self) -> Generator[Any, None, Any]:
-        # Whoever wants the whole body at once would wait for ever behind a bound.
+        # A bound would make the wait for the whole body endless.
         self._is_bounded = False
         self._room.set()
         yield from self._ask_once().__await__()
@@ -83,7 +83,7 @@ class BoundedBody(Body):
         return self._complete.is_set()
 
     async def wait_for_room(self) -> None:
-        """Return when more may be appended."""
+        """Return when there is room for more."""
         await self._room.wait()
 
     async def wait_complete(self) -> None:
@@ -91,7 +91,7 @@ class BoundedBody(Body):
         await self._complete.wait()
 
     def discard(self) -> None:
-        """Nobody will take the rest: let it come and drop it."""
+        """Drop what is unread and all that still arrives."""
         self._is_discarded = True
         self._is_bounded = False
         self.clear()

@@ -1,7 +1,7 @@
-"""Who sends a request or has opened a socket: the only place that makes a `Caller`.
+"""Who sent a request or opened a socket: the only module that makes a `Caller`.
 
-The guard finds the caller before any handler runs, of a request and of a socket in the same way; handlers ask for it
-with `current_caller`. What a trusted proxy says of the client has replaced the connection's own address by then
+The guard finds the caller before any handler runs, in the same way for requests and sockets; handlers call
+`current_caller`. By then the client's address is the one that a trusted proxy forwarded
 (`dropmill.web.server.forwarding`).
 """
 
@@ -16,26 +16,26 @@ Connection: TypeAlias = Request | Websocket
 
 
 def find_caller(connection: Connection) -> Caller:
-    """Who sends this request or opens this socket. Nobody has to sign in yet."""
+    """The caller of this request or socket. There is no sign-in yet, so every caller is everyone."""
     return Caller.everyone(identify(connection.remote_addr, connection.headers.get("User-Agent")))
 
 
 def keep_caller(caller: Caller) -> None:
-    """Have `current_caller` answer with this caller for as long as the request or socket is served."""
+    """Make `current_caller` return this caller until the request or socket ends."""
     g.caller = caller
 
 
 def current_caller() -> Caller:
-    """The caller of the request or socket that is being served.
+    """The caller of the current request or socket.
 
     Raises:
-        AttributeError: the guard has not let it pass; no handler may run then.
+        AttributeError: the guard has not passed it; no handler may run then.
     """
     found: Caller = g.caller
     return found
 
 
 def caller_if_known() -> Caller | None:
-    """The caller; None where the guard refused before it was known. Then a page shows the refusal and nothing else."""
+    """The caller; None if the guard refused the request before it found one. The page then shows only the refusal."""
     found: Caller | None = g.get("caller")
     return found

@@ -1,8 +1,7 @@
-"""How many clients are served at once, and how much is kept free of them.
+"""How many connections and WebSockets are open at once, in total and for each address.
 
-A connection that is turned into a WebSocket leaves the number of connections and counts as a socket: neither kind can
-crowd out the other. Beside the counts, connections leave some descriptors free, without which the ledger, the log and
-the scripts could not go on.
+A connection that becomes a WebSocket counts as a socket from then on, so neither kind can crowd out the other. Some
+descriptors stay reserved for the ledger, the log and the scripts, which need them to go on working.
 """
 
 import collections
@@ -20,21 +19,21 @@ from dropmill.settings import Settings
 
 EXTENSION = "dropmill.capacity"
 
-RESERVED_PART = 4  # of all descriptors, a quarter is reserved,
-RESERVED_MAX = 2048  # but no more than this
+RESERVED_PART = 4  # a quarter of all descriptors is reserved, ...
+RESERVED_MAX = 2048  # ... but no more than this
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CapacityLimits:
-    """What people set.
+    """The limits that people set.
 
     Attributes:
-        connections: at once, WebSockets not counted.
-        sockets: WebSockets at once.
-        connections_per_client: of one address.
-        sockets_per_client: of one address.
-        reserved_descriptors: kept free of clients; None for a part of all.
-        write_timeout_s: seconds in which a client must read something of what waits for it.
+        connections: open at once, without WebSockets.
+        sockets: WebSockets open at once.
+        connections_per_client: the same for one address.
+        sockets_per_client: the same for one address.
+        reserved_descriptors: never used for clients; None for a quarter of all, at most `RESERVED_MAX`.
+        write_timeout_s: longest time, in seconds, in which a client reads nothing of what is sent.
     """
 
     connections: int = 5000
@@ -46,7 +45,7 @@ class CapacityLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "CapacityLimits":
-        """The limits that the settings name."""
+        """The limits of these settings."""
         return cls(
             connections=settings.max_connections,
             sockets=settings.max_sockets,
@@ -58,19 +57,19 @@ class CapacityLimits:
 
 
 class Admission:
-    """One that was let in; `release`, or the end of the context, lets the next one in."""
+    """A connection or socket that was admitted; `release`, or the end of the context, makes room for the next."""
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._release: Callable[[], None] | None = release
 
     def release(self) -> None:
-        """It has left. Twice is harmless."""
+        """Count it no longer. Calling this twice is harmless."""
         release, self._release = self._release, None
         if release is not None:
             release()
 
     def __enter__(self) -> "Admission":
-        """Begin; it counts already."""
+        """Nothing more to do: it counts already."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +78,7 @@ class Admission:
 
 
 class _Count:
-    """How many of one kind there are, in all and of each address."""
+    """How many of one kind are open, in total and for each address."""
 
     def __init__(self, most: int, most_per_client: int, noun: str) -> None:
         self._most = most
@@ -94,7 +93,7 @@ class _Count:
                 f"{address} has {self._of[address]} {self._noun} open already; close some, then try again."
             )
         if self._all >= self._most:
-            raise Unavailable(f"The server has as many {self._noun} open as it may; try again in a moment.")
+            raise Unavailable(f"The server has reached its limit of open {self._noun}; try again in a moment.")
         self._all += 1
         self._of[address] += 1
 
@@ -108,19 +107,19 @@ class _Count:
 
 
 class Capacity:
-    """Lets clients in as far as the limits allow.
+    """Admits clients within the limits.
 
     Attributes:
-        limits: what people set.
-        refusing: how many refused connections are being told so.
+        limits: the limits.
+        refusing: how many refused connections are being answered now.
     """
 
     def __init__(self, limits: CapacityLimits | None = None, proxies: TrustedProxies | None = None) -> None:
-        """Begin with nobody. The limit of descriptors is taken as it is now.
+        """Start with no clients. The process's limit of descriptors is read once, here.
 
         Args:
-            limits: what people set; None: the defaults.
-            proxies: addresses that many clients share, so that only the limits of all count for them; None: none.
+            limits: the limits; None for the defaults.
+            proxies: addresses that many clients share, so only the total limits apply to them; None for none.
         """
         self.limits = limits or CapacityLimits()
         self._proxies = proxies or TrustedProxies(())
@@ -132,22 +131,22 @@ class Capacity:
         self._sockets = _Count(self.limits.sockets, self.limits.sockets_per_client, "sockets")
 
     def admit_connection(self, address: str, descriptor: int) -> Admission:
-        """Let a connection in.
+        """Admit a connection.
 
         Args:
-            address: of the client.
-            descriptor: the connection's own.
+            address: the client's.
+            descriptor: number of the connection's descriptor.
 
         Raises:
-            TooManyConnections: the address has as many as it may.
-            Unavailable: the server has, or too few descriptors are free.
+            TooManyConnections: the address has reached its limit.
+            Unavailable: the server has reached its limit, or too few descriptors are free.
         """
-        if descriptor >= self._descriptors:  # numbers are given from below: as many are open at least
+        if descriptor >= self._descriptors:  # the system gives the lowest free number, so at least this many are open
             raise _short_of_descriptors()
         return self._connections.admit(address, is_proxy=address in self._proxies)
 
     def admit_socket(self, address: str) -> Admission:
-        """Let a WebSocket in.
+        """Admit a WebSocket.
 
         Raises:
             TooManyConnections, Unavailable: as for a connection.
@@ -162,7 +161,7 @@ class Capacity:
             return error.errno in (errno.EMFILE, errno.ENFILE)
 
     def require_descriptors(self) -> None:
-        """Return if there are descriptors for what a request opens.
+        """Return if there are descriptors for the files that a request opens.
 
         Raises:
             Unavailable: only the reserved ones are left.
@@ -172,15 +171,15 @@ class Capacity:
 
 
 def _short_of_descriptors() -> Unavailable:
-    return Unavailable("The server has as many files and connections open as it may; try again in a moment.")
+    return Unavailable("The server has reached its limit of open files and connections; try again in a moment.")
 
 
 def install(app: Quart, capacity: Capacity) -> None:
-    """Have an app's connections counted by this capacity."""
+    """Count an app's connections with this capacity."""
     app.extensions[EXTENSION] = capacity
 
 
 def capacity_of(app: Any) -> Capacity:
-    """The capacity of an app, which may be wrapped as Hypercorn does it."""
+    """The capacity of an app, which Hypercorn may have wrapped."""
     capacity: Capacity = getattr(app, "app", app).extensions[EXTENSION]
     return capacity

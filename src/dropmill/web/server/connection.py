@@ -1,6 +1,6 @@
 """What Quart leaves open between one request and its handler.
 
-An answer before the whole body has come ends the connection, because nobody knows where the next request begins. The
+An answer before the whole body has come ends the connection, because it is unclear where the next request begins. The
 rest of the body is read for a while, so that a client that reads only after writing gets the answer. A change is made
 once its request has arrived whole, even if the client has left. For `Expect: 100-continue`, 100 is sent only when a
 handler starts reading the body.
@@ -61,14 +61,14 @@ class HttpConnection(ASGIHTTPConnection):
             is_end = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 if not body.is_complete:
-                    # The client may leave out the rest, or not: what follows may be a request, or bytes of the body.
+                    # The client may omit the rest or not: what follows may be a request, or bytes of the body.
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
-                # From here on nobody reads the body. Were it left bounded, the server could not even tell us that
-                # the exchange is over: its queue to us would be full.
+                # From here on the body is not read. If it stayed bounded, the server's queue to us would be full, and
+                # we would not learn that the exchange has ended.
                 body.discard()
             elif is_end and not body.is_complete:
-                # The client gets the whole answer at once. Only the end of the exchange waits: a client may go on
-                # sending before it looks, even if it was not told to, and would lose the answer to a reset.
+                # The client gets the whole answer at once. Only the end of the exchange waits: a client may send more
+                # before it reads, and a reset would make it lose the answer.
                 content: Any = {**message, "more_body": True}
                 await send(content)
                 with contextlib.suppress(TimeoutError):
@@ -84,17 +84,17 @@ class HttpConnection(ASGIHTTPConnection):
 
 
 def install(app: Quart, allowed: Capacity | None = None) -> None:
-    """Give an app these connections.
+    """Make an app use these connections.
 
     Args:
         app: the app.
-        allowed: how many of them there may be, and how long each may take; None for the default limits.
+        allowed: how many connections there may be, and how long each may stall; None for the default limits.
     """
     patch_hypercorn()
     capacity.install(app, allowed or Capacity())
     app.request_class = BoundedRequest
     app.asgi_http_class = HttpConnection
     app.asgi_websocket_class = WebSocketConnection
-    # Bytes are counted where they arrive; a limit here is not enforced on chunked bodies. Slow bodies have an idle
-    # limit of our own, and downloads may take as long as their client goes on reading.
+    # Intake counts bytes as they arrive, because Quart does not enforce its limit on chunked bodies. Slow bodies have
+    # our own idle limit, and a download may take as long as its client reads.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)

@@ -1,11 +1,11 @@
-"""Requests as the client made them, whatever proxy passed them on; everything behind here sees only that.
+"""Requests as the client sent them, whichever trusted proxy forwarded them; all later code sees only this form.
 
-Outside Quart, on the ASGI scope: the address, scheme and host that a trusted proxy forwards take the place of the
-connection's own, for HTTP and sockets alike, and every path gets the sub-path of `--public-url`. A proxy may keep the
-sub-path or strip it, and both work, because the sub-path is always put where it is missing. `X-Forwarded-Prefix` is
-not read: the setting says it, and every URL the server makes is the same for every client.
+This works on the ASGI scope, before Quart. For HTTP and sockets alike, the address, scheme and host that a trusted
+proxy forwards replace those of the connection, and every path gets the sub-path of `--public-url`. A proxy may keep the
+sub-path or strip it, because a missing one is added. `X-Forwarded-Prefix` is not read: the setting has the sub-path,
+and every URL that the server makes is the same for every client.
 
-Headers from elsewhere are ignored here; with `--auth auto` the guard refuses them.
+Forwarding headers from any other peer are ignored here; with `--auth auto` the guard refuses them.
 """
 
 from collections.abc import Iterable
@@ -20,20 +20,20 @@ from dropmill.origin.proxies import TrustedProxies
 from dropmill.settings import Settings
 
 PEER = "dropmill.peer"
-"""Key of the scope: the address of the connection's own peer, a proxy or the client."""
+"""Key of the scope: the address of the connection's peer, which is a proxy or the client."""
 
 OWN_HOST = "dropmill.host"
-"""Key of the scope: the Host header as it came, where a trusted proxy forwarded another one."""
+"""Key of the scope: the Host header that arrived, if a trusted proxy forwarded another one."""
 
 _SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"), "wss": ("https", "wss")}
 
 
 def install(app: Quart, settings: Settings) -> None:
-    """Put an app, whose routes are all there, behind the proxies of its settings.
+    """Make an app trust the proxies of its settings. All routes must be registered already.
 
     Raises:
-        SettingsError: the sub-path of `--public-url` is the beginning of a path of our own, so that nobody could tell
-            whether a proxy stripped it.
+        SettingsError: a path of our own begins with the sub-path of `--public-url`, so it would be unclear whether a
+            proxy stripped it.
     """
     base = settings.base_path
     first = base.partition("/")[2].partition("/")[0]
@@ -55,7 +55,7 @@ def install(app: Quart, settings: Settings) -> None:
 
 
 def _forwarded(scope: Any, proxies: TrustedProxies) -> dict[str, Any]:
-    """What differs from the scope's own entries, as far as its peer is trusted to say so."""
+    """The entries of the scope that a trusted peer replaces."""
     peer = client_address((scope.get("client") or (None,))[0])
     if peer not in proxies:
         return {PEER: peer}
@@ -77,15 +77,15 @@ def _values(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
 
 
 def _last(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
-    """The value that the nearest proxy wrote, which may have appended it to a list."""
+    """The value that the nearest proxy wrote; it may have appended it to a list."""
     return ",".join(_values(headers, name)).rpartition(",")[2].strip()
 
 
 def target_path(path: str) -> str:
-    """The path of a request target in whatever form it came (RFC 9112, section 3.2)."""
+    """The path of a request target in any of its forms (RFC 9112, section 3.2)."""
     if path.startswith("/"):
         return path
     try:
         return urlsplit(path).path or "/"
     except ValueError:
-        return "/" + path  # nothing is there
+        return "/" + path  # no route has it

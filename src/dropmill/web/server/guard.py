@@ -1,8 +1,8 @@
-"""What every request and socket passes, and the one place where errors become answers.
+"""Checks every request and socket, and turns every error into an answer; no other module does that.
 
-Host and origin are checked before anything else: an allowlist of hosts stops DNS rebinding, which an Origin check
-does not. Then the caller is found (`dropmill.web.server.caller`). Errors are RFC 9457 problem documents. Outside the
-API, and for its one form, a browser gets a page that says the same.
+Host and origin are checked first: an allowlist of hosts stops DNS rebinding, which an Origin check does not. Then the
+guard finds the caller (`dropmill.web.server.caller`). Errors are RFC 9457 problem documents. Outside the API, and for
+its one form, a browser gets a page with the same text.
 """
 
 import contextlib
@@ -57,12 +57,12 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not bound
 
 EXACT = "no-store, no-transform"
-"""`Cache-Control` of answers whose bytes or ETag the client relies on: a proxy must not compress them or rewrite them
+"""`Cache-Control` of answers whose bytes or ETag the client relies on: a proxy must not compress or rewrite them
 (RFC 9111, section 5.2.2.6)."""
 
 HSTS = "max-age=2592000"
-"""30 days. It binds every port of the host name, other services on that machine included, and nobody can take it back
-from a browser before its time; so neither a year nor the subdomains."""
+"""30 days. It applies to every port of the host name, also to other services on that machine, and no one can revoke it
+in a browser before it expires. So it is neither a year nor includes subdomains."""
 
 PROBES = frozenset({"/healthz", "/readyz"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -86,7 +86,7 @@ def install(app: Quart, settings: Settings) -> None:
 
     def check(connection: Any, *, is_unsafe: bool) -> None:
         _check_framing(connection)
-        if connection.path != "/healthz":  # probes of load balancers name the address that they ask
+        if connection.path != "/healthz":  # load balancers probe by address, not by name
             _check_host(connection, hosts)
         if is_open_on_loopback:
             _check_direct(connection)
@@ -106,20 +106,20 @@ def install(app: Quart, settings: Settings) -> None:
 
     @app.before_websocket
     async def _before_websocket() -> None:
-        # A socket can be opened by any page in the browser, so it is checked like a request that changes something.
+        # Any page in the browser can open a socket, so it is checked like a request that changes something.
         check(websocket, is_unsafe=True)
 
     @app.after_request
     async def _after_request(response: Response) -> Response:
         if request.endpoint == "static":
-            response.headers["Cache-Control"] = "no-cache"  # asked for each time, sent when its ETag has changed
+            response.headers["Cache-Control"] = "no-cache"  # the browser asks each time
         if _is_framed_twice(request):
-            response.headers["Connection"] = "close"  # where the next request would begin is anybody's guess
+            response.headers["Connection"] = "close"  # it is unclear where the next request would begin
         return _with_headers(response)
 
     @app.after_websocket
     async def _after_websocket(response: Any) -> Any:
-        return response and _with_headers(response)  # there is one only if the socket was refused
+        return response and _with_headers(response)  # None unless the socket was refused
 
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
@@ -132,7 +132,7 @@ def install(app: Quart, settings: Settings) -> None:
 
     @app.errorhandler(OSError)
     async def _shortage(error: OSError) -> Response:
-        # Of the framework's own calls, such as opening a template; engines have translated theirs.
+        # Raised by the framework, for example when it opens a template; engines translate theirs.
         log.warning("%s could not be answered: %s", (request if has_request_context() else websocket).path, error)
         return await _refused(fault_of(error, "The server"))
 
@@ -148,7 +148,7 @@ def install(app: Quart, settings: Settings) -> None:
     @app.errorhandler(Exception)
     async def _unexpected(error: Exception) -> Response:
         log.error("Unexpected error at %s", (request if has_request_context() else websocket).path, exc_info=error)
-        detail = "Something went wrong inside Dropmill; its own log has the traceback."
+        detail = "Something went wrong inside Dropmill; the server's log has the traceback."
         return await _answer(500, "Internal error", detail, "internal_error", {})
 
 
@@ -157,7 +157,7 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     hosts = {_host_name(_bracketed(host)) for host in settings.allowed_host}
     for bind in settings.bind:
         host, _ = split_address(bind)
-        hosts.add(_host_name(_bracketed(host)))  # a wildcard too: the start prints it, and it reaches this machine
+        hosts.add(_host_name(_bracketed(host)))  # also a wildcard: start-up prints it, and it reaches this machine
         if host in LOOPBACK_NAMES | WILDCARDS:
             hosts |= LOOPBACK_NAMES
     if settings.public_url is not None:
@@ -179,7 +179,7 @@ def _with_headers(response: Response) -> Response:
     if is_https and not is_loopback:
         response.headers.setdefault("Strict-Transport-Security", HSTS)
     if not is_https and not is_loopback:
-        response.headers.pop("Cross-Origin-Opener-Policy", None)  # browsers take no notice of it there, and warn
+        response.headers.pop("Cross-Origin-Opener-Policy", None)  # browsers ignore it there, and warn
     return response
 
 
@@ -196,11 +196,11 @@ def _check_framing(connection: Any) -> None:
 
 
 def _check_host(connection: Any, hosts: frozenset[str]) -> None:
-    # Also the one that the proxy itself was asked for: a page can set X-Forwarded-Host, but not Host.
+    # Also the Host that the proxy received: a page can set X-Forwarded-Host, but not Host.
     named = {connection.headers.get("Host", ""), connection.scope.get(OWN_HOST, "")} - {""} or {""}
     if not all(_host_name(header) in hosts for header in named):
         raise MisdirectedRequest(
-            "This server does not answer for the host you asked for; "
+            "This server does not answer for the host in this request; "
             "start it with --allowed-host to add it (DROPMILL_ALLOWED_HOST)."
         )
 
@@ -239,14 +239,14 @@ def _check_origin(connection: Any, allowed: tuple[str, ...], public: PublicUrl |
 
 
 def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
-    """Origins of our own pages: the public one, and the one that this request was sent to."""
+    """Origins of our own pages: that of the public URL, and the one that this request was sent to."""
     scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
     host = connection.headers.get("Host", "").lower()
     if public is None:
         return {f"{scheme}://{host}"}
     default = ":443" if public.scheme == "https" else ":80"
     if host.removesuffix(default) == public.origin.partition("://")[2]:
-        return {public.origin}  # behind a proxy that is not trusted the scheme is not known, but the setting says it
+        return {public.origin}  # the scheme is unknown behind an untrusted proxy, but the setting has it
     return {public.origin, f"{scheme}://{host}"}
 
 
@@ -282,7 +282,7 @@ def _http_code(status: int) -> str:
 
 async def _answer(status: int, title: str, detail: str, code: str, extra: Any) -> Response:
     if wants_html():
-        with contextlib.suppress(OSError):  # the template cannot be read: say it without one
+        with contextlib.suppress(OSError):  # the template cannot be read: answer without it
             page = await render_template(
                 "error.html", status=status, title=title, detail=detail, code=code, extra=extra
             )
@@ -296,19 +296,19 @@ def _problem(status: int, title: str, detail: str, code: str, extra: Any) -> Res
 
 
 FORM_PATH = "/api/v1/submissions"
-"""Where the form of the first page is sent when no script runs: the only address of the API that answers a browser."""
+"""The first page's form posts here when no script runs: the only address of the API that answers with a page."""
 
 API_CLIENT_HEADERS = ("Idempotency-Key", "X-Requested-With", "Tus-Resumable")  # no form sends them
 
 
 def wants_html() -> bool:
-    """Whether the client is a browser that shows a page to a person, so that JSON would be wrong."""
+    """Whether the client is a browser that will show the answer to a person."""
     if not has_request_context():
-        return False  # a browser shows nobody the answer to a socket it could not open
+        return False  # browsers do not show the answer to a refused socket
     if request.path == FORM_PATH and request.method == "POST":
         return _is_browser_form()
     if request.method not in ("GET", "HEAD", "POST") or _is_below("/api/v1"):
-        return False  # browsers navigate by these methods alone, and scripts ask the API whatever they accept
+        return False  # browsers navigate with these methods only, and the API answers scripts, whatever they accept
     return _prefers_html() and not (request.method == "POST" and _is_below("/send"))
 
 
@@ -317,16 +317,16 @@ def _is_below(path: str) -> bool:
 
 
 def _is_browser_form() -> bool:
-    """Whether a browser sends the form itself, and shows the answer in place of the page.
+    """Whether a browser submits the form without a script, and will show the answer in place of the page.
 
-    `Accept` alone does not tell: HTTP libraries for scripts copy it from browsers.
+    `Accept` alone does not decide it: HTTP libraries for scripts copy it from browsers.
     """
     headers = request.headers
     return (
         request.mimetype == "multipart/form-data"
         and _prefers_html()
         and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
-        # Basic is what a proxy asks browsers for.
+        # A proxy may ask browsers for Basic credentials.
         and headers.get("Authorization", "Basic").lower().startswith("basic")
         and not any(name in headers for name in API_CLIENT_HEADERS)
     )
@@ -335,4 +335,4 @@ def _is_browser_form() -> bool:
 def _prefers_html() -> bool:
     accepted = request.headers.get("Accept", "")
     best = preferred_type(accepted, ["application/json", "text/html"])
-    return best == "text/html" and "text/html" in accepted.lower()  # which */* does not name
+    return best == "text/html" and "text/html" in accepted.lower()  # */* alone is not enough

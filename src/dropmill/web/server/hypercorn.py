@@ -35,14 +35,14 @@ from dropmill.web.server.tcp import TcpConnection
 
 HEAD_PIECE = 64 * 1024  # bytes that h11 is given at once
 
-CHUNKS_IN_A_ROW = 500  # that h11 reads before others have their turn: 5 ms, if each has one byte
+CHUNKS_IN_A_ROW = 500  # that h11 reads before other tasks run: 5 ms if each has one byte
 
 SEND_BODY = "dropmill.http.continue"
 """A message from the application to the server: send 100 Continue to the client (RFC 9110, section 10.1.1)."""
 
 
 class _Inbox:
-    """A bounded queue of messages for one application task. After `close` messages are dropped, and nobody waits."""
+    """A bounded queue of messages for one application task. After `close`, `put` drops the message and returns."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -74,7 +74,7 @@ class _Inbox:
 
 
 class _TaskGroup(TaskGroup):
-    """The tasks of one connection. What is sent to an application ends with that application."""
+    """The tasks of one connection. Once an application has ended, messages to it are dropped."""
 
     async def spawn_app(
         self, app: Any, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
@@ -82,14 +82,14 @@ class _TaskGroup(TaskGroup):
         inbox = _Inbox(config.max_app_queue_size)
 
         async def run(*arguments: Any) -> None:
-            # Hypercorn's part of the task goes on after this, and then sends a message to its own inbox.
+            # After this Hypercorn's part of the task sends a message to its own inbox.
             try:
                 await app(*arguments)
             finally:
                 inbox.close()
 
         running = self._task_group.create_task(_handle(run, config, scope, inbox.get, send, _no_threads, _no_threads))  # type: ignore[arg-type]
-        running.add_done_callback(lambda _: inbox.close())  # it may be cancelled before it begins
+        running.add_done_callback(lambda _: inbox.close())  # it may be cancelled before it starts
         return inbox.put
 
 
@@ -98,7 +98,7 @@ def _no_threads(*_: Any) -> None:
 
 
 class _RequestStream(HTTPStream):
-    """A request whose application says when its body is wanted."""
+    """A request whose application decides when the client should send the body."""
 
     async def take_body(self, data: bytes, *, is_last: bool) -> None:
         """More of the body; `data` is empty only at its end."""
@@ -114,7 +114,7 @@ class _RequestStream(HTTPStream):
         if message is None:
             await super().app_send(message)
         elif self.closed:
-            await asyncio.sleep(0)  # nobody is there; the handler is being told, which needs its turn
+            await asyncio.sleep(0)  # the client has left; give the handler's task its turn to notice
         elif message["type"] != SEND_BODY:
             await super().app_send(message)
         elif self.state is ASGIHTTPState.REQUEST:
@@ -129,10 +129,10 @@ _NO_MORE_REQUESTS = (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
 
 
 class _Http1Protocol(H11Protocol):
-    """HTTP/1.1 that stays HTTP/1.1: Hypercorn turns to HTTP/2 when a client begins with it, or asks to upgrade.
+    """HTTP/1.1 only: Hypercorn would switch to HTTP/2 when a client begins with it or asks for an upgrade.
 
-    Large pieces inside a body of known length go past h11, which would copy them four times to say what they are.
-    Small pieces that are there at once are handed over as one.
+    Large pieces inside a body of known length bypass h11, which would copy them four times. Small pieces that arrive
+    together are passed on as one.
     """
 
     _is_over = False
@@ -143,7 +143,7 @@ class _Http1Protocol(H11Protocol):
             return
         self._is_over = self._is_over or isinstance(event, Closed)
         await super().handle(event)
-        await self.can_read.set()  # whoever waits for the end of the exchange, to parse the next request
+        await self.can_read.set()  # wakes the parser, which waits for the end of the exchange
 
     async def _receive(self, data: bytes) -> None:
         if self._is_over:
@@ -151,10 +151,10 @@ class _Http1Protocol(H11Protocol):
         stream = self.stream
         if len(data) > HEAD_PIECE and isinstance(stream, _RequestStream) and self._is_inside_body(data):
             await stream.take_body(data, is_last=False)
-            # Waits until that was taken, so that one piece fewer waits: 25 MiB for 100 uploads, 3 % CPU.
+            # Waits until the app has taken it, so that one piece fewer waits: 25 MiB less for 100 uploads, 3 % CPU.
             await stream.wait_taken()
             return
-        # h11 limits heads by what it is given at once.
+        # h11 limits a head by the size of the piece it gets.
         for begin in range(0, len(data), HEAD_PIECE):
             if self.connection.their_state in _NO_MORE_REQUESTS:
                 return
@@ -162,7 +162,7 @@ class _Http1Protocol(H11Protocol):
             await self._handle_events()
 
     def _is_inside_body(self, data: bytes) -> bool:
-        """Whether h11 needs not see this; it is told how much it was."""
+        """Whether the data is inside a body, so that h11 can be bypassed; if so, h11 learns only its length."""
         connection: Any = self.connection
         if not isinstance(connection, h11.Connection) or connection.their_state is not h11.SEND_BODY:
             return False
@@ -178,10 +178,10 @@ class _Http1Protocol(H11Protocol):
         return True
 
     async def _handle_events(self) -> None:
-        """Pass on what h11 has found.
+        """Pass on the events that h11 has parsed.
 
-        In place of Hypercorn's, which hands over each chunk separately, and asks every client for its body before the
-        app has seen the request.
+        Replaces Hypercorn's method, which passes on each chunk separately, and sends 100 Continue to every client
+        before the app has seen the request.
         """
         pieces: list[bytes] = []
         while not self._is_over and self.connection.their_state not in _NO_MORE_REQUESTS:
@@ -250,17 +250,17 @@ class _Http1Protocol(H11Protocol):
 
 
 def patch_hypercorn() -> None:
-    """Change how the Hypercorn of this process treats connections, however it was started.
+    """Change how this process's Hypercorn treats connections, however it was started.
 
-    It always accepts permessage-deflate (a 1 MiB message inflated to 1 GiB before its size was checked), keeps the
-    bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open. It tells
-    a client that asks first to send its body, whatever the app will say to it.
+    Unpatched, it always accepts permessage-deflate (a 1 MiB message inflated to 1 GiB before its size was checked),
+    keeps the bytes of a message that is too large, and forgets a handler whose client wrote before the socket was open.
+    It sends 100 Continue to a client before the app has decided.
 
-    It hands a body over in pieces of 64 KiB, copied eight times, of which ten may wait. Without that an upload takes
-    1.7 instead of 2.4 CPU seconds a GiB (1.5 instead of 2.1 without a form), SHA-256 and writing included.
+    It passes a body on in pieces of 64 KiB, copied eight times, of which ten may wait. Patched, an upload takes 1.7
+    instead of 2.4 CPU seconds a GiB (1.5 instead of 2.1 without a form), SHA-256 and writing included.
 
-    Its HTTP/2 lets a client send 64 KiB of a body and then wait for a round trip, without a setting to widen that, and
-    one slow body holds up all others of its connection. Browsers choose HTTP/2 by themselves; so it is not offered.
+    Its HTTP/2 lets a client send 64 KiB of a body and then wait for a round trip, without a setting for more, and one
+    slow body delays all others of its connection. Browsers choose HTTP/2 automatically, so it is not offered.
     """
     hypercorn.asyncio.run.TCPServer = TcpConnection  # type: ignore[attr-defined]
     hypercorn.asyncio.tcp_server.TaskGroup = _TaskGroup  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Answers that no application gave: Hypercorn refuses the request, the server is full, or the handler has ended."""
+"""Answers that do not come from the application: Hypercorn or the capacity refuses, or a handler ends without one."""
 
 import logging
 from http import HTTPStatus
@@ -15,11 +15,11 @@ from dropmill.wire.problem import MEDIA_TYPE, problem_json
 log = logging.getLogger(__name__)
 
 DETAILS = {
-    400: "The request is not HTTP/1.1 as RFC 9112 has it.",
+    400: "The request is not HTTP/1.1 as defined by RFC 9112.",
     403: "The socket was refused.",
     431: "The head of the request is too large.",
-    500: "Something went wrong inside Dropmill; its own log has more.",
-    501: "The request uses a coding that this server does not know.",
+    500: "Something went wrong inside Dropmill; the server's log has more.",
+    501: "The request has a transfer coding that this server does not support.",
     503: "The server is stopping; try again in a moment.",
 }
 
@@ -27,7 +27,14 @@ DETAILS = {
 def refusal(
     status: int, title: str | None = None, detail: str | None = None, code: str | None = None
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of an answer that no application gave; the connection ends with it."""
+    """Headers and body of such an answer; the connection ends after it.
+
+    Args:
+        status: of the answer.
+        title: None for the status's own.
+        detail: None for the one in `DETAILS`.
+        code: None for `code_of` the status.
+    """
     title = title or ("Internal error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus(status).phrase)
     code = code or code_of(status)
     body = dumps(problem_json(status, title, detail or DETAILS.get(status, title + "."), code, {})).encode()
@@ -46,12 +53,12 @@ _CODES = {500: "internal_error", 503: "unavailable"}
 
 
 def code_of(status: int) -> str:
-    """The code of an error that has none of its own: as a rule the name of its status."""
+    """The code of an error of the framework: usually the name of its status."""
     return _CODES.get(status) or HTTPStatus(status).name.lower()
 
 
 async def answer_without_app(stream: HTTPStream | WSStream, status: int) -> None:
-    """Answer a request whose application gave no answer, or was not asked."""
+    """Answer a request that the application did not answer, or that did not reach it."""
     method = str(stream.scope.get("method", "GET"))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         if stream.context.terminated.is_set():

@@ -13,18 +13,18 @@ from wsproto.events import Message
 
 from dropmill.web.server.refusal import answer_without_app
 
-FRAMES_PIECE = 4096  # bytes of a WebSocket that are read before others have their turn: 20 ms at worst
-UNWANTED_MAX = 64 * 1024  # bytes that are read of a WebSocket after its close; the rest is dropped unread
+FRAMES_PIECE = 4096  # bytes of a WebSocket that are read before other tasks run: 20 ms at worst
+UNWANTED_MAX = 64 * 1024  # bytes read of a WebSocket after its close; the rest stays unread
 
 
 class SocketOpened:
-    """An event for the connection: it is a WebSocket from here on."""
+    """An event for the connection: from now on it is a WebSocket."""
 
 
 class SocketStream(WSStream):
-    """A socket whose frames are read a few at a time, and no longer than somebody wants them.
+    """A socket whose frames are read a few at a time, and not read after its close.
 
-    One that Hypercorn refuses is ended, for the app and for the client; it only answers 400.
+    Hypercorn answers a bad handshake with 400 and does no more; here the socket also ends for app and client.
     """
 
     _unwanted = 0
@@ -37,12 +37,12 @@ class SocketStream(WSStream):
 
     async def _read_frames(self, data: bytes) -> None:
         for begin in range(0, len(data), FRAMES_PIECE):
-            if self.state is ASGIWebsocketState.CLOSED:  # the client's close is all that is still of interest
+            if self.state is ASGIWebsocketState.CLOSED:  # only the client's close matters now
                 self._unwanted += FRAMES_PIECE
             if self.closed or self._unwanted > UNWANTED_MAX:
                 return
             await super().handle(Data(stream_id=self.stream_id, data=data[begin : begin + FRAMES_PIECE]))
-            await asyncio.sleep(0)  # frames to which nobody listens would be read in one go
+            await asyncio.sleep(0)  # otherwise unwanted frames would be read in one go
 
     async def _handle_otherwise(self, event: Event) -> None:
         was_closed = self.closed
@@ -57,7 +57,7 @@ class SocketStream(WSStream):
 
 
 class MessageBuffer(WebsocketBuffer):
-    """A message on its way in. Of one over the limit nothing is kept; Hypercorn keeps all that goes on coming."""
+    """An incoming message. One over the limit is dropped; Hypercorn would keep all its further frames."""
 
     def extend(self, event: Message[Any]) -> None:
         self.length += len(event.data)

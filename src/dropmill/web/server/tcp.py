@@ -23,26 +23,26 @@ from dropmill.web.server.refusal import refusal
 from dropmill.web.server.takeover import SocketOpened
 
 DRAIN_BODY_S = 2.0
-"""How long the rest of a body is read after the answer, and a socket after its close. To end the connection at once
+"""How long the rest of a body is read after the answer, and a socket after its close. Ending the connection at once
 would reset it, and the client might lose the answer."""
 
-TLS_CLOSE_TIMEOUT_S = 1.0  # for the client's part of the closing handshake, once everything is sent
+TLS_CLOSE_TIMEOUT_S = 1.0  # for the client's half of the closing handshake, once everything is sent
 
-CHECKS_PER_TIMEOUT = 4  # how often a client that must read is looked at within its time limit
+CHECKS_PER_TIMEOUT = 4  # how often a client's progress is checked within its time limit
 
-REFUSED_MAX = 100  # refused connections that are read to their end, so that they get the answer; the rest is cut
+REFUSED_MAX = 100  # refused connections that are read to their end, so that they get the answer; further ones are cut
 
 
 class _Reader(asyncio.StreamReader):
-    """What a connection brings, in the pieces in which the event loop has it (up to 256,000 bytes with uvloop).
+    """The bytes of a connection, in the pieces that the event loop delivers (up to 256,000 bytes with uvloop).
 
-    A `StreamReader` copies every byte three times to give it out in pieces of 64 KiB. Only `read` is for use here; it
-    gives out a whole piece, whatever it is asked for, and no more than one piece waits.
+    A `StreamReader` copies every byte three times to return pieces of 64 KiB. Only `read` may be used here; it returns
+    one whole piece, whatever size is requested, and at most one piece waits.
     """
 
     _pieces: deque[bytes]
 
-    # What it inherits, and typeshed leaves out.
+    # Inherited; missing in typeshed.
     _eof: bool
     _paused: bool
     _exception: Exception | None
@@ -52,8 +52,8 @@ class _Reader(asyncio.StreamReader):
 
     @classmethod
     def take_over(cls, reader: Any) -> None:
-        """Make a reader one of these; what has come already comes first."""
-        reader.__class__ = cls  # rather than a new one: its protocol holds this one, and feeds it
+        """Turn a reader into one of these; bytes that have already arrived come first."""
+        reader.__class__ = cls  # not a new object: the protocol feeds this one
         reader._pieces = deque([bytes(reader._buffer)] if reader._buffer else [])
 
     def feed_data(self, data: Any) -> None:
@@ -70,15 +70,15 @@ class _Reader(asyncio.StreamReader):
         if self._exception is not None:
             raise self._exception
         if not self._pieces and not self._eof:
-            await self._wait_for_data("read")  # goes on reading, if that was paused
+            await self._wait_for_data("read")  # also resumes reading if it was paused
         return self._pieces.popleft() if self._pieces else b""
 
 
 class TcpConnection(TCPServer):
-    """A connection that is read by a `_Reader`, and ends when we end it, or when its client makes no progress.
+    """A connection that is read by a `_Reader`, and ends when we end it or its client makes no progress.
 
-    Behind a client that has left, Hypercorn waits for the next request as long as for one that has not: 70 clients a
-    second were enough for 1,024 descriptors. And it waits without a limit for clients that read nothing.
+    Hypercorn waits for the next request of a client that has left as long as for any other: 70 clients a second used up
+    1,024 descriptors. And it waits without a limit for clients that read nothing.
     """
 
     _has_left = False
@@ -97,7 +97,7 @@ class TcpConnection(TCPServer):
         except DropmillError as refused:
             await self._refuse(refused, capacity)
         except asyncio.CancelledError:
-            # The server ends. `asyncio.streams` would log a traceback for each connection that ends as cancelled.
+            # The server stops. `asyncio.streams` would log a traceback for each cancelled connection.
             return
 
     def _peer(self) -> tuple[str, int]:
@@ -108,7 +108,7 @@ class TcpConnection(TCPServer):
         return address, -1 if socket is None else socket.fileno()
 
     async def _refuse(self, error: DropmillError, capacity: Capacity) -> None:
-        """Answer a connection that is one too many, whatever it may ask for."""
+        """Answer a connection over the limit without reading its request."""
         head, body = refusal(error.status, error.title, error.detail, error.code)
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
         lines += [name + b": " + value for name, value in head]
@@ -133,14 +133,14 @@ class TcpConnection(TCPServer):
         await super()._read_data()
         self._has_left = True
         if self._is_socket:
-            self.writer.transport.abort()  # whoever ends a socket without a close reads nothing more
+            self.writer.transport.abort()  # a client that ends a socket without a close reads nothing more
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Any) -> None:
         if isinstance(event, SocketOpened):
             self._is_socket = True
             if self._admission is not None:
-                self._admission.release()  # sockets have limits of their own
+                self._admission.release()  # sockets have their own limits
         elif isinstance(event, RawData):
             async with self.send_lock:
                 try:
@@ -157,7 +157,7 @@ class TcpConnection(TCPServer):
         """Wait until there is room for more.
 
         Raises:
-            ConnectionError: the connection is over; also if the client has read nothing for the write timeout.
+            ConnectionError: the connection has ended, or the client has read nothing for the write timeout.
         """
         progress = _Progress(self._write_timeout_s)
         while True:
@@ -170,22 +170,22 @@ class TcpConnection(TCPServer):
                     raise ConnectionAbortedError("the client reads nothing") from None
 
     def _unsent(self) -> tuple[int, int]:
-        """Bytes that wait here, and in the kernel until the client acknowledges them."""
+        """Bytes that are unsent in this process, and unacknowledged in the kernel."""
         transport = self.writer.transport
         socket = self.writer.get_extra_info("socket")
         try:
             answer = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
             in_kernel = struct.unpack("i", answer)[0]
-        except (AttributeError, OSError, ValueError):  # closed, or a system that does not tell
+        except (AttributeError, OSError, ValueError):  # closed, or the system does not report it
             in_kernel = 0
         return transport.get_write_buffer_size(), in_kernel
 
     # closing
 
     async def _close(self) -> None:
-        """Close the connection, and return when that has happened: what was written is sent first, if the client reads.
+        """Close the connection and wait for it. What was written is sent first, if the client reads.
 
-        `run` alone awaits this. Its cancelling cuts the connection: the server ends.
+        Only `run` awaits this. Cancelling cuts the connection: the server stops.
         """
         self._begin_close()
         task = asyncio.current_task()
@@ -195,7 +195,7 @@ class TcpConnection(TCPServer):
             self._closed = asyncio.ensure_future(self.writer.wait_closed())
         try:
             await asyncio.wait((self._closed,))
-        except asyncio.CancelledError:  # swallowed, as the method that this replaces does
+        except asyncio.CancelledError:  # swallowed, as in the method that this replaces
             self.writer.transport.abort()
         finally:
             if self._closed.done() and not self._closed.cancelled():
@@ -209,7 +209,7 @@ class TcpConnection(TCPServer):
         self._begin_close()
 
     def _begin_close(self) -> None:
-        # Once: asyncio's TLS connections cannot be aborted any more after they were closed a second time.
+        # Only once: asyncio cannot abort a TLS connection that was closed twice.
         if self._close_check is not None:
             return
         transport = self.writer.transport
@@ -223,7 +223,7 @@ class TcpConnection(TCPServer):
         self._check_close(_Progress(limit_s), step_s, is_first=True)
 
     def _check_close(self, progress: "_Progress", step_s: float, *, is_first: bool = False) -> None:
-        """Cut the connection if all is sent, and the client does not close, or if it has stopped reading."""
+        """Cut the connection if the client has stopped reading, or has everything and does not close."""
         unsent = self._unsent()
         if progress.has_stalled(unsent) or (self._is_tls and not unsent[0] and not is_first):
             self.writer.transport.abort()
@@ -236,7 +236,7 @@ class TcpConnection(TCPServer):
 
 
 class _Progress:
-    """Whether a client goes on reading what is sent."""
+    """Whether a client still reads."""
 
     def __init__(self, limit_s: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -245,7 +245,7 @@ class _Progress:
         self._since = 0.0
 
     def has_stalled(self, unsent: tuple[int, int]) -> bool:
-        """Whether nothing was read for the limit; to be asked now and then."""
+        """Whether the client has read nothing for the time limit; call it regularly."""
         now = self._loop.time()
         if unsent != self._unsent:
             self._unsent, self._since = unsent, now

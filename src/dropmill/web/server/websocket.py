@@ -15,7 +15,7 @@ from quart.asgi import ASGIWebsocketConnection
 from dropmill.web.server.forwarding import target_path
 from dropmill.web.server.tcp import DRAIN_BODY_S
 
-CLOSE_TIMEOUT_S = 1.0  # for sending the close; a client that reads nothing does not delay us longer
+CLOSE_TIMEOUT_S = 1.0  # for sending the close; a client that reads nothing delays us no longer
 
 INCOMING_MAX = 256  # unhandled messages of one socket; more is a flood
 
@@ -24,11 +24,12 @@ WS_BAD = 4400
 
 
 async def until_either_ends(handling: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, None]) -> None:
-    """Run a handler and what receives its messages until either ends, then end the other.
+    """Run a handler and the task that receives its messages until either ends, then end the other.
 
-    Cancelling ends both. Quart's own way leaves them running then.
+    Cancelling ends both; with Quart's own code they would go on running.
     """
-    tasks = [asyncio.create_task(receiving), asyncio.create_task(handling)]  # what has come already is there at once
+    # In this order, so that the handler finds what has already arrived.
+    tasks = [asyncio.create_task(receiving), asyncio.create_task(handling)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -41,10 +42,10 @@ async def until_either_ends(handling: Coroutine[Any, Any, None], receiving: Coro
 
 
 class WebSocketConnection(ASGIWebsocketConnection):
-    """One socket. Messages wait in a bounded queue; a flood and a binary message end the connection.
+    """One socket. Messages wait in a bounded queue; a flood or a binary message ends the connection.
 
-    Whoever closes it, the handler is cancelled first: it may be waiting for a client that does not read, and hold up
-    the close with what it sends.
+    Whichever side closes, the handler is cancelled first: it may be waiting for a client that does not read, and its
+    unsent data would delay the close.
     """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
@@ -88,13 +89,13 @@ class WebSocketConnection(ASGIWebsocketConnection):
             if not handling.cancelled():
                 handling.result()
             if self._end is not None:
-                with contextlib.suppress(TimeoutError):  # it stands behind what the client does not read
+                with contextlib.suppress(TimeoutError):  # the close waits behind data that the client does not read
                     async with asyncio.timeout(CLOSE_TIMEOUT_S):
                         await super().close_connection(send, *self._end)
         finally:
             self._is_over.set()
         if self._accepted:
-            await asyncio.sleep(DRAIN_BODY_S)  # cut short by the client's answer, which ends `handle_messages`
+            await asyncio.sleep(DRAIN_BODY_S)  # ends early with the client's answer, which ends `handle_messages`
 
     async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
         if self._end is not None:
