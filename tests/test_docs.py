@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import pytest
+
 import dropmill
 from dropmill.live.stream import JOINED_MAX
 from dropmill.model import errors
@@ -152,6 +154,64 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert f"for {live.SEND_TIMEOUT_S} s" in text
     assert f"{tcp.DRAIN_BODY_S:.0f} s later" in text
     assert f"(at most {live.WAIT_MAX_S})" in text
+
+
+def members() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """What each module of the code defines, by its name without folders, and what each class has, inherited or not."""
+    modules: dict[str, set[str]] = {}
+    classes: dict[str, set[str]] = {}
+    bases: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        defined = modules.setdefault(path.parent.name if path.name == "__init__.py" else path.stem, set())
+        for node in ast.parse(path.read_text()).body:
+            defined |= names_bound(node)
+            if isinstance(node, ast.ClassDef):
+                of_class = classes.setdefault(node.name, set())
+                for part in node.body:
+                    of_class |= names_bound(part)
+                bases.setdefault(node.name, set()).update(base.id for base in node.bases if isinstance(base, ast.Name))
+    for _ in range(5):  # deeper than any class of ours
+        for name, parents in bases.items():
+            classes[name].update(*(classes.get(parent, set()) for parent in parents))
+    return modules, classes
+
+
+def names_bound(node: ast.stmt) -> set[str]:
+    """The names that a statement of a module or a class defines."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return {node.name}
+        case ast.Assign():
+            return {target.id for target in node.targets if isinstance(target, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+    return set()
+
+
+def exists(name: str, modules: dict[str, set[str]], classes: dict[str, set[str]]) -> bool:
+    """Whether a path, `module.name`, `Class.name` or a name of its own is one of the tree."""
+    if "/" in name or re.search(r"\.(py|md|toml|lock|yaml|conf|sqlite)$", name):
+        return any((base / name).exists() for base in (ROOT, SOURCE))
+    owner, _, name = name.removesuffix("()").rpartition(".")
+    if owner:
+        return name in classes.get(owner, ()) or name in modules.get(owner, ())
+    return name in classes or any(name in defined for defined in modules.values())
+
+
+NAMED = r"(?:[\w.-]+/)+[\w.*/-]*|[A-Z]\w*[a-z]\w*|\w*_\w+\(\)|[\w.]+\.\w+(?:\(\))?|\w+_\w+"
+"""What in backquotes names a part of the tree: a path, a class, a function, something of a module or class."""
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_name_of_the_code_is_in_the_code(document: str) -> None:
+    """A path, module, class or function that a document names exists; events, error codes and data paths aside."""
+    modules, classes = members()
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(), flags=re.MULTILINE | re.DOTALL)
+    others = {name.value for name in EventName} | {error.code for error in below(DropmillError)} | {"Host", "Origin"}
+    named = {found for found in re.findall(r"`([^`\n]+)`", text) if re.fullmatch(NAMED, found)} - others
+    assert len(named) > 15
+    missing = {name for name in named if not name.startswith("data/") and not exists(name, modules, classes)}
+    assert sorted(missing) == []
 
 
 def test_every_target_of_make_is_explained() -> None:
