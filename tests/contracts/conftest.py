@@ -1,9 +1,10 @@
 """The contract tests of the ledger run once over each database."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 from tests.contracts.ledgers import ENGINES, LedgerEngine, PostgresEngine, SqliteEngine, empty_tables
 from tests.support import scenarios
 from tests.support.postgres import Postgres
@@ -11,10 +12,19 @@ from tests.support.postgres import Postgres
 from dropmill.ports.ledger import Ledger
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def database(postgres: Postgres) -> str:
-    """A database for the tests of a module; its tables are made once."""
+    """A database for the tests of this process; its tables are made once."""
     return postgres.make_database()
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[list[Engine]]:
+    """Connections that the tests of a module hand on to one another."""
+    engines: list[Engine] = []
+    yield engines
+    for engine in engines:
+        engine.pool.dispose()
 
 
 @pytest.fixture(params=ENGINES)
@@ -27,7 +37,7 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         server: Postgres = request.getfixturevalue("postgres")
         name: str = request.getfixturevalue("database")
         empty_tables(server.conninfo(name))
-        made = PostgresEngine(server, name)
+        made = PostgresEngine(server, name, request.getfixturevalue("kept"))
     yield made
     await made.close()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+from sqlalchemy import Engine
 from tests.support import scenarios
 from tests.support.postgres import Postgres
 
@@ -63,9 +64,36 @@ class SqliteEngine(_Opened):
 
 
 class PostgresEngine(_Opened):
-    def __init__(self, server: Postgres, database: str) -> None:
+    def __init__(self, server: Postgres, database: str, kept: list[Engine] | None = None) -> None:
+        """`kept`: connections of earlier tests, which this one uses and leaves there; None opens its own."""
         place = server.conninfo(database)
-        super().__init__("postgres", place, lambda told, **options: PostgresLedger(place, told, **options))
+
+        def make(told: Callable[[Mapping[str, int]], None], **options: Any) -> SqlLedger:
+            if kept is None:
+                return PostgresLedger(place, told, **options)
+            return _KeptPostgresLedger(kept, place, told, **options)
+
+        super().__init__("postgres", place, make)
+
+
+class _KeptPostgresLedger(PostgresLedger):
+    """Closing it leaves its connections, and the statements that were compiled for them, to the next test.
+
+    Opening four connections and compiling some sixty statements costs more than most of these tests do.
+    """
+
+    def __init__(
+        self, kept: list[Engine], place: str, told: Callable[[Mapping[str, int]], None], **options: Any
+    ) -> None:
+        self._kept = kept
+        super().__init__(place, told, **options)
+
+    def _new_engine(self) -> Engine:
+        if self._kept:
+            return self._kept.pop()
+        engine = super()._new_engine()
+        engine.dispose = lambda close=True: self._kept.append(engine)  # type: ignore[method-assign]
+        return engine
 
 
 def empty_tables(conninfo: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import psycopg
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from dropmill.engines.sql.database import READERS, LedgerOptions
@@ -73,14 +73,7 @@ class PostgresLedger(SqlLedger):
             options: see `LedgerOptions`.
         """
         self._conninfo = conninfo
-        engine = create_engine(
-            "postgresql+psycopg://",
-            creator=self._new_connection,
-            pool_size=READERS + 1,
-            max_overflow=0,
-            use_native_hstore=False,
-        )
-        super().__init__(engine, on_commit, **options)
+        super().__init__(self._new_engine(), on_commit, **options)
         self._lock = ""  # name of the writers' lock; `connect` sets it
 
     def connect(self, *, without_lock: bool) -> Cursor:
@@ -152,6 +145,15 @@ class PostgresLedger(SqlLedger):
         with self._new_connection() as connection:
             connection.autocommit = True
             connection.execute("VACUUM config_revisions")
+
+    def _new_engine(self) -> Engine:
+        return create_engine(
+            "postgresql+psycopg://",
+            creator=self._new_connection,
+            pool_size=READERS + 1,
+            max_overflow=0,
+            use_native_hstore=False,
+        )
 
     def _new_connection(self) -> "psycopg.Connection[Any]":
         return psycopg.connect(
