@@ -75,7 +75,7 @@ def test_a_failure_is_exit_1_and_the_rest_is_looked_at(run: Run, tmp_path: Path)
     assert "certificate" in out
     assert run("doctor", "--concurrency", "none")[:2] == (
         1,
-        "FAIL  settings        --concurrency 'none': must be a whole number.\n",
+        "FAIL  settings         --concurrency 'none': must be a whole number.\n",
     )
 
 

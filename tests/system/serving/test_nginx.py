@@ -49,14 +49,14 @@ class Site:
         return done.stdout.decode()
 
     def doctor(self, url: str | None = None) -> dict[str, str]:
-        """What `dropmill doctor --url` says of the way: subject to level and sentence."""
+        """What `dropmill doctor --url` says of the connection: subject to level and sentence."""
         command = [sys.executable, "-m", "dropmill", "doctor", "--min-free", "1", "--url", url or self.url]
         environment = clean_environment({"SSL_CERT_FILE": str(self.certificate[0]), "NO_PROXY": "*"})
         done = subprocess.run(
             command, cwd=self.server.folder, env=environment, capture_output=True, text=True, timeout=120
         )
-        lines = [line for line in done.stdout.splitlines() if line[6:].startswith("way")]
-        return {line[6:21].strip(): f"{line[:5].strip()} {line[22:]}" for line in lines}
+        lines = [line for line in done.stdout.splitlines() if line[6:].startswith("network")]
+        return {line[6:22].strip(): f"{line[:5].strip()} {line[23:]}" for line in lines}
 
     def end(self) -> None:
         self.http.close()
@@ -174,14 +174,14 @@ def test_doctor_finds_nothing_amiss_with_the_sample(site: Site) -> None:
 def test_doctor_finds_a_sub_path_that_the_server_does_not_know(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     made = Site(tmp_path, certificate, "/drop", "--allowed-host", "localhost")
     try:
-        # The sub-path is stripped, and the server has not been told of it.
+        # The sub-path is stripped, and the server does not know it.
         made.nginx.start(made.server.start().host, lambda text: text.replace("http://dropmill;", "http://dropmill/;"))
         found = made.doctor()
     finally:
         made.end()
-    assert found["way: pages"].startswith("FAIL pages lead to /, but they are reached at /drop")
-    assert found["way: origin"].startswith("FAIL pages cannot change anything")
-    assert f"--public-url {made.url}" in found["way: origin"]
+    assert found["network: pages"].startswith("FAIL pages lead to /, but they are reached at /drop")
+    assert found["network: origin"].startswith("FAIL pages cannot change anything")
+    assert f"--public-url {made.url}" in found["network: origin"]
 
 
 def compressing(text: str) -> str:
@@ -204,8 +204,8 @@ def test_behind_a_proxy_that_compresses_and_strips_a_config_is_saved_and_doctor_
         found = made.doctor()
     finally:
         made.end()
-    assert found["way: bytes"].startswith("warn answers are compressed on the way (gzip)")
-    assert found["way: pages"].startswith("ok")
+    assert found["network: bytes"].startswith("warn a proxy compresses answers (gzip)")
+    assert found["network: pages"].startswith("ok")
 
 
 def test_doctor_finds_a_proxy_that_lets_clients_choose_their_address(
@@ -220,4 +220,4 @@ def test_doctor_finds_a_proxy_that_lets_clients_choose_their_address(
         found = made.doctor()
     finally:
         made.end()
-    assert found["way: client"].startswith("warn clients can choose the address")
+    assert found["network: client"].startswith("warn clients can forge the address")

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,6 +13,8 @@ from dropmill.cli.format import printable
 from dropmill.cli.options import SettingsCommand, settings_options
 from dropmill.model.errors import DropmillError
 from dropmill.settings import Settings
+
+SUBJECT_COLUMNS: Final = max(map(len, (*HOST_CHECKS, *NETWORK_CHECKS)))
 
 
 @click.command("doctor", cls=SettingsCommand)
@@ -52,9 +54,9 @@ def _report(subject: str, findings: Findings) -> int:
     failures = 0
     try:
         for finding in findings:
-            print(f"{finding.level:<5} {subject:<15} {printable(finding.sentence)}", flush=True)
+            print(f"{finding.level:<5} {subject:<{SUBJECT_COLUMNS}} {printable(finding.sentence)}", flush=True)
             failures += finding.level == FAIL
     except OSError as error:
         failures += 1
-        print(f"{FAIL:<5} {subject:<15} {printable(error)}", flush=True)
+        print(f"{FAIL:<5} {subject:<{SUBJECT_COLUMNS}} {printable(error)}", flush=True)
     return failures
