@@ -23,7 +23,8 @@ import httpx
 import pytest
 from PIL import Image
 from tests.support.certificates import make_certificate
-from tests.support.server import Server, clean_environment, until
+from tests.support.server import Server, clean_environment
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -200,7 +201,7 @@ def test_a_command_that_follows_prints_what_happens(command: str, sites: dict[st
                 lines.extend(process.stdout)  # type: ignore[arg-type]
             return any("seen-" in line and "job.settled" in line for line in lines)
 
-        until(heard)
+        wait_until(heard)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(20) in (0, -signal.SIGINT, 128 + signal.SIGINT)
     finally:
@@ -254,7 +255,7 @@ def test_a_server_processes_a_file_as_the_readme_says(command: str, tmp_path: Pa
             found = re.search(r"serving on (\S+)|Running on (\S+)", said.read_text() if said.exists() else "")
             return found and (found[1] or found[2])
 
-        url = until(told)
+        url = wait_until(told)
         with httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
             job, output, sent = processed(client)
             assert job["state"] == "succeeded", (job, output)
@@ -289,7 +290,7 @@ def processed(client: httpx.Client) -> tuple[Any, str, bytes]:
         job = client.get(address).json()
         return job if job["state"] in ("succeeded", "failed") else None
 
-    job = until(settled)
+    job = wait_until(settled)
     return job, client.get(f"{address}/output").text, picture.getvalue()
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.support import scenarios
-from tests.support.server import CONFIG, Server, clean_environment, hear, until
+from tests.support.server import CONFIG, Server, clean_environment, hear
+from tests.support.waiting import wait_until
 
 from dropmill.cli import main
 from dropmill.engines.sqlite.ledger import SqliteLedger
@@ -177,7 +178,7 @@ def test_a_running_server_and_its_pages_hear_of_a_restore(
     put(server, SECOND)  # the server goes on from there
     assert [item["sha256"] for item in server.get("/config/revisions?limit=2")["items"]] == [sha256_of(SECOND), first]
     assert written.st_ino != server.config.stat().st_ino
-    until(lambda: any(line["event"] == "config.saved" and first[:12] in line["message"] for line in server.log()))
+    wait_until(lambda: any(line["event"] == "config.saved" and first[:12] in line["message"] for line in server.log()))
 
 
 def test_the_file_is_written_once_by_whoever_is_first(server: Server, config: Config) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.faulty_link import Line
-from tests.support.server import Dropmill, Server, clean_environment, until
+from tests.support.server import Dropmill, Server, clean_environment
+from tests.support.waiting import wait_until
 
 from dropmill.cli.send import is_final
 from dropmill.client import Refused
@@ -176,7 +177,7 @@ def test_after_ctrl_c_it_goes_on_where_it_stood(
         line.allow(allowed)
         before = line.passed
         sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
-        until(lambda at=before + allowed: line.passed >= at)  # type: ignore[misc]
+        wait_until(lambda at=before + allowed: line.passed >= at)  # type: ignore[misc]
         sending.send_signal(number)
         _, err = sending.communicate(timeout=60)
         assert sending.returncode == 128 + number
@@ -206,7 +207,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     with Line(port_of(server)) as line:
         line.allow(8 * MIB)
         sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
-        until(lambda: line.passed >= 8 * MIB)
+        wait_until(lambda: line.passed >= 8 * MIB)
         server.kill()
         line.cut()
         line.allow(None)
@@ -223,7 +224,7 @@ def test_a_cut_form_is_completed_file_by_file(server: Server, line: Line, dropmi
     wanted = {f"top/{number:02}": made(tmp_path / "top" / f"{number:02}", MIB // 2) for number in range(12)}
     line.allow(2 * MIB)
     sending = dropmill("send", "top", "--server", line.url)
-    until(lambda: line.passed >= 2 * MIB)
+    wait_until(lambda: line.passed >= 2 * MIB)
     line.cut()
     line.allow(None)
     out, err = sending.communicate(timeout=60)
@@ -272,7 +273,7 @@ def test_what_changed_since_is_sent_anew(
     made(tmp_path / "large.bin", 12 * MIB)
     line.allow(5 * MIB)
     sending = dropmill("send", "large.bin", "--server", line.url)
-    until(lambda: line.passed >= 5 * MIB)
+    wait_until(lambda: line.passed >= 5 * MIB)
     sending.send_signal(signal.SIGINT)
     sending.communicate(timeout=60)
     line.cut()
@@ -295,7 +296,7 @@ def test_one_changed_file_alone_does_not_end_a_run_of_several(
     made(tmp_path / "top" / "other.bin", 9 * MIB)
     line.allow(5 * MIB)
     sending = dropmill("send", "top/large.bin", "top/other.bin", "--server", line.url)
-    until(lambda: line.passed >= 5 * MIB)
+    wait_until(lambda: line.passed >= 5 * MIB)
     sending.send_signal(signal.SIGINT)
     sending.communicate(timeout=60)
     line.cut()
@@ -315,7 +316,7 @@ def test_a_submission_that_was_sealed_meanwhile_is_not_gone_on_with(
     wanted = made(tmp_path / "large.bin", 12 * MIB)
     line.allow(5 * MIB)
     sending = dropmill("send", "large.bin", "--server", line.url)
-    until(lambda: line.passed >= 5 * MIB)
+    wait_until(lambda: line.passed >= 5 * MIB)
     sending.send_signal(signal.SIGINT)
     sending.communicate(timeout=60)
     line.cut()
@@ -334,7 +335,7 @@ def test_an_upload_that_the_server_gave_up_begins_again(
     wanted = made(tmp_path / "large.bin", 12 * MIB)
     line.allow(5 * MIB)
     sending = dropmill("send", "large.bin", "--server", line.url)
-    until(lambda: line.passed >= 5 * MIB)
+    wait_until(lambda: line.passed >= 5 * MIB)
     (file,) = server.get(f"/submissions/{server.get('/submissions?limit=1')['items'][0]['id']}")["files"]
     ended = server.http.delete(f"/api/v1/uploads/{file['id']}", headers={"Tus-Resumable": "1.0.0"})
     assert ended.status_code == 204
@@ -496,7 +497,7 @@ def test_send_names_a_file_that_changes_under_it_and_sends_the_rest(
     line.allow(6 * MIB)
     before = line.passed
     sending = dropmill("send", changing, "good.bin", "small.txt", "--server", line.url)
-    until(lambda: line.passed >= before + 6 * MIB)
+    wait_until(lambda: line.passed >= before + 6 * MIB)
     match change:
         case "grows":
             with changing.open("ab") as file:
@@ -536,7 +537,7 @@ def test_send_names_a_small_file_that_changes_before_its_turn(
     line.allow(2 * MIB)
     before = line.passed
     sending = dropmill("send", "top", "--server", line.url)
-    until(lambda: line.passed >= before + 2 * MIB)
+    wait_until(lambda: line.passed >= before + 2 * MIB)
     with (tmp_path / "top" / "259").open("ab") as file:
         file.write(b"more")
     line.allow(None)
@@ -573,7 +574,7 @@ def test_send_leaves_no_open_submission_when_it_is_interrupted_with_nothing_to_g
     line.allow(5 * MIB)
     passed = line.passed
     sending = dropmill("send", "large.bin", "--server", line.url)
-    until(lambda: line.passed >= passed + 5 * MIB)
+    wait_until(lambda: line.passed >= passed + 5 * MIB)
     sending.send_signal(signal.SIGINT)
     line.allow(None)
     _, err = sending.communicate(timeout=60)
@@ -592,7 +593,7 @@ def test_send_leaves_no_open_submission_when_it_is_stopped_before_a_byte_has_arr
     line.allow(MIB // 4)
     passed = line.passed
     sending = dropmill("send", "large.bin", "--server", line.url)
-    until(lambda: line.passed >= passed + MIB // 4)
+    wait_until(lambda: line.passed >= passed + MIB // 4)
     (submission,) = set(open_submissions(server)) - before
     sending.send_signal(number)
     line.allow(None)
@@ -612,7 +613,7 @@ def test_send_goes_on_with_what_it_could_not_seal(
     line.allow(MIB)
     passed = line.passed
     sending = dropmill("send", "small.bin", "--server", line.url)
-    until(lambda: line.passed >= passed + MIB)
+    wait_until(lambda: line.passed >= passed + MIB)
     line.target = 9
     sending.send_signal(signal.SIGINT)
     _, err = sending.communicate(timeout=60)
@@ -642,7 +643,7 @@ def test_abandoning_seals_what_was_interrupted(
     line.allow(5 * MIB)
     passed = line.passed
     sending = dropmill("send", "top", "--server", line.url)
-    until(lambda: line.passed >= passed + 5 * MIB)
+    wait_until(lambda: line.passed >= passed + 5 * MIB)
     sending.send_signal(signal.SIGINT)
     sending.communicate(timeout=60)
     line.cut()
@@ -673,7 +674,7 @@ def test_what_nobody_goes_on_with_is_sealed_by_the_server(
     with Line(port_of(server)) as line:
         line.allow(5 * MIB)
         sending = dropmill("send", "large.bin", "small.txt", "--server", line.url)
-        until(lambda: line.passed >= 5 * MIB)
+        wait_until(lambda: line.passed >= 5 * MIB)
         sending.kill()
         sending.communicate(timeout=60)
         line.cut()
@@ -691,7 +692,7 @@ def test_stopping_while_it_watches_says_that_all_was_sent(
     server = make_server("--command", "sleep 600", "--grace", "0").start()
     made(tmp_path / "small.txt", 10)
     sending = dropmill("send", "small.txt", "--server", server.url, "--watch")
-    until(lambda: any(event["name"] == "attempt.started" for event in server.events()))
+    wait_until(lambda: any(event["name"] == "attempt.started" for event in server.events()))
     assert sending.stdout is not None
     while "attempt.started" not in sending.stdout.readline():
         pass

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.support.faulty_link import Line
-from tests.support.server import Dropmill, Server, until
+from tests.support.server import Dropmill, Server
+from tests.support.waiting import wait_until
 
 from dropmill.cli.format import event_line, printable, size_text
 
@@ -32,7 +33,7 @@ def test_it_tells_each_event_once_though_the_line_is_cut(server: Server, dropmil
     begin = server.events()[-1]["cursor"]
     with Line(int(server.url.rpartition(":")[2])) as line:
         watching = dropmill("watch", "--json", "--server", line.url)
-        until(lambda: line.passed > 300)  # it has asked where to begin, and asks for the next
+        wait_until(lambda: line.passed > 300)  # it has asked where to begin, and asks for the next
         told: list[Any] = []
         for number in range(3):
             line.cut()

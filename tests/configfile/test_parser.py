@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.support.waiting import eventually
 
 from dropmill.configfile import parser as parser_module
 from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Edit, ParserProcess
@@ -69,12 +70,6 @@ def limits_of(pid: int) -> str:
         return " ".join(Path(f"/proc/{pid}/limits").read_text().split())
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIVENESS_S):
-        while not condition():  # noqa: ASYNC110 - other processes have no event
-            await asyncio.sleep(0.005)
 
 
 def is_gone(pid: int) -> bool:
@@ -326,11 +321,11 @@ async def test_text_whose_reader_dies_twice_is_refused(parser: ParserProcess) ->
     await parser.start()
     check = asyncio.create_task(parser.check(BIG))
     for _ in range(2):
-        await until(lambda: [child for child in parsers_of(os.getpid()) if MEMORY_LIMITED in limits_of(child)] != [])
+        await eventually(lambda: any(MEMORY_LIMITED in limits_of(child) for child in parsers_of(os.getpid())))
         await asyncio.sleep(0.1)  # it limits itself just before it is ready; reading takes a second
         (child,) = parsers_of(os.getpid())
         os.kill(child, signal.SIGKILL)
-        await until(functools.partial(is_gone, child))
+        await eventually(functools.partial(is_gone, child))
     assert "died twice" in (await check).errors[0].message
     assert (await parser.check(b"a: 1")).is_valid
 

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.support.fakes.config_ledger import FakeLedger, location_of
+from tests.support.waiting import eventually
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
@@ -90,12 +91,6 @@ async def save(config: ConfigFile, text: bytes, base: bytes | Sha256 | None) -> 
 
 def names_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIVENESS_S):
-        while not condition():  # noqa: ASYNC110 - it looks at a file or a list, which have no event
-            await asyncio.sleep(0.02)
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
@@ -1173,7 +1168,7 @@ async def test_watching_notices_every_way_of_editing(
             path.unlink()
             await asyncio.sleep(0.1)
         path.write_bytes(SECOND)
-    await until(lambda: len(ledger.history) == 2)
+    await eventually(lambda: len(ledger.history) == 2)
     assert await ledger.revision_text(ledger.history[-1].sha256) == SECOND
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -1185,9 +1180,9 @@ async def test_watching_outlives_a_bad_edit_and_its_mending(config: ConfigFile, 
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)
     path.write_bytes(INVALID)
-    await until(lambda: config.problem(CALLER) is not None)
+    await eventually(lambda: config.problem(CALLER) is not None)
     path.write_bytes(SECOND)
-    await until(lambda: config.problem(CALLER) is None)
+    await eventually(lambda: config.problem(CALLER) is None)
     assert not watching.done()
     assert (len(ledger.history), len(ledger.rejections)) == (2, 1)
     watching.cancel()
@@ -1208,7 +1203,7 @@ async def test_watching_outlives_its_folder(tmp_path: Path, ledger: FakeLedger, 
     await asyncio.sleep(0.2)
     path.parent.mkdir()
     path.write_bytes(SECOND)
-    await until(lambda: len(ledger.history) == 2)
+    await eventually(lambda: len(ledger.history) == 2)
     assert not watching.done()
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -1221,7 +1216,7 @@ async def test_watching_mirrors_what_another_process_saved_into_the_ledger(
     await config.open()
     watching = asyncio.create_task(config.watch())
     await ledger.save_revision(SECOND, base=file_sync.sha256_of(FIRST), client=None, account=None, message=None)
-    await until(lambda: path.read_bytes() == SECOND)
+    await eventually(lambda: path.read_bytes() == SECOND)
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching

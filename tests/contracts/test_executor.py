@@ -10,8 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.bench import Bench, until
+from tests.support.bench import Bench
 from tests.support.fakes.attempt_ledger import LIVENESS_S, FakeAttemptLedger
+from tests.support.waiting import eventually
 
 from dropmill.model.ids import JobId
 from dropmill.model.jobs import AttemptState, JobState
@@ -127,7 +128,7 @@ async def test_a_job_that_is_asked_for_again_is_run_again(shop: Shop) -> None:
     await shop.settled(job_id)
     shop.ledger.states[job_id] = JobState.QUEUED
     shop.executor.wake()
-    await until(lambda: shop.ledger.numbers[job_id] == 2 and shop.ledger.states[job_id].is_final)
+    await eventually(lambda: shop.ledger.numbers[job_id] == 2 and shop.ledger.states[job_id].is_final)
 
 
 # --- ending attempts -------------------------------------------------------------------------------------------------

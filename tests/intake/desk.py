@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.fakes.executor import FakeExecutor
 from tests.support.scenarios import CALLER, LIVENESS_S, names, recount
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
@@ -150,7 +151,7 @@ class Desk:
             is_counted = submission.is_open is is_open and not submission.counts.receiving
             return is_counted and self.executor.wakes >= len(kept)
 
-        await until(is_settled)
+        await eventually(is_settled)
         files = await self.files()
         assert {path for path, file in files.items() if file.state is UploadState.STORED} == set(kept)
         assert {path for path, file in files.items() if file.state is UploadState.ABORTED} == set(aborted)
@@ -162,12 +163,6 @@ class Desk:
         for file in files.values():
             assert self.intake.received(file.id) is None
             assert self.bus.newest_progress(file.id, "upload") is None
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(LIVENESS_S):
-        while not await condition():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0.005)
 
 
 @contextlib.contextmanager
@@ -197,7 +192,7 @@ async def on_disk(desk: Desk, size: int) -> Path:
         found[:] = desk.blobs.incoming.iterdir()
         return [path.stat().st_size for path in found] == [size]
 
-    await until(is_written)
+    await eventually(is_written)
     return found[0]
 
 

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 from tests.intake.counter import CONTENT, HALF, Counter, digest
-from tests.intake.desk import Body, until
+from tests.intake.desk import Body
 from tests.support.scenarios import CALLER, LIVENESS_S
+from tests.support.waiting import eventually
 
 from dropmill.model.errors import ChecksumMismatch
 from dropmill.model.uploads import UploadState
@@ -69,5 +70,5 @@ async def test_a_client_that_leaves_at_any_moment_leaves_a_true_offset(
     async def is_stored() -> bool:
         return (await counter.file(upload)).state is UploadState.STORED
 
-    await until(is_stored)
+    await eventually(is_stored)
     await counter.require_stored(upload)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from tests.engines.disk.tampering import empty, remove, shorten
 from tests.intake.counter import Counter, announce
-from tests.intake.desk import END, FIRST, SECOND, Body, Desk, full, head, on_disk, part, until
+from tests.intake.desk import END, FIRST, SECOND, Body, Desk, full, head, on_disk, part
 from tests.support import scenarios
 from tests.support.scenarios import CALLER, CLIENT, SUCCEEDED, all_events, names, recount
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.engines.local.bus import LocalBus
@@ -88,7 +89,7 @@ async def test_no_more_files_than_a_few_are_under_way_at_once(desk: Desk, monkey
     async def is_stuck() -> bool:
         return under_way >= FINISHING_MAX
 
-    await until(is_stuck)
+    await eventually(is_stuck)
     await asyncio.sleep(0.05)
     assert most <= FINISHING_MAX + 1
     assert body.taken < 5 * FINISHING_MAX  # the rest waits where it came from
@@ -107,7 +108,7 @@ async def test_each_job_is_queued_as_its_part_ends_and_the_submission_settles_on
     async def is_queued() -> bool:
         return desk.executor.wakes == 1
 
-    await until(is_queued)
+    await eventually(is_queued)
     assert not receiving.done()
     first = await scenarios.claimed(desk.ledger)
     assert await desk.ledger.end_attempt(first.job_id, 1, SUCCEEDED)
@@ -138,7 +139,7 @@ async def test_a_file_shows_how_much_of_it_has_arrived(desk: Desk) -> None:
             file_id = (await desk.files())["a.bin"].id
         return file_id is not None and desk.intake.received(file_id) == 1000
 
-    await until(has_begun)
+    await eventually(has_begun)
     body.send(b"\r\n", END)
     body.end()
     await receiving
@@ -340,7 +341,7 @@ async def test_a_disk_that_fills_up_keeps_what_was_stored_and_service_resumes(
     async def is_stored() -> bool:
         return desk.executor.wakes == 1
 
-    await until(is_stored)
+    await eventually(is_stored)
     with full(monkeypatch, method):
         body.send(bytes(2 * WRITE_BYTES), b"\r\n", END)
         body.end()

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from tests.engines.disk.tampering import empty, remove, shorten
 from tests.intake.counter import CONTENT, HALF, Counter, b64, digest, make_late
-from tests.intake.desk import Body, Desk, failing, on_disk, until
+from tests.intake.desk import Body, Desk, failing, on_disk
 from tests.support import scenarios
 from tests.support.clocks import DAY_S, WallClock
 from tests.support.scenarios import CALLER, LIVENESS_S, names, recount
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.intake import patching, resumable
@@ -196,7 +197,7 @@ async def test_an_upload_that_has_expired_is_gone_for_the_client_and_for_the_swe
         is_ended = (await counter.file(swept)).state is UploadState.ABORTED
         return is_ended and not list(desk.blobs.incoming.iterdir())
 
-    await until(is_swept)
+    await eventually(is_swept)
     sweeping.cancel()
     await asyncio.wait([sweeping])
     assert (await counter.file(swept)).error == "no byte came for too long"
@@ -299,7 +300,7 @@ async def test_a_start_finishes_what_had_come_whole(desk: Desk, was_final: bool)
     async def is_stored() -> bool:
         return (await after.file(upload)).job is not None and desk.executor.wakes > 0
 
-    await until(is_stored)
+    await eventually(is_stored)
     assert await after.offset(half) == HALF
     await after.append(half, HALF, CONTENT[HALF:])
     await after.require_stored(upload)
@@ -330,7 +331,7 @@ async def test_a_disk_that_fails_at_the_end_loses_nothing(desk: Desk, monkeypatc
     async def is_stored() -> bool:
         return (await counter.file(alone)).state is UploadState.STORED
 
-    await until(is_stored)
+    await eventually(is_stored)
     running.cancel()
     await asyncio.wait([running])
     await counter.require_stored(upload)
@@ -377,7 +378,7 @@ async def test_the_answer_does_not_wait_for_a_long_hash(counter: Counter, monkey
     async def is_stored() -> bool:
         return (await counter.file(upload)).state is UploadState.STORED
 
-    await until(is_stored)
+    await eventually(is_stored)
     await counter.require_stored(upload)
 
 
@@ -397,7 +398,7 @@ async def test_an_upload_that_came_whole_is_stored_though_nothing_could_be_writt
     async def is_stored() -> bool:
         return (await counter.file(upload)).state is UploadState.STORED
 
-    await until(is_stored)
+    await eventually(is_stored)
     running.cancel()
     await asyncio.wait([running])
     await counter.require_stored(upload)
@@ -497,7 +498,7 @@ async def test_a_stop_does_not_wait_for_a_long_hash_and_the_next_start_stores_th
     async def is_stored() -> bool:
         return (await after.file(upload)).state is UploadState.STORED
 
-    await until(is_stored)
+    await eventually(is_stored)
     await after.require_stored(upload)
     await after.uploads.drain()
 

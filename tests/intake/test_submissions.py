@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from tests.intake.counter import Counter
-from tests.intake.desk import END, FIRST, SECOND, Body, Desk, failing, full, head, part, until
+from tests.intake.desk import END, FIRST, SECOND, Body, Desk, failing, full, head, part
 from tests.support.clocks import DAY_S, WallClock
 from tests.support.scenarios import CALLER, CLIENT
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.writer import WRITE_BYTES
 from dropmill.engines.sqlite.ledger import SqliteLedger
@@ -32,7 +33,7 @@ async def test_the_look_up_of_a_host_name_delays_no_file(desk: Desk) -> None:
     async def is_identified() -> bool:
         return (await desk.submission()).client.host == "pc7.lab.example"
 
-    await until(is_identified)
+    await eventually(is_identified)
 
 
 async def test_recovery_removes_what_no_file_owns(desk: Desk) -> None:
@@ -105,7 +106,7 @@ async def test_an_announced_submission_is_sealed_once_no_more_files_come(desk: D
         page = await desk.ledger.submissions(before=None, limit=9, state="open")
         return not page.items
 
-    await until(are_sealed)
+    await eventually(are_sealed)
     assert {one.id for one in (await desk.ledger.submissions(before=None, limit=9)).items} == {empty, filled}
     running.cancel()
     await asyncio.wait([running])
@@ -138,7 +139,7 @@ async def test_a_ledger_that_is_away_does_not_end_the_sealing(desk: Desk, monkey
     async def is_sealed() -> bool:
         return not (await desk.submission()).is_open
 
-    await until(is_sealed)
+    await eventually(is_sealed)
     running.cancel()
     await asyncio.wait([running])
 

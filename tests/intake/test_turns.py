@@ -5,8 +5,9 @@ import hashlib
 
 import pytest
 from tests.intake.counter import CONTENT, HALF, Counter, digest
-from tests.intake.desk import Body, until
+from tests.intake.desk import Body
 from tests.support.scenarios import CALLER, LIVENESS_S
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import DiskBlobWriter
@@ -94,7 +95,7 @@ async def test_a_process_that_lost_its_turn_in_the_middle_of_a_request_records_n
     async def has_come() -> bool:
         return counter.uploads.received(upload.file_id) == HALF
 
-    await until(has_come)
+    await eventually(has_come)
     await other.desk.ledger.take_upload(upload.file_id)
     body.send(CONTENT[HALF:])
     body.end()

@@ -4,11 +4,12 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 
 import pytest
 import uvloop
 from tests.support.name_server import Labels, NameServer
+from tests.support.waiting import eventually
 
 from dropmill.model.errors import SettingsError
 from dropmill.origin import resolver as module
@@ -30,12 +31,6 @@ async def resolver(server: NameServer) -> AsyncIterator[Resolver]:
     made = Resolver([server.address], budget_s=UNHURRIED_S)
     yield made
     await made.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in the server's threads
-            await asyncio.sleep(0.005)
 
 
 async def soon(answer: Awaitable[HostName]) -> HostName:
@@ -268,7 +263,7 @@ async def test_callers_of_one_address_share_one_look_up(server: NameServer, reso
     server.addresses["pc7.example"] = [CLIENT]
     server.may_answer.clear()
     callers = [asyncio.create_task(resolver.resolve(CLIENT)) for _ in range(20)]
-    await until(lambda: bool(server.asked))
+    await eventually(lambda: bool(server.asked))
     server.may_answer.set()
     assert {answer.host for answer in await asyncio.gather(*callers)} == {"pc7.example"}
     assert server.questions("PTR") == ["7.2.0.192.in-addr.arpa"]
@@ -280,7 +275,7 @@ async def test_a_caller_that_leaves_does_not_end_the_look_up_of_the_others(
     server.pointers[CLIENT] = ["pc7.example"]
     server.may_answer.clear()
     first, second = (asyncio.create_task(resolver.resolve(CLIENT)) for _ in range(2))
-    await until(lambda: bool(server.asked))
+    await eventually(lambda: bool(server.asked))
     first.cancel()
     server.may_answer.set()
     assert (await soon(second)).host == "pc7.example"
@@ -291,7 +286,7 @@ async def test_look_ups_at_once_are_bounded(server: NameServer) -> None:
     server.may_answer.clear()
     resolver = Resolver([server.address], concurrency=3, budget_s=UNHURRIED_S)
     callers = [asyncio.create_task(resolver.resolve(f"192.0.2.{number}")) for number in range(1, 13)]
-    await until(lambda: len(server.asked) >= 3)
+    await eventually(lambda: len(server.asked) >= 3)
     server.may_answer.set()
     assert set(await asyncio.gather(*callers)) == {UNKNOWN}
     await resolver.close()
@@ -316,7 +311,7 @@ async def test_waiting_addresses_are_bounded(
     monkeypatch.setattr(module, "WAITING_MAX", 1)
     server.may_answer.clear()
     waiting = asyncio.create_task(resolver.resolve(CLIENT))
-    await until(lambda: bool(server.asked))
+    await eventually(lambda: bool(server.asked))
     assert await resolver.resolve("192.0.2.8") == UNKNOWN
     server.may_answer.set()
     await waiting
@@ -362,7 +357,7 @@ async def test_closing_answers_those_who_wait_with_unknown(server: NameServer) -
     server.may_answer.clear()
     resolver = Resolver([server.address])
     waiting = asyncio.create_task(resolver.resolve(CLIENT))
-    await until(lambda: bool(server.asked))
+    await eventually(lambda: bool(server.asked))
     await resolver.close()
     assert await soon(waiting) == UNKNOWN
     assert await resolver.resolve("192.0.2.8") == UNKNOWN

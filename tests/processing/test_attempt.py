@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.bench import Bench, gone, python, until
+from tests.support.bench import Bench, gone, python
+from tests.support.waiting import eventually
 
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import OutOfSpace, Unavailable
@@ -64,7 +65,7 @@ def process(path, work, results):
         outcome, _ = await bench.run()
         work, results, mode, config = outcome.value
         assert Path(work).parent == Path(results).parent
-        await until(lambda: not Path(work).parent.exists())
+        await eventually(lambda: not Path(work).parent.exists())
         assert (mode, config) == ("0o100400", bench.ledger.config.decode())
         assert (outside / "kept").read_text() == "kept"
         assert outside.stat().st_mode & 0o777 == 0o755
@@ -258,12 +259,12 @@ def process(path, work):
             assert (await bench.run())[0].state is SUCCEEDED
             assert await bench.runner.sweep() == 1
         running = bench.submit(b"waits")
-        await until(lambda: len(list(attempts.glob("*/work/left"))) == 2)
+        await eventually(lambda: len(list(attempts.glob("*/work/left"))) == 2)
         assert await bench.runner.sweep() == 0
         assert [folder.name for folder in attempts.iterdir()] == [f"{running}.1"]  # the one in use stays
         (tmp_path / "go-on").touch()
         assert (await bench.ledger.settled(running)).state is SUCCEEDED
-        await until(lambda: not list(attempts.iterdir()))
+        await eventually(lambda: not list(attempts.iterdir()))
 
 
 async def test_a_script_that_nests_folders_without_end_hurts_no_other_attempt(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def process(path, work):
 """
     async with Bench(tmp_path, module=module, processor="script:process") as bench:
         assert (await bench.run())[0].state is SUCCEEDED
-        await until(lambda: not list((tmp_path / "data" / "attempts").iterdir()))
+        await eventually(lambda: not list((tmp_path / "data" / "attempts").iterdir()))
         assert (await bench.run())[0].state is SUCCEEDED
 
 
@@ -385,7 +386,7 @@ def process(path, report):
         assert {(p.stage, p.file_id, p.submission_id) for p in reports} == {
             ("process", order.file_id, order.submission_id)
         }
-        await until(lambda: bench.bus.forgotten == [order.file_id])
+        await eventually(lambda: bench.bus.forgotten == [order.file_id])
 
 
 async def test_only_numbers_are_progress(tmp_path: Path) -> None:

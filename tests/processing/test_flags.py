@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.bench import Bench, until
+from tests.support.bench import Bench
+from tests.support.waiting import eventually
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptState
@@ -40,7 +41,7 @@ async def test_with_reload_a_removed_callable_is_reimported_when_it_is_back(
         assert (await bench.run())[0].value == 1
         (tmp_path / "script.py").unlink()
         job_id = bench.submit()
-        await until(lambda: bench.health.degraded == ("slots",))
+        await eventually(lambda: bench.health.degraded == ("slots",))
         assert bench.ledger.outcomes.keys() & {(job_id, 1)} == set()
         (tmp_path / "script.py").write_text("def process(path): return 2\n")
         assert (await bench.ledger.settled(job_id)).value == 2
@@ -126,7 +127,7 @@ def process(file, work):
         assert outcome.error is None
         assert outcome.value == [True, ".txt", len(content), oct(0o666 & ~_umask())]
         assert (tmp_path / "blobs" / bench.ledger.orders[job_id].blob).read_bytes() == content
-        await until(lambda: not os.listdir(tmp_path / "data" / "attempts"))
+        await eventually(lambda: not os.listdir(tmp_path / "data" / "attempts"))
 
 
 def _umask() -> int:
@@ -146,7 +147,7 @@ async def test_a_copy_that_finds_no_room_fails_its_attempt_and_is_removed(
         outcome, _ = await bench.run()
         assert outcome.error is not None
         assert (outcome.error.type, "No space left" in outcome.error.message) == ("cannot_start", True)
-        await until(lambda: not os.listdir(tmp_path / "data" / "attempts"))
+        await eventually(lambda: not os.listdir(tmp_path / "data" / "attempts"))
         monkeypatch.setattr(os, "copy_file_range", lambda *_: exec("raise OSError(18, 'Invalid cross-device link')"))
         assert (await bench.run(b"copied otherwise"))[1] == "copied otherwise"
 

@@ -9,11 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.bench import until
 from tests.support.clocks import WallClock
 from tests.support.fakes.attempt_ledger import LIVENESS_S
 from tests.support.fakes.bus import FakeBus
 from tests.support.fakes.outputs import FakeOutputs
+from tests.support.waiting import eventually
 
 from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.clock import utc_now
@@ -190,7 +190,7 @@ async def test_followers_are_told_once_for_many_writes_and_at_the_end(tmp_path: 
         stream = recorder.open(JOB, 1)
         for _ in range(100):
             stream.write(b"line\n")
-        await until(lambda: bool(bus.positions) and not stream.pending)
+        await eventually(lambda: bool(bus.positions) and not stream.pending)
         assert bus.positions == [{"output:ab12": 500}]
         assert (tmp_path / "ab" / "ab12.1.out").read_bytes() == b"line\n" * 100  # written behind while it runs
         stream.write(b"x")
@@ -206,7 +206,7 @@ async def test_followers_hear_nothing_of_an_end_that_is_only_stored_again(store:
         stream = recorder.open(JOB, 1)
         for _ in range(60):
             await feed(stream, bytes(100))
-        await until(lambda: not stream.pending and not stream.has_new_tail)
+        await eventually(lambda: not stream.pending and not stream.has_new_tail)
     published = [positions["output:ab12"] for positions in bus.positions]
     assert published == sorted(set(published))
     assert published[-1] == 6000
@@ -220,7 +220,7 @@ async def test_a_disk_that_takes_no_more_does_not_stop_the_script(tmp_path: Path
     async with writing_behind(recorder):
         stream = recorder.open(JOB, 1)
         await feed(stream, data[:600])
-        await until(lambda: not stream.pending)
+        await eventually(lambda: not stream.pending)
         written = (folder / "ab" / "ab12.1.out").rename(tmp_path / "aside")
         (folder / "ab").rmdir()
         (folder / "ab").write_text("in the way")  # works for root as well, unlike a mode
@@ -284,7 +284,7 @@ async def test_where_bytes_are_cut_out_their_marks_are_too_live_and_after_the_en
             times[start] = monotonic.now
             monotonic.now += 1
             if start == 5000:
-                await until(lambda: not stream.pending)
+                await eventually(lambda: not stream.pending)
         if is_saved:
             await recorder.save(stream)
             recorder.close(JOB, 1)

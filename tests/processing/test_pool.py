@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.support.bench import Bench, gone, until
+from tests.support.bench import Bench, gone
 from tests.support.fakes.attempt_ledger import LIVENESS_S
 from tests.support.server import clean_environment
+from tests.support.waiting import eventually
 from tests.support.warm_slot import WarmSlot
 
 from dropmill.model.errors import ProcessorError
@@ -112,7 +113,7 @@ async def test_a_slot_that_cannot_be_replaced_now_is_tried_again(
         slot = (await bench.run(b"quick"))[0].value
         (tmp_path / "script.py").write_text("def (")
         os.kill(slot, signal.SIGKILL)
-        await until(lambda: "SyntaxError" in caplog.text)
+        await eventually(lambda: "SyntaxError" in caplog.text)
         (tmp_path / "script.py").write_text("def process(path): return 'fixed'\n")
         assert (await bench.run(b"quick"))[0].value == "fixed"
 
@@ -132,9 +133,9 @@ async def test_a_slot_that_the_system_refuses_to_start_is_tried_again_and_report
         before = len(os.listdir("/proc/self/fd"))
         monkeypatch.setattr(pool, "start_child", refuse)
         os.kill(slot, signal.SIGKILL)
-        await until(refused.is_set)
-        await until(lambda: bench.health.degraded == ("slots",))
-        await until(lambda: len(os.listdir("/proc/self/fd")) < before)  # neither end of the socket stays open
+        await eventually(refused.is_set)
+        await eventually(lambda: bench.health.degraded == ("slots",))
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) < before)  # neither end of the socket stays open
         monkeypatch.setattr(pool, "start_child", start)
         assert (await bench.run(b"quick"))[0].state is AttemptState.SUCCEEDED
         assert bench.health.degraded == ()
@@ -157,7 +158,7 @@ async def test_a_server_that_stops_while_a_slot_is_started_leaves_no_process(
     monkeypatch.setattr(pool, "start_child", start_late)
     bench = Bench(tmp_path, module=DAEMON, processor="script:process")
     starting = asyncio.create_task(bench.executor.start())
-    await until(begun.is_set)
+    await eventually(begun.is_set)
     starting.cancel()
     await asyncio.sleep(0)
     may_start.set()
@@ -217,7 +218,7 @@ async def dead(pid: int) -> None:
             os.waitpid(pid, os.WNOHANG)
         return not Path(f"/proc/{pid}").exists()
 
-    await until(is_reaped)
+    await eventually(is_reaped)
 
 
 async def test_nothing_survives_a_killed_server(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ async def test_nothing_survives_a_killed_server(tmp_path: Path) -> None:
 async def test_an_import_that_hangs_does_not_survive_a_killed_server(tmp_path: Path) -> None:
     with server(tmp_path, "import os, time\nopen('pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(600)\n") as process:
         pid_file = tmp_path / "pid"
-        await until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+        await eventually(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
         pid = int(pid_file.read_text())
         os.kill(process.pid, signal.SIGKILL)
         await dead(pid)
@@ -330,7 +331,7 @@ async def test_a_script_that_stops_itself_is_ended_by_cancel_and_timeout(tmp_pat
     async with Bench(tmp_path, module=STOPS, processor="script:process", grace=600) as bench:
         job_id = bench.submit(b"itself")
         script, _ = pids(await bench.output_has(job_id, "end"))
-        await until(lambda: " T " in Path(f"/proc/{script}/stat").read_text())
+        await eventually(lambda: " T " in Path(f"/proc/{script}/stat").read_text())
         bench.cancel(job_id)
         outcome = await bench.ledger.settled(job_id)
         assert (outcome.state, outcome.exit_code) == (AttemptState.CANCELLED, -signal.SIGTERM)
@@ -368,11 +369,11 @@ def test_slots_print_nothing_when_the_server_is_killed(tmp_path: Path) -> None:
                 [sys.executable, "-c", BUSY_SERVER.format(folder=str(tmp_path))], stderr=said, env=clean_environment()
             )
         try:
-            asyncio.run(until(lambda: jobs.exists() and jobs.stat().st_size > 10))
+            asyncio.run(eventually(lambda: jobs.exists() and jobs.stat().st_size > 10))
         finally:
             process.kill()
             process.wait()
-        asyncio.run(until(lambda: not any(_runs_in(tmp_path, pid) for pid, _, _ in processes())))
+        asyncio.run(eventually(lambda: not any(_runs_in(tmp_path, pid) for pid, _, _ in processes())))
     assert (tmp_path / "said.txt").read_text() == ""
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.bench import until
 from tests.support.fakes.attempt_ledger import FakeAttemptLedger
 from tests.support.fakes.bus import FakeBus
+from tests.support.waiting import eventually
 
 from dropmill.processing.progress import LOOKED_AT_BYTES, ProgressFeed, find_progress, parse_explicit
 
@@ -82,7 +82,7 @@ async def test_the_first_and_the_newest_are_published(feed: ProgressFeed, bus: F
     for i in range(100):
         feed.read(b"%d/100\r" % i)
     assert values(bus) == [(0, 100)]
-    await until(lambda: len(bus.reports) == 2)
+    await eventually(lambda: len(bus.reports) == 2)
     feed.close()
     assert values(bus) == [(0, 100), (99, 100)]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.bench import Bench, python, until
+from tests.support.bench import Bench, python
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk import adoption
 from dropmill.engines.disk.store import DiskBlobStore
@@ -386,7 +387,7 @@ async def test_being_cancelled_at_any_moment_leaves_nothing(
     taking.cancel()
     await asyncio.wait([taking])
     if taking.cancelled():
-        await until(lambda: stored(blobs) == [])
+        await eventually(lambda: stored(blobs) == [])
     else:
         await remove(taking.result().results, blobs)
     assert stored(blobs) == []
@@ -413,7 +414,7 @@ async def test_an_attempt_ends_with_its_results_and_names_refused_files(tmp_path
         assert bench.store.path(result.blob).read_text() == "the result"
         assert output == "no newline\ndropmill: passwd was not taken as a result: it is a symbolic link.\n"
         assert outcome.output_size == len(output)
-        await until(lambda: list((tmp_path / "data" / "attempts").iterdir()) == [])
+        await eventually(lambda: list((tmp_path / "data" / "attempts").iterdir()) == [])
 
 
 async def test_a_failing_script_keeps_its_partial_results(tmp_path: Path) -> None:
@@ -520,8 +521,8 @@ async def test_results_of_an_attempt_that_was_declared_lost_meanwhile_are_remove
 
         bench.ledger.on_start = lambda job_id: asyncio.get_running_loop().call_soon(bump, job_id)
         job_id = bench.submit()
-        await until(lambda: bench.runner.active == 0 and bool(bench.ledger.started))
-        await until(lambda: stored(bench.store) == [])
+        await eventually(lambda: bench.runner.active == 0 and bool(bench.ledger.started))
+        await eventually(lambda: stored(bench.store) == [])
         assert (job_id, 1) not in bench.ledger.outcomes
 
 
@@ -541,7 +542,7 @@ async def test_unrecorded_results_that_a_failing_disk_keeps_stop_nothing(
         bench.ledger.on_start = lambda job_id: asyncio.get_running_loop().call_soon(bump, job_id)
         monkeypatch.setattr(DiskBlobStore, "discard", refuse)
         bench.submit()
-        await until(lambda: "unrecorded results could not be removed" in caplog.text)
+        await eventually(lambda: "unrecorded results could not be removed" in caplog.text)
         bench.ledger.on_start = lambda job_id: None
         assert (await bench.run())[0].state is AttemptState.SUCCEEDED
 

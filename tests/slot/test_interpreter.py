@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.bench import Bench, until
+from tests.support.bench import Bench
+from tests.support.waiting import eventually
 from tests.support.warm_slot import VERSIONS, Ended, WarmSlot, interpreters, run_script
 
 from dropmill.model.jobs import AttemptState
@@ -488,7 +489,7 @@ async def test_the_end_is_part_of_the_attempt(tmp_path: Path, fresh_process: boo
         assert (outcome.state, outcome.exit_code, output) == (AttemptState.FAILED, 4, "printed at exit\n")
         job_id = bench.submit(b"wait_for_threads")
         expected = (3, 10, "waiting for 2 threads")
-        await until(lambda: any((r.value, r.total, r.label) == expected for _, r in bench.bus.reports))
+        await eventually(lambda: any((r.value, r.total, r.label) == expected for _, r in bench.bus.reports))
         assert not bench.ledger.states[job_id].is_final
         (tmp_path / "go_on").touch()
         outcome = await bench.ledger.settled(job_id)
@@ -505,7 +506,7 @@ async def test_an_end_that_hangs_is_ended_by_timeout_and_cancel(tmp_path: Path, 
         assert (outcome.error.type, outcome.exit_code) == ("timed_out", -signal.SIGTERM)
     async with Bench(tmp_path, grace=60, **options) as bench:
         job_id = bench.submit(what.encode())
-        await until(lambda: any(report.label == "working" for _, report in bench.bus.reports))
+        await eventually(lambda: any(report.label == "working" for _, report in bench.bus.reports))
         bench.cancel(job_id)
         outcome = await bench.ledger.settled(job_id)
         assert outcome.state is AttemptState.CANCELLED

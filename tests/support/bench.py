@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.support.fakes.attempt_ledger import LIVENESS_S, FakeAttemptLedger
 from tests.support.fakes.bus import FakeBus
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.executor import SlotExecutor
@@ -141,13 +141,6 @@ def python(folder: Path, text: str) -> tuple[str, ...]:
     return (sys.executable, "tool.py", "{path}")
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something outside our reach has come true."""
-    async with asyncio.timeout(LIVENESS_S):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.005)
-
-
 async def gone(pid: int) -> None:
     """Wait until a process is no more, not even as a zombie."""
-    await until(lambda: not Path(f"/proc/{pid}").exists())
+    await eventually(lambda: not Path(f"/proc/{pid}").exists())

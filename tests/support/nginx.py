@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.missing import missing
-from tests.support.server import PATIENCE_S, until
+from tests.support.server import PATIENCE_S
+from tests.support.waiting import wait_until
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 PEER = "127.0.0.9"
@@ -78,7 +79,7 @@ class Nginx:
             with socket.socket() as asking:
                 return asking.connect_ex(("127.0.0.1", self.port)) == 0
 
-        until(is_up)
+        wait_until(is_up)
         return self
 
     def end(self) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import httpx
 import websockets.sync.client
+from tests.support.waiting import wait_until
 from websockets.sync.client import ClientConnection
 
 T = TypeVar("T")
@@ -104,7 +105,7 @@ class Server:
             assert self.process.poll() is None, f"ended at its start: {self.said()}"
             return _URL.search(self._said.read_bytes(), begun)
 
-        self.url = until(told)[1].decode()
+        self.url = wait_until(told)[1].decode()
         self._client = httpx.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False, verify=self._trust)
         return self
 
@@ -216,7 +217,7 @@ class Server:
             submission = self.get(f"/submissions/{submission_id}")
             return submission if submission["state"] == "settled" else None
 
-        return until(found)
+        return wait_until(found)
 
     def events(self, topic: str = "all") -> list[Any]:
         """Every event of a topic so far."""
@@ -256,15 +257,6 @@ def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of Dropmill, and as servers run: not in asyncio's debug mode."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DROPMILL_") and k != "PYTHONASYNCIODEBUG"}
     return kept | dict(more or {})
-
-
-def until(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
-    """What `look` finds, once it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-    return found
 
 
 def form(files: Iterable[tuple[str, bytes]], *, is_closed: bool = True) -> bytes:

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart
+from tests.support.waiting import eventually
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -43,16 +44,9 @@ async def served(app: Quart) -> AsyncIterator[int]:
         await serving
 
 
-async def until(is_so: Callable[[], object]) -> None:
-    """Return once something is so."""
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0.01)
-
-
 async def settled_tasks(baseline: int) -> None:
     """Return when no more tasks run than at first."""
-    await until(lambda: len(asyncio.all_tasks()) <= baseline)
+    await eventually(lambda: len(asyncio.all_tasks()) <= baseline)
 
 
 async def end_of(client: ClientConnection) -> tuple[int | None, str | None]:

@@ -20,14 +20,12 @@ def wait_until(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
     return found
 
 
-async def eventually(look: Callable[[], Awaitable[T | None] | T | None], seconds: float = PATIENCE_S) -> T:
-    """The same on an event loop, which goes on meanwhile; `look` may be a coroutine function."""
+async def eventually(look: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+    """Return once `look` finds something, or the coroutine that it makes does; the event loop goes on meanwhile."""
     end = time.monotonic() + seconds
     while True:
         found = look()
-        if isinstance(found, Awaitable):
-            found = await found
-        if found:
-            return found
+        if await found if isinstance(found, Awaitable) else found:
+            return
         assert time.monotonic() < end, "it did not happen"
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(POLL_S / 4)

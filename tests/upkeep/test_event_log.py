@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import eventually
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.model.client import ClientIdentity
@@ -87,12 +88,6 @@ async def following(log: EventLog) -> AsyncIterator[None]:
         assert task.cancelled()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for is on disk
-            await asyncio.sleep(0.005)
-
-
 def whole_story(path: Path) -> list[int]:
     """The cursors of every line, oldest first, rotated files included."""
     rotated = sorted(path.parent.glob(f"{path.name}.*.gz"), key=lambda p: -int(p.name.split(".")[-2]))
@@ -129,10 +124,10 @@ async def test_an_untouched_ledger_makes_an_empty_file(path: Path) -> None:
 async def test_a_hint_is_followed(path: Path) -> None:
     ledger, bus = FakeLedger(2), LocalBus()
     async with following(make(path, ledger, bus, poll_s=3600)):
-        await until(lambda: whole_story(path) == upto(2))
+        await eventually(lambda: whole_story(path) == upto(2))
         ledger.add(3)
         bus.publish({"all": 3})
-        await until(lambda: whole_story(path) == upto(5))
+        await eventually(lambda: whole_story(path) == upto(5))
         assert list(bus.listeners) == ["all"]
     assert not bus.listeners
 
@@ -140,9 +135,9 @@ async def test_a_hint_is_followed(path: Path) -> None:
 async def test_a_lost_hint_makes_a_line_late_and_no_more(path: Path) -> None:
     ledger = FakeLedger(1)
     async with following(make(path, ledger, poll_s=0.02)):
-        await until(lambda: whole_story(path) == upto(1))
+        await eventually(lambda: whole_story(path) == upto(1))
         ledger.add(1)
-        await until(lambda: whole_story(path) == upto(2))
+        await eventually(lambda: whole_story(path) == upto(2))
 
 
 async def test_the_next_life_goes_on_behind_the_last_line(path: Path) -> None:
@@ -180,9 +175,9 @@ async def test_a_ledger_that_is_away_is_asked_again(path: Path) -> None:
     ledger = FakeLedger(2)
     ledger.error = Unavailable("The database does not answer.")
     async with following(make(path, ledger, retry_s=0.01)):
-        await until(lambda: ledger.reads >= 3)
+        await eventually(lambda: ledger.reads >= 3)
         ledger.error = None
-        await until(lambda: whole_story(path) == upto(2))
+        await eventually(lambda: whole_story(path) == upto(2))
 
 
 async def test_a_log_of_another_ledger_is_put_aside(path: Path) -> None:
@@ -324,7 +319,7 @@ async def test_a_kill_at_any_moment_loses_and_repeats_no_line(path: Path) -> Non
         known = max(whole_or_cut_story(path), default=0)
         program = CHILD.format(path=sys.path, known=known, log=str(path))
         child = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", program])
-        await until(lambda: path.exists() and max(whole_or_cut_story(path), default=0) > known)  # noqa: B023
+        await eventually(lambda: path.exists() and max(whole_or_cut_story(path), default=0) > known)  # noqa: B023
         await asyncio.sleep(chance.uniform(0.0, 0.1))
         child.send_signal(signal.SIGKILL)
         assert await asyncio.to_thread(child.wait) == -signal.SIGKILL
@@ -427,10 +422,10 @@ async def test_a_full_disk_is_tried_again_until_it_has_room(
     ledger = FakeLedger(20)
     disk = FullDisk(monkeypatch, room=1_000)
     async with following(make(path, ledger, retry_s=0.01)):
-        await until(lambda: disk.refused >= 3)
+        await eventually(lambda: disk.refused >= 3)
         ledger.add(5)
         disk.room = 10**9
-        await until(lambda: whole_or_cut_story(path) == upto(25))
+        await eventually(lambda: whole_or_cut_story(path) == upto(25))
     assert "No space left on device" in caplog.text
 
 

@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.bench import Bench, gone, until
+from tests.support.bench import Bench, gone
 from tests.support.fakes.attempt_ledger import LIVENESS_S
+from tests.support.waiting import eventually
 
 from dropmill.engines.local import executor as executor_module
 from dropmill.model.clock import utc_now
@@ -61,7 +62,7 @@ async def test_all_slots_are_used(tmp_path: Path) -> None:
 
 async def test_a_hint_for_another_queue_is_not_for_this_executor(tmp_path: Path) -> None:
     async with bench(tmp_path) as running:
-        await until(lambda: running.ledger.claims > 0)
+        await eventually(lambda: running.ledger.claims > 0)
         before = running.ledger.claims
         running.executor.wake("gpu")
         await asyncio.sleep(0.05)
@@ -105,7 +106,7 @@ async def test_a_job_is_claimed_when_its_time_comes(tmp_path: Path, monkeypatch:
     running = Bench(tmp_path, module=WAITING, processor="script:process")
     running.ledger.due = utc_now() + timedelta(seconds=2)
     async with running:
-        await until(lambda: running.ledger.claims > 0)
+        await eventually(lambda: running.ledger.claims > 0)
         job_id = running.add(b"go")
         running.ledger.on_start = lambda _: setattr(running.ledger, "due", None)
         assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
@@ -127,7 +128,7 @@ async def test_an_attempt_that_is_claimed_while_the_slots_are_shut_down_is_not_b
         job_id = running.add(b"go")
         running.ledger.on_start = lambda _: running.runner.shut_down()
         running.executor.wake()
-        await until(lambda: running.ledger.states[job_id] is JobState.RUNNING)
+        await eventually(lambda: running.ledger.states[job_id] is JobState.RUNNING)
         await running.executor.drain(LIVENESS_S)
         assert running.ledger.outcomes == {}
         assert await running.output(job_id) == ""
@@ -163,7 +164,7 @@ async def test_an_error_of_our_own_is_told_and_stops_everything(tmp_path: Path) 
     pid = await pid_of(running, job_id)
     running.ledger.problems = [RuntimeError("a defect")]
     running.submit(b"go")
-    await until(lambda: bool(running.failures))
+    await eventually(lambda: bool(running.failures))
     assert "a defect" in repr(running.failures)
     await running.executor.close()
     await gone(pid)

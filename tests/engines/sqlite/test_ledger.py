@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from tests.support import scenarios
+from tests.support.waiting import eventually
 
 from dropmill.engines.sql import config as config_changes
 from dropmill.engines.sql import database, events, migrations
@@ -26,12 +27,6 @@ from dropmill.health import Health
 from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
 from dropmill.model.ids import Sha256
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(scenarios.LIVENESS_S):
-        while not is_so():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0.01)
 
 
 def secret_text(rng: random.Random) -> tuple[bytes, bytes]:
@@ -177,7 +172,7 @@ async def test_what_another_process_commits_is_published(tmp_path: Path, monkeyp
     await ledger.open()
     await other.open(without_lock=True)
     await scenarios.save(other)
-    await until(lambda: published)
+    await eventually(lambda: published)
     assert published == [{"all": 1, "config": 1}]
     await asyncio.sleep(0.2)
     assert len(published) == 1  # once
@@ -204,7 +199,7 @@ async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
     for _ in range(40):
         opened += await asyncio.gather(scenarios.opened(ledger), scenarios.opened(other))
     newest = await ledger.newest_cursor()
-    await until(lambda: published["all"][-1] == newest)
+    await eventually(lambda: published["all"][-1] == newest)
     assert set(published) == {"all", "config", *(f"submission:{one}" for one in opened)}
     for positions in published.values():
         assert positions == sorted(set(positions))  # no event is published twice either
@@ -293,7 +288,7 @@ async def test_every_fault_of_the_database_is_a_503_or_a_507_and_passes(
         with pytest.raises(FAULTS[code]):
             await scenarios.save(ledger)
         assert health.degraded == ("ledger",)
-    await until(lambda: health.degraded == ())
+    await eventually(lambda: health.degraded == ())
     await scenarios.save(ledger)
     await ledger.close()
 

@@ -9,7 +9,8 @@ from tests.support.certificates import make_certificate
 from tests.support.editor_actions import write
 from tests.support.nginx import PEER, Nginx
 from tests.support.page_actions import Watched, log, row
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 from tests.system.browser.conftest import PATIENCE_MS, PROCESSOR
 
 BASE = "/tools/drop"
@@ -93,7 +94,7 @@ def test_the_config_is_edited_under_the_sub_path(open_behind: Callable[..., Page
     page = open_behind("/config")
     write(page, "greeting: hello\n")
     page.get_by_role("button", name="Save", exact=True).click()
-    until(lambda: behind.server.config.read_text() == "greeting: hello\n")
+    wait_until(lambda: behind.server.config.read_text() == "greeting: hello\n")
     expect(page.get_by_role("button", name="Save", exact=True)).to_be_disabled()
 
 

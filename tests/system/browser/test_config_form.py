@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 from tests.support.editor_actions import write
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 TEXT = b"""\xef\xbb\xbf# Thumbnails.\r
 \r
@@ -70,7 +71,7 @@ def hold_forms(page: Page) -> Callable[[], None]:
 
     def release() -> None:
         nonlocal is_held
-        until(lambda: page.evaluate("1") and held)
+        wait_until(lambda: page.evaluate("1") and held)
         is_held = False
         for route in held:
             route.continue_()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Dialog, Locator, Page, expect
 from tests.support.editor_actions import editor, write
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 MIXED = b"\xef\xbb\xbf# first\r\nname: bar   # aligned\n\nlist: [1,   2]\r\n# last, without an end"
 MIXED_SHOWN = "# firstname: bar   # alignedlist: [1,   2]# last, without an end"  # its lines, one behind the other
@@ -155,7 +156,7 @@ def test_saving_takes_what_was_just_typed_into_the_form(open_page: Open, site: S
         page.keyboard.press("Control+s")
     else:
         button(page, "Save").click()
-    until(lambda: b"name: barbell" in saved(site))
+    wait_until(lambda: b"name: barbell" in saved(site))
     expect(page.get_by_text("not saved")).to_be_hidden()
 
 
@@ -335,7 +336,7 @@ def test_a_file_that_cannot_be_used_is_told_with_its_place(open_page: Open, site
     replace_word(page, 2, "name: ", "foo")
     button(page, "Save").click()
     expect(notice).to_be_hidden()
-    until(lambda: site.config.read_bytes() == MIXED.replace(b"bar", b"foo"))
+    wait_until(lambda: site.config.read_bytes() == MIXED.replace(b"bar", b"foo"))
 
 
 # --- every person ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.support.editor_actions import editor, write
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 BASE = """\
 # How thumbnails are made.
@@ -284,7 +285,7 @@ def test_restoring_makes_a_new_revision_and_leaves_unsaved_text_to_be_merged(
 def test_a_leaked_secret_is_removed_for_good(open_page: Open, site: Server, save: Save) -> None:
     secret = save(BASE + "password: hunter2\n", "Oops")
     waiting = site.send(("wait.txt", b"x"))["files"][0]["job"]["id"]
-    until(lambda: site.get(f"/jobs/{waiting}")["attempts"])
+    wait_until(lambda: site.get(f"/jobs/{waiting}")["attempts"])
     save(BASE + "password: elsewhere\n", "Better")
     page = open_page(f"/config?revision={secret}")
     dialog = page.get_by_role("dialog", name="Compare revisions")
@@ -294,7 +295,7 @@ def test_a_leaked_secret_is_removed_for_good(open_page: Open, site: Server, save
     press(dialog, "Remove it for good")
     expect(dialog.get_by_role("alert")).to_contain_text("Queued or running jobs")
     site.http.post(f"/api/v1/jobs/{waiting}/cancel")
-    until(lambda: site.get(f"/jobs/{waiting}")["state"] == "cancelled")
+    wait_until(lambda: site.get(f"/jobs/{waiting}")["state"] == "cancelled")
     press(dialog, "Remove it for good")
     expect(dialog).to_contain_text("The text of this revision was removed for good")
     expect(dialog).not_to_contain_text("hunter2")

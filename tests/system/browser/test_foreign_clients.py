@@ -13,7 +13,8 @@ from playwright.sync_api import Page, Response, Route, expect
 from tests.support.faulty_proxy import Proxy
 from tests.support.missing import missing
 from tests.support.page_actions import MIB, random_file
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 Open = Callable[..., Page]
 FRONTEND = Path(__file__).parents[3] / "frontend"
@@ -100,7 +101,7 @@ def stored(site: Server, name: str) -> tuple[str, str]:
                     return file
         return None
 
-    file = until(found)
+    file = wait_until(found)
     content = site.http.get(f"/api/v1/files/{file['id']}/content").content
     return file["sha256"], hashlib.sha256(content).hexdigest()
 
@@ -127,7 +128,7 @@ def test_tus_js_client_resumes_after_cuts_a_killed_server_and_a_reload(
     page.on("response", note)
     page.goto(f"/test/?chunk={chunk}")
     page.set_input_files("input", tmp_path / name)
-    until(lambda: line.carried > size // 2)
+    wait_until(lambda: line.carried > size // 2)
     site.kill()
     page.goto(f"/test/?chunk={chunk}")
     page.set_input_files("input", tmp_path / name)
@@ -154,7 +155,7 @@ def test_uppy_resumes_after_cuts_a_killed_server_and_a_pause(
     page.goto("/test/")
     page.locator(".uppy-Dashboard-input").first.set_input_files([tmp_path / name for name in names])
     page.get_by_role("button", name="Upload 2 files").click()
-    until(lambda: line.carried > size)
+    wait_until(lambda: line.carried > size)
     site.kill()
     site.start()
     page.evaluate("uppy.pauseAll()")

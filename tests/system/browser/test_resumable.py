@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.support.faulty_proxy import Proxy
 from tests.support.page_actions import MIB, drop, press_submit, random_file, row, slow_down, sparse, submit, text_file
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 Open = Callable[..., Page]
 PIECE_MAX = 16 * MIB
@@ -51,7 +52,7 @@ def test_a_large_file_survives_cuts_and_a_killed_server(
     killed_at = chance.randrange(size // 10, size // 2)
     page = open_page("/", through=line)
     submission_id = submit(page, tmp_path / "large.bin")
-    until(lambda: line.carried > killed_at)
+    wait_until(lambda: line.carried > killed_at)
     site.kill()
     expect(row(page, "large.bin")).to_contain_text("Retrying")
     site.start()
@@ -91,7 +92,7 @@ def test_a_paused_file_waits_and_goes_on_where_it_was(
     slow_down(page, 30 * MIB)
     submission_id = submit(page, sparse(tmp_path / "large.bin", 60 * MIB), text_file(tmp_path / "small.txt"))
     large = row(page, "large.bin")
-    until(lambda: line.carried > 20 * MIB)
+    wait_until(lambda: line.carried > 20 * MIB)
     large.get_by_role("button", name="Pause large.bin").click()
     expect(large).to_contain_text("Paused")
     expect(row(page, "small.txt")).to_contain_text("Succeeded")
@@ -113,7 +114,7 @@ def test_all_of_it_can_be_paused_and_resumed_and_counts_once(
     small = [sparse(tmp_path / f"small-{number}.bin", MIB) for number in range(6)]
     large = [sparse(tmp_path / f"large-{number}.bin", 9 * MIB) for number in range(4)]
     submission_id = submit(page, *small, *large)
-    until(lambda: line.carried > 3 * MIB)
+    wait_until(lambda: line.carried > 3 * MIB)
     page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.get_by_text("files paused.")).to_be_visible()
     expect(page.get_by_text("working", exact=True)).to_be_hidden()
@@ -131,7 +132,7 @@ def test_a_cancelled_file_is_gone_and_the_others_arrive(
     slow_down(page, 10 * MIB)
     submission_id = submit(page, sparse(tmp_path / "large.bin", 200 * MIB), text_file(tmp_path / "small.txt"))
     large = row(page, "large.bin")
-    until(lambda: line.carried > 10 * MIB)
+    wait_until(lambda: line.carried > 10 * MIB)
     large.get_by_role("button", name="Cancel large.bin").click()
     expect(large).to_contain_text("Not sent")
     expect(large).to_contain_text("you cancelled it")

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.name_server import NameServer
-from tests.support.server import Server, read_answer, until
+from tests.support.server import Server, read_answer
+from tests.support.waiting import wait_until
 from tests.system.catalogue.cases import Case
 
 FLAGS = ("--auth", "off", "--trusted-proxy", "127.0.0.1/32", "--min-free", "0")
@@ -77,7 +78,7 @@ class Recorder:
         assert b"<script>" not in body
         if status == 201:
             submission_id = json.loads(body)["id"]
-            until(lambda: "client.identified" in self._events(submission_id))
+            wait_until(lambda: "client.identified" in self._events(submission_id))
             self._require_client(case, self.server.get(f"/submissions/{submission_id}")["client"], address)
             self.server.settled(submission_id)
             page = self.server.http.get(f"/submissions/{submission_id}", headers={"Accept": "text/html"}).text

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.support.server import CONFIG, Server, form, post, read_answer, reset, until
+from tests.support.server import CONFIG, Server, form, post, read_answer, reset
 from tests.support.tus import TUS, append, create, offset_of, patch_head
+from tests.support.waiting import wait_until
 from tests.system.catalogue.cases import Case, Unplayable, frame
 from tests.system.catalogue.identities import Recorder
 from tests.system.catalogue.scripts import play_script
@@ -103,10 +104,10 @@ class Target:
         yield
         assert server.http.get("/healthz").status_code == 200, "it is not healthy"
         self.end_uploads()
-        until(
+        wait_until(
             lambda: all(server.get(f"/submissions/{one}")["state"] == "settled" for one in self.new_submissions()), 120
         )
-        until(lambda: not server.arriving())
+        wait_until(lambda: not server.arriving())
         assert self._outside() == outside, "it wrote outside its data folder"
         assert "Traceback" not in server.said(), server.said()
         cursors = [line["cursor"] for line in server.log()]
@@ -222,7 +223,9 @@ def prepared(target: Target, case: Case, upload: str | None) -> Iterator[None]:
         return
     with server.connect() as sending:
         sending.sendall(patch_head(server, upload, 0, UPLOAD_SIZE) + b"x" * received)
-        until(lambda: server.get(f"/submissions/{target.new_submissions()[0]}")["files"][0]["state"] == "receiving")
+        wait_until(
+            lambda: server.get(f"/submissions/{target.new_submissions()[0]}")["files"][0]["state"] == "receiving"
+        )
         yield
         assert read_answer(sending)[0] in (0, 410, 503)  # it was cut off
 
@@ -238,7 +241,7 @@ def ask(target: Target, case: Case, texts: list[bytes], pause_s: float = 0.0) ->
                 time.sleep(pause_s)
         then = case.expect.get("then", None if case.is_known else "fin")
         if then == "rst":
-            until(target.new_submissions)
+            wait_until(target.new_submissions)
             reset(connection)
             return answer
         if then == "fin":
@@ -505,7 +508,7 @@ def config_kept(target: Target) -> Iterator[None]:
     target.save(CONFIG)
     assert [path.name for path in server.config.parent.glob(".*.dropmill")] == []
     assert server.resident_bytes - memory < 32 * 1024 * 1024
-    until(lambda: _open_files(server) <= opened)
+    wait_until(lambda: _open_files(server) <= opened)
 
 
 def _open_files(server: Server) -> int:

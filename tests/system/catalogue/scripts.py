@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 from tests.system.catalogue.cases import Case, Unplayable
 from tests.system.faults.observers import Pulse, stays_true, zombies
 
@@ -91,7 +92,7 @@ def _settled(server: Server, submission_id: str) -> Any:
         submission = server.get(f"/submissions/{submission_id}")
         return submission if submission["state"] == "settled" else None
 
-    (file,) = until(found, PATIENCE_S)["files"]
+    (file,) = wait_until(found, PATIENCE_S)["files"]
     return file
 
 

@@ -25,7 +25,8 @@ import requests
 from playwright.sync_api import Browser, Page, expect
 from tests.support.missing import missing
 from tests.support.page_actions import Watched
-from tests.support.server import Server, read_answer, until
+from tests.support.server import Server, read_answer
+from tests.support.waiting import wait_until
 from tests.system.clients import dotnet
 from tests.system.clients.names import CLIENTS, SHOWN
 from tests.system.clients.record import RECORDED, as_lines, words_of
@@ -143,7 +144,7 @@ def in_log(site: Server, submission_ids: Collection[str]) -> Mapping[str, Sequen
         settled = {line["submission"] for line in found if line["event"] == "submission.settled"}
         return found if settled == set(submission_ids) else []
 
-    found = until(lines)
+    found = wait_until(lines)
     return {
         one: [line["name"] for line in found if line["submission"] == one and line["event"] == "upload.started"]
         for one in submission_ids

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.server import Server, form, post, reset, until
+from tests.support.server import Server, form, post, reset
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 HALF = bytes(600_000)
@@ -29,7 +30,7 @@ def injected(server: Server, *injections: str) -> Iterator[None]:
     )
     with tracer:
         try:
-            until(lambda: tracer.poll() is not None or _is_traced(pid))
+            wait_until(lambda: tracer.poll() is not None or _is_traced(pid))
             if tracer.poll() is not None:
                 pytest.skip(f"this process may not trace another: {tracer.communicate()[1]}")
             yield
@@ -50,15 +51,15 @@ def test_clean_up_that_the_disk_refused_is_done_while_the_server_runs(make_serve
     body = form([("whole", b"1"), ("half", HALF)])[:-100]
     with server.connect() as upload:
         upload.sendall(post(server, 1_000_000) + body)
-        until(lambda: [event for event in server.events() if event["subject"]["name"] == "half"])
+        wait_until(lambda: [event for event in server.events() if event["subject"]["name"] == "half"])
         (submission,) = server.get("/submissions?limit=1")["items"]
-        until(lambda: len(server.arriving()) == 1)
+        wait_until(lambda: len(server.arriving()) == 1)
         with injected(server, "unlink,unlinkat:error=EIO", "pwrite64:error=ENOSPC"):
             reset(upload)
-            until(lambda: "could not be removed and is tried again" in server.said())
+            wait_until(lambda: "could not be removed and is tried again" in server.said())
             assert len(server.arriving()) == 1
             assert server.get(f"/submissions/{submission['id']}")["counts"]["receiving"] == 1
-    until(lambda: not server.arriving())
+    wait_until(lambda: not server.arriving())
     settled = server.settled(submission["id"])
     assert [(file["name"], file["state"]) for file in settled["files"]] == [("whole", "stored"), ("half", "aborted")]
     assert server.stop() == 0
@@ -71,8 +72,8 @@ def test_a_work_folder_that_the_disk_refused_to_remove_goes_while_the_server_run
     attempts = server.data / "attempts"
     with injected(server, "unlink,unlinkat:error=EIO"):
         submission = server.settled(server.send(("a.txt", b"1"))["id"])
-        until(lambda: "could not be removed and is tried again" in server.said())
+        wait_until(lambda: "could not be removed and is tried again" in server.said())
         assert len(list(attempts.iterdir())) == 1
     assert submission["counts"]["succeeded"] == 1
-    until(lambda: not list(attempts.iterdir()))
+    wait_until(lambda: not list(attempts.iterdir()))
     assert server.stop() == 0

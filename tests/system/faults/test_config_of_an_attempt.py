@@ -6,7 +6,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 from tests.system.faults.observers import slots_of
 
 Make = Callable[..., Server]
@@ -60,10 +61,10 @@ class Story:
         return self.server.get(f"/jobs/{job_id}")
 
     def running(self, job_id: str) -> None:
-        until(lambda: self.job(job_id)["state"] == "running")
+        wait_until(lambda: self.job(job_id)["state"] == "running")
 
     def settled(self, job_id: str) -> Any:
-        return until(lambda: job if (job := self.job(job_id))["settled_at"] else None)
+        return wait_until(lambda: job if (job := self.job(job_id))["settled_at"] else None)
 
     def retry(self, job_id: str) -> None:
         answer = self.server.http.post(f"/api/v1/jobs/{job_id}/retry")
@@ -106,7 +107,7 @@ def test_a_lost_attempt_is_followed_by_one_with_the_same_config(make_server: Mak
     story.running(a)
     story.save("n: 2\n")
     os.kill(slots_of(story.server)[0], signal.SIGKILL)
-    until(lambda: len(story.job(a)["attempts"]) == 2)
+    wait_until(lambda: len(story.job(a)["attempts"]) == 2)
     story.running(a)
     story.server.kill()
     story.server.start()
@@ -122,8 +123,8 @@ def test_fail_mend_the_config_retry(make_server: Make) -> None:
     a = story.send("a")
     assert story.settled(a)["error"]["type"] == "KeyError"
     story.server.config.write_text(MENDED)
-    until(lambda: b"mended" in story.server.http.get("/api/v1/config").content)
+    wait_until(lambda: b"mended" in story.server.http.get("/api/v1/config").content)
     story.retry(a)
-    job = until(lambda: j if (j := story.job(a))["state"] == "succeeded" else None)
+    job = wait_until(lambda: j if (j := story.job(a))["state"] == "succeeded" else None)
     assert job["value"] == [9, MENDED]
     assert story.used(a)[1] == ["m: 1\n", MENDED]

@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from tests.support.faulty_proxy import Proxy
-from tests.support.server import PATIENCE_S, Server, form, post, until
+from tests.support.server import PATIENCE_S, Server, form, post
 from tests.support.tus import head, patch_head
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 
@@ -85,7 +86,7 @@ def test_a_form_that_is_cut_at_any_byte_leaves_whole_files_only(make_server: Mak
             works.append((kind, cut(server, (begin + body)[:size], kind)))
     asyncio.run(all_of(works))
 
-    until(lambda: not server.arriving())
+    wait_until(lambda: not server.arriving())
     submissions = pages(server, "/submissions?")
     assert len(submissions) > len(content)  # many had got as far as a file
     found = {}

@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import SERVE, Server, until
+from tests.support.server import SERVE, Server
+from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse
 
 Make = Callable[..., Server]
@@ -176,7 +177,7 @@ class Play:
             answer = self.server.http.get(f"/api/v1/submissions/{submission}")
             return answer.json() if self._judge(answer) == "good" and answer.json()["state"] == "settled" else None
 
-        return until(found)
+        return wait_until(found)
 
     def save(self) -> str:
         """Save a config: it is the new one then, or still the old one."""
@@ -192,7 +193,7 @@ class Play:
             answer = self.server.http.get("/api/v1/config")
             return answer.content if self._judge(answer) == "good" else None
 
-        assert until(now) in ((text,) if said == "good" else (text, before.content))
+        assert wait_until(now) in ((text,) if said == "good" else (text, before.content))
         return said
 
     # --- what must be true -------------------------------------------------------------------------------------------
@@ -205,8 +206,8 @@ class Play:
             answer = self.server.http.get("/readyz")
             return answer.status_code == 200 and answer.json()["degraded"] == []
 
-        until(is_well)
-        until(lambda: self.server.config.read_bytes() == self.server.http.get("/api/v1/config").content)
+        wait_until(is_well)
+        wait_until(lambda: self.server.config.read_bytes() == self.server.http.get("/api/v1/config").content)
 
     def tells_one_story(self) -> None:
         """Files have their bytes, events have no hole, the log is the ledger, and no config was refused."""
@@ -216,7 +217,7 @@ class Play:
         events = self.server.events()
         assert [event["cursor"] for event in events] == list(range(1, len(events) + 1))
         assert "config.rejected" not in {event["name"] for event in events}
-        until(lambda: len(self.server.log()) == len(events))
+        wait_until(lambda: len(self.server.log()) == len(events))
         logged = [(line["cursor"], line["event"]) for line in self.server.log()]
         assert logged == [(event["cursor"], event["name"]) for event in events]
         assert "Traceback" not in self.server.said()
@@ -268,7 +269,7 @@ def test_descriptors_that_are_used_up_and_given_back_cost_answers_only(make_serv
             # Lower numbers may still be free: they are used up by connections.
             for _ in range(held):
                 stack.enter_context(play.server.connect())
-            until(lambda: rounds[0].get("/api/v1/submissions").status_code == 503)  # they are accepted
+            wait_until(lambda: rounds[0].get("/api/v1/submissions").status_code == 503)  # they are accepted
             for client in rounds:
                 assert client.get("/healthz").status_code == 200
                 # A refused connection gives its descriptor back, so now and then there is one.

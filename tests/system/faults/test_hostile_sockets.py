@@ -7,7 +7,8 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse
 
 Make = Callable[..., Server]
@@ -86,12 +87,12 @@ def test_hostile_sockets_leave_nothing_behind(make_server: Make, sort: str, is_f
         # What so many at once need is allocated now, and kept: for five hundred that send too much, some 80 MiB.
         wave(server, min(count, AT_ONCE), data, is_half_closed=is_half_closed)
         before += 1  # the pulse's own
-        until(lambda: open_descriptors(server) <= before)
+        wait_until(lambda: open_descriptors(server) <= before)
         resident = server.resident_bytes
         for _ in range(max(1, count // AT_ONCE)):
             wave(server, min(count, AT_ONCE), data, is_half_closed=is_half_closed)
     # Some of the server's own come and go: the connection of the test's client, a file that is being read.
-    until(lambda: open_descriptors(server) <= before)
+    wait_until(lambda: open_descriptors(server) <= before)
     assert server.resident_bytes - resident < (LEFT_IN_ALL_KIB + count * LEFT_KIB) * 1024
     assert server.stop() == 0
     assert "Traceback" not in server.said()

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse, slots_of
 
 Make = Callable[..., Server]
@@ -102,16 +103,16 @@ def test_a_server_killed_at_random_moments_settles_every_file_once(
     for _ in range(kills):
         time.sleep(chance.random() * (0.6 if is_full else 0.4))
         server.kill()
-        until(lambda: not server.strays() and not daemons(), GONE_S)
+        wait_until(lambda: not server.strays() and not daemons(), GONE_S)
         server.start()
         # It takes up the queue by itself: the next kill hits it at work.
-        until(lambda: slots_of(server))
+        wait_until(lambda: slots_of(server))
     with Pulse(server):
         for submission in submissions:
             server.settled(submission)
     assert tells_one_story(server, submissions, count) >= 1
     assert [line["cursor"] for line in server.log()] == list(range(1, len(server.log()) + 1))
-    until(lambda: not daemons(), GONE_S)
+    wait_until(lambda: not daemons(), GONE_S)
     assert server.stop() == 0
     assert server.strays() == []
 
@@ -136,7 +137,7 @@ def test_slots_and_scripts_killed_at_random_moments_lose_no_file(
         for submission in submissions:
             server.settled(submission)
     tells_one_story(server, submissions, count)
-    until(lambda: not daemons(), GONE_S)
+    wait_until(lambda: not daemons(), GONE_S)
     assert server.stop() == 0
     assert server.strays() == []
 
@@ -171,7 +172,7 @@ def test_nothing_survives_the_server_though_a_script_has_stopped_its_slot(make_s
     )
     server.start()
     job = server.send(("a", b"a"))["files"][0]["job"]["id"]
-    until(lambda: b"stopped it" in server.http.get(f"/api/v1/jobs/{job}/output").content)
+    wait_until(lambda: b"stopped it" in server.http.get(f"/api/v1/jobs/{job}/output").content)
     assert server.strays()
     server.kill()
-    until(lambda: not server.strays(), GONE_S)
+    wait_until(lambda: not server.strays(), GONE_S)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.server import SERVE, Server, clean_environment, until
+from tests.support.server import SERVE, Server, clean_environment
+from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse, stays_true, zombies
 
 from dropmill.model.output import OutputBounds
@@ -213,7 +214,7 @@ def test_an_input_that_is_gone_is_told_and_nothing_else_is_served(shell: Server,
     assert 400 <= answer.status_code < 500, answer.text
     assert "root:" not in answer.text
     assert shell.http.post(f"/api/v1/jobs/{job['id']}/retry").status_code == 202
-    again = until(lambda: j if (j := shell.get(f"/jobs/{job['id']}"))["state"] == "failed" else None)
+    again = wait_until(lambda: j if (j := shell.get(f"/jobs/{job['id']}"))["state"] == "failed" else None)
     assert len(again["attempts"]) == 2
 
 

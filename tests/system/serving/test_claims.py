@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 
@@ -57,7 +58,7 @@ def job_of(server: Server, submission: str) -> Any:
 def test_a_cancel_by_another_process_ends_the_attempt(make_server: Make) -> None:
     server = scripted(make_server).start()
     submission = server.send(("slow.txt", b"1"))["id"]
-    job = until(lambda: (job := job_of(server, submission))["state"] == "running" and job)
+    job = wait_until(lambda: (job := job_of(server, submission))["state"] == "running" and job)
     order(server, "request_cancel", job["id"])
     assert server.settled(submission)["counts"]["cancelled"] == 1
     assert server.get(f"/jobs/{job['id']}")["attempts"][0]["state"] == "cancelled"
@@ -70,7 +71,7 @@ def test_a_job_that_another_process_queued_is_run_without_a_hint(make_server: Ma
     server.settled(submission)
     job_id = job_of(server, submission)["id"]
     order(server, "retry_job", job_id)
-    until(lambda: len(server.get(f"/jobs/{job_id}")["attempts"]) == 2 or None)
+    wait_until(lambda: len(server.get(f"/jobs/{job_id}")["attempts"]) == 2 or None)
     assert server.settled(submission)["counts"]["succeeded"] == 1
     assert server.stop() == 0
 
@@ -111,7 +112,7 @@ def test_a_server_starts_with_ten_thousand_jobs_that_wait(make_server: Make) -> 
         ledger.commit()
     server.start()
     assert server.http.post(f"/api/v1/submissions/{blocked}/cancel").status_code == 202  # it was lost, and waits again
-    until(lambda: server.get(f"/submissions/{many}")["counts"]["succeeded"] or None)
+    wait_until(lambda: server.get(f"/submissions/{many}")["counts"]["succeeded"] or None)
     page = server.get(f"/jobs?state=queued&submission={many}&limit=2")["items"]
     places = [job["position"] for job in page]  # newest first
     assert places[0] == places[1] + 1

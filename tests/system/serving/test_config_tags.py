@@ -4,7 +4,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.server import SERVE, Server, clean_environment, until
+from tests.support.server import SERVE, Server, clean_environment
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 
@@ -66,7 +67,7 @@ def test_point_15_a_tagged_config_is_saved_edited_restored_and_given_as_plain_da
         found = server.get(f"/submissions/{sent['id']}")
         return found if found["state"] == "settled" else None
 
-    job = until(settled)["files"][0]["job"]
+    job = wait_until(settled)["files"][0]["job"]
     assert job["state"] == "succeeded"
     assert job["value"] == repr(VALUES)
     restored = server.http.post(f"{url}/revisions/{saved.headers['ETag'][1:-1]}/restore", headers={"If-Match": etag()})

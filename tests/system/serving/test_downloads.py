@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import Server, read_answer, until
+from tests.support.server import Server, read_answer
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 
@@ -405,7 +406,7 @@ def test_a_reader_that_goes_away_leaves_no_descriptor_open(site: Server) -> None
             with site.connect() as connection:
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
                 assert connection.recv(100)
-    until(lambda: held() == 0)
+    wait_until(lambda: held() == 0)
 
 
 def test_a_retry_while_a_result_is_downloaded_does_not_touch_what_is_sent(site: Server) -> None:
@@ -450,15 +451,15 @@ def test_a_kill_between_take_over_and_the_ledgers_commit_leaves_no_orphan(make_s
     server.start()
     submission = server.send(("waits.txt", b"x"))
     job_id = server.get(f"/submissions/{submission['id']}")["files"][0]["job"]["id"]
-    until(lambda: server.http.get(f"/api/v1/jobs/{job_id}/output").content)
+    wait_until(lambda: server.http.get(f"/api/v1/jobs/{job_id}/output").content)
     with sqlite3.connect(server.data / "ledger.sqlite", isolation_level=None) as held:
         held.execute("BEGIN IMMEDIATE")
         (server.folder / "go-on").touch()
-        until(lambda: len(blobs(server)) == 2)
+        wait_until(lambda: len(blobs(server)) == 2)
         server.kill()
         held.execute("ROLLBACK")
     held.close()
-    until(lambda: not server.strays())
+    wait_until(lambda: not server.strays())
     assert len(blobs(server)) == 2
 
     server.start()

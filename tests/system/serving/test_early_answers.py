@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from tests.support.server import Server, read_answer, until
+from tests.support.server import Server, read_answer
+from tests.support.waiting import wait_until
 
 from dropmill.app import create_app
 from dropmill.settings import Settings
@@ -85,12 +86,12 @@ def test_so_it_is_on_a_full_disk(make_server: Make, is_chunked: bool) -> None:
 def test_so_it_is_in_a_stop(make_server: Make, is_chunked: bool) -> None:
     server = make_server("--command", "sh -c 'trap \"\" TERM; while :; do sleep 1; done'", "--grace", "8").start()
     submission = server.send(("a.txt", b"x"))["id"]
-    until(lambda: server.get(f"/submissions/{submission}")["files"][0]["job"]["state"] == "running")
+    wait_until(lambda: server.get(f"/submissions/{submission}")["files"][0]["job"]["state"] == "running")
     with server.connect() as client:
         client.sendall(f"GET /healthz HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
         assert read_answer(client)[0] == 200
         server.process.send_signal(signal.SIGTERM)
-        until(lambda: server.http.get("/readyz").status_code == 503)
+        wait_until(lambda: server.http.get("/readyz").status_code == 503)
         assert check(asked_on(client, server, is_chunked=is_chunked)) == 503
 
 

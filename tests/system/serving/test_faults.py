@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.name_server import NameServer
-from tests.support.server import SERVE, Server, clean_environment, form, hear, post, read_answer, reset, until
+from tests.support.server import SERVE, Server, clean_environment, form, hear, post, read_answer, reset
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 HALF = bytes(600_000)  # more than is gathered before a file is begun on disk
@@ -55,16 +56,16 @@ def test_after_a_kill_every_stored_file_is_processed_and_settles_once(make_serve
     server.start()
     submissions = [server.send(("waits", b"1"), ("queued", b"2"))["id"], server.send(("also", b"3"))["id"]]
     job = server.get(f"/submissions/{submissions[0]}")["files"][0]["job"]["id"]
-    until(lambda: server.http.get(f"/api/v1/jobs/{job}/output").content)
+    wait_until(lambda: server.http.get(f"/api/v1/jobs/{job}/output").content)
     body = form([("whole", b"4"), ("half", HALF)])[:-100]
     with server.connect() as upload:
         upload.sendall(post(server, 1_000_000) + body)
-        until(lambda: [event for event in server.events() if event["subject"]["name"] == "half"])
+        wait_until(lambda: [event for event in server.events() if event["subject"]["name"] == "half"])
         submissions.append(server.get("/submissions?limit=1")["items"][0]["id"])
-        until(server.arriving)
+        wait_until(server.arriving)
         began = [event["cursor"] for event in server.events()]
         server.kill()
-    until(lambda: not server.strays())
+    wait_until(lambda: not server.strays())
 
     (server.folder / "go-on").touch()
     server.start()
@@ -88,7 +89,7 @@ def test_after_a_kill_every_stored_file_is_processed_and_settles_once(make_serve
     assert server.arriving() == []
     kept = [path for path in (server.data / "blobs").rglob("*") if path.is_file()]
     assert len(kept) == 4
-    until(lambda: len(server.log()) >= len(events))
+    wait_until(lambda: len(server.log()) >= len(events))
     assert [line["cursor"] for line in server.log()] == list(range(1, len(server.log()) + 1))
 
 
@@ -130,7 +131,7 @@ def test_an_upload_that_breaks_off_keeps_what_was_whole_and_nothing_else(
             upload.sendall(post(odd, None) + f"{len(body):x}\r\n".encode() + body + b"\r\n")
         else:
             upload.sendall(post(odd, len(body) + 1000) + body)
-        until(lambda: odd.arriving())
+        wait_until(lambda: odd.arriving())
         if cut == "fin":
             upload.shutdown(socket.SHUT_WR)
         elif cut == "rst":
@@ -139,7 +140,7 @@ def test_an_upload_that_breaks_off_keeps_what_was_whole_and_nothing_else(
             status, _, answer = read_answer(upload)
             assert (status, json.loads(answer)["code"]) == (408, "body_idle")
             assert json.loads(answer)["kept"] == [f"whole-{cut}-{is_chunked}"]
-        until(lambda: not odd.arriving())
+        wait_until(lambda: not odd.arriving())
     submission = odd.settled(odd.get("/submissions?limit=1")["items"][0]["id"])
     shown = [(file["name"][:5], file["state"]) for file in submission["files"]]
     assert shown == [("whole", "stored"), ("half", "aborted")]
@@ -154,7 +155,7 @@ def test_wherever_a_body_is_cut_no_half_file_is_left(odd: Server, end: int) -> N
         upload.sendall(post(odd, len(body)) + body[: min(end, len(body) - 1)])
         upload.shutdown(socket.SHUT_WR)
         read_answer(upload)
-    until(lambda: not odd.arriving())
+    wait_until(lambda: not odd.arriving())
     newest = odd.get("/submissions?limit=1")["items"]
     if newest:
         assert odd.settled(newest[0]["id"])["counts"]["receiving"] == 0
@@ -214,13 +215,13 @@ def test_the_log_tells_the_clients_name_and_domain(make_server: Make) -> None:
         names.addresses["pc7.lab.example.com"] = ["127.0.0.1"]
         server = make_server(environment={"DROPMILL_DNS_SERVERS": names.address}).start()
         submission = server.settled(server.send(("a", b"a"))["id"])["id"]
-        identified = until(lambda: next((e for e in server.log() if e["event"] == "client.identified"), None))
-        client = until(lambda: c if (c := server.get(f"/submissions/{submission}")["client"])["host"] else None)
+        identified = wait_until(lambda: next((e for e in server.log() if e["event"] == "client.identified"), None))
+        client = wait_until(lambda: c if (c := server.get(f"/submissions/{submission}")["client"])["host"] else None)
         assert (client["host"], client["verified"], client["domain"]) == ("pc7.lab.example.com", True, "example.com")
         assert {identified[key] for key in ("host",)} == {"pc7.lab.example.com"}
         assert (identified["verified"], identified["domain"], identified["ip"]) == (True, "example.com", "127.0.0.1")
         server.settled(server.send(("b", b"b"))["id"])
-        again = until(lambda: [e for e in server.log() if e["event"] == "client.identified"][1:])
+        again = wait_until(lambda: [e for e in server.log() if e["event"] == "client.identified"][1:])
         assert again[0]["host"] == "pc7.lab.example.com"
 
 
@@ -241,7 +242,7 @@ def test_a_config_revision_tells_its_authors_name_unless_dns_keeps_it_waiting(ma
         names.is_silent = False
         server.start()
         assert author(b"a: 2\n") == ("127.0.0.1", "pc7.lab.example.com")
-        logged = until(lambda: [e for e in server.log() if e["event"] == "config.saved" and e["host"]])
+        logged = wait_until(lambda: [e for e in server.log() if e["event"] == "config.saved" and e["host"]])
         assert (logged[0]["host"], logged[0]["domain"]) == ("pc7.lab.example.com", "example.com")
 
 
@@ -252,7 +253,7 @@ def test_dns_that_does_not_answer_changes_nothing_but_the_name(make_server: Make
         submission = server.settled(server.send(("a", b"a"))["id"])
         assert submission["counts"]["succeeded"] == 1
         before = [event["name"] for event in server.events()]
-        events = until(lambda: found if "client.identified" in str(found := server.events()) else None)
+        events = wait_until(lambda: found if "client.identified" in str(found := server.events()) else None)
         assert "submission.settled" in before or "client.identified" in before  # settled without waiting for the name
         (identified,) = [event for event in events if event["name"] == "client.identified"]
         assert identified["data"] == {"host": None, "verified": False, "domain": None}
@@ -360,7 +361,7 @@ def test_hypercorn_serves_it_with_one_process_a_folder(tmp_path: Path) -> None:
             except OSError:
                 return None
 
-        assert until(answered) == 200
+        assert wait_until(answered) == 200
         with socket.create_connection((host, int(port)), 10) as connection:
             body = form([("a.txt", b"a")])
             head = f"POST /api/v1/submissions HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(body)}\r\n"

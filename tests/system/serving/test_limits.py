@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.support.server import Server, hear, read_answer, until
+from tests.support.server import Server, hear, read_answer
+from tests.support.waiting import wait_until
 from websockets.exceptions import InvalidStatus
 
 from dropmill.model.errors import TooManyConnections, Unavailable
@@ -57,8 +58,8 @@ def test_downloads_that_nobody_reads_are_cut(make_server: Make) -> None:
     path = stored(server, 16 * MIB)
     before = open_descriptors(server)
     with held([download(server, path) for _ in range(10)]):
-        until(lambda: open_descriptors(server) >= before + 20)  # each has a connection and a file
-        until(lambda: open_descriptors(server) <= before)
+        wait_until(lambda: open_descriptors(server) >= before + 20)  # each has a connection and a file
+        wait_until(lambda: open_descriptors(server) <= before)
     assert server.stop() == 0
     assert "Traceback" not in server.said()
 
@@ -83,7 +84,7 @@ def test_sockets_and_streams_that_are_quiet_stay(make_server: Make) -> None:
         time.sleep(1.5)
         page.ping().wait(10)
         server.send(("a.txt", b"x"))
-        until(lambda: b"submission.opened" in stream.recv(65536))
+        wait_until(lambda: b"submission.opened" in stream.recv(65536))
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_sockets_over_a_limit_are_refused(make_server: Make, flag: str, status: 
                 return True
             return False
 
-        until(opened)
+        wait_until(opened)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_connections_over_a_limit_are_refused_and_sockets_are_not_among_them(
             assert headers["retry-after"]
             assert code.encode() in body
             assert late.recv(1) == b""
-        until(lambda: server.http.get("/healthz").status_code == 200)
+        wait_until(lambda: server.http.get("/healthz").status_code == 200)
 
 
 # --- descriptors -----------------------------------------------------------------------------------------------------
@@ -155,14 +156,14 @@ def test_descriptors_are_left_for_the_rest_of_the_server(make_server: Make) -> N
     server = make_server(descriptors=(128, 128)).start()
     server.settled(server.send(("a.txt", b"x"))["id"])
     with server.live() as page, held([server.connect() for _ in range(200)]) as clients:
-        until(lambda: open_descriptors(server) >= 90)
+        wait_until(lambda: open_descriptors(server) >= 90)
         refused = [client for client in clients if read_if_there(client) in (503, 0)]
         assert len(refused) >= 100
         assert open_descriptors(server) <= 128 - 128 // 4 + 10
         # What was let in before goes on, so the ledger, the log and the pool do.
         page.send('{"type":"join","id":1,"topic":"all","after":0}')
         assert hear(page, "reply")["ok"]
-    server.settled(until(lambda: sent(server)))
+    server.settled(wait_until(lambda: sent(server)))
     assert "Too many open files" not in server.said()
     assert server.stop() == 0
 

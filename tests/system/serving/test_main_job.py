@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.server import CONFIG, Server, clean_environment, form, post, read_answer, until
+from tests.support.server import CONFIG, Server, clean_environment, form, post, read_answer
+from tests.support.waiting import wait_until
 
 SUBMISSIONS = "/api/v1/submissions"
 CONFIG_PATH = "/api/v1/config"
@@ -49,7 +50,7 @@ def test_the_log_file_tells_the_story_one_object_a_line(server: Server) -> None:
         names = {line["event"] for line in lines}
         return lines if {"submission.settled", "client.identified"} <= names else None
 
-    lines = until(story)
+    lines = wait_until(story)
     names = [line["event"] for line in lines if line["event"] != "client.identified"]
     assert names == [
         "submission.opened",
@@ -71,7 +72,7 @@ def test_the_log_file_tells_the_story_one_object_a_line(server: Server) -> None:
 def test_the_ledger_and_the_log_file_tell_the_same(server: Server) -> None:
     server.settled(server.send(("same.txt", b"x"))["id"])
     events = server.events()
-    lines = until(lambda: found if len(found := server.log()) >= len(events) else None)
+    lines = wait_until(lambda: found if len(found := server.log()) >= len(events) else None)
     assert [(line["cursor"], line["event"]) for line in lines][: len(events)] == [
         (event["cursor"], event["name"]) for event in events
     ]
@@ -136,7 +137,7 @@ def test_a_retry_is_a_second_attempt(server: Server) -> None:
     submission = server.settled(server.send(("again.txt", b"x"))["id"])
     job = submission["files"][0]["job"]["id"]
     assert server.http.post(f"/api/v1/jobs/{job}/retry").status_code == 202
-    numbers = until(
+    numbers = wait_until(
         lambda: (
             [attempt["number"] for attempt in found["attempts"]]
             if (found := server.get(f"/jobs/{job}"))["state"] == "succeeded" and len(found["attempts"]) == 2

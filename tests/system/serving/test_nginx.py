@@ -11,7 +11,8 @@ import httpx
 import pytest
 from tests.support.certificates import make_certificate
 from tests.support.nginx import PEER, Nginx
-from tests.support.server import PATIENCE_S, Server, clean_environment, hear, until
+from tests.support.server import PATIENCE_S, Server, clean_environment, hear
+from tests.support.waiting import wait_until
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
@@ -94,7 +95,7 @@ def test_curl_sends_and_the_log_has_the_address_of_the_client(site: Site, tmp_pa
         lines = [line for line in site.server.log() if line["submission"] == settled["id"]]
         return {line["ip"] for line in lines} if any(line["event"] == "submission.settled" for line in lines) else set()
 
-    assert until(logged) == {CLIENT}
+    assert wait_until(logged) == {CLIENT}
     (result,) = file["job"]["results"]
     assert httpx.URL(site.url).join(result["url"]).path.startswith("/drop/api/v1/jobs/")
     assert site.http.get(f"https://localhost:{site.nginx.port}{result['url']}").content == sent.read_bytes()

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.support.server import Server, form, hear, post, read_answer, until
+from tests.support.server import Server, form, hear, post, read_answer
+from tests.support.waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
@@ -39,7 +40,7 @@ def running(server: Server, name: str) -> str:
     """The id of a submission whose script has begun."""
     submission: str = server.send((name, b"x"))["id"]
     job = server.get(f"/submissions/{submission}")["files"][0]["job"]["id"]
-    until(lambda: server.http.get(f"/api/v1/jobs/{job}/output").content == b"began\n")
+    wait_until(lambda: server.http.get(f"/api/v1/jobs/{job}/output").content == b"began\n")
     return submission
 
 
@@ -75,7 +76,7 @@ def test_a_stop_tells_everyone_and_loses_nothing(make_server: Make, number: sign
         assert read_answer(idle)[0] == 200
         body = form([("whole.txt", b"kept")])[: -len("--B--\r\n")] + form([("half.txt", HALF)])[:-100]
         upload.sendall(post(server, 1_000_000) + body)
-        sent = until(lambda: stored(server, "whole.txt"))
+        sent = wait_until(lambda: stored(server, "whole.txt"))
         poll.start()
 
         server.process.send_signal(number)
@@ -132,7 +133,7 @@ def test_a_running_script_may_end_within_the_grace(make_server: Make) -> None:
             answer = read_answer(late)
             return answer if answer[0] != 200 else None  # refused from then on, and told when to come again
 
-        status, headers, _ = until(refused)
+        status, headers, _ = wait_until(refused)
         assert (status, headers["retry-after"]) == (503, "5")
     (server.folder / "go-on").touch()
     assert server.wait() == 0
@@ -204,7 +205,7 @@ def test_every_answer_in_a_stop_under_load_is_whole_or_a_problem_document(make_s
     for _ in range(4):
         server.start()
         load = Load(server)
-        until(lambda: len(server.arriving()) >= 3)
+        wait_until(lambda: len(server.arriving()) >= 3)
         assert server.stop() == 0
         load.wait()
         for status, headers, body in load.answers:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.support import tus
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 
@@ -56,12 +57,12 @@ def test_a_data_folder_that_was_moved_is_refused_and_used_again_when_it_is_back(
     if server.data.exists():
         shutil.rmtree(server.data)
     away.rename(server.data)
-    until(lambda: is_well(server))
+    wait_until(lambda: is_well(server))
     assert server.http.get(content).content == b"before"
     assert server.settled(server.send(("after.txt", b"after"))["id"])["counts"]["succeeded"] == 1
     events = server.events()
     assert [event["cursor"] for event in events] == list(range(1, len(events) + 1))
-    until(lambda: [line["cursor"] for line in server.log()] == [event["cursor"] for event in events])
+    wait_until(lambda: [line["cursor"] for line in server.log()] == [event["cursor"] for event in events])
     lines = [line for line in server.said().splitlines() if "The ledger does not work" in line]
     assert len(lines) == 1  # not one each second
     assert server.stop() == 0
@@ -88,7 +89,7 @@ def test_a_full_disk_is_shown_and_the_server_is_back_when_there_is_room(make_ser
         assert "disk_space" in server.http.get("/readyz").json()["degraded"]
         assert server.http.get("/healthz").status_code == 200
         filling.unlink()
-        until(lambda: is_well(server))
+        wait_until(lambda: is_well(server))
         assert server.settled(server.send(("after.txt", b"after"))["id"])["counts"]["succeeded"] == 1
         assert server.stop() == 0
     finally:
@@ -115,7 +116,7 @@ def test_a_clock_that_steps_ends_no_upload_that_got_bytes_a_moment_ago(make_serv
     answer = tus.append(server.http, url, 4, b"half")
     assert answer.status_code == 204, answer.text
     assert server.http.get(f"/api/v1/files/{kept}/content").content == b"kept"
-    last = until(lambda: events[-1] if (events := server.events())[-1]["at"][:7] != first[:7] else None)
+    last = wait_until(lambda: events[-1] if (events := server.events())[-1]["at"][:7] != first[:7] else None)
     assert last["at"] > first  # the process did see the step
     assert server.stop() == 0
 
@@ -154,7 +155,7 @@ def test_nothing_in_the_data_folder_is_open_to_others_whatever_the_umask(make_se
     assert tus.append(server.http, url, 0, b"half", **tus.checksum(b"half")).status_code == 204
     etag = server.http.get("/api/v1/config").headers["ETag"]
     assert server.http.put("/api/v1/config", content=b"a: 2\n", headers={"If-Match": etag}).status_code == 200
-    until(lambda: server.log())
+    wait_until(lambda: server.log())
     assert loose(server.data) == {}
     blobs = [path for path in (server.data / "blobs").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in blobs} == {0o400}

@@ -20,8 +20,9 @@ import pytest
 import tusclient.client
 import tusclient.exceptions
 from tests.support.faulty_proxy import Proxy
-from tests.support.server import PATIENCE_S, Server, post, read_answer, until
+from tests.support.server import PATIENCE_S, Server, post, read_answer
 from tests.support.tus import TUS, append, checksum, create, metadata, offset_of, patch_head
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 
@@ -117,7 +118,7 @@ def test_a_checksum_that_was_not_whole_when_the_server_died_counts_nothing(make_
     told = "".join(f"{name}: {value}\r\n" for name, value in checksum(content[CHUNK:]).items())
     with server.connect() as connection:
         connection.sendall(patch_head(server, url, CHUNK, 2 * CHUNK, told) + content[CHUNK : 2 * CHUNK])
-        until(lambda: on_disk(server) and on_disk(server)[0] > CHUNK)
+        wait_until(lambda: on_disk(server) and on_disk(server)[0] > CHUNK)
         server.kill()
     assert on_disk(server)[0] > CHUNK
     server.start()
@@ -132,7 +133,7 @@ def test_a_stop_in_the_middle_keeps_what_has_come(make_server: Make) -> None:
     url = create(server.start().http, len(content))
     with server.connect() as connection:
         connection.sendall(patch_head(server, url, 0, len(content)) + content[:CHUNK])
-        until(lambda: on_disk(server))
+        wait_until(lambda: on_disk(server))
         assert server.stop() == 0
     server.start()
     now = offset_of(server.http, url)
@@ -145,7 +146,7 @@ def test_an_upload_nobody_goes_on_with_is_gone_after_its_time(make_server: Make)
     server = make_server("--upload-expiry", "0.3").start()
     url = create(server.http, 100)
     append(server.http, url, 0, b"x" * 50)
-    until(lambda: not server.arriving())
+    wait_until(lambda: not server.arriving())
     for answer in (
         server.http.head(url, headers=TUS),
         append(server.http, url, 50, b"x" * 50),
@@ -303,7 +304,7 @@ def test_curl_sends_a_file_with_its_digest(server: Server, tmp_path: Path) -> No
     status, answer = curl("-T", str(path), f"{server.url}/send/", "-H", repr_digest(b"other"))
     assert status == 400
     assert "digest_mismatch" in answer
-    until(lambda: not server.arriving())
+    wait_until(lambda: not server.arriving())
     stored = [path.name for path in (server.data / "blobs").rglob("*") if path.is_file()]
     status, _ = curl("-T", "-", f"{server.url}/send/from%20a%20pipe.txt", given=b"piped")  # in chunks
     assert status == 201
@@ -378,7 +379,7 @@ def test_a_repeat_does_not_trust_a_first_request_that_is_being_cut(server: Serve
     with server.connect() as dead:
         head = f"PUT /send/a.bin HTTP/1.1\r\nHost: {server.host}\r\nIdempotency-Key: cut\r\nContent-Length: {CHUNK}\r\n"
         dead.sendall(head.encode() + b"\r\n" + content[: CHUNK // 2])
-        until(server.arriving)
+        wait_until(server.arriving)
         timer = threading.Timer(0.2, lambda: dead.shutdown(socket.SHUT_RDWR))
         timer.start()
         answer = server.http.put("/send/a.bin", content=content, headers=key)
@@ -470,6 +471,6 @@ def test_what_has_come_whole_is_stored_though_its_client_has_left(server: Server
     def sent() -> list[Any]:
         return list(server.get("/submissions?limit=1000")["items"][: -before or None])
 
-    (submission,) = until(sent)
+    (submission,) = wait_until(sent)
     (file,) = server.settled(submission["id"])["files"]
     assert (file["state"], file["sha256"]) == ("stored", hashlib.sha256(content).hexdigest())

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from tests.support.receiver import Receiver
-from tests.support.server import Server, hear, until
+from tests.support.server import Server, hear
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Server]
 SECRET = "not to be guessed"
@@ -51,7 +52,7 @@ def hooked(make_server: Make, receiver: Receiver, *flags: str) -> Server:
 def test_each_time_a_submission_settles_one_signed_call_tells_it(make_server: Make, receiver: Receiver) -> None:
     server = hooked(make_server, receiver).start()
     submission = server.send(("bad.txt", b"1"), ("good.txt", b"2"))
-    (call,) = until(lambda: receiver.calls)
+    (call,) = wait_until(lambda: receiver.calls)
     settled = server.settled(submission["id"])
     assert call.path == "/hook?key=1"
     assert call.headers["content-type"] == "application/json"
@@ -73,7 +74,7 @@ def test_each_time_a_submission_settles_one_signed_call_tells_it(make_server: Ma
     }
     (server.folder / "mended").touch()
     assert server.http.post(f"{below}/retry").status_code == 202
-    until(lambda: len(receiver.calls) == 2)
+    wait_until(lambda: len(receiver.calls) == 2)
     assert (receiver.calls[1].json["number"], receiver.calls[1].json["counts"]["succeeded"]) == (2, 2)
     assert SECRET not in server.said()
     assert server.stop() == 0
@@ -86,10 +87,10 @@ def test_a_call_that_is_not_taken_is_made_again_until_it_is_in_the_order_of_numb
     server = hooked(make_server, receiver).start()
     receiver.answers = [500, 302, 0]
     first = server.send(("bad.txt", b"1"))["id"]
-    until(lambda: receiver.calls)
+    wait_until(lambda: receiver.calls)
     server.settled(first)
     assert server.http.post(f"/api/v1/submissions/{first}/retry").status_code == 202
-    until(lambda: server.get(f"/submissions/{first}")["state"] == "settled" and len(receiver.taken()) >= 2)
+    wait_until(lambda: server.get(f"/submissions/{first}")["state"] == "settled" and len(receiver.taken()) >= 2)
     assert receiver.taken() == [(first, 1), (first, 2)]
     assert [call.answered for call in receiver.calls[:3]] == [500, 302, 0]
     assert {call.path for call in receiver.calls} == {"/hook?key=1"}  # no redirect was followed
@@ -108,11 +109,11 @@ def test_a_kill_and_a_receiver_that_is_away_lose_no_call(make_server: Make) -> N
     with Receiver() as receiver:
         server.flags = (*server.flags[:-1], receiver.url)
         server.start()
-        until(lambda: len(receiver.taken()) >= 3)
+        wait_until(lambda: len(receiver.taken()) >= 3)
         assert sorted(receiver.taken()) == sorted((submission, 1) for submission in wanted)
         assert "dropmill-signature" not in receiver.calls[0].headers
         assert "not signed" in server.said()
-        until(lambda: not deliveries(server))  # forgotten once they are taken
+        wait_until(lambda: not deliveries(server))  # forgotten once they are taken
         assert server.stop() == 0
 
 
@@ -125,7 +126,7 @@ def test_a_receiver_that_never_answers_does_not_hold_up_the_end(make_server: Mak
     assert [found[:2] for found in deliveries(server)] == [(submission, 1)]
     receiver.free.set()
     server.start()
-    until(lambda: (submission, 1) in receiver.taken())
+    wait_until(lambda: (submission, 1) in receiver.taken())
 
 
 def deliveries(server: Server) -> list[Any]:
@@ -160,8 +161,8 @@ def test_old_bytes_go_what_is_in_use_and_the_history_stay(make_server: Make) -> 
     before = server.events(f"submission:{old}")
     file, failed = settled["files"]
 
-    until(lambda: server.get(f"/submissions/{old}")["files"][0]["removed_at"])
-    until(lambda: len(on_disk(server)) <= 2)
+    wait_until(lambda: server.get(f"/submissions/{old}")["files"][0]["removed_at"])
+    wait_until(lambda: len(on_disk(server)) <= 2)
     (kept,) = [path for path in on_disk(server) if "blobs" in path.parts]
     assert kept.read_bytes() == b"in use"
     assert server.get(f"/submissions/{slow}")["files"][0]["removed_at"] is None
@@ -179,7 +180,7 @@ def test_old_bytes_go_what_is_in_use_and_the_history_stay(make_server: Make) -> 
     assert (answer.status_code, answer.json()["code"]) == (410, "removed")
     (server.folder / "go-on").touch()
     server.settled(slow)
-    until(lambda: on_disk(server) == [])
+    wait_until(lambda: on_disk(server) == [])
     assert server.stop() == 0
 
 
@@ -195,8 +196,8 @@ def test_beyond_the_size_the_oldest_go_first(make_server: Make) -> None:
     def removed() -> list[bool]:
         return [server.get(f"/submissions/{one}")["files"][0]["removed_at"] is not None for one in ids]
 
-    until(lambda: any(removed()))
-    until(lambda: len(on_disk(server)) == 9)  # a file, an output and a result each
+    wait_until(lambda: any(removed()))
+    wait_until(lambda: len(on_disk(server)) == 9)  # a file, an output and a result each
     assert removed() == [True, False, False, False]  # 4 x (1000 + some) bytes
     assert server.stop() == 0
 
@@ -213,7 +214,7 @@ def test_a_removal_that_was_cut_off_is_finished_at_the_next_start(make_server: M
     connection.close()
     assert on_disk(server)
     server.start()
-    until(lambda: not on_disk(server))
+    wait_until(lambda: not on_disk(server))
     assert server.stop() == 0
 
 
@@ -222,8 +223,8 @@ def test_old_events_go_once_they_are_logged_and_a_page_is_told(make_server: Make
     first = server.send(("a.txt", b"1"))["id"]
     server.settled(first)
     newest = server.get("/events?after=0&limit=1000")["cursor"]
-    kept = until(lambda: (page := server.get("/events?after=0&limit=1000")) and page["gap"] and page)
-    until(lambda: len(server.get("/events?after=0")["events"]) == 1)  # the newest stays
+    kept = wait_until(lambda: (page := server.get("/events?after=0&limit=1000")) and page["gap"] and page)
+    wait_until(lambda: len(server.get("/events?after=0")["events"]) == 1)  # the newest stays
     assert kept["cursor"] == newest
     assert not server.get(f"/events?after={newest}")["gap"]
     assert [line["cursor"] for line in server.log()] == list(range(1, newest + 1))
@@ -278,7 +279,7 @@ def test_what_waits_for_its_time_is_seen_and_survives_a_restart(make_server: Mak
         job = server.get(f"/submissions/{submission}")["files"][0]["job"]
         return job if job["not_before"] else None
 
-    job = until(held)
+    job = wait_until(held)
     assert (job["state"], job["position"]) == ("queued", None)
     server.kill()
     server.start()
@@ -287,7 +288,7 @@ def test_what_waits_for_its_time_is_seen_and_survives_a_restart(make_server: Mak
     assert server.http.post(f"/api/v1/submissions/{submission}/cancel").status_code == 202
     assert server.settled(submission)["counts"]["cancelled"] == 1
     assert server.http.post(f"/api/v1/jobs/{job['id']}/retry").status_code == 202  # at once: someone asked
-    again = until(held)
+    again = wait_until(held)
     assert len(again["attempts"]) == 2
     assert server.stop() == 0
 
@@ -305,7 +306,7 @@ def test_fail_mend_retry_and_cancel_of_a_whole_submission(make_server: Make) -> 
     assert server.settled(submission)["counts"]["succeeded"] == 301
 
     stuck = server.send(*[(f"slow{n}.txt", b"1") for n in range(20)])["id"]
-    until(lambda: server.get(f"/submissions/{stuck}")["counts"]["running"] == 2)
+    wait_until(lambda: server.get(f"/submissions/{stuck}")["counts"]["running"] == 2)
     assert server.http.post(f"/api/v1/submissions/{stuck}/cancel").status_code == 202
     assert server.settled(stuck)["counts"]["cancelled"] == 20
     for order in ("retry", "cancel"):

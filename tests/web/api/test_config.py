@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import CONFIG, Server, until
+from tests.support.server import CONFIG, Server
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
 PATCH_TYPE = "application/json-patch+json"
@@ -398,7 +399,7 @@ def test_of_a_purged_secret_no_copy_stays_in_the_servers_folders(make_server: Ca
     secret = saved(server, leaked)
     submission = server.send(("a.txt", b"a"))
     (file,) = submission["files"]
-    until(lambda: server.get(f"/jobs/{file['job']['id']}")["state"] == "running")
+    wait_until(lambda: server.get(f"/jobs/{file['job']['id']}")["state"] == "running")
     saved(server, b"token: none\n")
     answer = purge(server, secret)
     assert (answer.status_code, answer.json()["code"], answer.json()["jobs"]) == (409, "revision_in_use", 1)
@@ -457,7 +458,7 @@ def test_a_file_that_cannot_be_used_is_told_where_readiness_is(server: Server) -
     assert server.http.get("/readyz").json() == {"ok": True, "degraded": [], "config_problem": None}
     good = server.config.read_bytes()
     server.config.write_bytes(b"a: !x 1\n")
-    assert until(problem).startswith("line 1, column 4: The tag !x")
+    assert wait_until(problem).startswith("line 1, column 4: The tag !x")
     assert current(server)[0] == good
     server.config.write_bytes(good)
-    until(lambda: problem() is None)
+    wait_until(lambda: problem() is None)

@@ -12,9 +12,9 @@ import pytest
 from quart import Quart
 from tests.support.scenarios import CLIENT
 from tests.support.server import Server, hear
-from tests.support.server import until as until_it_is_seen
 from tests.support.services import services_of
-from tests.support.serving_in_process import end_of, served, until
+from tests.support.serving_in_process import end_of, served
+from tests.support.waiting import eventually, wait_until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
@@ -178,7 +178,7 @@ def test_a_job_is_retried_over_the_socket(server: Server) -> None:
     with server.live() as client:
         assert ask(client, type="cancel", job_id=job)["error"]["code"] == "illegal_transition"
         assert ask(client, type="retry", job_id=job)["ok"]
-    until_it_is_seen(lambda: len(server.get(f"/jobs/{job}")["attempts"]) == 2)
+    wait_until(lambda: len(server.get(f"/jobs/{job}")["attempts"]) == 2)
 
 
 def test_a_flood_of_messages_ends_the_connection(server: Server) -> None:
@@ -227,7 +227,7 @@ class Alone:
 
     async def let_go(self) -> None:
         """Return when nothing is held open any more."""
-        await until(lambda: not self.services.closers)
+        await eventually(lambda: not self.services.closers)
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ async def test_closing_is_not_held_up_by_a_reader_that_does_not_read(
 
 async def test_a_long_poll_ends_with_the_first_event(alone: Alone, ledger: SqliteLedger) -> None:
     poll = asyncio.create_task(alone.app.test_client().get("/api/v1/events?after=1&wait=25"))
-    await until(lambda: alone.services.closers)
+    await eventually(lambda: alone.services.closers)
     await ledger.open_submission(new_submission_id(), CLIENT, None)
     found = await (await asyncio.wait_for(poll, 10)).get_json()
     assert [event["name"] for event in found["events"]] == ["submission.opened"]
@@ -291,7 +291,7 @@ async def test_a_long_poll_ends_with_the_first_event(alone: Alone, ledger: Sqlit
 
 async def test_a_long_poll_ends_when_the_server_stops(alone: Alone) -> None:
     poll = asyncio.create_task(alone.app.test_client().get("/api/v1/events?after=1&wait=25"))
-    await until(lambda: alone.services.closers)
+    await eventually(lambda: alone.services.closers)
     for close in list(alone.services.closers):
         await close(1012, "restarting")
     found = await (await asyncio.wait_for(poll, 10)).get_json()

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_point_17_the_log_over_http_is_the_log_file(server: Server) -> None:
         text = Path(server.data / "log" / "dropmill.jsonl").read_bytes()
         return text if text.count(b'"event":"submission.settled"') >= len(names) else None
 
-    text = until(written)
+    text = wait_until(written)
     found = lines(server, "?limit=1000")
     assert b"".join(found[: text.count(b"\n")]) == text
     cursors = [json.loads(line)["cursor"] for line in found]
@@ -49,7 +50,7 @@ def test_point_17_a_page_of_the_log_has_a_thousand_lines_at_most(server: Server)
     for _ in range(3):
         files = [("f", (f"{number}.txt", b"")) for number in range(120)]
         assert server.http.post("/api/v1/submissions", files=files).status_code == 201
-    until(lambda: len(lines(server, "?after=1000&limit=1")) == 1)
+    wait_until(lambda: len(lines(server, "?after=1000&limit=1")) == 1)
     assert len(lines(server, "?limit=5000")) == 1000
     assert [json.loads(line)["cursor"] for line in lines(server, "?after=7&limit=250")] == list(range(8, 258))
 

@@ -14,7 +14,8 @@ import h11
 import pytest
 from hypercorn.protocol.ws_stream import FrameTooLargeError
 from quart import Quart, request, websocket
-from tests.support.serving_in_process import end_of, served, settled_tasks, until
+from tests.support.serving_in_process import end_of, served, settled_tasks
+from tests.support.waiting import eventually
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wsproto.events import TextMessage
@@ -521,4 +522,4 @@ async def test_hostile_sockets_leave_no_task_and_no_descriptor_behind(
     for writer in clients:
         writer.transport.abort()
     await settled_tasks(baseline)
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)

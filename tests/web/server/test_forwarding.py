@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import Server, hear, until
+from tests.support.server import Server, hear
+from tests.support.waiting import wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -50,7 +51,7 @@ def send(server: Server, base: str = "", **headers: str) -> httpx.Response:
 def test_the_client_behind_a_trusted_proxy_is_shown_and_logged(behind: Server) -> None:
     made = behind.http.put("/send/seen.txt", content=b"a", headers=FORWARDED).json()
     assert made["client"]["ip"] == "192.0.2.7"
-    lines = until(lambda: [line for line in behind.log() if line["submission"] == made["id"]])
+    lines = wait_until(lambda: [line for line in behind.log() if line["submission"] == made["id"]])
     assert {line["ip"] for line in lines if line["ip"] is not None} == {"192.0.2.7"}
     assert "192.0.2.7" in behind.http.get("/", headers=FORWARDED | {"Accept": "text/html"}).text
 
@@ -80,7 +81,7 @@ def test_the_cap_per_client_counts_clients_and_not_their_proxy(make_server: Call
     head = f"PUT /send/a HTTP/1.1\r\nHost: {server.host}\r\nX-Forwarded-For: 192.0.2.7\r\nContent-Length: 9\r\n\r\n"
     with server.connect() as first:
         first.sendall(head.encode())
-        until(lambda: send(server, **{"X-Forwarded-For": "192.0.2.7"}).status_code == 429)
+        wait_until(lambda: send(server, **{"X-Forwarded-For": "192.0.2.7"}).status_code == 429)
         assert send(server, **{"X-Forwarded-For": "192.0.2.8"}).status_code == 201
 
 
