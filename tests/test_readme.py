@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,8 +74,9 @@ def shown(command: str) -> Sequence[str] | None:
     """The output that the README shows of a command; None if it shows none."""
     for block, following in itertools.pairwise(BLOCKS):
         if command in block.lines and following.kind == "text":
-            address = str(re.search(r"https?://[^/\s]+", "\n".join(following.lines))[0])  # type: ignore[index]
-            return following.lines if command.startswith("dropmill send") and address in command else None
+            address = re.search(r"https?://[^/\s]+", "\n".join(following.lines))
+            is_of_it = command.startswith("dropmill send") and address is not None and address[0] in command
+            return following.lines if is_of_it else None
     return None
 
 
@@ -190,15 +192,19 @@ def test_a_command_that_follows_prints_what_happens(command: str, sites: dict[st
     assert process.stdout is not None
     try:
         lines: list[str] = []
+        stream = process.stdout
+
+        def read() -> None:
+            for line in stream:
+                lines.append(line)  # noqa: PERF402 - each is to be seen as it comes
+
+        threading.Thread(target=read, daemon=True).start()
         names = iter(range(10_000))
 
         def heard() -> bool:
             # It may have begun to follow only after a file was sent: send until one is seen.
             name = f"seen-{next(names)}.txt"
             server.settled(server.send((name, b"x"))["id"])
-            os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
-            with contextlib.suppress(TypeError, BlockingIOError):
-                lines.extend(process.stdout)  # type: ignore[arg-type]
             return any("seen-" in line and "job.settled" in line for line in lines)
 
         wait_until(heard)

@@ -45,4 +45,4 @@ def test_a_client_imports_nothing_of_the_server(word: str) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     imported = {name.split(".")[1] for name in ended.stderr.split("'") if name.startswith("dropmill.")}
-    assert imported <= {"cli", "client", "model", "settings", "shellwords", "text"}
+    assert imported <= {"cli", "client", "model", "settings", "shellwords", "text", "wire"}

@@ -19,7 +19,7 @@ def database(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="module")
-def kept() -> Iterator[list[Engine]]:
+def connections() -> Iterator[list[Engine]]:
     """Connections that the tests of a module hand on to one another."""
     engines: list[Engine] = []
     yield engines
@@ -37,7 +37,7 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         server: Postgres = request.getfixturevalue("postgres")
         name: str = request.getfixturevalue("database")
         empty_tables(server.conninfo(name))
-        made = PostgresEngine(server, name, request.getfixturevalue("kept"))
+        made = PostgresEngine(server, name, request.getfixturevalue("connections"))
     yield made
     await made.close()
 

@@ -31,7 +31,7 @@ async def test_a_purged_text_is_gone_and_what_is_known_of_it_stays(ledger: Ledge
     sha256 = await leaked(ledger)
     before = await history(ledger)
     await ledger.purge_revision(sha256, CLIENT, "ada")
-    with pytest.raises(Removed, match=r"purged on \d{4}-\d\d-\d\d"):
+    with pytest.raises(Removed, match=r"removed on \d{4}-\d\d-\d\d"):
         await ledger.revision_text(sha256)
     after = await history(ledger)
     assert [revision.purged_at is not None for revision in after] == [False, True, False]
@@ -81,7 +81,7 @@ async def test_jobs_that_wait_or_run_keep_their_text(ledger: Ledger) -> None:
     running = await scenarios.running(ledger, submission_id)
     queued = await scenarios.queued(ledger, submission_id)
     await scenarios.save(ledger, MENDED)
-    with pytest.raises(RevisionInUse, match=r"bound to it \(2\)") as caught:
+    with pytest.raises(RevisionInUse, match=r"use this revision \(2\)") as caught:
         await ledger.purge_revision(sha256, None, None)
     assert caught.value.extra == {"jobs": 2}
     await ledger.request_cancel(queued)

@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.paging import page_key, page_of
-from dropmill.engines.sql.tables import config_files, config_revisions, jobs, select_revisions
+from dropmill.engines.sql.tables import config_files, config_revisions, jobs
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
@@ -37,9 +37,14 @@ def revision_of(row: Row) -> ConfigRevision:
     )
 
 
+def _select_revisions() -> Select[Any]:
+    """A query for config revisions without their text, which may be a megabyte each."""
+    return select(*(column for column in config_revisions.c if column.name != "text"))
+
+
 # Built once: making a statement anew costs more than running it.
-_REVISION = select_revisions().where(config_revisions.c.number == bindparam("key"))
-_NEWEST = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
+_REVISION = _select_revisions().where(config_revisions.c.number == bindparam("key"))
+_NEWEST = _select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
 _IN_PROGRESS = jobs.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])
 _IS_KEPT = config_revisions.c.purged_at.is_(None)
 _DROP_TEXTS = update(config_revisions).where(
@@ -218,7 +223,7 @@ def newest_revision(connection: Connection) -> ConfigRevision | None:
 
 def list_revisions(connection: Connection, before: str | None, limit: int) -> Page[ConfigRevision]:
     """See `Ledger.revisions`."""
-    query = select_revisions()
+    query = _select_revisions()
     start = page_key(before)
     if start is not None:
         query = query.where(config_revisions.c.number < start)

@@ -17,14 +17,12 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Select,
     String,
     Table,
     Text,
     UniqueConstraint,
     bindparam,
     false,
-    select,
     true,
 )
 
@@ -309,8 +307,3 @@ config_files = Table(  # those that servers edit, each with the newest revision 
     Column("data_folder", PathBytes, nullable=False),
     Column("revision", BigKey, ForeignKey("config_revisions.number")),
 )
-
-
-def select_revisions() -> Select[Any]:
-    """A query for config revisions without their text, which may be a megabyte each."""
-    return select(*(column for column in config_revisions.c if column.name != "text"))
