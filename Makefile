@@ -46,7 +46,7 @@ test: test-setup ## Run every test, browser tests included
 	@if command -v node >/dev/null; then \
 		LC_ALL=en_US.UTF-8 node --import ./tests/js/as-modules.mjs --test --test-reporter=spec tests/js/*.test.js; \
 	else echo "The unit tests of the browser code need node; run: sudo apt-get install nodejs"; [ -z "$$CI" ]; fi
-	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal --durations=20 $(ARGS)
 
 coverage: test-setup ## Run the tests and print which branches of the source none of them took
 	rm -rf .coverage

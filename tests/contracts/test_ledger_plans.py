@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Pool, event
 from tests.contracts import history
-from tests.contracts.ledgers import LedgerEngine
+from tests.contracts.ledgers import LedgerEngine, SqliteEngine
 
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.model.errors import NotFound
@@ -69,6 +70,8 @@ UNDER_WAY = "USING (COVERING )?INDEX ix_submissions_unsettled"
 WALKS = re.compile(rf"Seq Scan on ({HISTORY})\b|SCAN ({HISTORY})\b(?! {UNDER_WAY})")
 SORTS = re.compile(r"\bSort\b(?! Key)|TEMP B-TREE FOR ORDER")
 FEW = 500  # a page: so many rows Postgres may sort, as far as it expects them; the index that finds them is enough
+STEPS_COUNTED = 10
+STEPS_MAX = 60_000  # of SQLite's machine; one walk over the texts of `JOBS` files takes 200,000
 ROWS = re.compile(r"\brows=(\d+)")
 
 
@@ -81,6 +84,35 @@ def _sorts_many(step: str) -> bool:
     """Whether a step sorts what an index could have read in order. SQLite does not say how many rows it sorts."""
     rows = ROWS.search(step)
     return SORTS.search(step) is not None and (rows is None or int(rows[1]) > FEW)
+
+
+async def test_what_a_read_costs_does_not_grow_with_what_others_sent(tmp_path: Path) -> None:
+    """A plan can hide a walk: a range of keys that excludes nothing. So the steps of SQLite's machine are counted."""
+    counted = 0
+
+    def count() -> None:
+        nonlocal counted
+        counted += STEPS_COUNTED
+
+    def count_in(connection: Any, _: object) -> None:
+        connection.set_progress_handler(count, STEPS_COUNTED)
+
+    engine = SqliteEngine(tmp_path)
+    event.listen(Pool, "connect", count_in)
+    try:
+        ledger = await engine.open()
+    finally:
+        event.remove(Pool, "connect", count_in)
+    await ledger._change(lambda tx: history.write(tx.connection, JOBS))
+    steps = {}
+    for name, read in READS.items():
+        counted = 0
+        await read(ledger, LITTLE)
+        steps[name] = counted
+    await engine.close()
+    print(steps)
+    assert sum(steps.values()) > 0
+    assert {name: count for name, count in steps.items() if count > STEPS_MAX} == {}
 
 
 async def test_no_read_with_an_owner_walks_through_what_others_sent(

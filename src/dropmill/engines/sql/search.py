@@ -167,16 +167,25 @@ def _matching(connection: Connection, needle: _Needle, scope: _Scope, before: in
     """The `CHUNK` rows of a scope with the highest ids below `before` that contain a text."""
     key: ColumnElement[Any] = search_texts.c.id
     query = select(search_texts.c.id, search_texts.c.file_id)
-    if needle.has_index and not scope.first and not scope.is_little:
+    if scope.is_little:
+        least = submissions.c.seq * (1 << BITS)
+        query = query.join(submissions, key.between(least, least + CLIENT)).where(
+            submissions.c.owner == scope.owner,
+            submissions.c.seq <= before >> BITS,
+            key + 0 < before,  # with the bare key, SQLite would rather read all texts below it, of all owners
+            needle.occurs_in(search_texts.c.text),
+        )
+        query = query.order_by(submissions.c.seq.desc(), key.desc())
+        return connection.execute(query.limit(CHUNK)).mappings().all()
+    if needle.has_index and not scope.first:
         key = _index.c.rowid
         query = query.select_from(_index.join(search_texts, search_texts.c.id == key))
         query = query.where(needle.occurs_in(_index.c.text))
     else:
         query = query.where(needle.occurs_in(search_texts.c.text), key >= scope.first)
     if scope.owner is not None:
-        least = submissions.c.seq * (1 << BITS)
-        its = key.between(least, least + CLIENT) if scope.is_little else submissions.c.seq == key // (1 << BITS)
-        query = query.join(submissions, its).where(submissions.c.owner == scope.owner)
+        query = query.join(submissions, submissions.c.seq == key // (1 << BITS))
+        query = query.where(submissions.c.owner == scope.owner)
     return connection.execute(query.where(key < before).order_by(key.desc()).limit(CHUNK)).mappings().all()
 
 
