@@ -27,7 +27,6 @@ from dropmill.model.jobs import Claim
 from dropmill.model.submissions import Counts
 from dropmill.ports.ledger.submissions import RequestKey
 
-AT = "2026-11-20T08:15:30.123Z"
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
 
 
@@ -54,12 +53,11 @@ def _plain(found: Any) -> list[str]:
 
 
 def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
-    migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.sqlite'}")
+    migrated = create_engine(f"sqlite:///{made_with(tmp_path, 'head')}")
     made = create_engine(f"sqlite:///{tmp_path / 'made.sqlite'}")
     with migrated.begin() as connection, made.begin() as straight:
-        upgrade(connection)
-        metadata.create_all(straight)
-        assert schema_version(connection) == SCHEMA_HEAD
+        upgrade(straight)
+        assert schema_version(connection) == schema_version(straight) == SCHEMA_HEAD
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
         )
@@ -69,6 +67,8 @@ def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
             for look in LOOKS:
                 found, wanted = (getattr(inspect(one), look)(table) for one in (connection, straight))
                 assert _plain(found) == _plain(wanted), (table, look)
+            query = f"SELECT count(*) FROM {table}"
+            assert connection.exec_driver_sql(query).scalar_one() == straight.exec_driver_sql(query).scalar_one()
     migrated.dispose()
     made.dispose()
 

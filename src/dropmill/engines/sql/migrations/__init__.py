@@ -19,8 +19,8 @@ def schema_version(connection: Connection) -> str | None:
 def upgrade(connection: Connection) -> None:
     """Run the migrations that a database lacks, in the caller's transaction.
 
-    On SQLite a new database runs all migrations, too, so that all databases have the same schema. On Postgres a new
-    database gets its tables from `tables`.
+    A new database gets its tables from `tables`, and a test compares what both make: with the migrations, opening a new
+    ledger took 140 ms of CPU instead of 35, and the import of Alembic besides.
 
     Raises:
         SettingsError: the database was made by a newer Dropmill.
@@ -29,8 +29,7 @@ def upgrade(connection: Connection) -> None:
     if version == SCHEMA_HEAD:
         return
     _refuse_newer(version)
-    if version is None and connection.dialect.name != "sqlite":
-        # No Postgres database ever had an earlier schema; from here on, all databases run the same migrations.
+    if version is None:
         metadata.create_all(connection)
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": SCHEMA_HEAD})
