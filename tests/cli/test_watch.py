@@ -28,8 +28,14 @@ def read_until(watching: "subprocess.Popen[str]", name: str, submission_id: str)
     raise AssertionError(f"it ended: {gathered}")
 
 
+def all_clients_are_identified(server: Server) -> bool:
+    names = [event["name"] for event in server.events()]
+    return names.count("client.identified") == names.count("submission.opened")
+
+
 def test_it_tells_each_event_once_though_the_line_is_cut(server: Server, dropmill: Dropmill) -> None:
     server.settled(server.send(("before.txt", b"x"))["id"])
+    wait_until(lambda: all_clients_are_identified(server))  # no event of an earlier submission comes any more
     begin = server.events()[-1]["cursor"]
     with Line(int(server.url.rpartition(":")[2])) as line:
         watching = dropmill("watch", "--json", "--server", line.url)

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from tests.support.page_actions import MIB, drop, log, press_submit, row, slow_down, sparse, submit, text_file
 from tests.support.server import Server
 
-SETTLED = re.compile("All files processed|Finished")
+SETTLED = re.compile(r"All files processed\.|Finished\. ")  # not what is announced to screen readers
 Open = Callable[..., Page]
 
 
