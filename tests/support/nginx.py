@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.missing import missing
-from tests.support.server import PATIENCE_S
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 PEER = "127.0.0.9"

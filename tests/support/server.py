@@ -21,14 +21,13 @@ from typing import Any, TypeVar
 
 import httpx
 import websockets.sync.client
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 from websockets.sync.client import ClientConnection
 
 T = TypeVar("T")
 
 CONFIG = b"# kept\nname: bar   # aligned\nlist: [1,   2]\n"
 SERVE = (sys.executable, "-m", "dropmill", "serve")
-PATIENCE_S = 20.0  # until something that must happen counts as not happening
 _URL = re.compile(rb"Dropmill is serving on (https?://\S+:(\d+))\n")
 _MARK = "SERVING_TEST"
 
@@ -210,14 +209,14 @@ class Server:
         assert answer.status_code == 201, answer.text
         return answer.json()
 
-    def settled(self, submission_id: str) -> Any:
+    def settled(self, submission_id: str, seconds: float = PATIENCE_S) -> Any:
         """A submission once it has settled."""
 
         def found() -> Any:
             submission = self.get(f"/submissions/{submission_id}")
             return submission if submission["state"] == "settled" else None
 
-        return wait_until(found)
+        return wait_until(found, seconds)
 
     def events(self, topic: str = "all") -> list[Any]:
         """Every event of a topic so far."""

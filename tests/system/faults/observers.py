@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-from tests.support.server import PATIENCE_S, Server
+from tests.support.server import Server
+from tests.support.waiting import PATIENCE_S
 
 
 class Pulse:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from tests.support.faulty_proxy import Proxy
-from tests.support.server import PATIENCE_S, Server, form, post
+from tests.support.server import Server, form, post
 from tests.support.tus import head, patch_head
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 Make = Callable[..., Server]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.server import SERVE, Server, clean_environment
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 from tests.system.faults.observers import Pulse, stays_true, zombies
 
 from dropmill.model.output import OutputBounds
@@ -170,9 +170,10 @@ def sleepers() -> list[int]:
     return found
 
 
-def run(server: Server, script: str) -> Any:
+def run(server: Server, script: str, seconds: float = PATIENCE_S) -> Any:
     """The settled job of a script."""
-    (file,) = server.settled(server.send((f"{secrets.token_hex(4)}.sh", script.encode()))["id"])["files"]
+    submission = server.send((f"{secrets.token_hex(4)}.sh", script.encode()))
+    (file,) = server.settled(submission["id"], seconds)["files"]
     return file["job"]
 
 
@@ -222,7 +223,7 @@ def test_a_flood_of_output_fills_neither_memory_nor_disk(shell: Server, is_full:
     size = (1024 if is_full else 64) * MIB
     before = shell.resident_bytes
     with Pulse(shell):
-        job = run(shell, f"yes 0123456789abcde | head -c {size}; echo the end >&2")
+        job = run(shell, f"yes 0123456789abcde | head -c {size}; echo the end >&2", 300 if is_full else PATIENCE_S)
         assert shell.resident_bytes - before < 100 * MIB
     assert (job["state"], job["output_size"]) == ("succeeded", size + 8)
     bounds = OutputBounds()

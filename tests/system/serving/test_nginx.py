@@ -11,8 +11,8 @@ import httpx
 import pytest
 from tests.support.certificates import make_certificate
 from tests.support.nginx import PEER, Nginx
-from tests.support.server import PATIENCE_S, Server, clean_environment, hear
-from tests.support.waiting import wait_until
+from tests.support.server import Server, clean_environment, hear
+from tests.support.waiting import PATIENCE_S, wait_until
 from websockets.sync.client import connect
 from websockets.typing import Origin
 

@@ -20,9 +20,9 @@ import pytest
 import tusclient.client
 import tusclient.exceptions
 from tests.support.faulty_proxy import Proxy
-from tests.support.server import PATIENCE_S, Server, post, read_answer
+from tests.support.server import Server, post, read_answer
 from tests.support.tus import TUS, append, checksum, create, metadata, offset_of, patch_head
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 Make = Callable[..., Server]
 
