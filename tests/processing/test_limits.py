@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.bench import Bench, python
+from tests.support.missing import not_allowed
 
 from dropmill.model.errors import DropmillError
 from dropmill.model.jobs import AttemptState, JobError
@@ -252,7 +253,7 @@ def needs_pids(tmp_path: Path) -> None:
     lacking = limiter.open()
     limiter.close()
     if lacking:
-        pytest.skip(lacking)
+        not_allowed(lacking)
 
 
 @pytest.mark.usefixtures("needs_pids")

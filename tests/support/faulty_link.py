@@ -156,7 +156,7 @@ class Line:
                 self._moved.clear()
                 await self._moved.wait()
             if not data:
-                with contextlib.suppress(OSError, NotImplementedError):
+                with contextlib.suppress(OSError, NotImplementedError):  # the other side is gone already
                     writer.write_eof()
                 return
             writer.write(data)

@@ -1,7 +1,6 @@
 """What the browser code has to know of the server: each event, each error, each reason why a value cannot be edited."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.missing import missing
 
 import dropmill
 from dropmill.model import errors
@@ -32,10 +31,7 @@ def answer_of(script: str, given: Any = None) -> Any:
     """What a script answers in Node.js. It imports the page's own modules and gets `given`."""
     node = shutil.which("node")
     if node is None:
-        reason = "There is no node; run: apt-get install -y nodejs (or: make test-setup)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("There is no node; run: apt-get install -y nodejs (or: make test-setup)")
     whole = f"const given = {json.dumps(given)};\n{script}"
     command = [node, "--import", "./tests/js/as-modules.mjs", "--input-type=module", "--eval", whole]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

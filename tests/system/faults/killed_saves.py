@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import pytest
+from tests.support.missing import not_allowed
 from tests.support.server import Server, clean_environment
 
 Make = Callable[..., Server]
@@ -154,7 +154,7 @@ def killing(pid: int, call: str, number: int) -> Iterator[None]:
         assert strace.stderr is not None
         try:
             if b"attached" not in (said := strace.stderr.readline()):
-                pytest.skip(f"This machine does not let strace look at a process: {said.decode().strip()}")
+                not_allowed(f"This machine does not let strace attach to a process: {said.decode().strip()}")
             yield
         finally:
             strace.terminate()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.missing import not_allowed
 from tests.support.server import Server, form, post, reset
 from tests.support.waiting import wait_until
 
@@ -32,7 +33,7 @@ def injected(server: Server, *injections: str) -> Iterator[None]:
         try:
             wait_until(lambda: tracer.poll() is not None or _is_traced(pid))
             if tracer.poll() is not None:
-                pytest.skip(f"this process may not trace another: {tracer.communicate()[1]}")
+                not_allowed(f"This process may not trace another: {tracer.communicate()[1]}")
             yield
         finally:
             if tracer.poll() is None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.missing import not_allowed
 from tests.support.server import SERVE, Server
 from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse
@@ -93,7 +94,7 @@ class Play:
                 for _ in threads:
                     line = strace.stderr.readline()
                     if b"attached" not in line:
-                        pytest.skip(f"This machine does not let strace look at a process: {line.decode().strip()}")
+                        not_allowed(f"This machine does not let strace attach to a process: {line.decode().strip()}")
                 yield said
             finally:
                 strace.terminate()

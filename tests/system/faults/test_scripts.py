@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.missing import not_allowed
 from tests.support.server import SERVE, Server, clean_environment
 from tests.support.waiting import PATIENCE_S, wait_until
 from tests.system.faults.observers import Pulse, stays_true, zombies
@@ -244,7 +245,7 @@ def test_a_fork_bomb_stops_at_the_limit(make_server: Make, tmp_path: Path) -> No
     lacking = limiter.open()
     limiter.close()
     if lacking:
-        pytest.skip(lacking)
+        not_allowed(lacking)
     server = make_server("--command", "bash {path}", "--max-processes", "30", *SHORT).start()
     bomb = "grep -q /dropmill- /proc/self/cgroup || exit 9\nb() { b | b & b; }\nb\n"
     with Pulse(server):

@@ -214,6 +214,7 @@ class TcpConnection(TCPServer):
             return
         transport = self.writer.transport
         if not transport.is_closing():
+            # The client may be gone, or this transport may have no half-close; `close` below does for both.
             with contextlib.suppress(NotImplementedError, OSError, RuntimeError):
                 if not self._is_tls:
                     self.writer.write_eof()
