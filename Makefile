@@ -44,7 +44,7 @@ test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
 
 test: test-setup ## Run every test, browser tests included
 	@if command -v node >/dev/null; then \
-		LC_ALL=en_US.UTF-8 node --import ./tests/js/as-modules.mjs --test --test-reporter=spec tests/js/*.test.js; \
+		LC_ALL=en_US.UTF-8 node --import ./tests/js/as-modules.mjs --test --test-reporter=spec tests/js/*/*.test.js; \
 	else echo "The unit tests of the browser code need node; run: sudo apt-get install nodejs"; [ -z "$$CI" ]; fi
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal --durations=20 $(ARGS)
 

@@ -1,5 +1,5 @@
 // Has Node.js load every .js file of this repository as an ES module. Browsers do; Node.js 18, which Debian 12 has, needs a
-// package.json that says so, and users need none. For: node --import ./tests/js/as-modules.mjs --test tests/js/*.test.js
+// package.json that says so, and users need none. For: node --import ./tests/js/as-modules.mjs --test tests/js/*/*.test.js
 
 import { register } from "node:module";
 

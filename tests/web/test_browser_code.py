@@ -52,7 +52,7 @@ ERRORS = sorted({error for error in errors_below(DropmillError) if error.status 
 
 def test_each_event_is_folded_by_the_page_or_ignored_for_a_reason() -> None:
     script = """
-        const { FOLDED_EVENTS, IGNORED_EVENTS } = await import("./static/js/model.js");
+        const { FOLDED_EVENTS, IGNORED_EVENTS } = await import("./static/js/submission/model.js");
         console.log(JSON.stringify([...FOLDED_EVENTS, ...IGNORED_EVENTS].sort()));
     """
     assert answer_of(script) == sorted(EventName)
@@ -64,7 +64,7 @@ def test_each_event_has_its_label_in_the_log_of_the_page() -> None:
             documentElement: { dataset: {} },
             getElementById: () => ({ textContent: JSON.stringify({ words: given.words }) }),
         };
-        const { eventWord } = await import("./static/js/words.js");
+        const { eventWord } = await import("./static/js/core/words.js");
         console.log(JSON.stringify(given.names.filter((name) => eventWord(name) === name)));
     """
     assert (
@@ -76,7 +76,7 @@ def test_each_event_has_its_label_in_the_log_of_the_page() -> None:
 def test_each_state_has_a_look_of_its_own() -> None:
     """Those that a row or an attempt can be in; an unknown one would be drawn like one that waits."""
     script = """
-        const { LOOKS } = await import("./static/js/words.js");
+        const { LOOKS } = await import("./static/js/core/words.js");
         console.log(JSON.stringify(Object.keys(LOOKS).sort()));
     """
     of_submissions = {"open", "processing", "settled"}  # the history's template colours them
@@ -85,7 +85,7 @@ def test_each_state_has_a_look_of_its_own() -> None:
 
 def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
     script = """
-        const { Problem } = await import("./static/js/api.js");
+        const { Problem } = await import("./static/js/core/api.js");
         console.log(JSON.stringify(given.map(([status, text]) => Problem.from(status, text).message)));
     """
     told = [(error.status, dumps(problem_json(error.status, error.title, "Why.", error.code, {}))) for error in ERRORS]
@@ -95,7 +95,7 @@ def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
 
 def test_a_page_that_sends_retries_exactly_the_errors_that_pass() -> None:
     script = """
-        const { isTemporary } = await import("./static/js/queue.js");
+        const { isTemporary } = await import("./static/js/upload/queue.js");
         console.log(JSON.stringify(given.filter(([, status]) => isTemporary({ status }, false)).map(([code]) => code)));
     """
     passing = (Unavailable, RequestTooSlow, TooManyUploads, TooManyConnections)
@@ -108,7 +108,7 @@ def test_each_reason_against_editing_a_value_has_a_sentence_in_the_form() -> Non
     reasons = {reason for text in sources for reason in re.findall(r'raise NoExactEdit\("([a-z_]+)"', text)}
     assert len(reasons) > 5
     script = """
-        const { refusalText } = await import("./static/js/config-field.js");
+        const { refusalText } = await import("./static/js/config/field.js");
         console.log(JSON.stringify(given.filter((reason) => refusalText(reason) === refusalText(""))));
     """
     assert answer_of(script, sorted(reasons - NEVER_OF_A_FIELD)) == []

@@ -1,0 +1,374 @@
+// The config's history: who saved what, when and from where; compare two revisions, restore an older one, remove a text
+// with a leaked secret for good. It never changes the text in the editor: a restored revision arrives like any other save.
+
+import { Problem, call, callJson } from "../core/api.js";
+import { mountDiff } from "./diff.js";
+import { bytes, clientText, exactTime, localDateTime, visible } from "../core/format.js";
+import { announce, cloneTemplate, part, setText, setTime } from "../core/page.js";
+
+/** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
+/** @typedef {"did" | "since" | "mine"} Way what a revision is compared with: the one before, the newest, the text in the editor */
+
+/**
+ * @typedef {object} Entry one revision as the API lists it
+ * @property {string} sha256
+ * @property {string} saved_at
+ * @property {number} size
+ * @property {string | null} message
+ * @property {string | null} account
+ * @property {{ip: string, host: string | null} | null} client null: changed with an editor on the server
+ * @property {boolean} is_purged whether its text was removed for good
+ */
+
+const PAGE = 20;
+const MINE = "mine";
+const EMPTY = "empty"; // stands for the text before the first revision
+const PURGED = "The text of this revision was removed for good; who saved it, and when, stays on record.";
+
+/** @param {Entry} entry @returns {string} unlike the SHA-256, distinct for a restored revision with the same text */
+const keyOf = ({ sha256, saved_at }) => `${saved_at} ${sha256}`;
+
+/** @type {Record<string, string>} messages that the server writes, as titles */
+const BY_THE_SERVER = { "changed outside of Dropmill": "Changed on the server", "at start-up": "Found at start-up" };
+
+/** @param {Entry} entry @returns {string} */
+function titleOf({ message, client }) {
+  if (!message) return client ? "Saved in the browser" : "Changed on the server";
+  return (!client && BY_THE_SERVER[message]) || visible(message);
+}
+
+/** @param {Entry} entry @returns {string} account, address and host; "" for a change on the server */
+const whoOf = ({ account, client }) => [account, clientText(client)].filter(Boolean).map((text) => visible(String(text))).join(" · ");
+
+/** The list beside the editor, and the dialog that compares. */
+export class HistoryPanel {
+  #root;
+  #dialog;
+  #config;
+  /** @type {Entry[]} newest first */
+  #entries = [];
+  /** @type {string | null} cursor of the next page; null: there is none */
+  #next = null;
+  #questions = 0;
+  /** The newest request for the list. */
+  #newest = Promise.resolve();
+  #comparisons = 0;
+  /** @type {{before: string, after: string}} keys of the revisions that are compared, MINE or EMPTY */
+  #pair = { before: EMPTY, after: MINE };
+  /** @type {Entry | null} the revision that the dialog is about: the one opened or picked last */
+  #subject = null;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {HTMLDialogElement} dialog
+   * @param {ConfigDocument} config
+   */
+  constructor(root, dialog, config) {
+    this.#root = root;
+    this.#dialog = dialog;
+    this.#config = config;
+    part(root, "history-more").addEventListener("click", () => this.#showMore());
+    part(dialog, "compare-close").addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => this.#closed());
+    for (const side of /** @type {const} */ (["before", "after"])) {
+      const box = part(dialog, `side-${side}`);
+      part(box, "pick").addEventListener("change", () => {
+        const key = /** @type {HTMLSelectElement} */ (part(box, "pick")).value;
+        this.#pair[side] = key;
+        this.#subject = this.#entry(key) ?? this.#subject;
+        this.#compare();
+      });
+      part(box, "restore").addEventListener("click", () => this.#askRestore(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "restore")));
+      part(box, "purge").addEventListener("click", () => this.#askPurge(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "purge")));
+    }
+    for (const button of dialog.querySelectorAll("[data-way]")) {
+      button.addEventListener("click", () => {
+        if (this.#subject) this.#show(this.#subject, /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way));
+      });
+    }
+  }
+
+  /** Reload the list, after each save, restore and removal by anyone. @returns {Promise<void>} */
+  refresh() {
+    this.#newest = this.#read();
+    return this.#newest;
+  }
+
+  /** @returns {Promise<void>} */
+  async #read() {
+    const question = ++this.#questions;
+    let page;
+    try {
+      page = await callJson("GET", `/config/revisions?limit=${Math.max(PAGE, this.#entries.length)}`);
+    } catch (error) {
+      this.#say(`The history could not be read. ${error instanceof Error ? error.message : error}`);
+      return;
+    }
+    if (question !== this.#questions) return this.#newest; // a newer request is running
+    this.#entries = page.items;
+    this.#next = page.next;
+    this.#say("");
+    this.#draw();
+    if (this.#dialog.open) this.#drawPicks();
+  }
+
+  /**
+   * Who saved a revision last, when, from where.
+   * @param {string} sha256
+   * @returns {Promise<Entry | null>} null if it is not known
+   */
+  async describe(sha256) {
+    await this.refresh(); // always: the same text may have been saved again by someone else
+    return this.#entries.find((entry) => entry.sha256 === sha256) ?? null;
+  }
+
+  /** Compare a revision with the newest. @param {string} sha256 from a link */
+  async open(sha256) {
+    if (!this.#entries.length) await this.refresh();
+    while (this.#next && !this.#entries.some((entry) => entry.sha256 === sha256)) {
+      if (!await this.#loadMore()) break;
+    }
+    const entry = this.#entries.find((one) => one.sha256 === sha256);
+    if (entry) this.#openDialog(entry, entry === this.#entries[0] ? "did" : "since");
+    else this.#say("The revision of that link is not in the history.");
+  }
+
+  async #showMore() {
+    const first = this.#entries.length;
+    if (!await this.#loadMore()) return;
+    /** @type {HTMLElement | null | undefined} */ (part(this.#root, "revisions").children[first]?.querySelector("button"))?.focus();
+  }
+
+  /** @returns {Promise<boolean>} whether that worked */
+  async #loadMore() {
+    const next = this.#next;
+    try {
+      const page = await callJson("GET", `/config/revisions?limit=${PAGE}&before=${encodeURIComponent(next ?? "")}`);
+      if (next !== this.#next) return false; // another request has loaded it
+      this.#entries.push(...page.items);
+      this.#next = page.next;
+    } catch (error) {
+      this.#say(`Older revisions could not be read. ${error instanceof Error ? error.message : error}`);
+      return false;
+    }
+    this.#draw();
+    return true;
+  }
+
+  /** @param {string} sentence "" hides the box */
+  #say(sentence) {
+    const box = part(this.#root, "history-problem");
+    box.hidden = sentence === "";
+    setText(box, sentence);
+  }
+
+  #draw() {
+    const list = part(this.#root, "revisions");
+    const known = new Map([...list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.key, row]));
+    list.replaceChildren(...this.#entries.map((entry, index) => {
+      const row = /** @type {HTMLElement} */ (known.get(keyOf(entry)) ?? this.#row(entry));
+      row.toggleAttribute("data-purged", entry.is_purged);
+      setText(part(row, "mark"), index === 0 ? "newest" : entry.is_purged ? "text removed" : "");
+      setText(part(row, "size"), entry.is_purged ? "" : ` · ${bytes(entry.size)}`);
+      part(row, "restore").hidden = index === 0 || entry.is_purged || entry.sha256 === this.#entries[0].sha256;
+      return row;
+    }));
+    part(this.#root, "history-more").hidden = this.#next === null;
+  }
+
+  /** @param {Entry} entry @returns {HTMLElement} */
+  #row(entry) {
+    const row = cloneTemplate("revision-template");
+    row.dataset.key = keyOf(entry);
+    const title = titleOf(entry);
+    const when = localDateTime(entry.saved_at);
+    part(row, "what").textContent = title;
+    const who = whoOf(entry);
+    part(row, "who").textContent = who && `${who} · `;
+    setTime(part(row, "when"), entry.saved_at);
+    const find = () => this.#entry(keyOf(entry)) ?? entry; // it may have been purged since
+    const compare = part(row, "compare-one");
+    compare.setAttribute("aria-label", `Compare ${title}, ${when}`);
+    compare.addEventListener("click", () => this.#openDialog(find(), "did"));
+    const restore = part(row, "restore");
+    restore.setAttribute("aria-label", `Restore ${title}, ${when}`);
+    restore.addEventListener("click", () => this.#askRestore(find(), row, restore));
+    return row;
+  }
+
+  // --- comparing ---
+
+  /** @param {Entry} entry @param {Way} way */
+  #openDialog(entry, way) {
+    part(this.#dialog, "compare-sure").replaceChildren();
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#show(entry, way);
+  }
+
+  /** @param {Entry} entry @param {Way} way */
+  async #show(entry, way) {
+    if (way === "did" && this.#next && keyOf(entry) === keyOf(this.#entries[this.#entries.length - 1])) await this.#loadMore();
+    this.#subject = entry;
+    this.#pair = this.#pairOf(entry, way);
+    await this.#compare();
+  }
+
+  #closed() {
+    this.#comparisons += 1;
+    part(this.#dialog, "compare-diff").replaceChildren();
+    const address = new URL(location.href);
+    if (!address.searchParams.has("revision")) return;
+    address.searchParams.delete("revision");
+    history.replaceState(history.state, "", address);
+  }
+
+  /** @param {string} key @returns {Entry | undefined} */
+  #entry(key) {
+    return this.#entries.find((entry) => keyOf(entry) === key);
+  }
+
+  /** @param {Entry} entry @param {Way} way @returns {{before: string, after: string}} */
+  #pairOf(entry, way) {
+    const key = keyOf(entry);
+    if (way === "mine") return { before: key, after: MINE };
+    if (way === "since") return { before: key, after: keyOf(this.#entries[0]) };
+    const before = this.#entries[this.#entries.findIndex((one) => keyOf(one) === key) + 1];
+    return { before: before ? keyOf(before) : EMPTY, after: key };
+  }
+
+  async #compare() {
+    const comparison = ++this.#comparisons;
+    this.#drawPicks();
+    const { before, after } = this.#pair;
+    const diff = part(this.#dialog, "compare-diff");
+    const text = part(this.#dialog, "compare-text");
+    try {
+      const [left, right] = await Promise.all([this.#textOf(before), this.#textOf(after)]);
+      if (comparison !== this.#comparisons) return;
+      setText(text, "");
+      mountDiff(diff, { before: left, after: right, beforeLabel: this.#labelOf(before), afterLabel: this.#labelOf(after) });
+    } catch (error) {
+      if (comparison !== this.#comparisons) return;
+      diff.replaceChildren();
+      setText(text, error instanceof Problem && error.status === 410 ? PURGED : `They cannot be compared. ${error instanceof Error ? error.message : error}`);
+    }
+  }
+
+  /** @param {string} key @returns {Promise<string>} with its own line ends; MINE with those that a save would write */
+  async #textOf(key) {
+    if (key === MINE) return new TextDecoder().decode(this.#config.bytes());
+    const entry = this.#entry(key);
+    if (!entry) return "";
+    return (await call("GET", `/config/revisions/${entry.sha256}`, { headers: { Accept: "application/yaml" } })).text();
+  }
+
+  /** @param {string} key @returns {string} */
+  #labelOf(key) {
+    if (key === MINE) return "My unsaved text";
+    if (key === EMPTY) return "Nothing yet";
+    const entry = this.#entry(key);
+    if (!entry) return "A revision";
+    const newest = keyOf(this.#entries[0]) === key ? " · newest" : "";
+    return `${titleOf(entry)} · ${localDateTime(entry.saved_at)}${newest}`;
+  }
+
+  #drawPicks() {
+    const hasMine = this.#config.isUnsaved;
+    const keys = [...(hasMine ? [MINE] : []), ...this.#entries.map(keyOf)];
+    for (const side of /** @type {const} */ (["before", "after"])) {
+      const box = part(this.#dialog, `side-${side}`);
+      const pick = /** @type {HTMLSelectElement} */ (part(box, "pick"));
+      const chosen = this.#pair[side];
+      pick.replaceChildren(...[...keys, ...(keys.includes(chosen) ? [] : [chosen])].map((key) => new Option(this.#labelOf(key), key, false, key === chosen)));
+      const entry = this.#entry(chosen);
+      const isNewest = entry !== undefined && entry.sha256 === this.#entries[0].sha256;
+      const facts = entry ? [entry.account, clientText(entry.client) || "on the server", entry.is_purged ? "text removed" : bytes(entry.size)] : [];
+      setText(part(box, "facts"), facts.filter(Boolean).map((text) => visible(String(text))).join(" · "));
+      part(box, "facts").title = entry ? `${exactTime(entry.saved_at)}\nSHA-256 ${entry.sha256}` : "";
+      part(box, "restore").hidden = !entry || entry.is_purged || isNewest;
+      part(box, "purge").hidden = !entry || entry.is_purged || isNewest;
+    }
+    const subject = this.#subject;
+    if (!subject) return;
+    for (const button of this.#dialog.querySelectorAll("[data-way]")) {
+      const way = /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way);
+      const pair = this.#pairOf(subject, way);
+      button.setAttribute("aria-pressed", String(pair.before === this.#pair.before && pair.after === this.#pair.after));
+      /** @type {HTMLElement} */ (button).hidden = (way === "mine" && !hasMine) || (way === "since" && keyOf(subject) === keyOf(this.#entries[0]));
+    }
+  }
+
+  // --- restoring and removing ---
+
+  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from the pressed button */
+  #askRestore(entry, where, from) {
+    if (!entry) return;
+    const stays = this.#config.isUnsaved ? " Your unsaved text stays in the editor, to be merged with it." : "";
+    this.#ask(where, from, {
+      text: `Save “${titleOf(entry)}” of ${localDateTime(entry.saved_at)} as the newest revision? The current one stays in the history.${stays}`,
+      yes: "Restore it",
+      act: async () => {
+        await call("POST", `/config/revisions/${entry.sha256}/restore`, { headers: { "If-Match": `"${this.#entries[0].sha256}"` } });
+        announce("Restored.");
+        if (this.#dialog.open) this.#dialog.close();
+        void this.#config.follow(); // the event may not arrive: the socket can be away
+      },
+    });
+  }
+
+  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from */
+  #askPurge(entry, where, from) {
+    if (!entry) return;
+    this.#ask(where, from, {
+      text: "Remove this text for good, for example because it contains a secret? No revision with exactly this text can be read, compared or restored any more; "
+        + "who saved it and when stays on record. Other revisions and backups that contain the secret are not changed, so change the secret as well. This cannot be undone.",
+      yes: "Remove it for good",
+      act: async () => {
+        await call("DELETE", `/config/revisions/${entry.sha256}`);
+        announce("Removed for good.");
+      },
+    });
+  }
+
+  /**
+   * @param {HTMLElement} where the question is appended to it
+   * @param {HTMLElement} from the pressed button; gets the focus back
+   * @param {{text: string, yes: string, act: () => Promise<void>}} question
+   */
+  #ask(where, from, { text, yes, act }) {
+    for (const other of document.querySelectorAll(".sure")) other.remove();
+    const box = cloneTemplate("sure-template");
+    setText(part(box, "sure-text"), text);
+    const button = /** @type {HTMLButtonElement} */ (part(box, "sure-yes"));
+    setText(button, yes);
+    part(box, "sure-no").addEventListener("click", () => {
+      box.remove();
+      from.focus();
+    });
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        await act();
+        box.remove();
+        from.focus();
+        await this.refresh();
+        if (this.#dialog.open) await this.#compare();
+      } catch (error) {
+        const problem = part(box, "sure-problem");
+        problem.hidden = false;
+        setText(problem, sentenceOf(error));
+        button.disabled = false;
+        if (error instanceof Problem && error.status === 412) await this.refresh();
+      }
+    });
+    where.append(box);
+    box.focus();
+  }
+}
+
+/** @param {unknown} error @returns {string} */
+function sentenceOf(error) {
+  if (error instanceof Problem && error.status === 412) return "Someone saved a newer revision in the meantime. Review it, then try again.";
+  if (error instanceof Problem && error.status === 410) return PURGED;
+  return error instanceof Error ? error.message : String(error);
+}

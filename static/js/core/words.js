@@ -1,0 +1,95 @@
+// Labels, colours and icons of states and events. The labels are the server's (web/labels.py) and come with the page, so that
+// pages with and without scripts use the same. No DOM apart from that.
+
+import { exitText, visible } from "./format.js";
+import { pageData } from "./page-data.js";
+
+/** @typedef {import("../submission/model.js").Entry} Entry */
+/** @typedef {"quiet" | "sending" | "working" | "good" | "bad"} Tone colour of a state; its label is always beside it */
+
+/** @type {{states: Record<string, string>, events: Record<string, string>}} */
+const table = pageData().words ?? { states: {}, events: {} };
+
+/** @type {Record<string, {tone: Tone, icon: string}>} */
+export const LOOKS = {
+  announced: { tone: "quiet", icon: "up" },
+  receiving: { tone: "sending", icon: "up" },
+  stored: { tone: "quiet", icon: "clock" },
+  aborted: { tone: "bad", icon: "stop" },
+  paused: { tone: "quiet", icon: "pause" },
+  retrying: { tone: "working", icon: "clock" },
+  refused: { tone: "bad", icon: "alert" },
+  queued: { tone: "quiet", icon: "clock" },
+  running: { tone: "working", icon: "play" },
+  succeeded: { tone: "good", icon: "check" },
+  failed: { tone: "bad", icon: "alert" },
+  cancelled: { tone: "quiet", icon: "stop" },
+  lost: { tone: "bad", icon: "alert" },
+};
+
+/** @type {Record<string, Tone>} */
+const EVENT_TONES = {
+  "upload.aborted": "bad",
+  "attempt.started": "working",
+  "attempt.succeeded": "good",
+  "attempt.failed": "bad",
+  "attempt.lost": "bad",
+  "config.rejected": "bad",
+  "config.saved": "good",
+  "submission.settled": "good",
+};
+
+/** @type {Set<string | null>} states of this page's sending that say more than the upload's state */
+const HELD = new Set(["paused", "retrying", "refused"]);
+
+/** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
+export function stateOf({ job, sending, upload, received }) {
+  if (job) return job.state;
+  if (sending === null || upload === "stored") return upload;
+  if (HELD.has(sending)) return sending;
+  return sending !== "waiting" && received > 0 ? "receiving" : upload;
+}
+
+/** @param {string} state */
+export const stateWord = (state) => table.states[state] ?? state;
+
+/** @param {string} state */
+export const stateLook = (state) => LOOKS[state] ?? { tone: "quiet", icon: "clock" };
+
+/** @param {string} name of an event */
+export const eventWord = (name) => table.events[name] ?? name;
+
+/** @param {string} name of an event @param {Record<string, any>} data @returns {Tone} */
+export function eventTone(name, data) {
+  if (name === "job.settled") return stateLook(data.state).tone;
+  return EVENT_TONES[name] ?? "quiet";
+}
+
+/** @type {Record<string, string>} why a job is queued again; a job queued for the first time has no entry */
+const QUEUED_AGAIN = { retry: "retry requested", retry_policy: "automatic retry", lost: "attempt lost" };
+
+/**
+ * @param {Pick<import("./live.js").LiveEvent, "name" | "subject" | "data">} event
+ * @returns {string} what the event is about, for its line in the log: mostly the file's name
+ */
+export function eventAbout({ name, subject, data }) {
+  const file = subject.name ? visible(subject.name) : "";
+  switch (name) {
+    case "upload.aborted":
+      return `${file}: ${data.reason}`;
+    case "attempt.failed":
+      return `${file}: ${data.error ? visible(data.error.message) : exitText(data.exit_code)}`;
+    case "job.settled":
+      return `${file}: ${stateWord(data.state).toLowerCase()}`;
+    case "job.queued":
+      return QUEUED_AGAIN[data.reason] ? `${file}: ${QUEUED_AGAIN[data.reason]}` : file;
+    case "client.identified":
+      return data.host ? `${data.host}${data.verified ? "" : " (not confirmed)"}` : "no host name";
+    case "submission.opened":
+    case "submission.sealed":
+    case "submission.settled":
+      return "submission";
+    default:
+      return file;
+  }
+}

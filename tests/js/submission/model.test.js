@@ -1,0 +1,265 @@
+// One submission: snapshots, events and the page's own sending.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import "../browser.js";
+import { FOLDED_EVENTS, IGNORED_EVENTS, SubmissionModel } from "../../../static/js/submission/model.js";
+import { Random } from "../random.js";
+
+/** @typedef {import("../../../static/js/core/live.js").LiveEvent} LiveEvent */
+
+let cursor = 0;
+
+/** @param {string} name @param {Record<string, any>} [subject] @param {Record<string, any>} [data] @returns {LiveEvent} */
+function event(name, subject = {}, data = {}) {
+  cursor += 1;
+  return { cursor, at: new Date(Date.UTC(2026, 0, 1) + cursor * 1000).toISOString(), name, subject: { submission_id: "s", ...subject }, data };
+}
+
+/** @param {string} id @param {Record<string, any>} [more] a File of the API */
+const file = (id, more = {}) => ({ id, name: `${id}.txt`, path: null, size: 10, received: 0, state: "announced", job: null, ...more });
+
+/** @param {Record<string, any>} [more] a Job of the API */
+const job = (more = {}) => ({
+  id: "j", state: "queued", started_at: null, duration: null, position: null, exit_code: null, error: null, output_size: 0,
+  result_count: 0, results: [], attempts: [], progress: null, ...more,
+});
+
+/** @param {any[]} files @param {Record<string, any>} [more] a Submission of the API */
+const submission = (files, more = {}) => ({ id: "s", state: "open", opened_at: "2026-01-01T00:00:00Z", settled_at: null, client: { ip: "::1" }, files, ...more });
+
+/** @returns {LiveEvent[]} everything that happens to a file with a failed and a successful attempt */
+const life = () => {
+  const of = { file_id: "f", name: "f.txt" };
+  const ofJob = { ...of, job_id: "j" };
+  return [
+    event("submission.opened", { client: { ip: "10.0.0.7", host: null, verified: false, domain: null } }),
+    event("client.identified", {}, { host: "pc7.lab", verified: true, domain: "lab" }),
+    event("upload.started", of, { size: 10, path: "folder/f.txt" }),
+    event("upload.stored", of, { size: 10, sha256: "00" }),
+    event("job.queued", ofJob, { reason: "stored" }),
+    event("submission.sealed", {}, { counts: {} }),
+    event("attempt.started", { ...ofJob, attempt: 1 }, {}),
+    event("attempt.failed", { ...ofJob, attempt: 1 }, { exit_code: 1 }),
+    event("job.settled", ofJob, { state: "failed", exit_code: 1, error: { type: "E", message: "m" }, duration: 1, output_size: 5, result_count: 0, results: [] }),
+    event("submission.settled", {}, { number: 1 }),
+    event("job.queued", ofJob, { reason: "retry" }),
+    event("attempt.started", { ...ofJob, attempt: 2 }, {}),
+    event("attempt.succeeded", { ...ofJob, attempt: 2 }, { exit_code: 0 }),
+    event("job.settled", ofJob, { state: "succeeded", exit_code: 0, error: null, duration: 2, output_size: 6, result_count: 1, results: [{ path: "r", size: 1 }] }),
+    event("submission.settled", {}, { number: 2 }),
+  ];
+};
+
+/** @param {SubmissionModel} model */
+const state = ({ entries, isOpen, openedAt, settledAt, client }) => structuredClone({ entries, isOpen, openedAt, settledAt, client });
+
+test("events alone rebuild a submission", () => {
+  const model = new SubmissionModel("s");
+  model.fold(life());
+  assert.equal(model.entries.length, 1);
+  const [entry] = model.entries;
+  assert.deepEqual([entry.path, entry.size, entry.received, entry.upload], ["folder/f.txt", 10, 10, "stored"]);
+  assert.deepEqual(
+    [entry.job?.state, entry.job?.attempts, entry.job?.error, entry.job?.duration, entry.job?.result_count],
+    ["succeeded", 2, null, 2, 1],
+  );
+  assert.deepEqual(model.client, { ip: "10.0.0.7", host: "pc7.lab", verified: true, domain: "lab" });
+  assert.ok(model.isSettled);
+  assert.ok(model.settledAt);
+});
+
+test("events in any portions lead to the same state", (t) => {
+  const random = new Random(t);
+  const events = life();
+  const whole = new SubmissionModel("s");
+  whole.fold(events);
+  for (let times = 0; times < 50; times += 1) {
+    const model = new SubmissionModel("s");
+    for (let at = 0; at < events.length;) {
+      const end = at + 1 + random.below(4);
+      model.fold(events.slice(at, end));
+      at = end;
+    }
+    assert.deepEqual(state(model), state(whole));
+  }
+});
+
+test("folding all events again, as after a reconnect, changes nothing", () => {
+  const model = new SubmissionModel("s");
+  const events = life();
+  model.fold(events);
+  const before = state(model);
+  model.fold(events);
+  assert.deepEqual(state(model), before);
+});
+
+test("each moment has its state", () => {
+  const seen = [];
+  const model = new SubmissionModel("s");
+  for (const one of life()) {
+    model.fold([one]);
+    seen.push(model.entries[0]?.job?.state ?? model.entries[0]?.upload ?? null);
+  }
+  assert.deepEqual(seen, [
+    null, null, "receiving", "stored", "queued", "queued", "running", "running", "failed", "failed", "queued", "running", "running", "succeeded", "succeeded",
+  ]);
+});
+
+test("a retry unsettles the submission", () => {
+  const model = new SubmissionModel("s");
+  model.fold(life().slice(0, 11));
+  assert.equal(model.settledAt, null);
+  assert.equal(model.entries[0].job?.attempts, 1, "those before still count");
+  assert.equal(model.isSettled, false);
+});
+
+test("an event of an unknown file adds it with its name", () => {
+  const model = new SubmissionModel("s");
+  model.fold([event("upload.aborted", { file_id: "x", name: "Größe\u202e.txt" }, { reason: "too large" })]);
+  assert.deepEqual(model.entries.map(({ path, upload, error }) => [path, upload, error]), [["Größe\u202e.txt", "aborted", "too large"]]);
+});
+
+test("events of a job that the page does not know are no error", () => {
+  const model = new SubmissionModel("s");
+  model.fold([event("attempt.started", { file_id: "f", job_id: "j", attempt: 1, name: "f" }), event("job.settled", { file_id: "f", job_id: "j", name: "f" }, { state: "failed" })]);
+  assert.equal(model.entries[0].job, null);
+});
+
+test("an unknown event is skipped", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("f")]));
+  const before = state(model);
+  model.fold([event("upload.teleported", { file_id: "f", name: "f" }), event("constructor", {}), event("submission.exploded")]);
+  assert.deepEqual(state(model), before);
+});
+
+test("an event is either folded or ignored", () => {
+  assert.deepEqual([...FOLDED_EVENTS].filter((name) => IGNORED_EVENTS.has(name)), []);
+});
+
+test("an old answer of the API cannot take back what events said", () => {
+  const model = new SubmissionModel("s");
+  model.fold(life());
+  const before = state(model);
+  model.take(submission([file("f", { state: "receiving", received: 3, job: job({ state: "running", attempts: [{}] }) })]), true);
+  assert.deepEqual(state(model), { ...before, openedAt: "2026-01-01T00:00:00Z" });
+});
+
+test("a fresh answer replaces the state of jobs, never that of uploads backwards", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("f", { state: "stored", received: 10, job: job({ state: "running", attempts: [{}] }) })]));
+  model.take(submission([file("f", { state: "receiving", received: 4, job: job({ state: "succeeded", attempts: [{}, {}] }) })], { state: "settled" }));
+  assert.deepEqual([model.entries[0].upload, model.entries[0].received, model.entries[0].job?.state, model.entries[0].job?.attempts], ["stored", 10, "succeeded", 2]);
+  assert.equal(model.isOpen, false);
+  model.take(submission([], { state: "open" }));
+  assert.equal(model.isOpen, false, "a sealed submission never opens again");
+});
+
+test("a file without a path is called by its name", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a"), file("b", { path: "x/b.txt" })]));
+  assert.deepEqual(model.entries.map(({ path }) => path), ["a.txt", "x/b.txt"]);
+});
+
+test("what this page sends counts its own bytes, and they may fall", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("f")]));
+  const [entry] = model.entries;
+  model.turn(entry, "sending");
+  model.sent(entry, 8, 100);
+  model.progress({ file_id: "f", stage: "upload", value: 9, total: 10, label: null });
+  model.takeFiles([file("f", { state: "receiving", received: 9 })]);
+  assert.deepEqual([entry.received, model.speed], [8, 100]);
+  model.sent(entry, 4, 50);
+  assert.equal(entry.received, 4);
+  model.turn(entry, "paused");
+  assert.equal(model.speed, 0);
+  model.fold([event("upload.stored", { file_id: "f", name: "f" }, { size: 10 })]);
+  model.sent(entry, 2, 50);
+  assert.deepEqual([entry.received, entry.upload], [10, "stored"], "late progress of a stored file");
+});
+
+test("progress of the server never falls, and counts for running jobs only", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("f", { state: "receiving", received: 5, job: null })]));
+  model.progress({ file_id: "f", stage: "upload", value: 3, total: 10, label: null });
+  assert.equal(model.entries[0].received, 5);
+  model.fold([event("job.queued", { file_id: "f", job_id: "j", name: "f" })]);
+  model.progress({ file_id: "f", stage: "process", value: 1, total: 2, label: "late" });
+  assert.equal(model.entries[0].job?.progress, null);
+  model.fold([event("attempt.started", { file_id: "f", job_id: "j", attempt: 1, name: "f" })]);
+  model.progress({ file_id: "f", stage: "process", value: 1, total: 2, label: "half" });
+  assert.deepEqual(model.entries[0].job?.progress, { value: 1, total: 2, label: "half" });
+  model.progress({ file_id: "unknown", stage: "process", value: 1, total: 2, label: null });
+});
+
+test("the reason why this page gave a file up is kept when the server's event arrives", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("f")]));
+  model.giveUp(model.entries[0], "you cancelled it");
+  model.fold([event("upload.aborted", { file_id: "f", name: "f" }, { reason: "terminated" })]);
+  assert.equal(model.entries[0].error, "you cancelled it");
+});
+
+test("positions are those of queued jobs, and vanish when the answer lacks them", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([
+    file("a", { state: "stored", job: job({ id: "ja" }) }), file("b", { state: "stored", job: job({ id: "jb", state: "running" }) }),
+  ]));
+  model.takePositions(new Map([["ja", 2], ["jb", 3]]));
+  assert.deepEqual(model.entries.map((entry) => entry.job?.position), [2, null]);
+  model.takePositions(new Map());
+  assert.equal(model.entries[0].job?.position, null);
+});
+
+test("each file counts once", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([
+    file("a"), file("b", { state: "receiving" }), file("c", { state: "aborted" }), file("d", { state: "stored" }),
+    ...["queued", "running", "succeeded", "failed", "cancelled"].map((state) => file(state, { state: "stored", job: job({ id: state, state }) })),
+  ]));
+  assert.deepEqual(model.counts, { announced: 1, receiving: 1, aborted: 1, queued: 2, running: 1, succeeded: 1, failed: 1, cancelled: 1 });
+});
+
+test("aborted files have no bytes, and a file of unknown size has those that came", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a", { received: 4, state: "receiving" }), file("b", { received: 9, state: "aborted" }), file("c", { size: null, received: 7, state: "receiving" })]));
+  assert.deepEqual(model.bytes, { received: 11, total: 17 });
+});
+
+test("a submission is safe when sealed and stored, and settled when its jobs are", () => {
+  const model = new SubmissionModel("s");
+  assert.deepEqual([model.isAllStored, model.isSettled], [false, false], "an open one without files");
+  model.take(submission([file("a", { state: "stored", job: job() }), file("b", { state: "aborted" })]));
+  assert.equal(model.isAllStored, false);
+  model.take(submission([], { state: "processing" }));
+  assert.deepEqual([model.isAllStored, model.isSettled], [true, false]);
+  model.fold([event("job.settled", { file_id: "a", job_id: "j", name: "a" }, { state: "cancelled" })]);
+  assert.equal(model.isSettled, true);
+});
+
+test("changes name their entries; new entries ask for a full redraw", () => {
+  const model = new SubmissionModel("s");
+  /** @type {(string[] | null)[]} */
+  const seen = [];
+  model.addEventListener("change", (change) => {
+    const ids = /** @type {CustomEvent<Set<string> | null>} */ (change).detail;
+    seen.push(ids && [...ids]);
+  });
+  model.take(submission([file("a"), file("b")]));
+  model.fold([event("upload.started", { file_id: "b", name: "b" }), event("upload.stored", { file_id: "b", name: "b" }, { size: 1 })]);
+  model.fold([event("upload.started", { file_id: "c", name: "c" })]);
+  model.fold([event("submission.sealed")]);
+  assert.deepEqual(seen, [null, ["b"], null, []]);
+});
+
+test("20,000 files are folded", () => {
+  const model = new SubmissionModel("s");
+  const events = Array.from({ length: 20_000 }, (_, number) => event("upload.stored", { file_id: `f${number}`, name: `f${number}` }, { size: 1 }));
+  model.fold(events);
+  model.fold(events);
+  assert.equal(model.entries.length, 20_000);
+  assert.equal(model.bytes.received, 20_000);
+});
