@@ -20,7 +20,7 @@ def time_text(at: datetime | None) -> str | None:
 
 
 def size_text(size: int) -> str:
-    """A number of bytes, rounded to three digits: `12 bytes`, `1.21 GiB`. `static/js/core/format.js` rounds the same way."""
+    """A number of bytes, rounded to three digits: `12 bytes`, `1.21 GiB`. `core/format.js` rounds the same way."""
     if size < 1024:
         return f"{size} byte" if size == 1 else f"{size} bytes"
     power = min((size.bit_length() - 1) // 10, len(UNITS))

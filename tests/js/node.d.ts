@@ -39,6 +39,11 @@ declare module "node:crypto" {
   export function createHash(name: string): { update(bytes: Uint8Array): { digest(encoding: string): string } };
 }
 
+declare module "node:fs" {
+  export function readFileSync(address: URL, encoding: "utf8"): string;
+  export function readdirSync(folder: URL): string[];
+}
+
 declare module "node:fs/promises" {
   export function readFile(address: URL, encoding: "utf8"): Promise<string>;
 }

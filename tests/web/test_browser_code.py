@@ -14,7 +14,7 @@ import dropmill
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
 from dropmill.model.events import EventName
-from dropmill.web.labels import WORDS
+from dropmill.web import messages
 from dropmill.wire.encoding import dumps
 from dropmill.wire.problem import problem_json
 
@@ -58,29 +58,15 @@ def test_each_event_is_folded_by_the_page_or_ignored_for_a_reason() -> None:
     assert answer_of(script) == sorted(EventName)
 
 
-def test_each_event_has_its_label_in_the_log_of_the_page() -> None:
-    script = """
-        globalThis.document = {
-            documentElement: { dataset: {} },
-            getElementById: () => ({ textContent: JSON.stringify({ words: given.words }) }),
-        };
-        const { eventWord } = await import("./static/js/core/words.js");
-        console.log(JSON.stringify(given.names.filter((name) => eventWord(name) === name)));
-    """
-    assert (
-        answer_of(script, {"names": list(EventName), "words": {kind: dict(table) for kind, table in WORDS.items()}})
-        == []
-    )
-
-
 def test_each_state_has_a_look_of_its_own() -> None:
     """Those that a row or an attempt can be in; an unknown one would be drawn like one that waits."""
     script = """
         const { LOOKS } = await import("./static/js/core/words.js");
         console.log(JSON.stringify(Object.keys(LOOKS).sort()));
     """
+    states = {key[6:] for key in messages.area("en", "core") if key.startswith("state.")}
     of_submissions = {"open", "processing", "settled"}  # the history's template colours them
-    assert answer_of(script) == sorted(WORDS["states"].keys() - of_submissions)
+    assert answer_of(script) == sorted(states - of_submissions)
 
 
 def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
@@ -118,7 +104,7 @@ def test_each_status_that_a_script_asks_for_is_one_that_an_error_has() -> None:
     """A comparison with another one would be left over."""
     found = {
         int(status)
-        for path in SCRIPTS.glob("config-*.js")
+        for path in SCRIPTS.glob("config/*.js")
         for status in re.findall(r"\.status === ([1-9]\d*)", path.read_text())
     }
     assert found

@@ -5,23 +5,24 @@ through the API.
 """
 
 import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quart import Blueprint, current_app, render_template
+from markupsafe import Markup
+from quart import Blueprint, current_app, render_template, request
 
 from dropmill import text
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.text import time_text
+from dropmill.web import messages
 from dropmill.web.api import query
-from dropmill.web.labels import WORDS, part_words, state_word
 from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.wire.submissions import submission_json
 
 pages = Blueprint("pages", __name__)
-pages.add_app_template_filter(state_word, "state_word")
 
 HISTORY_PAGE = 50  # submissions on one page of the history
 
@@ -31,7 +32,7 @@ async def drop() -> str:
     """The page for choosing and sending files."""
     return await render_template(
         "upload.html",
-        page_data={"words": WORDS},
+        page_data={},
         processor=services().processor.label,
         config_path=services().settings.config.absolute(),
         client_ip=current_caller().client.ip,
@@ -60,9 +61,7 @@ async def submission(submission_id: str) -> str:
         NotFound: there is none.
     """
     shape, cursor = await services().views.submission(current_caller(), SubmissionId(submission_id))
-    return await render_template(
-        "submission.html", page_data={"words": WORDS, "submission": shape, "cursor": cursor}, submission=shape
-    )
+    return await render_template("submission.html", page_data={"submission": shape, "cursor": cursor}, submission=shape)
 
 
 @pages.get("/jobs/<job_id>")
@@ -78,7 +77,6 @@ async def job(job_id: str) -> str:
     return await render_template(
         "job.html",
         page_data={
-            "words": WORDS,
             "cursor": found.cursor,
             "job": found.shape,
             "name": found.file.path or found.file.name,
@@ -101,7 +99,7 @@ async def config() -> str:
     config_text, revision = await services().config.read(current_caller())
     return await render_template(
         "config.html",
-        page_data={"words": WORDS, "cursor": cursor, "has_schema": await _has_schema()},
+        page_data={"cursor": cursor, "has_schema": await _has_schema()},
         text=config_text.decode(errors="replace").removeprefix("\ufeff"),
         revision=revision,
         config_path=services().settings.config.absolute(),
@@ -127,8 +125,37 @@ def everywhere() -> dict[str, Any]:
     problem = None if found is None or caller is None else found.config.problem(caller)
     return {
         "config_problem": None if problem is None else problem.sentence,
-        "degraded": "" if found is None else part_words(found.health.degraded),
+        "degraded": "" if found is None else ", ".join(label("part", name) for name in found.health.degraded),
     }
+
+
+@pages.app_template_global("language")
+def language() -> str:
+    """The language of this page: chosen by the person, else by the browser."""
+    accepted = request.accept_languages.best_match(messages.LANGUAGES)
+    return messages.choose(request.cookies.get(messages.COOKIE), accepted)
+
+
+@pages.app_template_global("t")
+def message(name: str, **values: object) -> Markup:
+    """A message of the catalogue in the page's language.
+
+    Raises:
+        KeyError: there is no such message, or it needs another value.
+    """
+    return messages.translate(language(), name, **values)
+
+
+@pages.app_template_global("label")
+def label(kind: str, name: str) -> str:
+    """The label of a `state`, an `event` or a `part`; an unknown one is its own label."""
+    return message(f"core.{kind}.{name}") if messages.has(f"core.{kind}.{name}") else name
+
+
+@pages.app_template_global("embedded_messages")
+def embedded_messages(areas: Sequence[str]) -> Mapping[str, object]:
+    """The messages that the scripts of a page need."""
+    return messages.embedded(language(), areas)
 
 
 @pages.app_template_filter("size")

@@ -1,6 +1,7 @@
 // Calls of the HTTP API: JSON in and out, problems as errors. No DOM.
 
 import { api } from "./base.js";
+import { t } from "./messages.js";
 
 /** What the server says went wrong (application/problem+json), or that it could not be reached (status 0). */
 export class Problem extends Error {
@@ -9,7 +10,7 @@ export class Problem extends Error {
    * @param {Record<string, any>} body
    */
   constructor(status, body) {
-    super(body.detail || body.title || `The server answered ${status}.`);
+    super(body.detail || body.title || t("core.answered", { status: String(status) }));
     this.status = status;
     this.body = body;
   }
@@ -40,7 +41,7 @@ export async function call(method, path, options = {}) {
       headers: { Accept: "application/json", ...options.headers },
     });
   } catch {
-    throw new Problem(0, { detail: "The server cannot be reached." });
+    throw new Problem(0, { detail: t("core.unreachable") });
   }
   if (!response.ok) throw Problem.from(response.status, await response.text());
   return response;

@@ -2,7 +2,7 @@
 
 import { base } from "./base.js";
 import { part, setText } from "./page.js";
-import { pageData } from "./page-data.js";
+import { label } from "./words.js";
 
 const POLL_SOON_MS = 5000; // while a notice is shown: restoring the file causes no event
 const POLL_MS = 30_000; // a failing part causes no event
@@ -15,7 +15,6 @@ const POLL_MS = 30_000; // a failing part causes no event
 export function followConfigProblem(live) {
   const notice = part(document, "config-on-disk");
   const degradedNotice = part(document, "degraded");
-  const words = pageData().words?.parts ?? {};
   let timer = 0;
   let isAgain = false; // a save's event arrives before the file is written
   const later = () => {
@@ -30,7 +29,7 @@ export function followConfigProblem(live) {
       const { degraded, config_problem: problem } = await response.json(); // a 503 has this body, too
       if (Array.isArray(degraded)) {
         degradedNotice.hidden = degraded.length === 0;
-        const names = degraded.map((name) => words[name] ?? name).join(", ");
+        const names = degraded.map((name) => label("part", name)).join(", ");
         if (degraded.length) setText(part(degradedNotice, "degraded-text"), names);
       }
       if (!response.ok) return;

@@ -1,18 +1,15 @@
-// Numbers, sizes, times and names as text for people. No DOM.
+// Numbers, sizes, times and names as text for people, in the page's language. No DOM.
 
-const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
-const whole = new Intl.NumberFormat();
-const short = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
-const oneDigit = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat(undefined, {
+import { language, t } from "./messages.js";
+
+const UNITS = ["", "KiB", "MiB", "GiB", "TiB", "PiB"];
+const whole = new Intl.NumberFormat(language);
+const short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
+const oneDigit = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat(language, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23",
 });
-const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const ORDINALS = ["next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
-const ordinal = new Intl.PluralRules("en", { type: "ordinal" });
-/** @type {Partial<Record<Intl.LDMLPluralRule, string>>} */
-const SUFFIXES = { one: "st", two: "nd", few: "rd" };
-
+const dateTime = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 /** @param {number} n */
 export const count = (n) => whole.format(n);
 
@@ -20,7 +17,7 @@ export const count = (n) => whole.format(n);
 export const counted = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
 
 /** @param {number} fraction 0 to 1; rounded down: 100 % only for 1 */
-export const percent = (fraction) => `${whole.format(fraction < 1 ? Math.floor(fraction * 100) : 100)} %`;
+export const percent = (fraction) => t("core.percent", { n: fraction < 1 ? Math.floor(fraction * 100) : 100 });
 
 /** @param {number} size in bytes; binary units */
 export function bytes(size) {
@@ -30,29 +27,29 @@ export function bytes(size) {
     value /= 1024;
     unit += 1;
   }
-  if (unit === 0) return counted(size, "byte");
+  if (unit === 0) return t("core.bytes", { n: size });
   return `${value >= 1000 ? whole.format(Math.round(value)) : short.format(value)} ${UNITS[unit]}`;
 }
 
 /** @param {number} seconds */
 export function duration(seconds) {
-  if (seconds < 0.1) return `${whole.format(Math.max(1, Math.round(seconds * 1000)))} ms`;
-  if (seconds < 10) return `${oneDigit.format(seconds)} s`;
+  if (seconds < 0.1) return t("core.milliseconds", { n: Math.max(1, Math.round(seconds * 1000)) });
+  if (seconds < 10) return t("core.seconds", { n: oneDigit.format(seconds) });
   const rounded = Math.round(seconds);
-  if (rounded < 60) return `${rounded} s`;
-  if (rounded < 3600) return `${Math.floor(rounded / 60)} min ${rounded % 60} s`;
-  return `${Math.floor(rounded / 3600)} h ${Math.floor((rounded % 3600) / 60)} min`;
+  if (rounded < 60) return t("core.seconds", { n: rounded });
+  if (rounded < 3600) return t("core.minutes", { minutes: Math.floor(rounded / 60), seconds: rounded % 60 });
+  return t("core.hours", { hours: Math.floor(rounded / 3600), minutes: Math.floor((rounded % 3600) / 60) });
 }
 
 /** @param {number} seconds that keep counting, so in whole seconds */
-export const elapsed = (seconds) => (seconds < 60 ? `${Math.floor(seconds)} s` : duration(Math.floor(seconds)));
+export const elapsed = (seconds) => (seconds < 60 ? t("core.seconds", { n: Math.floor(seconds) }) : duration(Math.floor(seconds)));
 
 /** @param {number} seconds an estimate, so rounded */
 export function roughly(seconds) {
-  if (seconds < 10) return "a few seconds left";
-  if (seconds < 90) return `about ${Math.round(seconds / 10) * 10} s left`;
-  if (seconds < 5400) return `about ${Math.round(seconds / 60)} min left`;
-  return `about ${Math.round(seconds / 3600)} h left`;
+  if (seconds < 10) return t("core.left_soon");
+  if (seconds < 90) return t("core.left_seconds", { n: Math.round(seconds / 10) * 10 });
+  if (seconds < 5400) return t("core.left_minutes", { n: Math.round(seconds / 60) });
+  return t("core.left_hours", { n: Math.round(seconds / 3600) });
 }
 
 /** @param {string} iso RFC 3339 @returns {string} local time of day to a tenth of a second */
@@ -62,24 +59,23 @@ export const timeOfDay = (iso) => clock.format(new Date(iso));
 export const localDateTime = (iso) => dateTime.format(new Date(iso));
 
 const AGO_UNITS = /** @type {const} */ ([["day", 86_400], ["hour", 3600], ["minute", 60]]);
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
 
 /** @param {string} iso RFC 3339 @returns {string} how long ago that was; "just now" also for a time slightly in the future, as clocks differ */
 export function ago(iso) {
   const seconds = (Date.now() - Date.parse(iso)) / 1000;
   const found = AGO_UNITS.find(([, length]) => seconds >= length);
-  return found ? relative.format(-Math.floor(seconds / found[1]), found[0]) : "just now";
+  return found ? relative.format(-Math.floor(seconds / found[1]), found[0]) : t("core.just_now");
 }
 
 /** @param {string} iso RFC 3339 @returns {string} the same time in UTC, for a tooltip */
 export const exactTime = (iso) => `${new Date(iso).toISOString().replace("T", " ").replace("Z", "")} UTC`;
 
 /** @param {number} exitCode of a process; -n is signal n */
-export const exitText = (exitCode) => (exitCode < 0 ? `signal ${-exitCode}` : `exit ${exitCode}`);
+export const exitText = (exitCode) => (exitCode < 0 ? t("core.signal", { number: -exitCode }) : t("core.exit", { code: exitCode }));
 
 /** @param {number} position in the queue, 1 is next */
-export const queuePosition = (position) =>
-  `${ORDINALS[position - 1] ?? whole.format(position) + (SUFFIXES[ordinal.select(position)] ?? "th")} in the queue`;
+export const queuePosition = (position) => (position === 1 ? t("core.queue.next") : t("core.queue.position", { n: position }));
 
 /**
  * Make invisible characters of a client's text visible: control characters, and those that reverse or hide text.

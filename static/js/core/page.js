@@ -1,5 +1,6 @@
 // What every page has: parts by name, templates, the theme button, local times, announcements to screen readers.
 
+import { base } from "./base.js";
 import { exactTime, localDateTime } from "./format.js";
 import { mountThemeButton } from "./theme.js";
 
@@ -90,6 +91,15 @@ export function announce(sentence) {
     announcing = window.setTimeout(speak, ANNOUNCE_EVERY_MS);
   };
   announcing = window.setTimeout(speak, 100);
+}
+
+const languageButton = document.getElementById("language-button");
+if (languageButton) {
+  languageButton.hidden = false;
+  languageButton.addEventListener("click", () => {
+    document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
+    location.reload(); // while this page sends, the browser asks first
+  });
 }
 
 const button = document.getElementById("theme-button");

@@ -1,14 +1,10 @@
-// Labels, colours and icons of states and events. The labels are the server's (web/labels.py) and come with the page, so that
-// pages with and without scripts use the same. No DOM apart from that.
+// Labels, colours and icons of states and events. No DOM.
 
 import { exitText, visible } from "./format.js";
-import { pageData } from "./page-data.js";
+import { has, t } from "./messages.js";
 
 /** @typedef {import("../submission/model.js").Entry} Entry */
 /** @typedef {"quiet" | "sending" | "working" | "good" | "bad"} Tone colour of a state; its label is always beside it */
-
-/** @type {{states: Record<string, string>, events: Record<string, string>}} */
-const table = pageData().words ?? { states: {}, events: {} };
 
 /** @type {Record<string, {tone: Tone, icon: string}>} */
 export const LOOKS = {
@@ -50,14 +46,17 @@ export function stateOf({ job, sending, upload, received }) {
   return sending !== "waiting" && received > 0 ? "receiving" : upload;
 }
 
+/** @param {"state" | "event" | "part"} kind @param {string} name @returns {string} an unknown one is its own label */
+export const label = (kind, name) => (has(`core.${kind}.${name}`) ? t(`core.${kind}.${name}`) : name);
+
 /** @param {string} state */
-export const stateWord = (state) => table.states[state] ?? state;
+export const stateWord = (state) => label("state", state);
 
 /** @param {string} state */
 export const stateLook = (state) => LOOKS[state] ?? { tone: "quiet", icon: "clock" };
 
 /** @param {string} name of an event */
-export const eventWord = (name) => table.events[name] ?? name;
+export const eventWord = (name) => label("event", name);
 
 /** @param {string} name of an event @param {Record<string, any>} data @returns {Tone} */
 export function eventTone(name, data) {

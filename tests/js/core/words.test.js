@@ -3,17 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const TABLE = { states: { queued: "Waiting", failed: "Failed" }, events: { "job.queued": "waiting" }, parts: {} };
-/** @type {any} */ (globalThis).document = {
-  documentElement: { dataset: {} },
-  getElementById: (/** @type {string} */ id) => (id === "page-data" ? { textContent: JSON.stringify({ words: TABLE }) } : null),
-};
-const { eventAbout, eventTone, eventWord, stateLook, stateOf, stateWord } = await import("../../../static/js/core/words.js");
+import { eventAbout, eventTone, eventWord, stateLook, stateOf, stateWord } from "../../../static/js/core/words.js";
 
 /** @param {Record<string, any>} [more] @returns {any} an entry of the model */
 const entry = (more = {}) => ({ upload: "announced", received: 0, sending: null, job: null, ...more });
 
-test("labels come from the page's table; what it lacks is its own label", () => {
+test("labels come from the catalogue; what it lacks is its own label", () => {
   assert.deepEqual([stateWord("queued"), stateWord("surprising"), eventWord("job.queued"), eventWord("job.new")], ["Waiting", "surprising", "waiting", "job.new"]);
 });
 

@@ -56,7 +56,7 @@ test("the note says where a job is", () => {
     job({ duration: 1.25, attempts: 2, result_count: 2 }), job(),
   ].map((one) => noteOf(entry({ job: one })));
   assert.deepEqual(texts, [
-    "queued", "third in the queue", "picked up", "attempt 2", "half\u27e8U+202E\u27e9 way", "2 results · attempt 2 · in 1.3 s", "",
+    "queued", "3rd in the queue", "picked up", "attempt 2", "half\u27e8U+202E\u27e9 way", "2 results · attempt 2 · in 1.3 s", "",
   ]);
 });
 

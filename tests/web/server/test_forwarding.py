@@ -197,7 +197,7 @@ def test_the_scripts_take_every_address_from_one_place() -> None:
     scripts = Path(__file__).parents[3] / "static" / "js"
     ours = "api|static|send|submissions|jobs|config|readyz|healthz"
     absolute = re.compile(rf"""(?:["'`]|(?<!\${{base)(?<!\${{api)\}})/(?:{ours})\b""")
-    for script in scripts.glob("*.js"):
+    for script in scripts.rglob("*.js"):
         code = re.sub(r"(?m)(?:^|\s)(?://|/?\*).*$", "", script.read_text())
         calls = re.sub(r"\b(?:call|callJson|configText)\([^)]*", "", code)  # these take paths below `api`
         found = [line for line in calls.splitlines() if absolute.search(line)]
