@@ -113,7 +113,7 @@ def test_a_running_job_shows_its_output_live_and_can_be_cancelled(page: Page, tm
 def test_what_waits_says_its_place_in_line(page: Page, site: Server, tmp_path: Path) -> None:
     submit(page, *(text_file(tmp_path / f"wait-{number}.txt") for number in range(4)))
     expect(row(page, "next in the queue")).to_have_count(1)
-    expect(row(page, "second in the queue")).to_have_count(1)
+    expect(row(page, "2nd in the queue")).to_have_count(1)
     (site.folder / "go").touch()
     expect(page.get_by_text("All files processed.")).to_be_visible()
 
