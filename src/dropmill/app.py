@@ -456,6 +456,7 @@ class Server:
             ledger=ledger,
             bus=bus,
             received=lambda file_id: intake.received(file_id) or uploads.received(file_id),
+            senders=intake.senders.of,
             base_path=self._settings.base_path,
         )
 

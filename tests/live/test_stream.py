@@ -15,6 +15,7 @@ from tests.support.scenarios import CALLER, LIVENESS_S, SUCCEEDED, all_events
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.intake.senders import Senders
 from dropmill.live import joins, stream
 from dropmill.live.joins import JoinRates
 from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
@@ -26,6 +27,7 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import Progress
 from dropmill.model.output import OutputPiece
+from dropmill.ports.bus import senders_of
 from dropmill.wire.socket import Cancel, Join, Leave, Retry
 
 
@@ -96,7 +98,8 @@ class Room:
         self.ledger, self.bus = ledger, bus
         self.outputs, self.orders = FakeOutputs(), FakeOrders()
         self.joins = JoinRates(1e9)
-        self.views = Views(ledger=ledger, bus=bus, received=lambda _: 5)
+        self.senders = Senders(bus)
+        self.views = Views(ledger=ledger, bus=bus, received=lambda _: 5, senders=self.senders.of)
         self.topics = Topics(ledger=ledger, bus=bus, views=self.views, outputs=self.outputs)
 
     @asynccontextmanager
@@ -140,8 +143,8 @@ async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(roo
     topic = f"submission:{submission_id}"
     async with room.page() as (page, say):
         assert (await say(join(topic)))["ok"]
-        reply, snapshot = page.messages
-        assert (reply["type"], snapshot["type"]) == ("reply", "snapshot")
+        reply, snapshot, sending = page.messages
+        assert (reply["type"], snapshot["type"], sending["type"]) == ("reply", "snapshot", "sending")
         cursor = await room.ledger.newest_cursor()
         assert (snapshot["topic"], snapshot["cursor"]) == (topic, cursor)
         state = snapshot["state"]
@@ -455,6 +458,57 @@ async def test_output_is_of_the_newest_attempt_unless_another_is_asked_for(room:
         await _write(room, job_id, b"more", number=2)
         await asyncio.sleep(0.01)
         assert page.of("output") == []
+
+
+# --- who is sending --------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_hears_which_files_are_being_sent_when_it_joins_and_at_each_change(room: Room) -> None:
+    submission_id = await scenarios.opened(room.ledger)
+    one, two = [await scenarios.receiving(room.ledger, submission_id, name) for name in ("one", "two")]
+    topic = f"submission:{submission_id}"
+    senders = [room.senders.sender(file_id) for file_id in (one, two)]
+    senders[0].begin(submission_id)
+    async with room.page() as (page, say):
+        await say(join(topic, await room.ledger.newest_cursor()))
+        assert page.messages[-1] == {"type": "sending", "topic": topic, "file_ids": [one]}
+        senders[1].begin(submission_id)
+        await page.until(lambda: page.messages[-1]["file_ids"] == sorted([one, two]))
+        for sender in senders:
+            sender.end()
+        await page.until(lambda: page.messages[-1]["file_ids"] == [])
+        assert len(page.of("sending")) == 3
+        await say(Leave(id="leave", topic=topic))
+        senders[0].begin(submission_id)
+        room.bus.publish({senders_of(submission_id): 9})
+        await say(join("config"))
+        assert len(page.of("sending")) == 3
+
+
+async def test_a_page_that_comes_back_hears_that_nobody_sends_any_more(room: Room) -> None:
+    """No event says so: the server may have been killed meanwhile."""
+    submission_id = await scenarios.opened(room.ledger)
+    async with room.page() as (page, say):
+        await say(join(f"submission:{submission_id}", await room.ledger.newest_cursor()))
+        assert [message["file_ids"] for message in page.of("sending")] == [[]]
+        await say(join("all"))
+        assert len(page.of("sending")) == 1
+
+
+async def test_a_file_says_whether_it_is_being_sent(room: Room) -> None:
+    submission_id = await scenarios.opened(room.ledger)
+    file_id = await scenarios.receiving(room.ledger, submission_id)
+    sender = room.senders.sender(file_id)
+
+    async def is_sending() -> bool:
+        shape, _ = await room.views.submission(CALLER, submission_id)
+        return shape["files"][0]["is_sending"]
+
+    assert not await is_sending()
+    sender.begin(submission_id)
+    assert await is_sending()
+    await room.ledger.abort_upload(file_id, "given up")
+    assert not await is_sending()  # whatever still comes of it
 
 
 # --- progress and orders ---------------------------------------------------------------------------------------------

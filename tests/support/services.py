@@ -46,7 +46,7 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
     uploads = Uploads(
         ledger=ledger, blobs=blobs, bus=bus, intake=intake, gate=gate, expiry_s=60, clock=clock, health=health
     )
-    views = Views(ledger=ledger, bus=bus, received=lambda _: None)
+    views = Views(ledger=ledger, bus=bus, received=lambda _: None, senders=intake.senders.of)
     return Services(
         settings=settings,
         processor=Processor.from_settings(settings, folder),

@@ -109,6 +109,7 @@ def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server()
         "received": 12,
         "sha256": "ab" * 32,
         "state": "stored",
+        "is_sending": False,
         "removed_at": None,
         "job": {
             "id": "j",
@@ -155,11 +156,11 @@ def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server()
 
 def test_what_only_this_moment_knows_is_shown_with_it() -> None:
     progress = Progress(submission_id=SubmissionId("s"), file_id=FileId("f"), stage="process", value=3, total=10)
-    runtime = RuntimeState(received=5, position=2, progress=progress)
+    runtime = RuntimeState(received=5, is_sending=True, position=2, progress=progress)
     shape = file_json(_file(UploadState.RECEIVING, _job()), runtime)
     job = shape["job"]
     assert job is not None
-    assert (shape["received"], job["position"]) == (5, 2)
+    assert (shape["received"], shape["is_sending"], job["position"]) == (5, True, 2)
     assert job["progress"] == {"value": 3, "total": 10, "label": None}
 
 

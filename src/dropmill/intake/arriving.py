@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass, field
 
+from dropmill.intake.senders import Sender, Senders
 from dropmill.model.errors import DigestMismatch, DropmillError
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_job_id
 from dropmill.model.uploads import StoredBlob
@@ -28,6 +29,7 @@ class Arriving:
         starting: records in the ledger that the file's bytes begin to arrive.
         is_by_id: whether the form named the announced file by its id.
         is_handed_over: whether the ledger was asked to store the file; it may have done so in spite of an error.
+        sender: the request that brings it; None before `Arrivals.begin`.
         before: the file before it in the same request; None for the first, and once this one is stored.
         handed: set once the ledger was asked to store it, or it was given up.
         report_at: when the next progress report is due, by the event loop's clock.
@@ -40,6 +42,7 @@ class Arriving:
     expected_sha256: Sha256 | None
     is_by_id: bool = False
     is_handed_over: bool = False
+    sender: Sender | None = None
     before: "Arriving | None" = None
     handed: asyncio.Event = field(default_factory=asyncio.Event)
     report_at: float = 0.0
@@ -48,10 +51,11 @@ class Arriving:
 class Arrivals:
     """The files that the requests of this process are bringing."""
 
-    def __init__(self, *, ledger: IntakeLedger, executor: Executor, bus: Bus) -> None:
+    def __init__(self, *, ledger: IntakeLedger, executor: Executor, bus: Bus, senders: Senders) -> None:
         self._ledger = ledger
         self._executor = executor
         self._bus = bus
+        self._senders = senders
         self._writers: dict[FileId, BlobWriter] = {}
         self._requests: Counter[FileId] = Counter()  # by file: two requests may bring the same announced one
         self._in_doubt: dict[FileId, Arriving] = {}
@@ -71,8 +75,10 @@ class Arrivals:
         writer = self._writers.get(file_id)
         return None if writer is None else writer.size
 
-    def begin(self, arriving: Arriving) -> None:
+    def begin(self, arriving: Arriving, submission_id: SubmissionId) -> None:
         """Note a file, before the ledger hears of it."""
+        arriving.sender = self._senders.sender(arriving.file_id)
+        arriving.sender.begin(submission_id)
         self._requests[arriving.file_id] += 1
         self._writers[arriving.file_id] = arriving.writer
 
@@ -146,6 +152,8 @@ class Arrivals:
         self._release(arriving)
 
     def _forget(self, arriving: Arriving) -> None:
+        if arriving.sender is not None:
+            arriving.sender.end()
         self._writers.pop(arriving.file_id, None)
         self._bus.forget_progress(arriving.file_id)
 

@@ -209,7 +209,7 @@ class Receiver:
             expected_sha256=expected,
             is_by_id=is_by_id,
         )
-        self._arrivals.begin(body.arriving)
+        self._arrivals.begin(body.arriving, body.submission_id)
         if not body.has_files and body.opening is None:
             await asyncio.shield(starting)  # the first file shows whether a submission that existed takes any
 

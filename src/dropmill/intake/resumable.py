@@ -17,6 +17,7 @@ from dropmill.intake.announcement import AnnouncedFile, read_announcement
 from dropmill.intake.limits import Gate, Meter
 from dropmill.intake.multipart import base_name, client_path, stored_extension
 from dropmill.intake.patching import Patch, PatchReader, too_many_bytes
+from dropmill.intake.senders import Sender
 from dropmill.intake.submissions import SWEEP_EVERY_S, SWEEP_MAX, Intake
 from dropmill.intake.turns import Live, Turns
 from dropmill.intake.tus import Checksum, metadata_of, parse_hex_sha256, parse_metadata
@@ -349,8 +350,10 @@ class Uploads:
         """
         self._intake.require_running()
         patch = Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
-        appending = asyncio.create_task(self._append(caller, file_id, patch), name=f"upload {file_id}")
+        sender = self._intake.senders.sender(file_id)
+        appending = asyncio.create_task(self._append(caller, file_id, patch, sender), name=f"upload {file_id}")
         self._appending.add(appending)
+        appending.add_done_callback(lambda _: sender.end())
         appending.add_done_callback(self._has_appended)
         try:
             reached = await asyncio.shield(appending)
@@ -364,7 +367,7 @@ class Uploads:
         if not appending.cancelled():
             appending.exception()  # retrieved, though the client may have left
 
-    async def _append(self, caller: Caller, file_id: FileId, patch: Patch) -> int:
+    async def _append(self, caller: Caller, file_id: FileId, patch: Patch, sender: Sender) -> int:
         # Counted inside the turn: a dead connection that was given up does not count against its successor.
         async with self._turns.turn(file_id, patch) as live:
             with self._gate.admit(caller.client.ip):
@@ -384,6 +387,7 @@ class Uploads:
                     raise too_many_bytes()
                 await self._gate.check_room(brought)
                 upload = await self._take_turn(live, upload)
+                sender.begin(upload.submission_id)
                 try:
                     await self._reader.take(upload, writer, patch, meter)
                 except BytesLost as error:
@@ -398,6 +402,7 @@ class Uploads:
                         await self._note(upload, writer, patch.offset)
                         await self._finish_if_all_came(live, upload, writer)
         await self._wait_finished(live)
+        sender.goes_on = writer.size != upload.size and not patch.is_given_up
         return writer.size
 
     def _with_size(self, upload: ResumableUpload, size: int | None, received: int) -> ResumableUpload:

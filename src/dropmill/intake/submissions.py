@@ -15,6 +15,7 @@ from dropmill.intake.limits import Gate
 from dropmill.intake.multipart import PartEvent, boundary_of, client_path, file_parts
 from dropmill.intake.receiving import IncomingBody, Receipt, Receiver, as_one_part
 from dropmill.intake.repeats import Repeated, request_key
+from dropmill.intake.senders import Senders
 from dropmill.model.caller import Caller
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, Unavailable
@@ -34,7 +35,11 @@ SWEEP_MAX = 100  # submissions, or uploads, of one sweep, so that it does not ho
 
 
 class Intake:
-    """Opens, fills and seals submissions."""
+    """Opens, fills and seals submissions.
+
+    Attributes:
+        senders: which files are being sent now.
+    """
 
     def __init__(
         self,
@@ -64,7 +69,8 @@ class Intake:
         self._resolver = resolver
         self._gate = gate
         self._seal_after_s = seal_after_s
-        self._arrivals = Arrivals(ledger=ledger, executor=executor, bus=bus)
+        self.senders = Senders(bus)
+        self._arrivals = Arrivals(ledger=ledger, executor=executor, bus=bus, senders=self.senders)
         self._receiver = Receiver(
             ledger=ledger,
             blobs=blobs,

@@ -6,7 +6,7 @@ burst travels as few messages. This module knows no socket: it gets a function t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from dropmill.live.topics import OUTPUT, AttemptOutput, Topic, Topics
 from dropmill.model.caller import Caller
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, Event
-from dropmill.model.ids import Cursor, JobId
+from dropmill.model.ids import Cursor, FileId, JobId
 from dropmill.text import whole_characters
 from dropmill.wire import socket
 from dropmill.wire.encoding import dumps
@@ -41,10 +41,16 @@ class JobCommands(Protocol):
 
 @dataclass(slots=True)
 class _Followed:
-    """A topic, and the cursor of the last event that was delivered."""
+    """A topic, and how far it was delivered.
+
+    Attributes:
+        cursor: of the last event that was delivered.
+        senders: the files of which it was last said that they are being sent; None before the first time.
+    """
 
     topic: Topic
     cursor: Cursor
+    senders: Set[FileId] | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +99,9 @@ class Subscriber:
                 async with self._sending:
                     for topic in notification.positions:
                         await self._deliver(topic)
+                    for place in list(self._joined.values()):
+                        if isinstance(place, _Followed) and place.topic.senders_stream in notification.positions:
+                            await self._deliver_senders(place)
                     for report in notification.progress.values():
                         await self._send(socket.progress(report))
         finally:
@@ -148,11 +157,12 @@ class Subscriber:
         self._mailbox.join(place)
         try:
             if isinstance(place, Topic):
+                self._mailbox.join_senders(place)
                 return 1 + await self._join_topic(join, place)
             return 1 + await self._join_stream(join, place)
         except DropmillError:
             if join.topic not in self._joined:
-                self._mailbox.leave(join.topic)
+                self._mailbox.leave(place)
             raise
 
     async def _join_stream(self, join: Join, reader: AttemptOutput) -> int:
@@ -164,17 +174,22 @@ class Subscriber:
         state, newest = await topic.snapshot()
         await self._send(socket.reply(join.id))
         if join.after is not None and join.after <= newest:
-            self._joined[join.topic] = _Followed(topic=topic, cursor=Cursor(join.after))
-            return _files_in(state) + await self._deliver(join.topic)
-        # A cursor from the future is from another ledger: send a snapshot.
-        self._joined[join.topic] = _Followed(topic=topic, cursor=newest)
-        await self._send(socket.snapshot(join.topic, newest, state))
-        return _files_in(state)
+            followed = self._joined[join.topic] = _Followed(topic=topic, cursor=Cursor(join.after))
+            brought = await self._deliver(join.topic)
+        else:
+            # A cursor from the future is from another ledger: send a snapshot.
+            followed = self._joined[join.topic] = _Followed(topic=topic, cursor=newest)
+            await self._send(socket.snapshot(join.topic, newest, state))
+            brought = 0
+        if state is not None:
+            await self._deliver_senders(followed)
+        return _files_in(state) + brought
 
     def _leave(self, topic: str) -> None:
-        if self._joined.pop(topic, None) is None:
+        place = self._joined.pop(topic, None)
+        if place is None:
             raise NotFound("That topic was not joined.")
-        self._mailbox.leave(topic)
+        self._mailbox.leave(place.topic if isinstance(place, _Followed) else place.reader)
 
     # --- delivering --------------------------------------------------------------------------------------------------
 
@@ -201,6 +216,13 @@ class Subscriber:
             count += len(page.events)
             if len(page.events) < EVENTS_MAX:
                 return count
+
+    async def _deliver_senders(self, place: _Followed) -> None:
+        """Say which files are being sent, if that has changed: all of them, so that nothing a client missed counts."""
+        senders = place.topic.senders()
+        if senders != place.senders:
+            place.senders = senders
+            await self._send(socket.sending(place.topic.name, senders))
 
     async def _begin_afresh(self, place: _Followed) -> None:
         """Events after the subscriber's cursor were removed: send the current state, then the gap."""

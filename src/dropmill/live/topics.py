@@ -5,14 +5,16 @@ mailbox joins nothing else, so no one can follow anything without authorisation.
 refused.
 """
 
+from collections.abc import Set
+
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
-from dropmill.model.ids import Cursor, JobId, SubmissionId
+from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
-from dropmill.ports.bus import Bus, Notification, Subscription
+from dropmill.ports.bus import Bus, Notification, Subscription, senders_of
 from dropmill.ports.ledger.events import EventLedger, EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
@@ -27,12 +29,14 @@ class Topic:
 
     Attributes:
         name: such as `all` or `submission:<id>`.
+        senders_stream: moves when `senders` changes; None unless the topic is a submission's.
     """
 
     def __init__(
         self, caller: Caller, name: str, submission_id: SubmissionId | None, ledger: EventLedger, views: Views
     ):
         self.name = name
+        self.senders_stream = None if submission_id is None else senders_of(submission_id)
         self._caller = caller
         self._submission_id = submission_id
         self._ledger = ledger
@@ -51,6 +55,10 @@ class Topic:
         if self._submission_id is None:
             return None, await self._ledger.newest_cursor()
         return await self._views.submission(self._caller, self._submission_id)
+
+    def senders(self) -> Set[FileId]:
+        """The files of the submission that are being sent now; none for another topic."""
+        return frozenset() if self._submission_id is None else self._views.senders(self._submission_id)
 
 
 class AttemptOutput:
@@ -95,9 +103,16 @@ class Mailbox:
         """Get notifications of it from now on."""
         self._subscription.join(place.name)
 
-    def leave(self, name: str) -> None:
+    def join_senders(self, topic: Topic) -> None:
+        """Get notifications of who sends its files, too."""
+        if topic.senders_stream is not None:
+            self._subscription.join(topic.senders_stream)
+
+    def leave(self, place: Topic | AttemptOutput) -> None:
         """Get no more notifications of it."""
-        self._subscription.leave(name)
+        self._subscription.leave(place.name)
+        if isinstance(place, Topic) and place.senders_stream is not None:
+            self._subscription.leave(place.senders_stream)
 
     async def next(self) -> Notification:
         """Wait for a notification; it covers everything since the last one."""

@@ -3,7 +3,7 @@
 The ledger's records, completed by what only the running server knows; JSON shapes where they go to a client.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dropmill.model.caller import Caller
@@ -46,17 +46,20 @@ class Views:
         ledger: ViewLedger,
         bus: Bus,
         received: Callable[[FileId], int | None],
+        senders: Callable[[SubmissionId], Set[FileId]],
         base_path: str = "",
     ) -> None:
         """Keep the sources.
 
         Args:
             received: returns how many bytes of a file have arrived; None unless it is arriving.
+            senders: returns which files of a submission are being sent now.
             base_path: how the paths of URLs begin; "" at the root.
         """
         self._ledger = ledger
         self._bus = bus
         self._received = received
+        self._senders = senders
         self._base_path = base_path
 
     async def submissions(
@@ -163,6 +166,10 @@ class Views:
             if after is None:
                 return
 
+    def senders(self, submission_id: SubmissionId) -> Set[FileId]:
+        """The files of a submission that are being sent now; whoever may read it may ask."""
+        return self._senders(submission_id)
+
     async def _jobs(self, jobs: Sequence[Job]) -> list[JobJson]:
         places = await self._places(jobs)
         return [job_json(job, self._runtime(job.file_id, job, places), self._base_path) for job in jobs]
@@ -178,8 +185,9 @@ class Views:
 
     def _file(self, file: File, places: Mapping[JobId, int]) -> FileJson:
         runtime = self._runtime(file.id, file.job, places)
-        if file.state is UploadState.RECEIVING:
-            runtime = RuntimeState(received=self._received(file.id))
+        if file.state in (UploadState.ANNOUNCED, UploadState.RECEIVING):
+            received = self._received(file.id) if file.state is UploadState.RECEIVING else None
+            runtime = RuntimeState(received=received, is_sending=file.id in self._senders(file.submission_id))
         return file_json(file, runtime, self._base_path)
 
     def _runtime(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> RuntimeState:

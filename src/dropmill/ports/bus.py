@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dropmill.model.ids import FileId
+from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.jobs import Progress
 
 
@@ -39,6 +39,11 @@ class Subscription(Protocol):
 
 DELIVERIES = "deliveries"
 """The stream that moves when a delivery to the webhook is recorded. Not for clients."""
+
+
+def senders_of(submission_id: SubmissionId) -> str:
+    """The stream that moves when files of a submission begin or cease to be sent. Not for clients."""
+    return f"senders:{submission_id}"
 
 
 class Bus(Protocol):

@@ -16,11 +16,13 @@ class RuntimeState:
 
     Attributes:
         received: bytes that have arrived; None unless the file is arriving.
+        is_sending: whether a request that brings the file's bytes is under way.
         position: estimated position in the queue, from 1; None unless the job is queued.
         progress: newest report of the running attempt; None if there is none.
     """
 
     received: int | None = None
+    is_sending: bool = False
     position: int | None = None
     progress: Progress | None = None
 

@@ -5,7 +5,7 @@ type checker compares what is sent with the first, the parser takes the fields o
 `docs/live.md` reads both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from types import UnionType
@@ -89,6 +89,14 @@ class ProgressReport(TypedDict):
     label: str | None
 
 
+class Sending(TypedDict):
+    """All files of a submission that are being sent at this moment."""
+
+    type: Literal["sending"]
+    topic: str
+    file_ids: list[str]
+
+
 class Output(TypedDict):
     """A piece of an attempt's output; `offset` and `end` count bytes."""
 
@@ -115,7 +123,7 @@ class Tick(TypedDict):
     at: str
 
 
-ServerMessage = Hello | Reply | Snapshot | Events | ProgressReport | Output | Gap | Tick
+ServerMessage = Hello | Reply | Snapshot | Events | ProgressReport | Sending | Output | Gap | Tick
 
 
 def hello(now: datetime, heartbeat_s: float) -> Hello:
@@ -142,6 +150,11 @@ def events(topic: str, cursor: int, some: Sequence[EventJson]) -> Events:
 def progress(report: Progress) -> ProgressReport:
     """A report of how far a file is."""
     return {"type": "progress", "file_id": report.file_id, "stage": report.stage, **progress_json(report)}
+
+
+def sending(topic: str, file_ids: Iterable[str]) -> Sending:
+    """All files of a submission that are being sent at this moment."""
+    return {"type": "sending", "topic": topic, "file_ids": sorted(file_ids)}
 
 
 def output(job_id: str, attempt: int, offset: int, end: int, text: str) -> Output:

@@ -34,6 +34,7 @@ class FileJson(TypedDict):
     received: int
     sha256: str | None
     state: str
+    is_sending: bool
     removed_at: str | None
     job: JobJson | None
     upload_url: NotRequired[str]
@@ -110,6 +111,7 @@ def file_json(file: File, runtime: RuntimeState, base_path: str = "") -> FileJso
         "received": file.received if runtime.received is None else runtime.received,
         "sha256": file.sha256,
         "state": file.state.value,
+        "is_sending": runtime.is_sending,
         "removed_at": time_text(file.removed_at),
         "job": None if file.job is None else job_json(file.job, runtime, base_path),
     }
