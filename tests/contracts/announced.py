@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from tests.support.scenarios import CLIENT, blob
 
-from dropmill.model.ids import Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.ids import Fingerprint, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.uploads import ResumableUpload
@@ -31,6 +31,7 @@ def upload_to(submission_id: SubmissionId, path: str = "folder/a.txt", size: int
         expires_at=TOMORROW,
         ip=CLIENT.ip,
         account=None,
+        fingerprint=Fingerprint("f" * 64),
     )
 
 

@@ -35,6 +35,18 @@ async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engin
         await ledger.upload(FileId("0" * 32))
 
 
+async def test_the_fingerprint_that_a_file_was_announced_with_stays_with_it(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    upload = await announced(ledger, submission_id)
+    await ledger.announce_uploads([replace(upload_to(submission_id, "b"), fingerprint=None)])
+    for _ in range(2):  # before its bytes came, and when it is stored
+        view = await ledger.view_submission(submission_id, limit=9)
+        assert [file.fingerprint for file in view.files] == ["f" * 64, None]
+        if view.submission.counts.announced == 2:
+            await stored(ledger, upload)
+    assert (await ledger.upload(upload.file_id)).fingerprint == "f" * 64
+
+
 async def test_an_upload_begins_once_and_is_told_once(ledger: Ledger) -> None:
     upload = await announced(ledger, await opened(ledger))
     assert await ledger.take_upload(upload.file_id) == 1

@@ -1,5 +1,8 @@
 """Files that are announced before they come."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 from tests.intake.counter import CONTENT, Counter, announce
 from tests.intake.desk import Body
@@ -7,6 +10,8 @@ from tests.support.scenarios import CALLER, recount
 
 from dropmill.model.errors import BadRequest, Unavailable
 from dropmill.model.submissions import Counts
+from dropmill.wire.jobs import RuntimeState
+from dropmill.wire.submissions import file_json
 
 
 async def test_announced_files_come_by_form_or_piece_by_piece(counter: Counter) -> None:
@@ -54,6 +59,11 @@ async def test_a_file_that_a_form_is_bringing_is_not_taken_piece_by_piece(counte
         [{"name": 1, "size": 1}],
         [{"name": "a", "size": 1, "path": 2}],
         [{"name": "", "size": 1}],
+        [{"name": "a", "size": 1, "fingerprint": ""}],
+        [{"name": "a", "size": 1, "fingerprint": "A" * 64}],
+        [{"name": "a", "size": 1, "fingerprint": "a" * 63}],
+        [{"name": "a", "size": 1, "fingerprint": "a" * 64 + "\n"}],
+        [{"name": "a", "size": 1, "fingerprint": 7}],
         [{"name": "a\ud800", "size": 1}],
         [{"name": "ok", "size": 1}, {"name": "a\0", "size": 1}],
         [{"name": "a", "size": 0}] * 1001,
@@ -66,3 +76,26 @@ async def test_an_announcement_of_another_form_begins_nothing(counter: Counter, 
     with pytest.raises(BadRequest):
         await counter.uploads.announce(CALLER, submission_id, files)
     assert await recount(counter.desk.ledger, submission_id) == Counts()
+
+
+async def test_a_fingerprint_of_another_form_names_its_file(counter: Counter) -> None:
+    files = [{"name": "a", "size": 1}, {"name": "b", "path": "folder/b", "size": 1, "fingerprint": "x"}]
+    with pytest.raises(BadRequest, match="`fingerprint` of folder/b must be") as refused:
+        counter.uploads.check_announcement(CALLER, files)
+    assert refused.value.extra == {"file": "folder/b"}
+
+
+async def test_the_fingerprint_is_shown_with_the_file(counter: Counter) -> None:
+    _, uploads = await announce(
+        counter, {"name": "a", "size": 1, "fingerprint": "ab" * 32}, {"name": "b", "size": 1, "fingerprint": None}
+    )
+    shapes = [file_json(await counter.file(upload), RuntimeState()) for upload in uploads]
+    assert [shape.get("fingerprint") for shape in shapes] == ["ab" * 32, None]
+    assert "fingerprint" not in shapes[1]
+
+
+@pytest.mark.parametrize(("name", "content"), [("An empty file", b""), ("the file `abc`", b"abc")])
+def test_the_document_says_what_a_fingerprint_is(name: str, content: bytes) -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "api.md").read_text().split())
+    computed = hashlib.sha256(b"%d\n" % len(content) + content[:65536] + content[-65536:]).hexdigest()
+    assert f"{name} has `{computed}`" in text

@@ -12,6 +12,7 @@ from tests.intake.desk import Body, sent
 from tests.support.scenarios import CALLER, CLIENT, all_events, recount
 
 from dropmill.intake import repeats
+from dropmill.intake.announcement import read_announcement
 from dropmill.model.errors import DigestMismatch, IdempotencyMismatch, MalformedUpload
 from dropmill.model.ids import Owner, Sha256, SubmissionId
 from dropmill.model.submissions import Counts
@@ -141,7 +142,20 @@ async def test_idempotency_routes_are_different_requests(counter: Counter) -> No
     with pytest.raises(IdempotencyMismatch):
         await _post(counter, ("a", CONTENT))
     with pytest.raises(IdempotencyMismatch):
-        await counter.desk.intake.open(CALLER, idempotency_key="k", announced=[("a", "a", len(CONTENT))])
+        await counter.desk.intake.open(
+            CALLER, idempotency_key="k", announced=read_announcement([{"name": "a", "size": len(CONTENT)}])
+        )
+
+
+async def test_an_announcement_of_another_fingerprint_is_another_request(counter: Counter) -> None:
+    async def announce(**more: str) -> SubmissionId:
+        files = read_announcement([{"name": "a", "size": 1} | more])
+        return (await counter.desk.intake.open(CALLER, idempotency_key=f"k{len(more)}", announced=files))[0]
+
+    assert await announce() == await announce()
+    assert await announce(fingerprint="a" * 64) == await announce(fingerprint="a" * 64)
+    with pytest.raises(IdempotencyMismatch):
+        await announce(fingerprint="b" * 64)
 
 
 async def test_idempotency_keys_of_two_owners_are_two(counter: Counter) -> None:

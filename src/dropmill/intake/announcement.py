@@ -1,13 +1,17 @@
 """The JSON in which a client announces the files of a submission."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dropmill.intake.limits import SIZE_MAX
 from dropmill.intake.multipart import base_name, client_path
 from dropmill.model.errors import BadRequest
+from dropmill.model.ids import Fingerprint
 
 ANNOUNCED_MAX = 1000  # files of one announcement
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 class AnnouncedFile(NamedTuple):
@@ -17,21 +21,29 @@ class AnnouncedFile(NamedTuple):
         name: what the client calls it, last part only. Text, never a path.
         path: what the client calls it, with its folders. Text, never a path.
         size: in bytes.
+        fingerprint: None if the client gave none.
     """
 
     name: str
     path: str
     size: int
+    fingerprint: Fingerprint | None
+
+    @property
+    def said(self) -> Sequence[str | int]:
+        """What a repeat of the announcement says of it, too. Without a fingerprint, as before there were any."""
+        return self[:3] if self.fingerprint is None else (*self[:3], self.fingerprint)
 
 
 def read_announcement(files: object) -> Sequence[AnnouncedFile]:
-    """The files in `[{"name", "size", "path"?, "type"?}]`.
+    """The files in `[{"name", "size", "path"?, "type"?, "fingerprint"?}]`.
 
     Args:
         files: what the client sent under `files`, as JSON was read.
 
     Raises:
-        BadRequest: the list is not of that form, or longer than `ANNOUNCED_MAX`.
+        BadRequest: the list is not of that form, or longer than `ANNOUNCED_MAX`; with `file`, the path of the one that
+            is not.
         BadFileName: see `client_path`.
     """
     if not isinstance(files, list) or len(files) > ANNOUNCED_MAX:
@@ -43,9 +55,17 @@ def read_announcement(files: object) -> Sequence[AnnouncedFile]:
                 path = entry.get("path")
                 if path is not None and not isinstance(path, str):
                     raise BadRequest("`path` of a file must be text.")
-                announced.append(
-                    AnnouncedFile(name=base_name(client_path(name)), path=client_path(path or name), size=size)
-                )
+                path = client_path(path or name)
+                announced.append(AnnouncedFile(base_name(client_path(name)), path, size, _fingerprint(entry, path)))
             case _:
                 raise BadRequest("Each of `files` must have a `name` and a `size` in bytes.")
     return announced
+
+
+def _fingerprint(entry: Mapping[str, Any], path: str) -> Fingerprint | None:
+    value = entry.get("fingerprint")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
+        raise BadRequest(f"`fingerprint` of {path} must be a SHA-256 in lower-case hexadecimal.", file=path)
+    return Fingerprint(value)

@@ -37,7 +37,7 @@ from dropmill.model.errors import (
     UploadGone,
     UploadTaken,
 )
-from dropmill.model.ids import FileId, Sha256, SubmissionId, new_file_id, new_submission_id
+from dropmill.model.ids import FileId, Fingerprint, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
 from dropmill.model.uploads import UploadState
 from dropmill.ports.blobs import BlobStore, BlobWriter
@@ -227,13 +227,14 @@ class Uploads:
             self._new(
                 caller,
                 submission_id=submission_id,
-                path=path,
-                name=name,
-                size=size,
-                metadata=metadata_of(name, path, submission_id),
+                path=file.path,
+                name=file.name,
+                size=file.size,
+                metadata=metadata_of(file.name, file.path, submission_id),
                 expected=None,
+                fingerprint=file.fingerprint,
             )
-            for name, path, size in announced
+            for file in announced
         ]
         await self._check_submission(submission_id, len(uploads), sum(upload.size or 0 for upload in uploads))
         if uploads:
@@ -253,8 +254,8 @@ class Uploads:
             BadRequest, FileTooLarge: see `announce`.
         """
         announced = read_announcement(files)
-        for _, _, size in announced:
-            self._gate.check_size(size)
+        for file in announced:
+            self._gate.check_size(file.size)
         return announced
 
     async def _check_submission(self, joined: str | None, files: int, size: int) -> None:
@@ -279,6 +280,7 @@ class Uploads:
         size: int | None,
         metadata: str,
         expected: Sha256 | None,
+        fingerprint: Fingerprint | None = None,
     ) -> ResumableUpload:
         return ResumableUpload(
             file_id=new_file_id(),
@@ -294,6 +296,7 @@ class Uploads:
             expires_at=utc_now() + self._expiry,
             ip=caller.client.ip,
             account=caller.account,
+            fingerprint=fingerprint,
         )
 
     # --- continuing --------------------------------------------------------------------------------------------------

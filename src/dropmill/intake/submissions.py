@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 
 from dropmill.health import Health
+from dropmill.intake.announcement import AnnouncedFile
 from dropmill.intake.arriving import NOTED_MAX, SERVER_FAILED, Arrivals
 from dropmill.intake.limits import Gate
 from dropmill.intake.multipart import PartEvent, boundary_of, client_path, file_parts
@@ -162,14 +163,14 @@ class Intake:
         caller: Caller,
         *,
         idempotency_key: str | None = None,
-        announced: Sequence[tuple[str, str, int]] = (),
+        announced: Sequence[AnnouncedFile] = (),
     ) -> tuple[SubmissionId, bool]:
         """Open a submission that stays open until `seal`.
 
         Args:
             caller: whose submission it is.
             idempotency_key: what a repeat of this request will show; None if there is none.
-            announced: name, path and size of each file that the request names; a repeat names the same.
+            announced: the files that the request names; a repeat names the same.
 
         Returns:
             Its id, and whether it is new; it is not if the same key opened one before.
@@ -177,7 +178,7 @@ class Intake:
         Raises:
             IdempotencyMismatch: the same key came with another request.
         """
-        key = request_key(idempotency_key, "announcement", *announced)
+        key = request_key(idempotency_key, "announcement", *(file.said for file in announced))
         try:
             return await self._open(caller, is_announced=True, key=key), True
         except Repeated as repeated:

@@ -25,6 +25,9 @@ OPEN = Owner("open")
 Sha256 = NewType("Sha256", str)
 """A SHA-256 in lower-case hexadecimal, 64 characters."""
 
+Fingerprint = NewType("Fingerprint", str)
+"""What a client computes of a file's size, beginning and end, to know the file again; in the form of a `Sha256`."""
+
 BrowserKey = NewType("BrowserKey", str)
 """The SHA-256 of the secret in a browser's cookie, which identifies that browser."""
 

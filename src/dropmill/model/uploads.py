@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from dropmill.model.ids import FileId, Sha256, SubmissionId
+from dropmill.model.ids import FileId, Fingerprint, Sha256, SubmissionId
 from dropmill.model.jobs import Job
 
 
@@ -71,6 +71,7 @@ class File:
         removed_at: when its bytes, output and results were removed to keep the disk free; None while they are kept.
         job: None until stored.
         is_resumable: whether its bytes may still come in requests of their own.
+        fingerprint: by which its client knows it again; None if the client gave none.
     """
 
     id: FileId
@@ -86,3 +87,4 @@ class File:
     job: Job | None
     removed_at: datetime | None = None
     is_resumable: bool = False
+    fingerprint: Fingerprint | None = None

@@ -25,7 +25,10 @@ class CountsJson(TypedDict):
 
 
 class FileJson(TypedDict):
-    """One file of a submission. `upload_url` is there while it may be resumed, `error` if it was aborted."""
+    """One file of a submission.
+
+    `upload_url` is there while it may be resumed, `error` if it was aborted, `fingerprint` if its client gave one.
+    """
 
     id: str
     name: str
@@ -37,6 +40,7 @@ class FileJson(TypedDict):
     is_sending: bool
     removed_at: str | None
     job: JobJson | None
+    fingerprint: NotRequired[str]
     upload_url: NotRequired[str]
     error: NotRequired[str | None]
 
@@ -115,6 +119,8 @@ def file_json(file: File, runtime: RuntimeState, base_path: str = "") -> FileJso
         "removed_at": time_text(file.removed_at),
         "job": None if file.job is None else job_json(file.job, runtime, base_path),
     }
+    if file.fingerprint is not None:
+        shape["fingerprint"] = file.fingerprint
     if file.is_resumable:
         shape["upload_url"] = f"{base_path}/api/v1/uploads/{file.id}"
     if file.state is UploadState.ABORTED:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0008"
+SCHEMA_HEAD = "0009"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -129,6 +129,7 @@ files = Table(
     # which node has the turn:
     Column("node", Id(32)),
     Column("fence", Integer, **_count()),  # rises with each change of the node
+    Column("fingerprint", Id(64)),  # as the client computed it
 )
 Index("ix_files_submission", files.c.submission_id, files.c.seq)
 Index("ix_files_blob", files.c.blob)

@@ -16,7 +16,7 @@ from dropmill.engines.sql.transaction import Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.errors import IllegalTransition, NotFound, SubmissionSealed, UploadTaken
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId, JobId, NodeId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import FileId, Fingerprint, JobId, NodeId, Owner, Sha256, SubmissionId
 from dropmill.model.jobs import Job, JobState
 from dropmill.model.transitions import require_transition
 from dropmill.model.uploads import UPLOAD_TRANSITIONS, File, StoredBlob, UploadState
@@ -79,6 +79,7 @@ def file_of(row: Row, job: Job | None) -> File:
         job=job,
         removed_at=row["removed_at"],
         is_resumable=row["partial"] is not None,
+        fingerprint=_fingerprint_of(row),
     )
 
 
@@ -98,7 +99,12 @@ def _upload_of(row: Row) -> ResumableUpload:
         ip=row["ip"],
         account=row["account"],
         fence=row["fence"],
+        fingerprint=_fingerprint_of(row),
     )
+
+
+def _fingerprint_of(row: Row) -> Fingerprint | None:
+    return None if row["fingerprint"] is None else Fingerprint(row["fingerprint"])
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------
@@ -140,6 +146,7 @@ def announce(tx: Transaction, upload: ResumableUpload) -> None:
         metadata=upload.metadata,
         expected_sha256=upload.expected_sha256,
         expires_at=upload.expires_at,
+        fingerprint=upload.fingerprint,
     )
 
 

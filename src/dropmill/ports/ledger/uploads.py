@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from dropmill.model.client import ClientIdentity
-from dropmill.model.ids import OPEN, FileId, JobId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import OPEN, FileId, Fingerprint, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.uploads import StoredBlob, UploadState
 
 
@@ -23,6 +23,7 @@ class ResumableUpload:
         expires_at: when it expires unless bytes come; None for a file that comes in one piece.
         ip: of the client that opened the submission.
         fence: of the newest turn that a node took at it; 0 before the first.
+        fingerprint: by which its client knows it again; None if the client gave none.
     """
 
     file_id: FileId
@@ -39,6 +40,7 @@ class ResumableUpload:
     ip: str
     account: str | None
     fence: int = 0
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
