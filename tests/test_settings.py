@@ -182,6 +182,11 @@ def test_exit_codes_stand_between_commas() -> None:
             load({"retry_exit_codes": codes})
 
 
+def test_the_accepted_types_stand_between_commas() -> None:
+    assert load({"accept": ".CSV, image/*,.csv,,application/PDF"}).accept == (".csv", "image/*", "application/pdf")
+    assert load(DROPMILL_ACCEPT=".tar.gz").accept == (".tar.gz",)
+
+
 def test_without_anything_it_serves_loopback() -> None:
     settings = load()
     assert settings.bind == ("127.0.0.1:8000",)
@@ -252,6 +257,14 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("seal_after", "0"),
         ("auth", "maybe"),
         ("dns_servers", ["127.0.0.1"]),
+        ("title", " "),
+        ("title", "two\nlines"),
+        ("intro", "x" * 301),
+        ("accept", ","),
+        ("accept", "csv"),
+        ("accept", "*/*"),
+        ("accept", ".csv,image/"),
+        ("accept", "text/csv; charset=utf-8"),
     ],
 )
 def test_an_unusable_value_is_refused_by_its_flag(name: str, value: Any) -> None:

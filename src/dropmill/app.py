@@ -357,6 +357,7 @@ class Server:
             max_submission_size=settings.max_submission_size,
             max_files=settings.max_files,
             max_per_client=settings.max_uploads_per_client,
+            accept=settings.accept,
         )
         return Gate(limits, blobs)
 

@@ -365,7 +365,7 @@ def test_watching_tells_the_end_and_whether_it_is_good(make_server: Make, run: R
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--max-file-size", "1KiB"), r"^dropmill: .*over the limit of 1024 bytes.* \(413\)$"),
+        (("--max-file-size", "1KiB"), r"^dropmill: .*over the limit of 1 KiB for one file.* \(413\)$"),
         (("--min-free", "8000TiB"), r"^dropmill: .*too little room.* \(507\)$"),
         (("--max-files", "1"), r"^dropmill: .*\(413\)$"),
     ],

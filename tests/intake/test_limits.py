@@ -63,6 +63,26 @@ async def test_a_file_over_the_limit_is_refused_when_announced_and_when_it_comes
     await counter.require_stored(deferred, bytes(1000))
 
 
+async def test_a_refusal_names_the_file_and_the_limit_in_binary_units(desk: Desk) -> None:
+    counter = Counter(desk, max_file_size=2**20, max_submission_size=3 * 2**20)
+    over = "big.bin is over the limit of 1 MiB for one file."
+    big = [b'--B\r\nContent-Disposition: form-data; name="f"; filename="big.bin"\r\n\r\n', bytes(2**20 + 1)]
+    with pytest.raises(FileTooLarge) as announced:
+        counter.uploads.check_announcement(CALLER, [{"name": "a", "size": 1}, {"name": "big.bin", "size": 2**20 + 1}])
+    with pytest.raises(FileTooLarge) as in_a_form:
+        await desk.receive(*big)
+    with pytest.raises(FileTooLarge) as raw:
+        await desk.intake.receive_raw(CALLER, sent(bytes(2**20 + 1)), "big.bin", size=None)
+    deferred = await counter.create(None, filename="big.bin")
+    with pytest.raises(FileTooLarge) as in_pieces:
+        await counter.append(deferred, 0, bytes(2**20 + 1))
+    for refused in (announced, in_a_form, raw, in_pieces):
+        assert refused.value.detail == over
+        assert refused.value.extra["file"] == "big.bin"
+    with pytest.raises(TooLarge, match=r"The submission is over the limit of 3 MiB\."):
+        await announce(counter, *({"name": name, "size": 2**20} for name in "abcd"))
+
+
 async def test_a_submission_over_its_limits_takes_no_more_files(desk: Desk) -> None:
     counter = Counter(desk, max_files=3, max_submission_size=1000)
     submission_id, (first, _) = await announce(counter, {"name": "a", "size": 600}, {"name": "b", "size": 300})

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dropmill.intake.limits import SIZE_MAX
-from dropmill.intake.multipart import base_name, client_path
+from dropmill.intake.multipart import base_name, client_path, shown
 from dropmill.model.errors import BadRequest
 from dropmill.model.ids import Fingerprint
 
@@ -21,12 +21,14 @@ class AnnouncedFile(NamedTuple):
         name: what the client calls it, last part only. Text, never a path.
         path: what the client calls it, with its folders. Text, never a path.
         size: in bytes.
+        media_type: as the client declared it; "" if it did not.
         fingerprint: None if the client gave none.
     """
 
     name: str
     path: str
     size: int
+    media_type: str
     fingerprint: Fingerprint | None
 
     @property
@@ -56,10 +58,25 @@ def read_announcement(files: object) -> Sequence[AnnouncedFile]:
                 if path is not None and not isinstance(path, str):
                     raise BadRequest("`path` of a file must be text.")
                 path = client_path(path or name)
-                announced.append(AnnouncedFile(base_name(client_path(name)), path, size, _fingerprint(entry, path)))
+                announced.append(
+                    AnnouncedFile(
+                        name=base_name(client_path(name)),
+                        path=path,
+                        size=size,
+                        media_type=_media_type(entry, path),
+                        fingerprint=_fingerprint(entry, path),
+                    )
+                )
             case _:
                 raise BadRequest("Each of `files` must have a `name` and a `size` in bytes.")
     return announced
+
+
+def _media_type(entry: Mapping[str, Any], path: str) -> str:
+    value = entry.get("type")
+    if value is not None and not isinstance(value, str):
+        raise BadRequest(f"`type` of {shown(path)} must be text.", file=path)
+    return value or ""
 
 
 def _fingerprint(entry: Mapping[str, Any], path: str) -> Fingerprint | None:
@@ -67,5 +84,5 @@ def _fingerprint(entry: Mapping[str, Any], path: str) -> Fingerprint | None:
     if value is None:
         return None
     if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
-        raise BadRequest(f"`fingerprint` of {path} must be a SHA-256 in lower-case hexadecimal.", file=path)
+        raise BadRequest(f"`fingerprint` of {shown(path)} must be a SHA-256 in lower-case hexadecimal.", file=path)
     return Fingerprint(value)

@@ -6,10 +6,20 @@ Bytes are counted as they arrive: a `Content-Length` may be absent or wrong.
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
-from dropmill.model.errors import FileTooLarge, OutOfSpace, RequestTooSlow, TooLarge, TooManyFiles, TooManyUploads
+from dropmill.intake import file_types
+from dropmill.intake.multipart import shown
+from dropmill.model.errors import (
+    FileTooLarge,
+    FileTypeNotAccepted,
+    OutOfSpace,
+    RequestTooSlow,
+    TooLarge,
+    TooManyFiles,
+    TooManyUploads,
+)
 from dropmill.ports.blobs import BlobStore
 from dropmill.ports.ledger.uploads import SubmissionUsage
 from dropmill.settings import size_in_words
@@ -30,6 +40,7 @@ class UploadLimits:
         max_submission_size: bytes of all files of a submission.
         max_files: files of a submission.
         max_per_client: requests with files that one address may have under way.
+        accept: types of files; empty: every type. See `file_types.accepts`.
     """
 
     idle_timeout_s: float
@@ -39,6 +50,7 @@ class UploadLimits:
     max_submission_size: int | None = None
     max_files: int | None = None
     max_per_client: int | None = None
+    accept: Sequence[str] = ()
 
     @property
     def are_for_submissions(self) -> bool:
@@ -74,18 +86,37 @@ class Gate:
             if not self._under_way[ip]:
                 del self._under_way[ip]
 
-    def check_size(self, size: int | None) -> None:
+    def check_type(self, path: str, media_type: str) -> None:
+        """Refuse a file of a type that is not accepted.
+
+        Args:
+            path: what the client calls it.
+            media_type: as the client declared it; "" if it did not.
+
+        Raises:
+            FileTypeNotAccepted: it is of none of the types.
+        """
+        accept = self.limits.accept
+        if not file_types.accepts(accept, path, media_type):
+            raise FileTypeNotAccepted(
+                f"{shown(path)} is of no type that is accepted here ({', '.join(accept)}).",
+                file=path,
+                accept=list(accept),
+            )
+
+    def check_size(self, size: int | None, path: str) -> None:
         """Refuse a file over the limit.
 
         Args:
             size: in bytes; None, if unknown, passes.
+            path: what the client calls it.
 
         Raises:
             FileTooLarge: it is over the limit.
         """
         most = self.limits.max_file_size
         if most is not None and size is not None and size > most:
-            raise FileTooLarge(f"The file is over the limit of {most} bytes.")
+            raise FileTooLarge(f"{shown(path)} is over the limit of {size_in_words(most)} for one file.", file=path)
 
     def check_submission(self, usage: SubmissionUsage) -> None:
         """Refuse a submission over the limits.
@@ -100,7 +131,7 @@ class Gate:
         if most_files is not None and usage.files > most_files:
             raise TooManyFiles(f"A submission may have at most {most_files} files.")
         if most is not None and usage.size > most:
-            raise TooLarge(f"The submission is over the limit of {most} bytes.")
+            raise TooLarge(f"The submission is over the limit of {size_in_words(most)}.")
 
     async def check_room(self, size: int) -> None:
         """Refuse bytes that would leave too little of the disk.
@@ -116,9 +147,13 @@ class Gate:
             why = f"; {size_in_words(kept)} of it is kept free" if kept else ""
             raise OutOfSpace(f"The disk has too little room for this{why}. What was stored before is safe.")
 
-    def meter(self, usage: SubmissionUsage) -> "Meter":
-        """A meter for one request whose submission holds `usage` already."""
-        return Meter(self, usage)
+    def meter(self, usage: SubmissionUsage, path: str = "") -> "Meter":
+        """A meter for one request whose submission holds `usage` already.
+
+        Args:
+            path: what the client calls its only file; "" if several may come.
+        """
+        return Meter(self, usage, path)
 
     async def pace(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same chunks, as long as they come fast enough.
@@ -152,23 +187,32 @@ class Gate:
 class Meter:
     """Counts the files and bytes of one request."""
 
-    def __init__(self, gate: Gate, usage: SubmissionUsage) -> None:
+    def __init__(self, gate: Gate, usage: SubmissionUsage, path: str) -> None:
         self._gate = gate
+        self._path = path
         self._files = usage.files
         self._bytes = usage.size
         self._unchecked = 0
 
-    def begin_file(self) -> None:
+    def check_type(self, path: str, media_type: str) -> None:
+        """Refuse a file of a type that is not accepted; see `Gate.check_type`."""
+        self._gate.check_type(path, media_type)
+
+    def begin_file(self, path: str, media_type: str) -> None:
         """Count one more file.
 
         Raises:
+            FileTypeNotAccepted: it is of none of the types.
             TooManyFiles: the submission has as many as the limit allows.
         """
+        self.check_type(path, media_type)
         self._gate.check_submission(SubmissionUsage(files=self._files + 1))
         self._files += 1
+        self._path = path
 
-    def begin_announced_file(self, size: int | None) -> None:
+    def begin_announced_file(self, size: int | None, path: str) -> None:
         """Begin a file whose `size` bytes count already; None if its size is unknown."""
+        self._path = path
         self._bytes -= size or 0
 
     async def take(self, file_size: int, length: int) -> None:
@@ -177,7 +221,7 @@ class Meter:
         Raises:
             FileTooLarge, TooLarge, OutOfSpace: over a limit.
         """
-        self._gate.check_size(file_size)
+        self._gate.check_size(file_size, self._path)
         self._gate.check_submission(SubmissionUsage(size=self._bytes + length))
         self._bytes += length
         self._unchecked += length

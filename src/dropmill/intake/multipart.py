@@ -85,11 +85,13 @@ class PartBegins:
         name: what the client calls it, last part only. Text, never a path.
         path: what the client calls it, as given. Text, never a path.
         field: the name of the form's field; "" if there is no form.
+        media_type: as the client declared it; "" if it did not.
     """
 
     name: str
     path: str
     field: str = ""
+    media_type: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,7 +229,7 @@ class _PartReader:
         path = part.path(self._charset)
         if path:
             self._is_file = True
-            yield PartBegins(name=base_name(path), path=path, field=part.field)
+            yield PartBegins(name=base_name(path), path=path, field=part.field, media_type=part.media_type)
         elif part.has_filename:
             self._pending = self._unnamed_file(part)
         elif part.media_type.startswith(_FILE_TYPES):
@@ -238,7 +240,7 @@ class _PartReader:
     def _unnamed_file(self, part: "_Part") -> PartBegins:
         number = "" if self._unnamed == 0 else f"-{self._unnamed + 1}"
         name = f"unnamed{number}{_EXTENSIONS.get(part.media_type, '')}"
-        return PartBegins(name=name, path=name, field=part.field)
+        return PartBegins(name=name, path=name, field=part.field, media_type=part.media_type)
 
     def _end(self) -> Iterator[PartEvent]:
         if self._is_file:
@@ -268,8 +270,8 @@ class _Part:
 
     def __str__(self) -> str:
         """The part's name in an error: its field and, if it has one, its file."""
-        field = _shown(self.field)
-        name = _shown(_decoded(self._values.get("filename", ""), "utf-8"))
+        field = shown(self.field)
+        name = shown(_decoded(self._values.get("filename", ""), "utf-8"))
         return f'The part "{field}" (file "{name}")' if name else f'The part "{field}"'
 
     def _header(self, wanted: str) -> str:
@@ -291,16 +293,16 @@ class _Part:
             )
         continued = [name for name in self._values if name.startswith("filename*") and name != "filename*"]
         if continued:
-            raise MalformedUpload(f"{self} gives its file's name in pieces ({_shown(continued[0])}); send filename.")
+            raise MalformedUpload(f"{self} gives its file's name in pieces ({shown(continued[0])}); send filename.")
         encoding = self._header("Content-Transfer-Encoding").strip().lower()
         if encoding and encoding not in _BYTES_KEPT:
             raise MalformedUpload(
-                f"{self} has the Content-Transfer-Encoding {_shown(encoding)}; send its bytes as they are "
+                f"{self} has the Content-Transfer-Encoding {shown(encoding)}; send its bytes as they are "
                 "(RFC 7578, 4.7)."
             )
         if self.media_type == "multipart/mixed" or (self.media_type.startswith("multipart/") and not self.has_filename):
             raise MalformedUpload(
-                f"{self} is {_shown(self.media_type)}; send each of its files as a part of the form (RFC 7578, 4.3)."
+                f"{self} is {shown(self.media_type)}; send each of its files as a part of the form (RFC 7578, 4.3)."
             )
 
     def path(self, charset: str) -> str:
@@ -409,7 +411,8 @@ def _without_folders(name: str) -> str:
     return name.rpartition("\\")[2] if _WINDOWS_PATH.match(name) else name
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A client's text as an error repeats it: at most `SHOWN_MAX` characters, each of which prints."""
     cut = text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 1] + "…"
     return "".join(c if c.isprintable() else "\ufffd" for c in cut)
 

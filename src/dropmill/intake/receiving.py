@@ -174,6 +174,7 @@ class Receiver:
     async def _begin(self, body: IncomingBody, part: PartBegins) -> None:
         # Noted in `body` before it is awaited: a cancel in between must leave nothing unsettled.
         if body.submission_id is None:
+            body.meter.check_type(part.path, part.media_type)  # before a submission is opened for it
             body.opening = asyncio.create_task(self._open_submission(body.caller, body.key))
             body.submission_id = await asyncio.shield(body.opening)
         announced = None
@@ -188,9 +189,9 @@ class Receiver:
         elif body.may_fill:
             announced = await self._ledger.announced_upload(body.submission_id, part.path)
         if announced is None:
-            body.meter.begin_file()
+            body.meter.begin_file(part.path, part.media_type)
         else:
-            body.meter.begin_announced_file(announced.size)
+            body.meter.begin_announced_file(announced.size, announced.path)
         file_id = new_file_id() if announced is None else announced.file_id
         # Handed to the ledger now, awaited where the file ends: a thousand small files share their commits.
         if announced is not None:
@@ -291,9 +292,9 @@ class Receiver:
         return Receipt(submission_id=body.submission_id, stored=tuple(body.stored.values())), trouble
 
 
-async def as_one_part(chunks: AsyncIterator[bytes], path: str) -> AsyncIterator[PartEvent]:
+async def as_one_part(chunks: AsyncIterator[bytes], path: str, media_type: str) -> AsyncIterator[PartEvent]:
     """A body that is one file, in the form of a multipart body's events."""
-    yield PartBegins(name=base_name(path), path=path)
+    yield PartBegins(name=base_name(path), path=path, media_type=media_type)
     async for chunk in chunks:
         if chunk:
             yield chunk

@@ -178,12 +178,17 @@ class Uploads:
 
         Raises:
             BadRequest: the metadata cannot be read, or names another SHA-256.
+            FileTypeNotAccepted: it is of none of the types.
             FileTooLarge, TooLarge, OutOfSpace: it is over a limit.
             NotFound, IllegalTransition: the submission that it would join does not exist, or is sealed.
         """
         self._intake.require_running()
         values = parse_metadata(metadata)
-        self._gate.check_size(size)
+        name = values.get("filename") or "upload"
+        given = values.get("relativePath")
+        path = client_path(name if given in (None, "", "null") else given)  # Uppy writes null for none
+        self._gate.check_type(path, values.get("filetype", ""))
+        self._gate.check_size(size, path)
         if size is not None and content_length is not None and content_length > size:
             raise too_many_bytes()
         joined = values.get("submission")
@@ -191,12 +196,10 @@ class Uploads:
         if expected_sha256 not in (None, expected):
             raise BadRequest("Repr-Digest and `sha256` in Upload-Metadata contradict each other.")
         await self._check_submission(joined, 1, size or 0)
-        name = values.get("filename") or "upload"
-        path = values.get("relativePath")
         upload = self._new(
             caller,
             submission_id=SubmissionId(joined) if joined else new_submission_id(),
-            path=client_path(name if path in (None, "", "null") else path),  # Uppy writes null for none
+            path=path,
             name=client_path(name),
             size=size,
             metadata=metadata,
@@ -219,6 +222,7 @@ class Uploads:
 
         Raises:
             BadRequest: `files` is not of that form.
+            FileTypeNotAccepted: one file is of none of the types; none is created.
             FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one file is over a limit; none is created.
             IllegalTransition: the submission is sealed.
         """
@@ -251,11 +255,12 @@ class Uploads:
             The files.
 
         Raises:
-            BadRequest, FileTooLarge: see `announce`.
+            BadRequest, FileTypeNotAccepted, FileTooLarge: see `announce`.
         """
         announced = read_announcement(files)
         for file in announced:
-            self._gate.check_size(file.size)
+            self._gate.check_type(file.path, file.media_type)
+            self._gate.check_size(file.size, file.path)
         return announced
 
     async def _check_submission(self, joined: str | None, files: int, size: int) -> None:
@@ -415,7 +420,7 @@ class Uploads:
             raise BadRequest("Upload-Length was another before; the size of an upload cannot change.")
         if size < received:
             raise BadRequest(f"Upload-Length is {size}, but the server has {received} bytes already.")
-        self._gate.check_size(size)
+        self._gate.check_size(size, upload.path)
         return replace(upload, size=size)
 
     async def _meter(self, upload: ResumableUpload, writer: BlobWriter) -> Meter:
@@ -423,7 +428,7 @@ class Uploads:
         if self._gate.limits.are_for_submissions:
             own = upload.received if upload.size is None else upload.size
             held = (await self._ledger.submission_usage(upload.submission_id)).size - own + writer.size
-        return self._gate.meter(SubmissionUsage(size=held))
+        return self._gate.meter(SubmissionUsage(size=held), upload.path)
 
     async def _note(self, upload: ResumableUpload, writer: BlobWriter, before: int) -> None:
         """Record the offset; only bytes postpone the expiry."""

@@ -266,8 +266,9 @@ class Intake:
             idempotency_key: what a repeat of this request will show; None if there is none.
 
         Raises:
-            MalformedUpload, BadFileName, RequestTooSlow, TooLarge, OutOfSpace, NothingSent, Unavailable: with
-                `kept`, the paths of the files that were stored all the same, and `submission`, its id or None.
+            MalformedUpload, BadFileName, FileTypeNotAccepted, RequestTooSlow, TooLarge, OutOfSpace, NothingSent,
+                Unavailable: with `kept`, the paths of the files that were stored all the same, and `submission`, its
+                id or None.
             IllegalTransition: the submission is sealed.
             IdempotencyMismatch: the same key came with other files. The body is read for that, and nothing is stored.
             TooManyUploads: the address has as many requests under way as the limit allows.
@@ -294,6 +295,7 @@ class Intake:
         name: str,
         *,
         size: int | None,
+        media_type: str = "",
         expected_sha256: Sha256 | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
@@ -304,6 +306,7 @@ class Intake:
             chunks: the file.
             name: what the client calls it.
             size: the announced size; None if unknown.
+            media_type: as the client declared it; "" if it did not.
             expected_sha256: what the whole file must have; None if the client did not say.
             idempotency_key: what a repeat of this request will show; None if there is none.
 
@@ -315,10 +318,11 @@ class Intake:
 
         Cancelling gives up the file.
         """
-        self._gate.check_size(size)
+        path = client_path(name)
+        self._gate.check_type(path, media_type)
+        self._gate.check_size(size, path)
         self._gate.check_submission(SubmissionUsage(files=1, size=size or 0))
         await self._gate.check_room(size or 0)
-        path = client_path(name)
         body = IncomingBody(
             caller=caller,
             submission_id=None,
@@ -328,7 +332,7 @@ class Intake:
             expected_sha256=expected_sha256,
             meter=self._gate.meter(SubmissionUsage()),
         )
-        return await self._run(body, as_one_part(self._gate.pace(chunks), path))
+        return await self._run(body, as_one_part(self._gate.pace(chunks), path, media_type))
 
     async def _run(self, body: IncomingBody, parts: AsyncIterator[PartEvent]) -> Receipt:
         self.require_running()

@@ -18,7 +18,7 @@ CHECKSUMS = ("sha1", "sha256")
 
 METADATA_MAX = 8 * 1024  # characters of one Upload-Metadata header
 METADATA_KEYS_MAX = 100
-METADATA_READ = frozenset({"filename", "relativePath", "submission", "sha256"})
+METADATA_READ = frozenset({"filename", "relativePath", "filetype", "submission", "sha256"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,7 +58,7 @@ class Topic:
 
     def senders(self) -> Set[FileId]:
         """The files of the submission that are being sent now; none for another topic."""
-        return frozenset() if self._submission_id is None else self._views.senders(self._submission_id)
+        return frozenset() if self._submission_id is None else self._views.senders(self._caller, self._submission_id)
 
 
 class AttemptOutput:

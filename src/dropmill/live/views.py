@@ -166,8 +166,8 @@ class Views:
             if after is None:
                 return
 
-    def senders(self, submission_id: SubmissionId) -> Set[FileId]:
-        """The files of a submission that are being sent now; whoever may read it may ask."""
+    def senders(self, caller: Caller, submission_id: SubmissionId) -> Set[FileId]:
+        """The files of a submission, which the caller has read before, that are being sent now."""
         return self._senders(submission_id)
 
     async def _jobs(self, jobs: Sequence[Job]) -> list[JobJson]:

@@ -12,6 +12,7 @@
     │   ├── BadFileName            400
     │   └── BadParameter           400
     ├── UnsupportedMediaType       415
+    │   └── FileTypeNotAccepted    415
     ├── RequestTooSlow             408
     ├── TooLarge                   413
     │   ├── FileTooLarge           413
@@ -149,6 +150,13 @@ class UnsupportedMediaType(DropmillError):
     title = "The body's type is not supported"
 
 
+class FileTypeNotAccepted(UnsupportedMediaType):
+    """A file is of none of the types that the server accepts. `file` is its path, `accept` lists the types."""
+
+    code = "file_type_not_accepted"
+    title = "Files of this type are not accepted"
+
+
 class RequestTooSlow(DropmillError):
     """No byte of the body came for the idle timeout, or they came slower than the minimum rate."""
 
@@ -166,7 +174,7 @@ class TooLarge(DropmillError):
 
 
 class FileTooLarge(TooLarge):
-    """A file is over the limit for one file."""
+    """A file is over the limit for one file. `file` is its path."""
 
     code = "file_too_large"
     title = "The file is too large"

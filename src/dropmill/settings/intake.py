@@ -60,6 +60,14 @@ class IntakeSettings:
         "Maximum number of files in one submission; no limit by default.",
         metavar="N",
     )
+    accept: tuple[str, ...] = setting(
+        "--accept",
+        values.file_types,
+        (),
+        "Types of files accepted, such as .csv,image/*,application/pdf: extensions and media types; every type by "
+        "default.",
+        metavar="TYPES",
+    )
     min_free: int = setting(
         "--min-free",
         values.size,

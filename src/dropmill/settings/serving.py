@@ -1,4 +1,4 @@
-"""Settings of the HTTP server: where it listens, where its data is, how many connections it takes."""
+"""Settings of the HTTP server: where it listens, what its page says, how many connections it takes."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dropmill.settings.field import setting
 
 @dataclass(frozen=True, kw_only=True)
 class ServingSettings:
-    """Read by `cli/serve`, `web/server` and `app`."""
+    """Read by `cli/serve`, `web` and `app`."""
 
     bind: tuple[str, ...] = setting(
         "--bind",
@@ -26,6 +26,20 @@ class ServingSettings:
         Path("data"),
         "Folder for files, output, database and log; created if missing. Each server needs its own.",
         metavar="DIR",
+    )
+    title: str | None = setting(
+        "--title",
+        values.line,
+        None,
+        "Title of the page where files are dropped, such as what the script makes of them.",
+        metavar="TEXT",
+    )
+    intro: str | None = setting(
+        "--intro",
+        values.line,
+        None,
+        "One sentence below that title: what to drop, and what comes of it.",
+        metavar="TEXT",
     )
     certfile: Path | None = setting(
         "--certfile",

@@ -18,6 +18,11 @@ ENVIRONMENT_PREFIX: Final = "DROPMILL_"
 
 AGE_MAX_S: Final = 1000 * 365 * 86400  # still a valid date when subtracted from today's
 
+LINE_MAX: Final = 300  # characters of a text that a page shows
+
+# An extension with its dot, or a media type of RFC 6838, or all types of a family.
+_FILE_TYPE = re.compile(r"\.[^\s/*]{1,50}|[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/(\*|[a-z0-9][a-z0-9!#$&^_.+-]{0,126})")
+
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _AGE_UNITS = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400, "W": 7 * 86400}
@@ -31,6 +36,21 @@ def text(value: str) -> str:
     if not value:
         raise ValueError("is empty")
     return value
+
+
+def line(value: str) -> str:
+    """One line of text for people."""
+    if not value.strip() or len(value) > LINE_MAX or not value.isprintable():
+        raise ValueError(f"must be one line of 1 to {LINE_MAX} printable characters")
+    return value.strip()
+
+
+def file_types(value: str) -> tuple[str, ...]:
+    """Extensions and media types between commas, as in HTML's `accept`: `.csv`, `image/*`; in lower case."""
+    entries = tuple(dict.fromkeys(part.strip().lower() for part in value.split(",") if part.strip()))
+    if not entries or not all(map(_FILE_TYPE.fullmatch, entries)):
+        raise ValueError("must be extensions or media types between commas, such as .csv,image/*,application/pdf")
+    return entries
 
 
 def path(value: str) -> Path:

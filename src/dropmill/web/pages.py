@@ -13,6 +13,7 @@ from quart import Blueprint, current_app, render_template, request
 
 from dropmill import text
 from dropmill.configfile.schema.schema import SchemaUnusable
+from dropmill.intake import file_types
 from dropmill.model.errors import Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.text import time_text
@@ -30,9 +31,13 @@ HISTORY_PAGE = 50  # submissions on one page of the history
 @pages.get("/")
 async def drop() -> str:
     """The page for choosing and sending files."""
+    settings = services().settings
     return await render_template(
         "upload.html",
-        page_data={},
+        page_data={"title": settings.title, "intro": settings.intro, **_rules_for_files()},
+        title=settings.title,
+        intro=settings.intro,
+        accept=",".join(settings.accept),
         processor=services().processor.label,
         config_path=services().settings.config.absolute(),
         client_ip=current_caller().client.ip,
@@ -61,7 +66,30 @@ async def submission(submission_id: str) -> str:
         NotFound: there is none.
     """
     shape, cursor = await services().views.submission(current_caller(), SubmissionId(submission_id))
-    return await render_template("submission.html", page_data={"submission": shape, "cursor": cursor}, submission=shape)
+    return await render_template(
+        "submission.html",
+        page_data={"submission": shape, "cursor": cursor, **_rules_for_files()},
+        submission=shape,
+        accept=",".join(services().settings.accept),
+    )
+
+
+def _rules_for_files() -> dict[str, Any]:
+    """What a page checks before it sends a file; the server checks the same.
+
+    `accept_extensions` are the extensions that the media types in `accept` stand for: a file with one of them is
+    accepted, whatever its browser declares it.
+    """
+    settings = services().settings
+    return {
+        "limits": {
+            "max_file_size": settings.max_file_size,
+            "max_files": settings.max_files,
+            "max_submission_size": settings.max_submission_size,
+        },
+        "accept": settings.accept,
+        "accept_extensions": file_types.extensions(settings.accept),
+    }
 
 
 @pages.get("/jobs/<job_id>")

@@ -239,6 +239,7 @@ async def put(name: str) -> Response:
         body.chunks(),
         name,
         size=request.content_length,
+        media_type=request.mimetype,
         expected_sha256=expected_sha256(request.headers),
         idempotency_key=idempotency_key(),
     )
