@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+from tests.support.waiting import eventually
 
 from dropmill.health import Health
 from dropmill.model.errors import NotFound, OutOfSpace, Unavailable
@@ -43,6 +44,20 @@ async def test_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     await Health().insist("slots", work, first_s=1.0, most_s=8.0)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+async def test_a_pause_ends_when_another_try_may_succeed() -> None:
+    hurry, tried = asyncio.Event(), asyncio.Queue[int]()
+
+    async def work() -> None:
+        tried.put_nowait(0)
+        if tried.qsize() < 2:
+            raise OSError
+
+    done = asyncio.create_task(Health().insist("slots", work, first_s=600.0, hurry=hurry))
+    await eventually(lambda: tried.qsize() == 1)
+    hurry.set()
+    await done
 
 
 @pytest.mark.parametrize("mistake", [AssertionError("broken"), NotFound("no such job"), KeyError("x")])

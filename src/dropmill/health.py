@@ -69,6 +69,7 @@ class Health:
         first_s: float = FIRST_RETRY_S,
         most_s: float = LONGEST_RETRY_S,
         errors: tuple[type[Exception], ...] = TEMPORARY,
+        hurry: asyncio.Event | None = None,
     ) -> T:
         """Call `work` until it succeeds; returns its result.
 
@@ -80,6 +81,7 @@ class Health:
             first_s: seconds before the second try; doubled for each further one.
             most_s: longest pause in seconds.
             errors: exceptions that are retried; others are raised.
+            hurry: set when another try may succeed, which ends a pause; the next pause is a first one again.
         """
         owner = object()
         pause_s = first_s
@@ -89,13 +91,25 @@ class Health:
                     result = await work()
                 except errors as error:
                     self.failed(part, error, owner)
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, most_s)
+                    is_hurried = await _pause(pause_s, hurry)
+                    pause_s = first_s if is_hurried else min(2 * pause_s, most_s)
                 else:
                     self.works(part, owner)
                     return result
         finally:
             self._forget(part, owner)
+
+
+async def _pause(seconds: float, hurry: asyncio.Event | None) -> bool:
+    """Whether `hurry` was set before the time was over."""
+    if hurry is None:
+        await asyncio.sleep(seconds)
+        return False
+    try:
+        async with asyncio.timeout(seconds):
+            return await hurry.wait()
+    except TimeoutError:
+        return False
 
 
 def _title(part: str) -> str:

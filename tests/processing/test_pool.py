@@ -141,6 +141,26 @@ async def test_a_slot_that_the_system_refuses_to_start_is_tried_again_and_report
         assert bench.health.degraded == ()
 
 
+async def test_a_slot_that_is_ready_ends_the_pauses_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "RESTART_S", 600.0)
+    start, refusals = children.start_child, [OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))]
+
+    def refuse_once(*arguments: Any, **named: Any) -> subprocess.Popen[bytes]:
+        if refusals:
+            raise refusals.pop()
+        return start(*arguments, **named)
+
+    async with Bench(tmp_path, module=DAEMON, processor="script:process", slots=2) as bench:
+        one, other = {(await bench.pool.acquire()).pid, (await bench.pool.acquire()).pid}
+        monkeypatch.setattr(pool, "start_child", refuse_once)
+        os.kill(one, signal.SIGKILL)
+        await eventually(lambda: bench.health.degraded == ("slots",))
+        os.kill(other, signal.SIGKILL)
+        await eventually(lambda: bench.health.degraded == ())
+
+
 async def test_a_server_that_stops_while_a_slot_is_started_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

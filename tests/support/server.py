@@ -210,13 +210,25 @@ class Server:
         return answer.json()
 
     def settled(self, submission_id: str, seconds: float = PATIENCE_S) -> Any:
-        """A submission once it has settled."""
+        """A submission once it has settled; a failed test if nothing on the server changes for that long before."""
+        seen, end = -1, 0.0
 
         def found() -> Any:
+            nonlocal seen, end
             submission = self.get(f"/submissions/{submission_id}")
-            return submission if submission["state"] == "settled" else None
+            if submission["state"] == "settled":
+                return submission
+            if (newest := self.newest()) != seen:
+                seen, end = newest, time.monotonic() + seconds
+            assert time.monotonic() < end, f"nothing has changed for {seconds:.0f} s: {submission['counts']}"
+            return None
 
-        return wait_until(found, seconds)
+        return wait_until(found, float("inf"))
+
+    def newest(self) -> int:
+        """The cursor of the newest event; 0 if there is none."""
+        cursor: int = self.get("/events?topic=all&after=newest")["cursor"]
+        return cursor
 
     def events(self, topic: str = "all") -> list[Any]:
         """Every event of a topic so far."""

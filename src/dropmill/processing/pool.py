@@ -165,6 +165,7 @@ class SlotPool:
         self._slots: set[Slot] = set()
         self._first: Slot | None = None
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._started = asyncio.Event()  # set for a moment when a slot is ready: the others need not wait any longer
 
     @property
     def _target(self) -> str:
@@ -234,8 +235,14 @@ class SlotPool:
         while True:
             if slot is None:
                 slot = await self._health.insist(
-                    "slots", lambda: self._start_slot(self._target), first_s=RESTART_S, errors=(ProcessorError, OSError)
+                    "slots",
+                    lambda: self._start_slot(self._target),
+                    first_s=RESTART_S,
+                    errors=(ProcessorError, OSError),
+                    hurry=self._started,
                 )
+                self._started.set()
+                self._started.clear()
             self._idle.put_nowait(slot)
             await slot.died.wait()
             logger.warning("slot %d died and is replaced", slot.pid)
