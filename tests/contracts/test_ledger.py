@@ -217,6 +217,8 @@ async def test_unknown_ids_are_not_found(ledger: Ledger) -> None:
         ledger.events("rooms", after=Cursor(0), limit=1),
         ledger.events("submission:", after=Cursor(0), limit=1),
         ledger.events("all:x", after=Cursor(0), limit=1),
+        ledger.events_before("rooms", before=Cursor(9), limit=1),
+        ledger.events_before("submission:", before=Cursor(9), limit=1),
     ):
         await _unchanged(ledger, NotFound, change)
 
@@ -246,6 +248,7 @@ async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None
         await _unchanged(ledger, NotFound, asked)
     assert (await ledger.events(f"submission:{text}", after=Cursor(0), limit=9)).events == []
     assert (await ledger.events(f"account:{text}", after=Cursor(0), limit=9)).events == []
+    assert (await ledger.events_before(f"submission:{text}", before=Cursor(99), limit=9)).events == []
     assert (await ledger.jobs(before=None, limit=9, submission_id=submission_id)).items == []
     assert await ledger.announced_upload(submission, text) is None
 
@@ -397,6 +400,36 @@ async def test_a_page_of_events_says_how_far_was_looked(ledger: Ledger) -> None:
     assert (await ledger.events(topic, after=newest, limit=5)).cursor == newest
     assert (await ledger.events(topic, after=Cursor(newest + 7), limit=5)).cursor == newest + 7  # never back
     assert (await ledger.events(f"submission:{NOBODY}", after=Cursor(0), limit=5)).events == []
+
+
+async def test_events_are_read_backwards_page_by_page_none_missed_and_none_twice(ledger: Ledger) -> None:
+    submission_id = await scenarios.opened(ledger, account="ada")
+    for _ in range(4):
+        await scenarios.opened(ledger)  # of no interest to the topics of the submission and of its account
+        await scenarios.settled(ledger, submission_id)
+    newest = await ledger.newest_cursor()
+    for topic in ("all", "config", f"submission:{submission_id}", "account:ada"):
+        whole = await all_events(ledger, topic)
+        for limit in (1, 2, 7, 1000):
+            before: Cursor = Cursor(newest + 1)
+            read: list[Event] = []
+            while before:
+                page = await ledger.events_before(topic, before=before, limit=limit)
+                assert [event.cursor for event in page.events] == sorted(event.cursor for event in page.events)
+                assert len(page.events) <= limit
+                assert (page.cursor == 0) or page.cursor == page.events[0].cursor
+                assert not page.is_cut
+                read, before = [*page.events, *read], page.cursor
+            assert read == whole
+
+
+async def test_nothing_is_before_the_first_event_nor_in_a_topic_without_any(ledger: Ledger) -> None:
+    for topic, before in (("all", 0), ("all", 1), (f"submission:{NOBODY}", 99), ("account:nobody", 99)):
+        page = await ledger.events_before(topic, before=Cursor(before), limit=5)
+        assert (page.events, page.cursor) == ([], 0)
+    newest = await ledger.newest_cursor()
+    page = await ledger.events_before("all", before=Cursor(2**62), limit=1)
+    assert page.events[-1].cursor == newest
 
 
 async def test_a_restart_goes_on_where_it_was(engine: LedgerEngine) -> None:

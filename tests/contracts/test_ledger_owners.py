@@ -100,6 +100,8 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
             told = await ledger.events(topic, after=Cursor(0), limit=99, visible_to=stranger)
             assert mine not in {event.subject.submission_id for event in told.events}
             assert told.cursor == await ledger.newest_cursor()
+            older = await ledger.events_before(topic, before=Cursor(99), limit=99, visible_to=stranger)
+            assert mine not in {event.subject.submission_id for event in older.events}
         assert mine not in {
             one.id for one in (await ledger.submissions(before=None, limit=9, visible_to=stranger)).items
         }
@@ -122,6 +124,7 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
     assert [one.id for one in (await ledger.submissions(before=None, limit=9, visible_to=owner)).items] == [mine]
     told = await ledger.events("all", after=Cursor(0), limit=99, visible_to=owner)
     assert {event.subject.submission_id for event in told.events} == {mine}
+    assert (await ledger.events_before("all", before=Cursor(99), limit=99, visible_to=owner)).events == told.events
     assert len(told.events) == len((await ledger.events(f"submission:{mine}", after=Cursor(0), limit=99)).events)
     assert (await ledger.events("config", after=Cursor(0), limit=9, visible_to=owner)).events == []
 

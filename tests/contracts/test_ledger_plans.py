@@ -47,6 +47,10 @@ READS: Mapping[str, Call] = {
     "events of a submission": lambda ledger, o: ledger.events(
         "submission:s7", after=Cursor(5), limit=500, visible_to=o
     ),
+    "older events": lambda ledger, o: ledger.events_before("all", before=Cursor(50_000), limit=500, visible_to=o),
+    "older events of a submission": lambda ledger, o: ledger.events_before(
+        "submission:s7", before=Cursor(50_000), limit=500, visible_to=o
+    ),
     "sums": lambda ledger, o: ledger.totals(visible_to=o),
     "a name": lambda ledger, o: ledger.jobs(before=None, limit=50, text="report 60", visible_to=o),
     "a common name": lambda ledger, o: ledger.jobs(before=None, limit=50, text=".txt", visible_to=o),
@@ -64,6 +68,7 @@ IN_ORDER = {
     "older jobs": "ix_jobs_owner",
     "failed jobs": "ix_jobs_owner_state",
     "events": "ix_events_owner",
+    "older events": "ix_events_owner",
 }
 HISTORY = "submissions|files|jobs|attempts|results|events|search_texts"
 UNDER_WAY = "USING (COVERING )?INDEX ix_submissions_unsettled"

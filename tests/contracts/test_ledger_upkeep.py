@@ -252,6 +252,13 @@ async def test_a_reader_behind_the_oldest_event_is_told(ledger: Ledger) -> None:
     ]
     assert [await is_cut(f"submission:{old}", after) for after in (0, middle - 2, middle - 1)] == [True, True, False]
     assert not await is_cut(f"submission:{new}", 0)  # all of it is there
+
+    async def is_cut_before(topic: str, limit: int) -> bool:
+        return (await ledger.events_before(topic, before=Cursor(999), limit=limit)).is_cut
+
+    for topic, is_beginning_gone in (("all", True), (f"submission:{old}", True), (f"submission:{new}", False)):
+        assert await is_cut_before(topic, 100) is is_beginning_gone
+    assert not await is_cut_before("all", 1)  # there are older ones to read
     assert await is_cut("config", 0)
 
 

@@ -15,7 +15,7 @@ from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
 from dropmill.ports.bus import Bus, Notification, Subscription, senders_of
-from dropmill.ports.ledger.events import EventLedger, EventPage, FeedLedger
+from dropmill.ports.ledger.events import EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
 from dropmill.wire.submissions import SubmissionJson
@@ -32,9 +32,7 @@ class Topic:
         senders_stream: moves when `senders` changes; None unless the topic is a submission's.
     """
 
-    def __init__(
-        self, caller: Caller, name: str, submission_id: SubmissionId | None, ledger: EventLedger, views: Views
-    ):
+    def __init__(self, caller: Caller, name: str, submission_id: SubmissionId | None, ledger: FeedLedger, views: Views):
         self.name = name
         self.senders_stream = None if submission_id is None else senders_of(submission_id)
         self._caller = caller
@@ -45,6 +43,10 @@ class Topic:
     async def events(self, *, after: Cursor, limit: int) -> EventPage:
         """The events after a cursor, in cursor order."""
         return await self._ledger.events(self.name, after=after, limit=limit)
+
+    async def events_before(self, *, before: Cursor, limit: int) -> EventPage:
+        """The last events before a cursor, in cursor order."""
+        return await self._ledger.events_before(self.name, before=before, limit=limit)
 
     async def snapshot(self) -> tuple[SubmissionJson | None, Cursor]:
         """The current state, and the cursor to follow from. The state is None for a topic that consists of events only.

@@ -46,6 +46,12 @@ CALLS: Mapping[str, Call] = {
     "events": lambda ledger, s, j: ledger.events("all", after=Cursor(1), limit=500),
     "events of a submission": lambda ledger, s, j: ledger.events(f"submission:{s}", after=Cursor(1), limit=500),
     "events of an account": lambda ledger, s, j: ledger.events("account:ada", after=Cursor(1), limit=500),
+    "older events": lambda ledger, s, j: ledger.events_before("all", before=Cursor(9), limit=500),
+    "older events of a submission": lambda ledger, s, j: ledger.events_before(
+        f"submission:{s}", before=Cursor(9), limit=500
+    ),
+    "older events of an account": lambda ledger, s, j: ledger.events_before("account:ada", before=Cursor(9), limit=500),
+    "older events of the config": lambda ledger, s, j: ledger.events_before("config", before=Cursor(9), limit=500),
     "events of the config": lambda ledger, s, j: ledger.events("config", after=Cursor(0), limit=500),
     "what the config file holds": lambda ledger, s, j: ledger.config_position(
         ConfigLocation(host="here", path="/config.yaml", data_folder="/data")

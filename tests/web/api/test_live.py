@@ -289,6 +289,35 @@ async def test_a_long_poll_ends_with_the_first_event(alone: Alone, ledger: Sqlit
     assert not alone.services.closers
 
 
+async def test_events_are_read_backwards(alone: Alone, ledger: SqliteLedger) -> None:
+    opened = [new_submission_id() for _ in range(5)]
+    for submission_id in opened:
+        await ledger.open_submission(submission_id, CLIENT, None)
+    client = alone.app.test_client()
+    before = 7
+    read: list[Any] = []
+    while before:
+        answer = await client.get(f"/api/v1/events?before={before}&limit=2")
+        page = await answer.get_json()
+        assert set(page) == {"events", "cursor", "gap"}
+        assert len(page["events"]) <= 2
+        assert not page["gap"]
+        before, read = page["cursor"], [*page["events"], *read]
+    assert [event["cursor"] for event in read] == [1, 2, 3, 4, 5, 6]
+    one = await (await client.get(f"/api/v1/events?topic=submission:{opened[1]}&before=99")).get_json()
+    assert [event["cursor"] for event in one["events"]] == [3]
+    for path, accept in (
+        ("before=5&after=1", "*/*"),
+        ("before=5&after=newest", "*/*"),
+        ("before=5&wait=1", "*/*"),
+        ("before=5", "text/event-stream"),
+        ("before=newest", "*/*"),
+        ("before=-1", "*/*"),
+    ):
+        answer = await client.get(f"/api/v1/events?{path}", headers={"Accept": accept})
+        assert (answer.status_code, (await answer.get_json())["code"]) == (400, "bad_parameter"), path
+
+
 async def test_a_long_poll_ends_when_the_server_stops(alone: Alone) -> None:
     poll = asyncio.create_task(alone.app.test_client().get("/api/v1/events?after=1&wait=25"))
     await eventually(lambda: alone.services.closers)

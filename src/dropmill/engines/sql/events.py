@@ -50,6 +50,11 @@ def _following(*conditions: ColumnElement[bool]) -> Select[Any]:
     return query.order_by(events.c.cursor).limit(bindparam("limit"))
 
 
+def _preceding(*conditions: ColumnElement[bool]) -> Select[Any]:
+    query = select(events).where(events.c.cursor < bindparam("before"), *conditions)
+    return query.order_by(events.c.cursor.desc()).limit(bindparam("limit"))
+
+
 # Built once: every subscriber reads after every commit.
 _CONDITIONS: Mapping[str, Sequence[ColumnElement[bool]]] = {
     TOPIC_ALL: (),
@@ -57,10 +62,11 @@ _CONDITIONS: Mapping[str, Sequence[ColumnElement[bool]]] = {
     "submission": (events.c.submission_id == bindparam("key"),),
     "account": (events.c.account == bindparam("key"),),
 }
+_IS_OWNED = events.c.owner == bindparam("visible_to")
 _EVENTS = {kind: _following(*conditions) for kind, conditions in _CONDITIONS.items()}
-_EVENTS_OF_OWNER = {
-    kind: _following(*conditions, events.c.owner == bindparam("visible_to")) for kind, conditions in _CONDITIONS.items()
-}
+_EVENTS_OF_OWNER = {kind: _following(*conditions, _IS_OWNED) for kind, conditions in _CONDITIONS.items()}
+_OLDER = {kind: _preceding(*conditions) for kind, conditions in _CONDITIONS.items()}
+_OLDER_OF_OWNER = {kind: _preceding(*conditions, _IS_OWNED) for kind, conditions in _CONDITIONS.items()}
 
 
 def events_after(
@@ -71,18 +77,41 @@ def events_after(
     Raises:
         NotFound: there is no such topic.
     """
-    kind, _, key = topic.partition(":")
-    if kind not in _EVENTS or (kind in (TOPIC_ALL, TOPIC_CONFIG)) != (kind == topic) or (not key and kind != topic):
-        raise NotFound("There is no such topic.")
-    if not is_storable(key):
-        key = ""
+    kind, key = _kind_and_key(topic)
     query = (_EVENTS if visible_to is None else _EVENTS_OF_OWNER)[kind]
-    parameters = {"after": after, "limit": limit, "key": key, "visible_to": visible_to}
-    found = connection.execute(query, parameters).mappings().all()
-    page = [event_of(row) for row in found]
+    page = _read(connection, query, after=after, limit=limit, key=key, visible_to=visible_to)
     # After a full page there may be more events; after a short one there are none, as of this transaction.
     cursor = page[-1].cursor if len(page) == limit else max(newest_cursor(connection), after)
     return EventPage(events=page, cursor=Cursor(cursor), is_cut=_is_cut(connection, kind, key, after))
+
+
+def events_before(
+    connection: Connection, topic: str, before: Cursor, limit: int, visible_to: Owner | None = None
+) -> EventPage:
+    """See `Ledger.events_before`.
+
+    Raises:
+        NotFound: there is no such topic.
+    """
+    kind, key = _kind_and_key(topic)
+    query = (_OLDER if visible_to is None else _OLDER_OF_OWNER)[kind]
+    # One more than asked for shows whether there are older ones.
+    found = _read(connection, query, before=before, limit=limit + 1, key=key, visible_to=visible_to)
+    page = found[:limit][::-1]
+    if len(found) > limit:
+        return EventPage(events=page, cursor=page[0].cursor)
+    return EventPage(events=page, cursor=Cursor(0), is_cut=_is_cut(connection, kind, key, Cursor(0)))
+
+
+def _kind_and_key(topic: str) -> tuple[str, str]:
+    kind, _, key = topic.partition(":")
+    if kind not in _CONDITIONS or (kind in (TOPIC_ALL, TOPIC_CONFIG)) != (kind == topic) or (not key and kind != topic):
+        raise NotFound("There is no such topic.")
+    return kind, key if is_storable(key) else ""
+
+
+def _read(connection: Connection, query: Select[Any], **parameters: Any) -> list[Event]:
+    return [event_of(row) for row in connection.execute(query, parameters).mappings()]
 
 
 _FIRST_OF_SUBMISSION = (

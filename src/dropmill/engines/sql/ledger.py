@@ -277,6 +277,11 @@ class SqlLedger(SqlDatabase):
     async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
         return await self._read(events.events_after, topic, after, limit, visible_to)
 
+    async def events_before(
+        self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
+    ) -> EventPage:
+        return await self._read(events.events_before, topic, before, limit, visible_to)
+
     async def newest_cursor(self) -> Cursor:
         return await self._read(events.newest_cursor)
 

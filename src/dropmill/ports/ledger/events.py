@@ -11,9 +11,10 @@ from dropmill.ports.ledger.history import HistoryLedger, JobReader, SubmissionRe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventPage:
-    """Events of a topic in cursor order; the next read begins after `cursor`.
+    """Events of a topic in cursor order.
 
     Attributes:
+        cursor: where the next read begins: after it; reading backwards, before it, and 0 if this is the oldest page.
         is_cut: whether older events of the topic may be missing, because the oldest were removed.
     """
 
@@ -40,7 +41,12 @@ class EventLedger(Protocol):
 
 
 class FeedLedger(EventLedger, SubmissionReader, JobReader, Protocol):
-    """The reads for following events, and the output of running jobs."""
+    """The reads for following events and for reading them backwards, and for the output of running jobs."""
+
+    async def events_before(
+        self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
+    ) -> EventPage:
+        """The last events of a topic before a cursor, oldest first as always; see `events`."""
 
 
 class ViewLedger(HistoryLedger, EventLedger, Protocol):

@@ -11,7 +11,7 @@ from dropmill.live.stream import Subscriber
 from dropmill.live.topics import Topic
 from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.errors import BadParameter, OutOfSpace, Unavailable
 from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import Cursor
 from dropmill.model.numbers import whole_number
@@ -99,7 +99,7 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
 
 @live.get("/events")
 async def events() -> Any:
-    """Events of a topic after a cursor; with `wait`, the next ones if there are none yet.
+    """Events of a topic after a cursor; with `wait`, the next ones if there are none yet. Or the last before one.
 
     `after=newest` means the current cursor; the answer has it, to follow from. `gap` means that older events after the
     cursor may have been removed, so the client must read the state again. A client that accepts `text/event-stream`
@@ -109,7 +109,14 @@ async def events() -> Any:
     wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
     found, caller = services(), current_caller()
     topic = await found.topics.authorise(caller, query.text("topic") or TOPIC_ALL)
-    if preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM:
+    is_stream = preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM
+    before = query.number("before")
+    if before is not None:
+        if is_stream or query.text("after") is not None or wait_s:
+            raise BadParameter("`before` reads what has happened; leave out `after`, `wait` and text/event-stream.")
+        page = await topic.events_before(before=Cursor(before), limit=limit)
+        return event_page_json(page.events, page.cursor, has_gap=page.is_cut)
+    if is_stream:
         after = await _after(found, caller, request.headers.get("Last-Event-ID"))
         await topic.events(after=after, limit=1)  # before the answer begins, so that an error still has a status
         return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
