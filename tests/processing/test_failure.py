@@ -43,22 +43,40 @@ def test_the_last_line_is_one_line_of_visible_text(output: bytes, line: str) -> 
     assert last_line(output) == line
 
 
-def test_the_clients_name_stands_in_place_of_the_stored_file() -> None:
-    """Whole and bare, as often as it is named, and never longer than a message may be."""
-    stored = Path("/srv/data/blobs/ab/abcdef0123456789.tar.gz")
-    error = JobError(type="ValueError", message=f"{stored}: bad ('{stored}'), {stored.name}: bad, /srv/data: good")
-    said = f"{SHOWN}: bad ('{SHOWN}'), {SHOWN}: bad, /srv/data: good"
-    assert in_clients_words(error, stored, NAME) == JobError(type="ValueError", message=said)
-    flood = JobError(type="exit_code", message=f"{stored} " * 80)
-    assert len(in_clients_words(flood, stored, "n" * 4000).message) == MESSAGE_CHARACTERS
-    plain = JobError(type="signal", message="killed by SIGKILL (signal 9)")
-    assert in_clients_words(plain, stored, NAME) is plain
+def test_other_names_take_the_place_of_the_servers_one_after_the_other() -> None:
+    """As often as they occur, and the message is never longer than it may be."""
+    names = [("/real/data/", "/data/"), ("/data/blobs/ab/abcd.gz", "a.gz"), ("abcd.gz", "a.gz"), ("/data/", "")]
+    message = "/real/data/blobs/ab/abcd.gz: bad ('/data/blobs/ab/abcd.gz'), abcd.gz: bad, /data/x/y: bad, /data: good"
+    said = "a.gz: bad ('a.gz'), a.gz: bad, x/y: bad, /data: good"
+    assert in_clients_words(JobError(type="ValueError", message=message), names).message == said
+    flood = JobError(type="exit_code", message="abcd.gz " * 80)
+    assert len(in_clients_words(flood, [("abcd.gz", "n" * 4000)]).message) == MESSAGE_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("first\nsecond", "first\nsecond"),
+        ("first\r\nsecond\rthird", "first\nsecond\nthird"),
+        ("\x1b[1;31merror:\x1b[0m no such page\x1b[K", "error: no such page"),
+        ("a\tb", "a   b"),
+        ("bell\x07 nul\x00 turned \u202e", "bell\\x07 nul\\x00 turned \\u202e"),
+        ("\x1b[" * 100_000, "\\x1b[" * 800),
+        ("x" * 10_000_000, "x" * MESSAGE_CHARACTERS),
+    ],
+)
+def test_a_message_is_lines_of_visible_text(message: str, shown: str) -> None:
+    error = in_clients_words(JobError(type="a\x1bb", message=message), [])
+    assert error == JobError(type="a\\x1bb", message=shown[:MESSAGE_CHARACTERS])
 
 
 MODULE = """
+import os
 import sys
+from pathlib import Path
 
-def process(path):
+def process(path, work, results, config):
+    places = [path, work / "a", (results / "b").resolve(), os.environ["DROPMILL_JOB_CONFIG"], work.parent.parent]
     what = open(path).read()
     if what == "text":
         raise SystemExit("the invoice has no number")
@@ -68,6 +86,11 @@ def process(path):
         sys.exit(["a", 1])
     if what == "blank":
         sys.exit(" ")
+    if what == "number":
+        print("the column is missing")
+        sys.exit(3)
+    if what == "places":
+        raise ValueError(" ".join(map(str, places)))
     if what == "path":
         raise ValueError(f"cannot read {path}")
     open(str(path) + ".missing")
@@ -98,6 +121,24 @@ async def test_an_exception_names_the_file_as_the_client_does(tmp_path: Path) ->
         outcome, _ = await bench.run(b"missing", name="a.txt")
         expected = "[Errno 2] No such file or directory: 'a.txt.missing'"
         assert outcome.error == JobError(type="FileNotFoundError", message=expected)
+
+
+async def test_the_last_line_of_a_callable_that_exits_with_a_number_is_its_error(tmp_path: Path) -> None:
+    """As programs do that became callables: argparse and click print a sentence, and exit with a number."""
+    async with Bench(tmp_path, module=MODULE, processor="script:process") as bench:
+        outcome, _ = await bench.run(b"number")
+        assert (outcome.exit_code, outcome.error) == (3, JobError(type="exit_code", message="the column is missing"))
+
+
+async def test_no_message_has_a_path_of_the_server(tmp_path: Path) -> None:
+    """As it is given to the script, or as the script resolves it; the output keeps all of it."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with Bench(tmp_path / "link", module=MODULE, processor="script:process") as bench:
+        outcome, output = await bench.run(b"places", name="a.txt")
+        assert outcome.error is not None
+        assert outcome.error.message == "a.txt work/a results/b config.yaml attempts"
+        assert str(tmp_path) in output
 
 
 async def test_the_last_line_of_an_executable_is_its_error(tmp_path: Path) -> None:

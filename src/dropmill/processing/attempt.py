@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
 from dropmill.processing.run import Run, RunEnd, StopReason
 from dropmill.settings import Settings
+from dropmill.text import visible
 
 COPIED_BYTES = 1 << 20  # at a time, where the kernel cannot copy from file to file
 RETRY_S, LONGEST_RETRY_S = 1.0, 5.0  # between tries to record a change that the ledger cannot take now
@@ -52,15 +53,15 @@ class _Ended(NamedTuple):
         is_input_changed: whether the stored file is no longer what was received.
         is_tidy: whether its folders are removed already.
         taken: its results.
-        input: the file that the script got; None if it did not run.
-        last_line: of the output of an executable that exited with a code other than 0; else "".
+        paths: what the script got; None if it did not run.
+        last_line: of the output of a script that exited with a code other than 0; else "".
     """
 
     run: RunEnd
     is_input_changed: bool
     is_tidy: bool
     taken: TakenOver = TakenOver()
-    input: Path | None = None
+    paths: AttemptPaths | None = None
     last_line: str = ""
 
 
@@ -105,6 +106,7 @@ class AttemptSettings:
 
     Attributes:
         folder: the data folder, absolute; the runner owns `attempts` and `configs` in it.
+        config_name: how people know the config file.
         copies_input: whether each attempt gets a copy of the file.
         guesses_progress: whether progress is also read from output that is meant for people.
         timeout_s: longest time an attempt may run; None means no limit.
@@ -115,6 +117,7 @@ class AttemptSettings:
     """
 
     folder: Path
+    config_name: str
     copies_input: bool
     guesses_progress: bool
     timeout_s: float | None
@@ -131,6 +134,7 @@ class AttemptSettings:
         )
         return cls(
             folder=settings.data.absolute(),
+            config_name=settings.config.name,
             copies_input=settings.copy_input,
             guesses_progress=settings.progress == "auto",
             timeout_s=settings.timeout,
@@ -184,6 +188,7 @@ class AttemptRunner:
         self._health = health or Health()
         self._attempts = settings.folder / "attempts"
         self._configs = ConfigFiles(settings.folder / "configs", ledger.revision_text)
+        self._real_folder = str(settings.folder)
         self._folders: set[str] = set()  # names below `attempts` that running attempts use
         self._active: dict[tuple[JobId, int], _Active] = {}
         self._is_shut_down = False
@@ -195,6 +200,7 @@ class AttemptRunner:
     def _make_folders(self) -> None:
         remove_tree(self._attempts)
         self._attempts.mkdir(mode=0o700, parents=True)
+        self._real_folder = os.path.realpath(self._settings.folder)
         self._configs.prepare()
 
     async def forget_config(self, sha256: Sha256) -> None:
@@ -338,13 +344,13 @@ class AttemptRunner:
                 end = replace(end, error=excess)
         is_changed = await self._is_changed(order, before, after)
         line = ""
-        if self._processor.target is None and (end.exit_code or 0) > 0:  # before the server adds its own lines
+        if (end.exit_code or 0) > 0:  # before the server adds its own lines
             line = last_line(stream.recent(max(stream.recent_from, stream.end - LAST_LINE_BYTES), LAST_LINE_BYTES))
         taken = TakenOver()
         has_results = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)  # not cancelled or lost
         if has_results and not is_tidy:
             end, taken = await self._take_over(end, paths.results, stream, active)
-        return _Ended(end, is_changed, is_tidy, taken, paths.input, line)
+        return _Ended(end, is_changed, is_tidy, taken, paths, line)
 
     async def _is_changed(self, order: AttemptSpec, before: FileIdentity, after: FileIdentity | None) -> bool:
         if after == before:
@@ -426,7 +432,7 @@ class AttemptRunner:
             code = end.exit_code or 0
             error = self._limiter.limits.explain(code) or exit_error(code, ended.last_line)
         if error is not None:
-            error = in_clients_words(error, ended.input or Path(order.blob), order.file_name)
+            error = in_clients_words(error, self._names(order, ended.paths))
         return AttemptOutcome(
             state=state,
             exit_code=end.exit_code,
@@ -435,6 +441,15 @@ class AttemptRunner:
             output_size=output_size,
             results=taken.results,
         )
+
+    def _names(self, order: AttemptSpec, paths: AttemptPaths | None) -> Sequence[tuple[str, str]]:
+        """What a message says in place of the server's paths, the longer ones first; see `in_clients_words`."""
+        data, name = f"{self._settings.folder}/", visible(order.file_name)
+        names = [(f"{self._real_folder}/", data)]  # as a script writes them that resolves links
+        if paths is not None:
+            names += [(str(paths.input), name), (str(paths.config), self._settings.config_name)]
+            names += [(f"{paths.work.parent}/", "")]  # `work/` and `results/` stay
+        return [*names, (Path(order.blob).name, name), (data, "")]
 
 
 # --- the two hops to the disk ----------------------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """The error of a failed attempt, in the script's own words if there are any.
 
-An exception, or the text that a callable gives to `SystemExit`, is the script's own. An executable usually prints the
-reason as its last line and exits, so that line is the message. A signal comes from outside: then the last line is about
-something else, and the message names the signal. The name of the stored file means nothing to the person who sent it,
-so each message has the client's name for the file in its place.
+An exception, or the text that a callable gives to `SystemExit`, is the script's own. A script that exits with a number
+usually prints the reason as its last line before, so that line is the message. A signal comes from outside: then the
+last line is about something else, and the message names the signal. Paths of the server mean nothing to the person who
+sent the file, so each message has the client's name for the file in place of the stored one, and no path of the data
+folder.
 """
 
 import re
 import signal
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable
 
 from dropmill.model.jobs import JobError
 from dropmill.text import visible
@@ -46,7 +46,7 @@ def exit_error(code: int, line: str) -> JobError:
 
     Args:
         code: -n means signal n.
-        line: the last line that an executable wrote; "" for none, and for a callable.
+        line: the last line that the script wrote; "" for none.
     """
     if code > 0:
         return JobError(type="exit_code", message=line or f"exited with code {code}")
@@ -57,15 +57,16 @@ def exit_error(code: int, line: str) -> JobError:
     return JobError(type="signal", message=f"killed by {name} (signal {-code})")
 
 
-def in_clients_words(error: JobError, stored: Path, name: str) -> JobError:
-    """The error with the client's name for the file wherever its message names the stored one.
+def in_clients_words(error: JobError, names: Iterable[tuple[str, str]]) -> JobError:
+    """The error as visible text of lines, without terminal escapes, with other names in place of the server's.
 
     Args:
         error: as the script or the server gave it.
-        stored: the file that the script was given.
-        name: the client's name for it.
+        names: the server's, each with what takes its place; replaced one after the other.
     """
     message = error.message
-    for one in (str(stored), stored.name):  # a generated name: no other text contains it
-        message = message.replace(one, visible(name))
-    return error if message == error.message else replace(error, message=message[:MESSAGE_CHARACTERS])
+    for own, other in names:
+        message = message.replace(own, other)
+    lines = _ESCAPE.sub("", message.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    shown = "\n".join(visible(line.expandtabs(4)) for line in lines)
+    return JobError(type=visible(error.type), message=shown[:MESSAGE_CHARACTERS])
