@@ -16,7 +16,7 @@ import pytest_asyncio
 from tests.support.waiting import eventually
 
 from dropmill.configfile import parser as parser_module
-from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Edit, ParserProcess
+from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Changes, Edit, ParserProcess
 from dropmill.configfile.schema.schema import Schema
 from dropmill.configfile.yaml.document import Document, examine
 from dropmill.configfile.yaml.edits import Operation, parse_patch
@@ -242,6 +242,26 @@ async def test_the_largest_answers_arrive(shared: ParserProcess) -> None:
     form = await shared.form(wide, (), schema)
     assert form.is_cut
     assert (form.text, len(form.report.errors), len(form.report.warnings)) == (wide, MAX_FINDINGS, MAX_FINDINGS)
+
+
+async def test_the_child_compares_two_texts(shared: ParserProcess) -> None:
+    found = await shared.changes(b"a: 1\nb: {c: x}\n", b"b: {c: y} # other\na: 1\nd: 2\n")
+    assert found == Changes(keys=("b.c", "d"), is_cut=False)
+    assert await shared.changes(b"", b"") == Changes(keys=(), is_cut=False)
+    for pair in ((b"a: [", b"a: 1"), (b"a: 1", b"a: [")):
+        with pytest.raises(ConfigInvalid) as caught:
+            await shared.changes(*pair)
+        assert caught.value.extra["errors"] == [examine(b"a: [").report.errors[0].as_json()]
+    with pytest.raises(ConfigInvalid):
+        await shared.changes(b"a: 1", b"#" * (MAX_BYTES + 1))
+
+
+async def test_a_comparison_that_takes_too_long_is_refused() -> None:
+    parser = ParserProcess(time_limit_s=0.01)
+    with pytest.raises(ConfigInvalid) as caught:
+        await parser.changes(BIG, BIG + b"a: 1\n")
+    assert "takes too long to read: more than 0.02 seconds" in caught.value.extra["errors"][0]["message"]
+    await parser.close()
 
 
 async def test_what_was_read_just_now_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from dropmill import assets
 from dropmill.configfile import file_sync, revisions
-from dropmill.configfile.parser import Edit, ParserProcess
+from dropmill.configfile.parser import Changes, Edit, ParserProcess
 from dropmill.configfile.revisions import ConfigFile, etag
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.configfile.yaml.document import examine
@@ -778,6 +778,29 @@ async def test_an_edit_that_changes_nothing_makes_no_revision(config: ConfigFile
     await config.open()
     assert (await edit(config, 1, FIRST))[0].number == 1
     assert len(ledger.history) == 1
+
+
+async def test_the_keys_that_changed_between_two_revisions(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+    await config.open()
+    first = await config.newest(CALLER)
+    assert first is not None
+    second = await save(config, b"name: x\nsize: {w: 1}\n", first.sha256)
+    third = await save(config, b"name: x # why\nsize: {w: 2}\n", second.sha256)
+    assert await config.changes(CALLER, second.sha256, third.sha256) == (
+        third.sha256,
+        Changes(keys=("size.w",), is_cut=False),
+    )
+    assert await config.changes(CALLER, second.sha256, None) == (
+        third.sha256,
+        Changes(keys=("size.w",), is_cut=False),
+    )
+    assert (await config.changes(CALLER, third.sha256, third.sha256))[1].keys == ()
+    for pair in ((Sha256("0" * 64), third.sha256), (third.sha256, Sha256("0" * 64))):
+        with pytest.raises(NotFound):
+            await config.changes(CALLER, *pair)
+    await config.purge(CALLER, second.sha256)
+    with pytest.raises(Removed):
+        await config.changes(CALLER, second.sha256, third.sha256)
 
 
 async def test_of_two_edits_of_the_same_revision_one_wins(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:

@@ -1,15 +1,16 @@
-"""Reads, edits and shows config texts in a warm child process, so that the event loop never waits for YAML.
+"""Reads, edits, shows and compares config texts in a warm child process, so that the event loop never waits for YAML.
 
 Ruamel reads some 11,000 lines a second and holds the interpreter lock meanwhile: even in a thread it delays the loop by
-up to 167 ms, and a thread cannot be stopped. The child runs `document`, `edits`, `schema` and `form` on one text at a
-time, within a time and a memory limit. The server replaces it when it dies, and it dies with the server. It knows
-nothing of files or of the ledger.
+up to 167 ms, and a thread cannot be stopped. The child runs `document`, `edits`, `schema`, `form` and `changes`, one
+call at a time, within a time and a memory limit. The server replaces it when it dies, and it dies with the server. It
+knows nothing of files or of the ledger.
 
 The child keeps the last two documents that it has read. To check a text, edit it and show the result, it reads the old
 and the new text once each.
 
 Wire: frames of a 4-byte big-endian length and that many bytes. The child sends an empty frame once it is ready. A
-request is three frames: `{"call", "operations", "schema_limit_s"}` (null without a schema), the text, the schema.
+request is three frames: `{"call", "operations", "schema_limit_s"}` (null without a schema), the text, and the schema or
+the older text to compare it with.
 The answer is two: JSON, with the findings or an `error` to raise, and the new text. The end of its standard input ends
 the child.
 """
@@ -30,6 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, Literal, NoReturn, cast
 
 from dropmill.configfile.schema.schema import Schema, SchemaUnusable
+from dropmill.configfile.yaml.changes import changed_keys
 from dropmill.configfile.yaml.document import Document, examine
 from dropmill.configfile.yaml.edits import Operation, apply
 from dropmill.configfile.yaml.findings import MAX_BYTES, Finding, Report, check_size, refusal
@@ -43,14 +45,14 @@ START_LIMIT_S: Final = 30.0  # about 0.2 on an idle machine
 MEMORY_LIMIT: Final = 1 << 30  # bytes of address space; two documents kept and a third being read take 200 MiB at most
 MAX_WAITING: Final = 32  # calls in the queue; people who type do not make more
 
-_KEPT_DOCUMENTS: Final = 2  # the text being edited, and the result of the last edit
+_KEPT_DOCUMENTS: Final = 2  # the text being edited, and the result of the last edit; or the two last compared
 _LENGTH: Final = struct.Struct(">I")
 _MAX_ANSWER: Final = 16 << 20  # bytes; findings, fields and removed comments, each escaped, stay below
 _KEEP_TAGS: Final = "--keep-tags"
 _PR_SET_PDEATHSIG: Final = 1
 _RAISED: Final = {error.code: error for error in (BadRequest, ConfigEditRefused, ConfigInvalid)}
 
-_Call = Literal["check", "edit", "form"]
+_Call = Literal["check", "edit", "form", "changes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,19 @@ class Form:
     fields: list[dict[str, Any]]
     is_cut: bool
     report: Report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """How the values of two texts differ.
+
+    Attributes:
+        keys: see `changed_keys`.
+        is_cut: whether there are more.
+    """
+
+    keys: tuple[str, ...]
+    is_cut: bool
 
 
 class ParserProcess:
@@ -181,6 +196,19 @@ class ParserProcess:
             report=_report(members),
         )
 
+    async def changes(self, before: bytes, after: bytes) -> Changes:
+        """The keys whose values differ between two texts.
+
+        Raises:
+            ConfigInvalid: one of them is not valid YAML, or they take too long or too much memory; with `errors`.
+            Unavailable: as for `check`.
+        """
+        try:
+            members, _ = await self._ask("changes", after, (), None, older=before)
+        except _Refused as error:
+            raise _invalid(error.report) from None
+        return Changes(keys=tuple(members["keys"]), is_cut=members["is_cut"])
+
     async def _ask_to_edit(
         self, call: _Call, text: bytes, operations: Sequence[Operation], schema: bytes | None
     ) -> tuple[dict[str, Any], bytes]:
@@ -193,7 +221,13 @@ class ParserProcess:
             raise ConfigEditRefused(sentence, reason="too_costly", path="") from None
 
     async def _ask(
-        self, call: _Call, text: bytes, operations: Sequence[Operation], schema: bytes | None
+        self,
+        call: _Call,
+        text: bytes,
+        operations: Sequence[Operation],
+        schema: bytes | None,
+        *,
+        older: bytes | None = None,
     ) -> tuple[dict[str, Any], bytes]:
         if (too_large := check_size(text)) is not None:
             raise _TooLarge(too_large)
@@ -203,8 +237,8 @@ class ParserProcess:
         # Not `asdict`: it copies a value of a megabyte member by member, which blocks the event loop for 0.9 s.
         asked = [{"kind": each.kind, "path": each.path, "value": each.value} for each in operations]
         head = {"call": call, "operations": asked, "schema_limit_s": schema_limit_s}
-        frames = (json.dumps(head).encode(), text, (schema or b"")[: MAX_BYTES + 1])
-        limit_s = self._time_limit_s * (EDIT_READS if operations else 1)
+        frames = (json.dumps(head).encode(), text, (older or schema or b"")[: MAX_BYTES + 1])
+        limit_s = self._time_limit_s * (EDIT_READS if operations else 1 if older is None else 2)
         self._waiting += 1
         try:
             async with self._turn:
@@ -378,8 +412,10 @@ class _Reader:
         self._documents: dict[bytes, Document] = {}  # by the SHA-256 of their text, the oldest first
         self._schema: tuple[bytes, Schema | str] | None = None  # a text, and its schema or why that cannot be used
 
-    def answer(self, head: dict[str, Any], text: bytes, schema: bytes) -> tuple[dict[str, Any], bytes]:
+    def answer(self, head: dict[str, Any], text: bytes, other: bytes) -> tuple[dict[str, Any], bytes]:
         """The answer's members and the new text, as the wire carries them."""
+        if head["call"] == "changes":
+            return self._compare(other, text), b""
         operations = [Operation(**{**each, "path": tuple(each["path"])}) for each in head["operations"]]
         try:
             document = self._read(text)
@@ -396,7 +432,7 @@ class _Reader:
             report = document.report
             fields, is_cut = fields_of(document, None) if wants_fields else ([], False)
         else:
-            report, fields, is_cut = self._judge(document, schema, head["schema_limit_s"], wants_fields)
+            report, fields, is_cut = self._judge(document, other, head["schema_limit_s"], wants_fields)
         members = {
             "errors": [finding.as_json() for finding in report.errors],
             "warnings": [finding.as_json() for finding in report.warnings],
@@ -405,6 +441,15 @@ class _Reader:
             "is_cut": is_cut,
         }
         return members, text
+
+    def _compare(self, before: bytes, after: bytes) -> dict[str, Any]:
+        old, new = self._read(before), self._read(after)
+        errors = [finding.as_json() for finding in (*old.report.errors, *new.report.errors)]
+        if errors:
+            detail = "One of the two texts is not a valid config."
+            return {"error": ConfigInvalid.code, "detail": detail, "extra": {"errors": errors}}
+        keys, is_cut = changed_keys(old, new)
+        return {"keys": keys, "is_cut": is_cut}
 
     def _read(self, text: bytes) -> Document:
         document = self._documents.get(hashlib.sha256(text).digest())

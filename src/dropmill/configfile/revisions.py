@@ -14,7 +14,7 @@ from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from dropmill.configfile import file_sync
-from dropmill.configfile.parser import Edit, Form, ParserProcess
+from dropmill.configfile.parser import Changes, Edit, Form, ParserProcess
 from dropmill.configfile.reconcile import RECORDED_ERRORS, SETTLE_S, ConfigProblem, Reconciler, to_the_end
 from dropmill.configfile.schema.file import SchemaFile
 from dropmill.configfile.yaml.edits import Operation
@@ -26,6 +26,7 @@ from dropmill.model.errors import (
     ConfigConflict,
     ConfigInvalid,
     DropmillError,
+    NotFound,
     PreconditionRequired,
     RevisionInUse,
     Unavailable,
@@ -74,6 +75,7 @@ class ConfigFile:
         self.on_purge: Callable[[Sha256], Awaitable[None]] = _keep_no_copies
         self._health = health or Health()
         self._ledger = ledger
+        self._parser = parser
         self._schema_file = SchemaFile(self.path, parser)
         self._file = Reconciler(location, ledger, self._schema_file, aside)
         self._lock = asyncio.Lock()  # held for each call of `_file`
@@ -123,6 +125,31 @@ class ConfigFile:
             Removed: its text was purged.
         """
         return await self._ledger.revision_text(sha256)
+
+    async def changes(self, caller: Caller, before: Sha256, after: Sha256 | None) -> tuple[Sha256, Changes]:
+        """The keys whose values differ between two revisions.
+
+        Args:
+            caller: who asks.
+            before: the older one.
+            after: the newer one; None: the newest in the ledger.
+
+        Returns:
+            The newer revision's SHA-256, and the keys.
+
+        Raises:
+            NotFound: there is no such revision, or none at all.
+            Removed: the text of one of them was purged.
+            ConfigInvalid: a text that was accepted once is no longer readable; with `errors`.
+            Unavailable: texts cannot be read now.
+        """
+        if after is None:
+            newest = await self._ledger.newest_revision()
+            if newest is None:
+                raise NotFound("There is no config yet.")
+            after = newest.sha256
+        texts = [await self._ledger.revision_text(sha256) for sha256 in (before, after)]
+        return after, await self._parser.changes(*texts)
 
     async def check(self, caller: Caller, text: bytes) -> Report:
         """What a check finds in a text; changes nothing."""

@@ -462,3 +462,28 @@ def test_a_file_that_cannot_be_used_is_told_where_readiness_is(server: Server) -
     assert current(server)[0] == good
     server.config.write_bytes(good)
     wait_until(lambda: problem() is None)
+
+
+# --- what changed ----------------------------------------------------------------------------------------------------
+
+
+def test_the_changed_keys_of_two_revisions_are_told(server: Server) -> None:
+    assert put(server, b"size: 1\noutput: {format: webp}\n# changes 1\n").status_code == 200
+    first = newest(server)["sha256"]
+    assert put(server, b"size: 2\noutput: {format: png}\n# changes 2\n").status_code == 200
+    second = newest(server)["sha256"]
+    answer = {"from": first, "to": second, "keys": ["size", "output.format"], "is_cut": False}
+    assert server.get(f"/config/changes?from={first}&to={second}") == answer
+    assert server.get(f"/config/changes?from={first}") == answer
+    assert server.get(f"/config/changes?from={second}")["keys"] == []
+    for query, status, code in (
+        ("", 400, "bad_parameter"),
+        (f"to={second}", 400, "bad_parameter"),
+        (f"from={'0' * 64}", 404, "not_found"),
+        (f"from={first}&to=nothing", 404, "not_found"),
+    ):
+        refused = server.http.get(f"/api/v1/config/changes?{query}")
+        assert (refused.status_code, refused.json()["code"]) == (status, code), query
+    assert server.http.delete(f"/api/v1/config/revisions/{first}").status_code == 204
+    refused = server.http.get(f"/api/v1/config/changes?from={first}")
+    assert (refused.status_code, refused.json()["code"]) == (410, "removed")

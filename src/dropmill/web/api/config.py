@@ -15,7 +15,7 @@ from dropmill.configfile.yaml.edits import parse_patch
 from dropmill.configfile.yaml.findings import Report
 from dropmill.model.caller import Caller
 from dropmill.model.config import ConfigRevision
-from dropmill.model.errors import BadRequest, NotFound
+from dropmill.model.errors import BadParameter, BadRequest, NotFound
 from dropmill.model.ids import Sha256
 from dropmill.web.api import query
 from dropmill.web.server import body
@@ -96,6 +96,16 @@ async def schema() -> Response:
     if text is None:
         raise NotFound(f"There is no {SCHEMA_NAME} beside the config.")
     return _exact(text, "application/schema+json", f'"{sha256_of(text)}"')
+
+
+@config.get("/changes")
+async def changes() -> Any:
+    """The keys whose values differ between two revisions."""
+    before, after = query.text("from"), query.text("to")
+    if before is None:
+        raise BadParameter("`from` must be the SHA-256 of a revision.")
+    newer, found = await services().config.changes(current_caller(), Sha256(before), Sha256(after) if after else None)
+    return {"from": before, "to": newer, "keys": found.keys, "is_cut": found.is_cut}
 
 
 @config.get("/revisions")
