@@ -15,7 +15,7 @@ const FINAL_CODES = new Set([4400, 4401, 4403]); // a retry would get the same a
 
 /**
  * Dispatches CustomEvents: `connection` (Connection), `hello`, `snapshot`, `events` (EventsMessage), `progress`
- * (ProgressMessage), `output` (OutputMessage), `refused` ({topic, error}).
+ * (ProgressMessage), `sending` ({topic, file_ids}), `output` (OutputMessage), `refused` ({topic, error}).
  */
 export class Live extends EventTarget {
   #url;
@@ -115,7 +115,8 @@ export class Live extends EventTarget {
         this.#reply(message);
         break;
       case "progress":
-        this.#dispatch("progress", message);
+      case "sending":
+        this.#dispatch(message.type, message);
         break;
       default: // tick, and messages of later protocols
         break;

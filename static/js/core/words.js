@@ -15,6 +15,7 @@ export const LOOKS = {
   paused: { tone: "quiet", icon: "pause" },
   retrying: { tone: "working", icon: "clock" },
   refused: { tone: "bad", icon: "alert" },
+  broken: { tone: "working", icon: "pause" },
   queued: { tone: "quiet", icon: "clock" },
   running: { tone: "working", icon: "play" },
   succeeded: { tone: "good", icon: "check" },
@@ -39,9 +40,11 @@ const EVENT_TONES = {
 const HELD = new Set(["paused", "retrying", "refused"]);
 
 /** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
-export function stateOf({ job, sending, upload, received }) {
+export function stateOf({ job, sending, upload, received, isBroken, isStalled }) {
   if (job) return job.state;
-  if (sending === null || upload === "stored") return upload;
+  if (sending === null) return isBroken ? "broken" : upload;
+  if (upload === "stored") return upload;
+  if (isStalled) return "retrying";
   if (HELD.has(sending)) return sending;
   return sending !== "waiting" && received > 0 ? "receiving" : upload;
 }

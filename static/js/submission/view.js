@@ -125,7 +125,7 @@ export class SubmissionView {
     setText(part(root, "headline"), headline(model));
     setText(part(root, "summary"), summary(model, this.#sending !== null));
     const isReceiving = this.#sending ? this.#sending === "going" : counts.receiving > 0;
-    part(root, "wait").hidden = !isReceiving && counts.queued + counts.running === 0;
+    part(root, "wait").hidden = !isReceiving && counts.stored + counts.queued + counts.running === 0;
     const download = part(root, "download-results");
     download.hidden = !model.entries.some(({ job }) => job && job.result_count > 0);
     download.setAttribute("href", `${api}/submissions/${encodeURIComponent(model.id)}/results.zip`);

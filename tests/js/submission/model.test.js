@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import "../browser.js";
-import { FOLDED_EVENTS, IGNORED_EVENTS, SubmissionModel } from "../../../static/js/submission/model.js";
+import { FOLDED_EVENTS, IGNORED_EVENTS, SubmissionModel, noCounts } from "../../../static/js/submission/model.js";
+import { stateOf } from "../../../static/js/core/words.js";
 import { Random } from "../random.js";
 
 /** @typedef {import("../../../static/js/core/live.js").LiveEvent} LiveEvent */
@@ -220,7 +221,7 @@ test("each file counts once", () => {
     file("a"), file("b", { state: "receiving" }), file("c", { state: "aborted" }), file("d", { state: "stored" }),
     ...["queued", "running", "succeeded", "failed", "cancelled"].map((state) => file(state, { state: "stored", job: job({ id: state, state }) })),
   ]));
-  assert.deepEqual(model.counts, { announced: 1, receiving: 1, aborted: 1, queued: 2, running: 1, succeeded: 1, failed: 1, cancelled: 1 });
+  assert.deepEqual(model.counts, { ...noCounts(), announced: 1, receiving: 1, aborted: 1, stored: 1, queued: 1, running: 1, succeeded: 1, failed: 1, cancelled: 1 });
 });
 
 test("aborted files have no bytes, and a file of unknown size has those that came", () => {
@@ -253,6 +254,106 @@ test("changes name their entries; new entries ask for a full redraw", () => {
   model.fold([event("upload.started", { file_id: "c", name: "c" })]);
   model.fold([event("submission.sealed")]);
   assert.deepEqual(seen, [null, ["b"], null, []]);
+});
+
+test("a file that nobody sends is broken off, once its sender had the time to begin", () => {
+  const model = new SubmissionModel("s");
+  const opened = Date.UTC(2026, 0, 1);
+  const words = () => model.entries.map((entry) => stateOf(entry));
+  model.take(submission([
+    file("a", { state: "receiving", received: 4, is_sending: false }), file("b", { is_sending: false }),
+    file("c", { state: "receiving", received: 10, is_sending: false }), // the server is storing it
+  ]));
+  model.tick(opened + 1000);
+  assert.deepEqual(words(), ["broken", "announced", "receiving"]);
+  model.tick(opened + 60_000);
+  assert.deepEqual(words(), ["broken", "broken", "receiving"]);
+  assert.deepEqual([model.counts.broken, model.counts.receiving], [2, 1]);
+  model.takeSending(["a"]);
+  model.tick(opened + 61_000);
+  assert.deepEqual(words(), ["receiving", "announced", "receiving"], "its sender is back and will send the other one, too");
+  model.takeSending([]);
+  model.tick(opened + 63_000);
+  assert.deepEqual(words(), ["broken", "announced", "receiving"]);
+  model.progress({ file_id: "a", stage: "upload", value: 6, total: 10, label: null });
+  model.turn(model.entries[1], "paused");
+  model.tick(opened + 90_000);
+  assert.deepEqual(words(), ["receiving", "paused", "receiving"]);
+});
+
+test("a file that was announced again takes the place of the earlier one", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a"), file("b"), file("c"), file("d")]));
+  model.replace("a", "d");
+  assert.deepEqual([model.entries.map(({ id }) => id), model.total, model.counts.announced], [["d", "b", "c"], 3, 3]);
+  model.takeFiles([file("a", { state: "aborted" })]);
+  model.fold([event("upload.aborted", { file_id: "a", name: "a.txt" }, { reason: "gone" })]);
+  assert.deepEqual([model.entries.length, model.counts.aborted, model.bytes.total], [3, 0, 30], "it does not come back");
+  model.replace("a", "b");
+  model.replace("b", "b");
+  assert.equal(model.entries.length, 3);
+});
+
+test("in every tab a file counts once that was sent again after it broke off", () => {
+  const again = file("z", { name: "a.txt" });
+  for (const aborted of [file("a", { state: "aborted" }), file("a")]) {
+    const model = new SubmissionModel("s");
+    model.take(submission([aborted, file("b"), again]));
+    model.fold([event("upload.aborted", { file_id: "a", name: "a.txt" }, { reason: "gone" })]);
+    assert.deepEqual(model.entries.map(({ id }) => id), ["z", "b"]);
+  }
+  const other = new SubmissionModel("s");
+  other.take(submission([file("a", { state: "aborted" }), file("z", { name: "a.txt", size: 11 })]));
+  assert.equal(other.entries.length, 2, "another file of the same name");
+});
+
+test("while files are loaded the server's counts are shown, and events wait for their files", () => {
+  const model = new SubmissionModel("s");
+  const counts = { announced: 0, receiving: 0, aborted: 0, queued: 2, running: 1, succeeded: 0, failed: 0, cancelled: 0 };
+  const stored = (/** @type {string} */ id) => file(id, { state: "stored", received: 10, job: job({ id: `j${id}` }) });
+  model.take(submission([stored("a")], { counts, files_next: "x", state: "processing" }));
+  assert.deepEqual([model.total, model.counts.queued, model.counts.running, model.isComplete], [3, 2, 1, false]);
+  model.fold([
+    event("attempt.started", { file_id: "c", job_id: "jc", attempt: 1, name: "c.txt" }),
+    event("attempt.started", { file_id: "a", job_id: "ja", attempt: 1, name: "a.txt" }),
+  ]);
+  assert.deepEqual(model.entries.map(({ id, job }) => [id, job?.state]), [["a", "running"]]);
+  model.takeFiles([stored("b"), stored("c")]);
+  assert.deepEqual(model.entries.map(({ id, job }) => [id, job?.state]), [["a", "running"], ["b", "queued"], ["c", "running"]]);
+  assert.deepEqual([model.total, model.counts.queued, model.counts.running, model.isComplete], [3, 1, 2, true]);
+  assert.deepEqual([...model.running].map(({ id }) => id).sort(), ["a", "c"]);
+});
+
+test("sums are the same as if they were computed from every entry", (t) => {
+  const random = new Random(t);
+  const model = new SubmissionModel("s");
+  model.take(submission(Array.from({ length: 20 }, (_, number) => file(`f${number}`))));
+  const events = Array.from({ length: 20 }, (_, number) => life().slice(2).map((one) => ({ ...one, subject: { ...one.subject, file_id: `f${number}`, name: `f${number}.txt` } })));
+  for (let times = 0; times < 400; times += 1) {
+    const entry = model.entries[random.below(model.entries.length)];
+    const step = random.below(4);
+    const next = events[random.below(20)].shift();
+    if (step === 0) model.turn(entry, /** @type {const} */ (["waiting", "sending", "paused", null])[random.below(4)]);
+    else if (step === 1) model.sent(entry, random.below(10), random.below(100));
+    else if (next) model.fold([next]);
+    const counts = noCounts();
+    for (const one of model.entries) counts[/** @type {keyof typeof counts} */ (stateOf(one))] += 1;
+    assert.deepEqual(model.counts, counts);
+    assert.equal(model.bytes.received, model.entries.reduce((sum, { upload, received }) => sum + (upload === "aborted" ? 0 : received), 0));
+    assert.equal(model.speed, model.entries.reduce((sum, { speed }) => sum + speed, 0));
+    assert.equal(model.hasResults, model.entries.some((one) => (one.job?.result_count ?? 0) > 0));
+  }
+});
+
+test("offline, what this page sends rests until bytes move again", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a"), file("b")]));
+  model.turn(model.entries[0], "sending");
+  model.sent(model.entries[0], 4, 50);
+  model.stall();
+  assert.deepEqual([model.entries.map((entry) => stateOf(entry)), model.speed], [["retrying", "announced"], 0]);
+  model.sent(model.entries[0], 5, 50);
+  assert.equal(stateOf(model.entries[0]), "receiving");
 });
 
 test("20,000 files are folded", () => {

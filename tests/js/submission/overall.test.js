@@ -18,7 +18,7 @@ function modelOf(states, more = {}) {
     const hasJob = !["announced", "receiving", "aborted", "stored"].includes(state);
     const job = hasJob ? { id: `j${index}`, state, attempts: [], result_count: 0, results: [], progress: null } : null;
     const received = hasJob || state === "stored" ? 1024 : state === "receiving" ? 512 : 0;
-    return { id: String(index), name: "n", path: null, size: 1024, received, state: hasJob ? "stored" : state, job };
+    return { id: String(index), name: `n${index}`, path: null, size: 1024, received, state: hasJob ? "stored" : state, job };
   });
   model.take({ id: "s", state: "processing", opened_at: "2026-01-01T00:00:00Z", settled_at: null, client: null, files, ...more });
   return model;

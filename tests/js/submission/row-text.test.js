@@ -31,8 +31,8 @@ test("an upload shows its share and speed, and never 100 % before it is stored",
   assert.equal(uploadWords(entry({ upload: "receiving", received: 100 })), "99 %");
   assert.equal(uploadWords(entry({ upload: "receiving", size: null, received: 2048 })), "2 KiB");
   assert.equal(uploadWords(entry({ upload: "announced", sending: "paused", received: 47 })), "47 %");
-  assert.equal(uploadWords(entry()), "stored");
-  assert.equal(uploadWords(entry({ upload: "aborted", received: 50 })), "aborted");
+  assert.equal(uploadWords(entry()), "sent");
+  assert.equal(uploadWords(entry({ upload: "aborted", received: 50 })), "not sent");
 });
 
 test("a file is partly sent from its first to its last byte", () => {
