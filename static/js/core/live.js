@@ -3,7 +3,7 @@
 import { api } from "./base.js";
 
 /** @typedef {{cursor: number, at: string, name: string, subject: Record<string, any>, data: Record<string, any>}} LiveEvent */
-/** @typedef {"connecting" | "live" | "reconnecting" | "refused"} Connection */
+/** @typedef {"connecting" | "live" | "reconnecting" | "offline" | "refused"} Connection `offline`: the device says so */
 /** @typedef {{topic: string, cursor: number, events: LiveEvent[]}} EventsMessage */
 /** @typedef {{file_id: string, stage: "upload" | "process", value: number, total: number | null, label: string | null}} ProgressMessage */
 /** @typedef {{job_id: string, attempt: number, offset: number, end: number, text: string}} OutputMessage */
@@ -39,6 +39,9 @@ export class Live extends EventTarget {
     this.#url = url;
     addEventListener("online", () => this.#connectNow());
     addEventListener("pageshow", () => this.#connectNow());
+    addEventListener("offline", () => {
+      if (this.connection !== "refused") this.#setConnection("offline");
+    });
   }
 
   /** Connect, and reconnect whenever the connection is lost. */
@@ -89,6 +92,7 @@ export class Live extends EventTarget {
   #receive(text) {
     this.#resetWatchdog();
     const message = JSON.parse(text);
+    if (this.connection === "offline") this.#setConnection("live"); // a server on this device needs no network
     switch (message.type) {
       case "hello":
         this.#failures = 0;
@@ -168,7 +172,7 @@ export class Live extends EventTarget {
       this.#setConnection("refused");
       return;
     }
-    this.#setConnection("reconnecting");
+    this.#setConnection(globalThis.navigator?.onLine === false ? "offline" : "reconnecting");
     const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failures);
     this.#failures += 1;
     // Jitter: pages that lost the same server do not all reconnect at once.
@@ -176,7 +180,11 @@ export class Live extends EventTarget {
   }
 
   #connectNow() {
-    if (this.connection !== "reconnecting") return;
+    if (this.connection === "offline" && this.#socket) { // of another network: it would take a minute to notice
+      const socket = this.#socket;
+      this.#closed(0);
+      socket.close();
+    } else if (this.connection !== "reconnecting" && this.connection !== "offline") return;
     clearTimeout(this.#retry);
     this.start();
   }

@@ -1,57 +1,105 @@
-// What the row of a file says, and which rows each filter shows. No DOM.
+// What the row of a file says. No DOM.
 
-import { bytes, duration, exitText, percent, queuePosition, visible } from "../core/format.js";
+import { bytes, duration, elapsed, exitText, percent, queuePosition, visible } from "../core/format.js";
+import { language, t } from "../core/messages.js";
 import { resultText } from "../job/results.js";
-import { stateOf, stateWord } from "../core/words.js";
+import { stateOf } from "../core/words.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
 
-/** @type {Record<string, string>} by the state of a settled job */
-const PROCESSED = { succeeded: "processed", failed: "failed", cancelled: "cancelled" };
+/** States in which bars say something; a row in another state takes one line. */
+const BUSY = new Set(["receiving", "running", "retrying", "paused", "broken"]);
 
-/** @type {Record<string, (entry: Entry) => boolean>} */
-export const FILTERS = {
-  all: () => true,
-  working: (entry) => ["receiving", "retrying", "running"].includes(stateOf(entry)),
-  waiting: (entry) => ["announced", "paused", "stored", "queued"].includes(stateOf(entry)),
-  failed: (entry) => ["failed", "refused", "aborted", "cancelled"].includes(stateOf(entry)),
-  succeeded: (entry) => stateOf(entry) === "succeeded",
-};
+/** @param {Entry} entry @returns {boolean} whether its row shows how far it is */
+export const isBusy = (entry) => BUSY.has(stateOf(entry));
 
 /** @param {Entry} entry @returns {boolean} whether some, but not all of its bytes have arrived */
 export function isPartlySent(entry) {
-  const { sending, upload, received } = entry;
-  return stateOf(entry) === "receiving" || (sending !== null && upload !== "stored" && received > 0);
+  const { sending, upload, received, isBroken } = entry;
+  return stateOf(entry) === "receiving" || ((sending !== null || isBroken) && upload !== "stored" && received > 0);
 }
 
-/** @param {Entry} entry @returns {string} the words below the bar of the upload */
+/** @param {Entry} entry @returns {string} the words beside the bar of the upload */
 export function uploadWords(entry) {
   const { received, size, speed, upload } = entry;
-  if (!isPartlySent(entry)) return stateWord(upload).toLowerCase();
+  if (upload === "stored") return t("submission.sent");
+  if (!isPartlySent(entry)) return "";
   const amount = size ? percent(Math.min(received / size, 0.99)) : bytes(received);
-  return [amount, speed ? `${bytes(speed)}/s` : ""].filter(Boolean).join(" · ");
+  return [amount, speed ? t("submission.speed", { speed: bytes(speed) }) : ""].filter(Boolean).join(" · ");
 }
 
-/** @param {Entry} entry @returns {string} the words below the bar of the processing */
+/** @param {Entry} entry @returns {string} the words beside the bar of the processing */
 export function processWords({ job }) {
-  if (!job || job.state === "queued") return "";
+  if (job?.state !== "running") return "";
   const { value = 0, total = null } = job.progress ?? {};
-  if (job.state === "running") return total !== null && total > 0 ? percent(value / total) : "";
-  return job.state === "failed" && job.exit_code ? exitText(job.exit_code) : PROCESSED[job.state];
+  return total !== null && total > 0 ? percent(value / total) : "";
 }
 
-/** @param {Entry} entry @returns {string} the small text below the name */
-export function noteOf({ job, sending, remark }) {
-  if (!job) return sending === "refused" ? "" : remark;
-  if (job.state === "queued") return job.position ? queuePosition(job.position) : "queued";
-  if (job.state === "running") return job.progress?.label ? visible(job.progress.label) : (job.attempts > 1 ? `attempt ${job.attempts}` : "picked up");
-  const parts = [resultText(job), job.attempts > 1 ? `attempt ${job.attempts}` : "", job.duration === null ? "" : `in ${duration(job.duration)}`];
-  return parts.filter(Boolean).join(" · ");
+/** @param {Entry} entry @returns {string} the small text beside or below the name */
+export function noteOf(entry) {
+  const { job, sending, remark, isBroken, isStalled, canContinue, received, size } = entry;
+  if (!job) {
+    if (isBroken) {
+      const at = size ? percent(Math.min(received / size, 0.99)) : bytes(received);
+      return t(canContinue ? "submission.broken_at" : "submission.broken_pick", { at });
+    }
+    if (isStalled) return t("submission.offline");
+    return sending === "refused" ? "" : remark;
+  }
+  if (job.state === "queued") return job.position ? queuePosition(job.position) : "";
+  const attempt = job.attempts > 1 ? t("submission.attempt", { number: job.attempts }) : "";
+  if (job.state === "running") return [job.progress?.label && visible(job.progress.label), attempt].filter(Boolean).join(" · ");
+  const exit = job.state === "failed" && job.exit_code ? exitText(job.exit_code) : "";
+  return [resultText(job), exit, attempt].filter(Boolean).join(" · ");
 }
 
-/** @param {Entry} entry @returns {string} what went wrong; "" if nothing did */
+/**
+ * @param {Entry} entry
+ * @param {number} now ms since 1970 by the server's clock
+ * @returns {string} how long its script has run
+ */
+export function timeOf({ job }, now) {
+  if (job?.state === "running" && job.started_at) return elapsed(Math.max(0, now - Date.parse(job.started_at)) / 1000);
+  return job && job.duration !== null && job.state !== "queued" ? duration(job.duration) : "";
+}
+
+/**
+ * @param {Entry} entry
+ * @returns {{sentence: string, words: string} | null} what went wrong: a plain sentence, and the script's own words; null if
+ *   nothing did
+ */
 export function errorOf({ job, upload, error, sending, remark }) {
-  if (job?.state === "failed") return job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.";
-  if (sending === "refused") return remark || "The server refused the file.";
-  return upload === "aborted" ? `Nothing was kept: ${error ?? "the upload was interrupted"}.` : "";
+  if (job?.state === "failed") return jobError(job);
+  if (sending === "refused") return { sentence: remark || t("submission.error.refused"), words: "" };
+  return upload === "aborted" ? { sentence: t("submission.error.not_kept", { reason: error ?? t("submission.error.interrupted") }), words: "" } : null;
+}
+
+/** @param {NonNullable<Entry["job"]>} job that failed */
+function jobError({ error, exit_code: code }) {
+  if (!error) return { sentence: t("submission.error.no_reason"), words: "" };
+  const { type, message } = error;
+  if (type === "exit_code") {
+    const isBare = message === `exited with code ${code}`; // the script wrote nothing
+    return { sentence: t("submission.error.exit", { code: String(code) }), words: isBare ? "" : visible(message) };
+  }
+  if (type === "signal") return { sentence: t("submission.error.signal"), words: visible(message) };
+  // A snake_case type is the server's, which says in a sentence what it did; any other one is an exception of the script.
+  if (/^[a-z][a-z0-9_]*$/.test(type)) return { sentence: t("submission.error.server"), words: visible(message) };
+  return { sentence: t("submission.error.exception"), words: visible(message ? `${type}: ${message}` : type) };
+}
+
+const END_CHARACTERS = 12; // of a name that does not fit: enough for a number and an extension
+const graphemes = new Intl.Segmenter(language, { granularity: "grapheme" });
+
+/**
+ * A path in the parts that a row shows: of a long one the middle is left out.
+ * @param {string} path
+ * @returns {{folder: string, stem: string, end: string}} that together are the visible path
+ */
+export function splitPath(path) {
+  const shown = visible(path);
+  const slash = shown.lastIndexOf("/") + 1;
+  const characters = [...graphemes.segment(shown.slice(slash))].map(({ segment }) => segment);
+  const cut = Math.max(0, characters.length - END_CHARACTERS);
+  return { folder: shown.slice(0, slash), stem: characters.slice(0, cut).join(""), end: characters.slice(cut).join("") };
 }

@@ -1,195 +1,204 @@
-// One row per file: builds rows from the model's entries and redraws only what changed. Sends no requests; buttons dispatch
-// `row-action` (CustomEvent<RowAction>).
+// The list of files: one row each, of which only those near the window are in the document. Sends no requests; buttons
+// dispatch `row-action` (CustomEvent<RowAction>).
 
 import { api, base } from "../core/base.js";
-import { bytes, counted, elapsed, visible } from "../core/format.js";
+import { bytes, visible } from "../core/format.js";
+import { t } from "../core/messages.js";
 import { OutputPanel } from "../job/output.js";
 import { cloneTemplate, part, setText } from "../core/page.js";
+import { VirtualList } from "../core/virtual-list.js";
 import { listResults } from "../job/result-list.js";
 import { resultUrl } from "../job/results.js";
-import { FILTERS, errorOf, isPartlySent, noteOf, processWords, uploadWords } from "./row-text.js";
+import { Arrangement } from "./arrange.js";
+import { errorOf, isBusy, isPartlySent, noteOf, processWords, splitPath, timeOf, uploadWords } from "./row-text.js";
 import { stateLook, stateOf, stateWord } from "../core/words.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
 /** @typedef {import("./model.js").SubmissionModel} SubmissionModel */
-/** @typedef {import("../core/live.js").Live} Live */
-/** @typedef {{action: "cancel" | "retry", jobId: string} | {action: "pause" | "resume" | "give-up", fileId: string}} RowAction */
+/** @typedef {import("../core/live-page.js").LivePage} LivePage */
+/** @typedef {{action: "cancel" | "retry", jobId: string} | {action: "pause" | "resume" | "give-up" | "continue" | "pick", fileId: string}} RowAction */
 
-const PAGE_SIZE = 500; // rows that a phone lays out without a noticeable pause
 const CAN_RETRY = new Set(["failed", "cancelled"]);
 /** @type {Set<string | null>} files that this page can stop sending; a running form is a single request and cannot drop one */
 const CAN_GIVE_UP = new Set(["waiting", "sending", "paused", "retrying", "refused"]);
+const COPIED_MS = 2000; // how long the button says so
 
-/** The list of rows. */
+/** The list. */
 export class Rows {
   #list;
-  #more;
   #model;
-  #live;
-  /** @type {Map<string, Row>} by the entry's id */
-  #rows = new Map();
-  #limit = PAGE_SIZE;
-  #filter = FILTERS.all;
+  /** Its filter, search and order. */
+  arrangement = new Arrangement();
 
-  /** @param {HTMLElement} list @param {HTMLElement} more @param {SubmissionModel} model @param {Live} live */
-  constructor(list, more, model, live) {
-    this.#list = list;
-    this.#more = more;
+  /** @param {HTMLElement} list @param {SubmissionModel} model @param {LivePage} page */
+  constructor(list, model, page) {
     this.#model = model;
-    this.#live = live;
-    more.addEventListener("click", () => {
-      const firstNew = this.#limit;
-      this.#limit += PAGE_SIZE;
-      this.renderAll();
-      /** @type {HTMLElement | undefined} */ (this.#list.children[firstNew])?.focus();
+    this.#list = new VirtualList(list, {
+      keyOf: (/** @type {Entry} */ entry) => entry.id,
+      kindOf: (entry) => `${isBusy(entry)} ${errorOf(entry) !== null}`,
+      make: (entry) => new Row(entry, page),
     });
   }
 
-  /** @param {string} name of a filter */
-  show(name) {
-    this.#filter = FILTERS[name];
-    this.#limit = PAGE_SIZE;
-    this.renderAll();
+  /** @returns {number} files that are listed, with the filter */
+  get length() {
+    return this.#list.length;
   }
 
-  /** Redraw all rows: which there are, their order and their content. */
+  /** Redraw the list: which files it shows, and in which order. */
   renderAll() {
-    const wanted = this.#model.entries.filter(this.#filter);
-    const shown = wanted.slice(0, this.#limit);
-    const ids = new Set(shown.map((entry) => entry.id));
-    for (const [id, row] of this.#rows) {
-      if (ids.has(id)) continue;
-      row.remove();
-      this.#rows.delete(id);
-    }
-    /** @type {Element | null} */
-    let next = this.#list.firstElementChild;
-    for (const entry of shown) {
-      let row = this.#rows.get(entry.id);
-      if (!row) {
-        row = new Row(entry, this.#live);
-        this.#rows.set(entry.id, row);
-      }
-      row.render();
-      if (row.element === next) next = next.nextElementSibling;
-      else this.#list.insertBefore(row.element, next);
-    }
-    this.#more.hidden = wanted.length <= shown.length;
-    setText(this.#more, `Show ${counted(wanted.length - shown.length, "more file")}`);
+    this.#list.show(this.arrangement.of(this.#model.entries));
+  }
+
+  /** Entries came or went. */
+  forget() {
+    this.arrangement.forget();
   }
 
   /** @param {Set<string>} ids of the entries that changed */
   render(ids) {
-    if (this.#filter !== FILTERS.all) {
-      this.renderAll(); // a changed file may start or stop matching the filter
-      return;
-    }
-    for (const id of ids) this.#rows.get(id)?.render();
+    if (this.arrangement.isMoving) this.renderAll(); // a changed file may start or stop matching the filter
+    this.#list.refresh(ids);
   }
 
-  /** Update the elapsed times of running jobs. @param {number} serverNow ms since 1970 by the server's clock */
-  tick(serverNow) {
-    for (const row of this.#rows.values()) row.tick(serverNow);
+  /** Update the elapsed times of running jobs. @param {number} now ms since 1970 by the server's clock */
+  tick(now) {
+    for (const row of this.#list.rows) /** @type {Row} */ (row).tick(now);
+  }
+
+  /** Draw every row in the document again: what all rows depend on has changed. */
+  redraw() {
+    for (const row of this.#list.rows) row.render();
+  }
+
+  /** Show the row of a file, and give it the focus. @param {string} id */
+  reveal(id) {
+    this.#list.reveal(id);
+  }
+
+  /** @returns {string | null} id of the file whose row has the focus */
+  get focused() {
+    return document.activeElement?.closest("[data-file]")?.getAttribute("data-file") ?? null;
   }
 }
 
 /** One row. */
 class Row {
   #entry;
-  #live;
+  #page;
   #parts;
   /** @type {OutputPanel | null} */
   #output = null;
   element;
 
-  /** @param {Entry} entry @param {Live} live */
-  constructor(entry, live) {
+  /** @param {Entry} entry @param {LivePage} page */
+  constructor(entry, page) {
     this.#entry = entry;
-    this.#live = live;
+    this.#page = page;
     this.element = cloneTemplate("row-template");
+    this.element.dataset.file = entry.id;
     const get = (/** @type {string} */ name) => part(this.element, name);
     this.#parts = {
       icon: /** @type {Element} */ (this.element.querySelector("use")),
-      name: get("name"), nameLink: get("name-link"), note: get("note"), size: get("size"), state: get("state"),
+      nameLink: get("name-link"), note: get("note"), size: get("size"), state: get("state"), time: get("time"), bars: get("bars"),
       uploadBar: get("upload-bar"), uploadFill: get("upload-fill"), uploadText: get("upload-text"),
       processBar: get("process-bar"), processFill: get("process-fill"), processText: get("process-text"),
       output: get("output"), cancel: get("cancel"), retry: get("retry"), pause: get("pause"), resume: get("resume"),
+      continue: get("continue"), pick: get("pick"),
       result: get("result"), results: get("results"), resultList: get("result-list"),
-      error: get("error"), errorText: get("error-text"), errorLink: get("error-link"), errorDetails: get("error-details"),
-      panel: get("panel"),
+      error: get("error"), errorText: get("error-text"), errorWords: get("error-words"), errorJob: get("error-job"),
+      errorId: get("error-id"), errorCopy: get("error-copy"), errorConfig: get("error-config"), errorOutput: get("error-output"),
+      errorDetails: get("error-details"), panel: get("panel"),
     };
+    const parts = this.#parts;
     const name = visible(entry.path);
-    this.#parts.name.textContent = name;
-    this.#parts.name.title = name;
-    for (const [button, word] of /** @type {const} */ ([["output", "Output of"], ["result", "Result of"], ["results", "Results of"], ["cancel", "Cancel"], ["retry", "Retry"], ["pause", "Pause"], ["resume", "Resume"]])) {
-      this.#parts[button].setAttribute("aria-label", `${word} ${name}`);
+    const { folder, stem, end } = splitPath(entry.path);
+    setText(get("folder"), folder);
+    setText(get("stem"), stem);
+    setText(get("end"), end);
+    parts.nameLink.title = name;
+    for (const action of /** @type {const} */ (["output", "result", "results", "cancel", "retry", "pause", "resume", "continue", "pick"])) {
+      parts[action].setAttribute("aria-label", t(`submission.label.${action}`, { name }));
     }
-    this.#parts.output.addEventListener("click", () => this.#toggleOutput());
-    this.#parts.results.addEventListener("click", () => this.#toggleResults());
-    this.#parts.cancel.addEventListener("click", () => this.#act("cancel"));
-    this.#parts.retry.addEventListener("click", () => this.#act("retry"));
-    this.#parts.pause.addEventListener("click", () => this.#dispatch({ action: "pause", fileId: entry.id }));
-    this.#parts.resume.addEventListener("click", () => this.#dispatch({ action: "resume", fileId: entry.id }));
+    parts.output.addEventListener("click", () => this.#toggleOutput());
+    parts.results.addEventListener("click", () => this.#toggleResults());
+    for (const action of /** @type {const} */ (["cancel", "retry"])) parts[action].addEventListener("click", () => this.#act(action));
+    for (const action of /** @type {const} */ (["pause", "resume", "continue", "pick"])) {
+      parts[action].addEventListener("click", () => this.#dispatch({ action, fileId: entry.id }));
+    }
+    parts.errorCopy.addEventListener("click", () => this.#copyError());
+  }
+
+  /** @returns {boolean} whether it shows more than its line */
+  get isKept() {
+    return this.#output !== null || !this.#parts.resultList.hidden;
   }
 
   render() {
     const entry = this.#entry;
-    const { job } = entry;
+    const { job, sending, isBroken, canContinue } = entry;
     const state = stateOf(entry);
     const look = stateLook(state);
     const parts = this.#parts;
+    const focused = document.activeElement;
     this.element.dataset.state = state;
     this.element.dataset.tone = look.tone;
     parts.icon.setAttribute("href", `#icon-${look.icon}`);
     setText(parts.state, stateWord(state));
     setText(parts.size, entry.size === null ? "" : bytes(entry.size));
-    this.#renderUpload();
-    this.#renderProcess();
+    this.#renderBars();
     setText(parts.note, noteOf(entry));
-    if (job) parts.nameLink.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
+    parts.note.title = parts.note.textContent ?? "";
+    setText(parts.time, timeOf(entry, this.#page.now));
+    if (job) {
+      parts.nameLink.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
+      parts.nameLink.setAttribute("aria-label", parts.nameLink.title);
+    }
     parts.output.hidden = !job || job.attempts === 0;
-    const { sending } = entry;
     parts.cancel.hidden = !(state === "queued" || state === "running" || CAN_GIVE_UP.has(sending));
     parts.pause.hidden = sending !== "sending" && sending !== "retrying";
     parts.resume.hidden = sending !== "paused" && sending !== "refused";
     parts.retry.hidden = !CAN_RETRY.has(state);
+    parts.continue.hidden = !isBroken || !canContinue;
+    parts.pick.hidden = !isBroken || canContinue;
     this.#renderResults();
     this.#renderError();
-    this.#output?.follow(job?.attempts ?? 0, state);
+    this.#renderOutput(state);
+    if (focused instanceof HTMLElement && this.element.contains(focused)) this.#keepFocus(focused);
   }
 
-  /** @param {number} serverNow */
-  tick(serverNow) {
-    const job = this.#entry.job;
-    if (job?.state !== "running" || !job.started_at) return;
-    const seconds = Math.max(0, serverNow - Date.parse(job.started_at)) / 1000;
-    if (seconds >= 1) setText(this.#parts.note, [job.progress?.label && visible(job.progress.label), `for ${elapsed(seconds)}`].filter(Boolean).join(" · "));
+  /** @param {number} now */
+  tick(now) {
+    if (this.#entry.job?.state === "running") setText(this.#parts.time, timeOf(this.#entry, now));
   }
 
   remove() {
     this.#output?.close();
-    this.element.remove();
   }
 
-  #renderUpload() {
-    const { upload, received, size } = this.#entry;
-    const { uploadBar, uploadFill, uploadText } = this.#parts;
-    const isBegun = isPartlySent(this.#entry);
-    uploadBar.classList.toggle("indeterminate", isBegun && !size);
+  /** A button that did its work hides, and the focus would jump to the top of the page. @param {HTMLElement} focused */
+  #keepFocus(focused) {
+    if (focused.closest("[hidden]") === null) return;
+    const next = this.element.querySelector(".row-actions > :not([hidden])");
+    (next instanceof HTMLElement ? next : this.element).focus({ preventScroll: true });
+  }
+
+  #renderBars() {
+    const entry = this.#entry;
+    const { upload, received, size, job } = entry;
+    const { bars, uploadBar, uploadFill, uploadText, processBar, processFill, processText } = this.#parts;
+    bars.hidden = !isBusy(entry);
+    this.element.classList.toggle("busy", !bars.hidden);
+    if (bars.hidden) return;
+    uploadBar.classList.toggle("indeterminate", isPartlySent(entry) && !size);
     setFraction(uploadFill, upload === "stored" ? 1 : size ? received / size : 0);
-    setText(uploadText, uploadWords(this.#entry));
-  }
-
-  #renderProcess() {
-    const { job } = this.#entry;
-    const { processBar, processFill, processText } = this.#parts;
+    setText(uploadText, uploadWords(entry));
     const { value = 0, total = null } = job?.progress ?? {};
     const isRunning = job?.state === "running";
     const isMeasured = isRunning && total !== null && total > 0;
-    const isOver = job !== null && !isRunning && job.state !== "queued";
     processBar.classList.toggle("indeterminate", isRunning && !isMeasured);
-    setFraction(processFill, isOver ? 1 : isMeasured ? Math.min(1, value / (total ?? 1)) : 0);
-    setText(processText, processWords(this.#entry));
+    setFraction(processFill, isMeasured ? Math.min(1, value / (total ?? 1)) : 0);
+    setText(processText, processWords(entry));
   }
 
   #renderResults() {
@@ -205,13 +214,41 @@ class Row {
   #renderError() {
     const { job } = this.#entry;
     const parts = this.#parts;
-    const isFailed = job?.state === "failed";
-    parts.error.hidden = errorOf(this.#entry) === "";
-    setText(parts.errorText, errorOf(this.#entry));
-    if (isFailed) parts.errorLink.setAttribute("href", `${api}/jobs/${encodeURIComponent(job.id)}/output`);
-    parts.errorLink.hidden = !isFailed || job.attempts === 0;
-    parts.errorDetails.hidden = !isFailed;
-    if (isFailed) parts.errorDetails.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
+    const error = errorOf(this.#entry);
+    parts.error.hidden = error === null;
+    if (error === null) return;
+    setText(parts.errorText, error.sentence);
+    parts.errorWords.hidden = error.words === "";
+    setText(parts.errorWords, error.words);
+    parts.errorJob.hidden = job?.state !== "failed";
+    if (!job || parts.errorJob.hidden) return;
+    const id = encodeURIComponent(job.id);
+    setText(parts.errorId, job.id);
+    parts.errorConfig.setAttribute("href", `${base}/config?job=${id}`);
+    parts.errorDetails.setAttribute("href", `${base}/jobs/${id}`);
+    parts.errorOutput.setAttribute("href", `${api}/jobs/${id}/output`);
+    parts.errorOutput.hidden = job.attempts === 0;
+  }
+
+  async #copyError() {
+    const { errorText, errorWords, errorId, errorCopy } = this.#parts;
+    const text = [visible(this.#entry.path), errorText.textContent, errorWords.textContent, errorId.textContent].filter(Boolean).join("\n");
+    let word = "submission.copied";
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      word = "submission.copy_failed"; // over plain http, browsers have no clipboard: the text can be selected
+      getSelection()?.selectAllChildren(this.#parts.error);
+    }
+    setText(errorCopy, t(word));
+    setTimeout(() => setText(errorCopy, t("submission.copy")), COPIED_MS);
+  }
+
+  /** @param {string} state */
+  #renderOutput(state) {
+    if (!this.#output) return;
+    this.#output.follow(this.#entry.job?.attempts ?? 0, state);
+    if (!this.#page.isConnected) part(this.#parts.panel, "output-text").dataset.empty = t("submission.output_unknown");
   }
 
   #toggleOutput() {
@@ -220,8 +257,8 @@ class Row {
     this.#parts.output.setAttribute("aria-expanded", String(isOpen));
     this.#parts.panel.hidden = !isOpen;
     if (isOpen) {
-      this.#output = new OutputPanel(this.#parts.panel, this.#live, job.id);
-      this.#output.follow(job.attempts, job.state);
+      this.#output = new OutputPanel(this.#parts.panel, this.#page.live, job.id);
+      this.#renderOutput(job.state);
     } else {
       this.#output?.close();
       this.#output = null;

@@ -3,76 +3,109 @@
 
 import { Problem, callJson, furtherFiles } from "../core/api.js";
 import { api } from "../core/base.js";
-import { count, visible } from "../core/format.js";
+import { ago, count, exactTime, visible } from "../core/format.js";
+import { t } from "../core/messages.js";
+import { announce, paced, part, setText } from "../core/page.js";
+import { countOf } from "./arrange.js";
+import { Estimate } from "./estimate.js";
 import { LogView } from "./log.js";
 import { SubmissionModel } from "./model.js";
-import { headline, pageTitle, safety, spoken, summary, sums } from "./overall.js";
-import { announce, paced, part, setText } from "../core/page.js";
-import { FILTERS } from "./row-text.js";
+import { overOf, pageTitle, safety, spoken, summary, verdict } from "./overall.js";
+import { errorOf } from "./row-text.js";
 import { Rows } from "./rows.js";
 
-/** @typedef {import("../core/live.js").Live} Live */
+/** @typedef {import("../core/live-page.js").LivePage} LivePage */
 /** @typedef {import("./model.js").Entry} Entry */
+/** @typedef {import("./arrange.js").Filter} Filter */
+/** @typedef {import("./arrange.js").Sort} Sort */
 
-const CLOCKS_EVERY_MS = 1000;
 const POSITIONS_EVERY_MS = 2000; // queue positions are estimates and not pushed
 const POLL_EVERY_MS = 3000; // while the socket is away
+const POLL_LONG_EVERY_MS = 15_000; // a submission whose files take many answers
+const MANY_FILES = 1000;
 
 /** The view of one submission. */
 export class SubmissionView {
   #root;
-  #live;
+  #page;
   #rows;
   #log;
   #model;
   #topic;
-  #skew = 0;
+  #estimate = new Estimate();
   /** @type {Set<string> | null} ids of entries changed since the last drawing; null: all */
   #changed = new Set();
   #askDraw = paced(() => this.#draw());
   /** @type {"going" | "held" | null} this page's sending; null: it sends nothing */
   #sending = null;
   #since = 0;
+  #polledAt = 0;
+  #said = "";
+  /** @type {Map<string, HTMLElement>} */
+  #parts = new Map();
 
   /**
    * @param {HTMLElement} root
-   * @param {Live} live
+   * @param {LivePage} page
    * @param {SubmissionModel} model
    */
-  constructor(root, live, model) {
+  constructor(root, page, model) {
     this.#root = root;
-    this.#live = live;
+    this.#page = page;
     this.#model = model;
     this.#topic = `submission:${model.id}`;
-    this.#rows = new Rows(part(root, "rows"), part(root, "more"), model, live);
-    this.#log = new LogView(part(document, "log"));
+    this.#rows = new Rows(this.#part("rows"), model, page);
+    this.#log = new LogView(part(document, "log"), this.#topic);
     root.hidden = false;
     part(document, "log").hidden = false;
+    if (document.activeElement?.closest("[hidden]")) this.#focusHead(); // Submit was pressed
     model.addEventListener("change", (event) => this.#schedule(/** @type {CustomEvent<Set<string> | null>} */ (event).detail));
     root.addEventListener("row-action", (event) => this.#act(/** @type {CustomEvent} */ (event).detail));
-    part(root, "retry-failed").addEventListener("click", () => this.#retryFailed());
+    this.#part("retry-failed").addEventListener("click", () => this.#retryFailed());
+    this.#part("jump-failed").addEventListener("click", () => this.#jumpToFailed());
     for (const button of root.querySelectorAll("[data-filter]")) {
       button.addEventListener("click", () => this.#filter(/** @type {HTMLElement} */ (button)));
     }
+    this.#part("search").addEventListener("input", (event) => {
+      this.#rows.arrangement.query = /** @type {HTMLInputElement} */ (event.target).value;
+      this.#arrange();
+    });
+    this.#part("sort").addEventListener("change", (event) => {
+      this.#rows.arrangement.sort = /** @type {Sort} */ (/** @type {HTMLSelectElement} */ (event.target).value);
+      this.#arrange();
+    });
+    model.tick(page.now);
     this.#schedule(null);
   }
 
   /**
-   * Follow the submission: the log shows all its events, the model folds those after `since`.
+   * Follow the submission from a moment on.
    * @param {number} since cursor of the model's state
    */
   follow(since) {
     this.#since = since;
-    const live = this.#live;
-    live.addEventListener("hello", (event) => {
-      this.#skew = Date.parse(/** @type {CustomEvent} */ (event).detail.server_time) - Date.now();
+    const page = this.#page;
+    const model = this.#model;
+    this.#log.begin(since);
+    this.#log.fold(since > 0 && model.isSettled);
+    page.follow(this.#topic, since, {
+      events: ({ events }) => {
+        this.#log.add(events);
+        model.fold(events.filter(({ cursor }) => cursor > this.#since));
+      },
+      snapshot: (state, cursor) => this.#restart(state, cursor),
+      sending: (fileIds) => model.takeSending(fileIds),
     });
-    live.addEventListener("events", (event) => this.#receive(/** @type {CustomEvent} */ (event).detail));
-    live.addEventListener("progress", (event) => this.#model.progress(/** @type {CustomEvent} */ (event).detail));
-    live.join(this.#topic, 0);
-    setInterval(() => this.#rows.tick(Date.now() + this.#skew), CLOCKS_EVERY_MS);
-    setInterval(() => this.#askPositions(), POSITIONS_EVERY_MS);
-    setInterval(() => this.#poll(), POLL_EVERY_MS);
+    page.onProgress((progress) => model.progress(progress));
+    page.onConnection(() => this.#connectionChanged());
+    page.everySecond((now) => {
+      model.tick(now);
+      this.#rows.tick(now);
+      this.#drawTimes();
+    });
+    page.poll(() => this.#askPositions(), () => !document.hidden && model.counts.queued > 0, POSITIONS_EVERY_MS);
+    page.poll(() => this.#poll(), () => page.isAway && !model.isSettled && navigator.onLine, POLL_EVERY_MS);
+    this.#connectionChanged();
   }
 
   /** @param {"going" | "held" | null} sending whether this page is sending or waits for the person; null: neither */
@@ -86,16 +119,33 @@ export class SubmissionView {
    * @param {string} sentence "" hides it
    */
   set problem(sentence) {
-    const box = part(this.#root, "problem");
+    const box = this.#part("problem");
     box.hidden = sentence === "";
-    setText(part(box, "problem-text"), sentence);
+    setText(this.#part("problem-text"), sentence);
   }
 
-  /** @param {import("../core/live.js").EventsMessage} message */
-  #receive({ topic, events }) {
-    if (topic !== this.#topic) return;
-    this.#log.add(events);
-    this.#model.fold(events.filter((event) => event.cursor > this.#since));
+  /** Load the files behind the first ones of a long submission, while those are shown. @param {{id: string, files_next: string | null}} submission */
+  async loadFiles(submission) {
+    try {
+      for await (const files of furtherFiles(/** @type {any} */ (submission))) this.#model.takeFiles(files);
+    } catch (error) {
+      this.problem = t("submission.not_listed", { reason: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  /** History before the page's cursor is gone, or this is another ledger: begin again with the state there. @param {any} state @param {number} cursor */
+  #restart(state, cursor) {
+    this.#since = cursor;
+    this.#model.take(state);
+    void this.loadFiles(state);
+  }
+
+  #connectionChanged() {
+    const page = this.#page;
+    if (page.live.connection === "offline") this.#model.stall();
+    this.#log.isConnected = page.isConnected;
+    this.#rows.redraw(); // an open panel says whether its emptiness is known
+    this.#schedule(new Set());
   }
 
   /** @param {Set<string> | null} keys */
@@ -108,63 +158,128 @@ export class SubmissionView {
   #draw() {
     const changed = this.#changed;
     this.#changed = new Set();
-    if (changed === null) this.#rows.renderAll();
-    else this.#rows.render(changed);
-    this.#rows.tick(Date.now() + this.#skew);
+    if (changed === null) {
+      this.#rows.forget();
+      this.#rows.renderAll();
+    } else this.#rows.render(changed);
     this.#drawOverall();
+    this.#drawListNote();
   }
 
   #drawOverall() {
     const model = this.#model;
-    const { counts } = model;
-    const total = model.entries.length;
-    const { over, failed } = sums(counts);
-    const size = model.bytes;
+    const { counts, total, isSettled } = model;
+    const { text, tone, icon } = verdict(model, this.#sending);
     const root = this.#root;
-    root.dataset.settled = String(model.isSettled);
-    setText(part(root, "headline"), headline(model));
-    setText(part(root, "summary"), summary(model, this.#sending !== null));
-    const isReceiving = this.#sending ? this.#sending === "going" : counts.receiving > 0;
-    part(root, "wait").hidden = !isReceiving && counts.stored + counts.queued + counts.running === 0;
-    const download = part(root, "download-results");
-    download.hidden = !model.entries.some(({ job }) => job && job.result_count > 0);
-    download.setAttribute("href", `${api}/submissions/${encodeURIComponent(model.id)}/results.zip`);
-    part(root, "drop-more").hidden = this.#sending !== null; // leaving now would interrupt the sending
-
-    const bar = part(root, "bar");
-    bar.setAttribute("aria-valuemax", String(total));
-    bar.setAttribute("aria-valuenow", String(over));
-    bar.setAttribute("aria-valuetext", `${over} of ${total} files processed`);
-    for (const [name, files] of Object.entries({ succeeded: counts.succeeded, failed, cancelled: counts.cancelled, running: counts.running })) {
-      part(bar, name).style.setProperty("inline-size", `${total ? (files / total) * 100 : 0}%`);
-    }
-    part(bar, "sent").style.setProperty("inline-size", `${size.total ? (size.received / size.total) * 100 : 0}%`);
-
-    setText(part(root, "safe"), safety(model, this.#sending));
-    part(root, "retry-failed").hidden = counts.failed + counts.cancelled === 0;
+    root.dataset.settled = String(isSettled);
+    setText(this.#part("headline"), text);
+    const mark = this.#part("verdict");
+    mark.dataset.tone = tone;
+    mark.dataset.icon = icon ?? "";
+    if (icon && icon !== "wait") mark.querySelector("use")?.setAttribute("href", `#icon-${icon}`);
+    setText(this.#part("summary"), summary(model, this.#sending, this.#left()));
+    setText(this.#part("safe"), safety(model, this.#sending));
+    this.#drawBar();
+    this.#drawActions();
     this.#drawFilters();
     this.#drawClient();
+    this.#drawTimes();
     const title = pageTitle(model);
     if (document.title !== title) document.title = title;
-    if (total > 0) announce(spoken(model));
+    const sentence = total > 0 ? spoken(model, this.#sending) : "";
+    if (sentence !== this.#said) announce(sentence);
+    this.#said = sentence;
+    const failed = countOf(counts, "failed", total);
+    this.#toggle(this.#part("jump-failed"), failed > 0 && total > 1);
+    setText(this.#part("jump-failed"), t("submission.n_failed", { n: failed }));
+  }
+
+  /** Show or hide a button. One that did its work hides, and the focus would jump to the top. @param {HTMLElement} button @param {boolean} isShown */
+  #toggle(button, isShown) {
+    if (!isShown && button === document.activeElement) this.#focusHead();
+    button.hidden = !isShown;
+  }
+
+  #focusHead() {
+    this.#part("headline").closest("h1")?.focus();
+  }
+
+  /** @returns {number | null} seconds until it settles, estimated */
+  #left() {
+    const { counts, bytes, total, running, isOpen } = this.#model;
+    if (counts.broken || this.#sending === "held" || !this.#page.isConnected || (isOpen && !this.#sending)) return null;
+    let files = overOf(counts);
+    for (const { job } of running) {
+      const { value = 0, total: whole = null } = job?.progress ?? {};
+      if (whole) files += Math.min(1, value / whole);
+    }
+    return this.#estimate.at(performance.now(), { bytes: bytes.received, bytesLeft: bytes.total - bytes.received, files, filesLeft: total - files });
+  }
+
+  #drawBar() {
+    const { counts, total, bytes } = this.#model;
+    const over = overOf(counts);
+    const bar = this.#part("bar");
+    bar.setAttribute("aria-valuemax", String(total));
+    bar.setAttribute("aria-valuenow", String(over));
+    bar.setAttribute("aria-valuetext", t("submission.bar", { over, total }));
+    const segments = { succeeded: counts.succeeded, failed: counts.failed + counts.aborted, cancelled: counts.cancelled, running: counts.running };
+    for (const [name, files] of Object.entries(segments)) setShare(this.#part(`bar-${name}`), total ? files / total : 0);
+    setShare(this.#part("bar-sent"), bytes.total ? bytes.received / bytes.total : 0);
+  }
+
+  #drawActions() {
+    const { counts, isSettled, hasResults, id } = this.#model;
+    const retry = this.#part("retry-failed");
+    this.#toggle(retry, counts.failed + counts.cancelled > 0);
+    setText(retry, t(counts.failed ? "submission.retry_failed" : "submission.retry_cancelled"));
+    retry.classList.toggle("danger", counts.failed > 0);
+    const download = this.#part("download-results");
+    download.hidden = !hasResults;
+    download.classList.toggle("primary", isSettled);
+    download.setAttribute("href", `${api}/submissions/${encodeURIComponent(id)}/results.zip`);
+    this.#part("drop-more").hidden = this.#sending !== null; // leaving now would interrupt the sending
   }
 
   #drawFilters() {
+    const { counts, total } = this.#model;
     for (const button of this.#root.querySelectorAll("[data-filter]")) {
-      const name = /** @type {HTMLElement} */ (button).dataset.filter ?? "all";
-      setText(part(button, "filter-count"), count(this.#model.entries.filter(FILTERS[name]).length));
+      const filter = /** @type {Filter} */ (/** @type {HTMLElement} */ (button).dataset.filter);
+      const files = countOf(counts, filter, total);
+      setText(part(button, "filter-count"), count(files));
+      const isRare = filter === "cancelled" || filter === "failed";
+      /** @type {HTMLElement} */ (button).hidden = isRare && files === 0 && button.getAttribute("aria-pressed") === "false";
     }
+  }
+
+  #drawTimes() {
+    const { openedAt } = this.#model;
+    if (!openedAt) return;
+    const time = /** @type {HTMLTimeElement} */ (this.#part("opened"));
+    time.dateTime = openedAt;
+    time.title = exactTime(openedAt);
+    setText(time, ago(openedAt));
+  }
+
+  #drawListNote() {
+    const { total, entries, isComplete } = this.#model;
+    let note = "";
+    if (!isComplete) note = t("submission.loading", { loaded: entries.length, total });
+    else if (this.#rows.length === 0 && entries.length > 0) note = t("submission.no_match");
+    setText(this.#part("list-note"), note);
+    this.#part("list-note").hidden = note === "";
   }
 
   #drawClient() {
     const { client } = this.#model;
     if (!client) return;
+    this.#log.client = client;
     const box = part(document, "client-note");
     box.hidden = false;
     setText(part(box, "ip"), visible(client.ip));
     part(box, "host-known").hidden = !client.host;
     setText(part(box, "host"), client.host ?? "");
-    setText(part(box, "verified"), client.verified ? "confirmed" : "not confirmed");
+    setText(part(box, "verified"), t(client.verified ? "submission.confirmed" : "submission.not_confirmed"));
     part(box, "domain-known").hidden = !client.domain;
     setText(part(box, "domain"), client.domain ?? "");
   }
@@ -172,7 +287,26 @@ export class SubmissionView {
   /** @param {HTMLElement} chosen */
   #filter(chosen) {
     for (const button of this.#root.querySelectorAll("[data-filter]")) button.setAttribute("aria-pressed", String(button === chosen));
-    this.#rows.show(chosen.dataset.filter ?? "all");
+    this.#rows.arrangement.filter = /** @type {Filter} */ (chosen.dataset.filter);
+    this.#arrange();
+  }
+
+  /** Draw the list in its new arrangement. */
+  #arrange() {
+    this.#rows.renderAll();
+    this.#drawListNote();
+    this.#drawFilters();
+    announce(t("submission.shown", { n: this.#rows.length }));
+  }
+
+  /** Go to the failed file behind the one that has the focus; behind the last one to the first. */
+  #jumpToFailed() {
+    const files = this.#rows.arrangement.of(this.#model.entries);
+    const at = files.findIndex(({ id }) => id === this.#rows.focused);
+    const hasFailed = (/** @type {Entry} */ entry) => errorOf(entry) !== null;
+    const found = files.slice(at + 1).find(hasFailed) ?? files.find(hasFailed);
+    if (found) this.#rows.reveal(found.id);
+    else this.#filter(/** @type {HTMLElement} */ (this.#root.querySelector('[data-filter="failed"]'))); // hidden by the filter
   }
 
   /** @param {import("./rows.js").RowAction} asked */
@@ -197,22 +331,15 @@ export class SubmissionView {
   }
 
   async #askPositions() {
-    if (document.hidden || !this.#model.counts.queued) return;
-    try {
-      const page = await callJson("GET", `/submissions/${this.#model.id}/files?state=queued&limit=100`);
-      this.#model.takePositions(new Map(page.items.map((/** @type {any} */ file) => [file.job?.id, file.job?.position ?? null])));
-    } catch {
-      // only an estimate; the next request follows soon
-    }
+    const page = await callJson("GET", `/submissions/${this.#model.id}/files?state=queued&limit=100`);
+    this.#model.takePositions(new Map(page.items.map((/** @type {any} */ file) => [file.job?.id, file.job?.position ?? null])));
   }
 
   async #poll() {
-    if (this.#live.connection === "live" || this.#live.connection === "connecting" || this.#model.isSettled) return;
-    try {
-      await this.refresh();
-    } catch {
-      // the badge says that the server is away
-    }
+    const every = this.#model.total > MANY_FILES ? POLL_LONG_EVERY_MS : 0;
+    if (performance.now() - this.#polledAt < every) return;
+    await this.refresh();
+    this.#polledAt = performance.now();
   }
 
   /**
@@ -220,9 +347,22 @@ export class SubmissionView {
    * @throws {Problem}
    */
   async refresh() {
-    const isLive = () => this.#live.connection === "live";
+    const isLive = () => this.#page.isConnected;
     const submission = await callJson("GET", `/submissions/${this.#model.id}`);
     this.#model.take(submission, isLive());
     for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, isLive());
   }
+
+  /** @param {string} name @returns {HTMLElement} a part of this view, which is looked up once */
+  #part(name) {
+    let found = this.#parts.get(name);
+    if (!found) this.#parts.set(name, found = part(this.#root, name));
+    return found;
+  }
+}
+
+/** @param {HTMLElement} segment of a bar @param {number} share 0 to 1 */
+function setShare(segment, share) {
+  const text = `${(share * 100).toFixed(2)}%`;
+  if (segment.style.getPropertyValue("inline-size") !== text) segment.style.setProperty("inline-size", text);
 }

@@ -1,10 +1,8 @@
 // /: choose, submit, watch. The address changes to that of the new submission, so that a reload shows it.
 
 import { base } from "../core/base.js";
-import { followConfigProblem } from "../core/config-problem.js";
-import { mountConnectionBadge } from "../core/connection.js";
+import { LivePage } from "../core/live-page.js";
 import { mountDrop } from "./drop.js";
-import { Live } from "../core/live.js";
 import { SubmissionModel } from "../submission/model.js";
 import { part, setText } from "../core/page.js";
 import { Sending, openSubmission } from "./queue.js";
@@ -16,10 +14,7 @@ import { SubmissionView } from "../submission/view.js";
 
 const form = /** @type {HTMLFormElement} */ (part(document, "drop-form"));
 const selection = new Selection(part(document, "selection"));
-const live = new Live();
-mountConnectionBadge(live);
-followConfigProblem(live);
-live.start();
+const page = new LivePage();
 
 const fileInput = /** @type {HTMLInputElement} */ (document.getElementById("files"));
 const folderInput = /** @type {HTMLInputElement} */ (document.getElementById("folder"));
@@ -58,7 +53,7 @@ async function submit(items) {
 
   const model = new SubmissionModel(submission.id);
   model.take(submission);
-  const view = new SubmissionView(part(document, "submission"), live, model);
+  const view = new SubmissionView(part(document, "submission"), page, model);
   view.follow(0);
-  mountSending(new Sending(model, items), model, view, live);
+  mountSending(new Sending(model, items), model, view, page.live);
 }

@@ -38,10 +38,10 @@ class FakeSocket extends EventTarget {
   }
 }
 
-const page = new EventTarget();
+let page = new EventTarget();
 Object.assign(globalThis, {
   WebSocket: FakeSocket,
-  addEventListener: page.addEventListener.bind(page),
+  addEventListener: (/** @type {string} */ type, /** @type {() => void} */ listener) => page.addEventListener(type, listener),
 });
 const { Live } = await import("../../../static/js/core/live.js");
 
@@ -54,6 +54,7 @@ let heard;
 
 beforeEach(() => {
   FakeSocket.all = [];
+  page = new EventTarget();
   live = new Live("ws://server/api/v1/live");
   heard = [];
   for (const type of ["connection", "hello", "snapshot", "events", "progress", "output", "refused"]) {
@@ -223,4 +224,32 @@ test("a refusal that would repeat is final", (t) => {
   socket().ends(4403);
   clock.tick(600_000);
   assert.deepEqual([live.connection, FakeSocket.all.length], ["refused", 1]);
+});
+
+test("offline is said at once, taken back by the next message, and ends with a new connection", (t) => {
+  const clock = start(t);
+  const first = socket();
+  page.dispatchEvent(new Event("offline"));
+  assert.equal(live.connection, "offline");
+  first.says({ type: "tick", at: "2026-01-01T00:00:15Z" });
+  assert.equal(live.connection, "live", "a server on the same device needs no network");
+  page.dispatchEvent(new Event("offline"));
+  page.dispatchEvent(new Event("online"));
+  assert.equal(FakeSocket.all.length, 2, "the old connection may be dead without saying so");
+  first.ends(1006);
+  clock.tick(1000);
+  assert.equal(FakeSocket.all.length, 2);
+  socket().says(HELLO);
+  assert.equal(live.connection, "live");
+});
+
+test("a connection that is lost offline is tried again, and said to be offline", (t) => {
+  start(t);
+  page.dispatchEvent(new Event("offline"));
+  Object.defineProperty(globalThis, "navigator", { value: { onLine: false }, configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
+  socket().ends(1006);
+  assert.equal(live.connection, "offline");
+  page.dispatchEvent(new Event("online"));
+  assert.equal(FakeSocket.all.length, 2);
 });

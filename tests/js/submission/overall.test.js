@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import "../browser.js";
-import { headline, pageTitle, safety, spoken, summary, sums } from "../../../static/js/submission/overall.js";
+import { overOf, pageTitle, safety, spoken, summary, verdict } from "../../../static/js/submission/overall.js";
 import { SubmissionModel } from "../../../static/js/submission/model.js";
 
 /**
@@ -15,73 +15,96 @@ import { SubmissionModel } from "../../../static/js/submission/model.js";
 function modelOf(states, more = {}) {
   const model = new SubmissionModel("s");
   const files = states.map((state, index) => {
-    const hasJob = !["announced", "receiving", "aborted", "stored"].includes(state);
+    const hasJob = !["announced", "receiving", "broken", "aborted", "stored"].includes(state);
     const job = hasJob ? { id: `j${index}`, state, attempts: [], result_count: 0, results: [], progress: null } : null;
-    const received = hasJob || state === "stored" ? 1024 : state === "receiving" ? 512 : 0;
-    return { id: String(index), name: `n${index}`, path: null, size: 1024, received, state: hasJob ? "stored" : state, job };
+    const received = hasJob || state === "stored" ? 1024 : state === "receiving" || state === "broken" ? 512 : 0;
+    const upload = hasJob ? "stored" : state === "broken" ? "receiving" : state;
+    return { id: String(index), name: `n${index}`, path: null, size: 1024, received, state: upload, is_sending: state === "receiving", job };
   });
   model.take({ id: "s", state: "processing", opened_at: "2026-01-01T00:00:00Z", settled_at: null, client: null, files, ...more });
   return model;
 }
 
+/** @param {string[]} states @param {"going" | "held" | null} [sending] @param {Record<string, any>} [more] */
+const said = (states, sending = null, more = {}) => verdict(modelOf(states, more), sending).text;
+
+test("the outcome comes first, each kind with its number", () => {
+  assert.equal(said(["succeeded", "failed", "succeeded"]), "Done: 2 succeeded, 1 failed");
+  assert.equal(said(["succeeded", "cancelled", "aborted"]), "Done: 1 succeeded, 1 not sent, 1 cancelled");
+  assert.equal(said(["succeeded"]), "Done: 1 succeeded");
+  assert.equal(said(["failed", "cancelled"]), "Finished: 1 failed, 1 cancelled");
+  assert.deepEqual([said(["failed"]), said(["failed", "failed"])], ["Failed", "Failed: all 2 files"]);
+  assert.deepEqual([said(["cancelled"]), said(["aborted", "aborted"]), said([])], ["Cancelled", "Not sent: all 2 files", "Nothing was sent"]);
+});
+
+test("a cancelled file is neither a success nor a failure", () => {
+  const looks = [["succeeded"], ["succeeded", "cancelled"], ["cancelled"], ["cancelled", "failed"], ["succeeded", "aborted"]].map((states) => {
+    const { tone, icon } = verdict(modelOf(states), null);
+    return [tone, icon, pageTitle(modelOf(states))];
+  });
+  assert.deepEqual(looks, [
+    ["good", "check", "✓ Dropmill"], ["quiet", "stop", "■ Dropmill"], ["quiet", "stop", "■ Dropmill"], ["bad", "close", "✗ Dropmill"],
+    ["bad", "close", "✗ Dropmill"],
+  ]);
+  assert.doesNotMatch(spoken(modelOf(["succeeded", "cancelled"]), null), /failed/);
+});
+
+test("until then it says what goes on, and how many files are done", () => {
+  assert.equal(said(["succeeded", "failed", "running", "queued"]), "Processing, 2 of 4 done");
+  assert.equal(said(["receiving", "queued"]), "Sending, 0 of 2 done");
+  assert.equal(said(["queued", "succeeded"]), "Waiting to be processed, 1 of 2 done");
+  assert.equal(said(["announced"], "going", { state: "open" }), "Sending, 0 of 1 done");
+  assert.equal(said(["announced", "succeeded"], "held", { state: "open" }), "Not everything is sent, 1 of 2 done");
+  assert.equal(said(["succeeded"], null, { state: "open" }), "Waiting for more files, 1 of 1 done");
+  assert.equal(said([], null, { state: "open" }), "Nothing has arrived yet");
+  assert.equal(overOf(modelOf(["succeeded", "failed", "cancelled", "aborted", "running"]).counts), 4);
+});
+
+test("nobody sends: no word says that somebody does", () => {
+  const model = modelOf(["broken", "succeeded"], { state: "open" });
+  assert.equal(verdict(model, null).text, "Broken off, 1 of 2 done");
+  assert.equal(safety(model, null), "1 file broke off. Pick it again to send the rest; what has arrived is kept.");
+  assert.doesNotMatch([verdict(model, null).text, summary(model, null, null), spoken(model, null)].join(), /[Ss]ending/);
+});
+
 test("a submission says whether the page may be closed", () => {
   const texts = [
     safety(modelOf(["receiving"]), "going"), safety(modelOf(["receiving"]), "held"), safety(modelOf(["succeeded"], { state: "open" }), null),
-    safety(modelOf(["receiving"]), null), safety(modelOf(["succeeded", "running"]), null), safety(modelOf(["succeeded"]), "going"),
+    safety(modelOf(["receiving"]), null), safety(modelOf(["succeeded", "running"]), null), safety(modelOf(["succeeded"]), null),
   ];
   assert.deepEqual(texts, [
     "Keep this page open until all bytes have arrived.", "What has arrived is kept. Keep this page open to send the rest.",
     "More files may still arrive.", "The last bytes have arrived; the server is storing them.",
-    "All bytes have arrived. It is safe to close this page; processing continues without it.", "Keep this page open until all bytes have arrived.",
+    "All bytes have arrived. It is safe to close this page; processing continues without it.", "",
   ]);
 });
 
-test("the end says what went wrong, the worst first", () => {
-  const texts = [["succeeded"], ["succeeded", "cancelled"], ["aborted", "cancelled"], ["failed", "aborted", "succeeded"]].map((states) => safety(modelOf(states), null));
-  assert.deepEqual(texts, [
-    "All files processed.", "Finished. Some files were cancelled; see below.", "Finished. Some files were not sent; see below.",
-    "Finished. Some files failed; see below.",
-  ]);
-});
-
-test("the headline counts what is over", () => {
-  assert.equal(headline(modelOf([], { state: "open" })), "Nothing has arrived yet");
-  assert.equal(headline(modelOf([])), "0 of 0 files");
-  assert.equal(headline(modelOf(["succeeded", "failed", "cancelled", "aborted", "running"])), "4 of 5 files");
-  assert.equal(headline(modelOf(["queued"])), "0 of 1 file");
-  assert.deepEqual(sums(modelOf(["succeeded", "failed", "cancelled", "aborted", "running"]).counts), { over: 4, failed: 2 });
-});
-
-test("the summary is about bytes while sending, and about time at the end", () => {
+test("the summary is about bytes and the time left, and about the time it took at the end", () => {
   const sending = modelOf(["receiving", "failed"]);
-  assert.equal(summary(sending, true), "1 failed · 1.5 KiB of 2 KiB sent");
+  assert.equal(summary(sending, "going", null), "1.5 KiB of 2 KiB sent");
   sending.turn(sending.entries[0], "sending");
   sending.sent(sending.entries[0], 512, 256);
-  assert.equal(summary(sending, true), "1 failed · 1.5 KiB of 2 KiB sent · 256 bytes/s · a few seconds left");
+  assert.equal(summary(sending, "going", 4), "1.5 KiB of 2 KiB sent · 256 bytes/s · a few seconds left");
   const settled = modelOf(["succeeded", "aborted", "cancelled"], { settled_at: "2026-01-01T00:01:05Z" });
-  assert.match(summary(settled, false), /^1 not sent · 1 cancelled · 2 KiB · took 1 min 5 s · .*20(26|25)/);
-  assert.doesNotMatch(summary(modelOf(["running"], { settled_at: "2026-01-01T00:01:05Z" }), false), /took/);
+  assert.equal(summary(settled, null, 4), "2 KiB · took 1 min 5 s");
+  assert.equal(summary(modelOf(["running"], { settled_at: "2026-01-01T00:01:05Z" }), null, 40), "1 KiB · about 40 s left");
 });
 
-test("the title shows progress, then the outcome", () => {
-  const titles = [
-    modelOf(["announced"]), modelOf(["receiving"]), modelOf(["queued"]), modelOf(["succeeded", "running"]), modelOf(["succeeded"]),
-    modelOf(["cancelled"]), modelOf(["failed"]), modelOf(["aborted"]), modelOf([]), modelOf(["succeeded"], { state: "open" }),
-  ].map(pageTitle);
-  assert.deepEqual(titles, [
-    "(0 %) Dropmill", "(25 %) Dropmill", "(50 %) Dropmill", "(75 %) Dropmill", "✓ Dropmill", "✓ Dropmill", "✗ Dropmill", "✗ Dropmill",
-    "✓ Dropmill", "(99 %) Dropmill",
-  ]);
+test("while files are loaded, the total and the verdict are known, and no sum is of a part", () => {
+  const counts = { announced: 0, receiving: 0, aborted: 0, queued: 0, running: 0, succeeded: 4000, failed: 1, cancelled: 0 };
+  const model = modelOf(["succeeded"], { state: "settled", counts, files_next: "x" });
+  assert.deepEqual([verdict(model, null).text, summary(model, null, null), pageTitle(model)], ["Done: 4,000 succeeded, 1 failed", "", "✗ Dropmill"]);
 });
 
-test("without bytes the files alone count", () => {
-  const model = modelOf(["succeeded"], { state: "open" });
-  model.entries[0].size = model.entries[0].received = 0;
-  assert.equal(pageTitle(model), "(99 %) Dropmill");
+test("the title counts files, then shows the outcome", () => {
+  const titles = [modelOf(["announced"]), modelOf(["succeeded", "running"]), modelOf(["succeeded"], { state: "open" }), modelOf([], { state: "open" })].map(pageTitle);
+  assert.deepEqual(titles, ["0/1 · Dropmill", "1/2 · Dropmill", "1/1 · Dropmill", "Dropmill"]);
 });
 
-test("screen readers hear failures with the count", () => {
-  assert.equal(spoken(modelOf(["running", "succeeded"])), "1 of 2 files processed.");
-  assert.equal(spoken(modelOf(["running", "failed"])), "1 of 2 files processed, 1 failed.");
-  assert.equal(spoken(modelOf(["aborted", "succeeded"])), "Finished: 2 files, 1 failed.");
+test("screen readers hear failures at once, and of many files each tenth", () => {
+  assert.equal(spoken(modelOf(["running", "succeeded"]), null), "Processing, 1 of 2 done.");
+  assert.equal(spoken(modelOf(["running", "failed"]), null), "Processing, 1 of 2 done, 1 failed.");
+  assert.equal(spoken(modelOf(["failed", "succeeded"]), null), "Done: 1 succeeded, 1 failed.");
+  const many = (/** @type {number} */ done) => spoken(modelOf([...Array(done).fill("succeeded"), ...Array(100 - done).fill("running")]), null);
+  assert.deepEqual([many(0), many(9), many(10), many(19)], ["Processing, 0 of 100 done.", "Processing, 0 of 100 done.", "Processing, 10 of 100 done.", "Processing, 10 of 100 done."]);
 });
