@@ -12,6 +12,8 @@ import "./browser.js";
  * @property {number} received
  * @property {"announced" | "receiving" | "stored" | "aborted"} state
  * @property {string} upload_url
+ * @property {string | null} fingerprint
+ * @property {boolean} is_sending
  * @property {null} job
  */
 
@@ -22,7 +24,7 @@ export class FakeServer {
   /** @type {Stored[]} */
   files = [];
   isOpen = true;
-  /** @type {(name: "upload.started" | "upload.stored", file: Stored) => void} called for events that the socket would bring */
+  /** @type {(name: "upload.started" | "upload.stored" | "upload.aborted", file: Stored) => void} called for events that the socket would bring */
   onEvent = () => {};
   /** @type {string[]} method and path of each request, in order */
   requests = [];
@@ -34,6 +36,8 @@ export class FakeServer {
    *   breaks after the request was served; null: the request is served
    */
   intercept = () => null;
+  /** @type {(request: Request) => Promise<null>} holds a request back */
+  delay = async () => null;
 
   constructor() {
     globalThis.fetch = async (address, options = {}) => {
@@ -56,6 +60,7 @@ export class FakeServer {
     this.running += 1;
     this.mostAtOnce = Math.max(this.mostAtOnce, this.running);
     await new Promise((resolve) => { setImmediate(resolve); });
+    await this.delay(request);
     this.running -= 1;
     const decided = this.intercept(request);
     if (decided === "break") return { status: 0 };
@@ -66,15 +71,22 @@ export class FakeServer {
 
   /** @param {Request} request @returns {Answer} */
   #answer({ method, path, body, headers }) {
-    const [address] = path.replace("/api/v1", "").split("?");
+    const [address, query] = path.replace("/api/v1", "").split("?");
     if (address.startsWith("/uploads/")) return this.#upload(method, this.files.find(({ upload_url: url }) => url === path), body, headers);
+    if (method === "GET" && address.endsWith("/files")) {
+      const asked = new URLSearchParams(query);
+      const [begin, limit] = [Number(asked.get("before") ?? 0), Number(asked.get("limit") ?? 100)];
+      const end = begin + limit;
+      return { status: 200, body: { items: structuredClone(this.files.slice(begin, end)), next: end < this.files.length ? String(end) : null } };
+    }
     if (address.endsWith("/seal")) {
       this.isOpen = false;
-      for (const file of this.files) if (file.state === "announced") file.state = "aborted";
+      for (const file of this.files) if (file.state === "announced") this.abort(file);
     } else if (method === "POST" && body instanceof FormData) {
       for (const [field, file] of body) this.#store(field.replace("file:", ""), /** @type {File} */ (file).size);
     } else if (method === "POST") {
-      for (const { name, path: folder, size } of JSON.parse(body).files) this.announce(name, folder, size);
+      if (!this.isOpen) return { status: 409, body: { code: "submission_sealed", detail: "The submission is sealed; open another one." } };
+      for (const { name, path: folder, size, fingerprint } of JSON.parse(body).files) this.announce(name, folder, size, fingerprint);
     }
     return { status: 200, body: this.submission() };
   }
@@ -82,7 +94,7 @@ export class FakeServer {
   /** @param {string} method @param {Stored | undefined} file @param {Blob} body @param {Record<string, string>} headers @returns {Answer} */
   #upload(method, file, body, headers) {
     if (!file || file.state === "aborted") return { status: 410, body: { code: "upload_gone", detail: "The upload is gone." } };
-    if (method === "DELETE") file.state = "aborted";
+    if (method === "DELETE") this.abort(file);
     if (method === "PATCH") {
       if (Number(headers["Upload-Offset"]) !== file.received) return { status: 409, body: { code: "offset_mismatch" } };
       if (file.state === "announced") this.onEvent("upload.started", file);
@@ -93,6 +105,12 @@ export class FakeServer {
     return { status: 204, headers: { "Upload-Offset": String(file.received), "Upload-Length": String(file.size) } };
   }
 
+  /** @param {Stored} file */
+  abort(file) {
+    file.state = "aborted";
+    this.onEvent("upload.aborted", file);
+  }
+
   /** @param {string} id @param {number} size */
   #store(id, size) {
     const file = this.files.find((one) => one.id === id);
@@ -101,15 +119,19 @@ export class FakeServer {
     this.onEvent("upload.stored", file);
   }
 
-  /** @param {string} name @param {string} path @param {number} size */
-  announce(name, path, size) {
+  /** @param {string} name @param {string} path @param {number} size @param {string | null} [fingerprint] */
+  announce(name, path, size, fingerprint = null) {
     const id = `f${this.files.length}`;
-    this.files.push({ id, name, path, size, received: 0, state: size === 0 ? "stored" : "announced", upload_url: `/api/v1/uploads/${id}`, job: null });
+    this.files.push({
+      id, name, path, size, received: 0, state: size === 0 ? "stored" : "announced", upload_url: `/api/v1/uploads/${id}`, job: null,
+      fingerprint, is_sending: false,
+    });
   }
 
-  /** @returns {Record<string, any>} a Submission of the API */
+  /** @returns {Record<string, any>} a Submission of the API, with its first files */
   submission() {
-    return { id: "s", state: this.isOpen ? "open" : "processing", opened_at: "2026-01-01T00:00:00Z", settled_at: null, client: null, files: structuredClone(this.files), files_next: null };
+    const files_next = this.files.length > 100 ? "100" : null;
+    return { id: "s", state: this.isOpen ? "open" : "processing", opened_at: "2026-01-01T00:00:00Z", settled_at: null, client: null, files: structuredClone(this.files.slice(0, 100)), files_next };
   }
 
   /** @param {string} start of method and path @returns {number} requests so far that begin so */

@@ -36,6 +36,7 @@ import { stateOf } from "../core/words.js";
  * @property {boolean} canContinue whether this browser keeps the file, so that this page can send the rest
  * @property {number} speed bytes a second while this page sends it; else 0
  * @property {Job | null} job
+ * @property {string | null} fingerprint by which the file is recognised when a person picks it again; null if none was announced
  * @property {string | null} uploadUrl address for its bytes in requests of their own (tus)
  * @property {"waiting" | "sending" | "together" | "paused" | "retrying" | "refused" | null} sending state of the
  *   sending on this page: `together` in a form with others, `retrying` and `refused` after a failure; null: not sent here
@@ -188,6 +189,7 @@ export class SubmissionModel extends EventTarget {
       touched.push(entry);
       entry.size = file.size ?? entry.size;
       entry.uploadUrl = file.upload_url ?? entry.uploadUrl;
+      entry.fingerprint = file.fingerprint ?? entry.fingerprint;
       if (!known || !mayBeBehind) entry.isSending = file.is_sending ?? true;
       if (!entry.sending) entry.received = Math.max(entry.received, file.received);
       if (UPLOAD_ORDER[file.state] >= UPLOAD_ORDER[entry.upload]) {
@@ -343,7 +345,7 @@ export class SubmissionModel extends EventTarget {
     /** @type {Entry} */
     const entry = {
       id, path, size: null, received: 0, upload: "announced", error: null, isSending: true, isBroken: false, canContinue: false,
-      speed: 0, job: null, uploadUrl: null, sending: null, isStalled: false, remark: "",
+      speed: 0, job: null, fingerprint: null, uploadUrl: null, sending: null, isStalled: false, remark: "",
     };
     this.entries.push(entry);
     this.#byId.set(id, entry);

@@ -9,6 +9,11 @@ import { SubmissionView } from "./view.js";
 const { submission, cursor } = pageData();
 const model = new SubmissionModel(submission.id);
 model.take(submission);
-const view = new SubmissionView(part(document, "submission"), new LivePage(), model);
+const page = new LivePage();
+const view = new SubmissionView(part(document, "submission"), page, model);
 view.follow(cursor);
 await view.loadFiles(submission); // the first ones are shown meanwhile
+if (model.isOpen && model.isComplete) {
+  const { mountGoingOn } = await import("../upload/sending-view.js"); // a submission that is sealed needs nothing of it
+  mountGoingOn(model, view, page.live);
+}

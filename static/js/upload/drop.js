@@ -61,13 +61,22 @@ const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false
 async function itemsOf(transfer) {
   // Entries must be read before the first await: the browser empties the list when the handler returns.
   const entries = [...transfer.items].map((item) => (item.kind === "file" ? item.webkitGetAsEntry() : null));
-  const plain = [...transfer.files].map((file) => ({ path: file.name, file }));
+  const handles = new Map([...transfer.items].map((item, index) => [entries[index]?.name, handleOf(item)]));
+  const plain = [...transfer.files].map((file) => ({ path: file.name, file, from: handles.get(file.name) }));
   /** @type {{items: Item[], unreadable: string[]}} */
   const found = { items: plain, unreadable: [] };
   if (!entries.some((entry) => entry?.isDirectory)) return found;
   found.items = [];
   for (const entry of entries) if (entry) await collect(entry, "", found);
+  for (const item of found.items) item.from = handles.get(item.path.split("/")[0]);
   return found;
+}
+
+/** @param {DataTransferItem} item @returns {Item["from"]} undefined where the browser gives no handles */
+function handleOf(item) {
+  if (!("getAsFileSystemHandle" in item)) return undefined;
+  const asking = /** @type {{getAsFileSystemHandle(): Promise<FileSystemHandle | null>}} */ (item).getAsFileSystemHandle();
+  return asking.catch(() => null); // the file is read without it
 }
 
 /**

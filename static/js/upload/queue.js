@@ -1,11 +1,22 @@
-// Sends one submission's files: announces them, gives each to a transfer, at most three at once, retries after temporary
-// failures, seals at the end. No DOM; transfers.js sends the bytes. The model receives the state of each file; `change` is
-// dispatched when the possible actions have changed.
+// Sends files of one submission: announces them or goes on with what the server has of them, gives each to a transfer, at most
+// three at once, retries after temporary failures, seals at the end. No DOM; transfers.js sends the bytes. The model receives
+// the state of each file; `change` is dispatched when the possible actions have changed.
 
-import { Problem, callJson, furtherFiles } from "../core/api.js";
-import { FormTransfer, ResumableTransfer, Stopped, canRead, removeUpload } from "./transfers.js";
+import { Problem, callJson } from "../core/api.js";
+import { t } from "../core/messages.js";
+import { ANNOUNCED_AT_ONCE, Roll } from "./announcing.js";
+import { fingerprintOf } from "./fingerprint.js";
+import { KeptFiles, mayRead, reopen } from "./kept-files.js";
+import { inParallel } from "./parallel.js";
+import { recognise } from "./recognise.js";
+import { Retrying, isTemporary } from "./retrying.js";
+import { Speed } from "./speed.js";
+import { FormTransfer, ResumableTransfer, Stopped, canRead, disconnected, removeUpload } from "./transfers.js";
+
+export { openSubmission } from "./announcing.js";
 
 /** @typedef {import("./transfers.js").Item} Item */
+/** @typedef {import("./kept-files.js").KeptFile} KeptFile */
 /** @typedef {import("../submission/model.js").Entry} Entry */
 /** @typedef {import("../submission/model.js").SubmissionModel} SubmissionModel */
 
@@ -13,266 +24,498 @@ import { FormTransfer, ResumableTransfer, Stopped, canRead, removeUpload } from 
  * @typedef {object} Send one file that this page sends
  * @property {Item} item
  * @property {Entry | null} entry null until it is announced
+ * @property {Entry | null} replaces the entry whose place a new one will take
+ * @property {boolean} inPieces whether its bytes go in requests of their own
+ * @property {boolean} hasBegun whether the server may have some of its bytes
+ * @property {boolean} isBusy whether a lane has it
  * @property {ResumableTransfer | FormTransfer | null} transfer that sends it now
  */
 
+/**
+ * @typedef {object} Taken what became of files that were added or picked again
+ * @property {Item[]} resumed files that go on, or begin anew in their row
+ * @property {Item[]} added new files of the submission
+ * @property {Item[]} stored files that the server has already
+ * @property {[Item, Entry][]} changed files that differ from the ones whose names they have: not sent
+ * @property {Item[]} other files that are none of the submission, or came too late for it: not sent
+ */
+
 const AT_ONCE = 3; // of the six connections that a browser opens to a host
-const ANNOUNCED_AT_ONCE = 1000; // the API's limit
 const LARGE = 8 * 1024 * 1024; // larger files get a resumable upload of their own
 const FORM_FILES = 500; // per form: large enough to amortise its request, small enough to end soon
 const FORM_BYTES = 32 * 1024 * 1024;
-const RETRY_FIRST_MS = 500;
+const LOOK_MS = 500; // between two looks at files that the server is storing; events mostly arrive sooner
+const EVENTS_MS = 3000; // until the events of a stored form count as lost
 const SETTLING_MAX_MS = 60_000; // longer than the server's idle timeout of a dead connection
-const RETRY_MAX_MS = 20_000;
-const SPEED_OVER_S = 3; // averaging window: the number stays readable, and follows a change
-
-/**
- * @param {Item[]} items
- * @returns {Promise<Record<string, any>>} a new, open submission; the first files are announced in it
- */
-export const openSubmission = (items) => callJson("POST", "/submissions", announcement(items.slice(0, ANNOUNCED_AT_ONCE)));
-
-/** @param {Item[]} items */
-const announcement = (items) => ({
-  files: items.map(({ path, file: { size, type } }) => ({ name: path.slice(path.lastIndexOf("/") + 1), path, size, type })),
-});
 
 /** A form's header cannot hold line breaks and quotes, so files with such names are sent by tus, too. @param {Item} item */
 const isLarge = ({ path, file }) => file.size > LARGE || /["\r\n]/.test(path);
 
-/**
- * Whether a retry may succeed although nobody changes anything.
- * @param {Pick<Problem, "status">} problem
- * @param {boolean} isUpload a tus upload, where 409 and 460 mean: ask for its offset
- */
-export const isTemporary = ({ status }, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
-  || (status >= 500 && status !== 507) || (isUpload && (status === 409 || status === 460));
-
-/** The sending of one submission's files. */
+/** What this page sends of one submission. */
 export class Sending extends EventTarget {
   #model;
-  /** @type {Send[]} */
-  #sends;
-  /** @type {Set<Entry>} that belong to a file of this page */
-  #given = new Set();
-  /** @type {Map<object, Problem>} the current problem of each loop that has failed at least twice in a row */
-  #troubles = new Map();
-  /** @type {Set<() => void>} */
-  #resting = new Set();
+  #roll;
+  #kept;
+  /** @type {Map<string, KeptFile>} what this browser remembered when the page was opened, by the file's id */
+  #remembered = new Map();
+  /** @type {Set<Send>} */
+  #sends = new Set();
+  /** @type {Map<string, Send>} by the id of its entry, and of each that it replaced */
+  #byEntry = new Map();
+  /** @type {{small: Set<Send>, large: Set<Send>}} in the order in which they are sent */
+  #waiting = { small: new Set(), large: new Set() };
+  #retrying = new Retrying(() => this.#changed());
   #announcing = Promise.resolve();
+  #isListKnown = true; // false while the server may have announced files whose answer was lost
+  #isPaused = false;
   #lanes = 0;
   #working = 0; // running lanes and requests
   #isSealed = false;
   /** @type {Problem | null} why sending has stopped */
   #problem = null;
 
-  /** @param {SubmissionModel} model @param {Item[]} items */
-  constructor(model, items) {
+  /** @param {SubmissionModel} model @param {Item[]} [items] files to send, in their order */
+  constructor(model, items = []) {
     super();
     this.#model = model;
-    this.#sends = items.map((item) => ({ item, entry: null, transfer: null }));
+    this.#roll = new Roll(model);
+    this.#kept = new KeptFiles(model.id);
+    for (const item of items) this.#add(item);
+    model.expected = items.length;
+    model.addEventListener("change", () => this.#seal()); // the last file may be another page's
   }
 
   // --- what a person sees and does -----------------------------------------------------------------------------------
 
-  /** @returns {boolean} whether it is sending or retrying */
+  /** @returns {boolean} whether it is sending or retrying, or ends the submission */
   get isActive() {
-    return this.#working > 0;
+    if (this.#working === 0) return false;
+    const left = this.#unsettled;
+    return left.length === 0 || left.some(({ entry }) => (entry === null ? !this.#isPaused : entry.sending !== "paused" && entry.sending !== "refused"));
   }
 
   /** @returns {boolean} whether the submission is sealed: nothing is left to send */
   get isOver() {
-    return this.#isSealed;
+    return this.#isSealed || (!this.#model.isOpen && this.#unsettled.length === 0);
+  }
+
+  /** @returns {boolean} whether only the seal is left to do: no page sends anything more, as far as this page knows */
+  get isSealDue() {
+    const isMine = this.#sends.size > 0 || this.#remembered.size > 0;
+    return isMine && this.#model.isOpen && !this.#isSealed && !this.#problem && this.#model.isComplete && this.#unsettled.length === 0
+      && !this.#model.entries.some(({ upload }) => upload === "announced" || upload === "receiving");
   }
 
   /** @returns {boolean} whether any file is sent in pieces */
   get hasLarge() {
-    return this.#sends.some(({ item }) => isLarge(item));
-  }
-
-  /** @returns {boolean} whether one of those is not sent yet: its bytes on the server can be resumed later */
-  get isResumable() {
-    return this.#unsettled.some(({ item }) => isLarge(item));
+    return [...this.#sends].some(({ inPieces }) => inPieces);
   }
 
   /** @returns {string} the problem that delays it; "" if there is none */
   get trouble() {
-    return [...this.#troubles.values()].at(-1)?.message ?? "";
+    return this.#retrying.trouble;
   }
 
-  /** @returns {{paused: number, refused: number, reason: string}} files that wait for the person, and the reason of the first refusal */
+  /**
+   * @returns {{paused: number, refused: number, broken: number, kept: number, reason: string}} files that wait for the person:
+   *   `broken` are not sent by any page, this browser keeps `kept` of them; and the reason of the first refusal
+   */
   get held() {
-    const refused = this.#in("refused");
-    const reason = this.#problem?.message ?? refused[0]?.entry?.remark ?? "";
-    return { paused: this.#in("paused").length, refused: refused.length, reason };
+    let paused = 0;
+    let refused = 0;
+    let reason = this.#problem?.message ?? "";
+    for (const { entry } of this.#sends) {
+      if (entry?.sending === "paused") paused += 1;
+      if (entry?.sending !== "refused") continue;
+      refused += 1;
+      reason ||= entry.remark;
+    }
+    const broken = this.#model.isOpen ? this.#broken : [];
+    return { paused, refused, broken: broken.length, kept: broken.filter(({ canContinue }) => canContinue).length, reason };
+  }
+
+  /** Start what was given to the constructor. */
+  start() {
+    this.resume();
+    void this.#kept.tidy(isOpen);
   }
 
   /** @param {string} [id] of an entry; without it, every file that is not sent yet */
   pause(id) {
+    if (id === undefined) this.#isPaused = true; // what is announced from now on waits, too
     const chosen = this.#chosen(id).filter(({ entry }) => entry?.sending && entry.sending !== "refused");
-    for (const { entry } of chosen) if (entry) this.#model.turn(entry, "paused");
-    for (const { transfer } of chosen) transfer?.stop();
+    for (const send of chosen) this.#turn(send, "paused");
+    for (const transfer of new Set(chosen.map((send) => send.transfer))) transfer?.stop();
     this.tryNow(); // waiting loops wake, find nothing to do, and end
+    this.#changed();
   }
 
-  /** Start or continue. @param {string} [id] of an entry; without it, every paused or refused file */
+  /** @param {string} [id] of an entry; without it, every paused or refused file goes on */
   resume(id) {
     this.#problem = null;
-    void this.#work(async () => {
-      const held = this.#chosen(id).filter(({ entry }) => entry?.sending === "paused" || entry?.sending === "refused");
+    if (id === undefined) this.#isPaused = false;
+    const held = this.#chosen(id).filter(({ entry }) => entry?.sending === "paused" || entry?.sending === "refused");
+    void this.#run(async () => {
       const refused = held.filter(({ entry }) => entry?.sending === "refused");
       if (refused.length) await this.#renew(refused);
-      for (const { entry } of held) if (entry?.sending) this.#model.turn(entry, "waiting");
+      for (const send of held) if (send.entry?.sending) this.#turn(send, "waiting");
       await this.#announce();
-      this.#fillLanes();
     });
   }
 
   /** @param {string} id of an entry that is not in a running form */
   cancel(id) {
-    for (const send of this.#chosen(id)) this.#drop(send, "you cancelled it");
+    for (const send of this.#chosen(id)) this.#drop(send, t("sending.cancelled"));
   }
 
-  /** Stop sending for good. Only while nothing is being sent. */
+  /** Stop sending for good, what broke off as well. Only while nothing is being sent. */
   giveUp() {
     this.#problem = null;
+    const reason = t("sending.stopped");
+    /** @param {Entry} entry @param {boolean} hasBegun whether the server may have bytes of it, although no event said so yet */
+    const end = (entry, hasBegun) => {
+      if (hasBegun || entry.upload === "receiving") void this.#remove(entry, reason);
+      else this.#model.giveUp(entry, reason); // sealing aborts it on the server
+    };
     for (const send of this.#unsettled) {
-      const reason = "you stopped sending";
-      if (send.entry?.upload === "announced") this.#model.giveUp(send.entry, reason); // sealing aborts it on the server
-      else this.#drop(send, reason);
+      const entry = send.entry ?? send.replaces;
+      this.#turn(send, null);
+      if (send.entry === null) this.#sends.delete(send);
+      if (entry) end(entry, send.inPieces && send.hasBegun);
     }
-    this.#sends = this.#sends.filter(({ entry }) => entry !== null);
-    this.#settle();
+    for (const entry of this.#broken) end(entry, false);
+    this.#model.expected = 0; // what is not announced by now never will be
+    this.#seal();
+    this.#changed();
   }
 
   /** Retry now, without further delay. */
   tryNow() {
-    for (const wake of this.#resting) wake();
+    this.#retrying.now();
+  }
+
+  /** The device has no network. What is being sent may still arrive: the server can be on this device. */
+  offline() {
+    this.#model.stall();
+  }
+
+  /** The network is back: what has not moved since it went is begun again at once. */
+  online() {
+    const stalled = [...this.#sends].filter(({ entry }) => entry?.isStalled);
+    for (const transfer of new Set(stalled.map((send) => send.transfer))) transfer?.stop(disconnected());
+    this.tryNow();
+  }
+
+  // --- after a reload ------------------------------------------------------------------------------------------------
+
+  /** Find out what this browser remembers of the submission; seal it if this browser had sent all of it. */
+  async remember() {
+    if (!this.#model.isOpen) {
+      await this.#kept.forget();
+      return;
+    }
+    this.#remembered = await this.#kept.read();
+    for (const [id, { from }] of this.#remembered) {
+      const entry = this.#model.entry(id);
+      if (entry && from) this.#model.keep(entry, true);
+    }
+    this.#changed();
+    this.#seal();
+  }
+
+  /**
+   * Go on with files whose handles this browser keeps. Call it in the handler of a click: the browser asks the person whether
+   * this page may read them again.
+   * @param {string} [id] of an entry; without it, every one that can go on
+   * @returns {Promise<{resumed: number, changed: [Item, Entry][], missing: Entry[], isDenied: boolean}>} how many go on, those
+   *   that were changed or are not there any more, and whether the permission was denied for some
+   */
+  async goOn(id) {
+    const chosen = this.#wanted.filter((entry) => this.#remembered.get(entry.id)?.from && (id === undefined ? !entry.isSending : entry.id === id));
+    const kept = (/** @type {Entry} */ entry) => /** @type {KeptFile} */ (this.#remembered.get(entry.id));
+    /** @type {Map<FileSystemHandle | null, boolean>} */
+    const permitted = new Map();
+    for (const { from } of chosen.map(kept)) if (from && !permitted.has(from)) permitted.set(from, await mayRead(from));
+    const mayOpen = chosen.filter((entry) => permitted.get(kept(entry).from));
+    const files = await inParallel(mayOpen, (entry) => reopen(kept(entry)));
+    const missing = mayOpen.filter((entry, index) => files[index] === null);
+    for (const entry of missing) this.#model.keep(entry, false); // it can still be picked by hand
+    const items = mayOpen.flatMap((entry, index) => {
+      const file = files[index];
+      return file ? [{ path: entry.path, file, from: Promise.resolve(kept(entry).from) }] : [];
+    });
+    const { same, changed } = await recognise(items, mayOpen, [], (entry) => kept(entry).modified);
+    this.#adopt(same);
+    return { resumed: same.length, changed, missing, isDenied: [...permitted.values()].includes(false) };
+  }
+
+  /**
+   * Go on with files that a person picked again, and send new ones.
+   * @param {Item[]} items
+   * @param {boolean} [isNewWelcome] whether files that are none of the submission are added to it
+   * @returns {Promise<Taken>} when new files are announced
+   */
+  async add(items, isNewWelcome = true) {
+    const stored = this.#model.entries.filter(({ upload }) => upload === "stored");
+    const { same, changed, stored: had, other } = await recognise(items, this.#wanted, stored, ({ id }) => this.#remembered.get(id)?.modified);
+    this.#adopt(same);
+    /** @type {Taken} */
+    const taken = { resumed: same.map(([item]) => item), added: [], stored: had, changed, other };
+    if (!isNewWelcome || other.length === 0) return taken;
+    const sends = this.#model.isOpen ? other.map((item) => this.#add(item)) : [];
+    this.#model.expected = this.#model.total + sends.length;
+    await this.#run(() => this.#announce());
+    if (this.#problem?.body.code === "submission_sealed") { // since the page heard of it last
+      for (const send of sends) if (send.entry === null) this.#sends.delete(send);
+      this.#model.expected = 0;
+      this.#problem = null;
+      this.#changed();
+    }
+    const added = new Set(sends.filter((send) => this.#sends.has(send)).map(({ item }) => item));
+    taken.added = [...added];
+    taken.other = other.filter((item) => !added.has(item));
+    return taken;
+  }
+
+  /**
+   * Send the rest of a file that the server has partly, or all of it. What it had must be of the same file.
+   * @param {Entry} entry
+   * @param {Item} item
+   */
+  adopt(entry, item) {
+    this.#adopt([[item, entry]]);
+  }
+
+  /** @param {[Item, Entry][]} files */
+  #adopt(files) {
+    for (const [item, entry] of files) {
+      if (this.#byEntry.has(entry.id)) continue;
+      const send = this.#add(item);
+      this.#byEntry.set(entry.id, send);
+      this.#roll.take(entry);
+      if (entry.upload === "aborted") { // a form was cut off in it: nothing of it is left
+        send.replaces = entry;
+        continue;
+      }
+      send.entry = entry;
+      send.inPieces ||= entry.upload === "receiving";
+      send.hasBegun = entry.upload === "receiving";
+      this.#turn(send, this.#isPaused ? "paused" : "waiting");
+    }
+    void this.#run(() => this.#announce());
+  }
+
+  /**
+   * Send a file from its beginning in the place of an entry, whose bytes the server removes.
+   * @param {Entry} entry
+   * @param {Item} item
+   */
+  restart(entry, item) {
+    if (this.#byEntry.has(entry.id)) return;
+    const send = this.#add(item);
+    this.#byEntry.set(entry.id, send);
+    send.replaces = entry;
+    void this.#run(async () => {
+      if (entry.upload !== "aborted") await this.#remove(entry, t("sending.replaced"));
+      await this.#announce();
+    });
   }
 
   // --- files ---------------------------------------------------------------------------------------------------------
 
-  /** @param {string | undefined} id @returns {Send[]} */
-  #chosen(id) {
-    return id === undefined ? this.#unsettled : this.#sends.filter(({ entry }) => entry?.id === id);
+  /** @param {Item} item */
+  #add(item) {
+    /** @type {Send} */
+    const send = { item, entry: null, replaces: null, inPieces: isLarge(item), hasBegun: false, isBusy: false, transfer: null };
+    this.#sends.add(send);
+    return send;
   }
 
-  /** @param {Entry["sending"]} sending @returns {Send[]} */
-  #in(sending) {
-    return this.#sends.filter(({ entry }) => entry?.sending === sending);
+  /** @param {string | undefined} id @returns {Send[]} */
+  #chosen(id) {
+    if (id === undefined) return this.#unsettled;
+    const send = this.#byEntry.get(id);
+    return send ? [send] : [];
   }
 
   /** @returns {Send[]} files that are neither stored nor given up */
   get #unsettled() {
-    return this.#sends.filter(({ entry }) => entry === null || entry.sending !== null);
+    return [...this.#sends].filter(({ entry }) => entry === null || entry.sending !== null);
   }
 
-  /** Announce every file that the server does not know. Runs are serialised, or a file could be announced twice. */
+  /** @returns {Entry[]} files that nobody sends although their bytes are awaited */
+  get #broken() {
+    return this.#model.entries.filter(({ isBroken }) => isBroken);
+  }
+
+  /** @returns {Entry[]} files that this page may go on with; one in which a form of this browser was cut off, too */
+  get #wanted() {
+    return this.#model.entries.filter(({ id, upload }) => !this.#byEntry.has(id)
+      && (upload === "announced" || upload === "receiving" || (upload === "aborted" && this.#remembered.has(id))));
+  }
+
+  /** @param {Send} send @param {Entry["sending"]} sending @param {string} [remark] */
+  #turn(send, sending, remark = "") {
+    if (!send.entry) return;
+    this.#model.turn(send.entry, sending, remark);
+    const { small, large } = this.#waiting;
+    if (sending === "waiting" && !send.isBusy) (send.inPieces ? large : small).add(send);
+    else if (sending !== "waiting" && !small.delete(send)) large.delete(send);
+  }
+
+  /** Announce every file that the server does not know, and send what is announced. Runs are serialised, or a file could be announced twice. */
   #announce() {
-    const announcing = this.#announcing.then(() => this.#persist(async () => {
-      let unknown = this.#match();
-      if (unknown.length) unknown = await this.#refresh(); // it may know them: an answer may have been lost
-      while (unknown.length) {
-        for (let first = 0; first < unknown.length; first += ANNOUNCED_AT_ONCE) {
-          const items = unknown.slice(first, first + ANNOUNCED_AT_ONCE).map(({ item }) => item);
-          await callJson("POST", `/submissions/${this.#model.id}/files`, announcement(items));
-        }
-        unknown = await this.#refresh();
+    const announcing = this.#announcing.then(async () => {
+      if (!this.#isListKnown || this.#unknown.length) await this.#match();
+      for (let unknown = this.#unknown; unknown.length; unknown = this.#unknown) {
+        const some = unknown.slice(0, ANNOUNCED_AT_ONCE);
+        await this.#retrying.persist(async () => {
+          if (!this.#isListKnown) await this.#readNew(); // an answer may have been lost
+          const left = some.filter(({ entry }) => entry === null);
+          if (left.length === 0) return;
+          const posting = this.#roll.announce(left.map(({ item }) => item));
+          this.#isListKnown = false;
+          void inParallel(unknown.slice(some.length, 2 * some.length), ({ item }) => fingerprintOf(item.file)); // meanwhile
+          await posting;
+          await this.#readNew();
+          if (left.some(({ entry }) => entry === null)) throw new Problem(409, { detail: t("sending.unlisted") });
+        });
+        this.#fillLanes();
       }
-    }));
+    });
     this.#announcing = announcing.catch(() => {});
     return announcing;
   }
 
-  /** Update the model from the API. @returns {Promise<Send[]>} files that the server does not know */
-  async #refresh() {
-    const submission = await callJson("GET", `/submissions/${this.#model.id}`);
-    this.#model.take(submission, true);
-    for await (const files of furtherFiles(submission)) this.#model.takeFiles(files, true);
-    return this.#match();
+  /** @returns {Send[]} */
+  get #unknown() {
+    return [...this.#sends].filter(({ entry }) => entry === null);
   }
 
-  /** Give each file the entry that the server made for it. @returns {Send[]} files without one */
-  #match() {
-    const unknown = this.#sends.filter(({ entry }) => entry === null);
-    if (unknown.length === 0) return [];
-    /** @type {Map<string, Entry[]>} */
-    const free = new Map();
-    for (const entry of this.#model.entries) {
-      if (this.#given.has(entry) || entry.upload === "aborted") continue;
-      const same = free.get(entry.path);
-      if (same) same.push(entry);
-      else free.set(entry.path, [entry]);
-    }
-    for (const send of unknown) {
-      const entry = free.get(send.item.path)?.shift();
-      if (!entry) continue;
+  async #readNew() {
+    await this.#roll.readNew();
+    this.#isListKnown = true;
+    await this.#match();
+  }
+
+  /** Give each file the entry that the server made for it. */
+  async #match() {
+    const unknown = this.#unknown;
+    const entries = await this.#roll.match(unknown.map(({ item }) => item));
+    /** @type {{id: string, item: Item}[]} */
+    const announced = [];
+    unknown.forEach((send, index) => {
+      const entry = entries[index];
+      if (!entry) return;
+      const before = send.replaces;
       send.entry = entry;
-      this.#given.add(entry);
-      if (entry.upload !== "stored") this.#model.turn(entry, "waiting"); // empty files are stored when announced
-    }
-    return unknown.filter(({ entry }) => entry === null);
+      send.replaces = null;
+      this.#byEntry.set(entry.id, send);
+      if (entry.upload === "stored") return; // empty files are stored when announced
+      const isHeld = this.#isPaused || before?.sending === "paused";
+      this.#turn(send, isHeld ? "paused" : "waiting", before?.remark);
+      if (before) this.#model.replace(before.id, entry.id);
+      announced.push({ id: entry.id, item: send.item });
+    });
+    if (announced.length) void this.#kept.keep(announced);
   }
 
   /**
    * Wait until the server has stored or aborted the files of a form: after a lost connection it still stores what it has read.
    * @param {Send[]} group
+   * @param {number} eventsMs how long events may take
    */
-  async #awaitSettled(group) {
+  async #awaitSettled(group, eventsMs) {
     const end = performance.now() + SETTLING_MAX_MS;
-    const isStored = () => group.every(({ entry }) => entry?.upload === "stored");
-    if (!isStored()) await pause(RETRY_FIRST_MS); // events mostly arrive sooner than an answer
+    const entries = group.flatMap(({ entry }) => entry ?? []);
+    const isStored = () => entries.every(({ upload }) => upload === "stored");
+    await this.#until(isStored, eventsMs);
     while (!isStored()) {
-      await this.#persist(() => this.#refresh());
-      if (performance.now() > end || !group.some(({ entry }) => entry?.upload === "receiving")) return;
-      await pause(RETRY_FIRST_MS);
+      await this.#retrying.persist(() => this.#roll.readAgain(entries.filter(({ upload }) => upload !== "stored")));
+      if (performance.now() > end || !entries.some(({ upload }) => upload === "receiving")) return;
+      await this.#until(isStored, LOOK_MS);
     }
+  }
+
+  /** @param {() => boolean} isSo about the model @param {number} ms at most @returns {Promise<void>} */
+  #until(isSo, ms) {
+    return new Promise((resolve) => {
+      const look = () => { if (isSo()) end(); };
+      const end = () => {
+        clearTimeout(timer);
+        this.#model.removeEventListener("change", look);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#model.addEventListener("change", look);
+      look();
+    });
   }
 
   /**
    * Find out what happened to files whose sending was interrupted or refused. A file that the server aborted, or that an
-   * interrupted form had started, gets a new entry: the server counts both.
+   * interrupted form had started, is announced again; its row goes on.
    * @param {Send[]} sends
-   * @param {boolean} isForm whether they were sent in one
+   * @param {number} [eventsMs] how long events may take; only for a form
    */
-  async #renew(sends, isForm = false) {
+  async #renew(sends, eventsMs) {
     try {
-      if (isForm) await this.#awaitSettled(sends);
-      else await this.#persist(() => this.#refresh());
+      if (eventsMs !== undefined) await this.#awaitSettled(sends, eventsMs);
+      else await this.#retrying.persist(() => this.#roll.readAgain(sends.flatMap(({ entry }) => entry ?? [])));
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      for (const { entry } of sends) if (entry?.sending) this.#model.turn(entry, "refused", reason);
+      this.#refuse(sends, error);
       return;
     }
-    /** @type {[Send, Entry][]} */
+    /** @type {Send[]} */
     const again = [];
     for (const send of sends) {
-      const { entry, item } = send;
+      const { entry } = send;
       if (!entry?.sending) continue;
       if (entry.upload === "stored") {
-        this.#model.turn(entry, null);
-      } else if (entry.upload === "aborted" || (entry.upload === "receiving" && !isLarge(item))) {
-        again.push([send, { ...entry }]);
-        this.#model.turn(entry, null);
+        this.#turn(send, null);
+      } else if (entry.upload === "aborted" || (entry.upload === "receiving" && !send.inPieces)) {
+        if (entry.sending === "refused") this.#model.turn(entry, "together"); // until its new entry is there
+        send.replaces = entry;
         send.entry = null;
-      } else if (!isLarge(item)) {
+        again.push(send);
+      } else if (!send.inPieces) {
         this.#model.sent(entry, 0, 0);
       }
     }
-    if (again.length) await this.#announce();
-    for (const [{ entry }, { sending, remark }] of again) if (entry) this.#model.turn(entry, sending, remark);
+    if (again.length === 0) return;
+    try {
+      await this.#announce();
+    } catch (error) {
+      for (const send of again) if (send.entry === null) [send.entry, send.replaces] = [send.replaces, null];
+      this.#refuse(again, error);
+    }
+  }
+
+  /** @param {Send[]} sends @param {unknown} error */
+  #refuse(sends, error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    for (const send of sends) if (send.entry?.sending) this.#turn(send, "refused", reason);
   }
 
   /**
-   * Give a file up: here at once, on the server when the request succeeds.
+   * Give a file up.
    * @param {Send} send
    * @param {string} reason
    */
-  #drop({ entry, transfer }, reason) {
+  #drop(send, reason) {
+    const { entry, transfer } = send;
     if (!entry?.sending) return;
-    this.#model.giveUp(entry, reason);
+    this.#turn(send, null);
+    void this.#remove(entry, reason);
     transfer?.stop();
-    void this.#work(() => this.#persist(async () => {
+  }
+
+  /** Give a file up: here at once, on the server when the request succeeds. @param {Entry} entry @param {string} reason */
+  #remove(entry, reason) {
+    this.#model.giveUp(entry, reason);
+    this.#remembered.delete(entry.id);
+    void this.#kept.drop(entry.id);
+    return this.#work(() => this.#retrying.persist(async () => {
       try {
         if (entry.uploadUrl) await removeUpload(entry.uploadUrl);
       } catch (error) {
@@ -283,6 +526,14 @@ export class Sending extends EventTarget {
   }
 
   // --- lanes ---------------------------------------------------------------------------------------------------------
+
+  /** Do something, then send what is waiting. @param {() => Promise<unknown>} action */
+  #run(action) {
+    return this.#work(async () => {
+      await action();
+      this.#fillLanes();
+    });
+  }
 
   #fillLanes() {
     while (this.#lanes < AT_ONCE) {
@@ -301,14 +552,20 @@ export class Sending extends EventTarget {
 
   /** @returns {Send[]} what to send next, marked as being sent: small files for one form, else one large file */
   #take() {
-    const waiting = this.#in("waiting");
-    // Small files first: they take little time, and would wait long behind three large ones.
-    const small = waiting.filter(({ item }) => !isLarge(item)).slice(0, FORM_FILES);
+    const { small, large } = this.#waiting;
+    /** @type {Send[]} */
+    const group = [];
     let size = 0;
-    const form = small.filter(({ item }) => (size += item.file.size) <= FORM_BYTES);
-    const group = form.length ? form : waiting.slice(0, 1);
-    const how = form.length ? "together" : "sending";
-    for (const { entry } of group) if (entry) this.#model.turn(entry, how, entry.remark);
+    // Small files first: they take little time, and would wait long behind three large ones.
+    for (const send of small.size ? small : large) {
+      size += send.item.file.size;
+      if (group.length && (send.inPieces || size > FORM_BYTES || group.length === FORM_FILES)) break;
+      group.push(send);
+    }
+    for (const send of group) {
+      send.isBusy = true;
+      this.#turn(send, send.inPieces ? "sending" : "together", send.entry?.remark);
+    }
     return group;
   }
 
@@ -317,51 +574,77 @@ export class Sending extends EventTarget {
     const lane = {};
     let failures = 0;
     for (; group.length; group = this.#take()) {
-      const isOne = isLarge(group[0].item);
-      const ended = await this.#attempt(group);
+      const { inPieces } = group[0];
+      const ended = await this.#attempt(lane, group);
       if (ended === null || hasMoved(group)) {
         failures = 0;
-        this.#recovered(lane);
+        this.#retrying.recovered(lane);
       }
       for (const send of group) send.transfer = null;
+      if (ended === null && !inPieces) { // the next form need not wait for the events of this one
+        const stored = group;
+        void this.#run(() => this.#close(stored, EVENTS_MS));
+        continue;
+      }
       if (ended instanceof Problem) {
-        const isPassing = isTemporary(ended, isOne);
+        const isPassing = isTemporary(ended, inPieces);
         if (isPassing && ended.status === 0) await this.#dropUnreadable(group);
-        const remark = ended.status === 460 ? "a piece arrived damaged and was sent again" : ended.message;
-        const next = isPassing ? "retrying" : "refused";
-        for (const { entry } of group) if (isGoing(entry)) this.#model.turn(entry, next, remark);
+        const remark = ended.status === 460 ? t("sending.damaged") : ended.message;
+        for (const send of group) if (isGoing(send.entry)) this.#turn(send, isPassing ? "retrying" : "refused", remark);
         if (isPassing) failures += 1;
-        if (isPassing && !(ended.status === 460 && failures === 1)) await this.#rest(lane, ended, failures);
+        if (isPassing && !(ended.status === 460 && failures === 1)) await this.#retrying.rest(lane, ended, failures);
       }
-      if (!isOne) await this.#renew(group, true);
-      for (const { entry } of group) {
-        if (entry?.sending !== "retrying" && entry?.sending !== "together") continue;
-        const isDamaged = ended instanceof Problem && ended.status === 460; // keep the remark while the upload continues
-        this.#model.turn(entry, "waiting", isDamaged ? entry.remark : "");
-      }
+      await this.#close(group, inPieces ? undefined : LOOK_MS, ended instanceof Problem && ended.status === 460);
     }
-    this.#recovered(lane);
+    this.#retrying.recovered(lane);
   }
 
-  /** @param {Send[]} group @returns {Promise<Problem | Stopped | null>} why it failed; null: it did not */
-  async #attempt(group) {
+  /**
+   * Let a group go that a lane had: what is not sent and not held waits again.
+   * @param {Send[]} group
+   * @param {number} [eventsMs] for a form: how long its events may take
+   * @param {boolean} [keepsRemark]
+   */
+  async #close(group, eventsMs, keepsRemark = false) {
+    if (eventsMs !== undefined) await this.#renew(group, eventsMs);
+    for (const send of group) {
+      send.isBusy = false;
+      const { entry } = send;
+      if (isGoing(entry) || entry?.sending === "retrying" || entry?.sending === "waiting") this.#turn(send, "waiting", keepsRemark ? entry?.remark : "");
+    }
+  }
+
+  /** @param {object} lane @param {Send[]} group @returns {Promise<Problem | Stopped | null>} why it failed; null: it did not */
+  async #attempt(lane, group) {
     const model = this.#model;
     const speed = new Speed();
-    const [{ item, entry }] = group;
-    if (entry === null || entry.uploadUrl === null) throw new Error("a file was taken before it was announced");
-    const transfer = isLarge(item)
-      ? new ResumableTransfer(entry.uploadUrl, item.file, (received) => model.sent(entry, received, speed.at(received)))
+    const [first] = group;
+    const { item, entry } = first;
+    if (entry === null || (first.inPieces && entry.uploadUrl === null)) throw new Error("a file was taken before it was announced");
+    let moved = -1;
+    const moves = (/** @type {number} */ bytes) => {
+      if (moved >= 0 && bytes > moved) this.#retrying.recovered(lane); // what was wrong is over
+      moved = bytes;
+      return speed.at(bytes);
+    };
+    let done = 0; // files of the form, and their bytes
+    let doneBytes = 0;
+    const transfer = first.inPieces
+      ? new ResumableTransfer(entry.uploadUrl ?? "", item.file, (received) => model.sent(entry, received, moves(received)))
       : new FormTransfer(model.id, group.map((send) => ({ id: send.entry?.id ?? "", ...send.item })), (index, sent) => {
-        const before = group.slice(0, index);
-        for (const send of before) if (send.entry) model.sent(send.entry, send.item.file.size, 0);
-        const now = speed.at(before.reduce((sum, send) => sum + send.item.file.size, sent));
+        for (; done < index; done += 1) {
+          const { entry: before, item: { file } } = group[done];
+          if (before) model.sent(before, file.size, 0);
+          doneBytes += file.size;
+        }
         const current = group[index].entry;
+        const now = moves(doneBytes + sent);
         if (current) model.sent(current, sent, now);
       });
-    for (const send of group) send.transfer = transfer;
+    for (const send of group) Object.assign(send, { transfer, hasBegun: true });
     try {
       await transfer.run();
-      if (isLarge(item)) model.turn(entry, null, entry.remark);
+      if (first.inPieces) this.#turn(first, null, entry.remark);
       return null;
     } catch (error) {
       for (const send of group) if (send.entry?.speed) model.sent(send.entry, send.entry.received, 0);
@@ -373,11 +656,11 @@ export class Sending extends EventTarget {
   async #dropUnreadable(sends) {
     for (const send of sends) {
       if (!isGoing(send.entry) || (await canRead(send.item.file))) continue;
-      this.#drop(send, "the file was changed or can no longer be read");
+      this.#drop(send, t("sending.unreadable"));
     }
   }
 
-  // --- retrying -----------------------------------------------------------------------------------------------------
+  // --- the end -----------------------------------------------------------------------------------------------------
 
   /** Count an action as work until it has ended. @param {() => Promise<unknown>} action */
   async #work(action) {
@@ -389,64 +672,18 @@ export class Sending extends EventTarget {
       this.#problem = error instanceof Problem ? error : new Problem(0, { detail: String(error) });
     }
     this.#working -= 1;
-    this.#settle();
+    this.#seal();
     this.#changed();
   }
 
   /** Seal the submission once nothing is left to send. */
-  #settle() {
-    if (this.#working || this.#isSealed || this.#problem || this.#unsettled.length) return;
+  #seal() {
+    if (this.#working || !this.isSealDue) return;
     void this.#work(async () => {
-      this.#model.take(await this.#persist(() => callJson("POST", `/submissions/${this.#model.id}/seal`)), true);
+      this.#model.take(await this.#retrying.persist(() => callJson("POST", `/submissions/${this.#model.id}/seal`)), true);
       this.#isSealed = true;
+      await this.#kept.forget();
     });
-  }
-
-  /**
-   * Repeat a request until it succeeds: a lost connection or a restart of the server only delays it.
-   * @template T
-   * @param {() => Promise<T>} action
-   * @returns {Promise<T>}
-   * @throws {Problem} a permanent one
-   */
-  async #persist(action) {
-    const who = {};
-    for (let failures = 1; ; failures += 1) {
-      try {
-        const result = await action();
-        this.#recovered(who);
-        return result;
-      } catch (error) {
-        if (!(error instanceof Problem) || !isTemporary(error, false)) {
-          this.#recovered(who);
-          throw error;
-        }
-        await this.#rest(who, error, failures);
-      }
-    }
-  }
-
-  /** @param {object} who @param {Problem} problem @param {number} failures in a row */
-  async #rest(who, problem, failures) {
-    if (failures > 1) {
-      this.#troubles.set(who, problem); // a first failure is shown in the row only: most retries succeed
-      this.#changed();
-    }
-    const wait = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
-    await new Promise((/** @type {(_: void) => void} */ resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#resting.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, wait);
-      this.#resting.add(wake);
-    });
-  }
-
-  /** @param {object} who */
-  #recovered(who) {
-    if (this.#troubles.delete(who)) this.#changed();
   }
 
   #changed() {
@@ -454,33 +691,18 @@ export class Sending extends EventTarget {
   }
 }
 
-/** @param {Entry | null} entry @returns {entry is Entry} */
-const isGoing = (entry) => entry !== null && (entry.sending === "sending" || entry.sending === "together");
+/** @param {Entry | null} entry */
+const isGoing = (entry) => entry?.sending === "sending" || entry?.sending === "together";
 
 /** @param {Send[]} group */
 const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload === "stored"
   || (transfer instanceof ResumableTransfer && transfer.hasMoved));
 
-/** @param {number} ms */
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
-
-/** Bytes per second, smoothed exponentially. */
-class Speed {
-  #value = 0;
-  #last = { at: 0, bytes: -1 };
-
-  /** @param {number} bytes sent so far @returns {number} */
-  at(bytes) {
-    const at = performance.now();
-    const { at: before, bytes: had } = this.#last;
-    if (had < 0 || bytes < had || at === before) {
-      if (at !== before) this.#last = { at, bytes };
-      return this.#value;
-    }
-    const seconds = (at - before) / 1000;
-    const weight = this.#value === 0 ? 1 : 1 - Math.exp(-seconds / SPEED_OVER_S);
-    this.#value += weight * ((bytes - had) / seconds - this.#value);
-    this.#last = { at, bytes };
-    return this.#value;
+/** @param {string} submissionId @returns {Promise<boolean>} whether files can still be sent to it, as far as the server can be asked */
+async function isOpen(submissionId) {
+  try {
+    return (await callJson("GET", `/submissions/${submissionId}`)).state === "open";
+  } catch (error) {
+    return !(error instanceof Problem && error.status === 404);
   }
 }

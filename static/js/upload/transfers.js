@@ -4,8 +4,16 @@
 import { DefaultHttpStack, Upload } from "../../vendor/tus.js";
 import { Problem } from "../core/api.js";
 import { api } from "../core/base.js";
+import { t } from "../core/messages.js";
 
-/** @typedef {{path: string, file: File}} Item */
+/**
+ * @typedef {object} Item
+ * @property {string} path
+ * @property {File} file
+ * @property {Promise<FileSystemHandle | null>} [from] what was dropped: the file itself, or the folder that begins its path;
+ *   undefined where the browser gives no handles
+ */
+
 /** @typedef {Item & {id: string}} Part a file with the id that the server gave it when it was announced */
 
 const MIB = 1024 * 1024;
@@ -42,7 +50,10 @@ class Watch {
   }
 }
 
-const stalled = () => new Problem(0, { detail: "Nothing got through for a minute." });
+const stalled = () => new Problem(0, { detail: t("sending.stalled") });
+
+/** @returns {Problem} a connection that broke, or never came about */
+export const disconnected = () => new Problem(0, { detail: t(globalThis.navigator?.onLine === false ? "sending.offline" : "sending.broke") });
 
 /** Sends one file, starting at the offset that the server has. */
 export class ResumableTransfer {
@@ -108,9 +119,9 @@ export class ResumableTransfer {
     });
   }
 
-  /** Stop sending. The server keeps the pieces it has. */
-  stop() {
-    this.#end(new Stopped());
+  /** Stop sending. The server keeps the pieces it has. @param {Error} [reason] what `run` throws */
+  stop(reason = new Stopped()) {
+    this.#end(reason);
   }
 }
 
@@ -130,7 +141,7 @@ export async function removeUpload(url) {
 /** @param {Error & {originalResponse?: {getStatus(): number, getBody(): string} | null}} error */
 function problemOf(error) {
   const response = error.originalResponse;
-  if (!response) return new Problem(0, { detail: "The connection broke." });
+  if (!response) return disconnected();
   return Problem.from(response.getStatus(), response.getBody());
 }
 
@@ -166,6 +177,8 @@ export class FormTransfer {
   #url;
   #items;
   #onProgress;
+  /** @type {Error} */
+  #reason = new Stopped();
   #request = new XMLHttpRequest(); // fetch does not report the progress of a body
 
   /**
@@ -202,8 +215,8 @@ export class FormTransfer {
         if (request.status < 300) resolve();
         else reject(Problem.from(request.status, request.responseText));
       });
-      request.addEventListener("error", () => reject(new Problem(0, { detail: "The connection broke." })));
-      request.addEventListener("abort", () => reject(new Stopped()));
+      request.addEventListener("error", () => reject(disconnected()));
+      request.addEventListener("abort", () => reject(this.#reason));
       request.addEventListener("loadend", () => watch.end());
       request.open("POST", this.#url);
       request.setRequestHeader("Accept", "application/json");
@@ -211,8 +224,9 @@ export class FormTransfer {
     });
   }
 
-  /** Stop sending. The server keeps files that have arrived completely, not the incomplete one. */
-  stop() {
+  /** Stop sending. The server keeps files that have arrived completely, not the incomplete one. @param {Error} [reason] what `run` throws */
+  stop(reason = new Stopped()) {
+    this.#reason = reason;
     this.#request.abort();
   }
 

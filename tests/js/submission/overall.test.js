@@ -63,7 +63,7 @@ test("until then it says what goes on, and how many files are done", () => {
 test("nobody sends: no word says that somebody does", () => {
   const model = modelOf(["broken", "succeeded"], { state: "open" });
   assert.equal(verdict(model, null).text, "Broken off, 1 of 2 done");
-  assert.equal(safety(model, null), "1 file broke off. Pick it again to send the rest; what has arrived is kept.");
+  assert.equal(safety(model, null), "1 file broke off: nobody is sending it now. What has arrived is kept.");
   assert.doesNotMatch([verdict(model, null).text, summary(model, null, null), spoken(model, null)].join(), /[Ss]ending/);
 });
 
