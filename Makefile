@@ -82,7 +82,7 @@ fix: $(DEVELOPED) ## Fix what ruff can fix
 bench: $(DEVELOPED) ## Print the measurements
 	$(BIN)/python -m benchmarks $(ARGS)
 
-assets: $(NODE_MODULES) ## Build static/vendor anew from frontend; needs node and npm
+assets: $(NODE_MODULES) ## Build what browsers are sent, static/dist and static/vendor, anew; needs node and npm
 	npm --prefix frontend run --silent build
 
 clean: ## Remove the environment, caches and built files; data stays

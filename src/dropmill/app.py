@@ -54,6 +54,7 @@ from dropmill.settings import Settings, secrets_in, this_host
 from dropmill.slot.processes import keep_memory_private
 from dropmill.upkeep.event_log import EventLog
 from dropmill.upkeep.retention import CleanUp, Retention
+from dropmill.web import static_files
 from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
 from dropmill.web.api.jobs import jobs
@@ -99,6 +100,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = None  # no Expires: see the guard
     app.url_map.merge_slashes = False  # else Werkzeug redirects, to an address made from the Host header
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the documented order
+    static_files.install(app, assets.static(), from_sources=settings.reload)
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings)
     for blueprint in (pages, submissions, jobs, downloads, config, live, log_blueprint, ops, uploads_blueprint, send):

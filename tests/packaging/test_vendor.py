@@ -1,4 +1,4 @@
-"""What others wrote and we ship to browsers is what the lock says, whole, and with its licences."""
+"""What is built for browsers is what the sources and the lock say, whole, and with its licences."""
 
 import hashlib
 import re
@@ -6,7 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from tests.support.missing import missing
+
+from dropmill.web.static_files import StaticFiles
 
 ROOT = Path(__file__).parents[2]
 FRONTEND = ROOT / "frontend"
@@ -34,10 +37,16 @@ def test_the_lock_pins_every_package_by_hash_and_names_no_registry() -> None:
     assert len(re.findall(r'"integrity": "sha512-', lock)) == len(packages) > 0
 
 
-def test_a_rebuild_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["vendor", "dist"])
+def test_a_rebuild_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
     node = shutil.which("node")
     if node is None or not (FRONTEND / "node_modules" / "esbuild").exists():
-        missing("There are no front-end packages to rebuild static/vendor from; run: make test-setup (needs npm)")
+        missing("There are no front-end packages to rebuild static/ from; run: make test-setup (needs npm)")
     subprocess.run([node, FRONTEND / "build.js", tmp_path], check=True, timeout=60)
-    built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert built == {path.name: path.read_bytes() for path in VENDOR.iterdir()}, "run: make assets"
+    built = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    assert built == {path.name: path.read_bytes() for path in (ROOT / "static" / name).iterdir()}, "run: make assets"
+
+
+def test_pages_use_what_was_built() -> None:
+    """They would use the sources if one of these had changed since."""
+    assert not StaticFiles(ROOT / "static", from_sources=False).are_sources, "run: make assets"

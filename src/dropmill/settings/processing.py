@@ -148,7 +148,8 @@ class ProcessingSettings:
         "--reload",
         values.switch,
         False,
-        "Import the callable again when a file of the modules imported with it has changed.",
+        "For development: import the callable again when a file of the modules imported with it has changed, and have "
+        "pages use the scripts and styles in static/ as they are.",
         metavar="",
     )
     fresh_process: bool = setting(

@@ -20,10 +20,13 @@ from dropmill.text import time_text
 from dropmill.web import messages
 from dropmill.web.api import query
 from dropmill.web.server.caller import caller_if_known, current_caller
+from dropmill.web.server.compression import compress_page
 from dropmill.web.services import EXTENSION, Services, services
+from dropmill.web.static_files import PageFiles, files_of
 from dropmill.wire.submissions import submission_json
 
 pages = Blueprint("pages", __name__)
+pages.after_request(compress_page)
 
 HISTORY_PAGE = 50  # submissions on one page of the history
 
@@ -162,6 +165,12 @@ def language() -> str:
     """The language of this page: chosen by the person, else by the browser."""
     accepted = request.accept_languages.best_match(messages.LANGUAGES)
     return messages.choose(request.cookies.get(messages.COOKIE), accepted)
+
+
+@pages.app_template_global("page_files")
+def page_files(name: str) -> PageFiles:
+    """The scripts and styles of a page, named after its style sheet in `static/css/pages`."""
+    return files_of(current_app).page(name)
 
 
 @pages.app_template_global("t")

@@ -1,7 +1,6 @@
 // How bytes are sent: a large file in pieces (tus 1.0.0), small ones together in one form. No DOM. Each transfer is a single
 // try that succeeds or throws a Problem; the queue decides whether and when to retry.
 
-import { DefaultHttpStack, Upload } from "../../vendor/tus.js";
 import { Problem } from "../core/api.js";
 import { api } from "../core/base.js";
 import { t } from "../core/messages.js";
@@ -62,6 +61,8 @@ export class ResumableTransfer {
   #onProgress;
   /** @type {(reason: Error) => void} */
   #end = () => {};
+  /** @type {Error | null} why `stop` was called, also while tus-js-client is loaded */
+  #stopped = null;
   hasMoved = false; // whether the server took at least one piece
 
   /**
@@ -80,8 +81,10 @@ export class ResumableTransfer {
    * @throws {Problem} the server keeps the pieces it has; status 0: the connection broke or the file could not be read
    * @throws {Stopped}
    */
-  run() {
-    return new Promise((resolve, reject) => {
+  async run() {
+    const { DefaultHttpStack, Upload } = await loadTus();
+    if (this.#stopped) throw this.#stopped;
+    await new Promise((resolve, reject) => {
       let since = performance.now();
       const watch = new Watch(() => this.#end(stalled()));
       const upload = new Upload(this.#file, {
@@ -89,7 +92,7 @@ export class ResumableTransfer {
         chunkSize: PIECE_FIRST,
         retryDelays: null,
         storeFingerprintForResuming: false,
-        httpStack: new ChecksumStack(),
+        httpStack: new (withChecksums(DefaultHttpStack))(),
         onProgress: (sent) => {
           watch.moved();
           this.#onProgress(sent);
@@ -103,7 +106,7 @@ export class ResumableTransfer {
         },
         onSuccess: () => {
           watch.end();
-          resolve();
+          resolve(undefined);
         },
         onError: (error) => {
           watch.end();
@@ -121,7 +124,20 @@ export class ResumableTransfer {
 
   /** Stop sending. The server keeps the pieces it has. @param {Error} [reason] what `run` throws */
   stop(reason = new Stopped()) {
+    this.#stopped = reason;
     this.#end(reason);
+  }
+}
+
+/**
+ * Load tus-js-client. Only large files need it, so a visit without one does not pay for it.
+ * @throws {Problem} it could not be loaded: the connection broke, or the server was updated since the page was opened
+ */
+async function loadTus() {
+  try {
+    return await import("../../vendor/tus.js");
+  } catch {
+    throw new Problem(0, { detail: t("core.part_missing") });
   }
 }
 
@@ -131,6 +147,7 @@ export class ResumableTransfer {
  * @throws {Problem}
  */
 export async function removeUpload(url) {
+  const { Upload } = await loadTus();
   try {
     await Upload.terminate(url, { retryDelays: null });
   } catch (error) {
@@ -145,8 +162,11 @@ function problemOf(error) {
   return Problem.from(response.getStatus(), response.getBody());
 }
 
-/** Gives each piece its SHA-256 (tus checksum extension); the server drops one that does not match. */
-class ChecksumStack extends DefaultHttpStack {
+/**
+ * Have each piece sent with its SHA-256 (tus checksum extension); the server drops one that does not match.
+ * @param {typeof import("../../vendor/tus.js").DefaultHttpStack} DefaultHttpStack
+ */
+const withChecksums = (DefaultHttpStack) => class extends DefaultHttpStack {
   constructor() {
     super({});
   }
@@ -170,7 +190,7 @@ class ChecksumStack extends DefaultHttpStack {
     };
     return request;
   }
-}
+};
 
 /** Sends several files as one multipart form. */
 export class FormTransfer {
