@@ -1,7 +1,8 @@
-// What every page has: parts by name, templates, the theme button, local times, announcements to screen readers.
+// What every page has: parts by name, templates, the buttons in its head, local times, announcements to screen readers.
 
 import { base } from "./base.js";
 import { exactTime, localDateTime } from "./format.js";
+import { mountShortcuts } from "./shortcuts.js";
 import { mountThemeButton } from "./theme.js";
 
 /**
@@ -93,16 +94,18 @@ export function announce(sentence) {
   announcing = window.setTimeout(speak, 100);
 }
 
-const languageButton = document.getElementById("language-button");
-if (languageButton) {
-  languageButton.hidden = false;
-  languageButton.addEventListener("click", () => {
-    document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
-    location.reload(); // while this page sends, the browser asks first
-  });
+/** @param {string} id @returns {HTMLElement} */
+function named(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page lacks #${id}`);
+  return found;
 }
 
-const button = document.getElementById("theme-button");
-if (button instanceof HTMLButtonElement) mountThemeButton(button);
-
+const languageButton = named("language-button");
+languageButton.addEventListener("click", () => {
+  document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
+  location.reload(); // while this page sends, the browser asks first
+});
+mountThemeButton(/** @type {HTMLButtonElement} */ (named("theme-button")));
+mountShortcuts(named("shortcuts-button"), /** @type {HTMLDialogElement} */ (named("shortcuts")));
 for (const time of document.querySelectorAll("time[data-local]")) setTime(time, /** @type {HTMLTimeElement} */ (time).dateTime);
