@@ -67,9 +67,6 @@ export function eventTone(name, data) {
   return EVENT_TONES[name] ?? "quiet";
 }
 
-/** @type {Record<string, string>} why a job is queued again; a job queued for the first time has no entry */
-const QUEUED_AGAIN = { retry: "retry requested", retry_policy: "automatic retry", lost: "attempt lost" };
-
 /**
  * @param {Pick<import("./live.js").LiveEvent, "name" | "subject" | "data">} event
  * @returns {string} what the event is about, for its line in the log: mostly the file's name
@@ -84,13 +81,14 @@ export function eventAbout({ name, subject, data }) {
     case "job.settled":
       return `${file}: ${stateWord(data.state).toLowerCase()}`;
     case "job.queued":
-      return QUEUED_AGAIN[data.reason] ? `${file}: ${QUEUED_AGAIN[data.reason]}` : file;
+      return has(`core.queued.${data.reason}`) ? `${file}: ${t(`core.queued.${data.reason}`)}` : file; // unless it is its first time
     case "client.identified":
-      return data.host ? `${data.host}${data.verified ? "" : " (not confirmed)"}` : "no host name";
+      if (!data.host) return t("core.about.no_host");
+      return data.verified ? data.host : t("core.about.not_confirmed", { host: data.host });
     case "submission.opened":
     case "submission.sealed":
     case "submission.settled":
-      return "submission";
+      return t("core.about.submission");
     default:
       return file;
   }
