@@ -8,6 +8,7 @@ OWNERS = 100
 OF_LITTLE = "account:few"
 """Has sent one submission of the middle."""
 FILES_EACH = 100  # of a submission
+COMMON_HASH = "cafe" * 16  # of a tenth of all files
 
 
 def write(connection: Connection, jobs: int) -> None:
@@ -19,18 +20,21 @@ def write(connection: Connection, jobs: int) -> None:
     owner = f"CASE WHEN {{s}} = :middle THEN '{OF_LITTLE}' ELSE 'account:' || ({{s}} % :owners) END"
     of_job = owner.format(s=f"({submission})")
     at = "'2026-01-01T00:00:00.000Z'"
+    # A submission a month, from the year 2000 on: SQL of both databases has no more arithmetic of times than that.
+    month = "(2000 + i / 12) || CASE WHEN i % 12 < 9 THEN '-0' ELSE '-' END || (i % 12 + 1) || '-01T00:00:00.000Z'"
     state = "CASE WHEN i % 1000 = 0 THEN 'failed' WHEN i > :jobs - 10 THEN 'queued' ELSE 'succeeded' END"
     for statement in (
         f"INSERT INTO config_revisions (number, sha256, size, text, saved_at) VALUES (1, 'c', 0, '', {at})",
         numbers.format(":submissions")
-        + "INSERT INTO submissions (seq, id, owner, is_open, opened_at, settled_at, ip, host, verified, is_identified,"
-        f" is_announced, succeeded) SELECT i, 's' || i, {owner.format(s='i')}, false, {at},"
-        f" CASE WHEN i = :submissions THEN NULL ELSE {at} END, '192.0.2.' || (i % 250), 'pc' || i || '.lab', false,"
-        " true, false, :each FROM n",
+        + "INSERT INTO submissions (seq, id, owner, is_open, opened_at, settled_at, outcome, ip, host, verified,"
+        f" is_identified, is_announced, succeeded) SELECT i, 's' || i, {owner.format(s='i')}, false, {month},"
+        f" CASE WHEN i = :submissions THEN NULL ELSE {at} END, CASE WHEN i = :submissions THEN NULL"
+        f" WHEN (i * :each) % 1000 = 0 THEN 'failed' ELSE 'succeeded' END, '192.0.2.' || (i % 250),"
+        " 'pc' || i || '.lab', false, true, false, :each FROM n",
         numbers.format(":jobs")
-        + "INSERT INTO files (seq, id, submission_id, number, name, path, state, blob) SELECT i, 'f' || i,"
+        + "INSERT INTO files (seq, id, submission_id, number, name, path, state, blob, sha256) SELECT i, 'f' || i,"
         f" 's' || ({submission}), (i - 1) % :each, 'report ' || i || '.txt', 'run/report ' || i || '.txt', 'stored',"
-        " 'b' || i FROM n",
+        f" 'b' || i, CASE WHEN i % 10 = 0 THEN '{COMMON_HASH}' ELSE 'abc' || i || 'd' END FROM n",
         numbers.format(":jobs")
         + "INSERT INTO jobs (seq, id, file_id, submission_id, owner, state, queued_at, queued_cursor, config_number,"
         f" attempt) SELECT i, 'j' || i, 'f' || i, 's' || ({submission}), {of_job}, {state}, {at}, i, 1, 1 FROM n",

@@ -5,6 +5,8 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tests.contracts.ledgers import LedgerEngine, SqliteEngine
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.model.errors import NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
+from dropmill.ports.ledger.history import HistoryFilter
 
 MUCH = Owner("account:7")
 LITTLE = Owner(history.OF_LITTLE)
@@ -25,6 +28,7 @@ JOBS = 20_000
 JOBS_IN_FULL = 1_000_000
 
 Call = Callable[[SqlLedger, Owner], Awaitable[Any]]
+YEAR = HistoryFilter(opened_from=datetime(2008, 1, 1, tzinfo=UTC), opened_before=datetime(2009, 1, 1, tzinfo=UTC))
 S, F, J = SubmissionId("s7"), FileId("f601"), JobId("j601")
 
 READS: Mapping[str, Call] = {
@@ -56,6 +60,27 @@ READS: Mapping[str, Call] = {
     "a common name": lambda ledger, o: ledger.jobs(before=None, limit=50, text=".txt", visible_to=o),
     "a failed name": lambda ledger, o: ledger.jobs(before=None, limit=50, text=".txt", state="failed", visible_to=o),
     "a host": lambda ledger, o: ledger.submissions(before=None, limit=50, text="pc7.lab", visible_to=o),
+    "page": lambda ledger, o: ledger.history(HistoryFilter(), limit=50, visible_to=o),
+    "older page": lambda ledger, o: ledger.history(HistoryFilter(), before="150", limit=50, visible_to=o),
+    "newer page": lambda ledger, o: ledger.history(HistoryFilter(), after="20", limit=50, visible_to=o),
+    "page of running": lambda ledger, o: ledger.history(HistoryFilter(state="running"), limit=50, visible_to=o),
+    "page of settled": lambda ledger, o: ledger.history(HistoryFilter(state="settled"), limit=50, visible_to=o),
+    "page of failed": lambda ledger, o: ledger.history(HistoryFilter(state="failed"), limit=50, visible_to=o),
+    "page of a year": lambda ledger, o: ledger.history(YEAR, limit=50, visible_to=o),
+    "failed of a year": lambda ledger, o: ledger.history(replace(YEAR, state="failed"), limit=50, visible_to=o),
+    "page with a name": lambda ledger, o: ledger.history(HistoryFilter(text="report 60"), limit=50, visible_to=o),
+    "page with a common name": lambda ledger, o: ledger.history(HistoryFilter(text=".txt"), limit=50, visible_to=o),
+    "newer with a common name": lambda ledger, o: ledger.history(
+        HistoryFilter(text=".txt"), after="20", limit=50, visible_to=o
+    ),
+    "failed with a common name": lambda ledger, o: ledger.history(
+        HistoryFilter(text=".txt", state="failed"), limit=50, visible_to=o
+    ),
+    "a year with a common name": lambda ledger, o: ledger.history(replace(YEAR, text=".txt"), limit=50, visible_to=o),
+    "page with a host": lambda ledger, o: ledger.history(HistoryFilter(text="pc7.lab"), limit=50, visible_to=o),
+    "page with a hash": lambda ledger, o: ledger.history(
+        HistoryFilter(text=history.COMMON_HASH), limit=50, visible_to=o
+    ),
     "a name in one": lambda ledger, o: ledger.jobs(before=None, limit=9, text="rep", submission_id=S, visible_to=o),
 }
 # The index by which a list is read in its order. Where nothing stands here, it is enough that no table is walked
@@ -69,6 +94,11 @@ IN_ORDER = {
     "failed jobs": "ix_jobs_owner_state",
     "events": "ix_events_owner",
     "older events": "ix_events_owner",
+    "page": "ix_submissions_owner",
+    "older page": "ix_submissions_owner",
+    "newer page": "ix_submissions_owner",
+    "page of settled": "ix_submissions_owner",
+    "page of failed": "ix_submissions_owner_outcome",
 }
 HISTORY = "submissions|files|jobs|attempts|results|events|search_texts"
 UNDER_WAY = "USING (COVERING )?INDEX ix_submissions_unsettled"

@@ -2,9 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import SubmissionId
+
+
+class Outcome(StrEnum):
+    """How a settled submission ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +39,18 @@ class Counts:
         """All files, whatever their state."""
         return self.in_progress + self.aborted + self.succeeded + self.failed + self.cancelled
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How a submission with these counts ended; None if it had no file.
+
+        One file that failed or did not arrive makes it failed; otherwise one that was cancelled makes it cancelled.
+        """
+        if self.failed or self.aborted:
+            return Outcome.FAILED
+        if self.cancelled:
+            return Outcome.CANCELLED
+        return Outcome.SUCCEEDED if self.succeeded else None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
@@ -54,3 +75,8 @@ class Submission:
     def is_settled(self) -> bool:
         """Not open, and no file announced or receiving, no job queued or running."""
         return not self.is_open and self.counts.in_progress == 0
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None until it is settled, and if no file came."""
+        return self.counts.outcome if self.is_settled else None

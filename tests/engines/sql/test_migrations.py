@@ -25,6 +25,7 @@ from dropmill.model.errors import SettingsError
 from dropmill.model.ids import OPEN, Cursor, new_submission_id
 from dropmill.model.jobs import Claim
 from dropmill.model.submissions import Counts
+from dropmill.ports.ledger.history import HistoryFilter
 from dropmill.ports.ledger.submissions import RequestKey
 
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
@@ -301,3 +302,48 @@ async def test_what_was_sent_before_there_were_owners_belongs_to_everybody_and_i
     assert new.execute("PRAGMA foreign_key_check").fetchall() == []
     assert new.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     new.close()
+
+
+async def test_submissions_of_before_the_history_have_their_outcomes_and_results(tmp_path: Path) -> None:
+    """Schema 0010."""
+    path = made_with(tmp_path, "0009")
+    old = sqlite3.connect(path)
+    add_row(old, "config_revisions", number=1, sha256="c" * 64, size=1, text=b"a", saved_at=AT)
+    counts: dict[str, dict[str, int]] = {
+        "good": {"succeeded": 2},
+        "bad": {"succeeded": 1, "failed": 1, "cancelled": 1},
+        "missing": {"succeeded": 1, "aborted": 1},
+        "stopped": {"succeeded": 1, "cancelled": 1},
+        "empty": {},
+        "removed": {"succeeded": 1},
+        "running": {"running": 1, "failed": 1},
+    }
+    for seq, (name, found) in enumerate(counts.items(), 1):
+        settled_at = None if name == "running" else AT
+        removed_at = AT if name == "removed" else None
+        times = {"opened_at": AT, "settled_at": settled_at, "removed_at": removed_at}
+        add_row(old, "submissions", seq=seq, id=name, ip="192.0.2.7", **times, **found)
+        for number in range(2):
+            file_id = f"{name}{number}"
+            file = {"id": file_id, "submission_id": name, "name": "a", "path": "a", "sha256": f"{seq:064x}"}
+            add_row(old, "files", state="stored", number=number, **file)
+            job = {"id": file_id, "submission_id": name, "file_id": file_id, "result_count": number + 1}
+            add_row(old, "jobs", state="succeeded", config_number=1, queued_at=AT, **job)
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+
+    async def found_by(state: str | None, text: str | None = None) -> list[str]:
+        page = await ledger.history(HistoryFilter(state=state, text=text), limit=99)
+        return [entry.submission.id for entry in page.entries]
+
+    assert await found_by("succeeded") == ["removed", "good"]
+    assert await found_by("failed") == ["missing", "bad"]
+    assert await found_by("cancelled") == ["stopped"]
+    assert await found_by("running") == ["running"]
+    assert await found_by(None, f"{3:064x}") == ["missing"]
+    page = await ledger.history(HistoryFilter(), limit=99)
+    assert [entry.result_count for entry in page.entries] == [3, 0, 3, 3, 3, 3, 3]
+    await ledger.close()

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation
 from dropmill.model.ids import Cursor, JobId, SubmissionId
 from dropmill.model.jobs import Claim, RetryPolicy
+from dropmill.ports.ledger.history import HistoryFilter
 
 FIRST_CONFIG = b"first: true\n"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 
 CLAIM = Claim()
 RETRY = RetryPolicy(exit_codes=frozenset({1}), times=1, delay_s=0.0)
@@ -30,6 +32,18 @@ CALLS: Mapping[str, Call] = {
     "open submissions": lambda ledger, s, j: ledger.submissions(before=None, limit=50, state="open"),
     "submissions under way": lambda ledger, s, j: ledger.submissions(before=None, limit=50, state="processing"),
     "settled submissions": lambda ledger, s, j: ledger.submissions(before=None, limit=50, state="settled"),
+    "page of the history": lambda ledger, s, j: ledger.history(HistoryFilter(), limit=50),
+    "older page": lambda ledger, s, j: ledger.history(HistoryFilter(), before="9", limit=50),
+    "newer page": lambda ledger, s, j: ledger.history(HistoryFilter(), after="0", limit=50),
+    "page of what runs": lambda ledger, s, j: ledger.history(HistoryFilter(state="running"), limit=50),
+    "page of what is settled": lambda ledger, s, j: ledger.history(HistoryFilter(state="settled"), limit=50),
+    "page of what failed": lambda ledger, s, j: ledger.history(HistoryFilter(state="failed"), limit=50),
+    "page of a day": lambda ledger, s, j: ledger.history(
+        HistoryFilter(opened_from=NOW, opened_before=NOW + DAY), limit=50
+    ),
+    "page of what failed on a day": lambda ledger, s, j: ledger.history(
+        HistoryFilter(state="failed", opened_from=NOW, opened_before=NOW + DAY), limit=50
+    ),
     "one submission": lambda ledger, s, j: ledger.view_submission(s, limit=100),
     "further files": lambda ledger, s, j: ledger.view_submission(s, after="1", limit=100),
     "failed files": lambda ledger, s, j: ledger.view_submission(s, limit=100, state="failed"),
@@ -77,6 +91,8 @@ CALLS: Mapping[str, Call] = {
 # A scan in the order of the table's own key, that ends with the page.
 PAGED = {
     "history": "submissions",
+    "page of the history": "submissions",
+    "page of what is settled": "submissions",
     "settled submissions": "submissions",
     "jobs": "jobs",
     "old events": "events",

@@ -137,6 +137,10 @@ def set_job(tx: Transaction, row: Row, state: JobState, **values: Any) -> None:
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), state, "job")
     tx.run(SET_JOB, key=row["seq"], state=state.value, **values)
     tx.move(row["submission_id"], row["state"], state.value)
+    more_results = values.get("result_count", row["result_count"]) - row["result_count"]
+    if more_results:
+        submission = tx.submission(row["submission_id"])
+        tx.change(row["submission_id"], result_count=submission["result_count"] + more_results)
 
 
 def subject_of(tx: Transaction, row: Row, attempt: int | None = None) -> Subject:
@@ -269,7 +273,7 @@ def _require_kept(row: Row) -> None:
 
 
 def _retry(tx: Transaction, row: Row) -> None:
-    tx.change(row["submission_id"], settled_at=None)
+    tx.change(row["submission_id"], settled_at=None, outcome=None)
     if row["error_message"] is not None:
         search.set_error(tx, row, None)
     requeue(

@@ -11,6 +11,7 @@ from typing import Any
 from dropmill.engines.sql import attempts, config, deliveries, events, jobs, nodes, retention, submissions, uploads
 from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
+from dropmill.engines.sql.history import list_history
 from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
@@ -24,7 +25,7 @@ from dropmill.model.submissions import Submission
 from dropmill.model.uploads import File, StoredBlob
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
-from dropmill.ports.ledger.history import SubmissionView, Totals
+from dropmill.ports.ledger.history import HistoryFilter, HistoryPage, SubmissionView, Totals
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
@@ -201,6 +202,17 @@ class SqlLedger(SqlDatabase):
         visible_to: Owner | None = None,
     ) -> Page[Submission]:
         return await self._read(submissions.list_submissions, before, limit, state, text, visible_to)
+
+    async def history(
+        self,
+        wanted: HistoryFilter,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        limit: int,
+        visible_to: Owner | None = None,
+    ) -> HistoryPage:
+        return await self._read(list_history, wanted, before, after, limit, visible_to)
 
     async def totals(self, *, visible_to: Owner | None = None) -> Totals:
         return await self._read(submissions.totals, visible_to)

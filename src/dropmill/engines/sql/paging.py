@@ -11,8 +11,8 @@ from dropmill.model.ids import Owner
 from dropmill.model.numbers import whole_number
 
 
-def page_key(text: str | None) -> int | None:
-    """The key before which a page begins; None: at the newest.
+def page_key(text: str | None, name: str = "before", of: str = "next") -> int | None:
+    """The key at which a page begins, given as the parameter `name`; None: at the newest.
 
     Raises:
         BadParameter: it is no key.
@@ -21,7 +21,7 @@ def page_key(text: str | None) -> int | None:
         return None
     key = whole_number(text)
     if key is None:
-        raise BadParameter("`before` must be the `next` of the previous page.")
+        raise BadParameter(f"`{name}` must be the `{of}` of another page.")
     return key
 
 

@@ -55,7 +55,7 @@ def begin_removal(tx: Transaction, submission_id: SubmissionId, settled_at: date
     now = utc_now()
     tx.run(_MARK_FILES, key=submission_id, removed_at=now)
     tx.keep(submission_id, -row["kept_bytes"])
-    tx.change(submission_id, removed_at=now, is_removing=True)
+    tx.change(submission_id, removed_at=now, is_removing=True, result_count=0)
     return True
 
 

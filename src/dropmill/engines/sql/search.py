@@ -9,8 +9,9 @@ The engine makes the index of trigrams: on SQLite the table `search_index`, on P
 text of less than three characters has no trigram; for it, rows are read one after the other, the newest first.
 """
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -22,9 +23,9 @@ from sqlalchemy import (
     cast,
     column,
     exists,
-    false,
     func,
     literal,
+    null,
     select,
     table,
     update,
@@ -35,16 +36,20 @@ from dropmill.engines.sql.tables import files, jobs, owners, search_texts, submi
 from dropmill.engines.sql.transaction import COUNTS, Transaction
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.ids import Owner, SubmissionId
+from dropmill.ports.ledger.history import ID_PREFIX_MIN, TEXT_MIN
 
 BITS = 24  # of an id, for the file's number
 CLIENT = (1 << BITS) - 1
-TRIGRAM = 3
+TRIGRAM = TEXT_MIN
 ERROR_MAX = 2000  # characters of an error that are searched; a script may write any number
 FEW = 5000  # up to so many rows it is faster to read all of them than to use the index
 CHUNK = 200  # matches read at once
+EQUAL_FILES_MAX = 1000  # with the same SHA-256; of more, the newest are found
 
 SEQ_MAX = (1 << 63 - BITS) - 1
 ID_MAX = (1 << 63) - 1
+
+_PREFIX = re.compile(rf"[0-9a-f]{{{ID_PREFIX_MIN},64}}")
 
 _SET = update(search_texts).where(search_texts.c.id == bindparam("key"))
 
@@ -144,18 +149,47 @@ def _sum_of(names: Sequence[str]) -> ColumnElement[int]:
     return sum(others, start=first)
 
 
-class _Scope(NamedTuple):
-    """What is searched: everything, one submission, or one owner's submissions.
-
-    Attributes:
-        first: lowest id.
-        owner: None: all owners.
-        is_little: whether the owner has sent so little that reading all of it is faster.
-    """
+class Span(NamedTuple):
+    """Submissions between two of them by `seq`, both included, and the order in which they are read."""
 
     first: int = 0
+    last: int = SEQ_MAX
+    is_rising: bool = False
+
+    def ordered(self, key: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The order by a key that rises with `seq`."""
+        return key.asc() if self.is_rising else key.desc()
+
+    def holds(self, seq: ColumnElement[int]) -> Sequence[ColumnElement[bool]]:
+        """The conditions that keep to the span."""
+        conditions = [seq >= self.first] if self.first > 0 else []
+        return [*conditions, seq <= self.last] if self.last < SEQ_MAX else conditions
+
+
+class _Ids(NamedTuple):
+    """Ids of texts from `low` on and below `end`, and the order in which they are read."""
+
+    low: int = 0
+    end: int = ID_MAX
+    is_rising: bool = False
+
+    def hold(self, key: ColumnElement[int]) -> Sequence[ColumnElement[bool]]:
+        """The conditions that keep to these ids."""
+        return [key >= self.low, key < self.end] if self.low > 0 else [key < self.end]
+
+
+class _Scope(NamedTuple):
+    """Whose texts are searched, and how.
+
+    Attributes:
+        owner: None: all owners.
+        is_little: whether the owner has sent so little that reading all of it is faster.
+        is_one: whether only the texts of one submission are searched.
+    """
+
     owner: Owner | None = None
     is_little: bool = False
+    is_one: bool = False
 
 
 def _scope_of(connection: Connection, owner: Owner | None) -> _Scope:
@@ -163,75 +197,156 @@ def _scope_of(connection: Connection, owner: Owner | None) -> _Scope:
     return _Scope(owner=owner, is_little=is_little)
 
 
-def _matching(connection: Connection, needle: _Needle, scope: _Scope, before: int) -> Sequence[Row]:
-    """The `CHUNK` rows of a scope with the highest ids below `before` that contain a text."""
+def _matching(connection: Connection, needle: _Needle, scope: _Scope, ids: _Ids) -> Sequence[Row]:
+    """The first `CHUNK` rows of a scope, in the order of `ids`, that contain a text."""
     key: ColumnElement[Any] = search_texts.c.id
     query = select(search_texts.c.id, search_texts.c.file_id)
     if scope.is_little:
         least = submissions.c.seq * (1 << BITS)
         query = query.join(submissions, key.between(least, least + CLIENT)).where(
             submissions.c.owner == scope.owner,
-            submissions.c.seq <= before >> BITS,
-            key + 0 < before,  # with the bare key, SQLite would rather read all texts below it, of all owners
+            submissions.c.seq.between(ids.low >> BITS, ids.end >> BITS),
+            *ids.hold(key + 0),  # with the bare key, SQLite would rather read all these texts, of all owners
             needle.occurs_in(search_texts.c.text),
         )
-        query = query.order_by(submissions.c.seq.desc(), key.desc())
+        both = (submissions.c.seq, key)
+        query = query.order_by(*both) if ids.is_rising else query.order_by(*(one.desc() for one in both))
         return connection.execute(query.limit(CHUNK)).mappings().all()
-    if needle.has_index and not scope.first:
+    if needle.has_index and not scope.is_one:
         key = _index.c.rowid
         query = query.select_from(_index.join(search_texts, search_texts.c.id == key))
         query = query.where(needle.occurs_in(_index.c.text))
     else:
-        query = query.where(needle.occurs_in(search_texts.c.text), key >= scope.first)
+        query = query.where(needle.occurs_in(search_texts.c.text))
     if scope.owner is not None:
         query = query.join(submissions, submissions.c.seq == key // (1 << BITS))
         query = query.where(submissions.c.owner == scope.owner)
-    return connection.execute(query.where(key < before).order_by(key.desc()).limit(CHUNK)).mappings().all()
+    query = query.where(*ids.hold(key)).order_by(key if ids.is_rising else key.desc())
+    return connection.execute(query.limit(CHUNK)).mappings().all()
 
 
-def is_about(connection: Connection, text: str) -> ColumnElement[bool]:
-    """A condition for lists of few submissions: whether a text is found in one."""
-    if not is_storable(text):
-        return false()
-    first = submissions.c.seq * (1 << BITS)
-    its = search_texts.c.id.between(first, first + CLIENT)
-    return exists().where(its, _needle(connection, text).occurs_in(search_texts.c.text)).correlate(submissions)
+class Found(NamedTuple):
+    """A submission in which a text was found.
+
+    Attributes:
+        row: of `submissions`.
+        file_id: of a file whose text matches; None if it is the client's, or unknown.
+        is_known: whether `file_id` is known; otherwise `matching_file` finds it.
+    """
+
+    row: Row
+    file_id: str | None = None
+    is_known: bool = False
 
 
 def find_submissions(
     connection: Connection,
     text: str,
     conditions: Sequence[ColumnElement[bool]],
-    before: int | None,
+    span: Span,
     limit: int,
     visible_to: Owner | None,
-) -> Sequence[Row]:
-    """The newest submissions in which a text is found.
+    *,
+    chunks_max: int | None = None,
+) -> Sequence[Found]:
+    """The first submissions of a span in which a text is found.
 
     Args:
         connection: of the reader.
         text: the search text.
         conditions: further conditions.
-        before: `seq` of the last one of the previous page; None: from the newest on.
+        span: where to look, and in which order.
         limit: most submissions.
         visible_to: their owner; None: all owners.
+        chunks_max: how many chunks of matches to read before the submissions that meet the conditions are read
+            instead, one after the other. For conditions that few submissions meet; None: any number.
     """
     if not is_storable(text):
         return []
     needle = _needle(connection, text)
     scope = _scope_of(connection, visible_to)
-    found: list[Row] = []
-    start = min(before, SEQ_MAX) << BITS if before is not None else ID_MAX
-    while len(found) < limit:
-        matching = _matching(connection, needle, scope, start)
-        seqs = list(dict.fromkeys(row["id"] >> BITS for row in matching))
-        if seqs:
-            query = select(submissions).where(submissions.c.seq.in_(seqs), *conditions)
-            found.extend(connection.execute(query.order_by(submissions.c.seq.desc())).mappings())
-            start = seqs[-1] << BITS  # skips further matches in the last of them
+    found: list[Found] = []
+    ids = _Ids(span.first << BITS, min(span.last + 1, SEQ_MAX) << BITS, span.is_rising)
+    chunks = 0
+    while len(found) < limit and ids.low < ids.end:
+        if chunks == chunks_max:
+            span = Span(ids.low >> BITS, (ids.end >> BITS) - 1, span.is_rising)
+            query = select(submissions).where(*span.holds(submissions.c.seq), *conditions, _is_about(needle))
+            query = query.order_by(span.ordered(submissions.c.seq)).limit(limit - len(found))
+            found.extend(Found(row) for row in connection.execute(query).mappings())
+            break
+        chunks += 1
+        matching = _matching(connection, needle, scope, ids)
+        file_of: dict[int, str | None] = {}
+        for row in matching:
+            seq = row["id"] >> BITS
+            file_of[seq] = row["file_id"] or file_of.get(seq)
+        if file_of:
+            query = select(submissions).where(submissions.c.seq.in_(file_of), *conditions)
+            rows = connection.execute(query.order_by(span.ordered(submissions.c.seq))).mappings()
+            found.extend(Found(row, file_of[row["seq"]], is_known=True) for row in rows)
+            # skips further matches in the last of them
+            last = next(reversed(file_of))
+            ids = ids._replace(low=(last + 1) << BITS) if ids.is_rising else ids._replace(end=last << BITS)
         if len(matching) < CHUNK:
             break
     return found[:limit]
+
+
+def _is_about(needle: _Needle) -> ColumnElement[bool]:
+    """A condition for lists of few submissions: whether a text is found in one."""
+    first = submissions.c.seq * (1 << BITS)
+    its = search_texts.c.id.between(first, first + CLIENT)
+    return exists().where(its, needle.occurs_in(search_texts.c.text)).correlate(submissions)
+
+
+def matching_file(connection: Connection, text: str, seq: int) -> str | None:
+    """The first file of a submission in which a text is found; None if it is found in no file."""
+    needle = _needle(connection, text)
+    its = search_texts.c.id.between(seq << BITS, seq << BITS | CLIENT)
+    query = select(search_texts.c.file_id).where(its, needle.occurs_in(search_texts.c.text))
+    return connection.execute(query.order_by(search_texts.c.id).limit(1)).scalar_one_or_none()
+
+
+_FILE_WITH_ID = (
+    select(submissions.c.seq, files.c.id)
+    .join(submissions, submissions.c.id == files.c.submission_id)
+    .where(files.c.id >= bindparam("first"), files.c.id < bindparam("end"))
+)
+_FILE_OF_JOB_WITH_ID = (
+    select(submissions.c.seq, jobs.c.file_id)
+    .join(submissions, submissions.c.id == jobs.c.submission_id)
+    .where(jobs.c.id >= bindparam("first"), jobs.c.id < bindparam("end"))
+)
+_SUBMISSION_WITH_ID = select(submissions.c.seq, null()).where(
+    submissions.c.id >= bindparam("first"), submissions.c.id < bindparam("end")
+)
+_files_with_hash = (
+    select(files.c.id, files.c.submission_id)
+    .where(files.c.sha256 >= bindparam("first"), files.c.sha256 < bindparam("end"))
+    .order_by(files.c.sha256.desc(), files.c.seq.desc())
+    .limit(EQUAL_FILES_MAX)
+    .subquery()
+)
+_FILE_WITH_HASH = select(submissions.c.seq, _files_with_hash.c.id).join(
+    submissions, submissions.c.id == _files_with_hash.c.submission_id
+)
+_BY_PREFIX = (_FILE_WITH_HASH, _FILE_OF_JOB_WITH_ID, _FILE_WITH_ID, _SUBMISSION_WITH_ID)
+
+
+def with_prefix(connection: Connection, text: str) -> Mapping[int, str | None]:
+    """Submissions, by `seq`, with an id or a SHA-256 that begins with a text, each with the file that it belongs to.
+
+    None in place of a file: the id is the submission's own.
+    """
+    prefix = text.lower()
+    if not _PREFIX.fullmatch(prefix):
+        return {}
+    ends = {"first": prefix, "end": f"{prefix}g"}  # the letter after all hexadecimal digits
+    found: dict[int, str | None] = {}
+    for query in _BY_PREFIX:
+        found.update((seq, file_id) for seq, file_id in connection.execute(query, ends))
+    return found
 
 
 _KEY = submissions.c.seq * (1 << BITS) + files.c.number
@@ -265,7 +380,7 @@ def find_jobs(
     if not is_storable(text):
         return []
     needle = _needle(connection, text)
-    scope, start = _scope_of(connection, visible_to), ID_MAX if before is None else before
+    scope, least, start = _scope_of(connection, visible_to), 0, ID_MAX if before is None else before
     jobs_wanted = _JOBS
     if visible_to is not None:
         jobs_wanted = jobs_wanted.where(jobs.c.owner == visible_to)
@@ -275,7 +390,7 @@ def find_jobs(
         ).scalar_one_or_none()
         if seq is None:
             return []
-        scope, start = _Scope(first=seq << BITS), min(start, (seq + 1) << BITS)
+        scope, least, start = _Scope(is_one=True), seq << BITS, min(start, (seq + 1) << BITS)
     if state is not None:
         jobs_wanted = jobs_wanted.where(jobs.c.state == state)
         if submission_id is None and _counted(connection, visible_to, state) < FEW:
@@ -305,7 +420,7 @@ def find_jobs(
             add_all(seq, number)
             start = seq << BITS
     while len(found) < limit:
-        matching = _matching(connection, needle, scope, start)
+        matching = _matching(connection, needle, scope, _Ids(least, start))
         some: list[str] = []
         for row in matching:
             if row["id"] >= start:

@@ -1,6 +1,6 @@
 """Submissions: changes, queries and rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from dropmill.model.errors import IdempotencyMismatch, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.jobs import JobState
-from dropmill.model.submissions import Submission
+from dropmill.model.submissions import Outcome, Submission
 from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
@@ -191,6 +191,31 @@ def view_submission(
     )
 
 
+CHUNKS_MAX: Mapping[str, int] = {
+    **dict.fromkeys(("running", "open", "processing"), 0),  # few submissions at any time
+    **dict.fromkeys(Outcome, 5),  # many or few
+}
+"""`chunks_max` of a search for submissions in a state."""
+
+
+def wanted(state: str | None, visible_to: Owner | None) -> list[ColumnElement[bool]]:
+    """The conditions for submissions in a state, one of `HISTORY_STATES`, that an owner may see."""
+    conditions: list[ColumnElement[bool]] = [] if visible_to is None else [submissions.c.owner == visible_to]
+    # Few submissions have no time of settling; an index of their own finds them however long the history is.
+    match state:
+        case "running":
+            conditions.append(submissions.c.settled_at.is_(None))
+        case "open":
+            conditions += [submissions.c.settled_at.is_(None), submissions.c.is_open]
+        case "processing":
+            conditions += [submissions.c.settled_at.is_(None), ~submissions.c.is_open]
+        case "settled":
+            conditions.append(submissions.c.settled_at.is_not(None))
+        case str():
+            conditions.append(submissions.c.outcome == state)
+    return conditions
+
+
 def list_submissions(
     connection: Connection,
     before: str | None,
@@ -200,27 +225,20 @@ def list_submissions(
     visible_to: Owner | None,
 ) -> Page[Submission]:
     """See `Ledger.submissions`."""
-    conditions: list[ColumnElement[bool]] = [] if visible_to is None else [submissions.c.owner == visible_to]
-    is_under_way = state in ("open", "processing")
-    # Few submissions have no time of settling; an index of their own finds them however long the history is.
-    match one_of(state, ("open", "processing", "settled")):
-        case "open":
-            conditions += [submissions.c.settled_at.is_(None), submissions.c.is_open]
-        case "processing":
-            conditions += [submissions.c.settled_at.is_(None), ~submissions.c.is_open]
-        case "settled":
-            conditions.append(submissions.c.settled_at.is_not(None))
+    one_of(state, ("open", "processing", "settled"))
+    conditions = wanted(state, visible_to)
     start = page_key(before)
+    span = search.Span() if start is None else search.Span(last=min(start - 1, search.SEQ_MAX))
     found: Sequence[Row]
-    if text and not is_under_way:
-        found = search.find_submissions(connection, text, conditions, start, limit + 1, visible_to)
+    if text:
+        chunks_max = CHUNKS_MAX.get(state or "")
+        about = search.find_submissions(
+            connection, text, conditions, span, limit + 1, visible_to, chunks_max=chunks_max
+        )
+        found = [one.row for one in about]
     else:
-        if text:
-            conditions.append(search.is_about(connection, text))
-        if start is not None:
-            conditions.append(submissions.c.seq < start)
-        query = select(submissions).where(*conditions).order_by(submissions.c.seq.desc())
-        found = connection.execute(query.limit(limit + 1)).mappings().all()
+        query = select(submissions).where(*span.holds(submissions.c.seq), *conditions)
+        found = connection.execute(query.order_by(submissions.c.seq.desc()).limit(limit + 1)).mappings().all()
     page, following = page_of(found, limit)
     return Page(items=[submission_of(row) for row in page], next=following)
 

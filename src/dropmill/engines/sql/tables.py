@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0009"
+SCHEMA_HEAD = "0010"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -89,6 +89,8 @@ submissions = Table(
     Column("succeeded", Integer, **_count()),
     Column("failed", Integer, **_count()),
     Column("cancelled", Integer, **_count()),
+    Column("outcome", String(16)),  # set while it is settled
+    Column("result_count", Integer, **_count()),  # of its jobs' newest attempts; 0 once they were removed
     Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
     Column("removed_at", UtcTime),
     Column("is_removing", Boolean, nullable=False, server_default=false()),
@@ -100,6 +102,17 @@ submissions = Table(
     UniqueConstraint("owner", "idempotency_key", name="uq_submissions_owner_key"),
 )
 Index("ix_submissions_owner", submissions.c.owner, submissions.c.seq)
+Index("ix_submissions_opened_at", submissions.c.opened_at)
+_partial_index(
+    "ix_submissions_outcome", submissions.c.outcome, submissions.c.seq, where=submissions.c.outcome.is_not(None)
+)
+_partial_index(
+    "ix_submissions_owner_outcome",
+    submissions.c.owner,
+    submissions.c.outcome,
+    submissions.c.seq,
+    where=submissions.c.outcome.is_not(None),
+)
 _is_kept = submissions.c.removed_at.is_(None)
 _partial_index("ix_submissions_unsettled", submissions.c.seq, where=submissions.c.settled_at.is_(None))
 _partial_index("ix_submissions_kept", submissions.c.settled_at, submissions.c.kept_bytes, where=_is_kept)
@@ -133,6 +146,7 @@ files = Table(
 )
 Index("ix_files_submission", files.c.submission_id, files.c.seq)
 Index("ix_files_blob", files.c.blob)
+_partial_index("ix_files_sha256", files.c.sha256, files.c.seq, where=files.c.sha256.is_not(None))
 _partial_index("ix_files_partial", files.c.partial, where=files.c.partial.is_not(None))
 _partial_index("ix_files_unfinished", files.c.seq, where=files.c.state.in_(["announced", "receiving"]))
 is_unfinished = _is_one_of(files.c.state, "announced", "receiving")

@@ -147,7 +147,13 @@ class Transaction:
         counts = counts_of(row)
         if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
             return
-        self.change(submission_id, settled_at=utc_now(), times_settled=row["times_settled"] + 1)
+        outcome = counts.outcome
+        self.change(
+            submission_id,
+            settled_at=utc_now(),
+            times_settled=row["times_settled"] + 1,
+            outcome=None if outcome is None else outcome.value,
+        )
         data = {"number": row["times_settled"], "counts": {name: row[name] for name in COUNTS}}
         cursor = self.emit(EventName.SUBMISSION_SETTLED, self.subject(submission_id), **data)
         if self._records_deliveries:
