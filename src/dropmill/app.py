@@ -57,6 +57,7 @@ from dropmill.upkeep.retention import CleanUp, Retention
 from dropmill.web import static_files
 from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
+from dropmill.web.api.history import history
 from dropmill.web.api.jobs import jobs
 from dropmill.web.api.live import live
 from dropmill.web.api.log import log as log_blueprint
@@ -103,7 +104,8 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     static_files.install(app, assets.static(), from_sources=settings.reload)
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings)
-    for blueprint in (pages, submissions, jobs, downloads, config, live, log_blueprint, ops, uploads_blueprint, send):
+    api = (submissions, jobs, history, downloads, config, live, log_blueprint, uploads_blueprint, send)
+    for blueprint in (pages, *api, ops):
         app.register_blueprint(blueprint)
     forwarding.install(app, settings)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))

@@ -14,6 +14,7 @@ from dropmill.engines.sql import search
 from dropmill.engines.sql import submissions as changes
 from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import BadParameter
+from dropmill.model.history import HISTORY_STATES, HistoryEntry, HistoryFilter, HistoryPage
 from dropmill.model.ids import (
     FileId,
     JobId,
@@ -29,7 +30,6 @@ from dropmill.model.results import Result
 from dropmill.model.submissions import Outcome
 from dropmill.model.uploads import StoredBlob
 from dropmill.ports.ledger import Ledger
-from dropmill.ports.ledger.history import HISTORY_STATES, HistoryEntry, HistoryFilter, HistoryPage
 
 ALL = HistoryFilter()
 DAY = datetime(2026, 11, 20, tzinfo=UTC)

@@ -19,8 +19,8 @@ from tests.contracts.ledgers import LedgerEngine, SqliteEngine
 
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.model.errors import NotFound
+from dropmill.model.history import HistoryFilter
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
-from dropmill.ports.ledger.history import HistoryFilter
 
 MUCH = Owner("account:7")
 LITTLE = Owner(history.OF_LITTLE)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dropmill.model.caller import Caller
+from dropmill.model.history import HistoryFilter, HistoryPage
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import Job, JobState
 from dropmill.model.results import Result
@@ -68,6 +69,18 @@ class Views:
         """Submissions without their files, newest first, and where the next page begins; see `Ledger.submissions`."""
         page = await self._ledger.submissions(before=before, limit=limit, state=state, text=text)
         return [submission_json(submission) for submission in page.items], page.next
+
+    async def history(
+        self,
+        caller: Caller,
+        wanted: HistoryFilter,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        limit: int,
+    ) -> HistoryPage:
+        """A page of the history; see `Ledger.history`."""
+        return await self._ledger.history(wanted, before=before, after=after, limit=limit)
 
     async def submission(self, caller: Caller, submission_id: SubmissionId) -> tuple[SubmissionJson, Cursor]:
         """A Submission with its first files, and the cursor at which that was true.

@@ -22,10 +22,10 @@ from dropmill.engines.sqlite import ledger as sqlite_ledger
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import SettingsError
+from dropmill.model.history import HistoryFilter
 from dropmill.model.ids import OPEN, Cursor, new_submission_id
 from dropmill.model.jobs import Claim
 from dropmill.model.submissions import Counts
-from dropmill.ports.ledger.history import HistoryFilter
 from dropmill.ports.ledger.submissions import RequestKey
 
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")

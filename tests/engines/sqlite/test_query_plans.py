@@ -13,9 +13,9 @@ from tests.support import scenarios
 from dropmill.configfile.file_sync import sha256_of
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation
+from dropmill.model.history import HistoryFilter
 from dropmill.model.ids import Cursor, JobId, SubmissionId
 from dropmill.model.jobs import Claim, RetryPolicy
-from dropmill.ports.ledger.history import HistoryFilter
 
 FIRST_CONFIG = b"first: true\n"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ from dropmill.engines.sql.search import SEQ_MAX, Span
 from dropmill.engines.sql.submissions import CHUNKS_MAX, submission_of, wanted
 from dropmill.engines.sql.tables import files, jobs, submissions
 from dropmill.model.errors import BadParameter
+from dropmill.model.history import HISTORY_STATES, HistoryEntry, HistoryFile, HistoryFilter, HistoryPage
 from dropmill.model.ids import FileId, JobId, Owner
-from dropmill.ports.ledger.history import HISTORY_STATES, HistoryEntry, HistoryFile, HistoryFilter, HistoryPage
 
 T = TypeVar("T")
 

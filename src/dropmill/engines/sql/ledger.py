@@ -16,6 +16,7 @@ from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.deliveries import Delivery
+from dropmill.model.history import HistoryFilter, HistoryPage
 from dropmill.model.ids import OPEN, Cursor, FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
 from dropmill.model.nodes import Node
@@ -25,7 +26,7 @@ from dropmill.model.submissions import Submission
 from dropmill.model.uploads import File, StoredBlob
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
-from dropmill.ports.ledger.history import HistoryFilter, HistoryPage, SubmissionView, Totals
+from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey

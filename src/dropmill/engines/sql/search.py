@@ -35,8 +35,8 @@ from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.tables import files, jobs, owners, search_texts, submissions
 from dropmill.engines.sql.transaction import COUNTS, Transaction
 from dropmill.engines.sql.types import is_storable
+from dropmill.model.history import ID_PREFIX_MIN, TEXT_MIN
 from dropmill.model.ids import Owner, SubmissionId
-from dropmill.ports.ledger.history import ID_PREFIX_MIN, TEXT_MIN
 
 BITS = 24  # of an id, for the file's number
 CLIENT = (1 << BITS) - 1
