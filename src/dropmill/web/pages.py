@@ -1,4 +1,4 @@
-"""The pages `/`, `/submissions`, `/submissions/<id>`, `/jobs/<id>` and `/config`; `static/js` updates them live.
+"""The pages `/`, `/history`, `/submissions/<id>`, `/jobs/<id>` and `/config`; `static/js` updates them live.
 
 Each page also works without scripts. A page reads from the capabilities, for its caller, and changes things only
 through the API.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
-from quart import Blueprint, current_app, render_template, request
+from quart import Blueprint, current_app, redirect, render_template, request, url_for
 
 from dropmill import text
 from dropmill.configfile.schema.schema import SchemaUnusable
@@ -19,6 +19,7 @@ from dropmill.model.ids import JobId, SubmissionId
 from dropmill.text import time_text
 from dropmill.web import messages
 from dropmill.web.api import query
+from dropmill.web.history import history_page
 from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.server.compression import compress_page
 from dropmill.web.services import EXTENSION, Services, services
@@ -27,8 +28,6 @@ from dropmill.wire.submissions import submission_json
 
 pages = Blueprint("pages", __name__)
 pages.after_request(compress_page)
-
-HISTORY_PAGE = 50  # submissions on one page of the history
 
 
 @pages.get("/")
@@ -47,18 +46,17 @@ async def drop() -> str:
     )
 
 
+@pages.get("/history")
+async def history() -> Any:
+    """What runs and what was sent before, by state, date and text."""
+    return await history_page(language())
+
+
 @pages.get("/submissions")
-async def history() -> str:
-    """All submissions, newest first; `before` is where an older page begins."""
+async def submissions() -> Any:
+    """Where the history was until there was a page of its own: old links lead on."""
     before = query.text("before")
-    items, following = await services().views.submissions(current_caller(), before=before, limit=HISTORY_PAGE)
-    return await render_template(
-        "submissions.html",
-        page_data={},
-        submissions=items,
-        next=following,
-        is_newest=before is None,
-    )
+    return redirect(url_for("pages.history", before=before), 308)
 
 
 @pages.get("/submissions/<submission_id>")

@@ -8,6 +8,7 @@ from typing import Any
 
 from quart import Blueprint, Response, request
 
+from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import BadParameter
 from dropmill.model.history import TEXT_MIN, HistoryFilter, HistoryPage
@@ -44,15 +45,16 @@ async def read() -> Any:
         caller, wanted, before=before, after=after, limit=CSV_PAGE if is_whole else limit
     )
     return Response(
-        _lines(caller, wanted, first, is_whole=is_whole),
+        _lines(services().views, caller, wanted, first, is_whole=is_whole),
         content_type=f"{CSV}; charset=utf-8; header=present",
         headers={"Content-Disposition": 'attachment; filename="history.csv"', "Vary": "Accept"},
     )
 
 
-async def _lines(caller: Caller, wanted: HistoryFilter, page: HistoryPage, *, is_whole: bool) -> AsyncIterator[bytes]:
-    """CSV of a page, and of all older ones."""
-    views = services().views
+async def _lines(
+    views: Views, caller: Caller, wanted: HistoryFilter, page: HistoryPage, *, is_whole: bool
+) -> AsyncIterator[bytes]:
+    """CSV of a page, and of all older ones. Runs after the request's context has ended."""
     yield history_csv(page.entries, has_head=True).encode()
     while is_whole and page.next is not None:
         page = await views.history(caller, wanted, before=page.next, limit=CSV_PAGE)
