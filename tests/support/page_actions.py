@@ -13,6 +13,9 @@ MIB = 1024 * 1024
 _DEVTOOLS: weakref.WeakKeyDictionary[Page, CDPSession] = weakref.WeakKeyDictionary()
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
 _ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (40[49]|41[02]|422|460|50[37])")
+# How a verdict begins when nothing is left to do.
+SETTLED = re.compile("^(Done: |Finished: |Failed|Cancelled|Not sent)")
+ALL_SUCCEEDED = re.compile(r"^Done: [\d,]+ succeeded$")
 _BROKEN = re.compile("Failed to load resource: net::|WebSocket connection to .* failed")
 
 
@@ -60,6 +63,11 @@ def press_submit(page: Page, count: int) -> str:
 def row(page: Page, name: str) -> Locator:
     """The row of a file."""
     return page.get_by_role("list", name="Files").get_by_role("listitem").filter(has_text=name)
+
+
+def verdict(page: Page) -> Locator:
+    """The line that says what became of a submission, or what goes on."""
+    return page.get_by_role("heading", level=1)
 
 
 def log(page: Page) -> Locator:

@@ -173,12 +173,10 @@ export class LogView {
     this.#isLoading = true;
     const begin = this.#begin;
     try {
-      const { events } = await callJson("GET", `/events?topic=${encodeURIComponent(this.#topic)}&before=${begin}&limit=${limit}`);
-      /** @type {LiveEvent[]} */
-      const earlier = events.filter((/** @type {LiveEvent} */ { cursor }) => cursor < begin);
-      this.#begin = earlier.length < limit ? 0 : earlier[0].cursor;
+      const { events: earlier, cursor } = await callJson("GET", `/events?topic=${encodeURIComponent(this.#topic)}&before=${begin}&limit=${limit}`);
+      this.#begin = cursor; // 0: there is nothing before
       const fromEnd = this.#box.scrollHeight - this.#box.scrollTop;
-      this.#lines.unshift(...earlier.filter(isStep).map((event) => lineOf(event, this.#client)));
+      this.#lines.unshift(...earlier.filter(isStep).map((/** @type {LiveEvent} */ event) => lineOf(event, this.#client)));
       this.#isLoading = false;
       this.#show();
       if (!this.#isFollowing) this.#box.scrollTop = this.#box.scrollHeight - fromEnd;

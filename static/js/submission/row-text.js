@@ -1,6 +1,6 @@
 // What the row of a file says. No DOM.
 
-import { bytes, duration, elapsed, exitText, percent, queuePosition, visible } from "../core/format.js";
+import { bytes, duration, elapsed, percent, queuePosition, visible } from "../core/format.js";
 import { language, t } from "../core/messages.js";
 import { resultText } from "../job/results.js";
 import { stateOf } from "../core/words.js";
@@ -49,8 +49,7 @@ export function noteOf(entry) {
   if (job.state === "queued") return job.position ? queuePosition(job.position) : "";
   const attempt = job.attempts > 1 ? t("submission.attempt", { number: job.attempts }) : "";
   if (job.state === "running") return [job.progress?.label && visible(job.progress.label), attempt].filter(Boolean).join(" · ");
-  const exit = job.state === "failed" && job.exit_code ? exitText(job.exit_code) : "";
-  return [resultText(job), exit, attempt].filter(Boolean).join(" · ");
+  return [resultText(job), attempt].filter(Boolean).join(" · ");
 }
 
 /**

@@ -23,6 +23,7 @@ const POSITIONS_EVERY_MS = 2000; // queue positions are estimates and not pushed
 const POLL_EVERY_MS = 3000; // while the socket is away
 const POLL_LONG_EVERY_MS = 15_000; // a submission whose files take many answers
 const MANY_FILES = 1000;
+const FEW_FILES = 10; // are seen at once
 
 /** The view of one submission. */
 export class SubmissionView {
@@ -190,7 +191,7 @@ export class SubmissionView {
     if (sentence !== this.#said) announce(sentence);
     this.#said = sentence;
     const failed = countOf(counts, "failed", total);
-    this.#toggle(this.#part("jump-failed"), failed > 0 && total > 1);
+    this.#toggle(this.#part("jump-failed"), failed > 0 && total > FEW_FILES);
     setText(this.#part("jump-failed"), t("submission.n_failed", { n: failed }));
   }
 
@@ -258,7 +259,7 @@ export class SubmissionView {
     const time = /** @type {HTMLTimeElement} */ (this.#part("opened"));
     time.dateTime = openedAt;
     time.title = exactTime(openedAt);
-    setText(time, ago(openedAt));
+    setText(time, this.#sending ? "" : ago(openedAt));
   }
 
   #drawListNote() {

@@ -64,7 +64,7 @@ test("the note says where a job is, and what it left", () => {
     job({ state: "running", progress: { value: 1, total: 2, label: "half\u202e way" } }),
     job({ duration: 1.25, attempts: 2, result_count: 2 }), job({ state: "failed", exit_code: -9 }), job(),
   ].map((one) => noteOf(entry({ job: one })));
-  assert.deepEqual(texts, ["", "21st in the queue", "", "attempt 2", "half\u27e8U+202E\u27e9 way", "2 results · attempt 2", "signal 9", ""]);
+  assert.deepEqual(texts, ["", "21st in the queue", "", "attempt 2", "half\u27e8U+202E\u27e9 way", "2 results · attempt 2", "", ""]);
 });
 
 test("a running job's time goes on, a settled one's is its duration", () => {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
+from tests.support.page_actions import SETTLED, verdict
 from tests.support.server import Server
 
 PROCESSOR = """
@@ -43,7 +44,7 @@ def submit(page: Page, *names: str) -> None:
     files: list[FilePayload] = [{"name": name, "mimeType": "text/plain", "buffer": b"hello"} for name in names]
     page.set_input_files("#files", files)
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_role("heading", name=f"{len(names)} of {len(names)} file")).to_be_visible()
+    expect(verdict(page)).to_have_text(SETTLED)
 
 
 def saved(page: Page, press: Callable[[], None]) -> tuple[str, Path]:
