@@ -5,7 +5,7 @@
 
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -25,30 +25,46 @@ const common = /** @type {const} */ ({
   metafile: true,
 });
 
-await buildVendor();
-await buildDist();
+await replaced(vendor, buildVendor);
+await replaced(dist, buildDist);
 
-async function buildVendor() {
-  await empty(vendor);
+/**
+ * Build a folder anew; a build that fails leaves the old one.
+ * @param {string} folder
+ * @param {(into: string) => Promise<void>} make
+ */
+async function replaced(folder, make) {
+  const fresh = `${folder}.new`;
+  await rm(fresh, { recursive: true, force: true });
+  await mkdir(fresh, { recursive: true });
+  await make(fresh);
+  await rm(folder, { recursive: true, force: true });
+  await rename(fresh, folder);
+}
+
+/** @param {string} into */
+async function buildVendor(into) {
   const bundles = (await readdir(path.join(here, "bundles"))).sort();
   const { metafile } = await build({
     ...common,
     absWorkingDir: here, // names in the output depend on it, so it must not be where npm was called
     entryPoints: bundles.map((name) => `bundles/${name}`),
-    outdir: vendor,
+    outdir: into,
   });
   for (const name of bundles) {
     // The type checker would take minified code at its word; what a bundle exports has the types of its packages.
-    await writeFile(path.join(vendor, name.replace(/\.js$/, ".d.ts")), await readFile(path.join(here, "bundles", name)));
+    await writeFile(path.join(into, name.replace(/\.js$/, ".d.ts")), await readFile(path.join(here, "bundles", name)));
   }
-  await writeFile(path.join(vendor, "LICENSES.txt"), await licences(Object.keys(metafile.inputs)));
-  const sums = await sumsOf(vendor, (await readdir(vendor)).sort());
-  await writeFile(path.join(vendor, "SHA256SUMS"), sums);
+  await writeFile(path.join(into, "LICENSES.txt"), await licences(Object.keys(metafile.inputs)));
+  const sums = await sumsOf(into, (await readdir(into)).sort());
+  await writeFile(path.join(into, "SHA256SUMS"), sums);
 }
 
-/** A page is a file of css/pages; its script is js/PAGE/PAGE-page.js, or js/core/page.js if it needs no other. */
-async function buildDist() {
-  await empty(dist);
+/**
+ * A page is a file of css/pages; its script is js/PAGE/PAGE-page.js, or js/core/page.js if it needs no other.
+ * @param {string} into
+ */
+async function buildDist(into) {
   /** @type {Record<string, string>} from each file that is served below dist/ to where it lies below static/ */
   const files = {};
   const bundles = {};
@@ -70,7 +86,7 @@ async function buildDist() {
       ...common,
       absWorkingDir: sources,
       entryPoints,
-      outdir: dist,
+      outdir: into,
       splitting: true, // what is imported later is a file of its own
       entryNames: "[name]-[hash]",
       chunkNames: "[name]-[hash]",
@@ -102,7 +118,7 @@ async function buildDist() {
     pages,
     files: Object.fromEntries(Object.entries(files).sort(([one], [other]) => (one < other ? -1 : 1))),
   };
-  await writeFile(path.join(dist, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
+  await writeFile(path.join(into, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
 }
 
 /**
@@ -114,12 +130,6 @@ function importsOf(name, scripts) {
   const found = scripts.find((one) => one.name === name);
   const direct = (found?.output.imports ?? []).filter(({ kind }) => kind === "import-statement").map((one) => path.basename(one.path));
   return [...new Set(direct.flatMap((one) => [one, ...importsOf(one, scripts)]))].sort();
-}
-
-/** @param {string} folder */
-async function empty(folder) {
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
 }
 
 /** @param {string} folder @param {string[]} names of files in it @returns {Promise<string>} as `sha256sum` prints them */

@@ -87,8 +87,13 @@ def remove_what_was_built(folder: Path) -> None:
     (folder / "dist/manifest.json").unlink()
 
 
+def leave_a_merge_unfinished(folder: Path) -> None:
+    (folder / "dist/manifest.json").write_text("{\n<<<<<<< HEAD\n")
+
+
 @pytest.mark.parametrize(
-    "change", [change_a_script, add_a_style, remove_a_source, change_a_bundle, remove_what_was_built]
+    "change",
+    [leave_a_merge_unfinished, change_a_script, add_a_style, remove_a_source, change_a_bundle, remove_what_was_built],
 )
 def test_a_page_uses_the_sources_if_they_are_newer(folder: Path, change: Callable[[Path], None]) -> None:
     change(folder)

@@ -138,10 +138,10 @@ async def built(name: str) -> Response:
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
-    """What `frontend/build.js` has made; None if it is missing, or the sources have changed since."""
+    """What `frontend/build.js` has made; None if it is missing, half merged, or the sources have changed since."""
     try:
         manifest: dict[str, Any] = json.loads((folder / "dist" / "manifest.json").read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     return manifest if manifest["sources"] == sum_of_sources(folder) else None
 
