@@ -46,3 +46,15 @@ def test_a_client_imports_nothing_of_the_server(word: str) -> None:
     ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     imported = {name.split(".")[1] for name in ended.stderr.split("'") if name.startswith("dropmill.")}
     assert imported <= {"cli", "client", "model", "settings", "shellwords", "text", "wire"}
+
+
+def test_the_garbage_collector_runs_and_leaves_out_what_a_word_imports() -> None:
+    """Ten thousands of objects that live as long as the process."""
+    lines = (
+        "import gc",
+        "from dropmill.cli import main",
+        "main(['send', '--help'], standalone_mode=False)",
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000)",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "True True"
