@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +27,7 @@ from dropmill.model.uploads import FileIdentity
 from dropmill.private import FOLDER_MODE
 
 CHUNK_SUFFIX = ".chunk"
+FOLDERS = 256  # of blobs, by the first two digits of the key
 
 THREADS = 8  # hashing and writing release the interpreter lock; a few threads let uploads overlap their fsyncs
 TAKES_MAX = 2  # inflows read at once, each by a thread of its own; more only compete for the processor
@@ -49,7 +50,7 @@ class Folders:
 
     Attributes:
         incoming: holds what is being written.
-        blobs: holds what is committed, in 256 folders.
+        blobs: holds what is committed, in `FOLDERS` folders.
         proven: which committed files are known to hold the right bytes.
         threads: where blocking calls run.
     """
@@ -73,8 +74,12 @@ class Folders:
 
     def make(self) -> None:
         """Make the folders. Blocks."""
-        for folder in (self.incoming, self.blobs, *(self.blobs / f"{number:02x}" for number in range(256))):
+        for folder in (self.incoming, self.blobs, *(self.blobs / f"{number:02x}" for number in range(FOLDERS))):
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+
+    def names_in(self, numbers: Iterable[int]) -> list[list[str]]:
+        """The names in each of these folders of blobs. Blocks."""
+        return [os.listdir(self.blobs / f"{number:02x}") for number in numbers]
 
     async def close(self) -> None:
         """Wait for writes under way; cancel what only reads."""

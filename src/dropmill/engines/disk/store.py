@@ -19,12 +19,13 @@ from pathlib import Path
 
 from dropmill.engines.disk import adoption, files
 from dropmill.engines.disk.files import READ_PLAIN, REREAD_BYTES, changed
-from dropmill.engines.disk.folders import Folders, ended
+from dropmill.engines.disk.folders import FOLDERS, Folders, ended
 from dropmill.engines.disk.writer import DiskBlobWriter
 from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.ports.blobs import SMALL_BYTES, SmallPart
 
 SMALL_AT_ONCE = 8  # parts of one `store_small` whose fsyncs overlap, as many as there are threads for them
+LISTED_AT_ONCE = 8  # folders of blobs for one call of a thread, which takes longer than listing an empty one
 PROOFS_MAX = 2  # files read again at once, so that uploads get threads, too
 
 
@@ -189,8 +190,10 @@ class DiskBlobStore:
         return await self._folders.hop(self._folders.sweep, resumable)
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
-        for number in range(256):
-            yield await self._folders.hop(os.listdir, self.blobs / f"{number:02x}")
+        for first in range(0, FOLDERS, LISTED_AT_ONCE):
+            for found in await self._folders.hop(self._folders.names_in, range(first, first + LISTED_AT_ONCE)):
+                if found:
+                    yield found
 
     async def free_bytes(self) -> int:
         return (await self._folders.hop(shutil.disk_usage, self.blobs)).free
