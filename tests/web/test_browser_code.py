@@ -81,7 +81,7 @@ def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
 
 def test_a_page_that_sends_retries_exactly_the_errors_that_pass() -> None:
     script = """
-        const { isTemporary } = await import("./static/js/upload/queue.js");
+        const { isTemporary } = await import("./static/js/upload/retrying.js");
         console.log(JSON.stringify(given.filter(([, status]) => isTemporary({ status }, false)).map(([code]) => code)));
     """
     passing = (Unavailable, RequestTooSlow, TooManyUploads, TooManyConnections)
