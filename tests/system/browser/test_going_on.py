@@ -152,7 +152,7 @@ def test_where_the_browser_keeps_no_handle_the_file_is_picked_again_and_a_wrong_
 def test_over_plain_http_a_whole_folder_is_picked_again_after_the_tab_was_closed_and_the_server_restarted(
     open_page: Open, site: Server, line: Proxy, plain_url: str, tmp_path: Path
 ) -> None:
-    expected = {}
+    expected: dict[str, str] = {}
     for name in ["a.txt", "b.txt", "same 1.bin", "same 2.bin", "large.bin"]:
         size = SIZE if name == "large.bin" else 3 * MIB if "same" in name else 1000
         path = tmp_path / "scans" / name

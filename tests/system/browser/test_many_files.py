@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ def submission_id(site: Server) -> str:
 
 
 @pytest.fixture
-def page(open_page: Open) -> Iterator[Page]:
+def page(open_page: Open) -> Page:
     return open_page("about:blank", viewport={"width": 1440, "height": 900})
 
 
