@@ -79,8 +79,9 @@ def test_sending_and_its_history(page: Page, tmp_path: Path, require_accessible:
     page.get_by_role("link", name="broken.txt").click()
     expect(page.get_by_role("heading", name="Attempts")).to_be_visible()
     require_accessible("a failed job")
-    page.goto("/submissions")
-    require_accessible("the history of submissions")
+    for search in ("", "?q=broken", "?state=failed", "?q=nowhere", "?state=running", "?before=1"):
+        page.goto(f"/history{search}")
+        require_accessible(f"the history {search}")
     page.goto("/nowhere")
     require_accessible("a page that is not there")
 

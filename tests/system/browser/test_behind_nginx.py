@@ -85,8 +85,8 @@ def test_a_file_is_sent_and_followed_live_under_the_sub_path(
     expect(page.get_by_text("last line")).to_be_visible()
     assert {line["ip"] for line in behind.server.log() if line["ip"] is not None} == {"127.0.0.1"}
     page.get_by_role("navigation").get_by_role("link", name="History").click()
-    page.wait_for_url(f"{behind.nginx.url}/submissions")
-    page.get_by_role("main").get_by_role("link").first.click()
+    page.wait_for_url(f"{behind.nginx.url}/history")
+    page.get_by_role("main").get_by_role("listitem").get_by_role("link").first.click()
     page.wait_for_url(f"{behind.nginx.url}/submissions/*")
 
 

@@ -40,7 +40,7 @@ def test_point_15_the_form_shows_the_tag_beside_a_field_that_it_does_not_edit(op
 
 def test_point_2_a_missing_file_is_told_on_the_pages_until_a_save_writes_it(open_page: Open, site: Server) -> None:
     site.config.unlink()
-    for path in ("/", "/submissions", "/config"):
+    for path in ("/", "/history", "/config"):
         page = open_page(path)
         page.wait_for_function("fetch('/readyz').then((a) => a.json()).then((a) => a.config_problem !== null)")
         page.reload()

@@ -234,7 +234,7 @@ def test_no_page_is_wider_than_a_phone(open_page: Open, tmp_path: Path) -> None:
     page = open_page("/", viewport={"width": 390, "height": 844})
     submit(page, text_file(tmp_path / f"{'long ' * 30}name.txt"), text_file(tmp_path / f"broken-{'x' * 150}.txt"))
     expect(verdict(page)).to_have_text(SETTLED)
-    for path in ("", "/", "/submissions", "/config", "/nowhere"):
+    for path in ("", "/", "/history", "/config", "/nowhere"):
         page.goto(path or page.url)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
 
@@ -254,7 +254,7 @@ def test_the_history_leads_to_each_submission(page: Page, tmp_path: Path) -> Non
     expect(verdict(page)).to_have_text(SETTLED)
     page.get_by_role("link", name="History").click()
     newest = page.get_by_role("main").get_by_role("listitem").first
-    expect(newest).to_contain_text("1 succeeded")
+    expect(newest).to_contain_text("Succeeded")
     expect(newest).to_contain_text("127.0.0.1")
     newest.get_by_role("link").click()
     page.wait_for_url(f"**/submissions/{submission_id}")
@@ -271,7 +271,7 @@ def test_every_page_says_that_the_config_file_cannot_be_used_until_it_can(open_p
     try:
         site.config.write_bytes(good + b"\nlast: [1\n")
         expect(notice).to_contain_text("line")
-        plain = open_page("/submissions", java_script_enabled=False)
+        plain = open_page("/history", java_script_enabled=False)
         expect(plain.get_by_text("The config file on the server does not hold the newest revision")).to_be_visible()
     finally:
         site.config.write_bytes(good)

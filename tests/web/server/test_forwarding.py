@@ -186,7 +186,7 @@ def test_what_only_begins_like_the_sub_path_is_elsewhere(behind: Server) -> None
 def test_every_address_on_a_page_begins_with_the_sub_path(behind: Server) -> None:
     submission = send(behind).json()
     job = submission["files"][0]["job"]["id"]
-    for path in ("/", "/submissions", f"/submissions/{submission['id']}", f"/jobs/{job}", "/config", "/nowhere"):
+    for path in ("/", "/history", f"/submissions/{submission['id']}", f"/jobs/{job}", "/config", "/nowhere"):
         page = behind.http.get(path, headers={"Accept": "text/html"}).text
         addresses = re.findall(r'(?:href|src|action)="([^"#]*)', page)
         assert len(addresses) > 5

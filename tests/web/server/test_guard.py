@@ -226,6 +226,7 @@ def test_files_that_are_added_or_put_are_answered_in_json_whatever_is_accepted(s
     [
         ("GET", "/"),
         ("HEAD", "/"),
+        ("GET", "/history"),
         ("GET", "/submissions"),
         ("GET", "/config"),
         ("GET", "/healthz"),
