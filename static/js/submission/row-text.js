@@ -88,6 +88,7 @@ function jobError({ error, exit_code: code }) {
 }
 
 const END_CHARACTERS = 12; // of a name that does not fit: enough for a number and an extension
+const STEM_CHARACTERS = 8; // a shorter rest is not worth leaving out
 const graphemes = new Intl.Segmenter(language, { granularity: "grapheme" });
 
 /**
@@ -99,6 +100,6 @@ export function splitPath(path) {
   const shown = visible(path);
   const slash = shown.lastIndexOf("/") + 1;
   const characters = [...graphemes.segment(shown.slice(slash))].map(({ segment }) => segment);
-  const cut = Math.max(0, characters.length - END_CHARACTERS);
+  const cut = characters.length < END_CHARACTERS + STEM_CHARACTERS ? 0 : characters.length - END_CHARACTERS;
   return { folder: shown.slice(0, slash), stem: characters.slice(0, cut).join(""), end: characters.slice(cut).join("") };
 }

@@ -76,6 +76,11 @@ def test_sending_and_its_history(page: Page, tmp_path: Path, require_accessible:
     row(page, "broken.txt").get_by_role("button", name="Output").click()
     expect(page.get_by_text("ValueError").first).to_be_visible()
     require_accessible("a submission with a failed file")
+    page.get_by_role("searchbox").fill("no such file")
+    require_accessible("a search without a match")
+    page.get_by_role("searchbox").fill("")
+    page.reload()
+    require_accessible("a settled submission with a folded log")
     page.get_by_role("link", name="broken.txt").click()
     expect(page.get_by_role("heading", name="Attempts")).to_be_visible()
     require_accessible("a failed job")
@@ -84,6 +89,26 @@ def test_sending_and_its_history(page: Page, tmp_path: Path, require_accessible:
         require_accessible(f"the history {search}")
     page.goto("/nowhere")
     require_accessible("a page that is not there")
+
+
+def test_a_submission_that_runs_waits_or_broke_off(
+    page: Page, site: Server, tmp_path: Path, require_accessible: Callable[[str], None]
+) -> None:
+    submit(page, *(text_file(tmp_path / f"wait-{number}.txt") for number in range(3)))
+    expect(row(page, "wait-0.txt")).to_contain_text("Processing")
+    require_accessible("running and waiting files")
+    for button in page.get_by_role("button", name="Cancel wait").all():
+        button.click()
+    expect(page.get_by_role("heading", name="Cancelled: all 3 files")).to_be_visible()
+    require_accessible("cancelled files")
+    files = [{"name": f"{number}.bin", "size": 10} for number in range(12)]
+    opened = site.http.post("/api/v1/submissions", json={"files": files}).json()
+    page.goto(f"/submissions/{opened['id']}")
+    expect(row(page, "11.bin")).to_contain_text("broken off")
+    require_accessible("files that nobody sends")
+    page.set_viewport_size({"width": 320, "height": 256})  # 1280 px at 400 %
+    require_accessible("the same at 400 %")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 def test_the_config(page: Page, site: Server, require_accessible: Callable[[str], None]) -> None:
