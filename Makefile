@@ -25,7 +25,7 @@ NODE_MODULES := frontend/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test coverage faults soak catalogue check fix bench assets lock clean
+.PHONY: help install run test-setup test coverage faults soak catalogue check fix bench screenshots assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ fix: $(DEVELOPED) ## Fix what ruff can fix
 
 bench: $(DEVELOPED) ## Print the measurements
 	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: test-setup ## Save pictures of every page, in both themes and three widths, in build/screenshots; some: ARGS='job history'
+	$(BIN)/python -m tests.system.screenshots $(ARGS)
 
 assets: $(NODE_MODULES) ## Build what browsers are sent, static/dist and static/vendor, anew; needs node and npm
 	npm --prefix frontend run --silent build

@@ -100,7 +100,8 @@ async function buildDist(into) {
   }
 
   const pages = {};
-  for (const page of (await readdir(path.join(sources, "css/pages"))).map((name) => path.basename(name, ".css")).sort()) {
+  const names = (await readdir(path.join(sources, "css/pages"))).map((name) => path.basename(name, ".css"));
+  for (const page of names.filter((name) => name !== "styleguide").sort()) { // that is for development, from the sources
     const own = `js/${page}/${page}-page.js`;
     const [style] = await built({ [page]: `css/pages/${page}.css` });
     const scripts = await built({ [page]: existsSync(path.join(sources, own)) ? own : "js/core/page.js" });
@@ -109,8 +110,8 @@ async function buildDist(into) {
   }
   const [early] = await built({ "theme-early": "js/core/theme-early.js" });
   const [icon] = await built({ favicon: "favicon.svg" });
-  const names = (await readdir(sources, { recursive: true })).map((name) => name.replaceAll("\\", "/"));
-  const made = names.filter((name) => /^(css|js)\/.*\.(css|js)$|^vendor\/.*\.js$|^favicon\.svg$/.test(name)).sort();
+  const all = (await readdir(sources, { recursive: true })).map((name) => name.replaceAll("\\", "/"));
+  const made = all.filter((name) => /^(css|js)\/.*\.(css|js)$|^vendor\/.*\.js$|^favicon\.svg$/.test(name)).sort();
   const manifest = {
     sources: createHash("sha256").update(await sumsOf(sources, made)).digest("hex"),
     early: early.name,

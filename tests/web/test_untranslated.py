@@ -194,11 +194,14 @@ def texts_of(path: Path) -> list[str]:
     return (texts_of_template if path.suffix == ".html" else texts_of_script)(path.read_text())
 
 
-STYLES = {"static/js/config/editor-theme.js"}  # a style sheet in the form that the editor takes
+NOT_READ = {
+    "static/js/config/editor-theme.js",  # a style sheet in the form that the editor takes
+    "templates/styleguide.html",  # for development
+}
 FILES = {
     name: path
     for path in [*TEMPLATES.glob("*.html"), *SCRIPTS.rglob("*.js")]
-    if (name := path.relative_to(ROOT).as_posix()) not in STYLES
+    if (name := path.relative_to(ROOT).as_posix()) not in NOT_READ
 }
 
 

@@ -149,7 +149,7 @@ class ProcessingSettings:
         values.switch,
         False,
         "For development: import the callable again when a file of the modules imported with it has changed, and have "
-        "pages use the scripts and styles in static/ as they are.",
+        "pages use the scripts and styles in static/ as they are, and serve /styleguide.",
         metavar="",
     )
     fresh_process: bool = setting(

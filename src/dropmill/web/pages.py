@@ -14,7 +14,7 @@ from quart import Blueprint, current_app, redirect, render_template, request, ur
 from dropmill import text
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
-from dropmill.model.errors import Unavailable
+from dropmill.model.errors import NotFound, Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.text import time_text
 from dropmill.web import messages
@@ -133,6 +133,18 @@ async def config() -> str:
         revision=revision,
         config_path=services().settings.config.absolute(),
     )
+
+
+@pages.get("/styleguide")
+async def styleguide() -> str:
+    """Every component in each of its states, for who changes them.
+
+    Raises:
+        NotFound: this is not development (`--reload`).
+    """
+    if not services().settings.reload:
+        raise NotFound("There is nothing at this address.")
+    return await render_template("styleguide.html")
 
 
 async def _has_schema() -> bool:

@@ -24,14 +24,15 @@ export const keyCaps = (keys) => keys.split(" ")[0].split("+").map((key) => (has
 /** @param {string} keys */
 const isSingle = (keys) => keys.length === 1;
 
+/** @param {HTMLElement} element */
+const keysOf = (element) => element.getAttribute("aria-keyshortcuts") ?? "";
+
 /** @returns {HTMLElement[]} what can be reached by keys now */
 function reachable() {
   const marked = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[aria-keyshortcuts]")]);
-  return marked.filter((element) => element.getClientRects().length > 0 && !element.matches(":disabled"));
+  // The list's own button is hidden where there is no mouse, but a keyboard may be there.
+  return marked.filter((element) => (element.getClientRects().length > 0 || keysOf(element) === "?") && !element.matches(":disabled"));
 }
-
-/** @param {HTMLElement} element */
-const keysOf = (element) => element.getAttribute("aria-keyshortcuts") ?? "";
 
 /** @param {HTMLElement} element @returns {string} its name to people */
 function nameOf(element) {

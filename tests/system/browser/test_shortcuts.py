@@ -6,9 +6,10 @@ from playwright.sync_api import Page, expect
 Open = Callable[..., Page]
 
 
-@pytest.mark.parametrize("path", ["/", "/submissions", "/config", "/nowhere"])
-def test_a_question_mark_lists_the_keys_of_any_page(open_page: Open, path: str) -> None:
-    page = open_page(path)
+@pytest.mark.parametrize("path", ["/", "/history", "/config", "/nowhere"])
+@pytest.mark.parametrize("has_touch", [False, True], ids=["mouse", "touch"])
+def test_a_question_mark_lists_the_keys_of_any_page(open_page: Open, path: str, has_touch: bool) -> None:
+    page = open_page(path, has_touch=has_touch)
     page.locator("body").press("?")
     dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     expect(dialog).to_be_visible()

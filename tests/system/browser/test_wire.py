@@ -112,7 +112,9 @@ def test_a_page_of_an_older_version_says_to_reload_and_goes_on_if_that_passes(
     context.close()
 
 
-def test_the_sources_are_sent_in_development(make_server: Callable[..., Server], chromium: Browser) -> None:
+def test_in_development_the_sources_are_sent_and_there_is_a_styleguide(
+    make_server: Callable[..., Server], chromium: Browser, site: Server
+) -> None:
     server = make_server("--reload").start()
     html = server.http.get("/", headers={"Accept": "text/html"}).text
     assert "/static/js/upload/upload-page.js" in html
@@ -120,4 +122,8 @@ def test_the_sources_are_sent_in_development(make_server: Callable[..., Server],
     page = chromium.new_page()
     page.goto(server.url)
     expect(page.get_by_text("live", exact=True)).to_be_visible()
+    page.goto(f"{server.url}/styleguide")
+    for theme, colour in (("light", "rgb(247, 245, 239)"), ("dark", "rgb(18, 17, 16)")):
+        expect(page.get_by_role("region", name=theme)).to_have_css("background-color", colour)
     page.context.close()
+    assert site.http.get("/styleguide").status_code == 404

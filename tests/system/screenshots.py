@@ -1,0 +1,303 @@
+"""Pictures of every page, to be looked at: `make screenshots`, some of them with `ARGS='submission config'`.
+
+Each scene is shown in both themes at 390, 820 and 1440 px, and saved in build/screenshots. The scripts end at once,
+fail by the name of their file, or wait until the pictures are made. `ARGS=--readme` makes the pictures of the README
+instead.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.support.editor_actions import write
+from tests.support.server import Server
+
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "build" / "screenshots"
+IMAGES = ROOT / "docs" / "images"
+CHROMIUM = "/usr/bin/chromium"
+WIDTHS = (390, 820, 1440)
+HEIGHT = 900
+TALLEST = 3000  # of a picture; the rest of a longer page looks alike
+THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+PATIENCE_S = 600  # for 10,000 files
+PAGE_PATIENCE_MS = 60_000
+
+SCRIPT = '''
+"""Obeys the names of files."""
+
+import sys, time
+from pathlib import Path
+
+
+def process(path, file, config, results, report):
+    print(f"{file.name}, {file.size} bytes")
+    if "broken" in file.name:
+        print("reading the header", file=sys.stderr)
+        raise ValueError(f"{file.name}: the header ends after 12 of 54 bytes; save the picture again")
+    if "slow" in file.name:
+        for step in range(1, 4):
+            report(step, 9, f"page {step} of 9")
+            print(f"page {step} of 9", flush=True)
+        time.sleep(600)
+    if "many" not in file.name:
+        (results / f"{Path(file.name).stem}-small.webp").write_bytes(b"RIFF" * 3000)
+        print("saved")
+'''
+CONFIG = """\
+# How thumbnails are made. Kept with the script, edited by everyone.
+size: 640          # longest edge, in pixels
+formats: [webp, png]   # first one that works
+
+# --- quality ---------------------------------------
+quality:
+  # 0 (small) to 100 (large)
+  webp: 82
+  png: 9           # 0 to 9
+  strip_metadata: true   # faces only
+watermark: '© Lab 2026'
+"""
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "size": {"type": "integer", "minimum": 16, "description": "Longest edge of a thumbnail, in pixels."},
+        "quality": {
+            "type": "object",
+            "properties": {
+                "png": {"type": "integer", "minimum": 0, "maximum": 9},
+                "strip_metadata": {"type": "boolean"},
+            },
+        },
+    },
+}
+NAMES = (
+    *("scans-2026-invoice-0193.pdf", "scans-2026-invoice-0194.pdf", "portrait-043.jpg", "portrait-044-slow.jpg"),
+    *("batch-02/n300/Übersicht mit einem langen Namen, wie ihn Menschen vergeben (endgültig, neu).tif",),
+    *("broken-header.tif", "interview-day-2-slow.mov", "notes.txt"),
+)
+
+
+class Site:
+    """The servers behind the pictures, and what was sent to them."""
+
+    def __init__(self, folder: Path, many: int) -> None:
+        """Start both.
+
+        Args:
+            folder: takes everything.
+            many: how many files the largest submission has.
+        """
+        self.folder = folder
+        self.many = many
+        self.empty = _server(folder / "empty", "--reload")
+        self.used = _server(folder / "used", "--concurrency", "2")
+        self._sent: dict[str, str] = {}
+
+    def end(self) -> None:
+        """End both."""
+        self.empty.end()
+        self.used.end()
+
+    def sent(self, kind: str) -> str:
+        """The id of a submission: `one`, `failed`, `busy` or `many`."""
+        if kind not in self._sent:
+            names = {
+                "one": ["portrait-041.jpg"],
+                "failed": [name for name in NAMES if "slow" not in name],
+                "busy": NAMES,
+                "many": [f"set-{n // 1000:02}/many-{n:05}.txt" for n in range(self.many)],
+            }[kind]
+            self._sent[kind] = _send(self.used, names, is_settled=kind != "busy")
+        return self._sent[kind]
+
+    def job(self, kind: str, state: str) -> str:
+        """The id of a job in that state, of that submission."""
+
+        def found() -> str | None:
+            files = self.used.get(f"/submissions/{self.sent(kind)}/files?limit=1000")["items"]
+            return next((file["job"]["id"] for file in files if file["job"] and file["job"]["state"] == state), None)
+
+        end = time.monotonic() + PATIENCE_S
+        while (job := found()) is None:
+            if time.monotonic() > end:
+                raise TimeoutError(f"no job of {kind} is {state}")
+            time.sleep(0.2)
+        return job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Something to be seen: where, and what is done there first."""
+
+    path: Callable[[Site], str]
+    is_empty: bool = False
+    act: Callable[[Page, Site], None] = lambda _page, _site: None
+
+
+def _choose(count: int) -> Callable[[Page, Site], None]:
+    def act(page: Page, site: Site) -> None:
+        folder = site.folder / f"chosen-{count}"
+        if not folder.exists():
+            folder.mkdir()
+            for number in range(count):
+                (folder / f"picture-{number + 1}.jpg").write_bytes(b"x" * (1000 + 77 * number))
+        page.set_input_files("#folder" if count > 10 else "#files", folder if count > 10 else sorted(folder.iterdir()))
+        page.wait_for_selector("[data-part=submit]:visible")
+
+    return act
+
+
+def _mistakes(page: Page, _site: Site) -> None:
+    write(page, CONFIG.replace("png: 9", 'png: "high"').replace("strip_metadata: true", "strip_metadata: no"))
+    page.get_by_text("not the text 'high'").first.wait_for()
+
+
+def _shortcuts(page: Page, _site: Site) -> None:
+    page.locator("body").press("?")
+    page.get_by_role("dialog").wait_for()
+
+
+SCENES: dict[str, Scene] = {
+    "drop-empty": Scene(path=lambda _: "/", is_empty=True),
+    "drop": Scene(path=lambda site: "/" if site.sent("one") else ""),
+    "drop-3-files": Scene(path=lambda _: "/", act=_choose(3)),
+    "drop-10000-files": Scene(path=lambda _: "/", act=lambda page, site: _choose(site.many)(page, site)),
+    "submission-1-file": Scene(path=lambda site: f"/submissions/{site.sent('one')}"),
+    "submission-failed": Scene(path=lambda site: f"/submissions/{site.sent('failed')}"),
+    "submission-10000-files": Scene(path=lambda site: f"/submissions/{site.sent('many')}"),
+    "submission-busy": Scene(path=lambda site: f"/submissions/{site.sent('busy')}"),
+    "job-succeeded": Scene(path=lambda site: f"/jobs/{site.job('failed', 'succeeded')}"),
+    "job-failed": Scene(path=lambda site: f"/jobs/{site.job('failed', 'failed')}"),
+    "job-running": Scene(path=lambda site: f"/jobs/{site.job('busy', 'running')}"),
+    "history-empty": Scene(path=lambda _: "/history", is_empty=True),
+    "history": Scene(path=lambda _: "/history"),
+    "config": Scene(path=lambda _: "/config"),
+    "config-mistakes": Scene(path=lambda _: "/config", act=_mistakes),
+    "error": Scene(path=lambda _: "/nowhere"),
+    "shortcuts": Scene(path=lambda _: "/", act=_shortcuts),
+    "styleguide": Scene(path=lambda _: "/styleguide", is_empty=True),
+}
+
+
+def take(browser: Browser, site: Site, name: str, scene: Scene, into: Path) -> None:
+    """Save the pictures of one scene."""
+    server = site.empty if scene.is_empty else site.used
+    path = scene.path(site)
+    for width in WIDTHS:
+        size = {"width": width, "height": HEIGHT}
+        context = browser.new_context(base_url=server.url, viewport=size, has_touch=width == WIDTHS[0])  # type: ignore[arg-type]
+        context.set_default_timeout(PAGE_PATIENCE_MS)
+        page = context.new_page()
+        page.goto(path)
+        scene.act(page, site)
+        page.wait_for_timeout(600)  # what moves has come to rest
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            height = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
+            page.screenshot(
+                path=into / f"{name}-{theme}-{width}.png",
+                full_page=True,
+                clip={"x": 0, "y": 0, "width": width, "height": max(HEIGHT, height)},
+            )
+        context.close()
+
+
+def take_for_readme(browser: Browser, site: Site) -> None:
+    """Save the pictures that the README shows."""
+    size = {"width": 1280, "height": 800}
+    context = browser.new_context(base_url=site.used.url, viewport=size)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(f"/submissions/{site.sent('busy')}")
+    site.job("busy", "running")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=IMAGES / "upload.png")
+    for message, size_px in (("Smaller files for the wall", 320), ("Larger thumbnails", 640)):
+        newest = site.used.http.get("/api/v1/config")
+        headers = {"If-Match": newest.headers["ETag"], "Dropmill-Message": message, "Content-Type": "application/yaml"}
+        text = CONFIG.replace("size: 640", f"size: {size_px}")
+        site.used.http.put("/api/v1/config", content=text.encode(), headers=headers).raise_for_status()
+    page.goto("/config")
+    _mistakes(page, site)
+    page.wait_for_timeout(600)
+    page.screenshot(path=IMAGES / "config.png")
+    context.close()
+
+
+def _server(folder: Path, *flags: str) -> Server:
+    folder.mkdir(parents=True)
+    (folder / "thumbnails.py").write_text(SCRIPT)
+    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "config.schema.json").write_text(json.dumps(SCHEMA))
+    return Server(folder, "--processor", "thumbnails:process", "--grace", "0", *flags).start()
+
+
+def _send(server: Server, names: Sequence[str], *, is_settled: bool) -> str:
+    parts = [("file", (name, name.encode() * (50 + 37 * (at % 90)))) for at, name in enumerate(names)]
+    answer = server.http.post("/api/v1/submissions", files=parts, timeout=PATIENCE_S)
+    answer.raise_for_status()
+    submission: str = answer.json()["id"]
+    if is_settled:
+        server.settled(submission, PATIENCE_S)
+    return submission
+
+
+@contextmanager
+def _site(many: int) -> Iterator[Site]:
+    folder = Path(tempfile.mkdtemp(prefix="dropmill-screenshots-"))
+    try:
+        site = Site(folder, many)
+        try:
+            yield site
+        finally:
+            site.end()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    """Run from the command line; returns the exit code: 1 if a picture is missing."""
+    parser = argparse.ArgumentParser(prog="python -m tests.system.screenshots", description=__doc__)
+    parser.add_argument("scenes", nargs="*", metavar="SCENE", help=f"beginnings of: {', '.join(SCENES)}; default: all")
+    parser.add_argument("--many", type=int, default=10_000, metavar="N", help="files of the largest submission")
+    parser.add_argument("--readme", action="store_true", help="make docs/images instead")
+    options = parser.parse_args()
+    wanted = {
+        name: scene for name, scene in SCENES.items() if not options.scenes or name.startswith(tuple(options.scenes))
+    }
+    if not wanted:
+        parser.error(f"there is no such scene; there are {', '.join(SCENES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end with it
+    TARGET.mkdir(parents=True, exist_ok=True)
+    failed = []
+    with sync_playwright() as playwright, _site(options.many) as site:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        if options.readme:
+            take_for_readme(browser, site)
+            print(f"The pictures are in {IMAGES}.")
+            return 0
+        for name, scene in wanted.items():
+            try:
+                take(browser, site, name, scene, TARGET)
+                print(name, flush=True)
+            except Exception as error:  # whatever it is, the others are still worth a look
+                print(f"{name}: {type(error).__name__}: {error}".splitlines()[0], file=sys.stderr, flush=True)
+                failed.append(name)
+        browser.close()
+    print(f"The pictures are in {TARGET}.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
