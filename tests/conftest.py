@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import scenarios
+from tests.support import preloaded, scenarios
 from tests.support.clocks import WallClock
 from tests.support.postgres import Postgres, running
 from tests.support.server import Server
@@ -20,8 +20,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--full`: fault tests in full size, some minutes."""
+    """`--full`: fault tests in full size, some minutes. `--fresh`: nothing starts from the preloaded process."""
     parser.addoption("--full", action="store_true", help="run the fault tests in full size, and clients in Go and Java")
+    parser.addoption("--fresh", action="store_true", help="start each server and command in a new interpreter")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker and the flag that say what starts in a new interpreter; all else see `tests.support.preloaded`."""
+    what = "servers of `make_server`, and of `server` if the module has the marker, start in a new interpreter"
+    config.addinivalue_line("markers", f"fresh: {what}")
+    preloaded.is_off = config.getoption("--fresh")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that take seconds come first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
 
 
 @pytest.fixture
@@ -63,13 +76,18 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+def _is_fresh(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("fresh") is not None
+
+
 @pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def make_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Makes servers in folders of their own; they are not started yet."""
     made: list[Server] = []
+    is_fresh = _is_fresh(request)
 
     def make(*flags: str, **options: Any) -> Server:
-        made.append(Server(tmp_path / f"server-{len(made)}", *flags, **options))
+        made.append(Server(tmp_path / f"server-{len(made)}", *flags, **{"is_fresh": is_fresh, **options}))
         return made[-1]
 
     yield make
@@ -78,9 +96,9 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One started server, shared by a module's tests: each makes what it looks at."""
-    running = Server(tmp_path_factory.mktemp("server"))
+    running = Server(tmp_path_factory.mktemp("server"), is_fresh=_is_fresh(request))
     try:
         yield running.start()
     finally:

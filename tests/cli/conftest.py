@@ -2,25 +2,25 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.preloaded import DROPMILL, DropmillProcess
 from tests.support.server import Dropmill, clean_environment
 
 
 @pytest.fixture
 def dropmill(tmp_path: Path) -> Iterator[Dropmill]:
-    """Starts `dropmill` with some words, its cache in the test's folder, what it says in pipes."""
+    """Starts `dropmill` with some words, its cache in the test's folder, what it says in pipes; see `preloaded`."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str | Path, **environment: str) -> "subprocess.Popen[str]":
         around = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NO_PROXY": "*", "TZ": "UTC", **environment}
         started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "dropmill", *map(str, words)],
+            DropmillProcess(
+                [*DROPMILL, *map(str, words)],
                 cwd=tmp_path,
                 env=clean_environment(around),
                 stdin=subprocess.DEVNULL,

@@ -13,7 +13,6 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +20,14 @@ from typing import Any, TypeVar
 
 import httpx
 import websockets.sync.client
+from tests.support.preloaded import DROPMILL, DropmillProcess
 from tests.support.waiting import PATIENCE_S, wait_until
 from websockets.sync.client import ClientConnection
 
 T = TypeVar("T")
 
 CONFIG = b"# kept\nname: bar   # aligned\nlist: [1,   2]\n"
-SERVE = (sys.executable, "-m", "dropmill", "serve")
+SERVE = (*DROPMILL, "serve")
 _URL = re.compile(rb"Dropmill is serving on (https?://\S+:(\d+))\n")
 _MARK = "SERVING_TEST"
 
@@ -53,6 +53,7 @@ class Server:
         config: Path | None = None,
         command: Sequence[str] = SERVE,
         descriptors: tuple[int, int] | None = None,
+        is_fresh: bool = False,
     ) -> None:
         """Prepare the folders; `start` starts.
 
@@ -63,8 +64,11 @@ class Server:
             bind: where it listens.
             command: what is run.
             descriptors: its soft and hard limit of open files; None for the test's own.
+            is_fresh: whether each start is a new interpreter. By default the preloaded process forks for it, because
+                most tests look at what a started server does, and its imports are most of what a start costs.
         """
         self._command = command
+        self._start: type[subprocess.Popen[bytes]] = subprocess.Popen if is_fresh else DropmillProcess
         self.folder = folder
         self.data = folder / "data"
         self.config = folder / "config.yaml" if config is None else config
@@ -90,7 +94,7 @@ class Server:
         begun = len(self.said())
         own = ("--data", str(self.data), "--config", str(self.config))
         with self._said.open("ab") as said:
-            self._process = subprocess.Popen(
+            self._process = self._start(
                 [*self._prefix, *self._limits, *self._command, *own, *self.flags],
                 cwd=self.folder,
                 env=self._environment,
@@ -223,7 +227,7 @@ class Server:
             assert time.monotonic() < end, f"nothing has changed for {seconds:.0f} s: {submission['counts']}"
             return None
 
-        return wait_until(found, float("inf"))
+        return wait_until(found, float("inf"), stays=True)
 
     def newest(self) -> int:
         """The cursor of the newest event; 0 if there is none."""

@@ -266,7 +266,8 @@ def main() -> int:
     print(f"seed {seed}\n")
     with tempfile.TemporaryDirectory(prefix="dropmill-soak-") as folder:
         kept = [f"--keep={KEPT_S}s", f"--keep-events={KEPT_S}s", f"--upload-expiry={KEPT_S}s", "--keep-revisions=10"]
-        server = Server(Path(folder) / "server", "--processor", "soak:process", "--concurrency", "2", *kept)
+        flags = ("--processor", "soak:process", "--concurrency", "2", *kept)
+        server = Server(Path(folder) / "server", *flags, is_fresh=True)
         (server.folder / "soak.py").write_text(SCRIPT)
         try:
             rows, problems = soak(server.start(), chosen.minutes * 60, seed)

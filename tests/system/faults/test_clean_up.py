@@ -15,7 +15,10 @@ from tests.support.waiting import wait_until
 Make = Callable[..., Server]
 HALF = bytes(600_000)
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = [
+    pytest.mark.fresh,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+]
 
 
 @contextlib.contextmanager

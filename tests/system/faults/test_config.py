@@ -16,6 +16,8 @@ from tests.support.server import Server, read_answer
 from tests.system.faults.config_writer import LARGE, WAYS, text_of
 from tests.system.faults.killed_saves import Saver, Story, killing, put, sha256
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 
 

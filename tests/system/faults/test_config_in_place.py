@@ -21,6 +21,8 @@ from tests.system.faults.killed_saves import FIRST, Saver, Story, killing, put, 
 
 from dropmill.configfile import file_sync
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 
 # $0 is mounted over $1; what follows is the command. Nothing of this is seen outside of the namespace.

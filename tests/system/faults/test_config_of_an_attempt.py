@@ -6,9 +6,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 from tests.system.faults.observers import slots_of
+
+pytestmark = pytest.mark.fresh
 
 Make = Callable[..., Server]
 

@@ -12,10 +12,13 @@ import struct
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+import pytest
 from tests.support.faulty_proxy import Proxy
 from tests.support.server import Server, form, post
 from tests.support.tus import head, patch_head
 from tests.support.waiting import PATIENCE_S, wait_until
+
+pytestmark = pytest.mark.fresh
 
 Make = Callable[..., Server]
 

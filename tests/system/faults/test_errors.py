@@ -23,6 +23,8 @@ from tests.support.server import SERVE, Server
 from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 
 ERRORS = ("EIO", "ENOSPC", "EROFS", "EMFILE")

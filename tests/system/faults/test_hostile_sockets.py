@@ -11,6 +11,8 @@ from tests.support.server import Server
 from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 
 SMALL, FULL = 30, 1000  # of each sort: 9,000 in all

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 from tests.system.faults.observers import Pulse, slots_of
+
+pytestmark = pytest.mark.fresh
 
 Make = Callable[..., Server]
 

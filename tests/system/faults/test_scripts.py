@@ -21,6 +21,8 @@ from tests.system.faults.observers import Pulse, stays_true, zombies
 from dropmill.model.output import OutputBounds
 from dropmill.processing.limits import Limiter, Limits
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 
 MIB = 1 << 20
@@ -133,7 +135,7 @@ PYTHON = {
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("shell"), "--command", "bash {path}", *FLAGS)
+    server = Server(tmp_path_factory.mktemp("shell"), "--command", "bash {path}", *FLAGS, is_fresh=True)
     try:
         yield server.start()
     finally:
@@ -142,7 +144,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def impatient_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("impatient"), "--command", "bash {path}", *FLAGS, *SHORT)
+    server = Server(tmp_path_factory.mktemp("impatient"), "--command", "bash {path}", *FLAGS, *SHORT, is_fresh=True)
     try:
         yield server.start()
     finally:
@@ -151,7 +153,7 @@ def impatient_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("python"), "--processor", "do:process", *FLAGS, *SHORT)
+    server = Server(tmp_path_factory.mktemp("python"), "--processor", "do:process", *FLAGS, *SHORT, is_fresh=True)
     (server.folder / "do.py").write_text(PROCESSOR)
     try:
         yield server.start()

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 
+import pytest
 from tests.support.server import Server
+
+pytestmark = pytest.mark.fresh
 
 Make = Callable[..., Server]
 

@@ -9,6 +9,8 @@ from tests.support.server import Server
 
 from dropmill.cli.serve import is_dual_stack
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 
 

@@ -13,6 +13,8 @@ from tests.support.name_server import NameServer
 from tests.support.server import SERVE, Server, clean_environment, form, hear, post, read_answer, reset
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 HALF = bytes(600_000)  # more than is gathered before a file is begun on disk
 
@@ -37,9 +39,8 @@ def process(file):
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A started server whose script does what a file is called, and that waits 0.3 s for a body."""
-    server = Server(
-        tmp_path_factory.mktemp("odd"), "--processor", "odd:process", "--concurrency", "2", "--idle-timeout", "0.3"
-    )
+    flags = ("--processor", "odd:process", "--concurrency", "2", "--idle-timeout", "0.3")
+    server = Server(tmp_path_factory.mktemp("odd"), *flags, is_fresh=True)
     (server.folder / "odd.py").write_text(SCRIPT)
     try:
         yield server.start()

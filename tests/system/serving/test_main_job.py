@@ -9,6 +9,8 @@ import pytest
 from tests.support.server import CONFIG, Server, clean_environment, form, post, read_answer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.fresh
+
 SUBMISSIONS = "/api/v1/submissions"
 CONFIG_PATH = "/api/v1/config"
 

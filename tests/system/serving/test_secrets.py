@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 from tests.support.server import Server
 
+pytestmark = pytest.mark.fresh
+
 SECRET = "f3a1-not-for-scripts"
 
 # Looks into every process that it may, and says what it was given itself.

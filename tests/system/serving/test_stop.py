@@ -25,6 +25,8 @@ def process(path):
         time.sleep(0.01)
 """
 
+pytestmark = pytest.mark.fresh
+
 Make = Callable[..., Server]
 HALF = bytes(600_000)  # more than is gathered before a file is begun on disk
 
