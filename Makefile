@@ -23,6 +23,10 @@ FONTS := fonts-dejavu-core tesseract-ocr-eng
 MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))
 NODE_MODULES := frontend/node_modules/.package-lock.json
 
+# Containers often set this. Without bytecode each process that the tests start, and they start thousands, would compile
+# the source again, and pytest would rewrite every test module.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install run test-setup test coverage faults soak catalogue check fix bench screenshots assets lock clean
