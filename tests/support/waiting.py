@@ -9,14 +9,20 @@ T = TypeVar("T")
 
 PATIENCE_S = 30.0  # for what takes a moment on an idle machine
 POLL_S = 0.02
+SLOW_POLL_S = 0.5  # at most, where what is waited for stays
 
 
-def wait_until(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
-    """What `look` finds, once it finds something; a failed test if it finds nothing in time."""
-    end = time.monotonic() + seconds
+def wait_until(look: Callable[[], T | None], seconds: float = PATIENCE_S, *, stays: bool = False) -> T:
+    """What `look` finds, once it finds something; a failed test if it finds nothing in time.
+
+    Args:
+        stays: what is waited for does not go away again, so that it is looked for less often the longer it takes.
+    """
+    begun = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(POLL_S)
+        waited = time.monotonic() - begun
+        assert waited < seconds, "it did not happen"
+        time.sleep(min(max(POLL_S, waited / 10), SLOW_POLL_S) if stays else POLL_S)
     return found
 
 
