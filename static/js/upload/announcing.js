@@ -1,6 +1,6 @@
 // Names files to the server, and reads what it knows of them: a page of its list at a time, never all of it for a few. No DOM.
 
-import { callJson } from "../core/api.js";
+import { Problem, callJson } from "../core/api.js";
 import { fingerprintOf } from "./fingerprint.js";
 import { inParallel } from "./parallel.js";
 
@@ -24,6 +24,15 @@ async function announcement(items) {
     return { name: path.slice(path.lastIndexOf("/") + 1), path, size: file.size, type: file.type, fingerprint };
   });
   return { files };
+}
+
+/** @param {string} submissionId @returns {Promise<boolean>} whether files can still be sent to it; true while nobody can be asked */
+export async function isOpen(submissionId) {
+  try {
+    return (await callJson("GET", `/submissions/${submissionId}`)).state === "open";
+  } catch (error) {
+    return !(error instanceof Problem && error.status === 404);
+  }
 }
 
 /** The list of a submission's files on the server. */

@@ -2,7 +2,10 @@
 // and the handles of what was dropped where the browser gives handles. Where the browser keeps nothing (a private window, a
 // full disk, storage denied) all of it does nothing, and the person picks the files again. No DOM.
 
+import { inParallel } from "./parallel.js";
+
 /** @typedef {import("./transfers.js").Item} Item */
+/** @typedef {{id: string, path: string}} Named a file of the submission */
 
 /**
  * @typedef {object} KeptFile
@@ -69,6 +72,8 @@ const sweep = (isWanted) => run("readwrite", (store) => {
 export class KeptFiles {
   #submission;
   #isForgotten = false;
+  /** @type {Map<string, KeptFile>} as it was read, by the file's id */
+  #files = new Map();
   /** @type {Promise<unknown>} actions run one after another, or a late one could keep what was forgotten */
   #last = Promise.resolve();
 
@@ -77,15 +82,53 @@ export class KeptFiles {
     this.#submission = submissionId;
   }
 
-  /** @returns {Promise<Map<string, KeptFile>>} by the id of the file; empty if nothing is kept */
+  /** Read what an earlier page of this browser has kept. */
   async read() {
     /** @type {Kept[]} */
     const all = (await run("readonly", (store) => store.index("submission").getAll(this.#submission))) ?? [];
-    /** @type {Map<string, KeptFile>} */
-    const files = new Map();
-    for (const { from, files: some } of all) for (const { id, path, modified } of some) files.set(id, { path, modified, from });
-    for (const id of all.flatMap(({ gone }) => gone)) files.delete(id);
-    return files;
+    for (const { from, files } of all) for (const { id, path, modified } of files) this.#files.set(id, { path, modified, from });
+    for (const id of all.flatMap(({ gone }) => gone)) this.#files.delete(id);
+  }
+
+  /** @returns {boolean} whether nothing was read */
+  get isEmpty() {
+    return this.#files.size === 0;
+  }
+
+  /** @param {string} id */
+  has(id) {
+    return this.#files.has(id);
+  }
+
+  /** @param {string} id @returns {boolean} whether there is a handle to open the file by */
+  canOpen(id) {
+    return Boolean(this.#files.get(id)?.from);
+  }
+
+  /** @param {string} id @returns {number | undefined} the file's `lastModified` when it was chosen */
+  modified(id) {
+    return this.#files.get(id)?.modified;
+  }
+
+  /**
+   * Open files by their handles. Call it in the handler of a click: the browser asks the person where it must.
+   * @template {Named} T
+   * @param {T[]} wanted
+   * @returns {Promise<{items: Item[], missing: T[], isDenied: boolean}>} the files as they are on the disk now, those that are not
+   *   where they were, and whether the permission was denied for some
+   */
+  async open(wanted) {
+    /** @type {Map<FileSystemHandle, boolean>} */
+    const permitted = new Map();
+    const handles = wanted.map(({ id }) => this.#files.get(id)?.from ?? null);
+    for (const from of handles) if (from && !permitted.has(from)) permitted.set(from, await mayRead(from));
+    const readable = wanted.filter((file, index) => permitted.get(/** @type {FileSystemHandle} */ (handles[index])));
+    const files = await inParallel(readable, ({ id }) => reopen(/** @type {KeptFile} */ (this.#files.get(id))));
+    const items = readable.flatMap(({ id, path }, index) => {
+      const file = files[index];
+      return file ? [{ path, file, from: Promise.resolve(this.#files.get(id)?.from ?? null) }] : [];
+    });
+    return { items, missing: readable.filter((file, index) => files[index] === null), isDenied: [...permitted.values()].includes(false) };
   }
 
   /** @param {{id: string, item: Item}[]} files that the server has announced now */
@@ -108,6 +151,7 @@ export class KeptFiles {
 
   /** @param {string} id of a file that the person does not want sent any more */
   drop(id) {
+    this.#files.delete(id);
     return this.#then(() => this.#put([{ from: null, files: [], gone: [id] }]));
   }
 
@@ -153,7 +197,7 @@ export class KeptFiles {
  * @param {KeptFile} kept
  * @returns {Promise<File | null>} null if it is no longer there, or may not be read
  */
-export async function reopen({ path, from }) {
+async function reopen({ path, from }) {
   try {
     if (from?.kind === "file") return await /** @type {FileSystemFileHandle} */ (from).getFile();
     if (from === null) return null;
@@ -171,7 +215,7 @@ export async function reopen({ path, from }) {
  * @param {FileSystemHandle} handle
  * @returns {Promise<boolean>}
  */
-export async function mayRead(handle) {
+async function mayRead(handle) {
   // TypeScript does not know the two methods: only some browsers have them.
   const asked = /** @type {FileSystemHandle & {queryPermission(of: object): Promise<string>, requestPermission(of: object): Promise<string>}} */ (handle);
   try {

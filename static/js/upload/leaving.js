@@ -15,11 +15,11 @@ export function holdPage(sending) {
   };
 
   addEventListener("beforeunload", (event) => {
-    if (sending.isActive) event.preventDefault();
+    if (sending.isSending) event.preventDefault();
   });
 
   document.addEventListener("click", (event) => {
-    if (!sending.isActive || !(event.target instanceof Element)) return;
+    if (!sending.isSending || !(event.target instanceof Element)) return;
     if (event.target.closest("#language-button")) {
       event.preventDefault();
       event.stopImmediatePropagation();
@@ -34,13 +34,13 @@ export function holdPage(sending) {
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (sending.isActive && !event.defaultPrevented && form instanceof HTMLFormElement && !form.target && form.method !== "dialog") beside(form);
+    if (sending.isSending && !event.defaultPrevented && form instanceof HTMLFormElement && !form.target && form.method !== "dialog") beside(form);
   });
 
   const awake = new ScreenLock();
   sending.addEventListener("change", () => {
-    awake.isWanted = sending.isActive;
-    if (!sending.isActive) say("");
+    awake.isWanted = sending.isSending;
+    if (!sending.isSending) say("");
   });
 }
 

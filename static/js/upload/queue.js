@@ -4,32 +4,21 @@
 
 import { Problem, callJson } from "../core/api.js";
 import { t } from "../core/messages.js";
-import { ANNOUNCED_AT_ONCE, Roll } from "./announcing.js";
+import { ANNOUNCED_AT_ONCE, Roll, isOpen } from "./announcing.js";
+import { attempt, hasMoved } from "./attempt.js";
 import { fingerprintOf } from "./fingerprint.js";
-import { KeptFiles, mayRead, reopen } from "./kept-files.js";
+import { KeptFiles } from "./kept-files.js";
 import { inParallel } from "./parallel.js";
 import { recognise } from "./recognise.js";
 import { Retrying, isTemporary } from "./retrying.js";
-import { Speed } from "./speed.js";
-import { FormTransfer, ResumableTransfer, Stopped, canRead, disconnected, removeUpload } from "./transfers.js";
+import { canRead, disconnected, removeUpload } from "./transfers.js";
 
 export { openSubmission } from "./announcing.js";
 
 /** @typedef {import("./transfers.js").Item} Item */
-/** @typedef {import("./kept-files.js").KeptFile} KeptFile */
+/** @typedef {import("./attempt.js").Send} Send */
 /** @typedef {import("../submission/model.js").Entry} Entry */
 /** @typedef {import("../submission/model.js").SubmissionModel} SubmissionModel */
-
-/**
- * @typedef {object} Send one file that this page sends
- * @property {Item} item
- * @property {Entry | null} entry null until it is announced
- * @property {Entry | null} replaces the entry whose place a new one will take
- * @property {boolean} inPieces whether its bytes go in requests of their own
- * @property {boolean} hasBegun whether the server may have some of its bytes
- * @property {boolean} isBusy whether a lane has it
- * @property {ResumableTransfer | FormTransfer | null} transfer that sends it now
- */
 
 /**
  * @typedef {object} Taken what became of files that were added or picked again
@@ -56,8 +45,6 @@ export class Sending extends EventTarget {
   #model;
   #roll;
   #kept;
-  /** @type {Map<string, KeptFile>} what this browser remembered when the page was opened, by the file's id */
-  #remembered = new Map();
   /** @type {Set<Send>} */
   #sends = new Set();
   /** @type {Map<string, Send>} by the id of its entry, and of each that it replaced */
@@ -70,6 +57,7 @@ export class Sending extends EventTarget {
   #isPaused = false;
   #lanes = 0;
   #working = 0; // running lanes and requests
+  #isMine = false; // whether this page may seal: it or this browser sends some of it, or its person ends it
   #isSealed = false;
   /** @type {Problem | null} why sending has stopped */
   #problem = null;
@@ -87,11 +75,15 @@ export class Sending extends EventTarget {
 
   // --- what a person sees and does -----------------------------------------------------------------------------------
 
-  /** @returns {boolean} whether it is sending or retrying, or ends the submission */
+  /** @returns {boolean} whether it is sending or retrying: leaving the page would end that */
+  get isSending() {
+    const isGoing = (/** @type {Send} */ { entry }) => (entry === null ? !this.#isPaused : entry.sending !== "paused" && entry.sending !== "refused");
+    return this.#working > 0 && this.#unsettled.some(isGoing);
+  }
+
+  /** @returns {boolean} whether it is sending, or ends the submission, or tells the server what is not sent any more */
   get isActive() {
-    if (this.#working === 0) return false;
-    const left = this.#unsettled;
-    return left.length === 0 || left.some(({ entry }) => (entry === null ? !this.#isPaused : entry.sending !== "paused" && entry.sending !== "refused"));
+    return this.#working > 0 && (this.#unsettled.length === 0 || this.isSending);
   }
 
   /** @returns {boolean} whether the submission is sealed: nothing is left to send */
@@ -101,8 +93,7 @@ export class Sending extends EventTarget {
 
   /** @returns {boolean} whether only the seal is left to do: no page sends anything more, as far as this page knows */
   get isSealDue() {
-    const isMine = this.#sends.size > 0 || this.#remembered.size > 0;
-    return isMine && this.#model.isOpen && !this.#isSealed && !this.#problem && this.#model.isComplete && this.#unsettled.length === 0
+    return this.#isMine && this.#model.isOpen && !this.#isSealed && !this.#problem && this.#model.isComplete && this.#unsettled.length === 0
       && !this.#model.entries.some(({ upload }) => upload === "announced" || upload === "receiving");
   }
 
@@ -171,6 +162,7 @@ export class Sending extends EventTarget {
   /** Stop sending for good, what broke off as well. Only while nothing is being sent. */
   giveUp() {
     this.#problem = null;
+    this.#isMine = true;
     const reason = t("sending.stopped");
     /** @param {Entry} entry @param {boolean} hasBegun whether the server may have bytes of it, although no event said so yet */
     const end = (entry, hasBegun) => {
@@ -214,11 +206,9 @@ export class Sending extends EventTarget {
       await this.#kept.forget();
       return;
     }
-    this.#remembered = await this.#kept.read();
-    for (const [id, { from }] of this.#remembered) {
-      const entry = this.#model.entry(id);
-      if (entry && from) this.#model.keep(entry, true);
-    }
+    await this.#kept.read();
+    this.#isMine ||= !this.#kept.isEmpty;
+    for (const entry of this.#model.entries) if (this.#kept.canOpen(entry.id)) this.#model.keep(entry, true);
     this.#changed();
     this.#seal();
   }
@@ -231,22 +221,12 @@ export class Sending extends EventTarget {
    *   that were changed or are not there any more, and whether the permission was denied for some
    */
   async goOn(id) {
-    const chosen = this.#wanted.filter((entry) => this.#remembered.get(entry.id)?.from && (id === undefined ? !entry.isSending : entry.id === id));
-    const kept = (/** @type {Entry} */ entry) => /** @type {KeptFile} */ (this.#remembered.get(entry.id));
-    /** @type {Map<FileSystemHandle | null, boolean>} */
-    const permitted = new Map();
-    for (const { from } of chosen.map(kept)) if (from && !permitted.has(from)) permitted.set(from, await mayRead(from));
-    const mayOpen = chosen.filter((entry) => permitted.get(kept(entry).from));
-    const files = await inParallel(mayOpen, (entry) => reopen(kept(entry)));
-    const missing = mayOpen.filter((entry, index) => files[index] === null);
+    const chosen = this.#wanted.filter((entry) => this.#kept.canOpen(entry.id) && (id === undefined ? !entry.isSending : entry.id === id));
+    const { items, missing, isDenied } = await this.#kept.open(chosen);
     for (const entry of missing) this.#model.keep(entry, false); // it can still be picked by hand
-    const items = mayOpen.flatMap((entry, index) => {
-      const file = files[index];
-      return file ? [{ path: entry.path, file, from: Promise.resolve(kept(entry).from) }] : [];
-    });
-    const { same, changed } = await recognise(items, mayOpen, [], (entry) => kept(entry).modified);
+    const { same, changed } = await recognise(items, chosen, [], (entry) => this.#kept.modified(entry.id));
     this.#adopt(same);
-    return { resumed: same.length, changed, missing, isDenied: [...permitted.values()].includes(false) };
+    return { resumed: same.length, changed, missing, isDenied };
   }
 
   /**
@@ -257,7 +237,7 @@ export class Sending extends EventTarget {
    */
   async add(items, isNewWelcome = true) {
     const stored = this.#model.entries.filter(({ upload }) => upload === "stored");
-    const { same, changed, stored: had, other } = await recognise(items, this.#wanted, stored, ({ id }) => this.#remembered.get(id)?.modified);
+    const { same, changed, stored: had, other } = await recognise(items, this.#wanted, stored, ({ id }) => this.#kept.modified(id));
     this.#adopt(same);
     /** @type {Taken} */
     const taken = { resumed: same.map(([item]) => item), added: [], stored: had, changed, other };
@@ -328,6 +308,7 @@ export class Sending extends EventTarget {
     /** @type {Send} */
     const send = { item, entry: null, replaces: null, inPieces: isLarge(item), hasBegun: false, isBusy: false, transfer: null };
     this.#sends.add(send);
+    this.#isMine = true;
     return send;
   }
 
@@ -351,7 +332,7 @@ export class Sending extends EventTarget {
   /** @returns {Entry[]} files that this page may go on with; one in which a form of this browser was cut off, too */
   get #wanted() {
     return this.#model.entries.filter(({ id, upload }) => !this.#byEntry.has(id)
-      && (upload === "announced" || upload === "receiving" || (upload === "aborted" && this.#remembered.has(id))));
+      && (upload === "announced" || upload === "receiving" || (upload === "aborted" && this.#kept.has(id))));
   }
 
   /** @param {Send} send @param {Entry["sending"]} sending @param {string} [remark] */
@@ -512,17 +493,18 @@ export class Sending extends EventTarget {
 
   /** Give a file up: here at once, on the server when the request succeeds. @param {Entry} entry @param {string} reason */
   #remove(entry, reason) {
-    this.#model.giveUp(entry, reason);
-    this.#remembered.delete(entry.id);
-    void this.#kept.drop(entry.id);
-    return this.#work(() => this.#retrying.persist(async () => {
-      try {
-        if (entry.uploadUrl) await removeUpload(entry.uploadUrl);
-      } catch (error) {
-        // 404, 410: it is gone already. 409: it is stored already; an event reports that.
-        if (!(error instanceof Problem) || ![404, 409, 410].includes(error.status)) throw error;
-      }
-    }));
+    return this.#work(async () => { // counted before the model hears of it: the last file's end would seal
+      this.#model.giveUp(entry, reason);
+      void this.#kept.drop(entry.id);
+      await this.#retrying.persist(async () => {
+        try {
+          if (entry.uploadUrl) await removeUpload(entry.uploadUrl);
+        } catch (error) {
+          // 404, 410: it is gone already. 409: it is stored already; an event reports that.
+          if (!(error instanceof Problem) || ![404, 409, 410].includes(error.status)) throw error;
+        }
+      });
+    });
   }
 
   // --- lanes ---------------------------------------------------------------------------------------------------------
@@ -575,7 +557,8 @@ export class Sending extends EventTarget {
     let failures = 0;
     for (; group.length; group = this.#take()) {
       const { inPieces } = group[0];
-      const ended = await this.#attempt(lane, group);
+      const ended = await attempt(this.#model, group, () => this.#retrying.recovered(lane)); // what was wrong is over with the next byte
+      if (ended === null && inPieces) this.#turn(group[0], null, group[0].entry?.remark);
       if (ended === null || hasMoved(group)) {
         failures = 0;
         this.#retrying.recovered(lane);
@@ -611,44 +594,6 @@ export class Sending extends EventTarget {
       send.isBusy = false;
       const { entry } = send;
       if (isGoing(entry) || entry?.sending === "retrying" || entry?.sending === "waiting") this.#turn(send, "waiting", keepsRemark ? entry?.remark : "");
-    }
-  }
-
-  /** @param {object} lane @param {Send[]} group @returns {Promise<Problem | Stopped | null>} why it failed; null: it did not */
-  async #attempt(lane, group) {
-    const model = this.#model;
-    const speed = new Speed();
-    const [first] = group;
-    const { item, entry } = first;
-    if (entry === null || (first.inPieces && entry.uploadUrl === null)) throw new Error("a file was taken before it was announced");
-    let moved = -1;
-    const moves = (/** @type {number} */ bytes) => {
-      if (moved >= 0 && bytes > moved) this.#retrying.recovered(lane); // what was wrong is over
-      moved = bytes;
-      return speed.at(bytes);
-    };
-    let done = 0; // files of the form, and their bytes
-    let doneBytes = 0;
-    const transfer = first.inPieces
-      ? new ResumableTransfer(entry.uploadUrl ?? "", item.file, (received) => model.sent(entry, received, moves(received)))
-      : new FormTransfer(model.id, group.map((send) => ({ id: send.entry?.id ?? "", ...send.item })), (index, sent) => {
-        for (; done < index; done += 1) {
-          const { entry: before, item: { file } } = group[done];
-          if (before) model.sent(before, file.size, 0);
-          doneBytes += file.size;
-        }
-        const current = group[index].entry;
-        const now = moves(doneBytes + sent);
-        if (current) model.sent(current, sent, now);
-      });
-    for (const send of group) Object.assign(send, { transfer, hasBegun: true });
-    try {
-      await transfer.run();
-      if (first.inPieces) this.#turn(first, null, entry.remark);
-      return null;
-    } catch (error) {
-      for (const send of group) if (send.entry?.speed) model.sent(send.entry, send.entry.received, 0);
-      return error instanceof Problem || error instanceof Stopped ? error : new Problem(0, { detail: String(error) });
     }
   }
 
@@ -693,16 +638,3 @@ export class Sending extends EventTarget {
 
 /** @param {Entry | null} entry */
 const isGoing = (entry) => entry?.sending === "sending" || entry?.sending === "together";
-
-/** @param {Send[]} group */
-const hasMoved = (group) => group.some(({ entry, transfer }) => entry?.upload === "stored"
-  || (transfer instanceof ResumableTransfer && transfer.hasMoved));
-
-/** @param {string} submissionId @returns {Promise<boolean>} whether files can still be sent to it, as far as the server can be asked */
-async function isOpen(submissionId) {
-  try {
-    return (await callJson("GET", `/submissions/${submissionId}`)).state === "open";
-  } catch (error) {
-    return !(error instanceof Problem && error.status === 404);
-  }
-}

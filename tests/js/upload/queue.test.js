@@ -403,6 +403,14 @@ test("a large file that has begun is removed when sending is stopped, although n
   assert.deepEqual([server.files[0].state, server.isOpen], ["aborted", false]);
 });
 
+test("a page that has sent nothing can end what broke off", async () => {
+  const { model, sending } = await breakOff([item("large.bin", 20 * MIB)]);
+  model.takeSending([]);
+  sending.giveUp();
+  await until(sending, () => sending.isOver);
+  assert.deepEqual([server.files[0].state, server.isOpen], ["aborted", false]);
+});
+
 test("what broke off can be given up", async () => {
   const { model, sending } = await breakOff([item("large.bin", 20 * MIB), item("small.txt")]);
   await sending.add([item("small.txt")], false);
