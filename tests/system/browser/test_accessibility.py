@@ -97,8 +97,8 @@ def test_a_submission_that_runs_waits_or_broke_off(
     submit(page, *(text_file(tmp_path / f"wait-{number}.txt") for number in range(3)))
     expect(row(page, "wait-0.txt")).to_contain_text("Processing")
     require_accessible("running and waiting files")
-    for button in page.get_by_role("button", name="Cancel wait").all():
-        button.click()
+    for number in range(3):
+        page.get_by_role("button", name=f"Cancel wait-{number}.txt").click()
     expect(page.get_by_role("heading", name="Cancelled: all 3 files")).to_be_visible()
     require_accessible("cancelled files")
     files = [{"name": f"{number}.bin", "size": 10} for number in range(12)]

@@ -83,7 +83,7 @@ def test_a_file_that_nobody_sends_is_broken_off_and_can_be_picked_again(open_pag
     page = open_page(f"/submissions/{submission['id']}")
     large = row(page, "large.bin")
     expect(large).to_contain_text("broken off at 50 %; pick it again to go on")
-    expect(large.get_by_role("button", name="Pick large.bin again")).to_be_visible()
+    expect(large.get_by_role("button", name="Pick again: large.bin")).to_be_visible()
     expect(row(page, "never begun.bin")).to_contain_text("broken off at 0 %")
     expect(verdict(page)).to_have_text("Broken off, 0 of 2 done")
     expect(page.get_by_role("main").get_by_text(re.compile("^(Sending|sending)"))).to_have_count(0)
