@@ -11,6 +11,7 @@ from typing import Any
 from tests.support.missing import missing
 
 import dropmill
+from dropmill.engines.sql.attempts import LOST
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
 from dropmill.model.events import EventName
@@ -98,6 +99,18 @@ def test_each_reason_against_editing_a_value_has_a_sentence_in_the_form() -> Non
         console.log(JSON.stringify(given.filter((reason) => refusalText(reason) === refusalText(""))));
     """
     assert answer_of(script, sorted(reasons - NEVER_OF_A_FIELD)) == []
+
+
+def test_each_error_that_the_server_gives_a_job_is_no_word_of_the_script_on_its_page() -> None:
+    sources = [path.read_text() for path in (Path(dropmill.__file__).parent / "processing").glob("*.py")]
+    found = {kind for text in sources for kind in re.findall(r'(?:JobError\(type=|_Refused\(\s*)"([a-z_]+)"', text)}
+    types = sorted((found | {LOST}) - {"exit_code"})  # whose message is the last line that the script wrote
+    assert len(types) > 8
+    script = """
+        const { wordsOf } = await import("./static/js/job/failure.js");
+        console.log(JSON.stringify(given.filter((type) => wordsOf({ type, message: "said by the server" }) !== "")));
+    """
+    assert answer_of(script, types) == []
 
 
 def test_each_status_that_a_script_asks_for_is_one_that_an_error_has() -> None:

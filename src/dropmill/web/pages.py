@@ -16,6 +16,7 @@ from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
 from dropmill.model.errors import NotFound, Unavailable
 from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.jobs import JobState
 from dropmill.text import time_text
 from dropmill.web import messages
 from dropmill.web.api import query
@@ -102,6 +103,7 @@ async def job(job_id: str) -> str:
     """
     found = await services().views.job_with_file(current_caller(), JobId(job_id))
     newest = await services().config.newest(current_caller())
+    started = found.job.started_at
     ended = [(attempt, attempt.settled_at) for attempt in found.job.attempts]
     return await render_template(
         "job.html",
@@ -113,6 +115,7 @@ async def job(job_id: str) -> str:
             "newest": newest and newest.sha256,
         },
         job=found.shape,
+        waited=None if started is None else (started - found.job.queued_at).total_seconds(),
         took={attempt.number: (end - attempt.started_at).total_seconds() for attempt, end in ended if end is not None},
         file=found.file,
         removed_at=time_text(found.file.removed_at),
@@ -123,12 +126,18 @@ async def job(job_id: str) -> str:
 
 @pages.get("/config")
 async def config() -> str:
-    """The script's config: read-only without scripts, with an editor otherwise."""
+    """The script's config: read-only without scripts, with an editor otherwise.
+
+    `job` names the job that somebody wants to fix. After a save, the page offers to retry what failed in its
+    submission.
+    """
     cursor = await services().topics.newest(current_caller())  # read before the text, so that no later save is missed
     config_text, revision = await services().config.read(current_caller())
+    came_from = await _origin(query.text("job"))
     return await render_template(
         "config.html",
-        page_data={"cursor": cursor, "has_schema": await _has_schema()},
+        page_data={"cursor": cursor, "has_schema": await _has_schema(), "came_from": came_from},
+        came_from=came_from,
         text=config_text.decode(errors="replace").removeprefix("\ufeff"),
         revision=revision,
         config_path=services().settings.config.absolute(),
@@ -145,6 +154,23 @@ async def styleguide() -> str:
     if not services().settings.reload:
         raise NotFound("There is nothing at this address.")
     return await render_template("styleguide.html")
+
+
+async def _origin(job_id: str | None) -> dict[str, Any] | None:
+    """The job from which somebody came to the config, as that page shows it; None without one."""
+    if job_id is None:
+        return None
+    try:
+        found = await services().views.job_with_file(current_caller(), JobId(job_id))
+    except NotFound:
+        return None
+    return {
+        "job_id": found.job.id,
+        "submission_id": found.job.submission_id,
+        "name": found.file.path or found.file.name,
+        "is_failed": found.job.state is JobState.FAILED,
+        "error": found.shape["error"],
+    }
 
 
 async def _has_schema() -> bool:
@@ -184,7 +210,7 @@ def page_files(name: str) -> PageFiles:
 
 
 @pages.app_template_global("t")
-def message(name: str, **values: object) -> Markup:
+def message(name: str, /, **values: object) -> Markup:
     """A message of the catalogue in the page's language.
 
     Raises:

@@ -25,6 +25,9 @@ export class Problem extends Error {
   }
 }
 
+/** @param {unknown} error caught @returns {string} a sentence */
+export const reasonOf = (error) => (error instanceof Error ? error.message : String(error));
+
 /**
  * @param {string} method
  * @param {string} path below /api/v1

@@ -9,7 +9,9 @@ const oneDigit = new Intl.NumberFormat(language, { minimumFractionDigits: 1, max
 const clock = new Intl.DateTimeFormat(language, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23",
 });
+const clockSeconds = new Intl.DateTimeFormat(language, { timeStyle: "medium" });
 const dateTime = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+const dateTimeSeconds = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 /** @param {number} n */
 export const count = (n) => whole.format(n);
 
@@ -55,8 +57,14 @@ export function roughly(seconds) {
 /** @param {string} iso RFC 3339 @returns {string} local time of day to a tenth of a second */
 export const timeOfDay = (iso) => clock.format(new Date(iso));
 
+/** @param {string} iso RFC 3339 @returns {string} local time of day to a second */
+export const timeOfSecond = (iso) => clockSeconds.format(new Date(iso));
+
 /** @param {string} iso RFC 3339 */
 export const localDateTime = (iso) => dateTime.format(new Date(iso));
+
+/** @param {string} iso RFC 3339 */
+export const localDateTimeSeconds = (iso) => dateTimeSeconds.format(new Date(iso));
 
 const AGO_UNITS = /** @type {const} */ ([["day", 86_400], ["hour", 3600], ["minute", 60]]);
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });

@@ -21,13 +21,15 @@ const POLL_EVERY_MS = 3000;
 /** The live connection of a page. */
 export class LivePage {
   live = new Live();
+  /** Checks at once whether the config file and all parts of the server are in order, for the notices of every page. */
+  checkNotices;
   #skew = 0;
 
   /** Connects, and shows the badge. */
   constructor() {
     const { live } = this;
     mountConnectionBadge(live);
-    followConfigProblem(live);
+    this.checkNotices = followConfigProblem(live);
     live.addEventListener("hello", (event) => {
       this.#skew = Date.parse(/** @type {CustomEvent} */ (event).detail.server_time) - Date.now();
     });

@@ -1,18 +1,16 @@
-// /jobs/<id>: one file's job with each attempt, its config revision, and what changed in the config since.
+// /jobs/<id>: one file's job with each attempt, why it failed, what a retry would do, and what changed in the config since.
 
-import { Problem, call, callJson } from "../core/api.js";
+import { Problem, call, callJson, reasonOf } from "../core/api.js";
 import { api, base } from "../core/base.js";
-import { followConfigProblem } from "../core/config-problem.js";
-import { mountConnectionBadge } from "../core/connection.js";
-import { duration, elapsed, exitText, percent, queuePosition, visible } from "../core/format.js";
-import { Live } from "../core/live.js";
+import { ago, duration, elapsed, exactTime, exitText, localDateTimeSeconds, percent, queuePosition, visible } from "../core/format.js";
+import { LivePage } from "../core/live-page.js";
+import { t } from "../core/messages.js";
 import { OutputPanel } from "./output.js";
-import { announce, cloneTemplate, paced, part, setText, setTime } from "../core/page.js";
+import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
+import { sentenceOf, wordsOf } from "./failure.js";
 import { listResults } from "./result-list.js";
 import { stateLook, stateWord } from "../core/words.js";
-
-/** @typedef {import("../core/live.js").EventsMessage} EventsMessage */
 
 /**
  * @typedef {object} Attempt
@@ -25,8 +23,8 @@ import { stateLook, stateWord } from "../core/words.js";
  * @property {string} host
  */
 
-const CLOCKS_EVERY_MS = 1000;
-const POLL_EVERY_MS = 3000; // while the socket is away, and for the queue position, which is not pushed
+const KEYS_SHOWN = 3; // of the changed keys that the button's hint names
+const COPIED_MS = 3000;
 const CAN_RETRY = new Set(["failed", "cancelled", "succeeded"]);
 
 const data = pageData();
@@ -43,10 +41,11 @@ let newest = data.newest;
 let compared = null;
 let comparisons = 0;
 let questions = 0;
-let skew = 0;
+/** @type {{pair: string, keys: string[] | null}} the keys whose values differ between the last attempt's config and the newest; null: not known */
+let changed = { pair: "", keys: null };
 
-const live = new Live();
-const output = new OutputPanel(get("panel"), live, job.id);
+const page = new LivePage();
+const output = new OutputPanel(get("panel"), page.live, job.id);
 
 /** @returns {Attempt | undefined} */
 const lastAttempt = () => job.attempts.at(-1);
@@ -60,9 +59,7 @@ function draw() {
   document.title = `${visible(data.name)}: ${stateWord(job.state)} · Dropmill`;
   get("cancel").hidden = job.state !== "queued" && job.state !== "running";
   get("retry").hidden = !CAN_RETRY.has(job.state) || !data.is_kept;
-  get("retry").classList.toggle("primary", job.state !== "succeeded");
-  get("error").hidden = job.state !== "failed";
-  setText(get("error-text"), job.error ? visible(`${job.error.type}: ${job.error.message}`) : "The script gave no reason.");
+  drawFailure();
   drawBar();
   drawHint();
   drawAttempts();
@@ -74,17 +71,48 @@ function draw() {
   tick();
 }
 
-/** The words beside the state; they change while the job waits or runs. */
+function drawFailure() {
+  get("error").hidden = job.state !== "failed";
+  if (job.state !== "failed") return;
+  const words = wordsOf(job.error);
+  get("error-words").hidden = words === "";
+  setText(get("error-words"), words);
+  setText(get("error-sentence"), sentenceOf(job.error, job.exit_code));
+}
+
+/** @param {string} name of a `<time>` @param {string | null} iso shown as how long ago that was, exact as its tooltip */
+function drawAgo(name, iso) {
+  const element = /** @type {HTMLTimeElement} */ (get(name));
+  if (iso) showAgo(element, iso);
+}
+
+/** @param {Element} element @param {string} iso */
+function showAgo(element, iso) {
+  element.setAttribute("datetime", iso);
+  element.setAttribute("title", `${localDateTimeSeconds(iso)}\n${exactTime(iso)}`);
+  setText(element, ago(iso));
+}
+
+/** The words beside the state, and how long ago things were. */
 function tick() {
+  drawAgo("queued", job.queued_at);
+  drawAgo("settled", job.settled_at);
+  for (const row of get("attempts").children) {
+    const started = part(row, "attempt-started");
+    showAgo(started, started.getAttribute("datetime") ?? "");
+  }
   const last = lastAttempt();
   let note = "";
-  if (job.state === "queued") note = job.position ? queuePosition(job.position) : "queued";
+  if (job.state === "queued") note = job.position ? queuePosition(job.position) : t("job.waiting");
   else if (job.state === "running" && last) {
-    const seconds = Math.max(0, Date.now() + skew - Date.parse(last.started_at)) / 1000;
-    note = [job.progress?.label && visible(job.progress.label), `attempt ${last.number}`, `for ${elapsed(seconds)}`].filter(Boolean).join(" · ");
+    const seconds = Math.max(0, page.now - Date.parse(last.started_at)) / 1000;
+    note = [
+      job.progress?.label && visible(job.progress.label), t("job.attempt_note", { number: last.number }), t("job.for", { time: elapsed(seconds) }),
+    ].filter(Boolean).join(" · ");
   } else {
-    const took = job.duration === null ? "" : `in ${duration(job.duration)}`;
-    note = [job.exit_code ? exitText(job.exit_code) : "", last && last.number > 1 ? `attempt ${last.number}` : "", took].filter(Boolean).join(" · ");
+    const took = job.duration === null ? "" : t("job.took", { time: duration(job.duration) });
+    const attempt = last && last.number > 1 ? t("job.attempt_note", { number: last.number }) : "";
+    note = [job.exit_code ? exitText(job.exit_code) : "", attempt, took].filter(Boolean).join(" · ");
   }
   setText(get("note"), note);
 }
@@ -106,24 +134,43 @@ function drawBar() {
   }
 }
 
-/** Says which config a retry would use. */
+/** The retry button, and what a retry would do otherwise than the last attempt. */
 function drawHint() {
   const last = lastAttempt();
+  const isNew = last !== undefined && last.config_revision !== newest;
+  setText(get("retry"), t(isNew && job.state !== "succeeded" ? "job.retry_new" : "job.retry"));
+  // The one sensible step: another config first, unless there is one already.
+  get("retry").classList.toggle("primary", job.state === "cancelled" || (isNew && job.state === "failed"));
+  get("fix").classList.toggle("primary", !isNew && data.is_kept);
   if (!data.is_kept) return; // the template says that the file was removed
   let hint = "";
-  if (CAN_RETRY.has(job.state) && last && job.state !== "succeeded") {
-    hint = last.config_revision === newest
-      ? "A retry would use the same config. "
-      : `The config has changed since attempt ${last.number}; a retry uses the newest.`;
+  if (last && CAN_RETRY.has(job.state) && job.state !== "succeeded") hint = isNew ? changeText(last) : t("job.hint.same", { number: last.number });
+  setText(get("hint"), hint);
+}
+
+/** @param {Attempt} last @returns {string} */
+function changeText({ number, config_revision: revision }) {
+  const pair = `${revision} ${newest}`;
+  if (changed.pair !== pair) {
+    changed = { pair, keys: null };
+    void askChangedKeys(pair, revision);
   }
-  const box = get("hint");
-  if (box.textContent === hint) return;
-  box.textContent = hint;
-  if (hint && last?.config_revision === newest) {
-    const link = document.createElement("a");
-    link.href = `${base}/config`;
-    link.textContent = "Fix the config";
-    box.replaceChildren(hint, link);
+  if (changed.keys === null) return t("job.hint.changed", { number });
+  if (changed.keys.length === 0) return t("job.hint.no_keys", { number });
+  const more = changed.keys.length - KEYS_SHOWN;
+  const keys = changed.keys.slice(0, KEYS_SHOWN).map(visible).join(", ");
+  return more > 0 ? t("job.hint.keys_more", { n: more, keys, number }) : t("job.hint.keys", { keys, number });
+}
+
+/** @param {string} pair @param {string} revision of the last attempt */
+async function askChangedKeys(pair, revision) {
+  try {
+    const { keys } = await callJson("GET", `/config/changes?from=${revision}&to=${newest}`);
+    if (changed.pair !== pair) return;
+    changed.keys = keys;
+    drawHint();
+  } catch {
+    // Purged, or the server is away: the hint says that something changed, and the button beside the attempt shows what.
   }
 }
 
@@ -156,28 +203,29 @@ function drawAttempt(row, attempt) {
   const { number, state, exit_code: exitCode, config_revision: revision, started_at: started, settled_at: settled } = attempt;
   row.dataset.tone = stateLook(state).tone;
   setText(part(row, "number"), String(number));
+  setText(part(row, "attempt-word"), t("output.attempt", { number }));
   setText(part(row, "attempt-state"), stateWord(state));
   setText(part(row, "exit"), exitCode ? exitText(exitCode) : "");
-  setTime(part(row, "attempt-started"), started);
-  setText(part(row, "took"), settled ? duration((Date.parse(settled) - Date.parse(started)) / 1000) : "running");
-  setText(part(row, "host"), attempt.host);
+  showAgo(part(row, "attempt-started"), started);
+  setText(part(row, "took"), settled ? duration((Date.parse(settled) - Date.parse(started)) / 1000) : t("job.running"));
+  setText(part(row, "host"), t("job.host", { host: visible(attempt.host) }));
   part(row, "revision").setAttribute("href", `${base}/config?revision=${revision}`);
-  setText(part(row, "sha"), revision.slice(0, 8));
+  setText(part(row, "revision"), t("job.revision_id", { id: revision.slice(0, 8) }));
   const isNewest = revision === newest;
-  setText(part(row, "age"), isNewest ? "newest" : "older");
+  setText(part(row, "age"), t(isNewest ? "job.newest" : "job.older"));
   const button = part(row, "compare");
   button.hidden = isNewest;
   button.setAttribute("aria-expanded", String(compared === number));
-  button.setAttribute("aria-label", `What changed since attempt ${number}`);
+  button.setAttribute("aria-label", t("job.compare_since", { number }));
   part(row, "attempt-output").setAttribute("href", `${api}${path}/output?attempt=${number}`);
-  part(row, "attempt-output").setAttribute("aria-label", `Output of attempt ${number}`);
+  part(row, "attempt-output").setAttribute("aria-label", t("job.output_of", { number }));
 }
 
 function drawFacts() {
-  for (const name of ["queued", "started", "settled"]) {
-    if (job[`${name}_at`]) setTime(get(name), job[`${name}_at`]);
-    else setText(get(name), "–");
-  }
+  get("settled-row").hidden = job.settled_at === null;
+  const waited = job.started_at === null ? 0 : (Date.parse(job.started_at) - Date.parse(job.queued_at)) / 1000;
+  get("waited-row").hidden = waited <= 0;
+  setText(get("waited"), waited > 0 ? duration(waited) : "");
   get("duration-row").hidden = job.duration === null;
   setText(get("duration"), job.duration === null ? "" : duration(job.duration));
   get("value-row").hidden = job.value === null;
@@ -204,20 +252,20 @@ async function compare({ number, config_revision: revision }) {
   drawAttempts();
   const box = get("changes");
   const isOpening = box.hidden;
-  setText(get("changes-title"), `What changed in the config since attempt ${number}`);
+  setText(get("changes-title"), t("job.changes_title", { number }));
   let sentence = "";
   try {
     const [before, after, { mountDiff }] = await Promise.all([
       configText(`/config/revisions/${revision}`), configText("/config"), import("../config/diff.js"),
     ]);
     if (question !== comparisons) return;
-    mountDiff(get("changes-diff"), { before, after, beforeLabel: `Config of attempt ${number}`, afterLabel: "Newest config" });
+    mountDiff(get("changes-diff"), { before, after, beforeLabel: t("job.changes_before", { number }), afterLabel: t("job.changes_after") });
   } catch (error) {
     if (question !== comparisons) return;
     get("changes-diff").replaceChildren();
     sentence = error instanceof Problem && error.status === 410
-      ? "The text of this revision was removed for good, so it cannot be compared."
-      : `It cannot be compared. ${error instanceof Error ? error.message : error}`;
+      ? t("job.changes_purged")
+      : t("job.changes_failed", { reason: reasonOf(error) });
   }
   setText(get("changes-text"), sentence);
   box.hidden = false;
@@ -264,6 +312,7 @@ const askRefresh = paced(() => void refresh());
 
 /** @param {"cancel" | "retry"} action */
 async function act(action) {
+  const isFocused = document.activeElement === get(action);
   try {
     await callJson("POST", `${path}/${action}`);
     sayProblem("");
@@ -271,11 +320,26 @@ async function act(action) {
     // 409: the job ended, or someone else retried it, before this request; the page is about to show it.
     if (error instanceof Problem && error.status !== 409) sayProblem(error.message);
   }
-  askRefresh();
+  await refresh();
+  if (isFocused && get(action).hidden) get("state-line").focus(); // the button is gone; what it did is said there
+}
+
+async function copyFailure() {
+  const button = get("copy");
+  const lines = [visible(data.name), wordsOf(job.error), sentenceOf(job.error, job.exit_code), t("job.failure.id", { id: job.id }), location.href];
+  try {
+    await navigator.clipboard.writeText(lines.filter(Boolean).join("\n"));
+    setText(button, t("job.failure.copied"));
+    announce(t("job.failure.copied"));
+    setTimeout(() => setText(button, t("job.failure.copy")), COPIED_MS);
+  } catch {
+    sayProblem(t("job.failure.not_copied")); // also on plain http, where browsers have no clipboard
+  }
 }
 
 get("cancel").addEventListener("click", () => act("cancel"));
 get("retry").addEventListener("click", () => act("retry"));
+get("copy").addEventListener("click", copyFailure);
 get("changes-close").addEventListener("click", closeComparison);
 get("attempts").addEventListener("click", (event) => {
   const button = /** @type {Element} */ (event.target).closest('[data-part="compare"]');
@@ -286,34 +350,31 @@ get("attempts").addEventListener("click", (event) => {
   else if (attempt) void compare(attempt);
 });
 
-mountConnectionBadge(live);
-followConfigProblem(live);
-live.addEventListener("hello", (event) => {
-  skew = Date.parse(/** @type {CustomEvent} */ (event).detail.server_time) - Date.now();
+page.follow(topic, data.cursor, {
+  events({ events }) {
+    if (events.some(({ subject }) => subject.job_id === job.id)) askRefresh();
+  },
 });
-live.addEventListener("events", (event) => {
-  const message = /** @type {CustomEvent<EventsMessage>} */ (event).detail;
-  const saved = message.events.filter(({ name }) => name === "config.saved").at(-1);
-  if (message.topic === "config") {
+page.follow("config", data.cursor, {
+  events({ events }) {
+    const saved = events.filter(({ name }) => name === "config.saved").at(-1);
     if (saved) newest = saved.data.sha256;
     draw();
     const attempt = job.attempts.find((/** @type {Attempt} */ one) => one.number === compared);
     if (attempt) void compare(attempt);
-  } else if (message.events.some(({ subject }) => subject.job_id === job.id)) askRefresh();
+  },
 });
-live.addEventListener("progress", (event) => {
-  const { file_id: fileId, stage, value, total, label } = /** @type {CustomEvent<import("../core/live.js").ProgressMessage>} */ (event).detail;
+page.onProgress(({ file_id: fileId, stage, value, total, label }) => {
   if (fileId !== job.file_id || stage !== "process" || job.state !== "running") return;
   job.progress = { value, total, label };
   drawBar();
   tick();
 });
-live.join(topic, data.cursor);
-live.join("config", data.cursor);
-live.start();
-setInterval(tick, CLOCKS_EVERY_MS);
-setInterval(() => {
-  const isAway = live.connection !== "live" && live.connection !== "connecting" && !CAN_RETRY.has(job.state);
-  if (isAway || (job.state === "queued" && !document.hidden)) void refresh();
-}, POLL_EVERY_MS);
+page.live.addEventListener("refused", (event) => {
+  const { topic: refused, error } = /** @type {CustomEvent<{topic: string, error: {detail: string}}>} */ (event).detail;
+  if (!refused.startsWith("output:")) sayProblem(t("job.not_followed", { reason: error.detail })); // the panel says the other
+});
+page.everySecond(tick);
+// While the connection is away, and for the queue position, which is not pushed.
+page.poll(refresh, () => (page.isAway && !CAN_RETRY.has(job.state)) || (job.state === "queued" && !document.hidden));
 draw();

@@ -1,6 +1,7 @@
 // The live output of one attempt: joins the stream `output:<job_id>` and shows its end.
 
 import { api } from "../core/base.js";
+import { t } from "../core/messages.js";
 import { paced, part, setText } from "../core/page.js";
 import { Screen } from "./screen.js";
 
@@ -19,6 +20,14 @@ export class OutputPanel {
   /** @param {Event} event */
   #onOutput = (event) => this.#receive(/** @type {CustomEvent<OutputMessage>} */ (event).detail);
 
+  /** The server lets nobody follow this output: nothing shown is not nothing written. @param {Event} event */
+  #onRefused = (event) => {
+    const { topic, error } = /** @type {CustomEvent<{topic: string, error: {detail: string}}>} */ (event).detail;
+    if (topic !== `output:${this.#jobId}`) return;
+    this.#text.dataset.empty = "";
+    setText(this.#hint, t("output.refused", { reason: error.detail }));
+  };
+
   /** @param {HTMLElement} panel @param {Live} live @param {string} jobId */
   constructor(panel, live, jobId) {
     this.#live = live;
@@ -27,12 +36,13 @@ export class OutputPanel {
     this.#hint = part(panel, "output-hint");
     part(panel, "output-link").setAttribute("href", `${api}/jobs/${encodeURIComponent(jobId)}/output`);
     live.addEventListener("output", this.#onOutput);
+    live.addEventListener("refused", this.#onRefused);
   }
 
   /** Show the newest attempt's output from its beginning. @param {number} attempt @param {string} state */
   follow(attempt, state) {
-    setText(this.#hint, state === "running" ? "Live" : `Attempt ${attempt}`);
-    this.#text.dataset.empty = state === "running" ? "No output yet." : "No output.";
+    setText(this.#hint, state === "running" ? t("output.live") : t("output.attempt", { number: attempt }));
+    this.#text.dataset.empty = t(state === "running" ? "output.none_yet" : "output.none");
     if (attempt === this.#attempt) return;
     this.#attempt = attempt;
     this.#screen = new Screen();
@@ -42,6 +52,7 @@ export class OutputPanel {
 
   close() {
     this.#live.removeEventListener("output", this.#onOutput);
+    this.#live.removeEventListener("refused", this.#onRefused);
     this.#live.leave(`output:${this.#jobId}`);
     this.#text.textContent = "";
   }

@@ -1,7 +1,8 @@
 // The list of a job's results, with links to download them.
 
 import { callJson } from "../core/api.js";
-import { bytes, count, visible } from "../core/format.js";
+import { bytes, visible } from "../core/format.js";
+import { t } from "../core/messages.js";
 import { setText } from "../core/page.js";
 import { resultUrl } from "./results.js";
 
@@ -34,7 +35,7 @@ export async function listResults(list, job) {
     link.append(name);
     return line(link, bytes(result.size));
   });
-  if (results.length > MAX_SHOWN) shown.push(line(`and ${count(results.length - MAX_SHOWN)} more; “Download results” includes them all`));
+  if (results.length > MAX_SHOWN) shown.push(line(t("output.results_more", { n: results.length - MAX_SHOWN })));
   list.replaceChildren(...shown);
 }
 

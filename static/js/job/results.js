@@ -1,7 +1,8 @@
 // The results of a job: their addresses, and a summary for its row. No DOM.
 
 import { api } from "../core/base.js";
-import { bytes, counted, visible } from "../core/format.js";
+import { bytes, visible } from "../core/format.js";
+import { t } from "../core/messages.js";
 
 /** @typedef {{path: string, size: number}} Result */
 /** @typedef {import("../submission/model.js").Job} Job */
@@ -13,5 +14,5 @@ export const resultUrl = (jobId, { path }) =>
 /** @param {{result_count: number, results: Result[]}} job @returns {string} name and size of a single result, else how many; "" without any */
 export function resultText({ result_count: total, results }) {
   if (total === 1 && results[0]) return `${visible(results[0].path.split("/").at(-1) ?? "")} · ${bytes(results[0].size)}`;
-  return total ? counted(total, "result") : "";
+  return total ? t("output.results", { n: total }) : "";
 }
