@@ -17,21 +17,10 @@ TEMPLATES = ROOT / "templates"
 SCRIPTS = ROOT / "static" / "js"
 
 UNFINISHED: set[str] = {
-    "static/js/config/config-page.js",
-    "static/js/config/diff.js",
-    "static/js/config/field.js",
-    "static/js/config/form.js",
-    "static/js/config/history.js",
-    "static/js/config/merge-view.js",
-    "static/js/config/schema.js",
     "static/js/submission/overall.js",
     "static/js/submission/row-text.js",
     "static/js/upload/selection.js",
     "static/js/upload/upload-page.js",
-    "templates/_config_form.html",
-    "templates/_config_history.html",
-    "templates/_config_merge.html",
-    "templates/config.html",
     "templates/submission.html",
     "templates/upload.html",
 }

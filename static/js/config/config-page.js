@@ -1,25 +1,27 @@
 // /config: the script's config as text. It saves exactly what was typed, and never overwrites someone else's save unasked.
 
-import { Problem, callJson } from "../core/api.js";
+import { Problem, callJson, reasonOf } from "../core/api.js";
 import { ConfigCheck } from "./check.js";
 import { mountDiff } from "./diff.js";
 import { ConfigDocument } from "./document.js";
 import { YamlEditor } from "./editor.js";
 import { schemaSupport } from "./schema.js";
 import { ConfigForm } from "./form.js";
+import { timeOfSecond, visible } from "../core/format.js";
 import { HistoryPanel } from "./history.js";
-import { MergePanel } from "./merge-view.js";
-import { followConfigProblem } from "../core/config-problem.js";
-import { mountConnectionBadge } from "../core/connection.js";
-import { ago, counted, visible } from "../core/format.js";
 import { matchLines } from "./lines.js";
-import { Live } from "../core/live.js";
+import { LivePage } from "../core/live-page.js";
+import { MergePanel, whoSaved } from "./merge-view.js";
+import { t } from "../core/messages.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
+import { RetryBar } from "./retry-bar.js";
 
 /** @typedef {import("./check.js").Finding} Finding */
 /** @typedef {import("./check.js").Report} Report */
 /** @typedef {import("./document.js").Revision} Revision */
+
+const WRAP_KEY = "dropmill-wrap"; // in localStorage; without it, lines wrap on narrow screens alone
 
 const config = new ConfigDocument();
 const check = new ConfigCheck(config);
@@ -27,6 +29,8 @@ const history = new HistoryPanel(part(document, "history"), /** @type {HTMLDialo
 const describe = (/** @type {string} */ etag) => history.describe(etag.slice(1, -1)); // an ETag is the quoted SHA-256
 new MergePanel(part(document, "merge"), config, describe);
 const form = new ConfigForm(part(document, "form"), config);
+const retryBar = new RetryBar(part(document, "retry-bar"), config, pageData().came_from);
+const page = new LivePage();
 
 const saveButton = /** @type {HTMLButtonElement} */ (part(document, "save"));
 const seeButton = /** @type {HTMLButtonElement} */ (part(document, "see-changes"));
@@ -51,12 +55,13 @@ config.addEventListener("focus", () => {
 function drawState() {
   const { isUnsaved, isSaving } = config;
   part(document, "unsaved").hidden = !isUnsaved;
+  if (isUnsaved) part(document, "saved").hidden = true;
   drawCount();
   saveButton.disabled = isSaving || !(isUnsaved || isFieldOpen);
   seeButton.disabled = !isUnsaved;
-  setText(saveButton, isSaving ? "Saving…" : "Save");
-  setText(part(document, "changes-save"), isSaving ? "Saving…" : "Save");
-  document.title = `${isUnsaved ? "● " : ""}Config · Dropmill`;
+  setText(saveButton, t(isSaving ? "config.saving" : "config.save"));
+  setText(part(document, "changes-save"), t(isSaving ? "config.saving" : "config.save"));
+  document.title = `${isUnsaved ? "● " : ""}${t("core.page.config")} · Dropmill`;
   if (!changesBox.hidden) {
     if (isUnsaved) drawChanges();
     else hideChanges();
@@ -66,7 +71,7 @@ function drawState() {
 const drawCount = paced(() => {
   if (!config.isUnsaved) return;
   const changed = matchLines(config.original.lines, config.text.split("\n")).filter((from) => from === -1).length;
-  setText(part(document, "unsaved-text"), `not saved · ${changed ? `${counted(changed, "line")} changed` : "lines removed"}`);
+  setText(part(document, "unsaved-text"), changed ? t("config.unsaved_changed", { n: changed }) : t("config.unsaved_removed"));
 });
 
 /** @param {string} sentence "" hides the box */
@@ -81,13 +86,13 @@ function sayProblem(sentence) {
 check.addEventListener("report", (event) => {
   const { errors, warnings } = /** @type {CustomEvent<Report>} */ (event).detail;
   showMarks(errors, warnings);
-  setText(part(document, "verdict"), errors.length ? "" : "Valid YAML");
-  const found = [errors.length && counted(errors.length, "error"), warnings.length && counted(warnings.length, "warning")].filter(Boolean);
-  announce(found.length ? `${found.join(" and ")} in the config.` : "The config is valid.");
+  setText(part(document, "verdict"), errors.length ? "" : t("config.valid"));
+  const found = [errors.length && t("config.errors", { n: errors.length }), warnings.length && t("config.warnings", { n: warnings.length })].filter(Boolean);
+  announce(found.join(" ") || t("config.is_valid"));
 });
 check.addEventListener("unchecked", (event) => {
   showMarks([], []);
-  setText(part(document, "verdict"), `Not checked. ${/** @type {CustomEvent<string>} */ (event).detail}`);
+  setText(part(document, "verdict"), t("config.unchecked", { reason: /** @type {CustomEvent<string>} */ (event).detail }));
 });
 
 /** @param {Finding[]} errors @param {Finding[]} warnings */
@@ -103,9 +108,9 @@ function markLine({ line, column, message }, kind) {
   const row = cloneTemplate("mark-template");
   row.dataset.mark = kind;
   const jump = part(row, "jump");
-  jump.textContent = `Line ${line}, column ${column}`;
+  jump.textContent = t("config.place", { line: String(line), column: String(column) });
   jump.addEventListener("click", () => editor?.goTo(line, column));
-  part(row, "kind").textContent = kind === "error" ? "Error:" : "Warning:";
+  part(row, "kind").textContent = t(kind === "error" ? "config.error" : "config.warning");
   part(row, "message").textContent = visible(message);
   return row;
 }
@@ -119,22 +124,30 @@ async function save(message) {
   drawState();
   if (config.isSaving || !config.isUnsaved) return;
   sayProblem("");
+  const isPressed = document.activeElement === saveButton;
   try {
     await config.save(message);
+    // The button is disabled, which takes its focus away, and what it did is said here.
+    if (isPressed && !part(document, "saved").hidden) part(document, "saved").focus();
   } catch (error) {
     if (error instanceof Problem && error.status === 422) {
       hideChanges();
       showMarks(error.body.errors ?? [], []);
-      sayProblem("Not saved: the text is not valid. Nothing was changed.");
-    } else sayProblem(`Not saved. ${error instanceof Error ? error.message : error} Your text is still here; try again.`);
+      sayProblem(t("config.not_valid"));
+    } else sayProblem(t("config.not_saved", { reason: reasonOf(error) }));
+    if (isPressed) saveButton.focus();
   }
 }
 
-config.addEventListener("saved", () => {
-  checkFile(); // the file is replaced by now; the save's event may arrive earlier
+config.addEventListener("saved", (event) => {
+  const { sha256, saved_at: savedAt } = /** @type {CustomEvent<{sha256: string, saved_at: string}>} */ (event).detail;
+  page.checkNotices(); // the file is replaced by now; the save's event may arrive earlier
   messageInput.value = "";
   part(document, "newer").hidden = true;
-  announce("Saved.");
+  part(document, "saved").hidden = config.isUnsaved; // more was typed during the request
+  setText(part(document, "saved-text"), t("config.saved_at", { time: timeOfSecond(savedAt), revision: sha256.slice(0, 8) }));
+  announce(t("config.saved_spoken"));
+  void retryBar.look(savedAt);
   history.refresh();
 });
 config.addEventListener("conflict", hideChanges);
@@ -145,7 +158,7 @@ let drawn = null;
 function drawChanges() {
   if (drawn === config.text) return;
   drawn = config.text;
-  mountDiff(part(document, "changes-diff"), { before: config.base, after: drawn, beforeLabel: "Saved", afterLabel: "Now" });
+  mountDiff(part(document, "changes-diff"), { before: config.base, after: drawn, beforeLabel: t("config.changes_before"), afterLabel: t("config.changes_after") });
 }
 
 function showChanges() {
@@ -193,13 +206,12 @@ addEventListener("beforeunload", (event) => {
 // --- what others do ---
 
 config.addEventListener("newer", async (event) => {
+  part(document, "saved").hidden = true;
+  void retryBar.look();
   const { etag } = /** @type {CustomEvent<Revision>} */ (event).detail;
   const entry = await describe(etag);
   if (config.etag !== etag) return; // a still newer one has its own event
-  const who = !entry ? "Someone saved a newer revision"
-    : !entry.client ? `The file was changed on the server ${ago(entry.saved_at)}`
-    : `${visible(entry.account ?? "Someone")} saved a newer revision from ${visible(entry.client.host || entry.client.ip)} ${ago(entry.saved_at)}`;
-  const sentence = `${who}; it is shown now.`;
+  const sentence = t("config.newer.shown", { what: whoSaved(entry) });
   setText(part(document, "newer-text"), sentence);
   part(document, "newer").hidden = false;
   announce(sentence);
@@ -209,17 +221,17 @@ part(document, "newer-close").addEventListener("click", () => {
   editor?.focus();
 });
 
-const live = new Live();
-mountConnectionBadge(live);
-const checkFile = followConfigProblem(live);
-live.addEventListener("hello", () => check.check());
-live.addEventListener("events", (event) => {
-  const { events } = /** @type {CustomEvent<import("../core/live.js").EventsMessage>} */ (event).detail;
-  if (events.some(({ name }) => name === "config.saved")) config.follow();
-  if (events.some(({ name }) => name === "config.purged")) history.refresh();
+page.live.addEventListener("hello", () => check.check());
+page.live.addEventListener("refused", (event) => {
+  const { error } = /** @type {CustomEvent<{error: {detail: string}}>} */ (event).detail;
+  sayProblem(t("config.not_followed", { reason: error.detail }));
 });
-live.join("config", pageData().cursor);
-live.start();
+page.follow("config", pageData().cursor, {
+  events({ events }) {
+    if (events.some(({ name }) => name === "config.saved")) config.follow();
+    if (events.some(({ name }) => name === "config.purged")) history.refresh();
+  },
+});
 
 // --- the panels beside the text ---
 
@@ -263,13 +275,23 @@ async function schemaExtensions() {
   }
 }
 
+/** @returns {boolean | null} whether the person wants long lines to wrap; null: no choice is kept */
+function keptWrap() {
+  try {
+    const kept = localStorage.getItem(WRAP_KEY);
+    return kept === null ? null : kept === "true";
+  } catch {
+    return null; // storage is disabled
+  }
+}
+
 /** Load the config and replace the page's read-only text with the editor. */
 async function start() {
   try {
     await config.load();
   } catch (error) {
-    if (error instanceof TypeError) sayProblem("The file is not UTF-8 text, so it cannot be edited here. It was not changed.");
-    else sayProblem(`The config could not be loaded. ${error instanceof Error ? error.message : error} Reload the page to try again.`);
+    if (error instanceof TypeError) sayProblem(t("config.not_text"));
+    else sayProblem(t("config.not_loaded", { reason: reasonOf(error) }));
     return;
   }
   const extensions = await schemaExtensions();
@@ -282,9 +304,20 @@ async function start() {
     config.replaceText(made.text);
   });
   editor = made;
+  const wrap = /** @type {HTMLInputElement} */ (part(document, "wrap"));
+  wrap.checked = made.isWrapping = keptWrap() ?? made.isWrapping;
+  wrap.addEventListener("change", () => {
+    made.isWrapping = wrap.checked;
+    try {
+      localStorage.setItem(WRAP_KEY, String(wrap.checked));
+    } catch {
+      // storage is disabled: the choice lasts as long as the page
+    }
+  });
 }
 
 await start();
+void retryBar.look();
 history.refresh();
 const linked = new URLSearchParams(location.search).get("revision");
 if (linked) history.open(linked);

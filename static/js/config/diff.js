@@ -2,6 +2,7 @@
 
 import { EditorState, EditorView, MergeView, lineNumbers, unifiedMergeView, yaml } from "../../vendor/codemirror.js";
 import { theme } from "./editor-theme.js";
+import { t } from "../core/messages.js";
 
 const SIDE_BY_SIDE_PX = 760; // narrower columns would wrap most lines
 const COLLAPSE = { margin: 3, minSize: 6 };
@@ -17,7 +18,7 @@ export function mountDiff(container, texts) {
   if (before === after) {
     const note = document.createElement("p");
     note.className = "diff-same";
-    note.textContent = texts.before === texts.after ? "Both are the same." : "Only line ends differ.";
+    note.textContent = t(texts.before === texts.after ? "config.diff_same" : "config.diff_line_ends");
     container.replaceChildren(note);
     return;
   }
@@ -77,7 +78,7 @@ export function mountDiff(container, texts) {
   /** @param {ShadowRoot} parent */
   function unified(parent) {
     const changes = unifiedMergeView({ original: before, mergeControls: false, collapseUnchanged: COLLAPSE });
-    const state = EditorState.create({ doc: after, extensions: [reading(`${texts.afterLabel}, compared with: ${texts.beforeLabel}`), changes] });
+    const state = EditorState.create({ doc: after, extensions: [reading(t("config.diff_compared", { after: texts.afterLabel, before: texts.beforeLabel })), changes] });
     return new EditorView({ state, parent, root: parent });
   }
 }

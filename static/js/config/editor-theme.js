@@ -92,7 +92,9 @@ const look = EditorView.theme({
 
   "@media (max-width: 48rem)": {
     ".cm-scroller": { fontSize: "1rem", lineHeight: "1.6" }, // phones zoom into text fields below 16 px
-    ".cm-lineNumbers .cm-gutterElement": { minInlineSize: "1.75rem" },
+    ".cm-lineNumbers .cm-gutterElement": { minInlineSize: "1.25rem", paddingInline: "0" },
+    ".cm-gutter-lint, .cm-lint-marker": { inlineSize: "1rem" },
+    ".cm-foldGutter": { display: "none" }, // its marks are too small for fingers
     ".cm-line": { paddingInline: "0.25rem 0.5rem" },
     ".cm-tooltip.cm-tooltip-autocomplete > ul > li": { minBlockSize: TARGET },
     ".cm-collapsedLines": { minBlockSize: TARGET },

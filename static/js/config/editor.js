@@ -10,7 +10,7 @@ import { visible } from "../core/format.js";
 
 /** @typedef {import("./check.js").Finding} Finding */
 
-const NARROW = "(max-width: 48rem)"; // lines wrap there: scrolling sideways while typing hides the cursor
+const NARROW = "(max-width: 48rem)";
 
 /** Dispatches `edit` when the text has changed. */
 export class YamlEditor extends EventTarget {
@@ -23,7 +23,6 @@ export class YamlEditor extends EventTarget {
   constructor(host, { text, label, extensions }) {
     super();
     const root = host.attachShadow({ mode: "open" });
-    const isNarrow = matchMedia(NARROW).matches;
     const state = EditorState.create({
       doc: text,
       extensions: [
@@ -36,7 +35,7 @@ export class YamlEditor extends EventTarget {
         EditorState.tabSize.of(8),
         markedLines,
         theme,
-        isNarrow ? EditorView.lineWrapping : [],
+        wrapping,
         EditorView.contentAttributes.of({ "aria-label": label, autocapitalize: "off", autocorrect: "off", spellcheck: "false" }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) this.dispatchEvent(new Event("edit"));
@@ -49,6 +48,16 @@ export class YamlEditor extends EventTarget {
 
   get text() {
     return this.#view.state.doc.toString();
+  }
+
+  /** Whether lines that are longer than the editor is wide go on below. */
+  get isWrapping() {
+    return this.#view.state.field(wrapping);
+  }
+
+  /** @param {boolean} isWrapping */
+  set isWrapping(isWrapping) {
+    this.#view.dispatch({ effects: setWrapping.of(isWrapping) });
   }
 
   /** @param {string} text replaces the text as a single undo step; equal text at both ends keeps cursor and folds */
@@ -109,6 +118,16 @@ export class YamlEditor extends EventTarget {
 /** @typedef {import("@codemirror/lint").Diagnostic} Diagnostic */
 /** @type {import("@codemirror/state").StateEffectType<Diagnostic[]>} */
 const setMarked = StateEffect.define();
+
+/** @type {import("@codemirror/state").StateEffectType<boolean>} */
+const setWrapping = StateEffect.define();
+
+/** Whether long lines wrap. At first they do where scrolling sideways while typing would hide the cursor. */
+const wrapping = StateField.define({
+  create: () => matchMedia(NARROW).matches,
+  update: (isWrapping, { effects }) => effects.find((effect) => effect.is(setWrapping))?.value ?? isWrapping,
+  provide: (field) => EditorView.contentAttributes.from(field, (isWrapping) => ({ class: isWrapping ? "cm-lineWrapping" : "" })),
+});
 
 /** The lines with findings, tinted. */
 const markedLines = StateField.define({

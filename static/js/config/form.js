@@ -1,10 +1,11 @@
 // The form beside the text: the config's values as fields, for people who do not know YAML. The server applies each change
 // to the text in the editor as a value edit: comments stay, Undo works, and nothing is saved.
 
-import { Problem, callJson } from "../core/api.js";
-import { controlKind, enteredNumber, firstValue, labelOf, parentOf, refusalText, shownValue, token } from "./field.js";
-import { counted, visible } from "../core/format.js";
+import { Problem, callJson, reasonOf } from "../core/api.js";
+import { controlKind, enteredNumber, firstValue, headerOf, labelOf, notesOf, parentOf, refusalText, shownValue, token } from "./field.js";
+import { visible } from "../core/format.js";
 import { decode } from "./lines.js";
+import { t } from "../core/messages.js";
 import { announce, cloneTemplate, part, setText } from "../core/page.js";
 
 /** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
@@ -17,7 +18,8 @@ const READ_AFTER_MS = 300; // after the last change of the text; the form need n
 const FILTER_FROM = 20; // number of fields from which a filter is shown
 const OPEN_FIELDS = 60; // number of fields up to which groups start open
 
-const EMPTY = { text: "", integer: 0, number: 0, boolean: false, null: null };
+/** First values of a new setting that no schema describes, by its kind. */
+const EMPTY = { text: "", number: 0, boolean: false };
 
 /** The form. Reads the text while it is shown. */
 export class ConfigForm {
@@ -38,6 +40,9 @@ export class ConfigForm {
   #timer = 0;
   /** @type {Map<string, boolean>} groups that the person opened or closed */
   #folds = new Map();
+  #header = "";
+  /** @type {Set<string> | null} paths that were there when the person added a setting, which gets the focus; null: nobody did */
+  #before = null;
 
   /** @param {HTMLElement} root of the template `_config_form.html` @param {ConfigDocument} document */
   constructor(root, document) {
@@ -96,7 +101,7 @@ export class ConfigForm {
         this.#draw(answer);
       } catch (error) {
         if (patch.length) this.#refuse(patch[0], error);
-        else this.#say(`The form cannot be shown. ${error instanceof Error ? error.message : error}`);
+        else this.#say(t("config.form.failed", { reason: reasonOf(error) }));
         if (!patch.length || !(error instanceof Problem) || error.status === 0) return; // the next change retries
       }
     }
@@ -104,22 +109,22 @@ export class ConfigForm {
 
   /** @param {Operation} operation @param {unknown} error */
   #refuse(operation, error) {
-    const sentence = error instanceof Error ? error.message : String(error);
+    const sentence = reasonOf(error);
+    this.#before = null;
     const row = this.#rows.get(operation.path) ?? this.#rows.get(parentOf(operation.path));
     if (row) {
       row.sent = undefined;
       if (row.control) setValue(row.control, row.field);
       showError(row.element, sentence);
     } else this.#say(sentence);
-    announce(`Not changed. ${sentence}`);
+    announce(t("config.form.not_changed", { reason: sentence }));
   }
 
   /** @param {Operation} operation @param {string[]} comments */
   #reportRemoved(operation, comments) {
     this.#say("");
     if (operation.op !== "remove") return;
-    const also = comments.length ? `, with ${counted(comments.length, "comment")}` : "";
-    this.#say(`Removed${also}. Undo in the text brings it back.`);
+    this.#say(comments.length ? t("config.form.removed_comments", { n: comments.length }) : t("config.form.removed"));
   }
 
   /** @param {string} sentence "" hides the note */
@@ -139,6 +144,10 @@ export class ConfigForm {
     this.#list.hidden = !isReadable;
     part(this.#root, "cut").hidden = !is_cut;
     part(this.#root, "filter-box").hidden = fields.length < FILTER_FROM;
+    this.#header = headerOf(this.#readText ?? "");
+    const header = part(this.#root, "header");
+    header.hidden = this.#header === "" || !isReadable;
+    setText(header, visible(this.#header));
     if (!isReadable) return; // keep the fields, hidden, until the text can be parsed again
     const shape = JSON.stringify(fields.map(({ value, source, line, column, ...rest }) => rest));
     if (shape === this.#shape) {
@@ -199,7 +208,16 @@ export class ConfigForm {
     const control = focused === null ? null : this.#rows.get(focused)?.control;
     control?.focus();
     if (isTextual(control) && isTextual(typed)) control.value = typed.value;
+    this.#focusAdded();
     part(this.#root, "no-fields").hidden = members.length > 0;
+  }
+
+  /** Give the setting that the person added the focus: its button was drawn anew. */
+  #focusAdded() {
+    const before = this.#before;
+    this.#before = null;
+    const added = before && [...this.#rows].find(([path]) => !before.has(path))?.[1];
+    if (added) (added.control ?? added.element.querySelector("summary"))?.focus();
   }
 
   /** @param {Field} field @param {boolean} isItem @param {boolean} isOpen */
@@ -209,9 +227,9 @@ export class ConfigForm {
     element.open = this.#folds.get(field.path) ?? isOpen;
     element.addEventListener("toggle", () => this.#folds.set(field.path, element.open));
     setText(part(element, "label"), labelOf(field, isItem));
-    setText(part(element, "kind"), field.kind === "list" ? "list" : "");
+    setText(part(element, "kind"), field.kind === "list" ? t("config.form.list") : "");
     showTag(element, field);
-    showHelp(element, field);
+    this.#showHelp(element, field);
     showRefusal(element, field);
     const members = part(element, "members");
     members.dataset.kind = field.kind;
@@ -244,7 +262,7 @@ export class ConfigForm {
     control.setAttribute("aria-describedby", notes.join(" "));
     if (field.schema?.is_required) control.setAttribute("aria-required", "true");
     part(element, "control").append(control);
-    showHelp(element, field);
+    this.#showHelp(element, field);
     showRefusal(element, field);
     if (field.refusal !== null) control.setAttribute("disabled", "");
     setValue(control, field);
@@ -252,11 +270,11 @@ export class ConfigForm {
     const row = { element, control, field };
     const take = () => {
       if (this.#rows.get(field.path) !== row) return; // a rebuild removed it while it had the focus
-      const value = valueOf(control, row.field);
-      if (value === undefined) showError(element, "This is not a number.");
-      else if (value !== row.field.value && value !== row.sent) {
-        row.sent = value;
-        this.#change({ op: "replace", path: field.path, value });
+      const entered = valueOf(control, row.field);
+      if ("problem" in entered) showError(element, entered.problem);
+      else if (entered.value !== row.field.value && entered.value !== row.sent) {
+        row.sent = entered.value;
+        this.#change({ op: "replace", path: field.path, value: entered.value });
       }
     };
     control.addEventListener("change", take);
@@ -266,11 +284,23 @@ export class ConfigForm {
     return element;
   }
 
+  /** What the schema says, and each comment of the text, on lines of their own. @param {HTMLElement} element @param {Field} field */
+  #showHelp(element, field) {
+    const help = part(element, "help");
+    for (const { kind, text } of notesOf(field, this.#header)) {
+      const line = document.createElement("span");
+      line.dataset.note = kind;
+      setText(line, visible(text));
+      help.append(line, " ");
+    }
+    help.hidden = help.childElementCount === 0;
+  }
+
   /** @param {HTMLElement} element @param {Field} field @param {boolean} isItem */
   #mountRemove(element, field, isItem) {
     const remove = part(element, "remove");
     remove.hidden = !field.can_remove;
-    remove.setAttribute("aria-label", `Remove ${labelOf(field, isItem)}`);
+    remove.setAttribute("aria-label", t("config.form.remove", { name: labelOf(field, isItem) }));
     remove.addEventListener("click", () => {
       this.#change({ op: "remove", path: field.path });
       part(this.#root, "fields-form").focus();
@@ -284,17 +314,14 @@ export class ConfigForm {
     const name = /** @type {HTMLInputElement} */ (part(adding, "name"));
     const missing = field.missing ?? [];
     const isList = field.kind === "list";
-    setText(button, isList ? "Add one" : "Add");
+    setText(button, t(isList ? "config.form.add_item" : "config.form.add"));
     for (const { key, schema } of missing) choice.append(new Option(schema?.title ?? key, `known:${key}`));
-    for (const [kind, word] of [["text", "Text"], ["number", "Number"], ["boolean", "Yes or no"]]) {
-      choice.append(new Option(missing.length ? `Another: ${word.toLowerCase()}` : word, kind));
-    }
+    for (const kind of Object.keys(EMPTY)) choice.append(new Option(t(missing.length ? `config.form.another.${kind}` : `config.form.new.${kind}`), kind));
     const drawName = () => { name.hidden = isList || choice.value.startsWith("known:"); };
     choice.addEventListener("change", drawName);
     drawName();
-    const place = field.path === "" ? "the config" : visible(field.key);
-    choice.setAttribute("aria-label", isList ? `What to add to ${place}` : `Which setting to add to ${place}`);
-    name.setAttribute("aria-label", "Name of the new setting");
+    const place = field.path === "" ? t("config.form.config") : visible(field.key);
+    choice.setAttribute("aria-label", t(isList ? "config.form.add_item_to" : "config.form.add_setting_to", { name: place }));
     button.addEventListener("click", () => {
       const known = missing.find(({ key }) => choice.value === `known:${key}`);
       const key = isList ? "-" : known ? known.key : name.value.trim();
@@ -303,6 +330,7 @@ export class ConfigForm {
         return;
       }
       const value = known ? firstValue(known.schema) : EMPTY[/** @type {"text"} */ (choice.value)];
+      this.#before = new Set(this.#rows.keys());
       this.#change({ op: "add", path: `${field.path}/${token(key)}`, value });
       name.value = "";
     });
@@ -341,14 +369,6 @@ function showRefusal(element, { refusal }) {
   setText(why, refusalText(refusal));
 }
 
-/** @param {HTMLElement} element @param {Field} field */
-function showHelp(element, field) {
-  const said = [field.schema?.description, ...(field.help ?? "").split("\n\n")].filter(Boolean).map((text) => visible(String(text).replaceAll("\n", " ")));
-  const help = part(element, "help");
-  help.hidden = said.length === 0;
-  setText(help, said.join(" · "));
-}
-
 /** @param {HTMLElement} element @param {string} sentence */
 function showError(element, sentence) {
   const error = part(element, "error");
@@ -366,8 +386,8 @@ function controlFor(field) {
   if (kind === "select") {
     const select = document.createElement("select");
     const values = schema?.enum ?? [];
-    values.forEach((value, index) => select.append(new Option(value === null ? "(empty)" : visible(String(value)), String(index))));
-    if (!values.includes(field.value)) select.append(new Option(`${visible(String(field.value))} (not an allowed value)`, "own"));
+    values.forEach((value, index) => select.append(new Option(value === null ? t("config.form.null") : visible(String(value)), String(index))));
+    if (!values.includes(field.value)) select.append(new Option(t("config.form.not_allowed", { value: visible(String(field.value)) }), "own"));
     return select;
   }
   if (kind === "area") {
@@ -385,7 +405,7 @@ function controlFor(field) {
     input.inputMode = field.kind === "integer" && (schema?.minimum ?? -1) >= 0 ? "numeric" : "text"; // number pads of phones lack the minus sign
     input.dataset.number = field.kind;
   }
-  if (field.kind === "null") input.placeholder = "empty";
+  if (field.kind === "null") input.placeholder = t("config.form.null_hint");
   if (schema?.maxLength !== undefined && field.kind === "text") input.maxLength = schema.maxLength;
   return input;
 }
@@ -405,15 +425,12 @@ function setValue(control, field) {
   else if (isTextual(control) && control.value !== shownValue(field)) control.value = shownValue(field); // an assignment would move the caret
 }
 
-/** @param {HTMLElement} control @param {Field} field @returns {any} the entered value; undefined if it is not valid */
+/** @param {HTMLElement} control @param {Field} field @returns {{value: any} | {problem: string}} what was entered, or what is wrong with it */
 function valueOf(control, field) {
-  if (control instanceof HTMLSelectElement) return control.value === "own" ? field.value : field.schema?.enum?.[Number(control.value)];
-  if (control instanceof HTMLTextAreaElement) return control.value;
-  if (!(control instanceof HTMLInputElement)) return undefined;
-  if (control.type === "checkbox") return control.checked;
-  if (control.dataset.number !== undefined) {
-    return enteredNumber(control.value, field);
-  }
-  if (control.value === shownValue(field)) return field.value;
-  return control.value;
+  if (control instanceof HTMLSelectElement) return { value: control.value === "own" ? field.value : field.schema?.enum?.[Number(control.value)] };
+  if (control instanceof HTMLInputElement && control.type === "checkbox") return { value: control.checked };
+  if (!isTextual(control)) return { value: field.value };
+  if (control.dataset.number !== undefined) return enteredNumber(control.value, field);
+  if (control instanceof HTMLInputElement && control.value === shownValue(field)) return { value: field.value };
+  return { value: control.value };
 }

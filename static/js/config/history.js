@@ -1,9 +1,11 @@
 // The config's history: who saved what, when and from where; compare two revisions, restore an older one, remove a text
 // with a leaked secret for good. It never changes the text in the editor: a restored revision arrives like any other save.
 
-import { Problem, call, callJson } from "../core/api.js";
+import { Problem, call, callJson, reasonOf } from "../core/api.js";
 import { mountDiff } from "./diff.js";
-import { bytes, clientText, exactTime, localDateTime, visible } from "../core/format.js";
+import { bytes, clientText, exactTime, localDateTime, localDateTimeSeconds, visible } from "../core/format.js";
+import { matchLines } from "./lines.js";
+import { t } from "../core/messages.js";
 import { announce, cloneTemplate, part, setText, setTime } from "../core/page.js";
 
 /** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
@@ -23,18 +25,18 @@ import { announce, cloneTemplate, part, setText, setTime } from "../core/page.js
 const PAGE = 20;
 const MINE = "mine";
 const EMPTY = "empty"; // stands for the text before the first revision
-const PURGED = "The text of this revision was removed for good; who saved it, and when, stays on record.";
+const COUNTED_MAX = 64 * 1024; // bytes of a text whose changed lines are counted
 
 /** @param {Entry} entry @returns {string} unlike the SHA-256, distinct for a restored revision with the same text */
 const keyOf = ({ sha256, saved_at }) => `${saved_at} ${sha256}`;
 
 /** @type {Record<string, string>} messages that the server writes, as titles */
-const BY_THE_SERVER = { "changed outside of Dropmill": "Changed on the server", "at start-up": "Found at start-up" };
+const BY_THE_SERVER = { "changed outside of Dropmill": "config.revision.on_server", "at start-up": "config.revision.at_start" };
 
 /** @param {Entry} entry @returns {string} */
 function titleOf({ message, client }) {
-  if (!message) return client ? "Saved in the browser" : "Changed on the server";
-  return (!client && BY_THE_SERVER[message]) || visible(message);
+  if (!message) return t(client ? "config.revision.saved_here" : "config.revision.on_server");
+  return !client && message in BY_THE_SERVER ? t(BY_THE_SERVER[message]) : visible(message);
 }
 
 /** @param {Entry} entry @returns {string} account, address and host; "" for a change on the server */
@@ -57,6 +59,16 @@ export class HistoryPanel {
   #pair = { before: EMPTY, after: MINE };
   /** @type {Entry | null} the revision that the dialog is about: the one opened or picked last */
   #subject = null;
+  /** @type {Map<string, Promise<string[]>>} lines of revisions, by SHA-256 */
+  #lines = new Map();
+  #counting = Promise.resolve();
+  #inSight = new IntersectionObserver((seen, observer) => {
+    for (const { isIntersecting, target } of seen) {
+      if (!isIntersecting) continue;
+      observer.unobserve(target);
+      this.#counting = this.#counting.then(() => this.#countLines(/** @type {HTMLElement} */ (target).dataset.key ?? ""));
+    }
+  });
 
   /**
    * @param {HTMLElement} root
@@ -79,8 +91,8 @@ export class HistoryPanel {
         this.#compare();
       });
       part(box, "restore").addEventListener("click", () => this.#askRestore(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "restore")));
-      part(box, "purge").addEventListener("click", () => this.#askPurge(this.#entry(this.#pair[side]), part(dialog, "compare-sure"), part(box, "purge")));
     }
+    part(dialog, "purge").addEventListener("click", () => this.#askPurge(this.#subject, part(dialog, "compare-sure"), part(dialog, "purge")));
     for (const button of dialog.querySelectorAll("[data-way]")) {
       button.addEventListener("click", () => {
         if (this.#subject) this.#show(this.#subject, /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way));
@@ -101,7 +113,7 @@ export class HistoryPanel {
     try {
       page = await callJson("GET", `/config/revisions?limit=${Math.max(PAGE, this.#entries.length)}`);
     } catch (error) {
-      this.#say(`The history could not be read. ${error instanceof Error ? error.message : error}`);
+      this.#say(t("config.revision.not_read", { reason: reasonOf(error) }));
       return;
     }
     if (question !== this.#questions) return this.#newest; // a newer request is running
@@ -130,7 +142,7 @@ export class HistoryPanel {
     }
     const entry = this.#entries.find((one) => one.sha256 === sha256);
     if (entry) this.#openDialog(entry, entry === this.#entries[0] ? "did" : "since");
-    else this.#say("The revision of that link is not in the history.");
+    else this.#say(t("config.revision.not_found"));
   }
 
   async #showMore() {
@@ -148,7 +160,7 @@ export class HistoryPanel {
       this.#entries.push(...page.items);
       this.#next = page.next;
     } catch (error) {
-      this.#say(`Older revisions could not be read. ${error instanceof Error ? error.message : error}`);
+      this.#say(t("config.revision.older_not_read", { reason: reasonOf(error) }));
       return false;
     }
     this.#draw();
@@ -165,14 +177,19 @@ export class HistoryPanel {
   #draw() {
     const list = part(this.#root, "revisions");
     const known = new Map([...list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.key, row]));
-    list.replaceChildren(...this.#entries.map((entry, index) => {
+    const focused = document.activeElement;
+    const rows = this.#entries.map((entry, index) => {
       const row = /** @type {HTMLElement} */ (known.get(keyOf(entry)) ?? this.#row(entry));
       row.toggleAttribute("data-purged", entry.is_purged);
-      setText(part(row, "mark"), index === 0 ? "newest" : entry.is_purged ? "text removed" : "");
+      setText(part(row, "mark"), index === 0 ? t("config.revision.newest") : entry.is_purged ? t("config.revision.purged") : "");
       setText(part(row, "size"), entry.is_purged ? "" : ` · ${bytes(entry.size)}`);
+      setText(part(row, "when"), this.#timeOf(entry, index));
       part(row, "restore").hidden = index === 0 || entry.is_purged || entry.sha256 === this.#entries[0].sha256;
+      if (part(row, "lines").textContent === "") this.#inSight.observe(row);
       return row;
-    }));
+    });
+    list.replaceChildren(...rows);
+    if (focused instanceof HTMLElement && list.contains(focused)) focused.focus(); // moving a row takes it away
     part(this.#root, "history-more").hidden = this.#next === null;
   }
 
@@ -181,19 +198,57 @@ export class HistoryPanel {
     const row = cloneTemplate("revision-template");
     row.dataset.key = keyOf(entry);
     const title = titleOf(entry);
-    const when = localDateTime(entry.saved_at);
+    const time = localDateTimeSeconds(entry.saved_at);
     part(row, "what").textContent = title;
     const who = whoOf(entry);
     part(row, "who").textContent = who && `${who} · `;
     setTime(part(row, "when"), entry.saved_at);
     const find = () => this.#entry(keyOf(entry)) ?? entry; // it may have been purged since
     const compare = part(row, "compare-one");
-    compare.setAttribute("aria-label", `Compare ${title}, ${when}`);
+    compare.setAttribute("aria-label", t("config.revision.compare_one", { title, time }));
     compare.addEventListener("click", () => this.#openDialog(find(), "did"));
     const restore = part(row, "restore");
-    restore.setAttribute("aria-label", `Restore ${title}, ${when}`);
+    restore.setAttribute("aria-label", t("config.revision.restore_one", { title, time }));
     restore.addEventListener("click", () => this.#askRestore(find(), row, restore));
     return row;
+  }
+
+  /** @param {Entry} entry @param {number} index @returns {string} with seconds where its neighbour has the same minute */
+  #timeOf({ saved_at }, index) {
+    const time = localDateTime(saved_at);
+    const isAlike = [index - 1, index + 1].some((at) => this.#entries[at] && localDateTime(this.#entries[at].saved_at) === time);
+    return isAlike ? localDateTimeSeconds(saved_at) : time;
+  }
+
+  /** Count the changed lines of a revision that came into sight, one after the other. @param {string} key */
+  async #countLines(key) {
+    const index = this.#entries.findIndex((entry) => keyOf(entry) === key);
+    if (index === this.#entries.length - 1 && this.#next) return; // the one before is on the next page
+    const pair = [this.#entries[index + 1], this.#entries[index]];
+    if (!pair[1] || pair.some((entry) => entry && (entry.is_purged || entry.size > COUNTED_MAX))) return;
+    try {
+      const [before, after] = await Promise.all(pair.map((entry) => this.#linesOf(entry?.sha256)));
+      const kept = matchLines(before, after).filter((from) => from !== -1).length;
+      const counts = { added: after.length - kept, removed: before.length - kept };
+      const shown = [...part(this.#root, "revisions").children].find((row) => /** @type {HTMLElement} */ (row).dataset.key === key);
+      if (!shown) return;
+      setText(part(shown, "lines"), ` · ${t("config.revision.lines", counts)}`);
+      setText(part(shown, "lines-spoken"), t("config.revision.lines_spoken", counts));
+    } catch {
+      // Purged or unreachable: the numbers stay away, Compare says why.
+    }
+  }
+
+  /** @param {string | undefined} sha256 @returns {Promise<string[]>} */
+  #linesOf(sha256) {
+    if (sha256 === undefined) return Promise.resolve([]);
+    let lines = this.#lines.get(sha256);
+    if (!lines) {
+      lines = textOf(sha256).then((text) => text.replace(/\r\n?/g, "\n").replace(/\n$/, "").split("\n"));
+      lines.catch(() => this.#lines.delete(sha256));
+      this.#lines.set(sha256, lines);
+    }
+    return lines;
   }
 
   // --- comparing ---
@@ -250,7 +305,7 @@ export class HistoryPanel {
     } catch (error) {
       if (comparison !== this.#comparisons) return;
       diff.replaceChildren();
-      setText(text, error instanceof Problem && error.status === 410 ? PURGED : `They cannot be compared. ${error instanceof Error ? error.message : error}`);
+      setText(text, error instanceof Problem && error.status === 410 ? t("config.revision.purged_hint") : t("config.compare.failed", { reason: reasonOf(error) }));
     }
   }
 
@@ -259,17 +314,17 @@ export class HistoryPanel {
     if (key === MINE) return new TextDecoder().decode(this.#config.bytes());
     const entry = this.#entry(key);
     if (!entry) return "";
-    return (await call("GET", `/config/revisions/${entry.sha256}`, { headers: { Accept: "application/yaml" } })).text();
+    return textOf(entry.sha256);
   }
 
   /** @param {string} key @returns {string} */
   #labelOf(key) {
-    if (key === MINE) return "My unsaved text";
-    if (key === EMPTY) return "Nothing yet";
+    if (key === MINE) return t("config.compare.my_text");
+    if (key === EMPTY) return t("config.compare.nothing");
     const entry = this.#entry(key);
-    if (!entry) return "A revision";
-    const newest = keyOf(this.#entries[0]) === key ? " · newest" : "";
-    return `${titleOf(entry)} · ${localDateTime(entry.saved_at)}${newest}`;
+    if (!entry) return t("config.compare.unknown");
+    const index = this.#entries.indexOf(entry);
+    return [titleOf(entry), this.#timeOf(entry, index), index === 0 ? t("config.revision.newest") : ""].filter(Boolean).join(" · ");
   }
 
   #drawPicks() {
@@ -282,13 +337,13 @@ export class HistoryPanel {
       pick.replaceChildren(...[...keys, ...(keys.includes(chosen) ? [] : [chosen])].map((key) => new Option(this.#labelOf(key), key, false, key === chosen)));
       const entry = this.#entry(chosen);
       const isNewest = entry !== undefined && entry.sha256 === this.#entries[0].sha256;
-      const facts = entry ? [entry.account, clientText(entry.client) || "on the server", entry.is_purged ? "text removed" : bytes(entry.size)] : [];
+      const facts = entry ? [entry.account, clientText(entry.client) || t("config.revision.where_server"), entry.is_purged ? t("config.revision.purged") : bytes(entry.size)] : [];
       setText(part(box, "facts"), facts.filter(Boolean).map((text) => visible(String(text))).join(" · "));
       part(box, "facts").title = entry ? `${exactTime(entry.saved_at)}\nSHA-256 ${entry.sha256}` : "";
       part(box, "restore").hidden = !entry || entry.is_purged || isNewest;
-      part(box, "purge").hidden = !entry || entry.is_purged || isNewest;
     }
-    const subject = this.#subject;
+    const subject = this.#subject && (this.#entry(keyOf(this.#subject)) ?? this.#subject); // it may have been purged since
+    part(this.#dialog, "purge").hidden = !subject || subject.is_purged || subject.sha256 === this.#entries[0].sha256;
     if (!subject) return;
     for (const button of this.#dialog.querySelectorAll("[data-way]")) {
       const way = /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way);
@@ -303,29 +358,28 @@ export class HistoryPanel {
   /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from the pressed button */
   #askRestore(entry, where, from) {
     if (!entry) return;
-    const stays = this.#config.isUnsaved ? " Your unsaved text stays in the editor, to be merged with it." : "";
+    const named = { title: titleOf(entry), time: localDateTimeSeconds(entry.saved_at) };
     this.#ask(where, from, {
-      text: `Save “${titleOf(entry)}” of ${localDateTime(entry.saved_at)} as the newest revision? The current one stays in the history.${stays}`,
-      yes: "Restore it",
+      text: this.#config.isUnsaved ? t("config.revision.restore_ask_unsaved", named) : t("config.revision.restore_ask", named),
+      yes: t("config.revision.restore_yes"),
       act: async () => {
         await call("POST", `/config/revisions/${entry.sha256}/restore`, { headers: { "If-Match": `"${this.#entries[0].sha256}"` } });
-        announce("Restored.");
+        announce(t("config.revision.restored"));
         if (this.#dialog.open) this.#dialog.close();
         void this.#config.follow(); // the event may not arrive: the socket can be away
       },
     });
   }
 
-  /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from */
+  /** @param {Entry | null} entry @param {HTMLElement} where @param {HTMLElement} from */
   #askPurge(entry, where, from) {
     if (!entry) return;
     this.#ask(where, from, {
-      text: "Remove this text for good, for example because it contains a secret? No revision with exactly this text can be read, compared or restored any more; "
-        + "who saved it and when stays on record. Other revisions and backups that contain the secret are not changed, so change the secret as well. This cannot be undone.",
-      yes: "Remove it for good",
+      text: t("config.revision.purge_ask", { title: titleOf(entry), time: localDateTimeSeconds(entry.saved_at) }),
+      yes: t("config.revision.purge_yes"),
       act: async () => {
         await call("DELETE", `/config/revisions/${entry.sha256}`);
-        announce("Removed for good.");
+        announce(t("config.revision.purge_done"));
       },
     });
   }
@@ -349,10 +403,12 @@ export class HistoryPanel {
       button.disabled = true;
       try {
         await act();
-        box.remove();
-        from.focus();
         await this.refresh();
+        box.remove();
         if (this.#dialog.open) await this.#compare();
+        if (document.activeElement !== document.body) return; // closing the dialog has given it back
+        if (from.getClientRects().length) from.focus();
+        else (this.#dialog.open ? part(this.#dialog, "compare-close") : where.querySelector("button"))?.focus();
       } catch (error) {
         const problem = part(box, "sure-problem");
         problem.hidden = false;
@@ -368,7 +424,10 @@ export class HistoryPanel {
 
 /** @param {unknown} error @returns {string} */
 function sentenceOf(error) {
-  if (error instanceof Problem && error.status === 412) return "Someone saved a newer revision in the meantime. Review it, then try again.";
-  if (error instanceof Problem && error.status === 410) return PURGED;
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof Problem && error.status === 412) return t("config.revision.stale");
+  if (error instanceof Problem && error.status === 410) return t("config.revision.purged_hint");
+  return reasonOf(error);
 }
+
+/** @param {string} sha256 @returns {Promise<string>} the revision's text, with its own line ends */
+const textOf = async (sha256) => (await call("GET", `/config/revisions/${sha256}`, { headers: { Accept: "application/yaml" } })).text();

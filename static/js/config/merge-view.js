@@ -1,9 +1,12 @@
 // Two people edit at once: says who saved a newer revision, and merges it with the text in the editor. The merged text
 // goes into the editor as a single undo step; the person saves it.
 
+import { call, reasonOf } from "../core/api.js";
 import { mountDiff } from "./diff.js";
-import { ago, clientText, counted, visible } from "../core/format.js";
+import { ago, visible } from "../core/format.js";
+import { encode } from "./lines.js";
 import { changes, conflicts, countMerged, merge, mergedText } from "./merge.js";
+import { t } from "../core/messages.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
 
 /** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
@@ -33,6 +36,9 @@ export class MergePanel {
   /** @type {{revision: Revision, text: string} | null} the text before theirs was loaded or merged in; null: neither happened */
   #before = null;
   #isOverwriting = false;
+  #isChecking = false;
+  /** @type {string | null} a merged text that is not valid, and that the person is asked about; null: there is none */
+  #broken = null;
   #askDraw = paced(() => this.#draw());
 
   /**
@@ -63,9 +69,11 @@ export class MergePanel {
     on("merge-mine", () => this.#askOverwrite(true));
     on("merge-sure-yes", () => this.#overwrite());
     on("merge-sure-no", () => this.#askOverwrite(false));
+    on("merge-broken-yes", () => this.#takeBroken());
+    on("merge-broken-no", () => this.#forgetBroken(true));
     on("merge-undo", () => this.#undo());
     on("merge-dismiss", () => this.#dismiss());
-    on("merge-apply", () => this.#apply());
+    on("merge-apply", () => void this.#apply());
     on("merge-back", () => this.#showConflicts(false));
     on("all-theirs", () => this.#chooseAll("theirs"));
     on("all-mine", () => this.#chooseAll("mine"));
@@ -94,7 +102,7 @@ export class MergePanel {
     if (this.#theirs !== theirs) return;
     this.#drawWords();
     const text = part(this.#root, "merge-text").textContent ?? "";
-    announce(isAnother && !part(this.#root, "merge-view").hidden ? `${text} Your choices for conflicts that did not change are kept.` : text);
+    announce(isAnother && !part(this.#root, "merge-view").hidden ? `${text} ${t("config.merge.kept")}` : text);
   }
 
   #close() {
@@ -109,6 +117,7 @@ export class MergePanel {
   /** Close the view of their changes. */
   #fold() {
     this.#isOverwriting = false;
+    this.#broken = null;
     part(this.#root, "merge-seen").hidden = true;
     part(this.#root, "merge-see").setAttribute("aria-expanded", "false");
   }
@@ -145,6 +154,7 @@ export class MergePanel {
     this.#root.hidden = false;
     this.#drawWords();
     if (!part(this.#root, "merge-view").hidden) this.#drawConflicts();
+    else this.#checkBroken();
   }
 
   /** Show the buttons of the current step. */
@@ -152,9 +162,12 @@ export class MergePanel {
     const isOver = this.#before !== null || this.#theirs === null;
     const show = (/** @type {string} */ name, /** @type {boolean} */ isShown) => { part(this.#root, name).hidden = !isShown; };
     const isChoosing = !part(this.#root, "merge-view").hidden;
-    for (const name of ["merge-start", "merge-theirs", "merge-mine"]) show(name, !isOver && !isChoosing && !this.#isOverwriting);
+    for (const name of ["merge-start", "merge-theirs", "merge-mine"]) show(name, !isOver && !isChoosing && !this.#isOverwriting && this.#broken === null);
     show("merge-see", !isOver && !this.#isOverwriting);
     show("merge-sure", !isOver && this.#isOverwriting);
+    show("merge-broken", !isOver && this.#broken !== null);
+    for (const name of ["merge-start", "merge-apply"]) part(this.#root, name).setAttribute("aria-disabled", String(this.#isChecking));
+    setText(part(this.#root, "merge-start"), t(this.#isChecking ? "config.merge.checking" : "config.merge.start"));
     show("merge-undo", this.#before !== null);
     show("merge-dismiss", isOver);
   }
@@ -164,29 +177,20 @@ export class MergePanel {
     if (this.#before !== null) return; // the panel reports the merge
     this.#root.classList.add("working");
     const count = conflicts(this.#parts).length;
-    const how = count ? `Your text merges with it, except for ${counted(count, "conflict")}.` : "Your text merges with it automatically.";
-    setText(part(this.#root, "merge-text"), `${this.#whoSaved()} ${how}`);
+    const what = whoSaved(this.#entry);
+    setText(part(this.#root, "merge-text"), count ? t("config.merge.conflicts", { n: count, what }) : t("config.merge.clean", { what }));
   }
 
-  /** @returns {string} a sentence */
-  #whoSaved() {
-    const entry = this.#entry;
-    if (!entry) return "Someone saved a newer revision.";
-    if (!entry.client) return `The file was changed on the server ${ago(entry.saved_at)}.`;
-    const from = entry.client.host || entry.client.ip;
-    return `${visible(entry.account ?? "Someone")} saved a newer revision from ${visible(from)} ${ago(entry.saved_at)}.`;
-  }
-
+  /** @returns {number} lines */
   #changedByThem() {
-    const lines = changes(this.#config.base.split("\n"), this.#theirs?.text.split("\n") ?? [])
+    return changes(this.#config.base.split("\n"), this.#theirs?.text.split("\n") ?? [])
       .reduce((sum, { from, to, start, end }) => sum + Math.max(to - from, end - start), 0);
-    return counted(lines, "line");
   }
 
   #start() {
     this.#draw(); // drawing is delayed: the text may be newer
     if (conflicts(this.#parts).length === 0) {
-      this.#apply();
+      void this.#apply();
       return;
     }
     this.#showConflicts(true);
@@ -210,7 +214,7 @@ export class MergePanel {
     const known = new Map([...box.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.key, child]));
     box.replaceChildren(...found.map((conflict, index) => {
       const element = /** @type {HTMLElement} */ (known.get(conflict.key) ?? this.#conflictElement(conflict));
-      setText(part(element, "conflict-title"), `Conflict ${index + 1} of ${found.length} · line ${conflict.line}`);
+      setText(part(element, "conflict-title"), t("config.merge.conflict", { number: index + 1, of: found.length, line: String(conflict.line) }));
       return element;
     }));
     this.#drawMerged();
@@ -228,24 +232,25 @@ export class MergePanel {
     for (const side of /** @type {const} */ (["base", "theirs", "mine"])) {
       const box = part(element, side);
       box.textContent = conflict[side].join("\n");
-      if (conflict[side].length === 0) box.dataset.empty = "no lines";
-      else if (conflict[side].every((line) => line === "")) box.dataset.empty = counted(conflict[side].length, "empty line");
+      if (conflict[side].length === 0) box.dataset.empty = t("config.merge.no_lines");
+      else if (conflict[side].every((line) => line === "")) box.dataset.empty = t("config.merge.empty_lines", { n: conflict[side].length });
     }
     return element;
   }
 
   /** The list of automatic merges. */
   #drawMerged() {
-    const { theirs, mine, alike } = countMerged(this.#parts);
-    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, alike && `${counted(alike, "line")} that both changed the same way`].filter(Boolean);
+    const counts = countMerged(this.#parts);
+    const words = /** @type {const} */ (["theirs", "mine", "alike"]).filter((kind) => counts[kind]).map((kind) => t(`config.merge.lines.${kind}`, { n: counts[kind] }));
     const details = part(this.#root, "merge-details");
     details.hidden = words.length === 0;
-    setText(part(details, "merge-summary"), `Merged automatically: ${words.join(", ")}`);
+    setText(part(details, "merge-summary"), t("config.merge.automatic", { what: words.join(", ") }));
     const merged = this.#parts.filter((one) => one.kind !== "same" && one.kind !== "conflict").slice(0, LISTED_MAX);
     part(details, "merge-list").replaceChildren(...merged.map((one) => {
       const { kind, lines, base } = /** @type {import("./merge.js").Settled} */ (one);
       const row = cloneTemplate("merged-template");
-      setText(part(row, "whose"), { theirs: "theirs", mine: "yours", alike: "both", same: "" }[kind] + (lines.length ? "" : ", removed"));
+      const whose = t(`config.merge.whose.${kind}`);
+      setText(part(row, "whose"), lines.length ? whose : t("config.merge.whose_removed", { whose }));
       setText(part(row, "lines"), (lines.length ? lines : base).join("\n"));
       return row;
     }));
@@ -257,9 +262,10 @@ export class MergePanel {
       const choice = this.#choices.get(/** @type {HTMLElement} */ (element).dataset.key ?? "");
       for (const input of element.querySelectorAll("input")) input.checked = input.value === choice;
     }
+    this.#checkBroken();
     const chosen = found.filter(({ key }) => this.#choices.has(key)).length;
     /** @type {HTMLButtonElement} */ (part(this.#root, "merge-apply")).disabled = chosen < found.length;
-    setText(part(this.#root, "merge-chosen"), chosen < found.length ? `${chosen} of ${found.length} chosen` : "All chosen. You can still edit the result.");
+    setText(part(this.#root, "merge-chosen"), chosen < found.length ? t("config.merge.chosen", { chosen, of: found.length }) : t("config.merge.all_chosen"));
   }
 
   /** @param {Choice} choice */
@@ -273,21 +279,78 @@ export class MergePanel {
     seen.hidden = !seen.hidden;
     part(this.#root, "merge-see").setAttribute("aria-expanded", String(!seen.hidden));
     if (seen.hidden || !this.#theirs) seen.replaceChildren();
-    else mountDiff(seen, { before: this.#config.base, after: this.#theirs.text, beforeLabel: "What you started from", afterLabel: "Theirs" });
+    else mountDiff(seen, { before: this.#config.base, after: this.#theirs.text, beforeLabel: t("config.merge.started_from"), afterLabel: t("config.merge.theirs") });
   }
 
-  #apply() {
+  /** @returns {string | null} the merged text; null while a conflict has no choice */
+  #merged() {
+    return conflicts(this.#parts).every(({ key }) => this.#choices.has(key)) ? mergedText(this.#parts, this.#choices) : null;
+  }
+
+  /** Take the merged text if it is valid, else ask: lines that nobody changed twice may still not fit together. */
+  async #apply() {
     this.#draw(); // as in #start
-    const chosen = conflicts(this.#parts).length;
-    if (!this.#theirs || chosen > this.#choices.size) return;
+    const theirs = this.#theirs;
+    const text = theirs && this.#merged();
+    if (!theirs || text === null || this.#isChecking) return;
+    this.#isChecking = true;
+    this.#drawActions();
+    let problem = "";
+    try {
+      const body = encode(theirs.original, text);
+      const { errors: [first] } = await (await call("POST", "/config/check", { body, headers: { "Content-Type": "application/yaml" } })).json();
+      const name = conflicts(this.#parts).length ? "config.merge.broken_chosen" : "config.merge.broken";
+      if (first) problem = t(name, { line: String(first.line), column: String(first.column), message: visible(first.message) });
+    } catch (error) {
+      problem = t("config.merge.unchecked", { reason: reasonOf(error) });
+    }
+    this.#isChecking = false;
+    if (this.#theirs === theirs) this.#draw();
+    if (this.#theirs !== theirs || this.#merged() !== text) { // someone saved or typed during the check: what is shown is new
+      this.#drawActions();
+      return;
+    }
+    if (problem === "") this.#take(text, t("config.merge.done", { what: this.#whatMerged() }));
+    else {
+      this.#broken = text;
+      setText(part(this.#root, "merge-broken-text"), problem);
+      this.#drawActions();
+      announce(problem);
+      part(this.#root, "merge-broken").focus();
+    }
+  }
+
+  /** @returns {string} what the merged text is made of */
+  #whatMerged() {
     const { theirs, mine } = countMerged(this.#parts);
-    const text = mergedText(this.#parts, this.#choices);
-    const words = [theirs && `${counted(theirs, "line")} of theirs`, mine && `${counted(mine, "line")} of yours`, chosen && `${counted(chosen, "conflict")} as you chose`].filter(Boolean);
-    this.#take(text, `Merged: ${words.join(", ")}. The result is in the editor. Review it, then save.`);
+    const chosen = conflicts(this.#parts).length;
+    return [
+      theirs && t("config.merge.lines.theirs", { n: theirs }),
+      mine && t("config.merge.lines.mine", { n: mine }),
+      chosen && t("config.merge.chosen_lines", { n: chosen }),
+    ].filter(Boolean).join(", ");
+  }
+
+  #takeBroken() {
+    const text = this.#broken;
+    if (text !== null) this.#take(text, t("config.merge.done_broken", { what: this.#whatMerged() }));
+  }
+
+  /** What the person is asked about may have changed: by typing, or by another choice. */
+  #checkBroken() {
+    if (this.#broken !== null && this.#merged() !== this.#broken) this.#forgetBroken(false);
+  }
+
+  /** Stop asking about a merged text that is not valid. @param {boolean} isAnswered whether the person pressed a button that goes away now */
+  #forgetBroken(isAnswered) {
+    const hadFocus = part(this.#root, "merge-broken").contains(document.activeElement);
+    this.#broken = null;
+    this.#drawActions();
+    if (isAnswered || hadFocus) part(this.#root, part(this.#root, "merge-view").hidden ? "merge-start" : "merge-apply").focus();
   }
 
   #loadTheirs() {
-    if (this.#theirs) this.#take(this.#theirs.text, "Their text is in the editor now. Undo brings yours back.");
+    if (this.#theirs) this.#take(this.#theirs.text, t("config.merge.loaded"));
   }
 
   /** Put a text made with theirs into the editor. @param {string} text @param {string} sentence what happened */
@@ -315,12 +378,20 @@ export class MergePanel {
   /** @param {boolean} isAsked */
   #askOverwrite(isAsked) {
     this.#isOverwriting = isAsked;
-    setText(part(this.#root, "merge-sure-text"), `Your text lacks what the newer revision changed (${this.#changedByThem()}). Saving it would undo those changes.`);
+    setText(part(this.#root, "merge-sure-text"), t("config.merge.overwrite_ask", { n: this.#changedByThem() }));
     this.#drawWords();
     part(this.#root, isAsked ? "merge-sure-yes" : "merge-mine").focus();
   }
 
   #overwrite() {
-    this.#take(this.#config.text, "Your text is unchanged. Saving it replaces theirs, which stays in the history.");
+    this.#take(this.#config.text, t("config.merge.kept_mine"));
   }
+}
+
+/** @param {Entry | null} entry null: not known @returns {string} who saved a newer revision, when and from where; no sentence yet */
+export function whoSaved(entry) {
+  if (!entry) return t("config.newer.someone");
+  const when = ago(entry.saved_at);
+  if (!entry.client) return t("config.newer.server", { ago: when });
+  return t("config.newer.from", { who: visible(entry.account ?? t("config.someone")), place: visible(entry.client.host || entry.client.ip), ago: when });
 }

@@ -3,6 +3,7 @@
 
 import { hoverTooltip, startCompletion, syntaxTree, yamlLanguage } from "../../vendor/codemirror.js";
 import { visible } from "../core/format.js";
+import { has, t } from "../core/messages.js";
 
 /** @typedef {Record<string, any>} Schema a JSON Schema that is an object */
 /** @typedef {import("@lezer/common").SyntaxNode} SyntaxNode */
@@ -14,10 +15,9 @@ const VALUE_BEFORE = /(?::|-|\[|,)\s+$|\[$/;
 const PLAIN = /^[a-z_/][\w ./-]*(?<! )$/i;
 const NOT_TEXT = /^(?:true|false|null|yes|no|on|off|y|n|~)$/i; // some YAML readers take these for something other than text
 const PROBE = "x";
-/** @type {Record<string, string>} */
-const TYPE_WORDS = {
-  string: "text", integer: "whole number", number: "number", boolean: "true or false", array: "list", object: "mapping", null: "empty",
-};
+const TIP_PX = 320; // the width below which a tip would wrap too often
+const TIP_GAP_PX = 16;
+const LIMITS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"];
 
 /**
  * @param {any} root the parsed `config.schema.json`
@@ -34,17 +34,29 @@ export function schemaSupport(root) {
       const text = (/** @type {SyntaxNode} */ { from, to }) => view.state.sliceDoc(from, to);
       const path = [...pathOf(pair, text), keyText(text(key))];
       const about = schemas.about(path);
-      return about && { pos: key.from, end: key.to, above: true, create: () => ({ dom: aboutElement(about) }) };
+      return about && { pos: key.from, end: key.to, create: () => ({ dom: aboutElement(about), getCoords: (at) => besideLine(view, at) }) };
     }),
   ];
 }
 
+/**
+ * Where a tip is shown: behind the text of its line if there is room, else below; above it would cover the line read last.
+ * @param {import("@codemirror/view").EditorView} view @param {number} at
+ * @returns {import("@codemirror/view").Rect}
+ */
+function besideLine(view, at) {
+  const { left, right, top, bottom } = view.coordsAtPos(at) ?? { left: 0, right: 0, top: 0, bottom: 0 };
+  const end = view.coordsAtPos(view.state.doc.lineAt(at).to);
+  if (!end || end.top !== top || end.right + TIP_PX > view.dom.getBoundingClientRect().right) return { left, right, top, bottom };
+  return { left: end.right + TIP_GAP_PX, right: end.right + TIP_GAP_PX, top, bottom: top };
+}
+
 // --- what the schema says ---------------------------------------------------------------------------------------------
 
-/** @typedef {{title: string, description: string, kind: string, isRequired: boolean, facts: string[]}} About */
+/** @typedef {{title: string, description: string, kind: string, isMany: boolean, isRequired: boolean, facts: string[]}} About `isMany`: a list or a mapping */
 
 /** @type {About} */
-const NOTHING = { title: "", description: "", kind: "", isRequired: false, facts: [] };
+const NOTHING = { title: "", description: "", kind: "", isMany: false, isRequired: false, facts: [] };
 
 export class Schemas {
   #root;
@@ -86,21 +98,21 @@ export class Schemas {
     const first = (/** @type {string} */ word) => found.map((schema) => schema[word]).find((value) => value !== undefined);
     const text = (/** @type {unknown} */ value) => (typeof value === "string" ? visible(value.replaceAll("\n", " ")) : "");
     const types = [...new Set(found.flatMap(({ type }) => list([type].flat())))];
-    const limit = (/** @type {string} */ word, /** @type {string} */ said) => (typeof first(word) === "number" ? `${said} ${first(word)}` : "");
     const isRequired = this.at(path.slice(0, -1)).some((schema) => list(schema.required).includes(path.at(-1)));
     const choices = list(first("enum")).map(yamlText).join(", ");
-    const kind = types.map((type) => TYPE_WORDS[type] ?? "").filter(Boolean).join(" or ");
+    const words = types.filter((type) => has(`config.schema.${type}`)).map((type) => t(`config.schema.${type}`));
+    const kind = words.length ? words.reduce((one, other) => t("config.schema.either", { one, other })) : "";
     const facts = [
       kind,
-      isRequired ? "required" : "",
-      choices && `one of ${choices.length > 200 ? `${choices.slice(0, 200)}…` : choices}`,
-      limit("minimum", "at least"), limit("maximum", "at most"), limit("exclusiveMinimum", "more than"), limit("exclusiveMaximum", "less than"),
-      limit("multipleOf", "a multiple of"), limit("minLength", "characters: at least"), limit("maxLength", "characters: at most"),
-      typeof first("pattern") === "string" ? `matches ${visible(first("pattern"))}` : "",
-      first("default") === undefined ? "" : `default ${yamlText(first("default"))}`,
-      first("deprecated") === true ? "no longer used" : "",
+      isRequired ? t("config.schema.required") : "",
+      choices && t("config.schema.one_of", { values: choices.length > 200 ? `${choices.slice(0, 200)}…` : choices }),
+      ...LIMITS.map((word) => (typeof first(word) === "number" ? t(`config.schema.${word}`, { value: String(first(word)) }) : "")),
+      typeof first("pattern") === "string" ? t("config.schema.pattern", { value: visible(first("pattern")) }) : "",
+      first("default") === undefined ? "" : t("config.schema.default", { value: yamlText(first("default")) }),
+      first("deprecated") === true ? t("config.schema.deprecated") : "",
     ].filter(Boolean);
-    const about = { title: text(first("title")), description: text(first("description")), kind, isRequired, facts };
+    const isMany = types.includes("array") || types.includes("object");
+    const about = { title: text(first("title")), description: text(first("description")), kind, isMany, isRequired, facts };
     return about.title || about.description || facts.length ? about : null;
   }
 
@@ -244,11 +256,10 @@ export function complete(schemas, { state, pos, explicit }) {
  */
 function keyOptions(keys, others, hasColon) {
   return [...keys].filter(([name]) => !others.includes(name)).map(([name, about]) => {
-    const isMany = /list|mapping/.test(about.kind);
-    const insert = hasColon ? yamlText(name) : `${yamlText(name)}:${isMany ? "" : " "}`;
+    const insert = hasColon ? yamlText(name) : `${yamlText(name)}:${about.isMany ? "" : " "}`;
     return {
       label: name,
-      detail: [about.kind, about.isRequired ? "required" : ""].filter(Boolean).join(", "),
+      detail: [about.kind, about.isRequired ? t("config.schema.required") : ""].filter(Boolean).join(", "),
       info: () => aboutElement(about),
       apply: (view, _, from, to) => {
         view.dispatch({ changes: { from, to, insert }, selection: { anchor: from + insert.length }, userEvent: "input.complete" });

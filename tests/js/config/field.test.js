@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { controlKind, enteredNumber, firstValue, labelOf, parentOf, refusalText, shownValue, token } from "../../../static/js/config/field.js";
+import { controlKind, enteredNumber, firstValue, headerOf, labelOf, notesOf, parentOf, refusalText, shownValue, token } from "../../../static/js/config/field.js";
 
 /** @param {Record<string, any>} [more] @returns {any} a field as the API gives it */
 const field = (more = {}) => ({ key: "size", kind: "text", value: "a", source: null, schema: null, is_multiline: false, ...more });
@@ -44,21 +44,58 @@ test("a value is shown as it is written", () => {
   assert.deepEqual(texts, ["1e3", "0x1F", "", "", ".inf", ""]);
 });
 
-test("an entered number is one of its kind", () => {
-  const integer = field({ kind: "integer", value: 31, source: "0x1F" });
-  assert.deepEqual(["7", " 7 ", "-7", "1e3", "0x1F", "1.5", "", "seven", "Infinity", "9007199254740993"].map((text) => enteredNumber(text, integer)),
-    [7, 7, -7, 1000, 31, undefined, undefined, undefined, undefined, undefined]);
-  const number = field({ kind: "number", value: 1.5, source: "1.5" });
-  assert.deepEqual(["1,25", "1.25", ".5", "1e400", "NaN"].map((text) => enteredNumber(text, number)), [1.25, 1.25, 0.5, undefined, undefined]);
-  assert.equal(enteredNumber("1.5", field({ kind: "integer", value: 1, source: "1", schema: { type: "number" } })), 1.5);
+/** @param {string[]} texts @param {any} of a field @returns {any[]} the number of each, or the sentence against it */
+const entered = (texts, of) => texts.map((text) => {
+  const found = enteredNumber(text, of);
+  return "problem" in found ? found.problem : found.value;
 });
 
-test("digits beyond a double are kept while nobody changes them", () => {
+test("an entered number is one of its kind", () => {
+  const integer = field({ kind: "integer", value: 31, source: "0x1F" });
+  assert.deepEqual(entered(["7", " 7 ", "-7", "1e3", "0x1F", "0b1"], integer), [7, 7, -7, 1000, 31, "“0b1” is not a whole number."]);
+  assert.deepEqual(entered(["1.5", "1,5", "", "seven", "Infinity"], integer), [
+    "“1.5” is not a whole number.", "“1,5” is not a whole number.", "Enter a number.", "“seven” is not a number.", "“Infinity” is not a whole number.",
+  ]);
+  const number = field({ kind: "number", value: 1.5, source: "1.5" });
+  assert.deepEqual(entered(["1,25", "1.25", ".5", ",5", "1.125", "0.001"], number), [1.25, 1.25, 0.5, 0.5, 1.125, 0.001]);
+  assert.deepEqual(entered(["1e400", "NaN"], number), ["“1e400” is not a number.", "“NaN” is not a number."]);
+  const either = field({ kind: "integer", value: 1, source: "1", schema: { type: "number" } });
+  assert.deepEqual(entered(["1.5", "2.125"], either), [1.5, 2.125]);
+});
+
+test("a number with separators of thousands is refused with what to write, in every language's form of them", () => {
+  const integer = field({ kind: "integer", value: 3, source: "3" });
+  const number = field({ kind: "number", value: 1.5, source: "1.5" });
+  for (const text of ["1,000", "1.000", "1 000", "1'000", "1\u202f000", "-1,000,000"]) {
+    assert.deepEqual(entered([text], integer), [`“${text}” has separators of thousands. Write the digits alone.`], text);
+  }
+  for (const text of ["1,000,000", "1.000.000", "1 000"]) assert.match(entered([text], number)[0], /separators of thousands/, text);
+  assert.deepEqual(entered(["1,000"], number), [
+    "“1,000” can be read as 1000 or as 1.000. Write it without a separator of thousands, and with a point before decimals.",
+  ]);
+  assert.match(entered(["1,000.5"], number)[0], /is not a number/);
+});
+
+test("digits beyond a double are kept while nobody changes them, and refused when they are entered", () => {
   const value = 12345678901234567890n;
-  assert.equal(enteredNumber("12345678901234567890", field({ kind: "integer", value, source: "12345678901234567890" })), value);
+  const long = field({ kind: "integer", value, source: "12345678901234567890" });
+  assert.deepEqual(entered(["12345678901234567890"], long), [value]);
+  assert.match(entered(["9007199254740993"], long)[0], /more digits/);
 });
 
 test("a reason that the page does not know has a sentence, too", () => {
   assert.match(refusalText("aliased"), /anchor/);
   assert.equal(refusalText("new_reason"), "It cannot be changed here; edit the text.");
+});
+
+test("the comment at the beginning of the text is its header, whatever is written for editors in it", () => {
+  assert.equal(headerOf("# yaml-language-server: $schema=x.json\n# ------\n# What the\n#  thumbnails are like.\nsize: 1 # edge\n"), "What the thumbnails are like.");
+  assert.deepEqual(["", "a: 1\n# later\n", "#\na: 1", "# all"].map(headerOf), ["", "", "", "all"]);
+});
+
+test("the schema's words, the comment above and the comment behind a value are apart, and the header is left out", () => {
+  const size = field({ help: "What the\nthumbnails are like.\n\nlongest edge", schema: { description: "In\npixels." } });
+  assert.deepEqual(notesOf(size, "What the thumbnails are like."), [{ kind: "schema", text: "In pixels." }, { kind: "comment", text: "longest edge" }]);
+  assert.deepEqual(notesOf(size, "").map(({ text }) => text), ["In pixels.", "What the thumbnails are like.", "longest edge"]);
+  assert.deepEqual(notesOf(field({ help: null }), ""), []);
 });

@@ -47,7 +47,7 @@ test("a path leads through references, combined schemas, patterns and lists", ()
 
 test("what the schema says is text with its facts", () => {
   assert.deepEqual(schemas.about(["size"]), {
-    title: "Longest edge", description: "In pixels\u27e8U+202E\u27e9.", kind: "whole number", isRequired: true, facts: ["whole number", "required", "at least 16"],
+    title: "Longest edge", description: "In pixels\u27e8U+202E\u27e9.", kind: "whole number", isMany: false, isRequired: true, facts: ["whole number", "required", "at least 16"],
   });
   assert.deepEqual(schemas.about(["quality", "webp"])?.facts, ["whole number", "at most 100", "default 82"]);
 });

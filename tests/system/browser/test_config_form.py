@@ -125,7 +125,9 @@ def test_a_change_is_one_step_that_undo_takes_back(open_page: Open) -> None:
 def test_comments_and_the_schema_explain_a_field(open_page: Open) -> None:
     panel = form(open_page("/config"))
     size = field(panel, "Longest edge")
-    expect(size).to_have_accessible_description("In pixels. · longest edge")
+    expect(size).to_have_accessible_description("In pixels. longest edge")
+    expect(panel.locator("[data-path='/size'] [data-note]")).to_have_text(["In pixels.", "longest edge"])
+    expect(panel.get_by_text("Thumbnails.", exact=True)).to_have_count(1)  # the text's own header, once at the top
     expect(field(panel, "webp")).to_have_accessible_description("From 0 to 100.")
     expect(field(panel, "token")).to_have_attribute("type", "password")
 
@@ -138,6 +140,7 @@ def test_settings_are_added_and_removed_with_their_comments(open_page: Open, sit
     panel.get_by_label("What to add to formats").select_option("Text")
     panel.get_by_role("button", name="Add one").click()
     third = field(panel, "3.")
+    expect(third).to_be_focused()
     third.fill("avif")
     third.press("Tab")
     panel.get_by_label("Which setting to add to the config").select_option("mode")
@@ -196,7 +199,12 @@ def test_a_wrong_value_is_said_at_its_field_and_not_taken(open_page: Open, site:
     size = field(panel, "Longest edge")
     size.fill("many")
     size.press("Tab")
-    expect(panel.get_by_role("alert").filter(has_text="This is not a number.")).to_be_visible()
+    expect(panel.get_by_role("alert").filter(has_text="“many” is not a number.")).to_be_visible()
+    size.fill("1,000")
+    size.press("Tab")
+    expect(panel.get_by_role("alert").filter(has_text="Write the digits alone.")).to_be_visible()
+    expect(size).to_have_value("1,000")
+    expect(page.get_by_text("not saved")).to_be_hidden()
     size.fill("3")
     size.press("Tab")
     expect(panel.get_by_role("alert").filter(has_text="16")).to_be_visible()

@@ -71,7 +71,7 @@ def test_two_edit_at_once_and_the_second_merges_and_saves(open_page: Open, site:
     write(second, BASE.replace("'Lab 2026'", "'Lab 2027'"))
     press(first, "Save")
     expect(notice(second)).to_contain_text("Someone saved a newer revision from")
-    expect(notice(second)).to_contain_text("just now. Your text merges with it automatically.")
+    expect(notice(second)).to_contain_text("just now. Your text merges with it: no line was changed by both.")
     press(notice(second), "Merge")
     expect(notice(second)).to_contain_text("Merged: 1 line of theirs, 1 line of yours.")
     both = BASE.replace("320 ", "640 ").replace("'Lab 2026'", "'Lab 2027'")
@@ -103,6 +103,11 @@ def test_where_both_changed_the_same_lines_one_chooses(open_page: Open, site: Se
     expect(notice(page)).to_contain_text("1 of 2 chosen")
     places(page).nth(1).get_by_role("radio", name="Both: theirs, then mine").check()
     apply.click()
+    broken = notice(page).get_by_role("group", name="With these choices the result would not be valid.")
+    expect(broken).to_contain_text("Line 8, column 3")
+    expect(broken).to_be_focused()
+    assert "webp: 95" not in editor(page).inner_text()
+    press(broken, "Take it and fix it in the editor")
     merged = (
         BASE.replace("320 ", "200 ")
         .replace("  webp: 82\n", "  webp: 95\n  webp: 70\n")
@@ -110,7 +115,7 @@ def test_where_both_changed_the_same_lines_one_chooses(open_page: Open, site: Se
         .replace("2026", "2027")
     )
     expect(editor(page)).to_have_text(merged.replace("\n", ""))
-    # Text that merges well need not be good YAML: the ordinary check runs on what came out.
+    expect(notice(page)).to_contain_text("Fix what is marked there, then save.")
     expect(page.get_by_role("button", name="Line 8, column 3")).to_be_visible()
     write(page, merged.replace("  webp: 70\n", ""))
     expect(page.get_by_text("Valid YAML")).to_be_visible()
@@ -119,17 +124,45 @@ def test_where_both_changed_the_same_lines_one_chooses(open_page: Open, site: Se
     assert saved(site) == merged.replace("  webp: 70\n", "")
 
 
-def test_a_merge_without_a_choice_can_still_be_wrong_and_is_checked(open_page: Open, site: Server, save: Save) -> None:
+def test_a_merge_without_a_choice_that_would_not_be_valid_is_asked_about(
+    open_page: Open, site: Server, save: Save
+) -> None:
     """Both add the same key, far from each other."""
     page = open_page("/config")
     write(page, BASE + "extra: mine\n")
     theirs = "extra: theirs\n" + BASE
     save(theirs)
     press(notice(page), "Merge")
+    broken = notice(page).get_by_role("group", name="No line was changed by both, but the result would not be valid.")
+    expect(broken).to_contain_text("Line 11, column 1")
+    press(broken, "Go back")
+    expect(notice(page).get_by_role("button", name="Merge", exact=True)).to_be_focused()
+    expect(editor(page)).to_have_text((BASE + "extra: mine\n").replace("\n", ""))
+    page.keyboard.press("Enter")
+    expect(broken).to_be_visible()
+    editor(page).press("Control+End")
+    page.keyboard.type("more: 1")  # it is about another text now
+    expect(broken).to_be_hidden()
+    press(notice(page), "Merge")
+    press(broken, "Take it and fix it in the editor")
     expect(page.get_by_role("button", name="Line 11, column 1")).to_be_visible()
     press(page, "Save")
     expect(page.get_by_text("Not saved: the text is not valid.")).to_be_visible()
     assert saved(site) == theirs
+
+
+def test_what_two_change_on_neighbouring_lines_is_merged_without_a_question(
+    open_page: Open, site: Server, save: Save
+) -> None:
+    save("a: 1\nb: 1\n")
+    page = open_page("/config")
+    write(page, "a: 1\nb: 2\n")
+    save("a: 2\nb: 1\n")
+    press(notice(page), "Merge")
+    expect(notice(page)).to_contain_text("Merged: 1 line of theirs, 1 line of yours.")
+    press(page, "Save")
+    expect(page.get_by_text("not saved")).to_be_hidden()
+    assert saved(site) == "a: 2\nb: 2\n"
 
 
 def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, site: Server, save: Save) -> None:
@@ -142,7 +175,7 @@ def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, site:
     expect(notice(page)).to_contain_text("Merged: 1 line of theirs")
     page.keyboard.press("Control+z")
     expect(editor(page)).to_have_text(mine.replace("\n", ""))
-    expect(notice(page)).to_contain_text("Your text merges with it automatically.")
+    expect(notice(page)).to_contain_text("Your text merges with it: no line was changed by both.")
     press(page, "Save")
     expect(notice(page)).to_be_focused()
     assert saved(site) == theirs
@@ -152,11 +185,11 @@ def test_a_merge_can_be_undone_and_then_it_is_asked_again(open_page: Open, site:
     press(notice(page), "Close")
     expect(notice(page)).to_be_hidden()
     page.keyboard.press("Control+z")
-    expect(notice(page)).to_contain_text("Your text merges with it automatically.")
+    expect(notice(page)).to_contain_text("Your text merges with it: no line was changed by both.")
     press(notice(page), "Load theirs")
     press(notice(page), "Go back to mine")
     expect(editor(page)).to_have_text(mine.replace("\n", ""))
-    expect(notice(page)).to_contain_text("Your text merges with it automatically.")
+    expect(notice(page)).to_contain_text("Your text merges with it: no line was changed by both.")
 
 
 def test_while_one_chooses_another_saves_again_and_choices_stay(open_page: Open, site: Server, save: Save) -> None:
@@ -277,7 +310,7 @@ def test_restoring_makes_a_new_revision_and_leaves_unsaved_text_to_be_merged(
     assert saved(site) == BASE
     expect(revisions(page).nth(0)).to_contain_text("newest")
     expect(revisions(page).nth(1)).to_contain_text("Larger")
-    expect(notice(other)).to_contain_text("Your text merges with it automatically.")
+    expect(notice(other)).to_contain_text("Your text merges with it: no line was changed by both.")
     revisions(other).nth(1).get_by_role("button", name="Restore").click()
     expect(revisions(other).nth(1)).to_contain_text("Your unsaved text stays in the editor")
 
