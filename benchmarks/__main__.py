@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import config, healthz, history, page, paired, small, upload
+from benchmarks import config, healthz, history, latency, page, paired, small, upload
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison, crowd, dispatch
@@ -30,6 +30,7 @@ SUBJECTS: dict[str, Subject] = {
     "upload": upload,
     "small": small,
     "healthz": healthz,
+    "latency": latency,
     "page": page,
     "dispatch": dispatch,
     "history": history,

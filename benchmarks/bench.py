@@ -44,6 +44,7 @@ class Scale:
     single_files: int
     requests: int
     page_upload_bytes: int
+    page_files: int
     history_jobs: int
     queued_jobs: int
     peer_parallel_bytes: int
@@ -58,6 +59,7 @@ FULL = Scale(
     single_files=100,
     requests=400,
     page_upload_bytes=512 * MIB,
+    page_files=10_000,
     history_jobs=100_000,
     queued_jobs=10_000,
     peer_parallel_bytes=128 * MIB,
@@ -71,6 +73,7 @@ QUICK = Scale(
     single_files=20,
     requests=100,
     page_upload_bytes=64 * MIB,
+    page_files=500,
     history_jobs=5000,
     queued_jobs=500,
     peer_parallel_bytes=16 * MIB,
