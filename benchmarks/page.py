@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, sync_playwright
 
 from benchmarks.bench import PATIENCE_S, SUBMISSIONS, Bench, Wrong, created, get_json, quiet_disk
-from benchmarks.client import small_files
+from benchmarks.client import get, small_files
 from benchmarks.programs import Program
 from benchmarks.table import Table, middle, percentile
 
@@ -98,6 +98,8 @@ def measure(bench: Bench) -> Table:
     rows: list[tuple[str, str, str]] = []
     with sync_playwright() as playwright, bench.dropmill("nothing") as program:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        if b"/static/dist/" not in get(program.port, "/").body:
+            raise Wrong("the sources are newer than static/dist and are served in its place; run: make assets")
         for path, most in MOST.items():
             bench.say(f"page: the weight of {path}")
             first, second = _weights(browser, program, path)

@@ -27,11 +27,11 @@ const isSingle = (keys) => keys.length === 1;
 /** @param {HTMLElement} element */
 const keysOf = (element) => element.getAttribute("aria-keyshortcuts") ?? "";
 
-/** @returns {HTMLElement[]} what can be reached by keys now */
-function reachable() {
+/** @returns {HTMLElement[]} what names its keys and is in sight */
+function inSight() {
   const marked = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[aria-keyshortcuts]")]);
   // The list's own button is hidden where there is no mouse, but a keyboard may be there.
-  return marked.filter((element) => (element.getClientRects().length > 0 || keysOf(element) === "?") && !element.matches(":disabled"));
+  return marked.filter((element) => element.getClientRects().length > 0 || keysOf(element) === "?");
 }
 
 /** @param {HTMLElement} element @returns {string} its name to people */
@@ -55,8 +55,8 @@ function isOff() {
 function press(event) {
   if (event.defaultPrevented || event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (isOff() || isTyped(event.composedPath()[0]) || document.querySelector("dialog:modal")) return;
-  const found = reachable().find((element) => isSingle(keysOf(element)) && keysOf(element) === event.key.toLowerCase());
-  if (!found) return;
+  const found = inSight().find((element) => isSingle(keysOf(element)) && keysOf(element) === event.key.toLowerCase());
+  if (!found || found.matches(":disabled")) return;
   event.preventDefault();
   if (isTyped(found)) found.focus();
   else found.click();
@@ -88,8 +88,8 @@ export function mountShortcuts(button, dialog) {
     }
   });
   button.addEventListener("click", () => {
-    const inSight = reachable().map((element) => /** @type {const} */ ([keysOf(element), nameOf(element)]));
-    dialog.querySelector("dl")?.replaceChildren(...[...inSight, ...further].map(([keys, words]) => row(keys, words)));
+    const named = inSight().map((element) => /** @type {const} */ ([keysOf(element), nameOf(element)]));
+    dialog.querySelector("dl")?.replaceChildren(...[...named, ...further].map(([keys, words]) => row(keys, words)));
     isOn.checked = !isOff();
     dialog.showModal();
   });

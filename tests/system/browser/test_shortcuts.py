@@ -86,3 +86,18 @@ def test_the_head_fits_a_phone_in_both_languages(open_page: Open) -> None:
         assert all(box is not None and box["x"] + box["width"] <= 390 for box in boxes)
         page.get_by_role("button", name=other).click()
     expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def test_a_slash_reaches_the_search_of_a_page(open_page: Open) -> None:
+    page = open_page("/history")
+    page.locator("body").press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    expect(page.get_by_role("searchbox")).to_have_value("")
+
+
+def test_combinations_are_listed_also_while_they_can_do_nothing(open_page: Open) -> None:
+    page = open_page("/config")
+    expect(page.get_by_role("button", name="Save", exact=True)).to_be_disabled()
+    page.locator("body").press("?")
+    entry = page.get_by_role("dialog").locator("dl > div").filter(has_text="Save")
+    expect(entry.get_by_role("term")).to_have_text("CtrlS")
