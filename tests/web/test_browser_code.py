@@ -101,6 +101,18 @@ def test_each_reason_against_editing_a_value_has_a_sentence_in_the_form() -> Non
     assert answer_of(script, sorted(reasons - NEVER_OF_A_FIELD)) == []
 
 
+def test_the_documented_reasons_against_an_edit_are_those_that_are_given() -> None:
+    sources = [path.read_text() for path in (Path(dropmill.__file__).parent / "configfile").rglob("*.py")]
+    given = {one for text in sources for one in re.findall(r'(?:raise NoExactEdit\(|\breason=)"([a-z_]+)"', text)}
+    named = set(re.findall(r"`([a-z_]+)`", errors.ConfigEditRefused.__doc__ or "")) - {"reason", "path"}
+    assert named == given
+    documented = next(
+        line for line in (ROOT / "docs/errors.md").read_text().splitlines() if "config_edit_refused" in line
+    )
+    assert {reason for reason in given if f"`{reason}`" not in documented} == set()
+    assert "multiple_documents" not in documented
+
+
 def test_each_error_that_the_server_gives_a_job_is_no_word_of_the_script_on_its_page() -> None:
     sources = [path.read_text() for path in (Path(dropmill.__file__).parent / "processing").glob("*.py")]
     found = {kind for text in sources for kind in re.findall(r'(?:JobError\(type=|_Refused\(\s*)"([a-z_]+)"', text)}

@@ -317,8 +317,8 @@ class ConfigInvalid(DropmillError):
 class ConfigEditRefused(DropmillError):
     """A value cannot be edited exactly; nothing was changed. Members: `reason` and `path`, of the refused operation.
 
-    For `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator`, `multiple_documents` and
-    `ambiguous_key`, edit the text instead. `not_found` and `test_failed`: the document is not what the edit expects.
+    For `aliased`, `tagged`, `complex_key`, `only_child`, `flow`, `block_indicator` and `ambiguous_key`, edit the text
+    instead. `not_found` and `test_failed`: the document is not what the edit expects.
     `not_a_value` and `not_exact`: no exact edit of this place is known. `too_costly`: the edit takes too long.
     """
 

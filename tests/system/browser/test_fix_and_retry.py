@@ -186,21 +186,21 @@ def test_the_whole_loop_by_keyboard_in_german_on_a_phone(open_page: Open, site: 
     _, [job] = failed(site, "foto.png")
     page = open_page(f"/jobs/{job}", locale="de-DE", **PHONE)
 
-    def tab_to(target: Locator) -> None:
+    def go_to(target: Locator, key: str = "Tab") -> None:
         for _ in range(40):
-            if target.evaluate("(element) => element === document.activeElement"):
+            if target.evaluate("(element) => element.matches(':focus')"):
                 return
-            page.keyboard.press("Tab")
-        raise AssertionError("it is not reached by Tab")
+            page.keyboard.press(key)
+        raise AssertionError(f"it is not reached by {key}")
 
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     expect(page.get_by_text("Das Skript löste OSError aus.")).to_be_visible()
-    tab_to(page.get_by_role("link", name="Konfiguration bearbeiten"))
+    go_to(page.get_by_role("link", name="Konfiguration bearbeiten"))
     page.keyboard.press("Enter")
     expect(bar(page)).to_contain_text(f"foto.png ist fehlgeschlagen: {WORDS}")
     area = page.get_by_role("textbox", name="Der Text von config.yaml")
     expect(area).to_be_editable()
-    tab_to(area)
+    go_to(area)
     page.keyboard.press("Control+f")
     page.keyboard.type("jpg")
     page.keyboard.press("Enter")
@@ -211,10 +211,7 @@ def test_the_whole_loop_by_keyboard_in_german_on_a_phone(open_page: Open, site: 
     expect(bar(page)).to_contain_text("1 Datei ist mit der alten Konfiguration fehlgeschlagen:")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.keyboard.press("Escape")
-    for _ in range(40):
-        page.keyboard.press("Shift+Tab")
-        if bar(page).get_by_role("button").evaluate("(element) => element === document.activeElement"):
-            break
+    go_to(bar(page).get_by_role("button"), "Shift+Tab")
     page.keyboard.press("Enter")
     expect(bar(page)).to_contain_text("Die Datei ist neu eingereiht, mit der neuen Konfiguration.")
     expect(bar(page).get_by_role("link", name="Zurück zur Datei")).to_be_focused()
