@@ -136,3 +136,26 @@ def test_the_config(page: Page, site: Server, require_accessible: Callable[[str]
     expect(page.get_by_role("dialog").get_by_role("textbox").first).to_be_visible()
     require_accessible("two revisions compared")
     schema.unlink()
+
+
+def test_a_failed_file_its_fix_and_its_retry(
+    page: Page, site: Server, require_accessible: Callable[[str], None]
+) -> None:
+    put(site, CONFIG)
+    job = site.settled(site.send(("broken.txt", b"x"))["id"])["files"][0]["job"]["id"]
+    page.goto(f"/config?job={job}")
+    expect(page.get_by_text("broken.txt failed:")).to_be_visible()
+    write(page, CONFIG + "mended: true\n")
+    require_accessible("why a file failed, above the text")
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("button", name="Retry it now")).to_be_visible()
+    require_accessible("what is saved, and what can be retried")
+    page.goto(f"/jobs/{job}")
+    expect(page.get_by_role("button", name="Retry with the new config")).to_be_visible()
+    require_accessible("a failed job whose config is fixed")
+    page.goto(f"/config?job={job}")
+    write(page, CONFIG + "extra: mine\n")
+    put(site, f"extra: theirs\n{CONFIG}")
+    page.get_by_role("button", name="Merge", exact=True).click()
+    expect(page.get_by_text("the result would not be valid")).to_be_visible()
+    require_accessible("a merge that would not be valid")
