@@ -10,7 +10,7 @@ from dropmill.engines.sql import search
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.paging import one_of, page_key
 from dropmill.engines.sql.search import SEQ_MAX, Span
-from dropmill.engines.sql.submissions import CHUNKS_MAX, submission_of, wanted
+from dropmill.engines.sql.submissions import submission_of, wanted
 from dropmill.engines.sql.tables import files, jobs, submissions
 from dropmill.model.errors import BadParameter
 from dropmill.model.history import HISTORY_STATES, HistoryEntry, HistoryFile, HistoryFilter, HistoryPage
@@ -124,8 +124,7 @@ def _found(
         return connection.execute(query).mappings().all(), {}
     rows: dict[int, Row] = {}
     file_of: dict[int, str | None] = {}
-    chunks_max = CHUNKS_MAX.get(asked.state or "")
-    about = search.find_submissions(connection, asked.text, conditions, span, limit, visible_to, chunks_max=chunks_max)
+    about = search.find_submissions(connection, asked.text, conditions, span, limit, visible_to)
     for row, file_id, is_known in about:
         rows[row["seq"]] = row
         file_of[row["seq"]] = file_id if is_known else search.matching_file(connection, asked.text, row["seq"])

@@ -11,7 +11,7 @@ text of less than three characters has no trigram; for it, rows are read one aft
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -44,6 +44,7 @@ TRIGRAM = TEXT_MIN
 ERROR_MAX = 2000  # characters of an error that are searched; a script may write any number
 FEW = 5000  # up to so many rows it is faster to read all of them than to use the index
 CHUNK = 200  # matches read at once
+BATCH = 60  # submissions whose texts are read at once; a page and a few
 EQUAL_FILES_MAX = 1000  # with the same SHA-256; of more, the newest are found
 
 SEQ_MAX = (1 << 63 - BITS) - 1
@@ -246,36 +247,48 @@ def find_submissions(
     span: Span,
     limit: int,
     visible_to: Owner | None,
-    *,
-    chunks_max: int | None = None,
 ) -> Sequence[Found]:
     """The first submissions of a span in which a text is found.
+
+    Two ways lead there: the matches of the index, few for a rare text; and the submissions that meet the conditions,
+    few for a rare state, and nearly all of them matches for a common text. Steps of both are made in turn, until one
+    has found enough or is at its end; so the better one costs twice its time, whichever that is.
 
     Args:
         connection: of the reader.
         text: the search text.
-        conditions: further conditions.
+        conditions: further conditions; one of them is for `visible_to`.
         span: where to look, and in which order.
         limit: most submissions.
         visible_to: their owner; None: all owners.
-        chunks_max: how many chunks of matches to read before the submissions that meet the conditions are read
-            instead, one after the other. For conditions that few submissions meet; None: any number.
     """
     if not is_storable(text):
         return []
     needle = _needle(connection, text)
     scope = _scope_of(connection, visible_to)
-    found: list[Found] = []
+    if not scope.is_little:
+        scope = _Scope()  # `conditions` has the owner; here it would have the index skip all matches of others
+    ways = [
+        _by_matches(connection, needle, scope, conditions, span),
+        _by_submissions(connection, needle, conditions, span),
+    ]
+    if scope.is_little:
+        ways.pop()
+    found: list[list[Found]] = [[] for _ in ways]
+    while True:
+        for way, its in zip(ways, found, strict=True):
+            some = next(way, None)
+            its.extend(some or ())
+            if some is None or len(its) >= limit:
+                return its[:limit]
+
+
+def _by_matches(
+    connection: Connection, needle: _Needle, scope: _Scope, conditions: Sequence[ColumnElement[bool]], span: Span
+) -> Iterator[Sequence[Found]]:
+    """The submissions of `CHUNK` matches after the other."""
     ids = _Ids(span.first << BITS, min(span.last + 1, SEQ_MAX) << BITS, span.is_rising)
-    chunks = 0
-    while len(found) < limit and ids.low < ids.end:
-        if chunks == chunks_max:
-            span = Span(ids.low >> BITS, (ids.end >> BITS) - 1, span.is_rising)
-            query = select(submissions).where(*span.holds(submissions.c.seq), *conditions, _is_about(needle))
-            query = query.order_by(span.ordered(submissions.c.seq)).limit(limit - len(found))
-            found.extend(Found(row) for row in connection.execute(query).mappings())
-            break
-        chunks += 1
+    while ids.low < ids.end:
         matching = _matching(connection, needle, scope, ids)
         file_of: dict[int, str | None] = {}
         for row in matching:
@@ -284,13 +297,29 @@ def find_submissions(
         if file_of:
             query = select(submissions).where(submissions.c.seq.in_(file_of), *conditions)
             rows = connection.execute(query.order_by(span.ordered(submissions.c.seq))).mappings()
-            found.extend(Found(row, file_of[row["seq"]], is_known=True) for row in rows)
+            yield [Found(row, file_of[row["seq"]], is_known=True) for row in rows]
             # skips further matches in the last of them
             last = next(reversed(file_of))
             ids = ids._replace(low=(last + 1) << BITS) if ids.is_rising else ids._replace(end=last << BITS)
         if len(matching) < CHUNK:
-            break
-    return found[:limit]
+            return
+
+
+def _by_submissions(
+    connection: Connection, needle: _Needle, conditions: Sequence[ColumnElement[bool]], span: Span
+) -> Iterator[Sequence[Found]]:
+    """Those in which the text is found, of one `BATCH` of submissions that meet the conditions after the other."""
+    while span.first <= span.last:
+        query = select(submissions).where(*span.holds(submissions.c.seq), *conditions)
+        rows = connection.execute(query.order_by(span.ordered(submissions.c.seq)).limit(BATCH)).mappings().all()
+        if rows:
+            among = submissions.c.seq.in_([row["seq"] for row in rows])
+            about = set(connection.execute(select(submissions.c.seq).where(among, _is_about(needle))).scalars())
+            yield [Found(row) for row in rows if row["seq"] in about]
+            last = int(rows[-1]["seq"])
+            span = span._replace(first=last + 1) if span.is_rising else span._replace(last=last - 1)
+        if len(rows) < BATCH:
+            return
 
 
 def _is_about(needle: _Needle) -> ColumnElement[bool]:

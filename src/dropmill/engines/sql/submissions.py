@@ -1,6 +1,6 @@
 """Submissions: changes, queries and rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from dropmill.model.errors import IdempotencyMismatch, NotFound
 from dropmill.model.events import EventName
 from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.jobs import JobState
-from dropmill.model.submissions import Outcome, Submission
+from dropmill.model.submissions import Submission
 from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
@@ -191,13 +191,6 @@ def view_submission(
     )
 
 
-CHUNKS_MAX: Mapping[str, int] = {
-    **dict.fromkeys(("running", "open", "processing"), 0),  # few submissions at any time
-    **dict.fromkeys(Outcome, 5),  # many or few
-}
-"""`chunks_max` of a search for submissions in a state."""
-
-
 def wanted(state: str | None, visible_to: Owner | None) -> list[ColumnElement[bool]]:
     """The conditions for submissions in a state, one of `HISTORY_STATES`, that an owner may see."""
     conditions: list[ColumnElement[bool]] = [] if visible_to is None else [submissions.c.owner == visible_to]
@@ -231,10 +224,7 @@ def list_submissions(
     span = search.Span() if start is None else search.Span(last=min(start - 1, search.SEQ_MAX))
     found: Sequence[Row]
     if text:
-        chunks_max = CHUNKS_MAX.get(state or "")
-        about = search.find_submissions(
-            connection, text, conditions, span, limit + 1, visible_to, chunks_max=chunks_max
-        )
+        about = search.find_submissions(connection, text, conditions, span, limit + 1, visible_to)
         found = [one.row for one in about]
     else:
         query = select(submissions).where(*span.holds(submissions.c.seq), *conditions)
