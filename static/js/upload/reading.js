@@ -1,0 +1,97 @@
+// Reads what a person dropped: files, and folders with everything inside. No DOM.
+
+/** @typedef {import("./transfers.js").Item} Item */
+
+/**
+ * @typedef {object} Dropped
+ * @property {Item[]} items every file; one inside a folder has its path there. In no order
+ * @property {string[]} unreadable paths that the browser could not read
+ */
+
+/** @typedef {{entry: FileSystemEntry, path: string, from: Item["from"]}} Found an entry that is still to be read */
+
+const AT_ONCE = 64; // each answer of the browser takes a moment, whatever it reads
+
+/**
+ * Read a drop. Call it in the event's handler: the browser empties the transfer when that returns.
+ * @param {DataTransfer} transfer
+ * @param {object} [options]
+ * @param {AbortSignal} [options.signal] ends the reading
+ * @param {(files: number) => void} [options.onFound] is given how many files were found so far
+ * @returns {Promise<Dropped>}
+ * @throws {DOMException} AbortError, once the signal is aborted
+ */
+export async function readDropped(transfer, { signal, onFound } = {}) {
+  /** @type {Dropped} */
+  const dropped = { items: [], unreadable: [] };
+  /** @type {Found[]} */
+  const folders = [];
+  for (const item of transfer.items) {
+    if (item.kind !== "file") continue;
+    const entry = item.webkitGetAsEntry?.() ?? null;
+    const from = handleOf(item);
+    const file = item.getAsFile();
+    if (entry?.isDirectory) folders.push({ entry, path: entry.name, from });
+    else if (file) dropped.items.push({ path: file.name, file, from });
+    else if (entry) dropped.unreadable.push(entry.name);
+  }
+  if (folders.length) await readAll(folders, dropped, signal ?? new AbortController().signal, onFound ?? (() => {}));
+  return dropped;
+}
+
+/**
+ * @param {DataTransferItem} item
+ * @returns {Item["from"]} undefined where the browser has no such handles
+ */
+function handleOf(item) {
+  if (!("getAsFileSystemHandle" in item)) return undefined;
+  const asking = /** @type {{getAsFileSystemHandle(): Promise<FileSystemHandle | null>}} */ (item).getAsFileSystemHandle();
+  return asking.catch(() => null); // the file is read without it
+}
+
+/**
+ * @param {Found[]} waiting folders; emptied
+ * @param {Dropped} dropped what was found is added to it
+ * @param {AbortSignal} signal
+ * @param {(files: number) => void} onFound
+ */
+async function readAll(waiting, dropped, signal, onFound) {
+  let running = 0;
+  await new Promise((/** @type {(_: void) => void} */ resolve) => {
+    const start = () => {
+      while (running < AT_ONCE && waiting.length && !signal.aborted) {
+        const found = /** @type {Found} */ (waiting.pop());
+        running += 1;
+        void read(found).catch(() => dropped.unreadable.push(found.path)).then(() => { // removed meanwhile, or not permitted
+          running -= 1;
+          start();
+        });
+      }
+      if (signal.aborted || (running === 0 && waiting.length === 0)) resolve();
+    };
+
+    /** @param {Found} found */
+    const read = async ({ entry, path, from }) => {
+      if (entry.isFile) {
+        const file = await new Promise((/** @type {(file: File) => void} */ taken, failed) => {
+          /** @type {FileSystemFileEntry} */ (entry).file(taken, failed);
+        });
+        dropped.items.push({ path, file, from });
+        onFound(dropped.items.length);
+        return;
+      }
+      const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+      while (!signal.aborted) {
+        /** @type {FileSystemEntry[]} */
+        const some = await new Promise((taken, failed) => { reader.readEntries(taken, failed); });
+        if (some.length === 0) return; // browsers return a folder in portions of 100
+        for (const inner of some) waiting.push({ entry: inner, path: `${path}/${inner.name}`, from });
+        start();
+      }
+    };
+
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    start();
+  });
+  signal.throwIfAborted();
+}
