@@ -12,7 +12,9 @@ from playwright.sync_api import CDPSession, ConsoleMessage, Locator, Page, expec
 MIB = 1024 * 1024
 _DEVTOOLS: weakref.WeakKeyDictionary[Page, CDPSession] = weakref.WeakKeyDictionary()
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
-_ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (40[49]|41[02]|422|460|50[37])")
+_ANSWERED = re.compile(
+    r"Failed to load resource: the server responded with a status of (40[49]|41[023]|422|460|50[37])"
+)
 # How a verdict begins when nothing is left to do.
 SETTLED = re.compile("^(Done: |Finished: |Failed|Cancelled|Not sent)")
 ALL_SUCCEEDED = re.compile(r"^Done: [\d,]+ succeeded$")
@@ -42,7 +44,7 @@ def drop(page: Page, paths: Sequence[Path]) -> None:
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         if kind == "drop":
-            expect(page.get_by_text("Drop to add")).to_be_visible()
+            expect(page.locator(".overlay")).to_be_visible()
         devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 500, "data": data})
     devtools.detach()
 

@@ -23,7 +23,6 @@ OTHER_SIZES = {
     "job.css",
     "log.css",
     "submission.css",
-    "upload.css",
 }
 """Style sheets with sizes beside the scale. The list may only become shorter."""
 

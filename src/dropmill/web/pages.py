@@ -42,7 +42,6 @@ async def drop() -> str:
         intro=settings.intro,
         accept=",".join(settings.accept),
         processor=services().processor.label,
-        config_path=services().settings.config.absolute(),
         client_ip=current_caller().client.ip,
     )
 
@@ -235,6 +234,28 @@ def embedded_messages(areas: Sequence[str]) -> Mapping[str, object]:
 def size_text(size: int | None) -> str:
     """A size in bytes as people read it; "" for None."""
     return "" if size is None else text.size_text(size)
+
+
+_FAMILIES = {
+    "audio/*": "upload.limit.audio",
+    "image/*": "upload.limit.images",
+    "text/*": "upload.limit.text",
+    "video/*": "upload.limit.video",
+}
+
+
+@pages.app_template_filter("type_words")
+def type_words(accept: str) -> str:
+    """The types in a list such as `.csv,image/*,application/pdf` as people call them: `CSV, images, PDF`."""
+    return ", ".join(dict.fromkeys(word for entry in accept.split(",") for word in _type_words(entry)))
+
+
+def _type_words(entry: str) -> Sequence[str]:
+    if entry in _FAMILIES:
+        return [message(_FAMILIES[entry])]
+    endings = [entry] if entry.startswith(".") else file_types.extensions([entry])
+    subtype = f".{entry.partition('/')[2]}"
+    return [ending[1:].upper() for ending in ([subtype] if subtype in endings else endings)] or [entry]
 
 
 @pages.app_template_filter("moment")

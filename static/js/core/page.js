@@ -4,6 +4,7 @@ import { base } from "./base.js";
 import { exactTime, localDateTime } from "./format.js";
 import { mountShortcuts } from "./shortcuts.js";
 import { mountThemeButton } from "./theme.js";
+import { mountDrop } from "../upload/drop.js";
 
 /**
  * The element `data-part="name"` below a root; throws if the template lacks it.
@@ -107,5 +108,6 @@ languageButton.addEventListener("click", () => {
   location.reload(); // while this page sends, the browser asks first
 });
 mountThemeButton(/** @type {HTMLButtonElement} */ (named("theme-button")));
+mountDrop();
 mountShortcuts(named("shortcuts-button"), /** @type {HTMLDialogElement} */ (named("shortcuts")));
 for (const time of document.querySelectorAll("time[data-local]")) setTime(time, /** @type {HTMLTimeElement} */ (time).dateTime);

@@ -3,6 +3,8 @@
 import { LivePage } from "../core/live-page.js";
 import { part } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
+import { addToSubmission } from "../upload/adding.js";
+import { rulesOf } from "../upload/checks.js";
 import { SubmissionModel } from "./model.js";
 import { SubmissionView } from "./view.js";
 
@@ -15,5 +17,6 @@ view.follow(cursor);
 await view.loadFiles(submission); // the first ones are shown meanwhile
 if (model.isOpen && model.isComplete) {
   const { mountGoingOn } = await import("../upload/sending-view.js"); // a submission that is sealed needs nothing of it
-  mountGoingOn(model, view, page.live);
+  const sending = mountGoingOn(model, view, page.live);
+  addToSubmission(model, sending, (sentence) => { view.problem = sentence; }, rulesOf(pageData()));
 }

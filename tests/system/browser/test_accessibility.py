@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.support.editor_actions import write
 from tests.support.missing import missing
-from tests.support.page_actions import row, submit, text_file
+from tests.support.page_actions import drop, press_submit, row, submit, text_file
 from tests.support.server import Server
 
 AXE = Path(__file__).parents[3] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
@@ -109,6 +109,24 @@ def test_a_submission_that_runs_waits_or_broke_off(
     page.set_viewport_size({"width": 320, "height": 256})  # 1280 px at 400 %
     require_accessible("the same at 400 %")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_choosing_and_dropping(page: Page, tmp_path: Path, require_accessible: Callable[[str], None]) -> None:
+    (tmp_path / "other").mkdir()
+    page.set_input_files("#files", [text_file(tmp_path / "a.txt"), text_file(tmp_path / "b.txt")])
+    page.set_input_files("#files", [text_file(tmp_path / "other" / "a.txt", "other\n")])
+    expect(page.get_by_text("has the same path")).to_be_visible()
+    require_accessible("a file that cannot be sent")
+    press_submit(page, 2)
+    expect(row(page, "b.txt")).to_contain_text("Succeeded")
+    require_accessible("a submission without one of the files")
+    page.goto("/")
+    expect(page.get_by_role("region", name="Sent from this browser")).to_be_visible()
+    require_accessible("the last submissions")
+    page.goto("/submissions")
+    drop(page, [tmp_path / "a.txt"])
+    expect(page.get_by_role("dialog")).to_be_visible()
+    require_accessible("the offer of a new submission")
 
 
 def test_the_config(page: Page, site: Server, require_accessible: Callable[[str], None]) -> None:
