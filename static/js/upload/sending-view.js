@@ -16,6 +16,9 @@ import { canChecksum } from "./transfers.js";
 /** @typedef {import("./queue.js").Taken} Taken */
 /** @typedef {import("./transfers.js").Item} Item */
 
+/** Phones have no folders to choose. */
+const canPickFolder = "webkitdirectory" in HTMLInputElement.prototype && !matchMedia("(pointer: coarse) and (hover: none)").matches;
+
 /**
  * Let a page that shows a submission go on with it, and take further files for it.
  * @param {SubmissionModel} model with all of its files
@@ -135,7 +138,7 @@ class SendingView {
     this.#show("resume-all", isHeld);
     this.#show("continue-all", isBroken && kept > 0);
     this.#show("pick", isBroken);
-    this.#show("pick-folder", isBroken && broken > 1 && "webkitdirectory" in HTMLInputElement.prototype);
+    this.#show("pick-folder", isBroken && broken > 1 && canPickFolder);
     this.#show("send-new", this.#changed.length > 0);
     this.#show("stop-sending", isHeld || isBroken);
     setText(this.#buttons["resume-all"], reason ? t("sending.try_again") : t("sending.resume"));

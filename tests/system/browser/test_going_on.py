@@ -198,7 +198,8 @@ def test_small_files_that_were_not_sent_yet_are_not_lost_by_leaving(
 def test_a_paused_form_makes_no_red_row_and_goes_on(open_page: Open, site: Server, tmp_path: Path) -> None:
     page = open_page("/")
     slow_down(page, MIB)
-    submission_id = submit(page, *(sparse(tmp_path / f"{number}.bin", 3 * MIB) for number in range(3)))
+    paths = [sparse(tmp_path / f"{number}.bin", size * MIB) for number, size in enumerate([7, 1, 1])]  # in one form
+    submission_id = submit(page, *paths)
     expect(row(page, "0.bin")).to_contain_text(BEGUN)
     page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.get_by_text("3 files paused.")).to_be_visible()
@@ -207,14 +208,14 @@ def test_a_paused_form_makes_no_red_row_and_goes_on(open_page: Open, site: Serve
     expect(rows(page)).to_have_count(3)
     for number in range(3):
         expect(row(page, f"{number}.bin")).to_contain_text("Paused")
-    expect(page.get_by_text("Not sent")).to_have_count(0)
+    expect(rows(page).filter(has_text="Not sent")).to_have_count(0)
     slow_down(page, -1)
     page.get_by_role("button", name="Resume", exact=True).click()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     expect(rows(page)).to_have_count(3)
     page.reload()
     expect(rows(page)).to_have_count(3)
-    expect(page.get_by_text("Not sent")).to_have_count(0)
+    expect(rows(page).filter(has_text="Not sent")).to_have_count(0)
 
 
 def test_links_open_beside_a_page_that_sends_and_the_language_waits(
@@ -282,3 +283,24 @@ def test_what_broke_off_can_be_ended(open_page: Open, site: Server, tmp_path: Pa
     counts = site.settled(submission_id)["counts"]
     assert (counts["aborted"], counts["succeeded"]) == (1, 1)
     assert site.arriving() == []
+
+
+def test_the_screen_stays_on_while_bytes_are_sent(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("/")
+    page.add_init_script(
+        """window.locks = [];
+        const ask = navigator.wakeLock.request.bind(navigator.wakeLock);
+        navigator.wakeLock.request = async (kind) => {
+            const lock = await ask(kind);
+            window.locks.push(lock);
+            return lock;
+        };"""
+    )
+    page.reload()
+    slow_down(page, SLOW)
+    submit(page, sparse(tmp_path / "large.bin", SIZE))
+    expect(row(page, "large.bin")).to_contain_text("Sending")
+    assert page.evaluate("locks.map((lock) => lock.released)") == [False]
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(row(page, "large.bin")).to_contain_text("Paused")
+    wait_until(lambda: page.evaluate("locks.map((lock) => lock.released)") == [True])
