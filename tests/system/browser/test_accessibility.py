@@ -68,6 +68,9 @@ def put(site: Server, text: str) -> None:
 
 def test_sending_and_its_history(page: Page, tmp_path: Path, require_accessible: Callable[[str], None]) -> None:
     require_accessible("the empty drop zone")
+    page.locator("body").press("?")
+    require_accessible("the list of keys")
+    page.keyboard.press("Escape")
     page.set_input_files("#files", [text_file(tmp_path / "chosen.txt")])
     require_accessible("chosen files")
     page.reload()
