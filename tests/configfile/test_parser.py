@@ -15,8 +15,9 @@ import pytest
 import pytest_asyncio
 from tests.support.waiting import eventually
 
-from dropmill.configfile import parser as parser_module
-from dropmill.configfile.parser import MAX_WAITING, MEMORY_LIMIT, Changes, Edit, ParserProcess
+from dropmill.configfile import parser_child
+from dropmill.configfile.parser import MAX_WAITING, Changes, Edit, ParserProcess
+from dropmill.configfile.parser_child import MEMORY_LIMIT
 from dropmill.configfile.schema.schema import Schema
 from dropmill.configfile.yaml.document import Document, examine
 from dropmill.configfile.yaml.edits import Operation, parse_patch
@@ -273,8 +274,8 @@ async def test_what_was_read_just_now_is_not_read_again(monkeypatch: pytest.Monk
         texts.append(text)
         return examine(text)
 
-    monkeypatch.setattr(parser_module, "examine", read)
-    reader = parser_module._Reader(keeps_tags=False)
+    monkeypatch.setattr(parser_child, "examine", read)
+    reader = parser_child._Reader(keeps_tags=False)
 
     def answer(call: str, text: bytes, *operations: dict[str, Any]) -> bytes:
         return reader.answer({"call": call, "operations": operations, "schema_limit_s": None}, text, b"")[1]
