@@ -38,7 +38,9 @@ _MODULES: Final = (
     *(f"cli.{word}" for word in ("serve", "send", "watch", "config", "doctor", "doctor.host", "doctor.network")),
 )
 # Any other variable may be read while the interpreter starts or a module is imported.
-_READ_AFTER_IMPORTS: Final = re.compile(r"DROPMILL_\w+|SERVING_TEST|NO_PROXY|XDG_CACHE_HOME|TZ|PYTEST_\w+")
+_READ_AFTER_IMPORTS: Final = re.compile(
+    r"DROPMILL_\w+|SERVING_TEST|XDG_CACHE_HOME|TZ|PYTEST_\w+|(?i:(no|http|https|all)_proxy)"
+)
 # Of the preloaded process. Servers do not run in asyncio's debug mode.
 _ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if name != "PYTHONASYNCIODEBUG"}
 is_off = False
