@@ -69,7 +69,7 @@ const FOLD_SUBMISSION = {
 /** @type {Record<string, (entry: Entry, event: LiveEvent) => void>} what an event changes in its file */
 const FOLD_FILE = {
   "upload.started": (entry, { data }) => {
-    entry.upload = "receiving";
+    if (entry.upload === "announced") entry.upload = "receiving"; // not one that this page has given up meanwhile
     entry.size = data.size ?? entry.size;
   },
   "upload.stored": (entry, { data }) => {

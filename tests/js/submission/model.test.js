@@ -196,6 +196,14 @@ test("progress of the server never falls, and counts for running jobs only", () 
   model.progress({ file_id: "unknown", stage: "process", value: 1, total: 2, label: null });
 });
 
+test("a file that the page has given up stays given up, although the news that it began comes later", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("f")]));
+  model.giveUp(model.entries[0], "you cancelled it");
+  model.fold([event("upload.started", { file_id: "f", name: "f.txt" }, { size: 10 })]);
+  assert.equal(stateOf(model.entries[0]), "aborted");
+});
+
 test("the reason why this page gave a file up is kept when the server's event arrives", () => {
   const model = new SubmissionModel("s");
   model.take(submission([file("f")]));
