@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from tests.support.editor_actions import write
 from tests.support.server import Server
 
@@ -194,8 +194,8 @@ def take(browser: Browser, site: Site, name: str, scene: Scene, into: Path) -> N
     server = site.empty if scene.is_empty else site.used
     path = scene.path(site)
     for width in WIDTHS:
-        size = {"width": width, "height": HEIGHT}
-        context = browser.new_context(base_url=server.url, viewport=size, has_touch=width == WIDTHS[0])  # type: ignore[arg-type]
+        size = ViewportSize(width=width, height=HEIGHT)
+        context = browser.new_context(base_url=server.url, viewport=size, has_touch=width == WIDTHS[0])
         context.set_default_timeout(PAGE_PATIENCE_MS)
         page = context.new_page()
         page.goto(path)
@@ -214,8 +214,8 @@ def take(browser: Browser, site: Site, name: str, scene: Scene, into: Path) -> N
 
 def take_for_readme(browser: Browser, site: Site) -> None:
     """Save the pictures that the README shows."""
-    size = {"width": 1280, "height": 800}
-    context = browser.new_context(base_url=site.used.url, viewport=size)  # type: ignore[arg-type]
+    size = ViewportSize(width=1280, height=800)
+    context = browser.new_context(base_url=site.used.url, viewport=size)
     page = context.new_page()
     page.goto(f"/submissions/{site.sent('busy')}")
     site.job("busy", "running")
