@@ -72,12 +72,12 @@ export class RetryBar {
     const link = (/** @type {string} */ name, /** @type {string | null} */ address) => {
       const element = part(this.#root, name);
       element.hidden = address === null;
-      if (address !== null) element.setAttribute("href", `${base}${address}`);
+      if (address !== null) element.setAttribute("href", address);
     };
     const [first] = jobs;
     const isOneSubmission = jobs.every((job) => job.submission_id === first.submission_id);
-    link("retry-file", jobs.length === 1 ? `/jobs/${first.id}` : null);
-    link("retry-submission", isOneSubmission ? `/submissions/${first.submission_id}` : null);
+    link("retry-file", jobs.length === 1 ? `${base}/jobs/${first.id}` : null);
+    link("retry-submission", isOneSubmission ? `${base}/submissions/${first.submission_id}` : null);
     part(this.#root, "retry-history").hidden = isOneSubmission;
   }
 

@@ -155,7 +155,7 @@ def each_url(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("kept", [BASE, ""], ids=["kept", "stripped"])
 def test_a_sub_path_works_whether_the_proxy_keeps_it_or_strips_it(behind: Server, kept: str) -> None:
-    for path in ("/", "/submissions", "/config", "/healthz", "/api/v1/submissions", "/static/js/core/base.js"):
+    for path in ("/", "/history", "/config", "/healthz", "/api/v1/submissions", "/static/js/core/base.js"):
         assert behind.http.get(kept + path).status_code == 200, path
     opened = behind.http.post(f"{kept}/api/v1/submissions", json={"files": [{"name": "a.txt", "size": 1}]})
     assert opened.headers["Location"] == f"{BASE}/api/v1/submissions/{opened.json()['id']}"
