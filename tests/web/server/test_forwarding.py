@@ -157,6 +157,7 @@ def each_url(value: Any) -> Iterator[str]:
 def test_a_sub_path_works_whether_the_proxy_keeps_it_or_strips_it(behind: Server, kept: str) -> None:
     for path in ("/", "/history", "/config", "/healthz", "/api/v1/submissions", "/static/js/core/base.js"):
         assert behind.http.get(kept + path).status_code == 200, path
+    assert behind.http.get(f"{kept}/submissions").headers["Location"] == f"{BASE}/history"
     opened = behind.http.post(f"{kept}/api/v1/submissions", json={"files": [{"name": "a.txt", "size": 1}]})
     assert opened.headers["Location"] == f"{BASE}/api/v1/submissions/{opened.json()['id']}"
     urls = list(each_url(opened.json()))
