@@ -136,14 +136,14 @@ def test_where_the_browser_keeps_no_handle_the_file_is_picked_again_and_a_wrong_
     reload(page)
     expect(row(page, "large.bin")).to_contain_text(re.compile(r"broken off at \d\d %; pick it again to go on"))
     before = received(site, submission_id)
-    choose(page, "Pick large.bin again", tmp_path / "other" / "wrong.bin")
+    choose(page, "Pick again: large.bin", tmp_path / "other" / "wrong.bin")
     expect(page.get_by_role("alert").filter(has_text="wrong.bin is not large.bin")).to_be_visible()
-    choose(page, "Pick large.bin again", tmp_path / "other" / "large.bin")
+    choose(page, "Pick again: large.bin", tmp_path / "other" / "large.bin")
     expect(page.get_by_role("alert").filter(has_text="another file of that name")).to_be_visible()
     expect(row(page, "large.bin")).to_contain_text("Broken off")
     assert received(site, submission_id) == before
     slow_down(page, -1)
-    choose(page, "Pick large.bin again", tmp_path / "large.bin")
+    choose(page, "Pick again: large.bin", tmp_path / "large.bin")
     expect(row(page, "large.bin")).to_contain_text("Succeeded")
     assert [file["sha256"] for file in files_of(site, submission_id)] == [expected]
     assert line.carried < SIZE + PIECE_MAX
