@@ -198,7 +198,13 @@ async def test_no_read_with_an_owner_walks_through_what_others_sent(
         if name not in IN_ORDER:
             continue
         page = await ledger._read(plans, statements[:1])  # what comes after is about the things on the page
-        if not any(re.search(rf"\b{IN_ORDER[name]}\b", step) for step in page):
+        # Postgres takes any index that begins with the owner while an owner has few submissions.
+        wanted = (
+            rf"\b{IN_ORDER[name]}\b"
+            if is_full or engine.name == "sqlite"
+            else rf"\b{IN_ORDER[name]}\b|Cond: \(\(owner\)"
+        )
+        if not any(re.search(wanted, step) for step in page):
             bad.append((owner, name, "\n".join(page)))
         bad += [(owner, name, step) for step in page if _sorts_many(step)]
     for found in bad:
