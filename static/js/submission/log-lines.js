@@ -24,7 +24,8 @@ export function isStep({ name, data }) {
  */
 export function lineOf({ cursor, at, name, subject, data }, client) {
   const from = clientText(name === "client.identified" ? { ...subject.client, ...data } : subject.client);
-  const isOther = from !== client && !client.startsWith(`${from} `); // events before the look-up have no host name
+  // Before its host name is looked up, the client is an address: in events, and in the head.
+  const isOther = from !== client && !client.startsWith(`${from} `) && !from.startsWith(`${client} `);
   return {
     key: String(cursor), at, name, tone: eventTone(name, data), time: timeOfDay(at),
     word: name === "job.settled" ? stateWord(data.state).toLowerCase() : eventWord(name),

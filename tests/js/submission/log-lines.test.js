@@ -41,5 +41,6 @@ test("a line names the client only if it is another one than the submission's", 
   assert.equal(from("10.0.0.7 pc7.lab", {}), "", "its name was not known yet");
   assert.equal(from("10.0.0.70", {}), "10.0.0.7");
   assert.equal(from("10.0.0.8", { client: { ip: "10.0.0.7", host: "pc7.lab" } }), "10.0.0.7 pc7.lab");
+  assert.equal(from("10.0.0.7", { client: { ip: "10.0.0.7", host: "pc7.lab" } }), ""); // the head will say it soon
   assert.equal(textOf(lineOf(event("upload.stored"), "10.0.0.8")), "2026-01-01T00:00:01.234Z  sent  a.txt  from 10.0.0.7");
 });
