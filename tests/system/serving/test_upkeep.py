@@ -237,12 +237,12 @@ def test_old_events_go_once_they_are_logged_and_a_page_is_told(make_server: Make
         gap = hear(page)
         assert (gap["type"], gap["topic"], gap["cursor"]) == ("gap", f"submission:{first}", snapshot["cursor"])
         page.send(f'{{"type":"join","id":2,"topic":"submission:{first}","after":{gap["cursor"]}}}')
-        assert hear(page)["type"] == "reply"
+        assert hear(page, "reply")["ok"]
         assert server.http.post(f"/api/v1/submissions/{first}/cancel").status_code == 202
         second = server.send(("b.txt", b"1"))["id"]
         page.send(f'{{"type":"join","id":3,"topic":"submission:{second}","after":0}}')
         assert hear(page, "reply")["ok"]
-        assert hear(page)["events"][0]["name"] == "submission.opened"  # all of it is there: no gap
+        assert hear(page, "events")["events"][0]["name"] == "submission.opened"  # all of it is there: no gap
     cursor = server.get(f"/events?after={newest}")["events"][0]["cursor"]
     assert cursor == newest + 1
     server.stop()
