@@ -53,7 +53,7 @@ def press(where: Page | Locator, name: str) -> None:
     where.get_by_role("button", name=name, exact=True).click()
 
 
-def places(page: Page) -> Locator:
+def conflicts(page: Page) -> Locator:
     return page.get_by_role("group", name="Conflict")
 
 
@@ -93,15 +93,15 @@ def test_where_both_changed_the_same_lines_one_chooses(open_page: Open, site: Se
     save(BASE.replace("320 ", "640 ").replace("webp: 82", "webp: 95").replace("2026", "2027"))
     expect(notice(page)).to_contain_text("Your text merges with it, except for 2 conflicts.")
     press(notice(page), "Merge")
-    expect(places(page)).to_have_count(2)
-    expect(places(page).nth(0)).to_contain_text("Conflict 1 of 2 · line 2")
+    expect(conflicts(page)).to_have_count(2)
+    expect(conflicts(page).nth(0)).to_contain_text("Conflict 1 of 2 · line 2")
     for side, line in (("Before", "size: 320"), ("Theirs", "size: 640"), ("Mine", "size: 200")):
-        expect(places(page).nth(0).get_by_label(side, exact=True).last).to_contain_text(line)
+        expect(conflicts(page).nth(0).get_by_label(side, exact=True).last).to_contain_text(line)
     apply = page.get_by_role("button", name="Use this merge")
     expect(apply).to_be_disabled()
-    places(page).nth(0).get_by_role("radio", name="Mine", exact=True).check()
+    conflicts(page).nth(0).get_by_role("radio", name="Mine", exact=True).check()
     expect(notice(page)).to_contain_text("1 of 2 chosen")
-    places(page).nth(1).get_by_role("radio", name="Both: theirs, then mine").check()
+    conflicts(page).nth(1).get_by_role("radio", name="Both: theirs, then mine").check()
     apply.click()
     broken = notice(page).get_by_role("group", name="With these choices the result would not be valid.")
     expect(broken).to_contain_text("Line 8, column 3")
@@ -198,13 +198,13 @@ def test_while_one_chooses_another_saves_again_and_choices_stay(open_page: Open,
     theirs = BASE.replace("320 ", "640 ").replace("webp: 82", "webp: 95")
     save(theirs)
     press(notice(page), "Merge")
-    for place in places(page).all():
-        place.get_by_role("radio", name="Theirs", exact=True).check()
+    for conflict in conflicts(page).all():
+        conflict.get_by_role("radio", name="Theirs", exact=True).check()
     expect(notice(page)).to_contain_text("All chosen")
     save(theirs.replace("webp: 95", "webp: 96"))
     expect(notice(page)).to_contain_text("1 of 2 chosen")
-    expect(places(page).nth(0).get_by_role("radio", name="Theirs", exact=True)).to_be_checked()
-    expect(places(page).nth(1)).to_contain_text("webp: 96")
+    expect(conflicts(page).nth(0).get_by_role("radio", name="Theirs", exact=True)).to_be_checked()
+    expect(conflicts(page).nth(1)).to_contain_text("webp: 96")
     press(notice(page), "All mine")
     press(notice(page), "Use this merge")
     press(page, "Save")
@@ -347,7 +347,7 @@ def test_on_a_phone_merging_and_history_can_be_used(open_page: Open, site: Serve
     write(page, BASE.replace("320 ", "200 "))
     save(BASE.replace("320 ", "640 "), "Larger thumbnails for the wall in the entrance hall")
     press(notice(page), "Merge")
-    places(page).get_by_role("radio", name="Mine", exact=True).check()
+    conflicts(page).get_by_role("radio", name="Mine", exact=True).check()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     press(notice(page), "Use this merge")
     revisions(page).nth(0).get_by_role("button", name="Compare").click()
