@@ -73,9 +73,11 @@ class Looking:
         paths = [CLIENTS[client].arrives(name) for name in CLIENTS[client].carried]
         self.behind({submission_id: paths})
         self._page.goto(f"/submissions/{submission_id}")
-        rows = self._page.get_by_role("list", name="Files").locator("[data-part=name]")
+        rows = self._page.get_by_role("list", name="Files").locator(".row-name bdi")
         expect(rows).to_have_count(len(paths))
-        assert rows.all_inner_texts() == [shown(path) for path in paths]
+        assert rows.all_text_contents() == [shown(path) for path in paths]
+        self._page.get_by_role("button", name="Show all").click()
+        self._page.get_by_role("textbox", name="Filter the log").fill("sent")
         stored = self._page.get_by_role("log").locator("li:has([title='upload.stored']) [data-part=about]")
         expect(stored).to_have_count(len(paths))
         assert sorted(stored.all_inner_texts()) == sorted(shown(base_name(path)) for path in paths)
@@ -375,6 +377,6 @@ def test_every_character_that_hides_or_turns_text_is_shown(site: Server, page: P
         for one in hidden
     )
     page.goto(f"/submissions/{answer['id']}")
-    row = page.get_by_role("list", name="Files").locator("[data-part=name]")
-    assert row.inner_text() == expected
+    row = page.get_by_role("list", name="Files").locator(".row-name bdi")
+    expect(row).to_have_text(expected)
     assert f"<bdi>{expected}</bdi>" in site.http.get(f"/submissions/{answer['id']}").text
