@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.support.editor_actions import write
 from tests.support.missing import missing
-from tests.support.page_actions import drop, press_submit, row, submit, text_file
+from tests.support.page_actions import press_submit, row, submit, text_file
 from tests.support.server import Server
 
 AXE = Path(__file__).parents[3] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
@@ -59,6 +59,13 @@ def require_accessible(axe: str, page: Page) -> Callable[[str], None]:
         assert [(what, one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]] == []
 
     return require
+
+
+DROP = """() => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File(["x"], "a.txt"));
+  document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer }));
+}"""
 
 
 def put(site: Server, text: str) -> None:
@@ -126,8 +133,8 @@ def test_choosing_and_dropping(page: Page, tmp_path: Path, require_accessible: C
     page.goto("/")
     expect(page.get_by_role("region", name="Sent from this browser")).to_be_visible()
     require_accessible("the last submissions")
-    page.goto("/submissions")
-    drop(page, [tmp_path / "a.txt"])
+    page.goto("/history")
+    page.evaluate(DROP)  # by the page itself: Chromium drags nothing where it emulates touch
     expect(page.get_by_role("dialog")).to_be_visible()
     require_accessible("the offer of a new submission")
 

@@ -237,7 +237,7 @@ def test_links_open_beside_a_page_that_sends_and_the_language_waits(
     expect(row(page, "large.bin")).to_contain_text("Succeeded")
     expect(page.get_by_text("opens in a new tab")).to_be_hidden()
     page.get_by_role("link", name="History").click()
-    page.wait_for_url("**/submissions")
+    page.wait_for_url("**/history")
 
 
 def test_rows_say_at_once_that_the_network_is_gone_and_go_on_at_once_when_it_is_back(
