@@ -83,8 +83,7 @@ export function eventAbout({ name, subject, data }) {
     case "job.queued":
       return has(`core.queued.${data.reason}`) ? `${file}: ${t(`core.queued.${data.reason}`)}` : file; // unless it is its first time
     case "client.identified":
-      if (!data.host) return t("core.about.no_host");
-      return data.verified ? data.host : t("core.about.not_confirmed", { host: data.host });
+      return [subject.client?.ip, hostOf(data)].filter(Boolean).join(" ");
     case "submission.opened":
     case "submission.sealed":
     case "submission.settled":
@@ -92,4 +91,10 @@ export function eventAbout({ name, subject, data }) {
     default:
       return file;
   }
+}
+
+/** @param {Record<string, any>} data of `client.identified` @returns {string} */
+function hostOf({ host, verified }) {
+  if (!host) return t("core.about.no_host");
+  return verified ? host : t("core.about.not_confirmed", { host });
 }

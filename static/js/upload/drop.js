@@ -177,6 +177,7 @@ export function offerNew({ items, unreadable }) {
   part(offer, "offer-blocked").hidden = true;
   setText(part(offer, "offer-unreadable"), lost ? t("drop.offer.unreadable", { n: lost }) : "");
   if (!offer.open) offer.showModal();
+  part(offer, "offer-open").focus();
 }
 
 /** Open the list in a new tab, and give it the files when it is ready for them. */

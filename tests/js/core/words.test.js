@@ -51,4 +51,6 @@ test("the log says what an event is about", () => {
   assert.equal(about("submission.sealed", {}, /** @type {any} */ ({ name: null })), "submission");
   assert.equal(about("client.identified", { host: null }), "no host name");
   assert.equal(about("client.identified", { host: "pc7", verified: false }), "pc7 (not confirmed)");
+  const identified = { name: "client.identified", subject: { client: { ip: "10.0.0.7" } }, data: { host: "pc7", verified: true } };
+  assert.equal(eventAbout(identified), "10.0.0.7 pc7");
 });

@@ -21,6 +21,7 @@ from tests.support.page_actions import (
     verdict,
 )
 from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 Open = Callable[..., Page]
 
@@ -141,14 +142,16 @@ def test_what_waits_says_its_place_in_line(page: Page, site: Server, tmp_path: P
     expect(verdict(page)).to_have_text(ALL_SUCCEEDED)
 
 
-def test_leaving_while_small_files_are_sent_seals_the_submission(page: Page, site: Server, tmp_path: Path) -> None:
+def test_leaving_while_small_files_are_sent_keeps_the_submission_open(page: Page, site: Server, tmp_path: Path) -> None:
     slow_down(page, MIB)
     submission_id = submit(page, sparse(tmp_path / "left.bin", 6 * MIB))
     expect(row(page, "left.bin")).to_contain_text("Sending")
     page.on("dialog", lambda dialog: dialog.accept())
-    page.goto("/submissions")
-    submission = site.settled(submission_id)
-    assert submission["counts"]["aborted"] == 1
+    page.goto("/history")
+    wait_until(lambda: site.get(f"/submissions/{submission_id}")["counts"]["receiving"] == 0)
+    assert site.get(f"/submissions/{submission_id}")["state"] == "open"  # the file may be picked again
+    site.http.post(f"/api/v1/submissions/{submission_id}/seal")
+    assert site.settled(submission_id)["counts"]["aborted"] == 1
 
 
 def test_after_a_broken_connection_nothing_is_missed_and_nothing_shown_twice(
