@@ -247,7 +247,7 @@ def test_the_chosen_theme_is_kept(open_page: Open) -> None:
     page.get_by_role("button", name="Dark theme").click()
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    expect(page.locator("body")).to_have_css("background-color", "rgb(22, 21, 19)")
+    expect(page.locator("body")).to_have_css("background-color", "rgb(18, 17, 16)")
     page.get_by_role("button", name="Dark theme").click()
     expect(page.locator("html")).not_to_have_attribute("data-theme", re.compile(".*"))
 
