@@ -17,7 +17,7 @@ import { stateWord } from "../core/words.js";
 export const TEXT_MIN = 3;
 const FIELDS = /** @type {const} */ (["q", "state", "from", "to", "before", "after"]);
 const DAY = /^\d{4}-\d\d-\d\d$/;
-const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
+const clock = new Intl.DateTimeFormat(language, { timeStyle: "short", hourCycle: "h23" });
 const thisYear = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long" });
 const anyYear = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 
