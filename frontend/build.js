@@ -61,7 +61,7 @@ async function buildVendor(into) {
 }
 
 /**
- * A page is a file of css/pages; its script is js/PAGE/PAGE-page.js, or js/core/page.js if it needs no other.
+ * A page is a file of css/pages; its script is js/PAGE/PAGE-page.js, or js/frame/frame-page.js if it needs no other.
  * @param {string} into
  */
 async function buildDist(into) {
@@ -104,8 +104,8 @@ async function buildDist(into) {
   for (const page of names.filter((name) => name !== "styleguide").sort()) { // that is for development, from the sources
     const own = `js/${page}/${page}-page.js`;
     const [style] = await built({ [page]: `css/pages/${page}.css` });
-    const scripts = await built({ [page]: existsSync(path.join(sources, own)) ? own : "js/core/page.js" });
-    const script = /** @type {(typeof scripts)[number]} */ (scripts.find(({ output }) => output.entryPoint === own || output.entryPoint === "js/core/page.js"));
+    const scripts = await built({ [page]: existsSync(path.join(sources, own)) ? own : "js/frame/frame-page.js" });
+    const script = /** @type {(typeof scripts)[number]} */ (scripts.find(({ output }) => output.entryPoint === own || output.entryPoint === "js/frame/frame-page.js"));
     pages[page] = { style: style.name, script: script.name, preload: importsOf(script.name, scripts) };
   }
   const [early] = await built({ "theme-early": "js/core/theme-early.js" });

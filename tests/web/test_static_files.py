@@ -20,7 +20,7 @@ SCRIPT = b"export const answer = 42;\n" * 200
 SOURCES = {
     "css/pages/upload.css": b'@import "../tokens.css";',
     "css/tokens.css": b":root {}",
-    "js/core/page.js": b"// every page",
+    "js/frame/frame-page.js": b"// every page",
     "js/upload/upload-page.js": b"// the first page",
     "vendor/tus.js": b"export class Upload {}",
     "favicon.svg": b"<svg/>",
@@ -103,7 +103,7 @@ def test_a_page_uses_the_sources_if_they_are_newer(folder: Path, change: Callabl
         "css/pages/upload.css",
         "js/upload/upload-page.js",
     )
-    assert files.page("error").script == "js/core/page.js"
+    assert files.page("error").script == "js/frame/frame-page.js"
     with pytest.raises(NotFound):
         files.content("upload-1.js", None)
 

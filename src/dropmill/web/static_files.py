@@ -79,7 +79,7 @@ class StaticFiles:
                 icon="favicon.svg",
                 early="js/core/theme-early.js",
                 style=f"css/pages/{name}.css",
-                script=own if (self._folder / own).exists() else "js/core/page.js",
+                script=own if (self._folder / own).exists() else "js/frame/frame-page.js",
             )
         page = self._manifest["pages"][name]
         return PageFiles(

@@ -1,5 +1,6 @@
 // /config: the script's config as text. It saves exactly what was typed, and never overwrites someone else's save unasked.
 
+import "../frame/frame-page.js";
 import { Problem, callJson, reasonOf } from "../core/api.js";
 import { ConfigCheck } from "./check.js";
 import { mountDiff } from "./diff.js";

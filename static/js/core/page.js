@@ -1,10 +1,6 @@
-// What every page has: parts by name, templates, the buttons in its head, local times, announcements to screen readers.
+// What pages use: parts by name, templates, local times, drawing at a limited rate, announcements to screen readers.
 
-import { base } from "./base.js";
 import { exactTime, localDateTime } from "./format.js";
-import { mountShortcuts } from "./shortcuts.js";
-import { mountThemeButton } from "./theme.js";
-import { mountDrop } from "../upload/drop.js";
 
 /**
  * The element `data-part="name"` below a root; throws if the template lacks it.
@@ -94,20 +90,3 @@ export function announce(sentence) {
   };
   announcing = window.setTimeout(speak, 100);
 }
-
-/** @param {string} id @returns {HTMLElement} */
-function named(id) {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`the page lacks #${id}`);
-  return found;
-}
-
-const languageButton = named("language-button");
-languageButton.addEventListener("click", () => {
-  document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
-  location.reload(); // while this page sends, the browser asks first
-});
-mountThemeButton(/** @type {HTMLButtonElement} */ (named("theme-button")));
-mountDrop();
-mountShortcuts(named("shortcuts-button"), /** @type {HTMLDialogElement} */ (named("shortcuts")));
-for (const time of document.querySelectorAll("time[data-local]")) setTime(time, /** @type {HTMLTimeElement} */ (time).dateTime);

@@ -1,5 +1,6 @@
 // /history: the list, filtered as the person types, and kept up to date.
 
+import "../frame/frame-page.js";
 import { callJson } from "../core/api.js";
 import { api, base } from "../core/base.js";
 import { followConfigProblem } from "../core/config-problem.js";

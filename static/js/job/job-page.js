@@ -1,5 +1,6 @@
 // /jobs/<id>: one file's job with each attempt, why it failed, what a retry would do, and what changed in the config since.
 
+import "../frame/frame-page.js";
 import { Problem, call, callJson, reasonOf } from "../core/api.js";
 import { api, base } from "../core/base.js";
 import { ago, duration, elapsed, exactTime, exitText, localDateTimeSeconds, percent, queuePosition, visible } from "../core/format.js";

@@ -1,5 +1,6 @@
 // /submissions/<id>: the view of a submission after a reload or in another tab.
 
+import "../frame/frame-page.js";
 import { LivePage } from "../core/live-page.js";
 import { part } from "../core/page.js";
 import { pageData } from "../core/page-data.js";

@@ -1,5 +1,6 @@
 // /: choose, submit, watch. The address changes to that of the new submission, so that a reload shows it.
 
+import "../frame/frame-page.js";
 import { Problem } from "../core/api.js";
 import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";

@@ -1,0 +1,25 @@
+// What every page has: the buttons in its head, local times, the list of keys, and an answer to dropped files. The script of
+// each page imports it first; a page without a script of its own loads it alone.
+
+import { base } from "../core/base.js";
+import { setTime } from "../core/page.js";
+import { mountShortcuts } from "../core/shortcuts.js";
+import { mountThemeButton } from "../core/theme.js";
+import { mountDrop } from "../upload/drop.js";
+
+/** @param {string} id @returns {HTMLElement} */
+function named(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page lacks #${id}`);
+  return found;
+}
+
+const languageButton = named("language-button");
+languageButton.addEventListener("click", () => {
+  document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
+  location.reload(); // while this page sends, the browser asks first
+});
+mountThemeButton(/** @type {HTMLButtonElement} */ (named("theme-button")));
+mountDrop();
+mountShortcuts(named("shortcuts-button"), /** @type {HTMLDialogElement} */ (named("shortcuts")));
+for (const time of document.querySelectorAll("time[data-local]")) setTime(time, /** @type {HTMLTimeElement} */ (time).dateTime);
