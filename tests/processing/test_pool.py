@@ -62,7 +62,7 @@ def pids(output: str) -> list[int]:
 
 def test_everything_works_on_both_event_loops(tmp_path: Path) -> None:
     async def main() -> None:
-        async with Bench(tmp_path, slots=2, module=DAEMON, processor="script:process", timeout=0.3, grace=0.1) as bench:
+        async with Bench(tmp_path, slots=2, module=DAEMON, processor="script:process", timeout=2.0, grace=0.1) as bench:
             jobs = [bench.submit(b"quick") for _ in range(10)]
             assert {(await bench.ledger.settled(job)).state for job in jobs} == {AttemptState.SUCCEEDED}
             outcome, output = await bench.run(b"hang")
