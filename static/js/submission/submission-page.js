@@ -17,7 +17,7 @@ const view = new SubmissionView(part(document, "submission"), page, model);
 view.follow(cursor);
 await view.loadFiles(submission); // the first ones are shown meanwhile
 if (model.isOpen && model.isComplete) {
-  const { mountGoingOn } = await import("../upload/sending-view.js"); // a submission that is sealed needs nothing of it
-  const sending = mountGoingOn(model, view, page.live);
+  const { mountResuming } = await import("../upload/sending-view.js"); // a submission that is sealed needs nothing of it
+  const sending = mountResuming(model, view, page.live);
   addToSubmission(model, sending, (sentence) => { view.problem = sentence; }, rulesOf(pageData()));
 }

@@ -214,13 +214,13 @@ export class Sending extends EventTarget {
   }
 
   /**
-   * Go on with files whose handles this browser keeps. Call it in the handler of a click: the browser asks the person whether
+   * Resume files whose handles this browser keeps. Call it in the handler of a click: the browser asks the person whether
    * this page may read them again.
-   * @param {string} [id] of an entry; without it, every one that can go on
-   * @returns {Promise<{resumed: number, changed: [Item, Entry][], missing: Entry[], isDenied: boolean}>} how many go on, those
+   * @param {string} [id] of an entry; without it, every one that can be resumed
+   * @returns {Promise<{resumed: number, changed: [Item, Entry][], missing: Entry[], isDenied: boolean}>} how many resume, those
    *   that were changed or are not there any more, and whether the permission was denied for some
    */
-  async goOn(id) {
+  async resumeKept(id) {
     const chosen = this.#wanted.filter((entry) => this.#kept.canOpen(entry.id) && (id === undefined ? !entry.isSending : entry.id === id));
     const { items, missing, isDenied } = await this.#kept.open(chosen);
     for (const entry of missing) this.#model.keep(entry, false); // it can still be picked by hand

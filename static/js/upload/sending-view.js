@@ -20,13 +20,13 @@ import { canChecksum } from "./transfers.js";
 const canPickFolder = "webkitdirectory" in HTMLInputElement.prototype && !matchMedia("(pointer: coarse) and (hover: none)").matches;
 
 /**
- * Let a page that shows a submission go on with it, and take further files for it.
+ * Let a page that shows a submission resume its files, and add more.
  * @param {SubmissionModel} model with all of its files
  * @param {SubmissionView} view
  * @param {Live} live
  * @returns {SendingView}
  */
-export function mountGoingOn(model, view, live) {
+export function mountResuming(model, view, live) {
   const sending = new Sending(model);
   const shown = new SendingView(sending, model, view, live);
   void sending.remember();
@@ -69,7 +69,7 @@ class SendingView {
     this.#on("resume-all", () => sending.resume());
     this.#on("try-now", () => sending.tryNow());
     this.#on("stop-sending", () => sending.giveUp());
-    this.#on("continue-all", () => void this.#goOn());
+    this.#on("continue-all", () => void this.#resumeKept());
     this.#on("pick", () => this.#pick(files));
     this.#on("pick-folder", () => this.#pick(folder));
     this.#on("send-new", () => this.#sendNew());
@@ -79,7 +79,7 @@ class SendingView {
       if (asked.action === "pause") sending.pause(asked.fileId);
       if (asked.action === "resume") sending.resume(asked.fileId);
       if (asked.action === "give-up") sending.cancel(asked.fileId);
-      if (asked.action === "continue") void this.#goOn(asked.fileId);
+      if (asked.action === "continue") void this.#resumeKept(asked.fileId);
       if (asked.action === "pick") this.#pick(files, model.entry(asked.fileId)?.path);
     });
     holdPage(sending);
@@ -189,9 +189,9 @@ class SendingView {
   }
 
   /** @param {string} [fileId] */
-  async #goOn(fileId) {
+  async #resumeKept(fileId) {
     this.#view.problem = "";
-    const { resumed, changed, missing, isDenied } = await this.#sending.goOn(fileId);
+    const { resumed, changed, missing, isDenied } = await this.#sending.resumeKept(fileId);
     const problems = [];
     if (isDenied) problems.push(t("sending.denied"));
     if (missing.length) problems.push(named("sending.missing", "sending.missing_more", missing.map(({ path }) => path)));

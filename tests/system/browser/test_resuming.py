@@ -1,4 +1,4 @@
-"""A person goes on with what broke off: after a reload, a closed tab, a restarted server, a pause, a lost network.
+"""A person resumes what broke off: after a reload, a closed tab, a restarted server, a pause, a lost network.
 
 Emulated: dropping (DevTools reports the files as the operating system would; the handles are real), the network that
 goes, and other browsers, by a page of plain http off loopback, where Chromium gives neither handles nor WebCrypto. A
