@@ -60,7 +60,7 @@ coverage: test-setup ## Run the tests and print which branches of the source non
 
 faults: TOOLS += $(TOOLS_OF_FULL)
 faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output, clients in Go and Java
-	$(BIN)/python -m pytest tests/system/faults tests/system/clients --full $(ARGS)
+	$(BIN)/python -m pytest tests/system/faults tests/system/clients --full -o faulthandler_timeout=0 $(ARGS)
 
 soak: $(DEVELOPED) ## Put a server under mixed load for ten minutes and see that nothing grows: make soak ARGS='--minutes 1'
 	$(BIN)/python -m tests.system.soak $(ARGS)

@@ -40,13 +40,20 @@ class Watched:
 
 def drop(page: Page, paths: Sequence[Path]) -> None:
     """Drag files or folders from the desktop onto the middle of the page, as the operating system would report it."""
-    devtools = page.context.new_cdp_session(page)
+    devtools = _devtools(page)
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         if kind == "drop":
             expect(page.locator(".overlay")).to_be_visible()
         devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 500, "data": data})
-    devtools.detach()
+
+
+def _devtools(page: Page) -> CDPSession:
+    """The page's one session: each session's limits of speed count, and detaching from a page may never be answered."""
+    if page not in _DEVTOOLS:
+        _DEVTOOLS[page] = page.context.new_cdp_session(page)
+        _DEVTOOLS[page].send("Network.enable")
+    return _DEVTOOLS[page]
 
 
 def submit(page: Page, *paths: Path) -> str:
@@ -79,10 +86,7 @@ def log(page: Page) -> Locator:
 
 def slow_down(page: Page, bytes_per_second: float) -> None:
     """Let the page send no faster than that, so that what it shows meanwhile can be seen; -1 lifts it."""
-    if page not in _DEVTOOLS:  # each session's limit counts, so a second one could not lift the first one's
-        _DEVTOOLS[page] = page.context.new_cdp_session(page)
-        _DEVTOOLS[page].send("Network.enable")
-    devtools = _DEVTOOLS[page]
+    devtools = _devtools(page)
     conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
     devtools.send("Network.emulateNetworkConditions", conditions)
 

@@ -95,11 +95,6 @@ export class KeptFiles {
     return this.#files.size === 0;
   }
 
-  /** @param {string} id */
-  has(id) {
-    return this.#files.has(id);
-  }
-
   /** @param {string} id @returns {boolean} whether there is a handle to open the file by */
   canOpen(id) {
     return Boolean(this.#files.get(id)?.from);

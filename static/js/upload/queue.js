@@ -329,10 +329,9 @@ export class Sending extends EventTarget {
     return this.#model.entries.filter(({ isBroken }) => isBroken);
   }
 
-  /** @returns {Entry[]} files that this page may go on with; one in which a form of this browser was cut off, too */
+  /** @returns {Entry[]} files that this page may send; those in which a form was cut off, or that were cancelled, from their beginning */
   get #wanted() {
-    return this.#model.entries.filter(({ id, upload }) => !this.#byEntry.has(id)
-      && (upload === "announced" || upload === "receiving" || (upload === "aborted" && this.#kept.has(id))));
+    return this.#model.entries.filter(({ id, upload }) => !this.#byEntry.has(id) && upload !== "stored");
   }
 
   /** @param {Send} send @param {Entry["sending"]} sending @param {string} [remark] */

@@ -44,7 +44,8 @@ export async function readDropped(transfer, { signal, onFound } = {}) {
  * @returns {Item["from"]} undefined where the browser has no such handles
  */
 function handleOf(item) {
-  if (!("getAsFileSystemHandle" in item)) return undefined;
+  // Chromium 156 has the function on plain http, too, and ends the page that calls it there.
+  if (!globalThis.isSecureContext || !("getAsFileSystemHandle" in item)) return undefined;
   const asking = /** @type {{getAsFileSystemHandle(): Promise<FileSystemHandle | null>}} */ (item).getAsFileSystemHandle();
   return asking.catch(() => null); // the file is read without it
 }

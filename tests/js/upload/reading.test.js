@@ -105,6 +105,15 @@ test("each file knows the handle of what was dropped, where the browser gives on
   const handle = { kind: "directory", name: "f" };
   const transfer = transferOf([aFolder("f", [aFile("a.txt"), aFolder("g", [aFile("b.txt")])])]);
   transfer.items[1].getAsFileSystemHandle = async () => handle;
+  globalThis.isSecureContext = true;
   const { items } = await readDropped(transfer);
   assert.deepEqual(await Promise.all(items.map(({ from }) => from)), [handle, handle]);
+});
+
+test("on plain http no handle is asked for: some browsers end the page then", async () => {
+  const transfer = transferOf([aFolder("f", [aFile("a.txt")])]);
+  transfer.items[1].getAsFileSystemHandle = () => assert.fail("asked");
+  globalThis.isSecureContext = false;
+  const { items } = await readDropped(transfer);
+  assert.deepEqual(items.map(({ path, from }) => [path, from]), [["f/a.txt", undefined]]);
 });
