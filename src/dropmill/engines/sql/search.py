@@ -43,7 +43,8 @@ CLIENT = (1 << BITS) - 1
 TRIGRAM = TEXT_MIN
 ERROR_MAX = 2000  # characters of an error that are searched; a script may write any number
 FEW = 5000  # up to so many rows it is faster to read all of them than to use the index
-CHUNK = 200  # matches read at once
+CHUNK = 200  # matches read at once, at first
+CHUNK_MAX = 6400  # and at most: more than any page needs, if each submission has a hundred
 BATCH = 60  # submissions whose texts are read at once; a page and a few
 EQUAL_FILES_MAX = 1000  # with the same SHA-256; of more, the newest are found
 
@@ -198,8 +199,8 @@ def _scope_of(connection: Connection, owner: Owner | None) -> _Scope:
     return _Scope(owner=owner, is_little=is_little)
 
 
-def _matching(connection: Connection, needle: _Needle, scope: _Scope, ids: _Ids) -> Sequence[Row]:
-    """The first `CHUNK` rows of a scope, in the order of `ids`, that contain a text."""
+def _matching(connection: Connection, needle: _Needle, scope: _Scope, ids: _Ids, limit: int = CHUNK) -> Sequence[Row]:
+    """The first rows of a scope, in the order of `ids`, that contain a text."""
     key: ColumnElement[Any] = search_texts.c.id
     query = select(search_texts.c.id, search_texts.c.file_id)
     if scope.is_little:
@@ -212,7 +213,7 @@ def _matching(connection: Connection, needle: _Needle, scope: _Scope, ids: _Ids)
         )
         both = (submissions.c.seq, key)
         query = query.order_by(*both) if ids.is_rising else query.order_by(*(one.desc() for one in both))
-        return connection.execute(query.limit(CHUNK)).mappings().all()
+        return connection.execute(query.limit(limit)).mappings().all()
     if needle.has_index and not scope.is_one:
         key = _index.c.rowid
         query = query.select_from(_index.join(search_texts, search_texts.c.id == key))
@@ -223,7 +224,7 @@ def _matching(connection: Connection, needle: _Needle, scope: _Scope, ids: _Ids)
         query = query.join(submissions, submissions.c.seq == key // (1 << BITS))
         query = query.where(submissions.c.owner == scope.owner)
     query = query.where(*ids.hold(key)).order_by(key if ids.is_rising else key.desc())
-    return connection.execute(query.limit(CHUNK)).mappings().all()
+    return connection.execute(query.limit(limit)).mappings().all()
 
 
 class Found(NamedTuple):
@@ -286,10 +287,15 @@ def find_submissions(
 def _by_matches(
     connection: Connection, needle: _Needle, scope: _Scope, conditions: Sequence[ColumnElement[bool]], span: Span
 ) -> Iterator[Sequence[Found]]:
-    """The submissions of `CHUNK` matches after the other."""
+    """The submissions of one chunk of matches after the other.
+
+    Each is twice as long as the one before: where many neighbouring files match, few submissions are found in a chunk,
+    and each chunk costs SQLite a search of its own in the index.
+    """
+    limit = CHUNK
     ids = _Ids(span.first << BITS, min(span.last + 1, SEQ_MAX) << BITS, span.is_rising)
     while ids.low < ids.end:
-        matching = _matching(connection, needle, scope, ids)
+        matching = _matching(connection, needle, scope, ids, limit)
         file_of: dict[int, str | None] = {}
         for row in matching:
             seq = row["id"] >> BITS
@@ -301,8 +307,9 @@ def _by_matches(
             # skips further matches in the last of them
             last = next(reversed(file_of))
             ids = ids._replace(low=(last + 1) << BITS) if ids.is_rising else ids._replace(end=last << BITS)
-        if len(matching) < CHUNK:
+        if len(matching) < limit:
             return
+        limit = min(2 * limit, CHUNK_MAX)
 
 
 def _by_submissions(
