@@ -336,7 +336,6 @@ class Server:
             blobs=blobs,
             bus=bus,
             outputs=recorder,
-            pool=pool,
             limiter=limiter,
             processor=self._processor,
             settings=AttemptSettings.from_settings(self._settings),

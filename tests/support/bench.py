@@ -80,7 +80,6 @@ class Bench:
             blobs=self.store,
             bus=self.bus,
             outputs=self.outputs,
-            pool=self.pool,
             limiter=limiter,
             processor=self.processor,
             settings=AttemptSettings.from_settings(settings),

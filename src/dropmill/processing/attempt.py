@@ -12,13 +12,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from dropmill.health import Health
 from dropmill.model.errors import BytesLost, NotFound
 from dropmill.model.faults import OF_THE_FILE, TEMPORARY
 from dropmill.model.ids import JobId, Sha256
-from dropmill.model.jobs import AttemptOutcome, AttemptSpec, AttemptState, Claim, JobError, JobState, RetryPolicy
+from dropmill.model.jobs import (
+    AttemptOutcome,
+    AttemptSpec,
+    AttemptState,
+    Claim,
+    Ended,
+    JobError,
+    JobState,
+    RetryPolicy,
+)
 from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.ports.blobs import BlobStore
 from dropmill.ports.bus import Bus
@@ -29,7 +38,7 @@ from dropmill.processing.folders import remove_tree
 from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputRecorder, OutputStream
-from dropmill.processing.pool import Slot, SlotPool
+from dropmill.processing.pool import Slot
 from dropmill.processing.processor import AttemptPaths, Processor
 from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
@@ -63,6 +72,11 @@ class _Ended(NamedTuple):
     taken: TakenOver = TakenOver()
     paths: AttemptPaths | None = None
     last_line: str = ""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the process vanished: nobody knows how the script ended."""
+        return self.run.exit_code is None and self.run.reason is None
 
 
 class _Watched:
@@ -98,6 +112,16 @@ class _Active:
         taking_over, self.taking_over = self.taking_over, None
         if taking_over is not None:
             taking_over.reschedule(0)  # its process is gone, but large results may still be on their way to the store
+
+
+class Relay(Protocol):
+    """What becomes of a slot when its attempt has ended. The executor's answer, one for each attempt."""
+
+    def claim(self) -> Claim | None:
+        """What to claim for the slot in the change that records the end; None: nothing. Called at most once."""
+
+    def take(self, recorded: Ended | None) -> None:
+        """Take the slot back, with what the ledger recorded; None: nothing was claimed. Called once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +179,6 @@ class AttemptRunner:
         blobs: BlobStore,
         bus: Bus,
         outputs: OutputRecorder,
-        pool: SlotPool,
         limiter: Limiter,
         processor: Processor,
         settings: AttemptSettings,
@@ -169,9 +192,8 @@ class AttemptRunner:
             blobs: has the files, and takes the results.
             bus: gets the progress.
             outputs: takes the output.
-            pool: `run` gives slots back to it.
             limiter: opened; limits what attempts may use.
-            processor: what the pool's slots run.
+            processor: what the slots run.
             settings: about attempts.
             hop: runs the disk calls at an attempt's end; None: its own.
             health: shows whether attempts can be recorded; None: its own, which nobody reads.
@@ -180,7 +202,6 @@ class AttemptRunner:
         self._blobs = blobs
         self._bus = bus
         self._outputs = outputs
-        self._pool = pool
         self._limiter = limiter
         self._processor = processor
         self._settings = settings
@@ -248,11 +269,17 @@ class AttemptRunner:
             if (active := self._active.get(attempt)) is not None:
                 active.stop(StopReason.CANCELLED, self._settings.grace_s)
 
-    async def run(self, order: AttemptSpec, slot: Slot) -> bool:
-        """Run a claimed attempt in a slot of the pool, and record its end.
+    async def run(self, order: AttemptSpec, slot: Slot, relay: Relay) -> bool:
+        """Run a claimed attempt in a slot, record its end, and pass the slot on.
 
-        The slot goes back to the pool when the ledger gets the end, before it has committed it. Cancelling kills the
+        The slot's next attempt is claimed in the change that records this one's end: one commit for both. Without a
+        claim, the slot is passed on when the ledger gets the end, before it has committed it. Cancelling kills the
         process and leaves the attempt running in the ledger, as a crash would.
+
+        Args:
+            order: the attempt.
+            slot: acquired from the pool.
+            relay: takes the slot.
 
         Returns:
             Whether its job is queued again: the attempt was lost, or failed and the retry policy applies.
@@ -262,17 +289,22 @@ class AttemptRunner:
         if self._is_shut_down:
             active.stop(StopReason.SHUT_DOWN, 0)
 
-        def give_back() -> None:
+        def pass_on(recorded: Ended | None = None) -> None:
             if self._active.pop(attempt, None) is not None:
-                self._pool.release(slot)
+                relay.take(recorded)
 
         try:
-            return await self._run_order(order, slot, active, give_back) is JobState.QUEUED
+            return await self._run_order(order, slot, active, relay.claim, pass_on) is JobState.QUEUED
         finally:
-            give_back()
+            pass_on()
 
     async def _run_order(
-        self, order: AttemptSpec, slot: Slot, active: _Active, give_back: Callable[[], None]
+        self,
+        order: AttemptSpec,
+        slot: Slot,
+        active: _Active,
+        claim: Callable[[], Claim | None],
+        pass_on: Callable[[Ended | None], None],
     ) -> JobState | None:
         stream = self._outputs.open(order.job_id, order.number)
         folder = self._attempts / f"{order.job_id}.{order.number}"
@@ -290,10 +322,14 @@ class AttemptRunner:
             known = ended or failed
             if known.run.reason is StopReason.SHUT_DOWN:
                 return None
-            # The ledger gets the end first; then the slot takes the next job while the ledger commits. So no slot
-            # waits, and in the order of events no more attempts run than there are slots.
-            asyncio.get_running_loop().call_soon(give_back)
-            return await self._record(order, known, stream.end)
+            then_claim = None if known.is_lost else claim()
+            if then_claim is None:
+                # The ledger gets the end first; then the slot takes the next job while the ledger commits. So no slot
+                # waits, and in the order of events no more attempts run than there are slots.
+                asyncio.get_running_loop().call_soon(pass_on, None)
+            recorded = await self._record(order, known, stream.end, then_claim)
+            pass_on(recorded)
+            return None if recorded is None else recorded.state
         finally:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
@@ -392,16 +428,19 @@ class AttemptRunner:
             await asyncio.to_thread(self._limiter.leave, attempt)
             raise
 
-    async def _record(self, order: AttemptSpec, ended: _Ended, output_size: int) -> JobState | None:
-        ledger, job_id, number, end, taken = self._ledger, order.job_id, order.number, ended.run, ended.taken
-        if end.exit_code is None and end.reason is None:
-            return await self._insist(lambda: ledger.lose_attempt(job_id, number, self._settings.max_attempts))
-        outcome = self._outcome(order, ended, output_size)
-        recorded = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, self._settings.retry))
+    async def _record(
+        self, order: AttemptSpec, ended: _Ended, output_size: int, then_claim: Claim | None
+    ) -> Ended | None:
+        ledger, job_id, number = self._ledger, order.job_id, order.number
+        if ended.is_lost:
+            state = await self._insist(lambda: ledger.lose_attempt(job_id, number, self._settings.max_attempts))
+            return None if state is None else Ended(state=state)
+        outcome, retry = self._outcome(order, ended, output_size), self._settings.retry
+        recorded = await self._insist(lambda: ledger.end_attempt(job_id, number, outcome, retry, then_claim=then_claim))
         if recorded is not None:
-            return recorded.state
+            return recorded
         try:
-            await remove(taken.results, self._blobs)
+            await remove(ended.taken.results, self._blobs)
         except TEMPORARY as error:
             logger.warning("unrecorded results could not be removed; the next start removes them: %s", error)
         return None

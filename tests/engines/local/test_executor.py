@@ -15,8 +15,10 @@ from tests.support.waiting import eventually
 
 from dropmill.engines.local import executor as executor_module
 from dropmill.model.clock import utc_now
+from dropmill.model.errors import OutOfSpace, StorageUnavailable
 from dropmill.model.ids import JobId
 from dropmill.model.jobs import AttemptState, JobState
+from dropmill.processing import attempt as attempt_module
 
 WAITING = """
 import os, pathlib, signal, time
@@ -45,7 +47,7 @@ async def test_no_more_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
         jobs = [running.submit(b"go") for _ in range(30)]
         for job_id in jobs:
             assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
-        # Also in the ledger's order of events, although a slot takes the next job while an end is being committed.
+        # Also in the ledger's order of events: a slot's next job is claimed in the change that ends the one before.
         assert 2 <= running.ledger.most_running <= 3
         assert len({(await pid_of(running, job_id)) for job_id in jobs}) == 30  # each in a process of its own
 
@@ -58,6 +60,65 @@ async def test_all_slots_are_used(tmp_path: Path) -> None:
         (tmp_path / "flag").touch()
         for job_id in jobs:
             assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
+
+
+async def test_one_change_ends_an_attempt_and_starts_the_next(tmp_path: Path) -> None:
+    async with bench(tmp_path) as running:
+        await eventually(lambda: running.ledger.claims == 1)
+        jobs = [running.add(b"go") for _ in range(10)]
+        running.executor.wake()
+        for job_id in jobs:
+            assert (await running.ledger.settled(job_id)).state is AttemptState.SUCCEEDED
+        assert running.ledger.changes == 1 + 1 + 10, "a claim that finds the first job, then an end with a claim each"
+        late = running.submit(b"go")  # the last of these claims found nothing
+        assert (await running.ledger.settled(late)).state is AttemptState.SUCCEEDED
+
+
+async def test_a_job_that_is_claimed_for_a_slot_that_dies_runs_in_another(tmp_path: Path) -> None:
+    async with bench(tmp_path) as running:
+        first, second = running.add(b"flag"), running.add(b"go")
+        running.executor.wake()
+        await running.output_has(first, "end")
+
+        def kill(job_id: JobId) -> None:
+            if job_id == second:
+                (slot,) = running.pool._slots
+                slot.kill()
+
+        running.ledger.on_start = kill
+        (tmp_path / "flag").touch()
+        async with asyncio.timeout(LIVENESS_S):
+            outcome = await running.ledger.settled(second)
+        assert outcome.state is AttemptState.SUCCEEDED
+        assert running.ledger.numbers[second] == 1, "none was lost"
+
+
+async def test_an_end_and_its_claim_are_repeated_together_when_the_ledger_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "RETRY_S", 0.01)
+    async with bench(tmp_path) as running:
+        first, second = running.add(b"flag"), running.add(b"go")
+        running.executor.wake()
+        await running.output_has(first, "end")
+        running.ledger.problems = [StorageUnavailable("the disk is away"), OutOfSpace("the disk is full")]
+        (tmp_path / "flag").touch()
+        assert (await running.ledger.settled(second)).state is AttemptState.SUCCEEDED
+        assert running.ledger.started == [first, second]
+
+
+async def test_a_claim_that_the_ledger_did_not_make_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because the attempt that has ended was declared lost meanwhile."""
+    monkeypatch.setattr(executor_module, "IDLE_CLAIM_S", 3600.0)
+    async with bench(tmp_path) as running:
+        first, second = running.add(b"flag"), running.add(b"go")
+        running.executor.wake()
+        await running.output_has(first, "end")
+        running.ledger.states[first] = JobState.FAILED
+        (tmp_path / "flag").touch()
+        assert (await running.ledger.settled(second)).state is AttemptState.SUCCEEDED
 
 
 async def test_a_hint_for_another_queue_is_not_for_this_executor(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class FakeAttemptLedger:
         self.problems: list[Exception] = []  # raised by the next changes, one each
         self.due: datetime | None = None  # when the first of the jobs that wait for their time is due
         self.claims = 0
+        self.changes = 0
         self._to_cancel: set[JobId] = set()
         self._changed = asyncio.Event()
 
@@ -80,6 +81,9 @@ class FakeAttemptLedger:
     async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         """First come, first served."""
         await self._commit()
+        return self._claim(claim)
+
+    def _claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         self.claims += 1
         waiting = [job_id for job_id, state in self.states.items() if state is JobState.QUEUED]
         return [self._start(job_id) for job_id in waiting[: claim.most]]
@@ -106,7 +110,7 @@ class FakeAttemptLedger:
         if self.states[job_id] is not JobState.RUNNING or self.numbers[job_id] != number:
             return None
         self._settle(job_id, outcome, JobState(outcome.state))
-        return Ended(state=self.states[job_id])
+        return Ended(state=self.states[job_id], orders=() if then_claim is None else self._claim(then_claim))
 
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         await self._commit()
@@ -140,6 +144,7 @@ class FakeAttemptLedger:
         changed.set()
 
     async def _commit(self) -> None:
+        self.changes += 1
         await asyncio.sleep(0)
         if self.problems:
             raise self.problems.pop(0)

@@ -6,11 +6,12 @@ It decides when a job runs; how is up to `AttemptRunner`. It has no queue of its
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from dropmill.model.clock import utc_now
 from dropmill.model.faults import TEMPORARY
 from dropmill.model.ids import JobId
+from dropmill.model.jobs import AttemptSpec, Claim, Ended
 from dropmill.processing.attempt import AttemptRunner
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import Slot, SlotPool
@@ -21,6 +22,32 @@ IDLE_CLAIM_S = 5.0  # between claims without a hint; a request that is cut off w
 END_S = 3.0  # for killed processes to end in a drain; the server promises to exit within 5 s plus grace
 
 logger = logging.getLogger(__name__)
+
+
+class _Relay:
+    """Passes a slot from one attempt to the next (`dropmill.processing.attempt.Relay`).
+
+    Attributes:
+        has_found_none: whether a claim was made for the slot and found no job.
+    """
+
+    def __init__(self, executor: "SlotExecutor", tasks: asyncio.TaskGroup, slot: Slot) -> None:
+        self._executor = executor
+        self._tasks = tasks
+        self._slot = slot
+        self._hints: int | None = None  # that came before the claim; None: none was made
+        self.has_found_none = False
+
+    def claim(self) -> Claim | None:
+        self._hints = self._executor.begin_claim_for(self._slot)
+        return None if self._hints is None else Claim()
+
+    def take(self, recorded: Ended | None) -> None:
+        order = recorded.orders[0] if recorded is not None and recorded.orders else None
+        if self._hints is not None:
+            self.has_found_none = recorded is not None and order is None
+            self._executor.has_claimed(self._hints, is_found=not self.has_found_none)
+        self._executor.go_on(self._tasks, self._slot, order)
 
 
 class SlotExecutor:
@@ -48,6 +75,7 @@ class SlotExecutor:
         self._on_failure = on_failure
         self._hints = 0  # number of hints so far
         self._wakes = 0  # those of them that no claim has answered yet
+        self._has_more = False  # whether the last claim found a job: there may be another
         self._is_woken = asyncio.Event()
         self._claim_at = 0.0  # by the loop's clock, if no hint comes before; the first claim is made at once
         self._may_be_late = True  # whether jobs may wait for their time (`Job.not_before`)
@@ -135,12 +163,14 @@ class SlotExecutor:
             if not is_usable:  # it died, or the callable's files changed, while there was nothing to do
                 self._room.release()
                 continue
-            self._wakes = max(self._wakes - 1, 0)
-            self._claim_at = asyncio.get_running_loop().time() + IDLE_CLAIM_S
-            task = tasks.create_task(self._fill(slot), name="attempt")
-            self._running.add(task)
-            self._is_idle.clear()
-            task.add_done_callback(self._has_run)
+            self._begin(tasks, self._fill(tasks, slot))
+
+    def _begin(self, tasks: asyncio.TaskGroup, attempt: Coroutine[None, None, None]) -> None:
+        """Start a task that has a place in `_room`."""
+        task = tasks.create_task(attempt, name="attempt")
+        self._running.add(task)
+        self._is_idle.clear()
+        task.add_done_callback(self._has_run)
 
     async def _wait_for_work(self) -> None:
         """Wait for a hint, or until `_claim_at`."""
@@ -152,26 +182,65 @@ class SlotExecutor:
             except TimeoutError:
                 return
 
-    async def _fill(self, slot: Slot) -> None:
+    async def _fill(self, tasks: asyncio.TaskGroup, slot: Slot) -> None:
         """Claim the next job and run it in a slot; if there is none, release the slot."""
-        hints = self._hints
+        hints = self._begin_claim()
         try:
             order = await self._runner.claim()
         except BaseException:
             self._pool.release(slot)
             raise
+        self.has_claimed(hints, is_found=order is not None)
         if order is None:
-            self._wakes = min(self._wakes, self._hints - hints)  # this claim has answered the older ones
             self._pool.release(slot)
             await self._note_due()
             return
-        if not self._wakes:  # there may be more
-            self.wake()
+        await self._run(tasks, order, slot)
+
+    async def _run(self, tasks: asyncio.TaskGroup, order: AttemptSpec, slot: Slot) -> None:
         while not await self._pool.is_usable(slot):  # it died, or the callable's files changed, during the claim
             slot = await self._pool.acquire()
-        if await self._runner.run(order, slot):
+        relay = _Relay(self, tasks, slot)
+        if await self._runner.run(order, slot, relay):
             self._may_be_late = True
             self.wake()
+        elif relay.has_found_none:
+            await self._note_due()
+
+    def begin_claim_for(self, slot: Slot) -> int | None:
+        """Begin a claim for a slot whose attempt has ended; see `_begin_claim`. None: none may be, or need be, made."""
+        is_ready = slot.is_alive and not slot.is_watching and not self._is_draining  # files are checked before a claim
+        return self._begin_claim() if is_ready and (self._wakes or self._has_more) else None
+
+    def _begin_claim(self) -> int:
+        """Count a claim as an answer to a hint; returns the number of hints that came before it."""
+        self._wakes = max(self._wakes - 1, 0)
+        self._claim_at = asyncio.get_running_loop().time() + IDLE_CLAIM_S
+        return self._hints
+
+    def has_claimed(self, hints: int, *, is_found: bool) -> None:
+        """Note whether there may be more to claim: a claim has found a job, or was not made in the end, or found none.
+
+        Args:
+            hints: what `_begin_claim` returned.
+            is_found: False if it found none.
+        """
+        self._has_more = is_found
+        if not is_found:
+            self._wakes = min(self._wakes, self._hints - hints)  # this claim has answered the older ones
+        elif not self._wakes:
+            self.wake()
+
+    def go_on(self, tasks: asyncio.TaskGroup, slot: Slot, order: AttemptSpec | None) -> None:
+        """Take a slot back from an attempt, and run the one that was claimed for it."""
+        if order is None:
+            self._pool.release(slot)
+        else:
+            self._begin(tasks, self._run_next(tasks, order, slot))
+
+    async def _run_next(self, tasks: asyncio.TaskGroup, order: AttemptSpec, slot: Slot) -> None:
+        await self._room.acquire()  # waits only for folders that are still being removed
+        await self._run(tasks, order, slot)
 
     async def _note_due(self) -> None:
         """Set `_claim_at` to the time at which the first of the jobs that wait for their time is due."""
