@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.bench import Bench, gone, python
+from tests.support.fakes.attempt_ledger import LIVENESS_S
 from tests.support.waiting import eventually
 
 from dropmill.engines.local.outputs import FileOutputs
@@ -257,7 +258,9 @@ def process(path, work):
         with monkeypatch.context() as patch:
             patch.setattr(attempt, "remove_tree", refuse)
             assert (await bench.run())[0].state is SUCCEEDED
-            assert await bench.runner.sweep() == 1
+            async with asyncio.timeout(LIVENESS_S):
+                while await bench.runner.sweep() != 1:  # noqa: ASYNC110 - the attempt may not have left it yet
+                    await asyncio.sleep(0.01)
         running = bench.submit(b"waits")
         await eventually(lambda: len(list(attempts.glob("*/work/left"))) == 2)
         assert await bench.runner.sweep() == 0

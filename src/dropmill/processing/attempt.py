@@ -114,14 +114,18 @@ class _Active:
             taking_over.reschedule(0)  # its process is gone, but large results may still be on their way to the store
 
 
-class Relay(Protocol):
-    """What becomes of a slot when its attempt has ended. The executor's answer, one for each attempt."""
+class SlotLoan(Protocol):
+    """A slot that an executor lends to one attempt. The executor decides what it runs next."""
 
-    def claim(self) -> Claim | None:
+    def next_claim(self) -> Claim | None:
         """What to claim for the slot in the change that records the end; None: nothing. Called at most once."""
 
-    def take(self, recorded: Ended | None) -> None:
-        """Take the slot back, with what the ledger recorded; None: nothing was claimed. Called once."""
+    def end(self, recorded: Ended | None) -> None:
+        """The attempt needs the slot no longer. Called once.
+
+        Args:
+            recorded: the attempt's end with what was claimed; None: nothing was claimed.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,17 +273,17 @@ class AttemptRunner:
             if (active := self._active.get(attempt)) is not None:
                 active.stop(StopReason.CANCELLED, self._settings.grace_s)
 
-    async def run(self, order: AttemptSpec, slot: Slot, relay: Relay) -> bool:
-        """Run a claimed attempt in a slot, record its end, and pass the slot on.
+    async def run(self, order: AttemptSpec, slot: Slot, loan: SlotLoan) -> bool:
+        """Run a claimed attempt in a slot, record its end, and end the slot's loan.
 
         The slot's next attempt is claimed in the change that records this one's end: one commit for both. Without a
-        claim, the slot is passed on when the ledger gets the end, before it has committed it. Cancelling kills the
+        claim, the loan ends when the ledger gets the end, before it has committed it. Cancelling kills the
         process and leaves the attempt running in the ledger, as a crash would.
 
         Args:
             order: the attempt.
             slot: acquired from the pool.
-            relay: takes the slot.
+            loan: ends when the attempt needs the slot no longer.
 
         Returns:
             Whether its job is queued again: the attempt was lost, or failed and the retry policy applies.
@@ -289,22 +293,22 @@ class AttemptRunner:
         if self._is_shut_down:
             active.stop(StopReason.SHUT_DOWN, 0)
 
-        def pass_on(recorded: Ended | None = None) -> None:
+        def end_loan(recorded: Ended | None = None) -> None:
             if self._active.pop(attempt, None) is not None:
-                relay.take(recorded)
+                loan.end(recorded)
 
         try:
-            return await self._run_order(order, slot, active, relay.claim, pass_on) is JobState.QUEUED
+            return await self._run_order(order, slot, active, loan.next_claim, end_loan) is JobState.QUEUED
         finally:
-            pass_on()
+            end_loan()
 
     async def _run_order(
         self,
         order: AttemptSpec,
         slot: Slot,
         active: _Active,
-        claim: Callable[[], Claim | None],
-        pass_on: Callable[[Ended | None], None],
+        next_claim: Callable[[], Claim | None],
+        end_loan: Callable[[Ended | None], None],
     ) -> JobState | None:
         stream = self._outputs.open(order.job_id, order.number)
         folder = self._attempts / f"{order.job_id}.{order.number}"
@@ -322,13 +326,13 @@ class AttemptRunner:
             known = ended or failed
             if known.run.reason is StopReason.SHUT_DOWN:
                 return None
-            then_claim = None if known.is_lost else claim()
+            then_claim = None if known.is_lost else next_claim()
             if then_claim is None:
                 # The ledger gets the end first; then the slot takes the next job while the ledger commits. So no slot
                 # waits, and in the order of events no more attempts run than there are slots.
-                asyncio.get_running_loop().call_soon(pass_on, None)
+                asyncio.get_running_loop().call_soon(end_loan, None)
             recorded = await self._record(order, known, stream.end, then_claim)
-            pass_on(recorded)
+            end_loan(recorded)
             return None if recorded is None else recorded.state
         finally:
             self._outputs.close(order.job_id, order.number)

@@ -24,8 +24,8 @@ END_S = 3.0  # for killed processes to end in a drain; the server promises to ex
 logger = logging.getLogger(__name__)
 
 
-class _Relay:
-    """Passes a slot from one attempt to the next (`dropmill.processing.attempt.Relay`).
+class _Loan:
+    """One attempt's loan of a slot (`dropmill.processing.attempt.SlotLoan`).
 
     Attributes:
         has_found_none: whether a claim was made for the slot and found no job.
@@ -38,16 +38,16 @@ class _Relay:
         self._hints: int | None = None  # that came before the claim; None: none was made
         self.has_found_none = False
 
-    def claim(self) -> Claim | None:
+    def next_claim(self) -> Claim | None:
         self._hints = self._executor.begin_claim_for(self._slot)
         return None if self._hints is None else Claim()
 
-    def take(self, recorded: Ended | None) -> None:
+    def end(self, recorded: Ended | None) -> None:
         order = recorded.orders[0] if recorded is not None and recorded.orders else None
         if self._hints is not None:
             self.has_found_none = recorded is not None and order is None
             self._executor.has_claimed(self._hints, is_found=not self.has_found_none)
-        self._executor.go_on(self._tasks, self._slot, order)
+        self._executor.reuse(self._tasks, self._slot, order)
 
 
 class SlotExecutor:
@@ -200,11 +200,11 @@ class SlotExecutor:
     async def _run(self, tasks: asyncio.TaskGroup, order: AttemptSpec, slot: Slot) -> None:
         while not await self._pool.is_usable(slot):  # it died, or the callable's files changed, during the claim
             slot = await self._pool.acquire()
-        relay = _Relay(self, tasks, slot)
-        if await self._runner.run(order, slot, relay):
+        loan = _Loan(self, tasks, slot)
+        if await self._runner.run(order, slot, loan):
             self._may_be_late = True
             self.wake()
-        elif relay.has_found_none:
+        elif loan.has_found_none:
             await self._note_due()
 
     def begin_claim_for(self, slot: Slot) -> int | None:
@@ -231,7 +231,7 @@ class SlotExecutor:
         elif not self._wakes:
             self.wake()
 
-    def go_on(self, tasks: asyncio.TaskGroup, slot: Slot, order: AttemptSpec | None) -> None:
+    def reuse(self, tasks: asyncio.TaskGroup, slot: Slot, order: AttemptSpec | None) -> None:
         """Take a slot back from an attempt, and run the one that was claimed for it."""
         if order is None:
             self._pool.release(slot)
