@@ -28,6 +28,7 @@ from dropmill.model.errors import (
     Unavailable,
 )
 from dropmill.model.events import Event, EventName, Subject
+from dropmill.model.history import HistoryFilter
 from dropmill.model.ids import (
     Cursor,
     FileId,
@@ -39,8 +40,8 @@ from dropmill.model.ids import (
     new_submission_id,
 )
 from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, Ended, JobError, JobState
-from dropmill.model.submissions import Counts
-from dropmill.model.uploads import UploadState
+from dropmill.model.submissions import Counts, Outcome
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 
 NOBODY = SubmissionId("0" * 32)
@@ -158,11 +159,42 @@ async def test_an_aborted_upload_says_why_and_lets_its_submission_settle(ledger:
     file_id = await scenarios.receiving(ledger, submission_id)
     await ledger.seal_submission(submission_id)
     assert not (await ledger.view_submission(submission_id, limit=1)).submission.is_settled
-    await ledger.abort_upload(file_id, "the connection was cut")
+    await ledger.abort_upload(file_id, AbortCause.CUT_OFF, "the connection was cut")
     assert (await names(ledger))[-3:] == ["submission.sealed", "upload.aborted", "submission.settled"]
     file = await ledger.file(file_id)
     assert (file.state, file.error, file.job) == (UploadState.ABORTED, "the connection was cut", None)
+    assert file.cause is AbortCause.CUT_OFF
+    *_, aborted, _ = (await ledger.events("all", after=Cursor(0), limit=99)).events
+    assert aborted.data == {"cause": "cut_off", "reason": "the connection was cut"}
     assert await recount(ledger, submission_id) == Counts(aborted=1)
+
+
+@pytest.mark.parametrize("cause", list(AbortCause))
+async def test_a_ledger_keeps_the_cause_of_an_aborted_upload_and_only_a_cancelled_one_is_no_failure(
+    ledger: Ledger, cause: AbortCause
+) -> None:
+    submission_id = await scenarios.opened(ledger)
+    file_id = await scenarios.receiving(ledger, submission_id)
+    assert (await ledger.file(file_id)).cause is None
+    await ledger.abort_upload(file_id, cause, "why")
+    await ledger.seal_submission(submission_id)
+    view = await ledger.view_submission(submission_id, limit=9)
+    assert [(file.cause, file.error) for file in view.files] == [(cause, "why")]
+    outcome = Outcome.CANCELLED if cause is AbortCause.CANCELLED else Outcome.FAILED
+    assert view.submission.outcome is outcome
+    assert view.submission.counts == Counts(aborted=1)
+    for state in Outcome:
+        found = (await ledger.history(HistoryFilter(state=state.value), limit=9)).entries
+        assert [entry.submission.outcome for entry in found] == [outcome] * (state is outcome)
+
+
+async def test_one_file_that_broke_off_beside_cancelled_ones_makes_a_submission_failed(ledger: Ledger) -> None:
+    submission_id = await scenarios.opened(ledger)
+    for cause in (AbortCause.CANCELLED, AbortCause.CUT_OFF, AbortCause.CANCELLED):
+        await ledger.abort_upload(await scenarios.receiving(ledger, submission_id), cause, "why")
+    await ledger.seal_submission(submission_id)
+    submission = (await ledger.view_submission(submission_id, limit=1)).submission
+    assert (submission.given_up, submission.counts.aborted, submission.outcome) == (2, 3, Outcome.FAILED)
 
 
 async def test_sealing_twice_changes_nothing(ledger: Ledger) -> None:
@@ -200,7 +232,7 @@ async def test_unknown_ids_are_not_found(ledger: Ledger) -> None:
         ledger.identify_client(NOBODY, None, False, None),
         ledger.start_upload(file_id, NOBODY, "a", "a", None),
         ledger.store_upload(file_id, blob(), job_id),
-        ledger.abort_upload(file_id, "gone"),
+        ledger.abort_upload(file_id, AbortCause.CUT_OFF, "gone"),
         ledger.seal_submission(NOBODY),
         ledger.take_upload(file_id),
         ledger.extend_upload(file_id, size=1, received=1, expires_at=None, fence=1),
@@ -240,7 +272,7 @@ async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None
         ledger.revision_text(sha256),
         ledger.retry_job(job_id),
         ledger.request_cancel(job_id),
-        ledger.abort_upload(file_id, "why"),
+        ledger.abort_upload(file_id, AbortCause.CUT_OFF, "why"),
         ledger.seal_submission(submission_id),
         ledger.retry_failed(submission_id, after=None, limit=1),
         ledger.purge_revision(sha256, None, None),
@@ -261,7 +293,7 @@ async def test_a_name_that_no_database_holds_is_kept_as_text_that_shows_it(
 ) -> None:
     submission_id = await scenarios.opened(ledger, replace(CLIENT, user_agent=text), account=text)
     file_id = await scenarios.receiving(ledger, submission_id, text)
-    await ledger.abort_upload(file_id, text)
+    await ledger.abort_upload(file_id, AbortCause.CUT_OFF, text)
     file = await ledger.file(file_id)
     submission = (await ledger.view_submission(submission_id, limit=1)).submission
     assert {file.name, file.path, file.error, submission.account, submission.client.user_agent} == {kept}
@@ -295,7 +327,7 @@ async def test_illegal_transitions_are_refused_and_change_nothing(ledger: Ledger
     running = await scenarios.running(ledger, submission_id)
     stored = (await ledger.job(await scenarios.queued(ledger, submission_id))).file_id
     aborted = await scenarios.receiving(ledger, submission_id)
-    await ledger.abort_upload(aborted, "cut")
+    await ledger.abort_upload(aborted, AbortCause.CUT_OFF, "cut")
     waiting = await scenarios.queued(ledger, submission_id)
     await ledger.seal_submission(submission_id)
     counts = await recount(ledger, submission_id)
@@ -303,8 +335,8 @@ async def test_illegal_transitions_are_refused_and_change_nothing(ledger: Ledger
         ledger.start_upload(new_file_id(), submission_id, "late", "late", None),
         ledger.store_upload(stored, blob(), new_job_id()),
         ledger.store_upload(aborted, blob(), new_job_id()),
-        ledger.abort_upload(stored, "late"),
-        ledger.abort_upload(aborted, "again"),
+        ledger.abort_upload(stored, AbortCause.CUT_OFF, "late"),
+        ledger.abort_upload(aborted, AbortCause.CUT_OFF, "again"),
         ledger.retry_job(waiting),
         ledger.retry_job(running),
         ledger.end_attempt(running, 1, AttemptOutcome(state=AttemptState.RUNNING, exit_code=None)),
@@ -751,7 +783,7 @@ async def test_after_any_walk_counters_rows_and_events_tell_the_same(
                 jobs.append(new_job_id())
                 return ledger.store_upload(file_id, blob(), jobs[-1])
             case "abort":
-                return ledger.abort_upload(file_id, "cut")
+                return ledger.abort_upload(file_id, AbortCause.CUT_OFF, "cut")
             case "attempt":
                 return ledger.claim(Claim(most=chance.randint(1, 2)))
             case "end":
@@ -877,7 +909,7 @@ async def test_states_filter_their_lists(ledger: Ledger) -> None:
         "queued": await scenarios.queued(ledger, processing),
     }
     aborted = await scenarios.receiving(ledger, processing)
-    await ledger.abort_upload(aborted, "cut")
+    await ledger.abort_upload(aborted, AbortCause.CUT_OFF, "cut")
     receiving = await scenarios.receiving(ledger, processing)
     for submission_id in (processing, is_settled):
         await ledger.seal_submission(submission_id)

@@ -33,7 +33,7 @@ from dropmill.model.jobs import (
 )
 from dropmill.model.results import Result
 from dropmill.model.submissions import Counts
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 
 BUSY = AttemptOutcome(
@@ -500,6 +500,6 @@ async def test_no_turn_is_taken_at_an_upload_that_has_ended(ledger: Ledger, end:
     if end == "stored":
         await ledger.store_upload(upload.file_id, blob(), new_job_id(), fence=fence)
     else:
-        await ledger.abort_upload(upload.file_id, "ended")
+        await ledger.abort_upload(upload.file_id, AbortCause.CUT_OFF, "ended")
     with pytest.raises(IllegalTransition):
         await ledger.take_upload(upload.file_id)

@@ -28,7 +28,7 @@ from dropmill.model.ids import (
 from dropmill.model.jobs import AttemptOutcome
 from dropmill.model.results import Result
 from dropmill.model.submissions import Outcome
-from dropmill.model.uploads import StoredBlob
+from dropmill.model.uploads import AbortCause, StoredBlob
 from dropmill.ports.ledger import Ledger
 
 ALL = HistoryFilter()
@@ -63,7 +63,9 @@ async def settled(ledger: Ledger, *outcomes: AttemptOutcome | None) -> Submissio
     submission_id = await scenarios.opened(ledger)
     for outcome in outcomes:
         if outcome is None:
-            await ledger.abort_upload(await scenarios.receiving(ledger, submission_id), "it broke off")
+            await ledger.abort_upload(
+                await scenarios.receiving(ledger, submission_id), AbortCause.CUT_OFF, "it broke off"
+            )
         else:
             await scenarios.settled(ledger, submission_id, outcome)
     await ledger.seal_submission(submission_id)

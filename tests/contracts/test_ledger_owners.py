@@ -29,7 +29,7 @@ from dropmill.model.ids import (
 )
 from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, JobError
 from dropmill.model.submissions import Counts
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.uploads import ResumableUpload
 
@@ -173,7 +173,7 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
             case "lose":
                 return ledger.lose_attempt(job_id, 1, 2)
             case _:
-                return ledger.abort_upload(file_id, "cut")
+                return ledger.abort_upload(file_id, AbortCause.CUT_OFF, "cut")
 
     for _ in range(25):
         await asyncio.gather(*(step() for _ in range(chance.randint(1, 20))), return_exceptions=True)
@@ -186,7 +186,7 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
             await ledger.request_cancel(job.id)
     for file in (await ledger.view_submission(gone, limit=500)).files:
         if file.state == "receiving":
-            await ledger.abort_upload(file.id, "cut")
+            await ledger.abort_upload(file.id, AbortCause.CUT_OFF, "cut")
     settled_at = (await ledger.view_submission(gone, limit=1)).submission.settled_at
     assert settled_at is not None
     assert await ledger.begin_removal(gone, settled_at)

@@ -15,8 +15,8 @@ from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
 from dropmill.model.ids import FileId, Owner, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.jobs import JobState
-from dropmill.model.submissions import Counts
-from dropmill.model.uploads import UploadState
+from dropmill.model.submissions import Counts, Outcome
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.submissions import RequestKey
 from dropmill.ports.ledger.uploads import SubmissionUsage
@@ -79,7 +79,7 @@ async def test_a_stored_or_aborted_upload_is_no_longer_to_be_gone_on_with(ledger
     submission_id = await opened(ledger)
     first, second, third = [await announced(ledger, submission_id, name) for name in "abc"]
     await stored(ledger, first)
-    await ledger.abort_upload(second.file_id, "no byte came for too long")
+    await ledger.abort_upload(second.file_id, AbortCause.CUT_OFF, "no byte came for too long")
     assert [upload.file_id for upload in await ledger.unfinished_uploads()] == [third.file_id]
     assert (await ledger.upload(second.file_id)).partial is None
     assert await ledger.known_blobs([first.partial or "", second.partial or ""]) in ([first.partial], {first.partial})
@@ -98,8 +98,17 @@ async def test_a_sealed_submission_takes_no_more_and_gives_up_what_was_only_anno
         await ledger.announce_uploads([upload_to(submission_id, "c"), upload_to(submission_id, "d")])
     assert await recount(ledger, submission_id) == Counts(aborted=1, receiving=1)
     assert (await ledger.upload(waiting.file_id)).state is UploadState.ABORTED
+    assert (await ledger.file(waiting.file_id)).cause is AbortCause.CANCELLED
     with pytest.raises(NotFound):
         await ledger.announce_uploads([upload_to(SubmissionId("0" * 32))])
+
+
+async def test_what_a_server_seals_was_not_given_up_by_its_client(ledger: Ledger) -> None:
+    submission_id = await opened(ledger)
+    waiting = await announced(ledger, submission_id, "a")
+    await ledger.seal_submission(submission_id, AbortCause.EXPIRED)
+    submission = (await ledger.view_submission(submission_id, limit=1)).submission
+    assert ((await ledger.file(waiting.file_id)).cause, submission.outcome) == (AbortCause.EXPIRED, Outcome.FAILED)
 
 
 async def test_a_submission_of_one_upload_settles_with_its_file(ledger: Ledger) -> None:
@@ -114,7 +123,7 @@ async def test_a_submission_of_one_upload_settles_with_its_file(ledger: Ledger) 
             order = await scenarios.claimed(ledger)
             await ledger.end_attempt(order.job_id, 1, SUCCEEDED)
         else:
-            await ledger.abort_upload(upload.file_id, "the client ended it")
+            await ledger.abort_upload(upload.file_id, AbortCause.CUT_OFF, "the client ended it")
         assert (await ledger.view_submission(upload.submission_id, limit=1)).submission.is_settled
         topic = f"submission:{upload.submission_id}"
         assert (await names(ledger, topic))[:2] == ["submission.opened", "submission.sealed"]
@@ -163,7 +172,7 @@ async def test_a_submission_holds_what_has_come_and_what_is_to_come(ledger: Ledg
     assert await ledger.submission_usage(submission_id) == SubmissionUsage(files=3, announced=3, size=1100)
     fence = await ledger.take_upload(deferred.file_id)
     await ledger.extend_upload(deferred.file_id, size=None, received=7, expires_at=None, fence=fence)
-    await ledger.abort_upload(gone.file_id, "")
+    await ledger.abort_upload(gone.file_id, AbortCause.CUT_OFF, "")
     await scenarios.queued(ledger, submission_id)
     assert await ledger.submission_usage(submission_id) == SubmissionUsage(
         files=3, announced=1, size=100 + 7 + blob().size
@@ -180,7 +189,7 @@ async def test_only_uploads_whose_time_is_over_are_expired(ledger: Ledger) -> No
     late, fresh, gone = [await announced(ledger, submission_id, name) for name in "abc"]
     for upload in (late, gone):
         await ledger.extend_upload(upload.file_id, size=8, received=0, expires_at=LONG_AGO, fence=0)
-    await ledger.abort_upload(gone.file_id, "")
+    await ledger.abort_upload(gone.file_id, AbortCause.CUT_OFF, "")
     expired = await ledger.expired_uploads(utc_now(), limit=10)
     assert [upload.file_id for upload in expired] == [late.file_id]
     assert await ledger.expired_uploads(LONG_AGO, limit=10) == []
@@ -229,7 +238,7 @@ async def _store_a_file(ledger: Ledger, submission_id: SubmissionId) -> None:
 
 
 async def _cut_off(ledger: Ledger, submission_id: SubmissionId) -> None:
-    await ledger.abort_upload(await scenarios.receiving(ledger, submission_id), "cut off")
+    await ledger.abort_upload(await scenarios.receiving(ledger, submission_id), AbortCause.CUT_OFF, "cut off")
     await ledger.seal_submission(submission_id)
 
 
@@ -325,7 +334,7 @@ async def test_two_ends_of_one_upload_leave_one(ledger: Ledger) -> None:
     await ledger.take_upload(upload.file_id)
     ends = await asyncio.gather(
         ledger.store_upload(upload.file_id, blob(), new_job_id()),
-        ledger.abort_upload(upload.file_id, "ended"),
+        ledger.abort_upload(upload.file_id, AbortCause.CUT_OFF, "ended"),
         ledger.store_upload(upload.file_id, blob(), new_job_id()),
         return_exceptions=True,
     )
@@ -345,7 +354,7 @@ async def test_what_only_a_request_can_end_is_found_until_it_has_ended(ledger: L
     found = await ledger.form_uploads()
     assert (found.files, found.submissions) == ({by_form, filled.file_id}, {one_request})
     await ledger.store_upload(by_form, blob(), new_job_id())
-    await ledger.abort_upload(filled.file_id, "cut off")
+    await ledger.abort_upload(filled.file_id, AbortCause.CUT_OFF, "cut off")
     await ledger.seal_submission(one_request)
     found = await ledger.form_uploads()
     assert (found.files, found.submissions) == (set(), set())

@@ -31,7 +31,7 @@ from dropmill.model.errors import (
 from dropmill.model.events import EventName
 from dropmill.model.ids import FileId
 from dropmill.model.submissions import Counts
-from dropmill.model.uploads import StoredBlob, UploadState
+from dropmill.model.uploads import AbortCause, StoredBlob, UploadState
 from dropmill.ports.ledger.uploads import ResumableUpload
 
 WAYS = [remove, empty, shorten]
@@ -359,10 +359,10 @@ async def test_a_ledger_on_the_full_disk_hears_of_the_lost_file_once_its_bytes_h
 ) -> None:
     abort_upload = SqliteLedger.abort_upload
 
-    async def if_there_is_room(ledger: SqliteLedger, file_id: FileId, reason: str) -> None:
+    async def if_there_is_room(ledger: SqliteLedger, file_id: FileId, cause: AbortCause, reason: str) -> None:
         if any(desk.blobs.incoming.iterdir()):
             raise OutOfSpace("The disk that holds the ledger is full.")
-        await abort_upload(ledger, file_id, reason)
+        await abort_upload(ledger, file_id, cause, reason)
 
     monkeypatch.setattr(SqliteLedger, "abort_upload", if_there_is_room)
     with full(monkeypatch, "commit"), pytest.raises(OutOfSpace):

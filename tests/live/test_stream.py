@@ -27,6 +27,7 @@ from dropmill.model.errors import IllegalTransition, NotFound
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import Progress
 from dropmill.model.output import OutputPiece
+from dropmill.model.uploads import AbortCause
 from dropmill.ports.bus import senders_of
 from dropmill.wire.socket import Cancel, Join, Leave, Retry
 
@@ -507,7 +508,7 @@ async def test_a_file_says_whether_it_is_being_sent(room: Room) -> None:
     assert not await is_sending()
     sender.begin(submission_id)
     assert await is_sending()
-    await room.ledger.abort_upload(file_id, "given up")
+    await room.ledger.abort_upload(file_id, AbortCause.CUT_OFF, "given up")
     assert not await is_sending()  # whatever still comes of it
 
 

@@ -15,7 +15,8 @@ from dropmill.wire.log_line import MESSAGE_MAX, log_line
 CLIENT = ClientIdentity(ip="10.0.0.7", host="pc7.lab.example", verified=True, domain="lab.example", user_agent="curl/8")
 AT = datetime(2026, 3, 1, 12, 0, 0, 123_000, timezone(timedelta(hours=2)))
 KEYS = (
-    *("at", "event", "cursor", "submission", "file", "job", "attempt", "name", "size", "sha256", "state", "duration"),
+    *("at", "event", "cursor", "submission", "file", "job", "attempt", "name", "size", "sha256", "state"),
+    *("cause", "duration"),
     *("ip", "host", "verified", "domain", "account", "user_agent", "message"),
 )
 DATA: Mapping[str, Any] = {
@@ -28,6 +29,7 @@ DATA: Mapping[str, Any] = {
     "path": "folder/a.txt",
     "sha256": "ab" * 32,
     "reason": "stored",
+    "cause": "cut_off",
     "state": "failed",
     "exit_code": 3,
     "error": {"type": "ValueError", "message": "no such column"},
@@ -92,6 +94,7 @@ def test_a_line_tells_when_what_and_who() -> None:
         "size": None,
         "sha256": None,
         "state": "failed",
+        "cause": None,
         "duration": 1.5,
         "ip": "10.0.0.7",
         "host": "pc7.lab.example",

@@ -8,7 +8,7 @@ from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.jobs import Attempt, AttemptState, Job, JobError, JobState, Progress
 from dropmill.model.results import Result
 from dropmill.model.submissions import Counts, Submission
-from dropmill.model.uploads import File, UploadState
+from dropmill.model.uploads import AbortCause, File, UploadState
 from dropmill.wire.encoding import dumps
 from dropmill.wire.jobs import RuntimeState
 from dropmill.wire.submissions import Announcement, announcement_json, file_json, remote_file, submission_json
@@ -67,6 +67,7 @@ def _file(state: UploadState, job: Job | None = None) -> File:
         state=state,
         blob="secret/place",
         error="the connection was cut" if state is UploadState.ABORTED else None,
+        cause=AbortCause.CUT_OFF if state is UploadState.ABORTED else None,
         job=job,
     )
 
@@ -151,7 +152,7 @@ def test_a_file_and_its_job_have_the_contracts_shape_and_no_path_of_the_server()
         },
     }
     aborted = file_json(_file(UploadState.ABORTED), RuntimeState())
-    assert (aborted["error"], aborted["job"]) == ("the connection was cut", None)
+    assert (aborted["error"], aborted["cause"], aborted["job"]) == ("the connection was cut", "cut_off", None)
 
 
 def test_what_only_this_moment_knows_is_shown_with_it() -> None:

@@ -277,7 +277,7 @@ class _Sending:
         self._left_out.add(file.source, reason)
         self._files.remove(file)
         self._kept_until = None
-        self._client.terminate(self._ids.pop(file))
+        self._client.terminate(self._ids.pop(file), "unreadable")
 
     # --- which submission --------------------------------------------------------------------------------------------
 

@@ -159,10 +159,15 @@ class ApiClient:
         parts = [("file", (path, content, "application/octet-stream")) for path, content in files]
         self._connection.once("POST", f"/api/v1/submissions/{submission_id}/files", files=parts)
 
-    def terminate(self, file_id: str) -> None:
-        """End the upload of an announced file that will not come. Asks once; errors are ignored."""
+    def terminate(self, file_id: str, cause: str = "cancelled") -> None:
+        """End the upload of an announced file that will not come. Asks once; errors are ignored.
+
+        Args:
+            file_id: whose.
+            cause: `cancelled` or `unreadable`.
+        """
         with suppress(ClientError):
-            self._connection.once("DELETE", f"/api/v1/uploads/{file_id}", headers=TUS, timeout=SHORT)
+            self._connection.once("DELETE", f"/api/v1/uploads/{file_id}?cause={cause}", headers=TUS, timeout=SHORT)
 
     def upload(
         self,

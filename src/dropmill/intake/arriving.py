@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dropmill.intake.senders import Sender, Senders
 from dropmill.model.errors import DigestMismatch, DropmillError
 from dropmill.model.ids import FileId, Sha256, SubmissionId, new_job_id
-from dropmill.model.uploads import StoredBlob
+from dropmill.model.uploads import AbortCause, StoredBlob
 from dropmill.ports.blobs import BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.executor import Executor
@@ -109,13 +109,14 @@ class Arrivals:
         await self._ledger.store_upload(file_id, blob, new_job_id(), fence=fence)
         self._executor.wake()
 
-    async def give_up(self, arriving: Arriving, reason: str) -> None:
+    async def give_up(self, arriving: Arriving, cause: AbortCause, reason: str) -> None:
         """Abort a file and remove its bytes, unless the ledger has stored it in spite of an error.
 
         While the ledger cannot say whether it has, the bytes stay, and `settle_doubts` asks again.
 
         Args:
-            reason: why it is given up, for people.
+            cause: why it is given up, for programs.
+            reason: the same for people.
         """
         self._forget(arriving)
         file = None
@@ -137,14 +138,14 @@ class Arrivals:
             await arriving.writer.abort()  # first: on a full disk this makes the room to record it
             if file is not None:
                 with contextlib.suppress(DropmillError):
-                    await self._ledger.abort_upload(arriving.file_id, reason)
+                    await self._ledger.abort_upload(arriving.file_id, cause, reason)
         self._release(arriving)
 
     async def settle_doubts(self) -> None:
         """Ask the ledger again about the files that it could not answer for."""
         for file_id, arriving in tuple(self._in_doubt.items()):
             del self._in_doubt[file_id]
-            await self.give_up(arriving, SERVER_FAILED)
+            await self.give_up(arriving, AbortCause.SERVER_FAILED, SERVER_FAILED)
 
     def end_stored(self, arriving: Arriving) -> None:
         """Forget a file that the ledger has stored."""

@@ -14,10 +14,22 @@ from dropmill.intake.limits import Meter
 from dropmill.intake.multipart import PartBegins, PartEnds, PartEvent, base_name, stored_extension
 from dropmill.intake.repeats import Repeated, compare
 from dropmill.model.caller import Caller
-from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, NothingSent, Unavailable
+from dropmill.model.errors import (
+    BadFileName,
+    DigestMismatch,
+    DropmillError,
+    IllegalTransition,
+    MalformedUpload,
+    NotFound,
+    NothingSent,
+    RequestTooSlow,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id
 from dropmill.model.jobs import Progress
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.blobs import BlobStore
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.submissions import IntakeLedger, RequestKey
@@ -113,7 +125,7 @@ class Receiver:
         bus: Bus,
         arrivals: Arrivals,
         open_submission: Callable[[Caller, RequestKey | None], Coroutine[Any, Any, SubmissionId]],
-        seal_submission: Callable[[SubmissionId], Awaitable[DropmillError | None]],
+        seal_submission: Callable[[SubmissionId, AbortCause], Awaitable[DropmillError | None]],
         require_running: Callable[[], None],
     ) -> None:
         """Keep the ports.
@@ -121,7 +133,8 @@ class Receiver:
         Args:
             arrivals: where each file is noted.
             open_submission: opens a submission that one body fills; raises `Repeated` if its key was seen before.
-            seal_submission: seals it, or returns why it could not; then something else will.
+            seal_submission: seals it, or returns why it could not; then something else will. Files that are still
+                announced are aborted with the cause.
             require_running: raises `Unavailable` once the server is stopping.
         """
         self._ledger = ledger
@@ -264,7 +277,7 @@ class Receiver:
         except Exception as error:
             if not (arriving.is_by_id and isinstance(error, IllegalTransition)):  # else another request was faster
                 body.trouble = body.trouble or error
-            await self._arrivals.give_up(arriving, _reason(error))
+            await self._arrivals.give_up(arriving, *_why(error))
             return
         finally:
             arriving.handed.set()
@@ -280,12 +293,15 @@ class Receiver:
             with contextlib.suppress(DropmillError):
                 body.submission_id = await body.opening
         if body.arriving is not None:
-            await self._arrivals.give_up(body.arriving, _reason(failure))
+            await self._arrivals.give_up(body.arriving, *_why(failure))
         if body.finishing:
             await asyncio.wait(body.finishing)
         trouble = body.trouble
         if body.submission_id is not None and body.is_sealed_at_end:
-            unsealed = await self._seal_submission(body.submission_id)
+            ended = failure or trouble
+            # A body that came whole and asked for the seal gives up what it did not bring.
+            cause = AbortCause.CANCELLED if ended is None else AbortCause.CUT_OFF
+            unsealed = await self._seal_submission(body.submission_id, cause)
             trouble = trouble or unsealed
         if failure is None and trouble is None and not body.has_files:
             trouble = NothingSent("The form came without a file; choose one and send it again.")
@@ -301,12 +317,18 @@ async def as_one_part(chunks: AsyncIterator[bytes], path: str, media_type: str) 
     yield PartEnds()
 
 
-def _reason(error: BaseException | None) -> str:
-    """Why a file was aborted, for people."""
+def _why(error: BaseException | None) -> tuple[AbortCause, str]:
+    """Why a file was aborted, for programs and for people."""
     match error:
         case asyncio.CancelledError():
-            return "the connection was cut"
+            return AbortCause.CUT_OFF, "the connection was cut"
+        case MalformedUpload() | RequestTooSlow():
+            return AbortCause.CUT_OFF, error.detail
+        case TooLarge() | UnsupportedMediaType() | BadFileName():
+            return AbortCause.REFUSED, error.detail
+        case DigestMismatch():
+            return AbortCause.DAMAGED, error.detail
         case DropmillError():
-            return error.detail
+            return AbortCause.SERVER_FAILED, error.detail
         case _:
-            return SERVER_FAILED
+            return AbortCause.SERVER_FAILED, SERVER_FAILED

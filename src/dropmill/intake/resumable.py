@@ -8,7 +8,7 @@ disk: it survives this process, though not a power cut.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -24,6 +24,7 @@ from dropmill.intake.tus import Checksum, metadata_of, parse_hex_sha256, parse_m
 from dropmill.model.caller import Caller
 from dropmill.model.clock import Clock, utc_now
 from dropmill.model.errors import (
+    BadParameter,
     BadRequest,
     BytesLost,
     DigestMismatch,
@@ -39,7 +40,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Fingerprint, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.uploads import ResumableUpload, SubmissionUsage, UploadLedger
@@ -51,6 +52,12 @@ FINISH_WAIT_S = 10.0
 earlier process are still being hashed; then the answer is sent, and the job follows."""
 
 DRAIN_WAIT_S = 2.0  # how long a stopping server waits for files that are being stored; the next start stores the rest
+
+TERMINATION_REASONS: Mapping[str, str] = {
+    AbortCause.CANCELLED.value: "the client terminated it",
+    AbortCause.UNREADABLE.value: "the client could not read it any more",
+}
+"""Why a client terminates an upload, by cause."""
 
 _BYTES_GONE = "The bytes that were received are no longer on the server's disk; start a new upload."
 
@@ -464,19 +471,28 @@ class Uploads:
         live = self._turns.get(file_id)
         return None if live is None or live.writer is None else live.writer.size
 
-    async def terminate(self, caller: Caller, file_id: FileId) -> None:
+    async def terminate(self, caller: Caller, file_id: FileId, cause: str = AbortCause.CANCELLED) -> None:
         """Terminate an upload and remove its bytes; gives up a request that is sending it.
 
+        Args:
+            caller: its client.
+            file_id: whose.
+            cause: why, one of `TERMINATION_REASONS`.
+
         Raises:
+            BadParameter: the cause is none of them.
             NotFound, UploadGone: there is no such upload, or no longer.
             IllegalTransition: all its bytes have come.
         """
+        reason = TERMINATION_REASONS.get(cause)
+        if reason is None:
+            raise BadParameter(f"`cause` must be one of {', '.join(TERMINATION_REASONS)}.")
         async with self._turns.turn(file_id) as live:
             upload = await self._living(caller, live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 raise IllegalTransition("The server has all bytes of this upload; it can no longer be terminated.")
             await self._writer(live, upload)
-            await self._end(live, upload, "the client terminated it")
+            await self._end(live, upload, AbortCause(cause), reason)
 
     async def _living(self, caller: AnyCaller, live: Live, file_id: FileId) -> ResumableUpload:
         """An upload that was neither terminated nor expired; it may be stored. Expires it if its time has passed."""
@@ -489,12 +505,12 @@ class Uploads:
         if is_late and upload.partial is not None and live.finishing is None:
             writer = await self._writer(live, upload)
             if writer.size != upload.size:
-                await self._end(live, upload, "no byte came for too long")
+                await self._end(live, upload, AbortCause.EXPIRED, "no byte came for too long")
                 raise UploadGone("The upload has expired, because no byte came for too long; start a new one.")
         return upload
 
-    async def _end(self, live: Live, upload: ResumableUpload, reason: str) -> None:
-        await self._ledger.abort_upload(upload.file_id, reason)
+    async def _end(self, live: Live, upload: ResumableUpload, cause: AbortCause, reason: str) -> None:
+        await self._ledger.abort_upload(upload.file_id, cause, reason)
         writer, live.writer = live.writer, None
         if writer is not None:
             await writer.abort()
@@ -504,7 +520,7 @@ class Uploads:
 
     async def _gone(self, live: Live, upload: ResumableUpload) -> UploadGone:
         """Abort an upload whose bytes are no longer on the disk; returns the error for its client."""
-        await self._end(live, upload, "its bytes are no longer on the server's disk")
+        await self._end(live, upload, AbortCause.SERVER_FAILED, "its bytes are no longer on the server's disk")
         return UploadGone(_BYTES_GONE)
 
     async def _finish_if_all_came(self, live: Live, upload: ResumableUpload, writer: BlobWriter) -> None:
@@ -521,7 +537,8 @@ class Uploads:
             )
         except (BytesLost, DigestMismatch) as error:
             await writer.abort()
-            await self._ledger.abort_upload(upload.file_id, error.detail)
+            cause = AbortCause.DAMAGED if isinstance(error, DigestMismatch) else AbortCause.SERVER_FAILED
+            await self._ledger.abort_upload(upload.file_id, cause, error.detail)
             if isinstance(error, BytesLost):
                 raise UploadGone(_BYTES_GONE) from error
             raise

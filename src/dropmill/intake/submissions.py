@@ -22,6 +22,7 @@ from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, Unavailable
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
+from dropmill.model.uploads import AbortCause
 from dropmill.origin.resolver import Resolver
 from dropmill.ports.blobs import BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
@@ -85,7 +86,7 @@ class Intake:
         self._identifying: set[asyncio.Task[None]] = set()
         # Submissions that one request fills: noted before the ledger hears of them, until it has sealed them.
         self._filling: set[SubmissionId] = set()
-        self._to_seal: dict[SubmissionId, None] = {}
+        self._to_seal: dict[SubmissionId, AbortCause] = {}
         self._by_key: dict[tuple[Owner, str], asyncio.Task[Receipt]] = {}
         self._is_draining = False
 
@@ -111,7 +112,7 @@ class Intake:
     async def _seal_stale(self) -> None:
         before = self._clock.ago(self._seal_after_s)
         for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
-            await self.seal(Internal.SERVER, submission_id)
+            await self.seal(Internal.SERVER, submission_id, AbortCause.EXPIRED)
 
     async def sweep(self) -> int:
         """Do what could not be done when a request ended, because the disk or the ledger failed.
@@ -129,9 +130,10 @@ class Intake:
         unattended = await self._ledger.form_uploads()
         for file_id in unattended.files - self._arrivals.file_ids:
             with contextlib.suppress(IllegalTransition):  # its request has settled it since
-                await self._ledger.abort_upload(file_id, SERVER_FAILED)
+                await self._ledger.abort_upload(file_id, AbortCause.SERVER_FAILED, SERVER_FAILED)
         for submission_id in (unattended.submissions | self._to_seal.keys()) - self._filling:
-            await self.seal(Internal.SERVER, submission_id)
+            cause = self._to_seal.get(submission_id, AbortCause.SERVER_FAILED)
+            await self.seal(Internal.SERVER, submission_id, cause)
             self._to_seal.pop(submission_id, None)
         return self._arrivals.in_doubt + await self._blobs.retry_discards()
 
@@ -184,13 +186,20 @@ class Intake:
         except Repeated as repeated:
             return repeated.submission_id, False
 
-    async def seal(self, caller: AnyCaller, submission_id: SubmissionId) -> None:
+    async def seal(
+        self, caller: AnyCaller, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED
+    ) -> None:
         """Record that no more files will come. Sealing twice changes nothing.
+
+        Args:
+            caller: who seals it.
+            submission_id: which one.
+            cause: why files that are still announced will not come: a client that seals gives them up.
 
         Raises:
             NotFound: there is no such submission.
         """
-        await self._ledger.seal_submission(submission_id)
+        await self._ledger.seal_submission(submission_id, cause)
 
     async def _open_for_body(self, caller: Caller, key: RequestKey | None) -> SubmissionId:
         return await self._open(caller, is_announced=False, key=key)
@@ -212,16 +221,16 @@ class Intake:
         self.identify(submission_id, caller.client.ip)
         return submission_id
 
-    async def _seal_after_body(self, submission_id: SubmissionId) -> DropmillError | None:
+    async def _seal_after_body(self, submission_id: SubmissionId, cause: AbortCause) -> DropmillError | None:
         """Seal a submission whose body has ended, or have `sweep` do it and return the error."""
         failed = None
         try:
             # By the server: the body may have ended because its sender may not send any more.
-            await self.seal(Internal.SERVER, submission_id)
+            await self.seal(Internal.SERVER, submission_id, cause)
         except DropmillError as error:
             failed = error
             if not isinstance(error, NotFound) and len(self._to_seal) < NOTED_MAX:
-                self._to_seal[submission_id] = None
+                self._to_seal[submission_id] = cause
         self._filling.discard(submission_id)
         return failed
 

@@ -58,7 +58,7 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.SUBMISSION_SETTLED: EventKind(message="Submission settled", keys=("number", "counts"), state="settled"),
     EventName.UPLOAD_STARTED: EventKind(message="Upload started", keys=("size", "path"), state="receiving"),
     EventName.UPLOAD_STORED: EventKind(message="Upload stored", keys=("size", "sha256"), state="stored"),
-    EventName.UPLOAD_ABORTED: EventKind(message="Upload aborted: {reason}", keys=("reason",), state="aborted"),
+    EventName.UPLOAD_ABORTED: EventKind(message="Upload aborted: {reason}", keys=("cause", "reason"), state="aborted"),
     EventName.JOB_QUEUED: EventKind(message="Waiting for its turn ({reason})", keys=("reason",), state="queued"),
     EventName.JOB_SETTLED: EventKind(
         message="Job {state}",
@@ -90,7 +90,8 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {name: kind.keys for name, kind
 """The keys of each event's `data`, always all present; a value may be None.
 
 `size` bytes; `duration` seconds; `reason` of `job.queued` is `stored`, `retry` (someone asked), `retry_policy` (by
-`--retry-exit-codes`) or `lost`; `counts` as in a Submission; `error` is `{"type", "message"}` or None; `number` counts
+`--retry-exit-codes`) or `lost`; `reason` of `upload.aborted` is a sentence, and `cause` an `AbortCause` (events of
+before schema 0011 have none); `counts` as in a Submission; `error` is `{"type", "message"}` or None; `number` counts
 how often the submission has settled; `results` are the first `RESULTS_TOLD` of `result_count`, as `{"path", "size"}`.
 """
 

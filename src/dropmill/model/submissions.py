@@ -39,15 +39,17 @@ class Counts:
         """All files, whatever their state."""
         return self.in_progress + self.aborted + self.succeeded + self.failed + self.cancelled
 
-    @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self, given_up: int) -> Outcome | None:
         """How a submission with these counts ended; None if it had no file.
 
-        One file that failed or did not arrive makes it failed; otherwise one that was cancelled makes it cancelled.
+        One file that failed or broke off makes it failed; otherwise one that was cancelled makes it cancelled.
+
+        Args:
+            given_up: how many of the aborted files their client cancelled.
         """
-        if self.failed or self.aborted:
+        if self.failed or self.aborted > given_up:
             return Outcome.FAILED
-        if self.cancelled:
+        if self.cancelled or given_up:
             return Outcome.CANCELLED
         return Outcome.SUCCEEDED if self.succeeded else None
 
@@ -60,6 +62,7 @@ class Submission:
         is_open: whether more files may come; the ledger stores no other state of a submission.
         settled_at: when it last settled; None while it is not settled.
         times_settled: how often it settled; more than once after a retry.
+        given_up: how many of its aborted files their client cancelled.
     """
 
     id: SubmissionId
@@ -70,6 +73,7 @@ class Submission:
     client: ClientIdentity
     account: str | None
     counts: Counts
+    given_up: int = 0
 
     @property
     def is_settled(self) -> bool:
@@ -79,4 +83,4 @@ class Submission:
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; None until it is settled, and if no file came."""
-        return self.counts.outcome if self.is_settled else None
+        return self.counts.outcome(self.given_up) if self.is_settled else None

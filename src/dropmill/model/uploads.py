@@ -20,6 +20,29 @@ class UploadState(StrEnum):
     ABORTED = "aborted"
 
 
+class AbortCause(StrEnum):
+    """Why an upload was aborted, for programs; `File.error` has it for people.
+
+    Only `CANCELLED` is somebody's wish. After `UNREADABLE` its client has no more of it, and after `REFUSED` the same
+    file would be refused again; after any other cause it can be sent again while its submission is open.
+    """
+
+    CANCELLED = "cancelled"
+    """Its client gave it up: it terminated the upload, or sealed the submission before the file came."""
+    UNREADABLE = "unreadable"
+    """Its client gave it up because it could not read it any more, or because it had changed."""
+    CUT_OFF = "cut_off"
+    """The connection broke, was too slow, or brought something that is no form."""
+    EXPIRED = "expired"
+    """No byte came for too long."""
+    REFUSED = "refused"
+    """The server does not take such a file: its size, its type, its name."""
+    DAMAGED = "damaged"
+    """The bytes that came do not have the SHA-256 that the client announced."""
+    SERVER_FAILED = "server_failed"
+    """The server stopped, could not store it, or lost its bytes."""
+
+
 UPLOAD_TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
     UploadState.ANNOUNCED: frozenset({UploadState.RECEIVING, UploadState.ABORTED}),
     UploadState.RECEIVING: frozenset({UploadState.STORED, UploadState.ABORTED}),
@@ -67,7 +90,8 @@ class File:
         received: bytes known to be on disk.
         sha256: of the stored bytes; None until stored.
         blob: key of the bytes in the blob store; None until stored.
-        error: why the upload was aborted; None otherwise.
+        error: why the upload was aborted, for people; None otherwise.
+        cause: why the upload was aborted; None otherwise.
         removed_at: when its bytes, output and results were removed to keep the disk free; None while they are kept.
         job: None until stored.
         is_resumable: whether its bytes may still come in requests of their own.
@@ -84,6 +108,7 @@ class File:
     state: UploadState
     blob: str | None
     error: str | None
+    cause: AbortCause | None
     job: Job | None
     removed_at: datetime | None = None
     is_resumable: bool = False

@@ -25,6 +25,7 @@ class LogLineJson(TypedDict):
     size: int | None
     sha256: str | None
     state: str | None
+    cause: str | None
     duration: float | None
     ip: str | None
     host: str | None
@@ -57,6 +58,7 @@ def _log_line_json(event: Event) -> LogLineJson:
         "size": data.get("size"),
         "sha256": data.get("sha256"),
         "state": data.get("state") or CATALOGUE[event.name].state,
+        "cause": data.get("cause"),
         "duration": data.get("duration"),
         "ip": None if client is None else client.ip,
         "host": names.get("host"),

@@ -27,7 +27,8 @@ class CountsJson(TypedDict):
 class FileJson(TypedDict):
     """One file of a submission.
 
-    `upload_url` is there while it may be resumed, `error` if it was aborted, `fingerprint` if its client gave one.
+    `upload_url` is there while it may be resumed, `error` and `cause` if it was aborted, `fingerprint` if its
+    client gave one.
     """
 
     id: str
@@ -43,6 +44,7 @@ class FileJson(TypedDict):
     fingerprint: NotRequired[str]
     upload_url: NotRequired[str]
     error: NotRequired[str | None]
+    cause: NotRequired[str | None]
 
 
 class SubmissionJson(TypedDict):
@@ -125,6 +127,7 @@ def file_json(file: File, runtime: RuntimeState, base_path: str = "") -> FileJso
         shape["upload_url"] = f"{base_path}/api/v1/uploads/{file.id}"
     if file.state is UploadState.ABORTED:
         shape["error"] = file.error
+        shape["cause"] = file.cause
     return shape
 
 

@@ -16,6 +16,9 @@ from dropmill.engines.postgres.ledger import PostgresLedger
 from dropmill.engines.sql.migrations import schema_version, upgrade
 from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
 from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
+from dropmill.model.history import HistoryFilter
+from dropmill.model.submissions import Outcome
+from dropmill.model.uploads import AbortCause
 
 
 @pytest.fixture
@@ -51,6 +54,32 @@ async def test_a_new_database_has_the_tables_and_the_newest_schema(conninfo: str
         for index in table.indexes
         if index.dialect_options["sqlite"]["where"] is not None
     }
+
+
+async def test_a_database_of_before_the_causes_of_aborted_uploads_is_migrated(conninfo: str) -> None:
+    """Schema 0011."""
+    ledger = PostgresLedger(conninfo, lambda _: None)
+    await ledger.open()
+    submission_id = await scenarios.opened(ledger)
+    for reason in ("the client terminated it", "no byte came for too long", "why"):
+        await ledger.abort_upload(await scenarios.receiving(ledger, submission_id), AbortCause.DAMAGED, reason)
+    only = await scenarios.opened(ledger)
+    await ledger.abort_upload(await scenarios.receiving(ledger, only), AbortCause.DAMAGED, "the client terminated it")
+    for opened in (submission_id, only):
+        await ledger.seal_submission(opened)
+    await ledger.close()
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("ALTER TABLE files DROP COLUMN cause")
+        connection.execute("ALTER TABLE submissions DROP COLUMN given_up")
+        connection.execute("UPDATE alembic_version SET version_num = '0010'")
+    ledger = PostgresLedger(conninfo, lambda _: None)
+    await ledger.open()
+    view = await ledger.view_submission(submission_id, limit=9)
+    assert [file.cause for file in view.files] == [AbortCause.CANCELLED, AbortCause.EXPIRED, AbortCause.CUT_OFF]
+    assert view.submission.outcome is Outcome.FAILED
+    cancelled = (await ledger.history(HistoryFilter(state="cancelled"), limit=9)).entries
+    assert [(entry.submission.id, entry.submission.outcome) for entry in cancelled] == [(only, Outcome.CANCELLED)]
+    await ledger.close()
 
 
 async def test_a_database_of_a_newer_dropmill_is_refused(conninfo: str) -> None:

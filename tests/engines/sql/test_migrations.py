@@ -23,9 +23,10 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import SettingsError
 from dropmill.model.history import HistoryFilter
-from dropmill.model.ids import OPEN, Cursor, new_submission_id
+from dropmill.model.ids import OPEN, Cursor, SubmissionId, new_submission_id
 from dropmill.model.jobs import Claim
-from dropmill.model.submissions import Counts
+from dropmill.model.submissions import Counts, Outcome
+from dropmill.model.uploads import AbortCause
 from dropmill.ports.ledger.submissions import RequestKey
 
 LOOKS = ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys", "get_pk_constraint")
@@ -302,6 +303,54 @@ async def test_what_was_sent_before_there_were_owners_belongs_to_everybody_and_i
     assert new.execute("PRAGMA foreign_key_check").fetchall() == []
     assert new.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     new.close()
+
+
+async def test_aborted_files_of_older_versions_have_a_cause_and_cancelled_ones_are_no_failure(
+    tmp_path: Path,
+) -> None:
+    """Schema 0011."""
+    path = made_with(tmp_path, "0010")
+    old = sqlite3.connect(path)
+    add_causeless(old)
+    old.commit()
+    old.close()
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await expect_causes(ledger)
+    await ledger.close()
+
+
+SENTENCES = {
+    "the client terminated it": AbortCause.CANCELLED,
+    "no byte came for too long": AbortCause.EXPIRED,
+    "the server could not store it": AbortCause.SERVER_FAILED,
+    "the submission was sealed before it came": AbortCause.CUT_OFF,
+    "The file is larger than 1 MiB.": AbortCause.CUT_OFF,
+}
+
+
+def add_causeless(old: sqlite3.Connection) -> None:
+    """Add settled submissions `mixed`, with a file for each sentence, and `cancelled`, with one that was terminated."""
+    submissions = {"mixed": list(SENTENCES), "cancelled": ["the client terminated it"]}
+    for seq, (name, errors) in enumerate(submissions.items(), 1):
+        times = {"opened_at": AT, "settled_at": AT}
+        counts = {"aborted": len(errors), "succeeded": 1}
+        add_row(old, "submissions", seq=seq, id=name, ip="192.0.2.7", outcome="failed", **times, **counts)
+        for number, error in enumerate(errors):
+            file = {"id": f"{name}{number}", "submission_id": name, "name": "a", "path": "a", "number": number}
+            add_row(old, "files", state="aborted", error=error, **file)
+        add_row(old, "files", id=f"{name}s", submission_id=name, name="s", path="s", number=99, state="stored")
+
+
+async def expect_causes(ledger: SqliteLedger) -> None:
+    found = [(file.error, file.cause) for file in (await ledger.view_submission(SubmissionId("mixed"), limit=9)).files]
+    assert found == [*SENTENCES.items(), (None, None)]
+    page = await ledger.history(HistoryFilter(), limit=9)
+    assert {entry.submission.id: entry.submission.outcome for entry in page.entries} == {
+        "mixed": Outcome.FAILED,
+        "cancelled": Outcome.CANCELLED,
+    }
+    assert len((await ledger.history(HistoryFilter(state="cancelled"), limit=9)).entries) == 1
 
 
 async def test_submissions_of_before_the_history_have_their_outcomes_and_results(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_a_result_of_more_than_32_bits_is_announced_as_zip64_with_its_true_lengt
         state=UploadState.STORED,
         blob="key",
         error=None,
+        cause=None,
         job=None,
     )
     zip_stream = ZipStream(sized=True)

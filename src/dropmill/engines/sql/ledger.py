@@ -23,7 +23,7 @@ from dropmill.model.nodes import Node
 from dropmill.model.results import Result
 from dropmill.model.retention import KeptBytes
 from dropmill.model.submissions import Submission
-from dropmill.model.uploads import File, StoredBlob
+from dropmill.model.uploads import AbortCause, File, StoredBlob
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
 from dropmill.ports.ledger.history import SubmissionView, Totals
@@ -82,11 +82,11 @@ class SqlLedger(SqlDatabase):
     async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId, *, fence: int | None = None) -> None:
         await self._change(uploads.store_upload, file_id, blob, job_id, fence)
 
-    async def abort_upload(self, file_id: FileId, reason: str) -> None:
-        await self._change(uploads.abort_upload, file_id, reason)
+    async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
+        await self._change(uploads.abort_upload, file_id, cause, reason)
 
-    async def seal_submission(self, submission_id: SubmissionId) -> None:
-        await self._change(submissions.seal_submission, submission_id)
+    async def seal_submission(self, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED) -> None:
+        await self._change(submissions.seal_submission, submission_id, cause)
 
     async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         return await self._change(claim_jobs, claim)

@@ -12,7 +12,7 @@ from dropmill.model.clock import utc_now
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import Attempt, AttemptState
 from dropmill.model.nodes import Node
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger.nodes import Recovery
 
 
@@ -37,7 +37,7 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
         .all()
     )
     for file in unfinished:
-        abort(tx, file, reason)
+        abort(tx, file, AbortCause.SERVER_FAILED, reason)
     tx.flush_submissions()
     # An announced submission stays open while a file may still come; once all of its files have ended it is sealed.
     may_go_on = submissions.c.announced + submissions.c.receiving > 0
@@ -55,7 +55,7 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
         .all()
     )
     for submission_id in open_ids:
-        seal_submission(tx, SubmissionId(submission_id))
+        seal_submission(tx, SubmissionId(submission_id), AbortCause.SERVER_FAILED)
     running = (
         tx.connection.execute(
             select(attempts)

@@ -21,7 +21,7 @@ from dropmill.model.events import EventName
 from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.jobs import JobState
 from dropmill.model.submissions import Submission
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
@@ -54,6 +54,7 @@ def submission_of(row: Row) -> Submission:
         client=client_of(row),
         account=row["account"],
         counts=counts_of(row),
+        given_up=row["given_up"],
     )
 
 
@@ -138,7 +139,7 @@ def identify_client(
     tx.emit(EventName.CLIENT_IDENTIFIED, tx.subject(submission_id), host=host, verified=verified, domain=domain)
 
 
-def seal_submission(tx: Transaction, submission_id: SubmissionId) -> None:
+def seal_submission(tx: Transaction, submission_id: SubmissionId, cause: AbortCause) -> None:
     """See `Ledger.seal_submission`."""
     row = tx.submission(submission_id)
     if not row["is_open"]:
@@ -151,7 +152,7 @@ def seal_submission(tx: Transaction, submission_id: SubmissionId) -> None:
         .all()
     )
     for file in announced:
-        abort(tx, file, "the submission was sealed before it came")
+        abort(tx, file, cause, "the submission was sealed before it came")
     tx.change(submission_id, is_open=False)
     tx.emit(EventName.SUBMISSION_SEALED, tx.subject(submission_id), counts={name: row[name] for name in COUNTS})
     tx.settle(submission_id)

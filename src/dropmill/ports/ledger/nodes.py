@@ -32,6 +32,6 @@ class NodeLedger(Protocol):
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
         """Settle the unfinished work of earlier nodes with this node's lock.
 
-        Their uploads are aborted for `reason`, their submissions sealed, their attempts lost. Work of nodes with
-        another lock is not touched: they may be alive.
+        Their uploads are aborted (`AbortCause.SERVER_FAILED`) for `reason`, their submissions sealed, their attempts
+        lost. Work of nodes with another lock is not touched: they may be alive.
         """

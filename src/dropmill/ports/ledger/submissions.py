@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, Owner, SubmissionId
+from dropmill.model.uploads import AbortCause
 from dropmill.ports.ledger.history import FileReader, SubmissionReader
 from dropmill.ports.ledger.uploads import UploadLedger
 
@@ -62,8 +63,13 @@ class SubmissionLedger(Protocol):
     ) -> None:
         """Record what DNS says of the submission's client (`client.identified`); only the first call counts."""
 
-    async def seal_submission(self, submission_id: SubmissionId) -> None:
-        """Record that no more files will come (`submission.sealed`); a sealed one stays as it is."""
+    async def seal_submission(self, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED) -> None:
+        """Record that no more files will come (`submission.sealed`); a sealed one stays as it is.
+
+        Args:
+            submission_id: which one.
+            cause: of the files that are still announced, which are aborted: a client that seals gives them up.
+        """
 
     async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
         """Some of the open announced submissions that no file came to since `before`."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, FileId, Fingerprint, JobId, Owner, Sha256, SubmissionId
-from dropmill.model.uploads import StoredBlob, UploadState
+from dropmill.model.uploads import AbortCause, StoredBlob, UploadState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,8 +125,13 @@ class UploadLedger(Protocol):
             UploadTaken: another node has taken the turn since.
         """
 
-    async def abort_upload(self, file_id: FileId, reason: str) -> None:
-        """Record that a file will not come (`upload.aborted`)."""
+    async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
+        """Record that a file will not come (`upload.aborted`).
+
+        Args:
+            cause: why, for programs.
+            reason: why, for people.
+        """
 
     async def upload(self, file_id: FileId, *, visible_to: Owner | None = None) -> ResumableUpload:
         """One upload, whatever its state."""

@@ -18,6 +18,8 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId
 from dropmill.model.numbers import is_whole_number, whole_number
+from dropmill.model.uploads import AbortCause
+from dropmill.web.api import query
 from dropmill.web.api.submissions import created, idempotency_key
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
@@ -132,7 +134,8 @@ async def append(file_id: str) -> Response:
 async def terminate(file_id: str) -> Response:
     """Terminate an upload and remove its bytes."""
     _require_tus()
-    await services().uploads.terminate(current_caller(), FileId(file_id))
+    cause = query.text("cause") or AbortCause.CANCELLED
+    await services().uploads.terminate(current_caller(), FileId(file_id), cause)
     return Response(status=204)
 
 
