@@ -298,7 +298,8 @@ async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger,
     alone = upload_to(new_submission_id())
     await ledger.open_for_upload(alone, CLIENT, None)
     await ledger.take_upload(alone.file_id)
-    waiting, half, filled, by_form = [await opened(ledger) for _ in range(4)]
+    waiting, half, filled, by_form, given_up = [await opened(ledger) for _ in range(5)]
+    await ledger.abort_upload((await announced(ledger, given_up)).file_id, AbortCause.CANCELLED, "cancelled")
     fresh = await opened(ledger)
     by_request = await scenarios.opened(ledger)
     await announced(ledger, waiting)
@@ -314,15 +315,17 @@ async def test_a_recovery_keeps_what_may_go_on_and_ends_the_rest(ledger: Ledger,
     assert (recovery.aborted, recovery.sealed) == (2, 3)
     is_open = {
         submission_id: (await after.view_submission(submission_id, limit=1)).submission.is_open
-        for submission_id in (waiting, half, filled, by_form, fresh, by_request)
+        for submission_id in (waiting, half, filled, by_form, given_up, fresh, by_request)
     }
-    assert is_open == {waiting: True, half: True, filled: False, by_form: False, fresh: True, by_request: False}
+    is_kept = {waiting: True, half: True, by_form: True, fresh: True}
+    assert is_open == {**is_kept, filled: False, given_up: False, by_request: False}
     assert {upload.submission_id for upload in await after.unfinished_uploads()} == {
         alone.submission_id,
         waiting,
         half,
     }
-    assert (await after.file(in_one_piece.file_id)).error == "the server stopped"
+    cut_off = await after.file(in_one_piece.file_id)
+    assert (cut_off.error, cut_off.cause) == ("the server stopped", AbortCause.SERVER_FAILED)
     (job,) = (await after.jobs(before=None, limit=9)).items
     assert (job.submission_id, job.state) == (filled, JobState.QUEUED)
     again = await after.recover(5, "again")
