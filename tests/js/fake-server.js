@@ -14,6 +14,7 @@ import "./browser.js";
  * @property {string} upload_url
  * @property {string | null} fingerprint
  * @property {boolean} is_sending
+ * @property {string} [cause] why it was aborted
  * @property {null} job
  */
 
@@ -72,7 +73,7 @@ export class FakeServer {
   /** @param {Request} request @returns {Answer} */
   #answer({ method, path, body, headers }) {
     const [address, query] = path.replace("/api/v1", "").split("?");
-    if (address.startsWith("/uploads/")) return this.#upload(method, this.files.find(({ upload_url: url }) => url === path), body, headers);
+    if (address.startsWith("/uploads/")) return this.#upload(method, this.files.find(({ upload_url: url }) => url === `/api/v1${address}`), body, headers, query);
     if (method === "GET" && address.endsWith("/files")) {
       const asked = new URLSearchParams(query);
       const [begin, limit] = [Number(asked.get("before") ?? 0), Number(asked.get("limit") ?? 100)];
@@ -81,7 +82,7 @@ export class FakeServer {
     }
     if (address.endsWith("/seal")) {
       this.isOpen = false;
-      for (const file of this.files) if (file.state === "announced") this.abort(file);
+      for (const file of this.files) if (file.state === "announced") this.abort(file, "cancelled");
     } else if (method === "POST" && body instanceof FormData) {
       for (const [field, file] of body) this.#store(field.replace("file:", ""), /** @type {File} */ (file).size);
     } else if (method === "POST") {
@@ -91,10 +92,10 @@ export class FakeServer {
     return { status: 200, body: this.submission() };
   }
 
-  /** @param {string} method @param {Stored | undefined} file @param {Blob} body @param {Record<string, string>} headers @returns {Answer} */
-  #upload(method, file, body, headers) {
+  /** @param {string} method @param {Stored | undefined} file @param {Blob} body @param {Record<string, string>} headers @param {string} [query] @returns {Answer} */
+  #upload(method, file, body, headers, query) {
     if (!file || file.state === "aborted") return { status: 410, body: { code: "upload_gone", detail: "The upload is gone." } };
-    if (method === "DELETE") this.abort(file);
+    if (method === "DELETE") this.abort(file, new URLSearchParams(query).get("cause") ?? "cancelled");
     if (method === "PATCH") {
       if (Number(headers["Upload-Offset"]) !== file.received) return { status: 409, body: { code: "offset_mismatch" } };
       if (file.state === "announced") this.onEvent("upload.started", file);
@@ -105,9 +106,9 @@ export class FakeServer {
     return { status: 204, headers: { "Upload-Offset": String(file.received), "Upload-Length": String(file.size) } };
   }
 
-  /** @param {Stored} file */
-  abort(file) {
-    file.state = "aborted";
+  /** @param {Stored} file @param {string} cause */
+  abort(file, cause) {
+    Object.assign(file, { state: "aborted", cause });
     this.onEvent("upload.aborted", file);
   }
 

@@ -12,6 +12,7 @@ export const LOOKS = {
   receiving: { tone: "sending", icon: "up" },
   stored: { tone: "quiet", icon: "clock" },
   aborted: { tone: "bad", icon: "stop" },
+  given_up: { tone: "quiet", icon: "stop" },
   paused: { tone: "quiet", icon: "pause" },
   retrying: { tone: "working", icon: "clock" },
   refused: { tone: "bad", icon: "alert" },
@@ -40,13 +41,15 @@ const EVENT_TONES = {
 const HELD = new Set(["paused", "retrying", "refused"]);
 
 /** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
-export function stateOf({ job, sending, upload, received, isBroken, isStalled }) {
+export function stateOf({ job, sending, upload, cause, received, isBroken, isStalled }) {
   if (job) return job.state;
+  if (sending === null && upload === "aborted" && cause === "cancelled") return "given_up";
   if (sending === null) return isBroken ? "broken" : upload;
   if (upload === "stored") return upload;
   if (isStalled) return "retrying";
   if (HELD.has(sending)) return sending;
-  return sending !== "waiting" && received > 0 ? "receiving" : upload;
+  if (sending !== "waiting" && received > 0) return "receiving";
+  return upload === "aborted" ? "announced" : upload; // it is about to be announced again
 }
 
 /** @param {"state" | "event" | "part"} kind @param {string} name @returns {string} an unknown one is its own label */
@@ -58,13 +61,19 @@ export const stateWord = (state) => label("state", state);
 /** @param {string} state */
 export const stateLook = (state) => LOOKS[state] ?? { tone: "quiet", icon: "clock" };
 
-/** @param {string} name of an event */
-export const eventWord = (name) => label("event", name);
+/** @param {string} name of an event @param {Record<string, any>} data @returns {string} */
+export function eventWord(name, data) {
+  if (name === "job.settled") return stateWord(data.state).toLowerCase();
+  return isGivenUp(name, data) ? stateWord("given_up").toLowerCase() : label("event", name);
+}
+
+/** @param {string} name of an event @param {Record<string, any>} data */
+const isGivenUp = (name, data) => name === "upload.aborted" && data.cause === "cancelled";
 
 /** @param {string} name of an event @param {Record<string, any>} data @returns {Tone} */
 export function eventTone(name, data) {
   if (name === "job.settled") return stateLook(data.state).tone;
-  return EVENT_TONES[name] ?? "quiet";
+  return isGivenUp(name, data) ? "quiet" : EVENT_TONES[name] ?? "quiet";
 }
 
 /**
@@ -75,7 +84,7 @@ export function eventAbout({ name, subject, data }) {
   const file = subject.name ? visible(subject.name) : "";
   switch (name) {
     case "upload.aborted":
-      return `${file}: ${data.reason}`;
+      return isGivenUp(name, data) ? file : `${file}: ${data.reason}`;
     case "attempt.failed":
       return `${file}: ${data.error ? visible(data.error.message) : exitText(data.exit_code)}`;
     case "job.settled":

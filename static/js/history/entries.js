@@ -29,8 +29,16 @@ export const folderOf = ({ name, path }) => (path.endsWith(`/${name}`) ? path.sl
 /** @param {Counts} counts @returns {number} files that are over, whatever their outcome */
 export const doneOf = ({ succeeded, failed, cancelled, aborted }) => succeeded + failed + cancelled + aborted;
 
+/** @param {Entry} entry @returns {Counts} with the files whose upload was cancelled among the cancelled ones, where that is known */
+function countsOf({ outcome, counts }) {
+  if (outcome !== "cancelled") return counts; // a file that broke off made it failed
+  return { ...counts, aborted: 0, cancelled: counts.cancelled + counts.aborted };
+}
+
 /** @param {Entry} entry @returns {string} how far it is, or how it ended */
-export function stateText({ state, counts, file_count: total }) {
+export function stateText(entry) {
+  const { state, file_count: total } = entry;
+  const counts = countsOf(entry);
   if (total === 0) return state === "open" ? t("history.nothing_yet") : t("history.none_came");
   const parts = [];
   if (state === "settled") {

@@ -14,7 +14,7 @@ export const FILTER_STATES = {
   waiting: ["announced", "paused", "broken", "stored", "queued"],
   failed: ["failed", "refused", "aborted"],
   succeeded: ["succeeded"],
-  cancelled: ["cancelled"],
+  cancelled: ["cancelled", "given_up"],
 };
 
 /** @type {Map<string, Filter>} */

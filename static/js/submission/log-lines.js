@@ -2,7 +2,7 @@
 
 import { clientText, timeOfDay } from "../core/format.js";
 import { t } from "../core/messages.js";
-import { eventAbout, eventTone, eventWord, stateWord } from "../core/words.js";
+import { eventAbout, eventTone, eventWord } from "../core/words.js";
 
 /** @typedef {import("../core/live.js").LiveEvent} LiveEvent */
 /** @typedef {{key: string, at: string, name: string, tone: import("../core/words.js").Tone, time: string, word: string, about: string, client: string}} Line */
@@ -28,7 +28,7 @@ export function lineOf({ cursor, at, name, subject, data }, client) {
   const isOther = from !== client && !client.startsWith(`${from} `) && !from.startsWith(`${client} `);
   return {
     key: String(cursor), at, name, tone: eventTone(name, data), time: timeOfDay(at),
-    word: name === "job.settled" ? stateWord(data.state).toLowerCase() : eventWord(name),
+    word: eventWord(name, data),
     about: eventAbout({ name: name === "job.settled" ? `attempt.${data.error ? "failed" : "cancelled"}` : name, subject, data }),
     client: isOther ? from : "",
   };

@@ -30,9 +30,11 @@ import { stateOf } from "../core/words.js";
  * @property {number | null} size
  * @property {number} received bytes
  * @property {"announced" | "receiving" | "stored" | "aborted"} upload
- * @property {string | null} error why the upload was aborted
+ * @property {string | null} error why the upload was aborted, for people
+ * @property {string | null} cause why the upload was aborted, for programs: `cancelled`, or one of the API's other causes
  * @property {boolean} isSending whether some connection brings its bytes now, of this page or another one
- * @property {boolean} isBroken whether its bytes are awaited and nobody sends them
+ * @property {boolean} isBroken whether it can still be sent and nobody does: its bytes are awaited, or it was cut off and nothing
+ *   of it is left
  * @property {boolean} canContinue whether this browser keeps the file, so that this page can send the rest
  * @property {number} speed bytes a second while this page sends it; else 0
  * @property {Job | null} job
@@ -44,11 +46,13 @@ import { stateOf } from "../core/words.js";
  * @property {string} remark a note about its sending
  */
 
-/** @typedef {Record<"announced" | "receiving" | "broken" | "paused" | "retrying" | "refused" | "stored" | "aborted" | "queued" | "running" | "succeeded" | "failed" | "cancelled", number>} Counts by `stateOf` */
+/** @typedef {Record<"announced" | "receiving" | "broken" | "paused" | "retrying" | "refused" | "stored" | "aborted" | "given_up" | "queued" | "running" | "succeeded" | "failed" | "cancelled", number>} Counts by `stateOf` */
 /** @typedef {{state: keyof Counts, received: number, size: number, speed: number, isSending: boolean, hasResults: boolean}} Tally what an entry adds to the sums */
 
 /** @type {Record<string, number>} uploads never go back */
 const UPLOAD_ORDER = { announced: 0, receiving: 1, stored: 2, aborted: 2 };
+/** Causes after which sending the same file again would change nothing. */
+const FINAL_CAUSES = new Set(["cancelled", "unreadable", "refused"]);
 /** @type {(keyof Counts)[]} states of files whose bytes have not all come, and may still come */
 const COMING = ["announced", "receiving", "broken", "paused", "retrying", "refused"];
 
@@ -61,7 +65,7 @@ const FOLD_SUBMISSION = {
   "client.identified": (model, { data }) => {
     if (model.client) Object.assign(model.client, data);
   },
-  "submission.sealed": (model) => { model.isOpen = false; },
+  "submission.sealed": (model) => model.seal(),
   "submission.settled": (model, { at }) => { model.settledAt = at; },
   "job.queued": (model) => { model.settledAt = null; },
 };
@@ -76,7 +80,7 @@ const FOLD_FILE = {
     Object.assign(entry, { upload: "stored", size: data.size, received: data.size, speed: 0, isSending: false });
   },
   "upload.aborted": (entry, { data }) => {
-    Object.assign(entry, { upload: "aborted", error: entry.error ?? data.reason, speed: 0, isSending: false });
+    abort(entry, data.cause ?? null, data.reason);
   },
   "job.queued": (entry, { subject }) => {
     entry.job = {
@@ -105,8 +109,8 @@ export const FOLDED_EVENTS = new Set([...Object.keys(FOLD_SUBMISSION), ...Object
 
 /** @returns {Counts} */
 export const noCounts = () => ({
-  announced: 0, receiving: 0, broken: 0, paused: 0, retrying: 0, refused: 0, stored: 0, aborted: 0, queued: 0, running: 0,
-  succeeded: 0, failed: 0, cancelled: 0,
+  announced: 0, receiving: 0, broken: 0, paused: 0, retrying: 0, refused: 0, stored: 0, aborted: 0, given_up: 0, queued: 0,
+  running: 0, succeeded: 0, failed: 0, cancelled: 0,
 });
 
 const AWAY_AFTER_MS = 6000; // a sender begins with its first file within seconds, and pauses for less between two
@@ -165,7 +169,7 @@ export class SubmissionModel extends EventTarget {
    *   back
    */
   take(submission, mayBeBehind = false) {
-    this.isOpen = this.isOpen && submission.state === "open";
+    if (submission.state !== "open") this.seal();
     this.openedAt = submission.opened_at;
     if (!mayBeBehind) this.settledAt = submission.settled_at;
     this.client ??= submission.client;
@@ -194,7 +198,7 @@ export class SubmissionModel extends EventTarget {
       if (!entry.sending) entry.received = Math.max(entry.received, file.received);
       if (UPLOAD_ORDER[file.state] >= UPLOAD_ORDER[entry.upload]) {
         entry.upload = file.state;
-        entry.error ??= file.error ?? null;
+        if (file.state === "aborted") abort(entry, file.cause ?? null, file.error ?? null);
       }
       if (file.job && !(mayBeBehind && entry.job)) entry.job = { ...file.job, attempts: file.job.attempts.length };
       for (const event of this.#early.get(file.id) ?? []) FOLD_FILE[event.name]?.(entry, event);
@@ -260,9 +264,18 @@ export class SubmissionModel extends EventTarget {
     if (stalled.length) this.#changed(stalled);
   }
 
-  /** Give a file up on this page. @param {Entry} entry @param {string} reason */
-  giveUp(entry, reason) {
-    Object.assign(entry, { upload: "aborted", error: reason, sending: null, isSending: false, speed: 0, remark: "" });
+  /** No more files will come: what broke off can no longer be sent. */
+  seal() {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    const ended = this.entries.filter(({ upload }) => upload === "aborted");
+    if (ended.length) this.#changed(ended);
+  }
+
+  /** Give a file up on this page. @param {Entry} entry @param {string} reason @param {string} cause */
+  giveUp(entry, reason, cause) {
+    Object.assign(entry, { sending: null, remark: "", cause, error: reason });
+    abort(entry, cause, reason);
     this.#changed([entry]);
   }
 
@@ -344,7 +357,7 @@ export class SubmissionModel extends EventTarget {
   #add(id, path) {
     /** @type {Entry} */
     const entry = {
-      id, path, size: null, received: 0, upload: "announced", error: null, isSending: true, isBroken: false, canContinue: false,
+      id, path, size: null, received: 0, upload: "announced", error: null, cause: null, isSending: true, isBroken: false, canContinue: false,
       speed: 0, job: null, fingerprint: null, uploadUrl: null, sending: null, isStalled: false, remark: "",
     };
     this.entries.push(entry);
@@ -371,22 +384,25 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * Whoever sends a file again after it broke off announces it again: then only the newer one counts, here and in every tab.
+   * Whoever sends a file again after it broke off announces it again: then only the newest one counts, here and in every tab,
+   * also if that one broke off, too.
    * @param {Entry} entry
    * @returns {boolean}
    */
   #replaceTwin(entry) {
     const newest = this.#newest.get(entry.path) ?? entry;
     const earlier = newest === entry ? this.#earlier.get(entry) : entry;
-    if (!earlier || earlier.upload !== "aborted" || newest.upload === "aborted") return false;
+    if (!earlier || earlier.upload !== "aborted") return false;
     if (earlier.size === null || earlier.size !== newest.size || !this.#byId.has(earlier.id)) return false;
+    if (earlier.fingerprint !== null && newest.fingerprint !== null && earlier.fingerprint !== newest.fingerprint) return false;
     this.replace(earlier.id, newest.id);
     return true;
   }
 
-  /** @param {Entry} entry @returns {boolean} whether its bytes are awaited and nobody sends them */
-  #isBroken({ sending, isSending, job, upload, size, received }) {
+  /** @param {Entry} entry @returns {boolean} whether it can still be sent, and nobody does */
+  #isBroken({ sending, isSending, job, upload, cause, size, received }) {
     if (sending !== null || isSending || job) return false;
+    if (upload === "aborted") return this.isOpen && !FINAL_CAUSES.has(cause ?? "");
     if (upload === "announced") return this.#isSenderAway;
     return upload === "receiving" && (size === null || received < size);
   }
@@ -428,7 +444,7 @@ export class SubmissionModel extends EventTarget {
     return Math.max(this.expected, this.isComplete ? this.entries.length : this.#awaited);
   }
 
-  /** @returns {{received: number, total: number}} bytes of all files except aborted ones */
+  /** @returns {{received: number, total: number}} bytes of all files except those that will not come */
   get bytes() {
     return { ...this.#bytes };
   }
@@ -459,10 +475,20 @@ export class SubmissionModel extends EventTarget {
 /** @param {Record<string, number>} counts */
 const sumOf = (counts) => Object.values(counts).reduce((sum, files) => sum + files, 0);
 
+/**
+ * Nothing of a file is left on the server. What this page has said of it already stays.
+ * @param {Entry} entry
+ * @param {string | null} cause null: of before causes were recorded
+ * @param {string | null} reason
+ */
+function abort(entry, cause, reason) {
+  Object.assign(entry, { upload: "aborted", cause: entry.cause ?? cause, error: entry.error ?? reason, received: 0, speed: 0, isSending: false });
+}
+
 /** @param {Entry} entry @returns {Tally} */
 function tallyOf(entry) {
-  const { upload, received, size, speed, sending, isSending, job } = entry;
-  const isAborted = upload === "aborted";
+  const { upload, received, size, speed, sending, isSending, isBroken, job } = entry;
+  const isAborted = upload === "aborted" && !isBroken;
   return {
     state: /** @type {keyof Counts} */ (stateOf(entry)),
     received: isAborted ? 0 : received,

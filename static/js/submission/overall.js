@@ -12,7 +12,7 @@ import { t } from "../core/messages.js";
  * @param {Counts} counts
  * @returns {number} files that are over, whatever their outcome
  */
-export const overOf = ({ succeeded, failed, cancelled, aborted }) => succeeded + failed + cancelled + aborted;
+export const overOf = ({ succeeded, failed, cancelled, given_up: givenUp, aborted }) => succeeded + failed + cancelled + givenUp + aborted;
 
 /**
  * @param {Submission} submission
@@ -35,7 +35,8 @@ export function verdict(submission, sending) {
 
 /** @param {Counts} counts of a settled submission @param {number} total @returns {ReturnType<typeof verdict>} */
 function outcome(counts, total) {
-  const { succeeded, failed, cancelled, aborted } = counts;
+  const { succeeded, failed, aborted } = counts;
+  const cancelled = counts.cancelled + counts.given_up;
   /** @type {Pick<ReturnType<typeof verdict>, "tone" | "icon">} */
   const look = failed + aborted
     ? { tone: "bad", icon: "close" }
@@ -88,7 +89,7 @@ export function pageTitle({ counts, total, isSettled }) {
   const over = overOf(counts);
   if (!isSettled) return total ? `${over}/${total} · Dropmill` : "Dropmill";
   if (counts.failed + counts.aborted) return "✗ Dropmill";
-  return `${counts.cancelled ? "■" : "✓"} Dropmill`;
+  return `${counts.cancelled + counts.given_up ? "■" : "✓"} Dropmill`;
 }
 
 const SPOKEN_STEPS = 10; // of a submission with many files: a sentence for each file would never end

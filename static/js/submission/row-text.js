@@ -37,8 +37,9 @@ export function processWords({ job }) {
 
 /** @param {Entry} entry @returns {string} the small text beside or below the name */
 export function noteOf(entry) {
-  const { job, sending, remark, isBroken, isStalled, canContinue, received, size } = entry;
+  const { job, upload, sending, remark, isBroken, isStalled, canContinue, received, size } = entry;
   if (!job) {
+    if (isBroken && upload === "aborted") return t(canContinue ? "submission.broken_anew" : "submission.broken_pick_anew");
     if (isBroken) {
       const at = size ? percent(Math.min(received / size, 0.99)) : bytes(received);
       return t(canContinue ? "submission.broken_at" : "submission.broken_pick", { at });
@@ -67,10 +68,11 @@ export function timeOf({ job }, now) {
  * @returns {{sentence: string, words: string} | null} what went wrong: a plain sentence, and the script's own words; null if
  *   nothing did
  */
-export function errorOf({ job, upload, error, sending, remark }) {
+export function errorOf(entry) {
+  const { job, error, sending, remark } = entry;
   if (job?.state === "failed") return jobError(job);
   if (sending === "refused") return { sentence: remark || t("submission.error.refused"), words: "" };
-  return upload === "aborted" ? { sentence: t("submission.error.not_kept", { reason: error ?? t("submission.error.interrupted") }), words: "" } : null;
+  return stateOf(entry) === "aborted" ? { sentence: t("submission.error.not_kept", { reason: error ?? t("submission.error.interrupted") }), words: "" } : null;
 }
 
 /** @param {NonNullable<Entry["job"]>} job that failed */

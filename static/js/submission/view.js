@@ -224,7 +224,7 @@ export class SubmissionView {
     bar.setAttribute("aria-valuemax", String(total));
     bar.setAttribute("aria-valuenow", String(over));
     bar.setAttribute("aria-valuetext", t("submission.bar", { over, total }));
-    const segments = { succeeded: counts.succeeded, failed: counts.failed + counts.aborted, cancelled: counts.cancelled, running: counts.running };
+    const segments = { succeeded: counts.succeeded, failed: counts.failed + counts.aborted, cancelled: counts.cancelled + counts.given_up, running: counts.running };
     for (const [name, files] of Object.entries(segments)) setShare(this.#part(`bar-${name}`), total ? files / total : 0);
     setShare(this.#part("bar-sent"), bytes.total ? bytes.received / bytes.total : 0);
   }

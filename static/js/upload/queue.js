@@ -25,6 +25,7 @@ export { openSubmission } from "./announcing.js";
  * @property {Item[]} resumed files that go on, or begin anew in their row
  * @property {Item[]} added new files of the submission
  * @property {Item[]} stored files that the server has already
+ * @property {Item[]} ended files that were cancelled or refused before: not sent
  * @property {[Item, Entry][]} changed files that differ from the ones whose names they have: not sent
  * @property {Item[]} other files that are none of the submission, or came too late for it: not sent
  */
@@ -57,6 +58,7 @@ export class Sending extends EventTarget {
   #isPaused = false;
   #lanes = 0;
   #working = 0; // running lanes and requests
+  #isEnded = false; // whether the person stopped sending, and wants none of what broke off
   #isMine = false; // whether this page may seal: it or this browser sends some of it, or its person ends it
   #isSealed = false;
   /** @type {Problem | null} why sending has stopped */
@@ -94,7 +96,7 @@ export class Sending extends EventTarget {
   /** @returns {boolean} whether only the seal is left to do: no page sends anything more, as far as this page knows */
   get isSealDue() {
     return this.#isMine && this.#model.isOpen && !this.#isSealed && !this.#problem && this.#model.isComplete && this.#unsettled.length === 0
-      && !this.#model.entries.some(({ upload }) => upload === "announced" || upload === "receiving");
+      && !this.#model.entries.some(({ upload, isBroken }) => upload === "announced" || upload === "receiving" || (isBroken && !this.#isEnded));
   }
 
   /** @returns {boolean} whether any file is sent in pieces */
@@ -156,18 +158,19 @@ export class Sending extends EventTarget {
 
   /** @param {string} id of an entry that is not in a running form */
   cancel(id) {
-    for (const send of this.#chosen(id)) this.#drop(send, t("sending.cancelled"));
+    for (const send of this.#chosen(id)) this.#drop(send, t("sending.cancelled"), "cancelled");
   }
 
   /** Stop sending for good, what broke off as well. Only while nothing is being sent. */
   giveUp() {
     this.#problem = null;
-    this.#isMine = true;
+    this.#isMine = this.#isEnded = true;
     const reason = t("sending.stopped");
     /** @param {Entry} entry @param {boolean} hasBegun whether the server may have bytes of it, although no event said so yet */
     const end = (entry, hasBegun) => {
-      if (hasBegun || entry.upload === "receiving") void this.#remove(entry, reason);
-      else this.#model.giveUp(entry, reason); // sealing aborts it on the server
+      if (entry.upload === "aborted") this.#model.turn(entry, null); // the server has its cause already
+      else if (hasBegun || entry.upload === "receiving") void this.#remove(entry, reason, "cancelled");
+      else this.#model.giveUp(entry, reason, "cancelled"); // sealing aborts it on the server
     };
     for (const send of this.#unsettled) {
       const entry = send.entry ?? send.replaces;
@@ -216,12 +219,13 @@ export class Sending extends EventTarget {
   /**
    * Resume files whose handles this browser keeps. Call it in the handler of a click: the browser asks the person whether
    * this page may read them again.
-   * @param {string} [id] of an entry; without it, every one that can be resumed
+   * @param {string} [id] of an entry; without it, every one that can be resumed and that nobody has cancelled
    * @returns {Promise<{resumed: number, changed: [Item, Entry][], missing: Entry[], isDenied: boolean}>} how many resume, those
    *   that were changed or are not there any more, and whether the permission was denied for some
    */
   async resumeKept(id) {
-    const chosen = this.#wanted.filter((entry) => this.#kept.canOpen(entry.id) && (id === undefined ? !entry.isSending : entry.id === id));
+    const chosen = this.#wanted.filter((entry) => this.#kept.canOpen(entry.id)
+      && (id === undefined ? !entry.isSending && !hasEnded(entry) : entry.id === id));
     const { items, missing, isDenied } = await this.#kept.open(chosen);
     for (const entry of missing) this.#model.keep(entry, false); // it can still be picked by hand
     const { same, changed } = await recognise(items, chosen, [], (entry) => this.#kept.modified(entry.id));
@@ -232,15 +236,22 @@ export class Sending extends EventTarget {
   /**
    * Go on with files that a person picked again, and send new ones.
    * @param {Item[]} items
-   * @param {boolean} [isNewWelcome] whether files that are none of the submission are added to it
+   * @param {boolean} [isNewWelcome] whether files that are none of the submission are added to it, and those that were cancelled
+   *   or refused are sent after all
    * @returns {Promise<Taken>} when new files are announced
    */
   async add(items, isNewWelcome = true) {
-    const stored = this.#model.entries.filter(({ upload }) => upload === "stored");
-    const { same, changed, stored: had, other } = await recognise(items, this.#wanted, stored, ({ id }) => this.#kept.modified(id));
+    const ended = isNewWelcome ? [] : this.#model.entries.filter(hasEnded);
+    const wanted = this.#wanted.filter((entry) => !ended.includes(entry));
+    const had = [...this.#model.entries.filter(({ upload }) => upload === "stored"), ...ended];
+    const { same, changed, stored, other } = await recognise(items, wanted, had, ({ id }) => this.#kept.modified(id));
     this.#adopt(same);
+    const paths = new Set(ended.map(({ path }) => path));
     /** @type {Taken} */
-    const taken = { resumed: same.map(([item]) => item), added: [], stored: had, changed, other };
+    const taken = {
+      resumed: same.map(([item]) => item), added: [], changed, other,
+      stored: stored.filter(({ path }) => !paths.has(path)), ended: stored.filter(({ path }) => paths.has(path)),
+    };
     if (!isNewWelcome || other.length === 0) return taken;
     const sends = this.#model.isOpen ? other.map((item) => this.#add(item)) : [];
     this.#model.expected = this.#model.total + sends.length;
@@ -296,7 +307,7 @@ export class Sending extends EventTarget {
     this.#byEntry.set(entry.id, send);
     send.replaces = entry;
     void this.#run(async () => {
-      if (entry.upload !== "aborted") await this.#remove(entry, t("sending.replaced"));
+      if (entry.upload !== "aborted") await this.#remove(entry, t("sending.replaced"), "cancelled");
       await this.#announce();
     });
   }
@@ -309,6 +320,7 @@ export class Sending extends EventTarget {
     const send = { item, entry: null, replaces: null, inPieces: isLarge(item), hasBegun: false, isBusy: false, transfer: null };
     this.#sends.add(send);
     this.#isMine = true;
+    this.#isEnded = false;
     return send;
   }
 
@@ -481,23 +493,29 @@ export class Sending extends EventTarget {
    * Give a file up.
    * @param {Send} send
    * @param {string} reason
+   * @param {"cancelled" | "unreadable"} cause
    */
-  #drop(send, reason) {
+  #drop(send, reason, cause) {
     const { entry, transfer } = send;
     if (!entry?.sending) return;
     this.#turn(send, null);
-    void this.#remove(entry, reason);
+    void this.#remove(entry, reason, cause);
     transfer?.stop();
   }
 
-  /** Give a file up: here at once, on the server when the request succeeds. @param {Entry} entry @param {string} reason */
-  #remove(entry, reason) {
+  /**
+   * Give a file up: here at once, on the server when the request succeeds.
+   * @param {Entry} entry
+   * @param {string} reason
+   * @param {"cancelled" | "unreadable"} cause
+   */
+  #remove(entry, reason, cause) {
     return this.#work(async () => { // counted before the model hears of it: the last file's end would seal
-      this.#model.giveUp(entry, reason);
+      this.#model.giveUp(entry, reason, cause);
       void this.#kept.drop(entry.id);
       await this.#retrying.persist(async () => {
         try {
-          if (entry.uploadUrl) await removeUpload(entry.uploadUrl);
+          if (entry.uploadUrl) await removeUpload(entry.uploadUrl, cause);
         } catch (error) {
           // 404, 410: it is gone already. 409: it is stored already; an event reports that.
           if (!(error instanceof Problem) || ![404, 409, 410].includes(error.status)) throw error;
@@ -600,7 +618,7 @@ export class Sending extends EventTarget {
   async #dropUnreadable(sends) {
     for (const send of sends) {
       if (!isGoing(send.entry) || (await canRead(send.item.file))) continue;
-      this.#drop(send, t("sending.unreadable"));
+      this.#drop(send, t("sending.unreadable"), "unreadable");
     }
   }
 
@@ -637,3 +655,6 @@ export class Sending extends EventTarget {
 
 /** @param {Entry | null} entry */
 const isGoing = (entry) => entry?.sending === "sending" || entry?.sending === "together";
+
+/** @param {Entry} entry @returns {boolean} whether nobody expects it any more: it was cancelled, refused or unreadable */
+const hasEnded = ({ upload, isBroken, sending }) => upload === "aborted" && !isBroken && sending === null;

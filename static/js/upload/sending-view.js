@@ -199,7 +199,7 @@ class SendingView {
   }
 
   /** @param {Taken} taken */
-  #report({ resumed, added, stored, changed, other }) {
+  #report({ resumed, added, stored, ended, changed, other }) {
     const wanted = this.#wanted;
     this.#wanted = "";
     const paths = other.map(({ path }) => path);
@@ -211,6 +211,7 @@ class SendingView {
     if (resumed.length) said.push(t("sending.resumed", { n: resumed.length }));
     if (added.length) said.push(t("sending.added", { n: added.length }));
     if (stored.length) said.push(t("sending.sent_before", { n: stored.length }));
+    if (ended.length) said.push(t("sending.ended", { n: ended.length }));
     this.#tell(problems, changed, said);
   }
 

@@ -144,12 +144,13 @@ async function loadTus() {
 /**
  * Have the server remove an upload and its bytes.
  * @param {string} url
+ * @param {"cancelled" | "unreadable"} cause
  * @throws {Problem}
  */
-export async function removeUpload(url) {
+export async function removeUpload(url, cause) {
   const { Upload } = await loadTus();
   try {
-    await Upload.terminate(url, { retryDelays: null });
+    await Upload.terminate(`${url}?cause=${cause}`, { retryDelays: null });
   } catch (error) {
     throw problemOf(/** @type {Error} */ (error));
   }

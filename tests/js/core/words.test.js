@@ -9,7 +9,7 @@ import { eventAbout, eventTone, eventWord, stateLook, stateOf, stateWord } from 
 const entry = (more = {}) => ({ upload: "announced", received: 0, sending: null, job: null, ...more });
 
 test("labels come from the catalogue; what it lacks is its own label", () => {
-  assert.deepEqual([stateWord("queued"), stateWord("surprising"), eventWord("job.queued"), eventWord("job.new")], ["Waiting", "surprising", "waiting", "job.new"]);
+  assert.deepEqual([stateWord("queued"), stateWord("surprising"), eventWord("job.queued", {}), eventWord("job.new", {})], ["Waiting", "surprising", "waiting", "job.new"]);
 });
 
 test("the state of a file is that of its job, once it has one", () => {
@@ -21,10 +21,12 @@ test("the state of a file without a job is its upload's, unless this page knows 
     entry(), entry({ upload: "receiving" }), entry({ upload: "aborted" }), entry({ sending: "waiting", received: 5 }),
     entry({ sending: "sending" }), entry({ sending: "sending", received: 1 }), entry({ sending: "together", received: 1 }),
     entry({ sending: "paused", received: 5 }), entry({ sending: "retrying" }), entry({ sending: "refused" }),
-    entry({ sending: "retrying", upload: "stored" }),
+    entry({ sending: "retrying", upload: "stored" }), entry({ upload: "aborted", cause: "cancelled" }),
+    entry({ upload: "aborted", cause: "cut_off", isBroken: true }), entry({ sending: "together", upload: "aborted", cause: "cut_off" }),
   ].map(stateOf);
   assert.deepEqual(states, [
     "announced", "receiving", "aborted", "announced", "announced", "receiving", "receiving", "paused", "retrying", "refused", "stored",
+    "given_up", "broken", "announced",
   ]);
 });
 
@@ -35,6 +37,14 @@ test("an unknown state has a quiet look", () => {
 test("a settled job is coloured by its outcome", () => {
   const tones = ["succeeded", "failed", "cancelled"].map((state) => eventTone("job.settled", { state }));
   assert.deepEqual([...tones, eventTone("upload.aborted", {}), eventTone("upload.stored", {})], ["good", "bad", "quiet", "bad", "quiet"]);
+});
+
+test("an upload that its person cancelled is no fault: its words and colours are a cancelled job's", () => {
+  assert.deepEqual([stateWord("given_up"), stateLook("given_up")], [stateWord("cancelled"), stateLook("cancelled")]);
+  const line = (/** @type {any} */ data) =>
+    [eventWord("upload.aborted", data), eventTone("upload.aborted", data), eventAbout({ name: "upload.aborted", subject: { name: "a" }, data })];
+  assert.deepEqual(line({ cause: "cancelled", reason: "the client terminated it" }), ["cancelled", "quiet", "a"]);
+  assert.deepEqual(line({ cause: "cut_off", reason: "the connection was cut" }), ["not sent", "bad", "a: the connection was cut"]);
 });
 
 test("the log says what an event is about", () => {

@@ -28,6 +28,13 @@ test("a settled submission says how many files ended how, and a single file its 
   assert.equal(stateText(entry({ counts: {} })), "No file arrived");
 });
 
+test("uploads that were cancelled count as cancelled where the outcome shows that nothing broke off", () => {
+  const counts = { succeeded: 5, aborted: 2, cancelled: 1 };
+  assert.equal(stateText(entry({ outcome: "cancelled", counts })), "5 succeeded, 3 cancelled");
+  assert.equal(stateText(entry({ outcome: "failed", counts })), "5 succeeded, 2 not sent, 1 cancelled");
+  assert.equal(stateText(entry({ outcome: "cancelled", counts: { aborted: 1 } })), "Cancelled");
+});
+
 test("one under way says how far it is, and what failed so far", () => {
   assert.equal(stateText(entry({ state: "processing", counts: { succeeded: 5, failed: 1, running: 2 } })), "Being processed, 6 of 8 done, 1 failed");
   assert.equal(stateText(entry({ state: "open", counts: { announced: 4 } })), "Being sent, 0 of 4 done");

@@ -199,15 +199,15 @@ test("progress of the server never falls, and counts for running jobs only", () 
 test("a file that the page has given up stays given up, although the news that it began comes later", () => {
   const model = new SubmissionModel("s");
   model.take(submission([file("f")]));
-  model.giveUp(model.entries[0], "you cancelled it");
+  model.giveUp(model.entries[0], "you cancelled it", "cancelled");
   model.fold([event("upload.started", { file_id: "f", name: "f.txt" }, { size: 10 })]);
-  assert.equal(stateOf(model.entries[0]), "aborted");
+  assert.equal(stateOf(model.entries[0]), "given_up");
 });
 
 test("the reason why this page gave a file up is kept when the server's event arrives", () => {
   const model = new SubmissionModel("s");
   model.take(submission([file("f")]));
-  model.giveUp(model.entries[0], "you cancelled it");
+  model.giveUp(model.entries[0], "you cancelled it", "cancelled");
   model.fold([event("upload.aborted", { file_id: "f", name: "f" }, { reason: "terminated" })]);
   assert.equal(model.entries[0].error, "you cancelled it");
 });
@@ -226,15 +226,18 @@ test("positions are those of queued jobs, and vanish when the answer lacks them"
 test("each file counts once", () => {
   const model = new SubmissionModel("s");
   model.take(submission([
-    file("a"), file("b", { state: "receiving" }), file("c", { state: "aborted" }), file("d", { state: "stored" }),
+    file("a"), file("b", { state: "receiving" }), file("c", { state: "aborted", cause: "refused" }),
+    file("d", { state: "stored" }), file("e", { state: "aborted", cause: "cancelled" }), file("f", { state: "aborted", cause: "cut_off" }),
     ...["queued", "running", "succeeded", "failed", "cancelled"].map((state) => file(state, { state: "stored", job: job({ id: state, state }) })),
   ]));
-  assert.deepEqual(model.counts, { ...noCounts(), announced: 1, receiving: 1, aborted: 1, stored: 1, queued: 1, running: 1, succeeded: 1, failed: 1, cancelled: 1 });
+  assert.deepEqual(model.counts, {
+    ...noCounts(), announced: 1, receiving: 1, aborted: 1, given_up: 1, broken: 1, stored: 1, queued: 1, running: 1, succeeded: 1, failed: 1, cancelled: 1,
+  });
 });
 
 test("aborted files have no bytes, and a file of unknown size has those that came", () => {
   const model = new SubmissionModel("s");
-  model.take(submission([file("a", { received: 4, state: "receiving" }), file("b", { received: 9, state: "aborted" }), file("c", { size: null, received: 7, state: "receiving" })]));
+  model.take(submission([file("a", { received: 4, state: "receiving" }), file("b", { received: 9, state: "aborted", cause: "cancelled" }), file("c", { size: null, received: 7, state: "receiving" })]));
   assert.deepEqual(model.bytes, { received: 11, total: 17 });
 });
 
@@ -313,6 +316,48 @@ test("in every tab a file counts once that was sent again after it broke off", (
   const other = new SubmissionModel("s");
   other.take(submission([file("a", { state: "aborted" }), file("z", { name: "a.txt", size: 11 })]));
   assert.equal(other.entries.length, 2, "another file of the same name");
+});
+
+test("what broke off is awaited while the submission is open, and not sent once it is sealed", () => {
+  const model = new SubmissionModel("s");
+  const causes = ["cut_off", "server_failed", "expired", "damaged", undefined, "refused", "unreadable", "cancelled"];
+  model.take(submission(causes.map((cause, number) => file(`f${number}`, { state: "aborted", received: 4, cause, error: "why" }))));
+  const words = () => model.entries.map((entry) => stateOf(entry));
+  assert.deepEqual(words(), ["broken", "broken", "broken", "broken", "broken", "aborted", "aborted", "given_up"]);
+  assert.deepEqual([model.counts.broken, model.isAllStored, model.bytes], [5, false, { received: 0, total: 50 }]);
+  model.turn(model.entries[0], "waiting");
+  assert.equal(words()[0], "announced", "this page sends it again");
+  model.turn(model.entries[0], null);
+  /** @type {string[]} */
+  let changed = [];
+  model.addEventListener("change", (change) => { changed = [...changed, .../** @type {any} */ (change).detail ?? []]; });
+  model.fold([event("submission.sealed")]);
+  assert.deepEqual(words(), [...Array.from({ length: 7 }, () => "aborted"), "given_up"]);
+  assert.deepEqual([new Set(changed).size, model.counts.broken, model.isAllStored, model.isSettled], [8, 0, true, true]);
+});
+
+test("the cause comes with the event, and an upload that this page cancelled stays cancelled", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a", { state: "receiving", received: 3 }), file("b"), file("c")]));
+  model.giveUp(model.entries[1], "you cancelled it", "cancelled");
+  model.fold([
+    event("upload.aborted", { file_id: "a", name: "a" }, { cause: "cut_off", reason: "the connection was cut" }),
+    event("upload.aborted", { file_id: "b", name: "b" }, { cause: "expired", reason: "too late" }),
+    event("upload.aborted", { file_id: "c", name: "c" }, { cause: "cancelled", reason: "the client terminated it" }),
+  ]);
+  assert.deepEqual(model.entries.map((entry) => [stateOf(entry), entry.cause, entry.received]), [
+    ["broken", "cut_off", 0], ["given_up", "cancelled", 0], ["given_up", "cancelled", 0],
+  ]);
+});
+
+test("after a reload, too, a file that broke off several times is one row", () => {
+  const aborted = { name: "a.txt", state: "aborted", cause: "cut_off" };
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a", aborted), file("b", aborted), file("c", aborted)]));
+  assert.deepEqual([model.entries.map(({ id }) => id), model.counts.broken, model.isComplete], [["c"], 1, true]);
+  const other = new SubmissionModel("s");
+  other.take(submission([file("a", { ...aborted, fingerprint: "1" }), file("b", { ...aborted, fingerprint: "2" })]));
+  assert.equal(other.counts.broken, 2, "another content is another file");
 });
 
 test("while files are loaded the server's counts are shown, and events wait for their files", () => {

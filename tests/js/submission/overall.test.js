@@ -15,11 +15,12 @@ import { SubmissionModel } from "../../../static/js/submission/model.js";
 function modelOf(states, more = {}) {
   const model = new SubmissionModel("s");
   const files = states.map((state, index) => {
-    const hasJob = !["announced", "receiving", "broken", "aborted", "stored"].includes(state);
+    const hasJob = !["announced", "receiving", "broken", "aborted", "given_up", "stored"].includes(state);
     const job = hasJob ? { id: `j${index}`, state, attempts: [], result_count: 0, results: [], progress: null } : null;
     const received = hasJob || state === "stored" ? 1024 : state === "receiving" || state === "broken" ? 512 : 0;
-    const upload = hasJob ? "stored" : state === "broken" ? "receiving" : state;
-    return { id: String(index), name: `n${index}`, path: null, size: 1024, received, state: upload, is_sending: state === "receiving", job };
+    const upload = hasJob ? "stored" : state === "broken" ? "receiving" : state === "given_up" ? "aborted" : state;
+    const cause = upload !== "aborted" ? undefined : state === "given_up" ? "cancelled" : "cut_off";
+    return { id: String(index), name: `n${index}`, path: null, size: 1024, received, state: upload, cause, is_sending: state === "receiving", job };
   });
   model.take({ id: "s", state: "processing", opened_at: "2026-01-01T00:00:00Z", settled_at: null, client: null, files, ...more });
   return model;
@@ -35,6 +36,16 @@ test("the outcome comes first, each kind with its number", () => {
   assert.equal(said(["failed", "cancelled"]), "Finished: 1 failed, 1 cancelled");
   assert.deepEqual([said(["failed"]), said(["failed", "failed"])], ["Failed", "Failed: all 2 files"]);
   assert.deepEqual([said(["cancelled"]), said(["aborted", "aborted"]), said([])], ["Cancelled", "Not sent: all 2 files", "Nothing was sent"]);
+});
+
+test("a file whose upload was cancelled counts with the cancelled ones, and is no fault", () => {
+  assert.equal(said(["succeeded", "given_up"]), "Done: 1 succeeded, 1 cancelled");
+  assert.equal(said(["succeeded", "given_up", "cancelled", "aborted"]), "Done: 1 succeeded, 1 not sent, 2 cancelled");
+  assert.deepEqual([said(["given_up"]), said(["given_up", "cancelled"])], ["Cancelled", "Cancelled: all 2 files"]);
+  const { tone, icon } = verdict(modelOf(["succeeded", "given_up"]), null);
+  assert.deepEqual([tone, icon, pageTitle(modelOf(["succeeded", "given_up"]))], ["quiet", "stop", "■ Dropmill"]);
+  assert.doesNotMatch(spoken(modelOf(["given_up", "running"]), null), /failed/);
+  assert.equal(said(["given_up", "running"]), "Processing, 1 of 2 done");
 });
 
 test("a cancelled file is neither a success nor a failure", () => {

@@ -82,7 +82,15 @@ test("an error has a plain sentence, and the script's own words", () => {
   assert.equal(failed("timed_out", "took longer than 5 s", null)?.words, "took longer than 5 s");
   assert.deepEqual(errorOf(entry({ job: job({ state: "failed" }) })), { sentence: "The script gave no reason.", words: "" });
   assert.equal(errorOf(entry({ upload: "aborted", error: "too large" }))?.sentence, "Nothing was kept: too large.");
+  assert.equal(errorOf(entry({ upload: "aborted", cause: "cancelled", error: "you cancelled it" })), null);
   assert.equal(errorOf(entry({ job: job({ state: "cancelled" }) })), null);
+});
+
+test("of a file in which a form was cut off nothing is left, and its row says how it is sent", () => {
+  const cut = { upload: "aborted", cause: "cut_off", error: "the connection was cut", received: 0, isBroken: true };
+  assert.equal(errorOf(entry(cut)), null);
+  assert.equal(noteOf(entry(cut)), "starts anew; pick it again");
+  assert.equal(noteOf(entry({ ...cut, canContinue: true })), "starts anew");
 });
 
 test("a remark about sending is a note, unless it is the error", () => {

@@ -37,7 +37,7 @@ async function until(sending, condition) {
 async function open(items) {
   const model = new SubmissionModel("s");
   model.take(await openSubmission(items));
-  server.onEvent = (name, { id, size }) => model.fold([{ cursor: 1, at: "2026-01-01T00:00:00Z", name, subject: { file_id: id }, data: { size, reason: "of the server" } }]);
+  server.onEvent = (name, { id, size, cause }) => model.fold([{ cursor: 1, at: "2026-01-01T00:00:00Z", name, subject: { file_id: id }, data: { size, cause, reason: "of the server" } }]);
   return { model, sending: new Sending(model, items) };
 }
 
@@ -229,6 +229,7 @@ test("a file that can no longer be read is given up, and the others arrive", asy
   sending.resume();
   await until(sending, () => sending.isOver);
   assert.deepEqual(states(model), [["gone.txt", "aborted", "the file was changed or can no longer be read"], ["plain.txt", "stored", null]]);
+  assert.deepEqual([server.files[0].cause, model.counts.aborted], ["unreadable", 1], "that is a fault, which nobody wanted");
 });
 
 // --- pause ------------------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ test("a file whose form is paused is announced again and keeps its row", async (
   server.intercept = ({ body }) => {
     if (!(body instanceof FormData) || !isFirst) return null;
     isFirst = false;
-    server.abort(server.files[0]); // it was arriving when the form was cut off
+    server.abort(server.files[0], "cut_off"); // it was arriving when the form was cut off
     sending.pause();
     return "break";
   };
@@ -306,7 +307,7 @@ test("rows react when the network goes, and what has not moved begins again when
 function reopen() {
   const model = new SubmissionModel("s");
   model.take(server.submission());
-  server.onEvent = (name, { id, size }) => model.fold([{ cursor: 1, at: "2026-01-01T00:00:00Z", name, subject: { file_id: id }, data: { size, reason: "of the server" } }]);
+  server.onEvent = (name, { id, size, cause }) => model.fold([{ cursor: 1, at: "2026-01-01T00:00:00Z", name, subject: { file_id: id }, data: { size, cause, reason: "of the server" } }]);
   return { model, sending: new Sending(model) };
 }
 
@@ -333,6 +334,55 @@ test("a submission stays open while a file of it is still missing", async () => 
   await sending.add([item("large.bin", 20 * MIB)], false);
   await until(sending, () => server.files[0].state === "stored" && !sending.isActive);
   assert.deepEqual([server.isOpen, sending.isOver, server.files[1].state], [true, false, "announced"]);
+});
+
+test("a file in which a form was cut off keeps the submission open until it is picked again", async () => {
+  await openSubmission([item("a.txt"), item("b.txt", 11)]);
+  Object.assign(server.files[0], { state: "aborted", cause: "cut_off" });
+  Object.assign(server.files[1], { received: 11, state: "stored" });
+  const { model, sending } = reopen();
+  assert.deepEqual([sending.held.broken, sending.isSealDue], [1, false]);
+  const taken = await sending.add([item("b.txt", 11), item("a.txt")], false);
+  assert.deepEqual([taken.resumed, taken.stored].map((items) => items.map(({ path }) => path)), [["a.txt"], ["b.txt"]]);
+  await until(sending, () => sending.isOver);
+  assert.deepEqual(model.entries.map(({ path, upload }) => [path, upload]), [["a.txt", "stored"], ["b.txt", "stored"]]);
+});
+
+test("what was cancelled is not offered, and not sent with the folder that is picked again", async () => {
+  await openSubmission([item("a.txt"), item("b.txt", 11), item("c.txt", 12)]);
+  Object.assign(server.files[0], { state: "aborted", cause: "cancelled" });
+  Object.assign(server.files[1], { state: "aborted", cause: "cut_off" });
+  Object.assign(server.files[2], { state: "aborted", cause: "refused" });
+  const { model, sending } = reopen();
+  assert.equal(sending.held.broken, 1);
+  const taken = await sending.add([item("a.txt"), item("b.txt", 11), item("c.txt", 12)], false);
+  assert.deepEqual([taken.resumed, taken.ended, taken.stored, taken.other].map((items) => items.map(({ path }) => path)),
+    [["b.txt"], ["a.txt", "c.txt"], [], []]);
+  await until(sending, () => sending.isOver);
+  assert.deepEqual(model.entries.map(({ path, upload, cause }) => [path, upload, cause]),
+    [["a.txt", "aborted", "cancelled"], ["b.txt", "stored", null], ["c.txt", "aborted", "refused"]]);
+});
+
+test("a cancelled file that is dropped again is sent after all, in one row", async () => {
+  await openSubmission([item("a.txt")]);
+  Object.assign(server.files[0], { state: "aborted", cause: "cancelled" });
+  const { model, sending } = reopen();
+  await sending.add([item("a.txt")]);
+  await until(sending, () => sending.isOver);
+  assert.deepEqual(states(model), [["a.txt", "stored", null]]);
+});
+
+test("when sending is stopped, what had broken off keeps the server's cause", async () => {
+  await openSubmission([item("a.txt"), item("b.txt", 11)]);
+  Object.assign(server.files[0], { state: "aborted", cause: "cut_off" });
+  const { model, sending } = reopen();
+  model.takeSending([]);
+  model.tick(Date.UTC(2027, 0, 1));
+  sending.giveUp();
+  await until(sending, () => sending.isOver);
+  assert.equal(server.isOpen, false);
+  assert.deepEqual([model.entries[0].cause, server.files.map(({ cause }) => cause)], ["cut_off", ["cut_off", "cancelled"]]);
+  assert.deepEqual([model.counts.broken, model.counts.aborted], [0, 1]);
 });
 
 test("a wrong file is refused and changes nothing", async () => {

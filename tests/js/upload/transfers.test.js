@@ -131,9 +131,9 @@ test("a transfer that is stopped while a checksum is computed does not send the 
 
 test("an upload is removed, and one that is gone is a problem", async () => {
   server.announce("a.bin", "a.bin", 10);
-  await removeUpload("/api/v1/uploads/f0");
+  await removeUpload("/api/v1/uploads/f0", "cancelled");
   assert.equal(server.files[0].state, "aborted");
-  await assert.rejects(removeUpload("/api/v1/uploads/f0"), (error) => error instanceof Problem && error.status === 410);
+  await assert.rejects(removeUpload("/api/v1/uploads/f0", "cancelled"), (error) => error instanceof Problem && error.status === 410);
 });
 
 test("a file that was removed cannot be read", async () => {

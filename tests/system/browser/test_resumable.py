@@ -145,13 +145,29 @@ def test_a_cancelled_file_is_gone_and_the_others_arrive(
     submission_id = submit(page, sparse(tmp_path / "large.bin", 200 * MIB), text_file(tmp_path / "small.txt"))
     large = row(page, "large.bin")
     wait_until(lambda: line.carried > 10 * MIB)
+    onlooker = open_page(f"/submissions/{submission_id}")
     large.get_by_role("button", name="Cancel large.bin").click()
-    expect(large).to_contain_text("Not sent")
-    expect(large).to_contain_text("you cancelled it")
-    expect(verdict(page)).to_have_text(SETTLED)
+    for one in (page, onlooker):
+        expect_cancelled(one)
     counts = site.settled(submission_id)["counts"]
     assert (counts["aborted"], counts["succeeded"]) == (1, 1)
     assert site.arriving() == []
+    onlooker.reload()
+    expect_cancelled(onlooker)
+    onlooker.goto("/history")
+    entry = onlooker.locator(f"[data-entry='{submission_id}']")
+    expect(entry).to_contain_text("1 succeeded, 1 cancelled")
+    expect(entry).to_have_attribute("data-tone", "quiet")
+
+
+def expect_cancelled(page: Page) -> None:
+    """What was given up is as quiet as a cancelled job, and nobody is offered to try it again."""
+    large = row(page, "large.bin")
+    expect(large).to_contain_text("Cancelled")
+    expect(large).to_have_attribute("data-tone", "quiet")
+    expect(large.get_by_role("button")).to_have_count(0)
+    expect(verdict(page)).to_have_text("Done: 1 succeeded, 1 cancelled")
+    expect(page.get_by_role("button", name=re.compile("^Retry"))).to_have_count(0)
 
 
 def test_what_is_left_can_be_given_up(open_page: Open, site: Server, line: Proxy, tmp_path: Path) -> None:

@@ -176,6 +176,41 @@ def test_over_plain_http_a_whole_folder_is_picked_again_after_the_tab_was_closed
     assert len(stored) == 5, "none is sent twice"
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_small_files_in_which_a_form_was_cut_off_are_offered_in_another_browser(
+    open_page: Open, site: Server, plain_url: str, line: Proxy, tmp_path: Path, is_killed: bool
+) -> None:
+    """Also if nothing else is left, and after a server that was killed; once it is sealed they are not sent."""
+    path = tmp_path / "small.bin"
+    expected = random_file(path, 6 * MIB, 7)
+    page = open_page(plain_url, through=line)
+    slow_down(page, MIB)
+    submission_id = submit(page, path)
+    wait_until(lambda: [file["state"] for file in files_of(site, submission_id)] == ["receiving"])
+    address = page.url
+    if is_killed:
+        site.kill()
+    page.context.close()
+    if is_killed:
+        site.start()
+    cause = "server_failed" if is_killed else "cut_off"
+    wait_until(lambda: [file.get("cause") for file in files_of(site, submission_id)] == [cause])
+    again = open_page(address, through=line)
+    expect(row(again, "small.bin")).to_contain_text("Broken off")
+    expect(row(again, "small.bin")).to_contain_text("starts anew; pick it again")
+    expect(again.get_by_role("button", name="Pick files again")).to_be_visible()
+    if is_killed:
+        again.get_by_role("button", name="Stop sending").click()
+        expect(row(again, "small.bin")).to_contain_text("Not sent")
+        expect(again.get_by_role("heading", level=1)).to_have_text("Not sent")
+        assert site.settled(submission_id)["counts"]["aborted"] == 1
+        return
+    choose(again, "Pick again: small.bin", path)
+    expect(again.get_by_role("heading", name=re.compile("^Done"))).to_be_visible()
+    expect(rows(again)).to_have_count(1)
+    assert [file["sha256"] for file in files_of(site, submission_id) if file["state"] == "stored"] == [expected]
+
+
 def test_small_files_that_were_not_sent_yet_are_not_lost_by_leaving(
     open_page: Open, site: Server, tmp_path: Path
 ) -> None:
@@ -266,7 +301,7 @@ def test_a_large_file_is_removed_when_sending_is_stopped_while_the_server_is_awa
     site.kill()
     page.get_by_role("button", name="Pause", exact=True).click()
     page.get_by_role("button", name="Stop sending").click()
-    expect(row(page, "large.bin")).to_contain_text("you stopped sending")
+    expect(row(page, "large.bin")).to_contain_text("Cancelled")
     site.start()
     slow_down(page, -1)
     assert site.settled(submission_id, 60)["counts"]["aborted"] == 1
