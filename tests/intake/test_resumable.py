@@ -20,6 +20,7 @@ from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.intake import patching, resumable
 from dropmill.model.errors import (
     BadFileName,
+    BadParameter,
     BadRequest,
     DigestMismatch,
     IllegalTransition,
@@ -32,7 +33,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Sha256
 from dropmill.model.submissions import Counts
-from dropmill.model.uploads import StoredBlob, UploadState
+from dropmill.model.uploads import AbortCause, StoredBlob, UploadState
 
 WAYS = [remove, empty, shorten]
 
@@ -161,6 +162,17 @@ async def test_a_file_with_other_bytes_than_expected_is_not_kept(counter: Counte
     assert counter.desk.executor.wakes == 0
     with pytest.raises(UploadGone):
         await counter.uploads.find(CALLER, upload.file_id)
+
+
+async def test_a_client_says_whether_it_cancels_an_upload_or_cannot_read_it(counter: Counter) -> None:
+    causes = ("cancelled", "unreadable")
+    uploads = [await counter.create() for _ in causes]
+    for cause in ("refused", "", "no such"):
+        with pytest.raises(BadParameter):
+            await counter.uploads.terminate(CALLER, uploads[0].file_id, cause)
+    for upload, cause in zip(uploads, causes, strict=True):
+        await counter.uploads.terminate(CALLER, upload.file_id, cause)
+    assert [(await counter.file(upload)).cause for upload in uploads] == [AbortCause.CANCELLED, AbortCause.UNREADABLE]
 
 
 async def test_terminating_gives_up_the_request_that_is_sending_and_removes_its_bytes(counter: Counter) -> None:
