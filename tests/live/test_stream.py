@@ -334,6 +334,18 @@ async def test_a_message_holds_at_most_500_events(room: Room) -> None:
         assert page.cursors() == list(range(1, 2 * EVENTS_MAX + 12))
 
 
+async def test_events_in_a_row_are_gathered_and_none_is_lost(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "GATHER_S", 1.0)
+    async with room.page() as (page, say):
+        await say(join("all", 1))
+        await scenarios.opened(room.ledger)
+        await page.until(lambda: page.cursors() == [2])  # what comes after a rest comes by itself
+        for _ in range(20):
+            await scenarios.opened(room.ledger)
+        await page.until(lambda: page.cursors() == list(range(2, 23)))
+        assert len(page.of("events")) < 21
+
+
 @pytest.mark.parametrize("limit", range(1000, 1600, 30))
 async def test_a_message_with_all_that_is_around_its_events_keeps_to_its_size(
     room: Room, monkeypatch: pytest.MonkeyPatch, limit: int

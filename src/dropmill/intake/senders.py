@@ -1,6 +1,6 @@
 """Which files are being sent at this moment: a request that brings their bytes is under way.
 
-Nothing of this is stored, so a new process knows of none. Within 250 ms of a change, those who follow the submission
+Nothing of this is stored, so a new process knows of none. Within 350 ms of a change, those who follow the submission
 are notified.
 """
 

@@ -28,6 +28,10 @@ EVENTS_BYTES_MAX = 1024 * 1024  # of one message, unless a single event is large
 OUTPUT_BYTES_MAX = 64 * 1024  # of output in one message
 JOINED_MAX = 256  # topics and streams of one subscriber
 
+GATHER_S = 0.1
+"""After a delivery the next one waits as long, and brings what came meanwhile; the first after a rest is sent at once.
+No page draws more often. Without it, 500 small files made 1,400 messages and cost 5 ms of CPU each."""
+
 
 class JobCommands(Protocol):
     """The commands that a subscriber may send about a job; HTTP calls the same functions."""
@@ -104,6 +108,7 @@ class Subscriber:
                             await self._deliver_senders(place)
                     for report in notification.progress.values():
                         await self._send(socket.progress(report))
+                await asyncio.sleep(GATHER_S)
         finally:
             self._mailbox.close()
 
