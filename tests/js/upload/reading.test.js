@@ -117,3 +117,28 @@ test("on plain http no handle is asked for: some browsers end the page then", as
   const { items } = await readDropped(transfer);
   assert.deepEqual(items.map(({ path, from }) => [path, from]), [["f/a.txt", undefined]]);
 });
+
+test("no task of the browser hands over more than a few dozen files", async () => {
+  /** @type {(() => void)[]} */
+  const answers = [];
+  let most = 0;
+  const handOver = async () => { // as Chromium does: whatever is asked for in the task is answered in it
+    let files = 0;
+    for (let answer = answers.shift(); answer; answer = answers.shift()) {
+      answer();
+      files += 1;
+      for (let turn = 0; turn < 10; turn += 1) await null; // what an answer causes without leaving the task
+    }
+    most = Math.max(most, files);
+  };
+  const late = (/** @type {number} */ n) => ({
+    ...aFile(`${n}.txt`),
+    file: (/** @type {(file: File) => void} */ taken) => {
+      if (answers.push(() => taken(new File(["x"], `${n}.txt`))) === 1) setTimeout(handOver);
+    },
+  });
+  const folder = aFolder("many", Array.from({ length: 500 }, (_, n) => late(n)));
+  const dropped = await readDropped(transferOf([folder]));
+  assert.equal(dropped.items.length, 500);
+  assert.ok(most <= 64, `${most} files in one task`);
+});
