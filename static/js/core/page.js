@@ -49,24 +49,37 @@ export function setTime(element, iso) {
 }
 
 const DRAW_EVERY_MS = 100; // fast enough for the eye; drawing every frame would keep a busy page from ever being idle
+const DRAW_LATEST_MS = 500;
+// For so many times as long as a drawing took, with the layout and the paint of its frame, nothing is drawn: a drawing of many
+// rows takes some 30 ms of a slow machine, and ten a second left it too little for what is sent.
+const REST = 7;
+/** @type {Set<() => void>} drawn together: each drawing by itself would need a frame of its own */
+const asked = new Set();
+let timer = 0;
+let drawnAt = -Infinity;
+let every = DRAW_EVERY_MS;
 
 /**
- * Throttle a drawing function: it runs soon after a call, and at most ten times a second.
+ * Throttle a drawing function: it runs soon after a call, at most ten times a second, less often where drawing is slow.
  * @param {() => void} draw
  * @returns {() => void}
  */
 export function paced(draw) {
-  let isAsked = false;
-  let last = -Infinity;
   return () => {
-    if (isAsked) return;
-    isAsked = true;
-    setTimeout(() => {
-      isAsked = false;
-      last = performance.now();
-      draw();
-    }, last + DRAW_EVERY_MS - performance.now());
+    asked.add(draw);
+    timer ||= window.setTimeout(drawAsked, drawnAt + every - performance.now());
   };
+}
+
+function drawAsked() {
+  const began = performance.now();
+  timer = 0;
+  drawnAt = began;
+  for (const draw of asked) queueMicrotask(draw); // one that fails keeps no other from drawing
+  asked.clear();
+  requestAnimationFrame(() => setTimeout(() => {
+    every = Math.min(DRAW_LATEST_MS, Math.max(DRAW_EVERY_MS, (REST + 1) * (performance.now() - began)));
+  }));
 }
 
 const ANNOUNCE_EVERY_MS = 4000; // a screen reader needs about that long for a sentence; a newer sentence replaces a waiting one

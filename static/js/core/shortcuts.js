@@ -27,9 +27,9 @@ const isSingle = (keys) => keys.length === 1;
 /** @param {HTMLElement} element */
 const keysOf = (element) => element.getAttribute("aria-keyshortcuts") ?? "";
 
-/** @returns {HTMLElement[]} what names its keys and is in sight */
-function inSight() {
-  const marked = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[aria-keyshortcuts]")]);
+/** @param {(keys: string) => boolean} [isWanted] @returns {HTMLElement[]} what names its keys and is in sight */
+function inSight(isWanted = () => true) {
+  const marked = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[aria-keyshortcuts]")]).filter((element) => isWanted(keysOf(element)));
   // The list's own button is hidden where there is no mouse, but a keyboard may be there.
   return marked.filter((element) => element.getClientRects().length > 0 || keysOf(element) === "?");
 }
@@ -55,7 +55,8 @@ function isOff() {
 function press(event) {
   if (event.defaultPrevented || event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (isOff() || isTyped(event.composedPath()[0]) || document.querySelector("dialog:modal")) return;
-  const found = inSight().find((element) => isSingle(keysOf(element)) && keysOf(element) === event.key.toLowerCase());
+  const key = event.key.toLowerCase();
+  const [found] = inSight((keys) => isSingle(keys) && keys === key); // asking where others are would cost a layout for each key
   if (!found || found.matches(":disabled")) return;
   event.preventDefault();
   if (isTyped(found)) found.focus();
