@@ -358,7 +358,10 @@ export class Sending extends EventTarget {
   /** Announce every file that the server does not know, and send what is announced. Runs are serialised, or a file could be announced twice. */
   #announce() {
     const announcing = this.#announcing.then(async () => {
-      if (!this.#isListKnown || this.#unknown.length) await this.#match();
+      if (!this.#isListKnown || this.#unknown.length) {
+        await this.#match();
+        this.#fillLanes(); // those that were announced when the submission was opened go while the others are announced
+      }
       for (let unknown = this.#unknown; unknown.length; unknown = this.#unknown) {
         const some = unknown.slice(0, ANNOUNCED_AT_ONCE);
         await this.#retrying.persist(async () => {

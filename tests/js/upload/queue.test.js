@@ -253,6 +253,20 @@ test("a file whose form is paused is announced again and keeps its row", async (
   assert.deepEqual(states(model), [["a.txt", "stored", null], ["b.txt", "stored", null]]);
 });
 
+test("the files that were announced when the submission was opened are sent while the others are announced", async () => {
+  const { sending } = await open(Array.from({ length: 300 }, (_, number) => item(`${number}.txt`)));
+  /** @type {string[]} */
+  const asked = [];
+  server.intercept = ({ method, path, body }) => {
+    if (method === "POST" && path.endsWith("/files")) asked.push(typeof body === "string" ? "announcement" : "form");
+    return null;
+  };
+  sending.resume();
+  await until(sending, () => sending.isOver);
+  assert.equal(asked[0], "form");
+  assert.ok(asked.includes("announcement"));
+});
+
 test("what is announced after a pause waits, too", async () => {
   const { model, sending } = await open(Array.from({ length: 300 }, (_, number) => item(`${number}.txt`)));
   server.intercept = ({ path, body }) => {
@@ -260,8 +274,8 @@ test("what is announced after a pause waits, too", async () => {
     return null;
   };
   sending.resume();
-  await until(sending, () => sending.held.paused === 300);
-  assert.equal(server.files.filter(({ state }) => state === "stored").length, 0);
+  await until(sending, () => sending.held.paused + model.counts.stored === 300);
+  assert.equal(server.files.slice(100).filter(({ state }) => state === "stored").length, 0); // the first ones were on their way
   sending.resume();
   await until(sending, () => sending.isOver);
   assert.equal(model.counts.stored, 300);
