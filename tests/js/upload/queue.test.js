@@ -123,10 +123,35 @@ test("large files, and names that no form can carry, go by tus, at most three at
 
 test("a form is bounded in files and bytes", async () => {
   const { sending } = await open([...Array.from({ length: 501 }, (_, number) => item(`${number}.txt`)), ...Array.from({ length: 5 }, (_, number) => item(`${number}.bin`, 8 * MIB))]);
+  const forms = watchForms();
   sending.resume();
   await until(sending, () => sending.isOver);
-  assert.equal(server.count("POST /api/v1/submissions/s/files"), 1 + 3, "an announcement and three forms");
+  assert.equal(forms.reduce((sum, { files }) => sum + files, 0), 506);
+  for (const { files, bytes } of forms) assert.ok(files <= 500 && bytes <= 32 * MIB, `a form of ${files} files and ${bytes} bytes`);
 });
+
+test("many small files are shared by all lanes, few go in one form", async () => {
+  const { sending } = await open(Array.from({ length: 1000 }, (_, number) => item(`${number}.txt`)));
+  const forms = watchForms();
+  sending.resume();
+  await until(sending, () => sending.isOver);
+  assert.equal(server.mostAtOnce, 3);
+  assert.ok(forms.every(({ files }) => files <= 334), "each took a third of what waited");
+  assert.ok(forms.slice(0, -1).every(({ files }) => files >= 50), "but few make no form");
+});
+
+/** @returns {{files: number, bytes: number}[]} the forms that are sent from now on */
+function watchForms() {
+  /** @type {{files: number, bytes: number}[]} */
+  const forms = [];
+  server.intercept = ({ body }) => {
+    if (!(body instanceof FormData)) return null;
+    const files = [...body.values()].map((value) => /** @type {File} */ (value));
+    forms.push({ files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) });
+    return null;
+  };
+  return forms;
+}
 
 test("a temporary failure is retried, and shown when it repeats", async () => {
   const { model, sending } = await open([item("a.txt")]);
@@ -492,7 +517,7 @@ test("ten thousand small files need few requests, and each is read a bounded num
   sending.resume();
   await until(sending, () => sending.isOver);
   assert.equal(model.counts.stored, 10_000);
-  const forms = 10_000 / 500;
+  const forms = 10_000 / 50;
   assert.ok(server.count("GET") <= 30, `${server.count("GET")} reads of the list`);
-  assert.ok(server.count("POST /api/v1/submissions/s/files") <= 10 + 2 * forms, "forms are full");
+  assert.ok(server.count("POST /api/v1/submissions/s/files") <= 10 + forms, "forms have files enough");
 });
