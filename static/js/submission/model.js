@@ -155,6 +155,8 @@ export class SubmissionModel extends EventTarget {
   #isSenderAway = false;
   #senderSeenAt = 0;
   #now = 0;
+  /** @type {{ids: Set<string> | null, isDue: boolean} | null} what `together` has to tell; null: each change is told at once */
+  #gathered = null;
 
   /** @param {string} id */
   constructor(id) {
@@ -380,7 +382,38 @@ export class SubmissionModel extends EventTarget {
       this.#count(entry, tallyOf(entry));
       hasReplaced = this.#replaceTwin(entry) || hasReplaced;
     }
-    if (!hasReplaced) this.dispatchEvent(new CustomEvent("change", { detail: isOther ? null : ids }));
+    if (!hasReplaced) this.#tell(isOther ? null : ids);
+  }
+
+  /**
+   * Do something that changes many entries one by one, and tell of them once: a thousand announced files were a task of
+   * 180 ms, nearly all of it listeners.
+   * @param {() => void} action
+   */
+  together(action) {
+    if (this.#gathered) {
+      action();
+      return;
+    }
+    const gathered = this.#gathered = { ids: /** @type {Set<string> | null} */ (new Set()), isDue: false };
+    try {
+      action();
+    } finally {
+      this.#gathered = null;
+      if (gathered.isDue) this.#tell(gathered.ids);
+    }
+  }
+
+  /** @param {Set<string> | null} ids as in the event */
+  #tell(ids) {
+    const gathered = this.#gathered;
+    if (gathered === null) {
+      this.dispatchEvent(new CustomEvent("change", { detail: ids }));
+      return;
+    }
+    gathered.isDue = true;
+    if (ids === null) gathered.ids = null;
+    else for (const id of ids) gathered.ids?.add(id);
   }
 
   /**

@@ -39,7 +39,7 @@ export async function attempt(model, group, onMove) {
   let doneBytes = 0;
   const transfer = inPieces
     ? new ResumableTransfer(entry.uploadUrl ?? "", item.file, (received) => model.sent(entry, received, speedAt(received)))
-    : new FormTransfer(model.id, group.map((send) => ({ id: send.entry?.id ?? "", ...send.item })), (index, sent) => {
+    : new FormTransfer(model.id, group.map((send) => ({ id: send.entry?.id ?? "", ...send.item })), (index, sent) => model.together(() => {
       for (; done < index; done += 1) {
         const { entry: before, item: { file } } = group[done];
         if (before) model.sent(before, file.size, 0);
@@ -48,7 +48,7 @@ export async function attempt(model, group, onMove) {
       const current = group[index].entry;
       const now = speedAt(doneBytes + sent);
       if (current) model.sent(current, sent, now);
-    });
+    }));
   for (const send of group) Object.assign(send, { transfer, hasBegun: true });
   try {
     await transfer.run();

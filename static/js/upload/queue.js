@@ -402,7 +402,7 @@ export class Sending extends EventTarget {
     const entries = await this.#roll.match(unknown.map(({ item }) => item));
     /** @type {{id: string, item: Item}[]} */
     const announced = [];
-    unknown.forEach((send, index) => {
+    this.#model.together(() => unknown.forEach((send, index) => {
       const entry = entries[index];
       if (!entry) return;
       const before = send.replaces;
@@ -414,7 +414,7 @@ export class Sending extends EventTarget {
       this.#turn(send, isHeld ? "paused" : "waiting", before?.remark);
       if (before) this.#model.replace(before.id, entry.id);
       announced.push({ id: entry.id, item: send.item });
-    });
+    }));
     if (announced.length) void this.#kept.keep(announced);
   }
 
@@ -466,9 +466,9 @@ export class Sending extends EventTarget {
     }
     /** @type {Send[]} */
     const again = [];
-    for (const send of sends) {
+    this.#model.together(() => sends.forEach((send) => {
       const { entry } = send;
-      if (!entry?.sending) continue;
+      if (!entry?.sending) return;
       if (entry.upload === "stored") {
         this.#turn(send, null);
       } else if (entry.upload === "aborted" || (entry.upload === "receiving" && !send.inPieces)) {
@@ -479,7 +479,7 @@ export class Sending extends EventTarget {
       } else if (!send.inPieces) {
         this.#model.sent(entry, 0, 0);
       }
-    }
+    }));
     if (again.length === 0) return;
     try {
       await this.#announce();
@@ -568,10 +568,12 @@ export class Sending extends EventTarget {
       if (group.length && (send.inPieces || size > FORM_BYTES || group.length === most)) break;
       group.push(send);
     }
-    for (const send of group) {
-      send.isBusy = true;
-      this.#turn(send, send.inPieces ? "sending" : "together", send.entry?.remark);
-    }
+    this.#model.together(() => {
+      for (const send of group) {
+        send.isBusy = true;
+        this.#turn(send, send.inPieces ? "sending" : "together", send.entry?.remark);
+      }
+    });
     return group;
   }
 

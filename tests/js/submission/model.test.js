@@ -409,6 +409,33 @@ test("offline, what this page sends rests until bytes move again", () => {
   assert.equal(stateOf(model.entries[0]), "receiving");
 });
 
+test("what is done together is told once, and only if something has changed", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a"), file("b"), file("c")]));
+  /** @type {(Set<string> | null)[]} */
+  const told = [];
+  model.addEventListener("change", (event) => told.push(/** @type {CustomEvent} */ (event).detail));
+  const [a, b] = model.entries;
+  model.together(() => {
+    model.turn(a, "waiting");
+    model.together(() => model.turn(b, "waiting"));
+    assert.deepEqual(told, []);
+  });
+  assert.deepEqual(told, [new Set(["a", "b"])]);
+  model.together(() => {});
+  assert.equal(told.length, 1);
+  model.together(() => {
+    model.takeFiles([file("d")]);
+    model.turn(a, null);
+  });
+  assert.deepEqual(told.slice(1), [null], "entries came: the list is told as a whole");
+  assert.throws(() => model.together(() => {
+    model.turn(b, null);
+    throw new Error("failed");
+  }), /failed/);
+  assert.deepEqual(told.slice(2), [new Set(["b"])], "what was done before a failure is told");
+});
+
 test("20,000 files are folded", () => {
   const model = new SubmissionModel("s");
   const events = Array.from({ length: 20_000 }, (_, number) => event("upload.stored", { file_id: `f${number}`, name: `f${number}` }, { size: 1 }));
