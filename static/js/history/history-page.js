@@ -3,10 +3,8 @@
 import "../frame/frame-page.js";
 import { callJson } from "../core/api.js";
 import { api, base } from "../core/base.js";
-import { followConfigProblem } from "../core/config-problem.js";
-import { mountConnectionBadge } from "../core/connection.js";
 import { clientText, exactTime, visible } from "../core/format.js";
-import { Live } from "../core/live.js";
+import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
 import { announce, cloneTemplate, part, setText } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
@@ -188,13 +186,18 @@ async function read() {
 let refreshing = 0;
 let refreshed = -Infinity;
 
-/** Read again soon: something has happened. */
+let isStale = false;
+
+/** Read again soon: something has happened. What happens while it is read may be missing in the answer, so it is read once more. */
 function refresh() {
+  isStale = true;
   if (refreshing) return;
   refreshing = window.setTimeout(async () => {
+    isStale = false;
     await read();
     refreshed = performance.now();
     refreshing = 0;
+    if (isStale) refresh();
   }, Math.max(0, refreshed + REFRESH_MS - performance.now()));
 }
 
@@ -276,19 +279,10 @@ if (!isRefused) draw();
 if (searchOf(query) !== given) read();
 setInterval(draw, CLOCK_MS);
 
-const live = new Live();
-mountConnectionBadge(live);
-followConfigProblem(live);
-live.addEventListener("events", (event) => {
-  if (/** @type {CustomEvent<import("../core/live.js").EventsMessage>} */ (event).detail.topic === "all") refresh();
-});
-live.addEventListener("snapshot", (event) => {
-  if (/** @type {CustomEvent<{topic: string}>} */ (event).detail.topic === "all") refresh();
-});
-live.start();
-live.join("all", cursor);
+const livePage = new LivePage();
+livePage.follow("all", cursor, { events: () => refresh(), snapshot: () => refresh() });
 // A page that nobody sees needs no events.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) live.leave("all");
-  else live.join("all", null);
+  if (document.hidden) livePage.live.leave("all");
+  else livePage.live.join("all", null);
 });
