@@ -152,7 +152,8 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
     jobs: list[JobId] = []
 
     def step() -> Awaitable[Any]:
-        kind = chance.choice(["start", "start", "store", "store", "attempt", "end", "cancel", "retry", "abort", "lose"])
+        kinds = ["start", "start", "store", "store", "whole", "attempt", "end", "cancel", "retry", "abort", "lose"]
+        kind = chance.choice(kinds)
         file_id = chance.choice(files[-9:]) if files else new_file_id()
         job_id = chance.choice(jobs[-9:]) if jobs else new_job_id()
         match kind:
@@ -162,6 +163,9 @@ async def test_of_each_owner_the_ledger_knows_the_sums(ledger: Ledger, engine: L
             case "store":
                 jobs.append(new_job_id())
                 return ledger.store_upload(file_id, scenarios.blob(), jobs[-1])
+            case "whole":
+                chosen = [chance.choice(everything) for _ in range(3)]
+                return ledger.store_files([scenarios.whole(one) for one in chosen])
             case "attempt":
                 return ledger.claim(Claim())
             case "end":

@@ -23,6 +23,7 @@ from dropmill.model.nodes import Node
 from dropmill.model.submissions import Counts
 from dropmill.model.uploads import StoredBlob
 from dropmill.ports.ledger import Ledger
+from dropmill.ports.ledger.uploads import WholeFile
 
 LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
 CLIENT = ClientIdentity(ip="192.0.2.7", user_agent="curl/8.5")
@@ -72,6 +73,19 @@ async def queued(ledger: Ledger, submission_id: SubmissionId, path: str = "folde
     job_id = new_job_id()
     await ledger.store_upload(await receiving(ledger, submission_id, path), blob(), job_id)
     return job_id
+
+
+def whole(submission_id: SubmissionId, path: str = "folder/a.txt", file_id: FileId | None = None) -> WholeFile:
+    """A new file, or an announced one."""
+    return WholeFile(
+        file_id=new_file_id() if file_id is None else file_id,
+        submission_id=submission_id,
+        name=path.rpartition("/")[2],
+        path=path,
+        blob=blob(path.encode()),
+        job_id=new_job_id(),
+        is_announced=file_id is not None,
+    )
 
 
 async def claimed(ledger: Ledger) -> AttemptSpec:

@@ -1,6 +1,6 @@
 """Jobs: how people cancel and retry them, how they are queued and settled, how they are listed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -150,31 +150,45 @@ def subject_of(tx: Transaction, row: Row, attempt: int | None = None) -> Subject
     )
 
 
-def add_job(tx: Transaction, job_id: JobId, file_id: FileId, submission_id: str, subject: Subject) -> None:
+def add_job(tx: Transaction, job_id: JobId, submission_id: str, subject: Subject) -> None:
     """Queue the job of a file that was stored, with the newest config revision.
 
     Args:
         tx: where.
         job_id: its id.
-        file_id: of its file.
         submission_id: of its file.
         subject: of the event; names the file.
     """
-    config_number = config.newest(tx).number
+    add_jobs(tx, [new_job(tx, job_id, submission_id, subject, tx.next_tag(submission_id, None))])
+
+
+def new_job(tx: Transaction, job_id: JobId, submission_id: str, subject: Subject, tag: int) -> dict[str, Any]:
+    """The row of a job that is queued now (`job.queued`); `add_jobs` writes it.
+
+    Args:
+        tx: where.
+        job_id: its id.
+        submission_id: of its file.
+        subject: of the event; names the file.
+        tag: its place in the queue, from `Transaction.next_tags`.
+    """
     cursor = tx.emit(EventName.JOB_QUEUED, replace(subject, job_id=job_id), reason="stored")
-    tag = tx.next_tag(submission_id, None)
-    tx.run(
-        _ADD_JOB,
-        id=job_id,
-        file_id=file_id,
-        submission_id=submission_id,
-        state=JobState.QUEUED.value,
-        queued_at=utc_now(),
-        queued_cursor=cursor,
-        tag=tag,
-        config_number=config_number,
-        owner=tx.submission(submission_id)["owner"],
-    )
+    return {
+        "id": job_id,
+        "file_id": subject.file_id,
+        "submission_id": submission_id,
+        "state": JobState.QUEUED.value,
+        "queued_at": utc_now(),
+        "queued_cursor": cursor,
+        "tag": tag,
+        "config_number": config.newest(tx).number,
+        "owner": tx.submission(submission_id)["owner"],
+    }
+
+
+def add_jobs(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows that `new_job` made."""
+    tx.run_all(_ADD_JOB, rows)
 
 
 def requeue(tx: Transaction, row: Row, reason: str, **values: Any) -> None:

@@ -30,7 +30,7 @@ from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage
+from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage, WholeFile
 
 
 class SqlLedger(SqlDatabase):
@@ -81,6 +81,9 @@ class SqlLedger(SqlDatabase):
 
     async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId, *, fence: int | None = None) -> None:
         await self._change(uploads.store_upload, file_id, blob, job_id, fence)
+
+    async def store_files(self, files: Sequence[WholeFile]) -> None:
+        await self._change(uploads.store_files, files)
 
     async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
         await self._change(uploads.abort_upload, file_id, cause, reason)

@@ -1,6 +1,7 @@
 """One transaction on the ledger: it gathers events and counters, and writes them once."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Executable, Select, bindparam, insert, select, update
@@ -81,6 +82,11 @@ class Transaction:
         """Run an insert or an update; parameters that the statement does not bind are columns to set."""
         prepared.run(self.connection, statement, [parameters])
 
+    def run_all(self, statement: Executable, several: Sequence[Mapping[str, Any]]) -> None:
+        """As `run`, once for each mapping, all with the same keys; does nothing without any."""
+        if several:
+            prepared.run(self.connection, statement, several)
+
     def emit(self, name: EventName, subject: Subject, **data: Any) -> int:
         """Append an event; returns its cursor. `data` has exactly the keys in `DATA_KEYS`."""
         if set(data) != set(DATA_KEYS[name]):
@@ -127,15 +133,15 @@ class Transaction:
             self._subjects.pop(submission_id, None)
         self._changed.setdefault(submission_id, set()).update(values)
 
-    def move(self, submission_id: str, before: str | None, after: str | None) -> None:
-        """Count a file under its new state instead of its old one; None: it is new."""
+    def move(self, submission_id: str, before: str | None, after: str | None, files: int = 1) -> None:
+        """Count files under their new state instead of their old one; None: they are new."""
         row = self.submission(submission_id)
-        counted = {state: row[state] + by for state, by in ((before, -1), (after, 1)) if state is not None}
+        counted = {state: row[state] + by for state, by in ((before, -files), (after, files)) if state is not None}
         self.change(submission_id, **counted)
         if before is not None:
-            self.count(row["owner"], before, -1)
+            self.count(row["owner"], before, -files)
         if after is not None:
-            self.count(row["owner"], after, 1)
+            self.count(row["owner"], after, files)
 
     def count(self, owner: str, name: str, by: int) -> None:
         """Add to one of an owner's sums."""
@@ -162,15 +168,19 @@ class Transaction:
             self.moved[DELIVERIES] = cursor
 
     def next_tag(self, submission_id: str, queue: str | None) -> int:
-        """The tag of a job that is queued now: after the submission's other jobs, and after every claimed one.
+        """The tag of a job that is queued now; see `next_tags`."""
+        return self.next_tags(submission_id, queue, 1)[0]
 
-        Call it before the job is counted as queued. If no job of the submission is queued, its last tag does not count:
-        otherwise ten thousand cancelled jobs would still delay the one that is retried.
+    def next_tags(self, submission_id: str, queue: str | None, jobs: int) -> range:
+        """The tags of jobs that are queued now: after the submission's other jobs, and after every claimed one.
+
+        Call it before the jobs are counted as queued. If no job of the submission is queued, its last tag does not
+        count: otherwise ten thousand cancelled jobs would still delay the one that is retried.
         """
         row = self.submission(submission_id)
-        tag: int = max(self._turn(queue or ""), row["last_tag"] if row["queued"] else 0) + 1
-        self.change(submission_id, last_tag=tag)
-        return tag
+        first: int = max(self._turn(queue or ""), row["last_tag"] if row["queued"] else 0) + 1
+        self.change(submission_id, last_tag=first + jobs - 1)
+        return range(first, first + jobs)
 
     def take_turn(self, queue: str | None, tag: int) -> None:
         """Note that a job with this tag is claimed."""

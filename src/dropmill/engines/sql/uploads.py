@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, cast, func, insert, se
 
 from dropmill.engines.sql import config, search
 from dropmill.engines.sql.clients import Row
-from dropmill.engines.sql.jobs import add_job, jobs_of
+from dropmill.engines.sql.jobs import add_job, add_jobs, jobs_of, new_job
 from dropmill.engines.sql.paging import seen_by
 from dropmill.engines.sql.tables import files, is_unfinished, jobs, results, submissions
 from dropmill.engines.sql.transaction import Transaction, counts_of
@@ -20,7 +20,7 @@ from dropmill.model.ids import FileId, Fingerprint, JobId, NodeId, Owner, Sha256
 from dropmill.model.jobs import Job, JobState
 from dropmill.model.transitions import require_transition
 from dropmill.model.uploads import UPLOAD_TRANSITIONS, AbortCause, File, StoredBlob, UploadState
-from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage
+from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage, WholeFile
 
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
 _FILE = select(files).where(files.c.id == bindparam("key"))
@@ -241,8 +241,69 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
     subject = replace(tx.subject(submission_id), file_id=file_id, name=row["name"])
     tx.emit(EventName.UPLOAD_STORED, subject, size=blob.size, sha256=blob.sha256)
     tx.keep(submission_id, blob.size)
-    add_job(tx, job_id, file_id, submission_id, subject)
+    add_job(tx, job_id, submission_id, subject)
     tx.move(submission_id, row["state"], JobState.QUEUED.value)
+
+
+def store_files(tx: Transaction, whole: Sequence[WholeFile]) -> None:
+    """See `Ledger.store_files`."""
+    by_submission: dict[SubmissionId, list[WholeFile]] = {}
+    for file in whole:
+        by_submission.setdefault(file.submission_id, []).append(file)
+    for submission_id, some in by_submission.items():
+        _store_files(tx, submission_id, some)
+
+
+def _store_files(tx: Transaction, submission_id: SubmissionId, whole: Sequence[WholeFile]) -> None:
+    """Record files of one submission, each kind of row by one statement."""
+    config.newest(tx)  # without a config nothing is stored
+    announced = {file.file_id: _announced(tx, file) for file in whole if file.is_announced}
+    count_announced, count_new = len(announced), sum(not file.is_announced for file in whole)
+    if count_announced + count_new < len(whole):
+        raise IllegalTransition("The same announced file comes twice.")
+    submission = tx.submission(submission_id)
+    if count_new and not submission["is_open"]:
+        raise SubmissionSealed("The submission is sealed; open another one.")
+    number = counts_of(submission).total
+    tags = tx.next_tags(submission_id, None, len(whole))
+    added, stored, queued = [], [], []
+    for file, tag in zip(whole, tags, strict=True):
+        row = announced.get(file.file_id)
+        name, path, size = (file.name, file.path, None) if row is None else (row["name"], row["path"], row["size"])
+        bytes_of_file = {
+            "state": UploadState.STORED.value,
+            "size": file.blob.size,
+            "received": file.blob.size,
+            "sha256": file.blob.sha256,
+            "blob": file.blob.key,
+            "node": _node(tx),
+        }
+        if row is None:
+            named = {"id": file.file_id, "submission_id": submission_id, "name": name, "path": path, "number": number}
+            added.append(named | bytes_of_file)
+            search.add_file(tx, submission_id, file.file_id, number, name, path)
+            number += 1
+        else:
+            stored.append({"key": row["seq"], "partial": None, **bytes_of_file})
+        subject = replace(tx.subject(submission_id), file_id=file.file_id, name=name)
+        tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
+        tx.emit(EventName.UPLOAD_STORED, subject, size=file.blob.size, sha256=file.blob.sha256)
+        queued.append(new_job(tx, file.job_id, submission_id, subject, tag))
+    tx.run_all(_ADD_FILE, added)
+    tx.run_all(_SET_FILE, stored)
+    add_jobs(tx, queued)
+    tx.keep(submission_id, sum(file.blob.size for file in whole))
+    for before, count in ((None, count_new), (UploadState.ANNOUNCED.value, count_announced)):
+        if count:
+            tx.move(submission_id, before, JobState.QUEUED.value, count)
+
+
+def _announced(tx: Transaction, file: WholeFile) -> Row:
+    row = _file(tx, file.file_id)
+    if row["submission_id"] != file.submission_id:
+        raise NotFound("The submission has no such file.")
+    require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.RECEIVING, "upload")
+    return row
 
 
 def abort_upload(tx: Transaction, file_id: FileId, cause: AbortCause, reason: str) -> None:

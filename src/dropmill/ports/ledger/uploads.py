@@ -44,6 +44,25 @@ class ResumableUpload:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WholeFile:
+    """A file whose bytes are durable before the ledger has heard that they began to arrive.
+
+    Attributes:
+        name: what the client calls it, last part only; of an announced file the ledger's counts.
+        path: what the client calls it, as given; of an announced file the ledger's counts.
+        is_announced: whether the ledger has the file as announced; otherwise it is new.
+    """
+
+    file_id: FileId
+    submission_id: SubmissionId
+    name: str
+    path: str
+    blob: StoredBlob
+    job_id: JobId
+    is_announced: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionUsage:
     """What a submission holds, or will: its files that are not aborted.
 
@@ -123,6 +142,16 @@ class UploadLedger(Protocol):
 
         Raises:
             UploadTaken: another node has taken the turn since.
+        """
+
+    async def store_files(self, files: Sequence[WholeFile]) -> None:
+        """Record files as begun and stored and queue their jobs, in their order; all of them or none.
+
+        Each file has the same events as by `start_upload` or `begin_upload`, and then `store_upload`.
+
+        Raises:
+            SubmissionSealed: no new file may come to a file's submission.
+            IllegalTransition: an announced file has begun in another request, or has ended.
         """
 
     async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
