@@ -75,7 +75,7 @@ log = logging.getLogger(__name__)
 SOCKET_RESTARTING = 1012  # WebSocket close code: the server restarts, connect again
 # What the data folder holds that is the server's own.
 IN_DATA = (
-    *("lock", "incoming", "blobs", "outputs", "attempts", "configs", "log"),
+    *("lock", "incoming", "blobs", "journal", "outputs", "attempts", "configs", "log"),
     *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"),
 )
 MANY_FILES = ("blobs", "outputs", "attempts")  # each file in these was created private, or belongs to a script

@@ -5,6 +5,7 @@ import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from dropmill.engines.disk.files import HashedFile
 from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.disk.syncing import Syncing
 from dropmill.ports.blobs import BlobStore
 
 
@@ -25,8 +27,8 @@ class Engine:
 
 
 @asynccontextmanager
-async def _disk(folder: Path) -> AsyncIterator[BlobStore]:
-    store = DiskBlobStore(folder)
+async def _disk(folder: Path, how: Syncing | None) -> AsyncIterator[BlobStore]:
+    store = DiskBlobStore(folder, lambda _: how)
     await store.open()
     try:
         yield store
@@ -47,7 +49,13 @@ def _fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
     patch.setattr(HashedFile, "write", refuse)
 
 
-ENGINES = {"disk": Engine(open=_disk, fill=_fill_disk)}
+ENGINES = {
+    name: Engine(open=partial(_disk, how=how), fill=_fill_disk)
+    for name, how in (
+        ("disk", Syncing.WHOLE_DISK),
+        ("disk without a journal", None),
+    )
+}
 
 
 async def keys(store: BlobStore) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.contracts.announced import announced
 from tests.support import scenarios
-from tests.support.scenarios import CLIENT, all_events, recount, whole
+from tests.support.scenarios import CLIENT, SUCCEEDED, all_events, recount, whole
 
 from dropmill.model.errors import IllegalTransition, NotFound, SubmissionSealed, Unavailable
 from dropmill.model.events import Event
@@ -160,3 +160,24 @@ async def test_no_files_change_nothing(ledger: Ledger) -> None:
     before = await ledger.newest_cursor()
     await ledger.store_files([])
     assert await ledger.newest_cursor() == before
+
+
+async def test_only_stored_files_that_were_not_removed_are_live(ledger: Ledger) -> None:
+    """A removed file keeps its key in the ledger; its bytes must not come back from a journal."""
+    kept, gone = await scenarios.opened(ledger), await scenarios.opened(ledger)
+    files = [whole(kept), whole(gone)]
+    await ledger.store_files(files)
+    upload = await announced(ledger, kept)
+    for _ in files:
+        order = await scenarios.claimed(ledger)
+        assert await ledger.end_attempt(order.job_id, 1, SUCCEEDED)
+    await ledger.seal_submission(gone)
+    keys = [files[0].blob.key, files[1].blob.key, upload.partial or "", "0" * 32]
+    assert await ledger.live_blobs(keys) == set(keys[:2])
+    settled_at = (await ledger.view_submission(gone, limit=1)).submission.settled_at
+    assert settled_at is not None
+    assert await ledger.begin_removal(gone, settled_at)
+    assert await ledger.live_blobs(keys) == {keys[0]}
+    assert await ledger.known_blobs(keys) == set(keys[:3])
+    many = ["%032d" % number for number in range(1200)]
+    assert await ledger.live_blobs([*many, keys[0]]) == {keys[0]}

@@ -93,7 +93,15 @@ class Intake:
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Remove what an earlier process left on disk without an entry in the ledger. Before anything is received."""
+        """Complete what an earlier process stored, and remove what it left on disk without an entry in the ledger.
+
+        Before anything is received.
+
+        Raises:
+            OutOfSpace, StorageUnavailable: a stored file could not be completed.
+        """
+        if written := await self._blobs.replay(self._ledger.live_blobs):
+            log.info("Wrote %d small files anew that had not reached the disk.", written)
         unfinished = await self._ledger.unfinished_uploads()
         removed = await self._blobs.sweep({upload.partial for upload in unfinished if upload.partial is not None})
         async for keys in self._blobs.keys():

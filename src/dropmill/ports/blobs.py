@@ -1,6 +1,6 @@
 """Immutable bytes under generated keys, and the writers that bring them in."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +185,19 @@ class BlobStore(Protocol):
 
     async def retry_discards(self) -> int:
         """Remove what `discard` could not; returns how many keys are left."""
+
+    async def replay(self, live: Callable[[Sequence[str]], Awaitable[Collection[str]]]) -> int:
+        """At start-up, before anything is removed: complete small files that an earlier process stored together.
+
+        Args:
+            live: of some keys, returns those whose bytes must be there. A deleted blob that is named comes back.
+
+        Returns:
+            How many files had to be written anew.
+
+        Raises:
+            OutOfSpace, StorageUnavailable: the store is incomplete; the next call continues.
+        """
 
     async def sweep(self, resumable: Collection[str] = ()) -> int:
         """At start-up: remove unfinished blobs of an earlier process, except `resumable` keys; returns how many."""

@@ -22,15 +22,15 @@ from dropmill.ports.blobs import SmallPart
 async def test_a_small_part_whose_bytes_are_lost_on_their_way_is_refused_with_the_others(
     blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], None]
 ) -> None:
-    rename, renamed = os.rename, []
+    compare, compared = folders.Folders.require_renamed, []
 
-    def lose(source: Path, target: Path) -> None:
-        rename(source, target)
-        renamed.append(target)
-        if len(renamed) == 3:
-            way(target)
+    def lose(self: folders.Folders, final: Path, written: os.stat_result, size: int) -> None:
+        compared.append(final)
+        if len(compared) == 3:
+            way(final)
+        compare(self, final, written, size)
 
-    monkeypatch.setattr(os, "rename", lose)
+    monkeypatch.setattr(folders.Folders, "require_renamed", lose)
     with pytest.raises(BytesLost):
         await blobs.store_small([SmallPart(extension="", data=b"small")] * 12)
     assert [path for path in blobs.blobs.rglob("*") if path.is_file()] == []

@@ -21,6 +21,7 @@ STORE_SOME = """
 import asyncio, os, sys
 from pathlib import Path
 from dropmill.engines.disk.store import DiskBlobStore
+from dropmill.engines.disk.syncing import Syncing
 from dropmill.ports.blobs import SmallPart
 
 class Zeros:
@@ -33,7 +34,7 @@ class Zeros:
         pass
 
 async def main():
-    store = DiskBlobStore(Path(sys.argv[1]))
+    store = DiskBlobStore(Path(sys.argv[1]), lambda _: Syncing.WHOLE_DISK)
     await store.open()
     for chunks in (1, 9):
         writer = store.create("")
@@ -52,11 +53,12 @@ async def main():
 asyncio.run(main())
 """
 
-STRACE = ("strace", "-f", "-y", "-s", "128", "-e", "trace=write,fsync,rename,renameat2", "-o")
+STRACE = ("strace", "-f", "-y", "-s", "128", "-e", "trace=write,pwrite64,fsync,fdatasync,rename,renameat2", "-o")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_bytes_are_fsynced_then_renamed_then_their_folder_is_fsynced_then_it_is_answered(tmp_path: Path) -> None:
+def test_what_is_answered_is_durable_in_its_folder_or_in_the_journal(tmp_path: Path) -> None:
+    """Promise 1. Large: written, fsynced, renamed, its folder fsynced. Small: written, and its record fdatasynced."""
     trace = tmp_path / "trace"
     (tmp_path / "data").mkdir()
     answers = subprocess.run(
@@ -73,7 +75,15 @@ def test_bytes_are_fsynced_then_renamed_then_their_folder_is_fsynced_then_it_is_
     def positions(pattern: str) -> list[int]:
         return [number for number, call in enumerate(calls) if re.search(pattern, call)]
 
-    for key in keys:
+    for key in keys[3:]:
+        written = positions(rf"write\(\d+<[^>]*/blobs/{key[:2]}/{key}>")
+        journalled = positions(r"pwrite64\(\d+<[^>]*/journal/\w+\.segment>")
+        durable = positions(r"fdatasync\(\d+<[^>]*/journal/\w+\.segment>")
+        answered = positions(rf"write\(1<.*answered {key}")
+        assert len(written) == len(answered) == 1
+        append = next(at for at in journalled if at > written[0])
+        assert any(append < at < answered[0] for at in durable)
+    for key in keys[:3]:
         writes = positions(rf"write\(\d+<[^>]*/incoming/{key}>")
         fsynced = positions(rf"fsync\(\d+<[^>]*/incoming/{key}>")
         renamed = positions(rf'rename\("[^"]*/incoming/{key}", "[^"]*/blobs/{key[:2]}/{key}"')

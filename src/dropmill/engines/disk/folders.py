@@ -2,7 +2,8 @@
 
     incoming/<key>          being written; a start removes every file that no upload may continue
     incoming/<key>.chunk    while a chunk with a checksum is written: the offset at which it began
-    blobs/<2>/<key>         committed: fsynced, renamed, directory fsynced, mode 0400
+    blobs/<2>/<key>         committed: fsynced, renamed, directory fsynced, mode 0400; a small one may be durable in
+                            the journal first
 
 Both lie in one file system, so that a rename from one to the other is atomic.
 """
@@ -71,6 +72,8 @@ class Folders:
         self._taking = 0
         self._readings: set[asyncio.Task[None]] = set()
         self._discarded: dict[str, None] = {}  # in the order in which their removal failed
+        self.on_remove: Callable[[str], None] = lambda _: None
+        """Called with each key that is being removed, before it is, in the thread that does it."""
 
     def make(self) -> None:
         """Make the folders. Blocks."""
@@ -167,6 +170,7 @@ class Folders:
             OSError: the disk refuses.
         """
         self.proven.drop(key)
+        self.on_remove(key)
         for path in (self.incoming / key, self.incoming / (key + CHUNK_SUFFIX), self.path(key)):
             path.unlink(missing_ok=True)
 

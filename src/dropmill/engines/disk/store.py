@@ -13,13 +13,15 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from dropmill.engines.disk import adoption, files
 from dropmill.engines.disk.files import READ_PLAIN, REREAD_BYTES, changed
 from dropmill.engines.disk.folders import FOLDERS, Folders, ended
+from dropmill.engines.disk.small import SmallFiles
+from dropmill.engines.disk.syncing import Syncing, syncing_for
 from dropmill.engines.disk.writer import DiskBlobWriter
 from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.ports.blobs import SMALL_BYTES, SmallPart
@@ -32,13 +34,16 @@ PROOFS_MAX = 2  # files read again at once, so that uploads get threads, too
 class DiskBlobStore:
     """`dropmill.ports.blobs.BlobStore` in a directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, syncing: Callable[[Path], Syncing | None] = syncing_for) -> None:
         """Touch nothing before `open`.
 
         Args:
-            folder: the data folder; `incoming` and `blobs` are made in it.
+            folder: the data folder; `incoming`, `blobs` and `journal` are made in it.
+            syncing: says how the small files in a folder are synced; None: each when it is stored, without a journal.
         """
         self._folders = Folders(folder)
+        self._syncing = syncing
+        self._small: SmallFiles | None = None
         self.incoming = self._folders.incoming
         self.blobs = self._folders.blobs
         self._proving: dict[str, asyncio.Task[None]] = {}
@@ -47,9 +52,14 @@ class DiskBlobStore:
     async def open(self) -> None:
         """Make the folders."""
         await self._folders.hop(self._folders.make)
+        how = await self._folders.hop(self._syncing, self.blobs)
+        if how is not None:
+            self._small = SmallFiles(self._folders, how)
 
     async def close(self) -> None:
-        """Wait for writes under way; cancel what only reads."""
+        """Wait for writes under way and sync what is not yet synced; cancel what only reads."""
+        if self._small is not None:
+            await self._small.close()
         await self._folders.close()
 
     def path(self, key: str) -> Path:
@@ -72,6 +82,17 @@ class DiskBlobStore:
     async def store_small(self, parts: Sequence[SmallPart]) -> Sequence[StoredBlob]:
         if any(len(part.data) > SMALL_BYTES for part in parts):
             raise ValueError(f"a small part has at most {SMALL_BYTES} bytes")
+        if self._small is not None and parts:
+            named = [(secrets.token_hex(16) + part.extension, part.data) for part in parts]
+            try:
+                together = await self._small.store(named)
+            except OSError as error:
+                raise await self._folders.translated(error) from error
+            if together is not None:
+                return together
+        return await self._store_each(parts)
+
+    async def _store_each(self, parts: Sequence[SmallPart]) -> Sequence[StoredBlob]:
         stored: list[StoredBlob] = []
         writers = [self.create(part.extension) for part in parts]
         committing: list[asyncio.Task[StoredBlob]] = []
@@ -185,6 +206,17 @@ class DiskBlobStore:
 
     async def retry_discards(self) -> int:
         return await self._folders.retry_discards()
+
+    async def replay(self, live: Callable[[Sequence[str]], Awaitable[Collection[str]]]) -> int:
+        # Also where no journal is used now: an earlier version of the system may have had one.
+        small = self._small or SmallFiles(self._folders, Syncing.EACH_FILE)
+        try:
+            return await small.replay(live)
+        except OSError as error:
+            raise await self._folders.translated(error) from error
+        finally:
+            if small is not self._small:
+                await small.close()
 
     async def sweep(self, resumable: Collection[str] = ()) -> int:
         return await self._folders.hop(self._folders.sweep, resumable)

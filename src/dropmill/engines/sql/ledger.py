@@ -270,6 +270,9 @@ class SqlLedger(SqlDatabase):
     async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
         return await self._read(uploads.known_blobs, list(keys))
 
+    async def live_blobs(self, keys: Collection[str]) -> Collection[str]:
+        return await self._read(uploads.live_blobs, list(keys))
+
     async def cancels_asked(self) -> Sequence[tuple[JobId, int]]:
         return await self._read(attempts.cancels_asked, self._node_id)
 

@@ -408,3 +408,12 @@ def known_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
         for column in (files.c.blob, files.c.partial, results.c.blob):
             known.update(connection.execute(select(column).where(column.in_(keys[start : start + 500]))).scalars())
     return known
+
+
+def live_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """See `Ledger.live_blobs`."""
+    live: set[str] = set()
+    for start in range(0, len(keys), 500):
+        some = files.c.blob.in_(keys[start : start + 500])
+        live.update(connection.execute(select(files.c.blob).where(some, files.c.removed_at.is_(None))).scalars())
+    return live

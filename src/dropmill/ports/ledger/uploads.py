@@ -185,4 +185,7 @@ class UploadLedger(Protocol):
         """Some of the uploads with an `expires_at` before `now`."""
 
     async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
-        """Those of the keys that belong to a stored file, a growing upload or a result."""
+        """Those of the keys that belong to a stored file, a growing upload or a result, also once it was removed."""
+
+    async def live_blobs(self, keys: Collection[str]) -> Collection[str]:
+        """Those of the keys whose bytes must be there: of stored files that were not removed."""
