@@ -179,5 +179,37 @@ async def test_only_stored_files_that_were_not_removed_are_live(ledger: Ledger) 
     assert await ledger.begin_removal(gone, settled_at)
     assert await ledger.live_blobs(keys) == {keys[0]}
     assert await ledger.known_blobs(keys) == set(keys[:3])
-    many = ["%032d" % number for number in range(1200)]
+    many = [f"{number:032d}" for number in range(1200)]
     assert await ledger.live_blobs([*many, keys[0]]) == {keys[0]}
+
+
+async def test_one_file_is_received_by_one_change_that_tells_the_same_as_five(ledger: Ledger) -> None:
+    """Its submission is opened, filled and sealed; what is returned is what a read returns."""
+    views = []
+    for is_one_change in (False, True):
+        file = whole(new_submission_id())
+        if is_one_change:
+            view = await ledger.receive_one(CLIENT, "ada", file, owner=ADA)
+            assert view == await ledger.view_submission(file.submission_id, limit=9)
+        else:
+            await ledger.open_submission(file.submission_id, CLIENT, "ada", owner=ADA)
+            await one_by_one(ledger, [file])
+            await ledger.seal_submission(file.submission_id)
+        assert await recount(ledger, file.submission_id) == Counts(queued=1)
+        view = await ledger.view_submission(file.submission_id, limit=9)
+        views.append((told(await all_events(ledger), file.submission_id), shapes(view.files), view.submission.is_open))
+    assert views[0] == views[1]
+    assert (await ledger.totals(visible_to=ADA)).submissions == 2
+    order = await scenarios.claimed(ledger)
+    assert await ledger.end_attempt(order.job_id, 1, SUCCEEDED)
+    settled = await ledger.view_submission(order.submission_id, limit=9)
+    assert settled.submission.is_settled
+
+
+async def test_one_file_that_is_refused_opens_no_submission(empty: Ledger) -> None:
+    file = whole(new_submission_id())
+    with pytest.raises(Unavailable):  # there is no config
+        await empty.receive_one(CLIENT, None, file)
+    with pytest.raises(NotFound):
+        await empty.view_submission(file.submission_id, limit=9)
+    assert await empty.newest_cursor() == 0

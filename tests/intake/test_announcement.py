@@ -7,9 +7,11 @@ import pytest
 from tests.intake.counter import CONTENT, Counter, announce
 from tests.intake.desk import Body
 from tests.support.scenarios import CALLER, recount
+from tests.support.waiting import eventually
 
 from dropmill.model.errors import BadRequest, Unavailable
 from dropmill.model.submissions import Counts
+from dropmill.model.uploads import UploadState
 from dropmill.wire.jobs import RuntimeState
 from dropmill.wire.submissions import file_json
 
@@ -32,7 +34,11 @@ async def test_a_file_that_a_form_is_bringing_is_not_taken_piece_by_piece(counte
     body = Body()
     receiving = counter.desk.begin(body, submission_id=submission_id)
     body.send(b'--B\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nhe')
-    await body.all_taken()
+
+    async def has_begun() -> bool:
+        return (await counter.desk.ledger.upload(upload.file_id)).state is UploadState.RECEIVING
+
+    await eventually(has_begun)
     with pytest.raises(Unavailable):  # the form may have been cut without anybody knowing yet: to be tried again
         await counter.append(upload, 0, b"hello")
     with pytest.raises(Unavailable):

@@ -32,6 +32,7 @@ from dropmill.model.events import EventName
 from dropmill.model.ids import FileId
 from dropmill.model.submissions import Counts
 from dropmill.model.uploads import AbortCause, StoredBlob, UploadState
+from dropmill.ports.blobs import SMALL_BYTES
 from dropmill.ports.ledger.uploads import ResumableUpload
 
 WAYS = [remove, empty, shorten]
@@ -68,7 +69,7 @@ async def test_many_small_files_of_one_body_are_all_stored(desk: Desk, count: in
 
 
 async def test_no_more_files_than_a_few_are_under_way_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However fast small files come, a body does not open them all."""
+    """However fast files come, a body does not open them all."""
     gate, under_way, most = asyncio.Event(), 0, 0
     commit = DiskBlobWriter.commit
 
@@ -84,7 +85,7 @@ async def test_no_more_files_than_a_few_are_under_way_at_once(desk: Desk, monkey
     body = Body()
     receiving = desk.begin(body)
     for number in range(5 * FINISHING_MAX):
-        body.send(part(f"{number}"))
+        body.send(part(f"{number}", bytes(SMALL_BYTES + 1)))
 
     async def is_stuck() -> bool:
         return under_way >= FINISHING_MAX
@@ -267,7 +268,7 @@ async def test_a_stop_lets_a_body_that_has_been_read_come_to_its_end(
     monkeypatch.setattr(DiskBlobWriter, "commit", slow)
     body = Body()
     receiving = desk.begin(body)
-    body.send(part("a.txt"), END)
+    body.send(part("a.txt", bytes(SMALL_BYTES + 1)), END)
     await body.all_taken()
     body.end()
     await asyncio.sleep(0.02)
@@ -378,18 +379,19 @@ async def test_a_ledger_that_cannot_be_written_names_what_was_kept_all_the_same(
     assert told.value.extra["kept"] == ["first.txt"]
 
 
+@pytest.mark.parametrize(("method", "size"), [("store_files", 9), ("store_upload", SMALL_BYTES + 1)])
 async def test_whether_a_file_was_stored_is_asked_of_the_ledger_and_not_inferred_from_an_error(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str, size: int
 ) -> None:
-    store_upload = SqliteLedger.store_upload
+    store = getattr(SqliteLedger, method)
 
     async def store_and_fail(*arguments: Any, **named: Any) -> None:
-        await store_upload(*arguments, **named)
+        await store(*arguments, **named)
         raise Unavailable("The connection to the ledger was lost.")
 
-    monkeypatch.setattr(SqliteLedger, "store_upload", store_and_fail)
+    monkeypatch.setattr(SqliteLedger, method, store_and_fail)
     with pytest.raises(Unavailable):
-        await desk.receive(FIRST, END)
+        await desk.receive(part("first.txt", bytes(size)), END)
     (file,) = (await desk.files()).values()
     assert file.state is UploadState.STORED
     assert await desk.stored_on_disk() == {file.blob}
@@ -411,7 +413,7 @@ async def test_a_blob_store_folder_holds_nothing_but_blobs(desk: Desk, tmp_path:
     for name in ("../../../../etc/x", "a%0D%0Ab", "x" * 300, "con", "\u202e.txt"):
         await desk.receive(part(name), END)
     found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
-    assert found <= {"blobs", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"}
+    assert found <= {"blobs", "journal", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"}
     assert all(key[:32].isalnum() for key in await desk.stored_on_disk())
 
 

@@ -20,6 +20,7 @@ from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, Un
 from dropmill.model.events import EventName
 from dropmill.model.ids import SubmissionId
 from dropmill.model.uploads import UploadState
+from dropmill.ports.blobs import SMALL_BYTES
 
 
 async def test_the_look_up_of_a_host_name_delays_no_file(desk: Desk) -> None:
@@ -233,20 +234,21 @@ async def test_a_form_that_fills_an_announced_file_is_left_alone_though_a_repeat
     assert (await receiving).stored == ("a.txt",)
 
 
+@pytest.mark.parametrize(("method", "size"), [("store_files", 9), ("store_upload", SMALL_BYTES + 1)])
 async def test_bytes_that_the_ledger_may_have_recorded_stay_until_it_can_be_asked(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str, size: int
 ) -> None:
     """The answer to a commit was lost and the ledger is away: deleted bytes could be those of a stored file."""
-    store_upload = SqliteLedger.store_upload
+    store = getattr(SqliteLedger, method)
 
     async def store_and_fail(*arguments: Any, **named: Any) -> None:
-        await store_upload(*arguments, **named)
+        await store(*arguments, **named)
         raise Unavailable("The connection to the ledger was lost.")
 
     with failing(monkeypatch, "file"):
-        monkeypatch.setattr(SqliteLedger, "store_upload", store_and_fail)
+        monkeypatch.setattr(SqliteLedger, method, store_and_fail)
         with pytest.raises(Unavailable):
-            await desk.receive(FIRST, END)
+            await desk.receive(part("first.txt", bytes(size)), END)
         assert await desk.intake.sweep() == 1
         assert len(await desk.stored_on_disk()) == 1
     assert await desk.intake.sweep() == 0
@@ -259,7 +261,7 @@ async def test_notes_for_the_next_sweep_are_bounded(desk: Desk, monkeypatch: pyt
     with failing(monkeypatch, "seal_submission", "store_upload", "file", "abort_upload"):
         for _ in range(4):
             with pytest.raises(Unavailable):
-                await desk.receive(FIRST, END)
+                await desk.receive(part("first.txt", bytes(SMALL_BYTES + 1)), END)
     assert desk.intake._arrivals.in_doubt == len(desk.intake._to_seal) == 2
     await desk.intake.sweep()
     assert not desk.intake._arrivals.file_ids

@@ -1,5 +1,8 @@
 """One request's body on its way in: each file is begun, written and stored as its part comes, its job queued at once.
 
+A file starts *held*, in memory. If its end comes soon and it is small, it is stored together with others (`gathering`);
+else it goes alone, and then people see it arrive.
+
 When the client leaves, files whose part had ended are kept and processed; the one that was cut off is removed.
 """
 
@@ -10,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dropmill.intake.arriving import SERVER_FAILED, Arrivals, Arriving
+from dropmill.intake.gathering import Gathering, SmallFile
 from dropmill.intake.limits import Meter
 from dropmill.intake.multipart import PartBegins, PartEnds, PartEvent, base_name, stored_extension
 from dropmill.intake.repeats import Repeated, compare
@@ -27,12 +31,14 @@ from dropmill.model.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id
+from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.jobs import Progress
 from dropmill.model.uploads import AbortCause, UploadState
-from dropmill.ports.blobs import BlobStore
+from dropmill.ports.blobs import SMALL_BYTES
 from dropmill.ports.bus import Bus
+from dropmill.ports.ledger.history import SubmissionView
 from dropmill.ports.ledger.submissions import IntakeLedger, RequestKey
+from dropmill.ports.ledger.uploads import WholeFile
 
 FINISHING_MAX = 8
 """Files of one request whose commit is under way while the next ones already arrive. Their fsyncs overlap and their
@@ -41,6 +47,9 @@ ledger changes share a commit."""
 FIELD_OF_FILE = "file:"
 """A form's field named by this and an announced file's id brings that file, and only once: a browser sends a form again
 when a kept connection breaks, without knowing that its files were stored."""
+
+ALONE_AFTER_S = 0.03
+"""Seconds after its begin when a file whose end has not come goes alone. A small file is queued within 50 ms."""
 
 PROGRESS_EVERY_S = 0.25  # four reports a second for each file, as the API promises
 
@@ -53,10 +62,12 @@ class Receipt:
         submission_id: None if no file had begun, so that none was opened. With an idempotency key that was seen
             before it is the first request's.
         stored: the client's paths of the files that are stored, in the order in which they were.
+        view: the submission as the request left it, if the ledger returned that; None if it must be read.
     """
 
     submission_id: SubmissionId | None
     stored: tuple[str, ...]
+    view: SubmissionView | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,13 +85,20 @@ class IncomingBody:
         expected_sha256: what its only file must have; None if the client did not say.
         is_passing_over: whether the part that is being read brings a file that is no longer waited for.
         is_reading: whether it may still be given up.
+        own_id: of the submission that it opens, if it opens one.
+        is_single: whether its only file may open, fill and seal the submission by one change.
+        view: the submission as that change left it; None unless it was made.
+        is_settled: whether all that the body left is settled, as far as that was possible.
         opening: opens the submission; None unless this body opens one.
         arriving: the file whose part is being read; None between two.
         last: the file whose part ended last.
         stored: path of each file that is stored, in order.
         has_files: whether a part with a file has ended.
-        finishing: files that are being stored.
+        finishing: files that went alone and are being stored.
         slots: bounds `finishing`.
+        gathered: files that are being stored together with others.
+        gathered_ended: set while there are none.
+        alone: calls `Receiver` when the file that arrives goes alone; None if none is waited for.
         trouble: why the first of the files that failed did.
     """
 
@@ -94,6 +112,10 @@ class IncomingBody:
     expected_sha256: Sha256 | None = None
     is_passing_over: bool = False
     is_reading: bool = True
+    own_id: SubmissionId = field(default_factory=new_submission_id)
+    is_single: bool = False
+    view: SubmissionView | None = None
+    is_settled: bool = False
     opening: asyncio.Task[SubmissionId] | None = None
     arriving: Arriving | None = None
     last: Arriving | None = None
@@ -101,6 +123,9 @@ class IncomingBody:
     has_files: bool = False
     finishing: set[asyncio.Task[None]] = field(default_factory=set)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FINISHING_MAX))
+    gathered: int = 0
+    gathered_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    alone: asyncio.TimerHandle | None = None
     trouble: BaseException | None = None
 
     @property
@@ -121,10 +146,11 @@ class Receiver:
         self,
         *,
         ledger: IntakeLedger,
-        blobs: BlobStore,
         bus: Bus,
         arrivals: Arrivals,
-        open_submission: Callable[[Caller, RequestKey | None], Coroutine[Any, Any, SubmissionId]],
+        gathering: Gathering,
+        open_submission: Callable[[SubmissionId, Caller, RequestKey | None], Coroutine[Any, Any, SubmissionId]],
+        receive_one: Callable[[Caller, WholeFile], Awaitable[SubmissionView]],
         seal_submission: Callable[[SubmissionId, AbortCause], Awaitable[DropmillError | None]],
         require_running: Callable[[], None],
     ) -> None:
@@ -132,16 +158,20 @@ class Receiver:
 
         Args:
             arrivals: where each file is noted.
-            open_submission: opens a submission that one body fills; raises `Repeated` if its key was seen before.
+            gathering: stores small files.
+            open_submission: opens a submission, of this id, that one body fills; raises `Repeated` if its key was seen
+                before.
+            receive_one: records a submission with its only file, which is stored.
             seal_submission: seals it, or returns why it could not; then something else will. Files that are still
                 announced are aborted with the cause.
             require_running: raises `Unavailable` once the server is stopping.
         """
         self._ledger = ledger
-        self._blobs = blobs
         self._bus = bus
         self._arrivals = arrivals
+        self._gathering = gathering
         self._open_submission = open_submission
+        self._receive_one = receive_one
         self._seal_submission = seal_submission
         self._require_running = require_running
 
@@ -188,8 +218,8 @@ class Receiver:
         # Noted in `body` before it is awaited: a cancel in between must leave nothing unsettled.
         if body.submission_id is None:
             body.meter.check_type(part.path, part.media_type)  # before a submission is opened for it
-            body.opening = asyncio.create_task(self._open_submission(body.caller, body.key))
-            body.submission_id = await asyncio.shield(body.opening)
+            if not body.is_single:
+                await self._open(body)
         announced = None
         is_by_id = part.field.startswith(FIELD_OF_FILE)
         if is_by_id:
@@ -199,51 +229,99 @@ class Receiver:
             if announced.state is not UploadState.ANNOUNCED:
                 body.has_files = body.is_passing_over = True
                 return
-        elif body.may_fill:
+        elif body.may_fill and body.submission_id is not None:
             announced = await self._ledger.announced_upload(body.submission_id, part.path)
         if announced is None:
             body.meter.begin_file(part.path, part.media_type)
         else:
             body.meter.begin_announced_file(announced.size, announced.path)
         file_id = new_file_id() if announced is None else announced.file_id
-        # Handed to the ledger now, awaited where the file ends: a thousand small files share their commits.
-        if announced is not None:
-            expected = announced.expected_sha256
-            starting = asyncio.create_task(self._ledger.begin_upload(file_id))
-        else:
-            expected = body.expected_sha256
-            starting = asyncio.create_task(
-                self._ledger.start_upload(file_id, body.submission_id, part.name, part.path, None)
-            )
-        body.arriving = Arriving(
+
+        async def start() -> None:
+            submission_id = await self._open(body)
+            if arriving.before is not None and arriving.before.writer is None:
+                await arriving.before.handed.wait()  # files are recorded in their order
+            if announced is not None:
+                await self._ledger.begin_upload(file_id)
+            else:
+                await self._ledger.start_upload(file_id, submission_id, part.name, part.path, None)
+
+        loop = asyncio.get_running_loop()
+        arriving = Arriving(
             file_id=file_id,
+            submission_id=body.own_id if body.submission_id is None else body.submission_id,
+            name=part.name,
             path=part.path,
-            writer=self._blobs.create(stored_extension(part.name)),
-            starting=starting,
-            expected_sha256=expected,
+            extension=stored_extension(part.name),
+            start=start,
+            expected_sha256=body.expected_sha256 if announced is None else announced.expected_sha256,
+            goes_alone_at=loop.time() + ALONE_AFTER_S,
+            is_announced=announced is not None,
             is_by_id=is_by_id,
+            before=body.last,
         )
-        self._arrivals.begin(body.arriving, body.submission_id)
-        if not body.has_files and body.opening is None:
-            await asyncio.shield(starting)  # the first file shows whether a submission that existed takes any
+        body.arriving = arriving
+        self._arrivals.begin(arriving)
+        if body.alone is None:
+            body.alone = loop.call_at(arriving.goes_alone_at, self._end_of_waiting, body)
+
+    async def _open(self, body: IncomingBody) -> SubmissionId:
+        """The submission of a body, opened now if there is none.
+
+        Raises:
+            NotFound: the request has ended without one; nobody would seal it.
+        """
+        if body.submission_id is None:
+            if body.is_settled:
+                raise NotFound("The request has ended without a submission.")
+            if body.opening is None:
+                body.opening = asyncio.create_task(self._open_submission(body.own_id, body.caller, body.key))
+            body.submission_id = await asyncio.shield(body.opening)
+        return body.submission_id
+
+    def _end_of_waiting(self, body: IncomingBody) -> None:
+        """Have the file that arrives go alone, if it has been waited for long enough."""
+        body.alone = None
+        arriving = body.arriving
+        if arriving is None or arriving.writer is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= arriving.goes_alone_at:
+            self._arrivals.go_alone(arriving)
+        else:
+            body.alone = loop.call_at(arriving.goes_alone_at, self._end_of_waiting, body)
+
+    async def begun_ends(self, body: IncomingBody) -> None:
+        """Return when sealing the body's submission does not refuse a file whose part has begun."""
+        if (arriving := body.arriving) is not None:
+            self._arrivals.go_alone(arriving)
+            with contextlib.suppress(DropmillError):
+                await arriving.started()
+        if body.submission_id is not None:
+            await self._gathering.handed(body.submission_id)
 
     async def _write(self, body: IncomingBody, data: bytes) -> None:
         arriving = body.arriving
         if body.is_passing_over:
             return
-        if arriving is None or body.submission_id is None:
+        if arriving is None:
             raise AssertionError("bytes of a file came before its part began")
-        await body.meter.take(arriving.writer.size + len(data), len(data))
-        await arriving.writer.write(data)
+        await body.meter.take(arriving.size + len(data), len(data))
+        if arriving.writer is None:
+            if arriving.size + len(data) <= SMALL_BYTES:
+                arriving.held += data
+                return
+            self._arrivals.go_alone(arriving)
+        await self._arrivals.write(arriving, data)
         now = asyncio.get_running_loop().time()
         if now >= arriving.report_at:
             arriving.report_at = now + PROGRESS_EVERY_S
             self._bus.report(
                 Progress(
-                    submission_id=body.submission_id,
+                    submission_id=arriving.submission_id,
                     file_id=arriving.file_id,
                     stage="upload",
-                    value=arriving.writer.size,
+                    value=arriving.size,
                 )
             )
 
@@ -254,7 +332,12 @@ class Receiver:
             return
         if arriving is None:
             raise AssertionError("a file ended before its part began")
-        arriving.before, body.last = body.last, arriving
+        body.last = arriving
+        if arriving.writer is None:
+            await self._gather(body, arriving)
+            if body.trouble is not None:
+                raise body.trouble
+            return
         finishing = asyncio.create_task(self._finish(body, arriving))
         body.has_files = True
         body.finishing.add(finishing)
@@ -263,24 +346,61 @@ class Receiver:
         if body.trouble is not None:
             raise body.trouble
 
+    async def _gather(self, body: IncomingBody, arriving: Arriving) -> None:
+        """Have a file that arrived whole stored together with others. It is, though the caller is cancelled."""
+        data = bytes(arriving.held)
+        body.has_files = True
+        body.gathered += 1
+        body.gathered_ended.clear()
+
+        async def record(file: WholeFile) -> None:
+            body.view = await self._receive_one(body.caller, file)
+            body.submission_id = file.submission_id
+
+        async def ended(error: Exception | None) -> None:
+            try:
+                if error is None:
+                    self._arrivals.end_stored(arriving)
+                    self._arrivals.wake()
+                    body.stored[arriving.file_id] = arriving.path
+                else:
+                    await self._give_up(body, arriving, error)
+            finally:
+                body.gathered -= 1
+                if not body.gathered:
+                    body.gathered_ended.set()
+
+        await self._gathering.add(
+            SmallFile(
+                arriving=arriving,
+                data=data,
+                record=record if body.is_single and body.opening is None else None,
+                ended=ended,
+            )
+        )
+
+    async def _give_up(self, body: IncomingBody, arriving: Arriving, error: Exception) -> None:
+        if not (arriving.is_by_id and isinstance(error, IllegalTransition)):  # else another request was faster
+            body.trouble = body.trouble or error
+        await self._arrivals.give_up(arriving, *_why(error))
+
     async def _finish(self, body: IncomingBody, arriving: Arriving) -> None:
         """Store a file whose part has ended. Never cancelled: a file that arrived whole is kept."""
         try:
-            blob = await self._arrivals.commit(arriving.writer, arriving.expected_sha256)
-            await arriving.starting  # after the blob: the ledger's commit and the file's fsyncs overlap
+            blob = await self._arrivals.commit_alone(arriving)
             if arriving.before is not None:
                 await arriving.before.handed.wait()  # jobs are queued in the order of their files
             arriving.is_handed_over = True
             queueing = asyncio.create_task(self._arrivals.queue(arriving.file_id, body.submission_id, blob))
             arriving.handed.set()
+            arriving.is_placed.set()
             await queueing
         except Exception as error:
-            if not (arriving.is_by_id and isinstance(error, IllegalTransition)):  # else another request was faster
-                body.trouble = body.trouble or error
-            await self._arrivals.give_up(arriving, *_why(error))
+            await self._give_up(body, arriving, error)
             return
         finally:
             arriving.handed.set()
+            arriving.is_placed.set()
             arriving.before = None  # or each file of a request would hold all before it
         self._arrivals.end_stored(arriving)
         body.stored[arriving.file_id] = arriving.path
@@ -289,15 +409,21 @@ class Receiver:
         self, body: IncomingBody, failure: BaseException | None
     ) -> tuple[Receipt, BaseException | None]:
         """Settle what the body left, however it ended; returns what is stored, and why another file is not."""
+        if body.alone is not None:
+            body.alone.cancel()
+        if (arriving := body.arriving) is not None:
+            body.arriving = None
+            await self._arrivals.give_up(arriving, *_why(failure))
+        if body.finishing:
+            await asyncio.wait(body.finishing)
+        if body.gathered:
+            await body.gathered_ended.wait()
         if body.opening is not None and body.submission_id is None:
             with contextlib.suppress(DropmillError):
                 body.submission_id = await body.opening
-        if body.arriving is not None:
-            await self._arrivals.give_up(body.arriving, *_why(failure))
-        if body.finishing:
-            await asyncio.wait(body.finishing)
+        body.is_settled = True
         trouble = body.trouble
-        if body.submission_id is not None and body.is_sealed_at_end:
+        if body.submission_id is not None and body.is_sealed_at_end and body.view is None:
             ended = failure or trouble
             # A body that came whole and asked for the seal gives up what it did not bring.
             cause = AbortCause.CANCELLED if ended is None else AbortCause.CUT_OFF
@@ -305,7 +431,8 @@ class Receiver:
             trouble = trouble or unsealed
         if failure is None and trouble is None and not body.has_files:
             trouble = NothingSent("The form came without a file; choose one and send it again.")
-        return Receipt(submission_id=body.submission_id, stored=tuple(body.stored.values())), trouble
+        stored = tuple(body.stored.values())
+        return Receipt(submission_id=body.submission_id, stored=stored, view=body.view), trouble
 
 
 async def as_one_part(chunks: AsyncIterator[bytes], path: str, media_type: str) -> AsyncIterator[PartEvent]:

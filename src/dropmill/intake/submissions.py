@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dropmill.health import Health
 from dropmill.intake.announcement import AnnouncedFile
 from dropmill.intake.arriving import NOTED_MAX, SERVER_FAILED, Arrivals
+from dropmill.intake.gathering import Gathering
 from dropmill.intake.limits import Gate
 from dropmill.intake.multipart import PartEvent, boundary_of, client_path, file_parts
 from dropmill.intake.receiving import IncomingBody, Receipt, Receiver, as_one_part
@@ -24,11 +25,12 @@ from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_submissi
 from dropmill.model.internal import AnyCaller, Internal
 from dropmill.model.uploads import AbortCause
 from dropmill.origin.resolver import Resolver
-from dropmill.ports.blobs import BlobStore, BlobWriter
+from dropmill.ports.blobs import SMALL_BYTES, BlobStore, BlobWriter
 from dropmill.ports.bus import Bus
 from dropmill.ports.executor import Executor
+from dropmill.ports.ledger.history import SubmissionView
 from dropmill.ports.ledger.submissions import IntakeLedger, RequestKey
-from dropmill.ports.ledger.uploads import SubmissionUsage
+from dropmill.ports.ledger.uploads import SubmissionUsage, WholeFile
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +74,14 @@ class Intake:
         self._gate = gate
         self._seal_after_s = seal_after_s
         self.senders = Senders(bus)
-        self._arrivals = Arrivals(ledger=ledger, executor=executor, bus=bus, senders=self.senders)
+        self._arrivals = Arrivals(ledger=ledger, blobs=blobs, executor=executor, bus=bus, senders=self.senders)
         self._receiver = Receiver(
             ledger=ledger,
-            blobs=blobs,
             bus=bus,
             arrivals=self._arrivals,
+            gathering=Gathering(ledger=ledger, blobs=blobs),
             open_submission=self._open_for_body,
+            receive_one=self._receive_one,
             seal_submission=self._seal_after_body,
             require_running=self.require_running,
         )
@@ -188,16 +191,17 @@ class Intake:
         Raises:
             IdempotencyMismatch: the same key came with another request.
         """
+        self.require_running()
         key = request_key(idempotency_key, "announcement", *(file.said for file in announced))
         try:
-            return await self._open(caller, is_announced=True, key=key), True
+            return await self._open(new_submission_id(), caller, is_announced=True, key=key), True
         except Repeated as repeated:
             return repeated.submission_id, False
 
     async def seal(
         self, caller: AnyCaller, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED
     ) -> None:
-        """Record that no more files will come. Sealing twice changes nothing.
+        """Record that no more files will come, but those whose part has begun. Sealing twice changes nothing.
 
         Args:
             caller: who seals it.
@@ -207,14 +211,22 @@ class Intake:
         Raises:
             NotFound: there is no such submission.
         """
+        for body in tuple(self._receiving.values()):
+            if body.submission_id == submission_id:
+                await self._receiver.begun_ends(body)
         await self._ledger.seal_submission(submission_id, cause)
 
-    async def _open_for_body(self, caller: Caller, key: RequestKey | None) -> SubmissionId:
-        return await self._open(caller, is_announced=False, key=key)
+    async def _open_for_body(self, submission_id: SubmissionId, caller: Caller, key: RequestKey | None) -> SubmissionId:
+        return await self._open(submission_id, caller, is_announced=False, key=key)
 
-    async def _open(self, caller: Caller, *, is_announced: bool, key: RequestKey | None) -> SubmissionId:
-        self.require_running()
-        submission_id = new_submission_id()
+    async def _receive_one(self, caller: Caller, file: WholeFile) -> SubmissionView:
+        view = await self._ledger.receive_one(caller.client, caller.account, file, owner=caller.owner)
+        self.identify(file.submission_id, caller.client.ip)
+        return view
+
+    async def _open(
+        self, submission_id: SubmissionId, caller: Caller, *, is_announced: bool, key: RequestKey | None
+    ) -> SubmissionId:
         if not is_announced:
             self._filling.add(submission_id)
         try:
@@ -340,12 +352,14 @@ class Intake:
         self._gate.check_size(size, path)
         self._gate.check_submission(SubmissionUsage(files=1, size=size or 0))
         await self._gate.check_room(size or 0)
+        key = request_key(idempotency_key, "file", path, expected_sha256)
         body = IncomingBody(
             caller=caller,
             submission_id=None,
             is_sealed_at_end=True,
             size=size,
-            key=request_key(idempotency_key, "file", path, expected_sha256),
+            key=key,
+            is_single=key is None and (size is None or size <= SMALL_BYTES),
             expected_sha256=expected_sha256,
             meter=self._gate.meter(SubmissionUsage()),
         )

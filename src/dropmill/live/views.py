@@ -15,6 +15,7 @@ from dropmill.model.submissions import Submission
 from dropmill.model.uploads import File, UploadState
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import ViewLedger
+from dropmill.ports.ledger.history import SubmissionView
 from dropmill.wire.jobs import JobJson, RuntimeState, job_json
 from dropmill.wire.submissions import FileJson, SubmissionJson, file_json, submission_json
 
@@ -91,6 +92,11 @@ class Views:
         view = await self._ledger.view_submission(submission_id, limit=FILES_SHOWN)
         files = await self._files(view.files)
         return submission_json(view.submission, files, view.files_next), view.cursor
+
+    def new_submission(self, view: SubmissionView) -> SubmissionJson:
+        """A Submission as the caller's own request left it, without another read: `position` of its jobs is null."""
+        files = [self._file(file, {}) for file in view.files]
+        return submission_json(view.submission, files, view.files_next)
 
     async def files(
         self, caller: Caller, submission_id: SubmissionId, *, after: str | None, limit: int, state: str | None

@@ -35,7 +35,7 @@ CALLS = (
 CALLS_MAX = 40
 SAMPLE = 2  # of each subject, unless in full size
 SUBJECTS = {
-    "upload": "/(incoming|blobs)/",
+    "upload": "/(incoming|blobs|journal)/",
     "job": "/(attempts|outputs|configs|blobs)/",
     "config": r"/\.?config\.",
     "log": "/log/",

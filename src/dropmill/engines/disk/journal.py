@@ -169,8 +169,10 @@ class Segment:
 
     def remove(self) -> None:
         """Delete it."""
-        self.path.unlink(missing_ok=True)
-        self.close()
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Leave it to the next process."""

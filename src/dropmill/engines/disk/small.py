@@ -399,10 +399,9 @@ class SmallFiles:
             await asyncio.wait([self._draining])
         for one in tuple(self._segments):
             is_empty = not one.is_used or await self._drain(one)
-            if one in self._segments:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._drain_thread, one.segment.remove if is_empty else one.segment.close
-                )
+            if one in self._segments:  # else it was given up
+                end = _remove if is_empty else Segment.close
+                await asyncio.get_running_loop().run_in_executor(self._drain_thread, end, one.segment)
         self._segments.clear()
         self._thread.shutdown()
         self._drain_thread.shutdown()
@@ -411,6 +410,7 @@ class SmallFiles:
 
 
 def _remove(segment: Segment) -> None:
+    """Delete a segment, or leave it to the next start: its files are durable."""
     with suppress(OSError):
         segment.remove()
 

@@ -88,6 +88,11 @@ class SqlLedger(SqlDatabase):
     async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
         await self._change(uploads.abort_upload, file_id, cause, reason)
 
+    async def receive_one(
+        self, client: ClientIdentity, account: str | None, file: WholeFile, *, owner: Owner = OPEN
+    ) -> SubmissionView:
+        return await self._change(submissions.receive_one, client, account, file, owner)
+
     async def seal_submission(self, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED) -> None:
         await self._change(submissions.seal_submission, submission_id, cause)
 

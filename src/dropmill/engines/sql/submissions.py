@@ -13,19 +13,19 @@ from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
 from dropmill.engines.sql.tables import files, jobs, owners, submissions
 from dropmill.engines.sql.transaction import COUNTS, SUMS, Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
-from dropmill.engines.sql.uploads import abort, announce, with_jobs
+from dropmill.engines.sql.uploads import abort, announce, store_new_file, with_jobs
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IdempotencyMismatch, NotFound
 from dropmill.model.events import EventName
-from dropmill.model.ids import Owner, SubmissionId
+from dropmill.model.ids import Cursor, Owner, SubmissionId
 from dropmill.model.jobs import JobState
 from dropmill.model.submissions import Submission
 from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import ResumableUpload
+from dropmill.ports.ledger.uploads import ResumableUpload, WholeFile
 
 _SUBMISSION_BY_KEY = select(submissions).where(
     submissions.c.owner == bindparam("of_owner"), submissions.c.idempotency_key == bindparam("key")
@@ -121,10 +121,18 @@ def open_for_upload(
     """See `Ledger.open_for_upload`."""
     open_submission(tx, upload.submission_id, client, account, True, None, owner)
     announce(tx, upload)
-    row = tx.submission(upload.submission_id)
-    tx.change(upload.submission_id, is_open=False)
-    counts = {name: row[name] for name in COUNTS}
-    tx.emit(EventName.SUBMISSION_SEALED, tx.subject(upload.submission_id), counts=counts)
+    _seal(tx, upload.submission_id)
+
+
+def receive_one(
+    tx: Transaction, client: ClientIdentity, account: str | None, file: WholeFile, owner: Owner
+) -> SubmissionView:
+    """See `Ledger.receive_one`."""
+    open_submission(tx, file.submission_id, client, account, False, None, owner)
+    stored = store_new_file(tx, file)
+    _seal(tx, file.submission_id)
+    submission = submission_of(tx.submission(file.submission_id))
+    return SubmissionView(submission=submission, files=[stored], files_next=None, cursor=Cursor(tx.cursor))
 
 
 def identify_client(
@@ -153,9 +161,14 @@ def seal_submission(tx: Transaction, submission_id: SubmissionId, cause: AbortCa
     )
     for file in announced:
         abort(tx, file, cause, "the submission was sealed before it came")
+    _seal(tx, submission_id)
+    tx.settle(submission_id)
+
+
+def _seal(tx: Transaction, submission_id: SubmissionId) -> None:
+    row = tx.submission(submission_id)
     tx.change(submission_id, is_open=False)
     tx.emit(EventName.SUBMISSION_SEALED, tx.subject(submission_id), counts={name: row[name] for name in COUNTS})
-    tx.settle(submission_id)
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

@@ -254,8 +254,29 @@ def store_files(tx: Transaction, whole: Sequence[WholeFile]) -> None:
         _store_files(tx, submission_id, some)
 
 
-def _store_files(tx: Transaction, submission_id: SubmissionId, whole: Sequence[WholeFile]) -> None:
-    """Record files of one submission, each kind of row by one statement."""
+def store_new_file(tx: Transaction, whole: WholeFile) -> File:
+    """Record one new file as `store_files` does; returns it."""
+    [row], [job] = _store_files(tx, whole.submission_id, [whole])
+    queued = Job(
+        id=whole.job_id,
+        file_id=whole.file_id,
+        submission_id=whole.submission_id,
+        state=JobState.QUEUED,
+        queued_at=job["queued_at"],
+        started_at=None,
+        settled_at=None,
+        exit_code=None,
+        error=None,
+        value=None,
+        output_size=0,
+    )
+    return file_of({**dict.fromkeys(files.c.keys()), **row}, queued)
+
+
+def _store_files(
+    tx: Transaction, submission_id: SubmissionId, whole: Sequence[WholeFile]
+) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Record files of one submission, each kind of row by one statement; returns the rows of new files and of jobs."""
     config.newest(tx)  # without a config nothing is stored
     announced = {file.file_id: _announced(tx, file) for file in whole if file.is_announced}
     count_announced, count_new = len(announced), sum(not file.is_announced for file in whole)
@@ -266,7 +287,9 @@ def _store_files(tx: Transaction, submission_id: SubmissionId, whole: Sequence[W
         raise SubmissionSealed("The submission is sealed; open another one.")
     number = counts_of(submission).total
     tags = tx.next_tags(submission_id, None, len(whole))
-    added, stored, queued = [], [], []
+    added: list[dict[str, Any]] = []
+    stored: list[dict[str, Any]] = []
+    queued: list[dict[str, Any]] = []
     for file, tag in zip(whole, tags, strict=True):
         row = announced.get(file.file_id)
         name, path, size = (file.name, file.path, None) if row is None else (row["name"], row["path"], row["size"])
@@ -296,6 +319,7 @@ def _store_files(tx: Transaction, submission_id: SubmissionId, whole: Sequence[W
     for before, count in ((None, count_new), (UploadState.ANNOUNCED.value, count_announced)):
         if count:
             tx.move(submission_id, before, JobState.QUEUED.value, count)
+    return added, queued
 
 
 def _announced(tx: Transaction, file: WholeFile) -> Row:

@@ -8,8 +8,8 @@ from typing import Protocol
 from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, Owner, SubmissionId
 from dropmill.model.uploads import AbortCause
-from dropmill.ports.ledger.history import FileReader, SubmissionReader
-from dropmill.ports.ledger.uploads import UploadLedger
+from dropmill.ports.ledger.history import FileReader, SubmissionReader, SubmissionView
+from dropmill.ports.ledger.uploads import UploadLedger, WholeFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +62,23 @@ class SubmissionLedger(Protocol):
         self, submission_id: SubmissionId, host: str | None, verified: bool, domain: str | None
     ) -> None:
         """Record what DNS says of the submission's client (`client.identified`); only the first call counts."""
+
+    async def receive_one(
+        self, client: ClientIdentity, account: str | None, file: WholeFile, *, owner: Owner = OPEN
+    ) -> SubmissionView:
+        """Record a new submission with its only file, which is stored, and seal it; by one change.
+
+        The events are those of `open_submission`, `store_files` and `seal_submission`.
+
+        Args:
+            client: who sent it.
+            account: who signed in; None without accounts.
+            file: with the new submission's id.
+            owner: as for `open_submission`.
+
+        Returns:
+            The submission as this change left it.
+        """
 
     async def seal_submission(self, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED) -> None:
         """Record that no more files will come (`submission.sealed`); a sealed one stays as it is.

@@ -7,6 +7,7 @@ from quart import Blueprint, Response, jsonify, redirect, request, url_for
 from dropmill.intake.receiving import Receipt
 from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
+from dropmill.ports.ledger.history import SubmissionView
 from dropmill.web.api import query
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
@@ -46,14 +47,15 @@ async def created(receipt: Receipt) -> Response:
     """The answer to stored files: their submission, or for a browser's form a redirect to its page."""
     if receipt.submission_id is None:
         raise NothingSent("Nothing was sent.")
-    return await _created(receipt.submission_id)
+    return await _created(receipt.submission_id, receipt.view)
 
 
-async def _created(submission_id: SubmissionId) -> Response:
+async def _created(submission_id: SubmissionId, view: SubmissionView | None = None) -> Response:
     if wants_html():
         page = redirect(url_for("pages.submission", submission_id=submission_id), 303)
         return Response(await page.get_data(), status=303, headers=page.headers)  # type: ignore[misc]
-    response: Response = jsonify(await describe_submission(submission_id))
+    shape = await describe_submission(submission_id) if view is None else services().views.new_submission(view)
+    response: Response = jsonify(shape)
     response.status_code = 201
     response.headers["Location"] = url_for("submissions.read", submission_id=submission_id)
     return response
