@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engines.disk.killed import journalled, kill, opened
 from tests.intake.counter import Counter
 from tests.intake.desk import END, FIRST, SECOND, Body, Desk, failing, full, head, part
+from tests.support import scenarios
 from tests.support.clocks import DAY_S, WallClock
 from tests.support.scenarios import CALLER, CLIENT
 from tests.support.waiting import eventually
 
+from dropmill.engines.disk import small
 from dropmill.engines.disk.writer import WRITE_BYTES
+from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake import arriving, submissions
 from dropmill.intake.receiving import Receipt
@@ -20,7 +25,7 @@ from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, Un
 from dropmill.model.events import EventName
 from dropmill.model.ids import SubmissionId
 from dropmill.model.uploads import UploadState
-from dropmill.ports.blobs import SMALL_BYTES
+from dropmill.ports.blobs import SMALL_BYTES, SmallPart
 
 
 async def test_the_look_up_of_a_host_name_delays_no_file(desk: Desk) -> None:
@@ -49,6 +54,38 @@ async def test_recovery_removes_what_no_file_owns(desk: Desk) -> None:
     assert await desk.stored_on_disk() == kept
     assert list(desk.blobs.incoming.iterdir()) == []
     await half.abort()
+
+
+async def test_a_start_completes_what_was_stored_together_and_brings_nothing_else_back(
+    ledger: SqliteLedger, bus: LocalBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill and a power cut: a stored file, one that was removed, and one that the ledger never heard of."""
+    monkeypatch.setattr(small, "DRAIN_EVERY_S", 3600.0)
+    store = await opened(tmp_path / "data")
+    desk = Desk(ledger, store, bus)
+    await desk.receive(part("removed.txt", b"removed"), END)
+    (removed,) = (await desk.files()).values()
+    order = await scenarios.claimed(ledger)
+    await ledger.end_attempt(order.job_id, 1, scenarios.SUCCEEDED)
+    settled_at = (await desk.submission()).settled_at
+    assert settled_at is not None
+    await desk.receive(part("kept.txt", b"kept"), END)
+    (kept,) = (await desk.files()).values()
+    (unrecorded,) = await store.store_small([SmallPart(extension="", data=b"unrecorded")])
+    await desk.intake.drain()
+    assert await ledger.begin_removal(removed.submission_id, settled_at)
+    assert kept.blob is not None
+    assert removed.blob is not None
+    await kill(store)
+    assert journalled(tmp_path / "data") >= {kept.blob, removed.blob, unrecorded.key}
+    store.path(kept.blob).unlink()
+    store.path(removed.blob).unlink()
+    after = await opened(tmp_path / "data")
+    await Desk(ledger, after, bus).intake.recover()
+    assert {path.name for path in after.blobs.rglob("*") if path.is_file()} == {kept.blob}
+    assert after.path(kept.blob).read_bytes() == b"kept"
+    assert list((tmp_path / "data" / "journal").iterdir()) == []
+    await after.close()
 
 
 async def test_an_opened_submission_takes_files_until_it_is_sealed(desk: Desk) -> None:

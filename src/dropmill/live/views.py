@@ -93,7 +93,7 @@ class Views:
         files = await self._files(view.files)
         return submission_json(view.submission, files, view.files_next), view.cursor
 
-    def new_submission(self, view: SubmissionView) -> SubmissionJson:
+    def new_submission(self, caller: Caller, view: SubmissionView) -> SubmissionJson:
         """A Submission as the caller's own request left it, without another read: `position` of its jobs is null."""
         files = [self._file(file, {}) for file in view.files]
         return submission_json(view.submission, files, view.files_next)

@@ -23,6 +23,12 @@ from dropmill.ports.blobs import SmallPart
 BOTH = list(Syncing)
 
 
+@pytest.fixture(autouse=True)
+def no_drain_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer for a test than for a drain."""
+    monkeypatch.setattr(small, "DRAIN_EVERY_S", 3600.0)
+
+
 async def stored(store: DiskBlobStore, contents: list[bytes]) -> list[StoredBlob]:
     return list(await store.store_small([SmallPart(extension=".txt", data=data) for data in contents]))
 

@@ -405,8 +405,9 @@ class SmallFiles:
         self._segments.clear()
         self._thread.shutdown()
         self._drain_thread.shutdown()
-        if self._disk >= 0:
-            os.close(self._disk)
+        disk, self._disk = self._disk, -1
+        if disk >= 0:
+            os.close(disk)
 
 
 def _remove(segment: Segment) -> None:

@@ -7,7 +7,6 @@ from quart import Blueprint, Response, jsonify, redirect, request, url_for
 from dropmill.intake.receiving import Receipt
 from dropmill.model.errors import BadRequest, NothingSent
 from dropmill.model.ids import SubmissionId
-from dropmill.ports.ledger.history import SubmissionView
 from dropmill.web.api import query
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
@@ -47,17 +46,22 @@ async def created(receipt: Receipt) -> Response:
     """The answer to stored files: their submission, or for a browser's form a redirect to its page."""
     if receipt.submission_id is None:
         raise NothingSent("Nothing was sent.")
-    return await _created(receipt.submission_id, receipt.view)
+    if receipt.view is not None and not wants_html():
+        return _answer(services().views.new_submission(current_caller(), receipt.view))
+    return await _created(receipt.submission_id)
 
 
-async def _created(submission_id: SubmissionId, view: SubmissionView | None = None) -> Response:
+async def _created(submission_id: SubmissionId) -> Response:
     if wants_html():
         page = redirect(url_for("pages.submission", submission_id=submission_id), 303)
         return Response(await page.get_data(), status=303, headers=page.headers)  # type: ignore[misc]
-    shape = await describe_submission(submission_id) if view is None else services().views.new_submission(view)
+    return _answer(await describe_submission(submission_id))
+
+
+def _answer(shape: SubmissionJson) -> Response:
     response: Response = jsonify(shape)
     response.status_code = 201
-    response.headers["Location"] = url_for("submissions.read", submission_id=submission_id)
+    response.headers["Location"] = url_for("submissions.read", submission_id=shape["id"])
     return response
 
 
