@@ -23,6 +23,7 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 FILE_BYTES = 1024
 SLOW_3G = {"offline": False, "latency": 400, "downloadThroughput": 400_000 / 8, "uploadThroughput": 400_000 / 8}
+SLOWEST_JOB_S = 0.1  # a job may take, all in, before a round counts as hanging
 KEY_EVERY_S = 0.05
 SAMPLE_EVERY_S = 0.5
 ICON_MS = 3000  # within which Chromium has asked for a page's icon, which it does last
@@ -157,7 +158,7 @@ def run(bench: Bench) -> None:
         with _page(browser, program) as (page, devtools):
             _drop(page, devtools, _folder(bench, 0), count)
             with bench.work("files sent by the page", program, count, "file"):
-                _wait_settled(program, _submit(page))
+                _wait_settled(program, _submit(page), count)
         browser.close()
 
 
@@ -264,11 +265,12 @@ def _submit(page: Page) -> str:
     return page.url.rpartition("/")[2]
 
 
-def _wait_settled(program: Program, submission: str) -> None:
-    end = time.monotonic() + PATIENCE_S
+def _wait_settled(program: Program, submission: str, count: int) -> None:
+    patience_s = PATIENCE_S + count * SLOWEST_JOB_S
+    end = time.monotonic() + patience_s
     while get_json(program, f"{SUBMISSIONS}?limit=1")["items"][0]["state"] != "settled":
         if time.monotonic() > end:
-            raise Wrong(f"the submission {submission} had not settled after {PATIENCE_S:.0f} s")
+            raise Wrong(f"the submission {submission} had not settled after {patience_s:.0f} s")
         time.sleep(0.2)
 
 
@@ -287,7 +289,7 @@ def _many(bench: Bench, browser: Browser, program: Program, turn: int) -> Found:
             submission = _submit(page)
             page.evaluate("seen.keys.length = 0")
             settled = threading.Event()
-            waiting = threading.Thread(target=lambda: (_wait_settled(program, submission), settled.set()))
+            waiting = threading.Thread(target=lambda: (_wait_settled(program, submission, count), settled.set()))
             waiting.start()
             while not settled.is_set() and waiting.is_alive():
                 page.keyboard.press("Shift")
