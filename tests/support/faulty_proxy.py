@@ -31,6 +31,7 @@ class Proxy:
         carried: bytes of upload bodies so far, those that were lost with a cut included.
         uploads: method and path of every request that uploaded something, in order.
         most_at_once: largest number of those under way at one moment.
+        pause_s: seconds to wait after each piece, at most `READ_BYTES`; 0 unless a test sets it.
     """
 
     def __init__(self, target: Callable[[], str]) -> None:
@@ -39,6 +40,7 @@ class Proxy:
         self.carried = 0
         self.uploads: list[tuple[str, str]] = []
         self.most_at_once = 0
+        self.pause_s = 0.0
         self._target = target
         self._cuts: list[int] = []
         self._damage_at: int | None = None
@@ -128,6 +130,8 @@ class Proxy:
         while data := await reader.read(READ_BYTES):
             writer.write(see(data))
             await writer.drain()
+            if self.pause_s:
+                await asyncio.sleep(self.pause_s)
         with contextlib.suppress(OSError):
             writer.write_eof()
 
