@@ -66,7 +66,7 @@ class Gathering:
         self._blobs = blobs
         self._waiting: list[SmallFile] = []
         self._bytes = 0
-        self._unhanded: set[SmallFile] = set()  # of which the ledger has not been told
+        self._unhanded: set[SmallFile] = set()  # not handed to the ledger yet
         self._room = asyncio.Event()
         self._room.set()
         self._storing: asyncio.Task[None] | None = None
@@ -153,7 +153,7 @@ class Gathering:
         results: Sequence[StoredBlob | Exception],
         last: "asyncio.Task[None] | None",
     ) -> None:
-        """Have the ledger record a batch, after the one before, and tell each file how it ended."""
+        """Have the ledger record a batch, after the one before, and call `ended` of each file."""
         if last is not None:
             await asyncio.wait([last])
         errors: dict[SmallFile, Exception] = {}

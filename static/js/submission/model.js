@@ -155,7 +155,7 @@ export class SubmissionModel extends EventTarget {
   #isSenderAway = false;
   #senderSeenAt = 0;
   #now = 0;
-  /** @type {{ids: Set<string> | null, isDue: boolean} | null} what `together` has to tell; null: each change is told at once */
+  /** @type {{ids: Set<string> | null, isDue: boolean} | null} the changes that `together` gathers; null: listeners hear of each change at once */
   #gathered = null;
 
   /** @param {string} id */
@@ -386,8 +386,8 @@ export class SubmissionModel extends EventTarget {
   }
 
   /**
-   * Do something that changes many entries one by one, and tell of them once: a thousand announced files were a task of
-   * 180 ms, nearly all of it listeners.
+   * Do something that changes many entries one by one, and notify listeners once at its end. Each change notified them
+   * before: with a thousand announced files that was most of the page's longest task.
    * @param {() => void} action
    */
   together(action) {

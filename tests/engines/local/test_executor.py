@@ -42,6 +42,14 @@ async def pid_of(running: Bench, job_id: JobId) -> int:
     return int((await running.output_has(job_id, "end")).split()[1])
 
 
+async def one_runs_and_one_waits(running: Bench) -> tuple[JobId, JobId]:
+    """The first ends once the file `flag` is there."""
+    first, second = running.add(b"flag"), running.add(b"go")
+    running.executor.wake()
+    await running.output_has(first, "end")
+    return first, second
+
+
 async def test_no_more_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
     async with bench(tmp_path, slots=3) as running:
         jobs = [running.submit(b"go") for _ in range(30)]
@@ -76,9 +84,7 @@ async def test_one_change_ends_an_attempt_and_starts_the_next(tmp_path: Path) ->
 
 async def test_a_job_that_is_claimed_for_a_slot_that_dies_runs_in_another(tmp_path: Path) -> None:
     async with bench(tmp_path) as running:
-        first, second = running.add(b"flag"), running.add(b"go")
-        running.executor.wake()
-        await running.output_has(first, "end")
+        _, second = await one_runs_and_one_waits(running)
 
         def kill(job_id: JobId) -> None:
             if job_id == second:
@@ -98,9 +104,7 @@ async def test_an_end_and_its_claim_are_repeated_together_when_the_ledger_fails(
 ) -> None:
     monkeypatch.setattr(attempt_module, "RETRY_S", 0.01)
     async with bench(tmp_path) as running:
-        first, second = running.add(b"flag"), running.add(b"go")
-        running.executor.wake()
-        await running.output_has(first, "end")
+        first, second = await one_runs_and_one_waits(running)
         running.ledger.problems = [StorageUnavailable("the disk is away"), OutOfSpace("the disk is full")]
         (tmp_path / "flag").touch()
         assert (await running.ledger.settled(second)).state is AttemptState.SUCCEEDED
@@ -113,9 +117,7 @@ async def test_a_claim_that_the_ledger_did_not_make_is_made_again(
     """Because the attempt that has ended was declared lost meanwhile."""
     monkeypatch.setattr(executor_module, "IDLE_CLAIM_S", 3600.0)
     async with bench(tmp_path) as running:
-        first, second = running.add(b"flag"), running.add(b"go")
-        running.executor.wake()
-        await running.output_has(first, "end")
+        first, second = await one_runs_and_one_waits(running)
         running.ledger.states[first] = JobState.FAILED
         (tmp_path / "flag").touch()
         assert (await running.ledger.settled(second)).state is AttemptState.SUCCEEDED
