@@ -37,16 +37,16 @@ async def _disk(folder: Path, how: Syncing | None) -> AsyncIterator[BlobStore]:
 
 
 def _fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
-    write, left = HashedFile.write, writes
+    append, left = HashedFile.append, writes
 
-    def refuse(file: HashedFile, data: Any) -> int:
+    def refuse(file: HashedFile, data: Any) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(file, data)
+        append(file, data)
 
-    patch.setattr(HashedFile, "write", refuse)
+    patch.setattr(HashedFile, "append", refuse)
 
 
 ENGINES = {

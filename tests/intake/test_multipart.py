@@ -57,7 +57,7 @@ async def read(chunks: AsyncIterator[bytes], boundary: str = BOUNDARY) -> list[t
                 path, content = event.path, b""
             case PartEnds():
                 found.append((path, content))
-            case _:
+            case bytes():
                 content += event
     return found
 

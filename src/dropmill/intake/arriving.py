@@ -148,10 +148,11 @@ class Arrivals:
 
     async def write(self, arriving: Arriving, data: bytes) -> None:
         """Append bytes to a file that goes alone."""
-        writer = await self._write_held(arriving)
+        writer = await self.write_held(arriving)
         await writer.write(data)
 
-    async def _write_held(self, arriving: Arriving) -> BlobWriter:
+    async def write_held(self, arriving: Arriving) -> BlobWriter:
+        """Write the bytes that a file had when it began to go alone; returns its writer."""
         if arriving.writer is None:
             raise AssertionError("a file that is held has no writer")
         if arriving.held:
@@ -166,7 +167,7 @@ class Arrivals:
         Raises:
             DropmillError: one of the two failed; the caller gives the file up.
         """
-        writer = await self._write_held(arriving)
+        writer = await self.write_held(arriving)
         blob = await self.commit(writer, arriving.expected_sha256)
         await arriving.started()  # after the blob: the ledger's commit and the file's fsyncs overlap
         return blob

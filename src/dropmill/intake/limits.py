@@ -6,10 +6,11 @@ Bytes are counted as they arrive: a `Content-Length` may be absent or wrong.
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dropmill.intake import file_types
+from dropmill.intake.loans import Loan, Pieces
 from dropmill.intake.multipart import shown
 from dropmill.model.errors import (
     FileTooLarge,
@@ -155,13 +156,13 @@ class Gate:
         """
         return Meter(self, usage, path)
 
-    async def pace(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same chunks, as long as they come fast enough.
+    async def pace(self, pieces: Pieces) -> Pieces:
+        """The same pieces, as long as they come fast enough.
 
         Raises:
-            RequestTooSlow: no chunk came for `idle_timeout_s`, or they come slower than `min_rate`.
+            RequestTooSlow: no piece came for `idle_timeout_s`, or they come slower than `min_rate`.
         """
-        iterator = aiter(chunks)
+        iterator = aiter(pieces)
         loop = asyncio.get_running_loop()
         limits = self.limits
         # Only waiting for the client counts, not the time that our own disk takes.
@@ -170,18 +171,24 @@ class Gate:
             since = loop.time()
             try:
                 async with asyncio.timeout(limits.idle_timeout_s):
-                    chunk = await anext(iterator)
+                    piece = await anext(iterator)
             except StopAsyncIteration:
                 return
             except TimeoutError:
                 raise RequestTooSlow(f"No byte arrived for {limits.idle_timeout_s:g} s.") from None
             waited += loop.time() - since
-            brought += len(chunk)
+            if isinstance(piece, Loan):
+                yield piece
+                waited += piece.waited_s
+                brought += piece.brought
+            else:
+                brought += len(piece)
             if limits.min_rate and waited >= limits.idle_timeout_s:
                 if brought < limits.min_rate * waited:
                     raise RequestTooSlow(f"The body came slower than the minimum of {limits.min_rate} bytes a second.")
                 waited, brought = 0.0, 0
-            yield chunk
+            if not isinstance(piece, Loan):
+                yield piece
 
 
 class Meter:
@@ -214,6 +221,15 @@ class Meter:
         """Begin a file whose `size` bytes count already; None if its size is unknown."""
         self._path = path
         self._bytes -= size or 0
+
+    def room(self, file_size: int) -> int:
+        """How many more bytes a file of `file_size` bytes may be given before `take` is asked about the next one."""
+        limits, room = self._gate.limits, CHECK_DISK_EVERY_BYTES - self._unchecked
+        if limits.max_file_size is not None:
+            room = min(room, limits.max_file_size - file_size)
+        if limits.max_submission_size is not None:
+            room = min(room, limits.max_submission_size - self._bytes)
+        return max(room, 0)
 
     async def take(self, file_size: int, length: int) -> None:
         """Count `length` more bytes, with which the file has `file_size`.

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
+from dropmill.intake.loans import Loan, Pieces
 from dropmill.model.errors import BadFileName, MalformedUpload, TooLarge, UnsupportedMediaType
 
 HEADER_MAX = 32 * 1024  # bytes of one part header line: the longest name twice, percent-encoded
@@ -99,7 +100,8 @@ class PartEnds:
     """A file part has ended at a boundary."""
 
 
-PartEvent = PartBegins | PartEnds | bytes
+PartEvent = PartBegins | PartEnds | bytes | Loan
+"""A loan brings bytes of the part that is being read, and none beyond it."""
 
 
 def boundary_of(content_type: str) -> str:
@@ -118,7 +120,7 @@ def boundary_of(content_type: str) -> str:
     return boundary
 
 
-async def file_parts(chunks: AsyncIterator[bytes], boundary: str) -> AsyncIterator[PartEvent]:
+async def file_parts(pieces: Pieces, boundary: str) -> AsyncIterator[PartEvent]:
     """The file parts of a body as they arrive: `PartBegins`, any number of `bytes`, `PartEnds`, and so on.
 
     A part is a file if it has a file name; if its file name is empty, but it has bytes; or if it has no file name, but
@@ -134,7 +136,9 @@ async def file_parts(chunks: AsyncIterator[bytes], boundary: str) -> AsyncIterat
     parser = _Parser(boundary, max_header_size=HEADER_MAX, max_header_count=HEADERS_MAX, header_charset="latin-1")
     reader = _PartReader()
     try:
-        async for chunk in _without_padding(chunks, boundary.encode()):
+        async for chunk in _without_padding(pieces, boundary.encode()):
+            if isinstance(chunk, Loan):
+                continue
             if chunk and not parser.closed:
                 for event in reader.read(parser, chunk):
                     yield event
@@ -153,27 +157,31 @@ async def file_parts(chunks: AsyncIterator[bytes], boundary: str) -> AsyncIterat
         raise MalformedUpload("The form breaks off before its last boundary.") from None
 
 
-async def _without_padding(chunks: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
+async def _without_padding(pieces: Pieces, boundary: bytes) -> Pieces:
     """The same body without the spaces that RFC 2046 (5.1.1) allows after a boundary, which the parser refuses.
 
     Removed only if the body's first boundary has some: a client pads all boundaries or none, and searching every body
-    would cost 7 % of its CPU time.
+    would cost 7 % of its CPU time. Such a body is not lent.
     """
     first = b"--" + boundary
     head = b""
-    async for chunk in chunks:
+    async for chunk in pieces:
+        if isinstance(chunk, Loan):
+            continue
         head += chunk
         if len(head) > len(first):
             break
     if head[len(first) : len(first) + 1] not in (b" ", b"\t") or not head.startswith(first):
         yield head
-        async for chunk in chunks:
+        async for chunk in pieces:
             yield chunk
         return
     padded = re.compile(rb"(\r\n--%b)[ \t]{1,%d}(?=\r\n)" % (re.escape(boundary), PADDING_MAX))
     longest = len(first) + PADDING_MAX + 4
     waiting = b"\r\n" + head
-    async for chunk in chunks:
+    async for chunk in pieces:
+        if isinstance(chunk, Loan):
+            continue
         waiting = padded.sub(rb"\1", waiting)
         if len(waiting) > longest:  # every boundary that began before this point is complete
             yield waiting[:-longest]

@@ -2,17 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from dropmill.intake.limits import Gate, Meter
+from dropmill.intake.loans import Loan, Pieces
 from dropmill.intake.receiving import PROGRESS_EVERY_S
 from dropmill.intake.tus import Checksum
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import ChecksumMismatch, TooLarge, Unavailable
 from dropmill.model.jobs import Progress
-from dropmill.ports.blobs import BlobWriter
+from dropmill.ports.blobs import BlobWriter, Inflow
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.uploads import ResumableUpload, UploadLedger
 
@@ -24,7 +25,7 @@ class Patch:
     """What one request brings.
 
     Attributes:
-        chunks: the bytes.
+        pieces: the bytes.
         offset: where they begin.
         size: of the whole file, if this request gives it; None if an earlier one did, or the client does not know it.
         content_length: how many bytes will come; None if unknown.
@@ -33,7 +34,7 @@ class Patch:
         is_given_up: whether another request wants the turn.
     """
 
-    chunks: AsyncIterator[bytes]
+    pieces: Pieces
     offset: int
     size: int | None
     content_length: int | None
@@ -119,14 +120,17 @@ class PatchReader:
     ) -> None:
         loop = asyncio.get_running_loop()
         report_at, extend_at = 0.0, loop.time() + EXTEND_EVERY_S
-        async for chunk in self._gate.pace(patch.chunks):
-            size = writer.size + len(chunk)
-            if upload.size is not None and size > upload.size:
-                raise too_many_bytes()
-            await meter.take(size, len(chunk))
-            if digest is not None:
-                await loop.run_in_executor(None, digest.update, chunk)
-            await writer.write(chunk)
+        async for piece in self._gate.pace(patch.pieces):
+            if isinstance(piece, Loan):
+                await self._borrow(upload, writer, piece, meter, digest)
+            else:
+                size = writer.size + len(piece)
+                if upload.size is not None and size > upload.size:
+                    raise too_many_bytes()
+                await meter.take(size, len(piece))
+                if digest is not None:
+                    await loop.run_in_executor(None, digest.update, piece)
+                await writer.write(piece)
             if loop.time() >= report_at:
                 report_at = loop.time() + PROGRESS_EVERY_S
                 self._bus.report(
@@ -147,6 +151,38 @@ class PatchReader:
                     expires_at=utc_now() + self._expiry,
                     fence=upload.fence,
                 )
+
+    async def _borrow(
+        self, upload: ResumableUpload, writer: BlobWriter, loan: Loan, meter: Meter, digest: "hashlib._Hash | None"
+    ) -> None:
+        """Take what a loan brings, as far as the limits and the upload's size allow."""
+
+        async def take(inflow: Inflow) -> int:
+            return await writer.take(inflow if digest is None else _HashedInflow(inflow, digest), room)
+
+        while True:
+            room = meter.room(writer.size)
+            if upload.size is not None:
+                room = min(room, upload.size - writer.size)
+            if room <= 0 or not (taken := await loan.use(take)):
+                return
+            await meter.take(writer.size, taken)
+
+
+class _HashedInflow:
+    """An inflow that hashes what passes, for the checksum of a chunk."""
+
+    def __init__(self, inflow: Inflow, digest: "hashlib._Hash") -> None:
+        self._inflow = inflow
+        self._digest = digest
+
+    def read_into(self, buffer: memoryview) -> int:
+        length = self._inflow.read_into(buffer)
+        self._digest.update(buffer[:length])
+        return length
+
+    def stop(self) -> None:
+        self._inflow.stop()
 
 
 def too_many_bytes() -> TooLarge:

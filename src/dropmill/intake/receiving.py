@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dropmill.intake.arriving import SERVER_FAILED, Arrivals, Arriving
 from dropmill.intake.gathering import Gathering, SmallFile
 from dropmill.intake.limits import Meter
+from dropmill.intake.loans import Loan, Pieces
 from dropmill.intake.multipart import PartBegins, PartEnds, PartEvent, base_name, stored_extension
 from dropmill.intake.repeats import Repeated, compare
 from dropmill.model.caller import Caller
@@ -188,6 +190,8 @@ class Receiver:
             async for event in parts:
                 if isinstance(event, bytes):
                     await self._write(body, event)
+                elif isinstance(event, Loan):
+                    await self._borrow(body, event)
                 elif isinstance(event, PartBegins):
                     try:
                         await self._begin(body, event)
@@ -313,6 +317,26 @@ class Receiver:
                 return
             self._arrivals.go_alone(arriving)
         await self._arrivals.write(arriving, data)
+        self._report(arriving)
+
+    async def _borrow(self, body: IncomingBody, loan: Loan) -> None:
+        """Take what a loan brings, as far as the limits allow; the byte after that comes the ordinary way.
+
+        A file that is still held may end within a few bytes, so it takes no loan.
+        """
+        arriving = body.arriving
+        if arriving is None or arriving.writer is None or body.is_passing_over:
+            return
+        writer = await self._arrivals.write_held(arriving)
+        while room := body.meter.room(writer.size):
+            taken = await loan.use(partial(writer.take, limit=room))
+            if not taken:
+                return
+            await body.meter.take(writer.size, taken)
+            self._report(arriving)
+
+    def _report(self, arriving: Arriving) -> None:
+        """Report a file's progress, if a report is due."""
         now = asyncio.get_running_loop().time()
         if now >= arriving.report_at:
             arriving.report_at = now + PROGRESS_EVERY_S
@@ -435,12 +459,12 @@ class Receiver:
         return Receipt(submission_id=body.submission_id, stored=stored, view=body.view), trouble
 
 
-async def as_one_part(chunks: AsyncIterator[bytes], path: str, media_type: str) -> AsyncIterator[PartEvent]:
+async def as_one_part(pieces: Pieces, path: str, media_type: str) -> AsyncIterator[PartEvent]:
     """A body that is one file, in the form of a multipart body's events."""
     yield PartBegins(name=base_name(path), path=path, media_type=media_type)
-    async for chunk in chunks:
-        if chunk:
-            yield chunk
+    async for piece in pieces:
+        if piece:
+            yield piece
     yield PartEnds()
 
 

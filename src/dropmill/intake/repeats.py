@@ -74,7 +74,7 @@ async def compare(
         elif isinstance(event, PartEnds):
             if expected not in (None, arrived):
                 raise _mismatch(first)
-        else:
+        elif isinstance(event, bytes):
             arrived += len(event)
             if expected is not None and arrived > expected:
                 raise _mismatch(first)  # at once, because the rest may have no end

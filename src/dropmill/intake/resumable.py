@@ -8,13 +8,14 @@ disk: it survives this process, though not a power cut.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dropmill.health import Health
 from dropmill.intake.announcement import AnnouncedFile, read_announcement
 from dropmill.intake.limits import Gate, Meter
+from dropmill.intake.loans import Pieces
 from dropmill.intake.multipart import base_name, client_path, stored_extension
 from dropmill.intake.patching import Patch, PatchReader, too_many_bytes
 from dropmill.intake.senders import Sender
@@ -336,7 +337,7 @@ class Uploads:
         self,
         caller: Caller,
         file_id: FileId,
-        chunks: AsyncIterator[bytes],
+        pieces: Pieces,
         *,
         offset: int,
         size: int | None = None,
@@ -348,7 +349,7 @@ class Uploads:
         Args:
             caller: who sends them.
             file_id: whose.
-            chunks: the bytes, read only as fast as the disk takes them.
+            pieces: the bytes, read only as fast as the disk takes them.
             offset: where they begin; must be the upload's offset.
             size: of the whole file, if the client gives it only now; else None.
             content_length: how many bytes will come; None if unknown.
@@ -364,7 +365,7 @@ class Uploads:
         Cancelling, because the client left, keeps what has come, unless there is a checksum.
         """
         self._intake.require_running()
-        patch = Patch(chunks=chunks, offset=offset, size=size, content_length=content_length, checksum=checksum)
+        patch = Patch(pieces=pieces, offset=offset, size=size, content_length=content_length, checksum=checksum)
         sender = self._intake.senders.sender(file_id)
         appending = asyncio.create_task(self._append(caller, file_id, patch, sender), name=f"upload {file_id}")
         self._appending.add(appending)

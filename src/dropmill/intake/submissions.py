@@ -14,6 +14,7 @@ from dropmill.intake.announcement import AnnouncedFile
 from dropmill.intake.arriving import NOTED_MAX, SERVER_FAILED, Arrivals
 from dropmill.intake.gathering import Gathering
 from dropmill.intake.limits import Gate
+from dropmill.intake.loans import Pieces
 from dropmill.intake.multipart import PartEvent, boundary_of, client_path, file_parts
 from dropmill.intake.receiving import IncomingBody, Receipt, Receiver, as_one_part
 from dropmill.intake.repeats import Repeated, request_key
@@ -275,7 +276,7 @@ class Intake:
     async def receive_multipart(
         self,
         caller: Caller,
-        chunks: AsyncIterator[bytes],
+        pieces: Pieces,
         content_type: str,
         *,
         submission_id: SubmissionId | None = None,
@@ -287,7 +288,7 @@ class Intake:
 
         Args:
             caller: who sends; the submission that is opened is theirs.
-            chunks: the body, read only as fast as the disk takes it.
+            pieces: the body, read only as fast as the disk takes it.
             content_type: the request's header.
             submission_id: the open submission to add to; None opens one with the first file, and seals it.
             then_seal: seal an existing one too when the body ends, however it ends.
@@ -315,12 +316,12 @@ class Intake:
             may_fill=usage.announced > 0,
             meter=self._gate.meter(usage),
         )
-        return await self._run(body, file_parts(self._gate.pace(chunks), boundary))
+        return await self._run(body, file_parts(self._gate.pace(pieces), boundary))
 
     async def receive_raw(
         self,
         caller: Caller,
-        chunks: AsyncIterator[bytes],
+        pieces: Pieces,
         name: str,
         *,
         size: int | None,
@@ -332,7 +333,7 @@ class Intake:
 
         Args:
             caller: who sends; the submission is theirs.
-            chunks: the file.
+            pieces: the file.
             name: what the client calls it.
             size: the announced size; None if unknown.
             media_type: as the client declared it; "" if it did not.
@@ -363,7 +364,7 @@ class Intake:
             expected_sha256=expected_sha256,
             meter=self._gate.meter(SubmissionUsage()),
         )
-        return await self._run(body, as_one_part(self._gate.pace(chunks), path, media_type))
+        return await self._run(body, as_one_part(self._gate.pace(pieces), path, media_type))
 
     async def _run(self, body: IncomingBody, parts: AsyncIterator[PartEvent]) -> Receipt:
         self.require_running()

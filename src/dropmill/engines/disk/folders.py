@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
 from dropmill.engines.disk.files import changed
+from dropmill.engines.disk.pump import Pump
 from dropmill.model.faults import fault_of, translated
 from dropmill.model.uploads import FileIdentity
 from dropmill.private import FOLDER_MODE
@@ -31,7 +32,7 @@ CHUNK_SUFFIX = ".chunk"
 FOLDERS = 256  # of blobs, by the first two digits of the key
 
 THREADS = 8  # hashing and writing release the interpreter lock; a few threads let uploads overlap their fsyncs
-TAKES_MAX = 2  # inflows read at once, each by a thread of its own; more only compete for the processor
+TAKES_MAX = 2  # inflows read at once, each by a pump of its own; more only compete for the processor
 PROVEN_MAX = 50_000  # files whose bytes are known to match their SHA-256; some 250 bytes each, by tracemalloc
 DISCARDED_MAX = 10_000  # keys whose removal is tried again; the next start finds any others
 
@@ -66,10 +67,9 @@ class Folders:
         self.blobs = folder / "blobs"
         self.proven = Proven()
         self.threads = ThreadPoolExecutor(THREADS, "blob-store")
-        # A thread that takes from an inflow waits for the network, so it must not hold up an fsync. Python starts
-        # these threads when they are first needed.
-        self._takers = ThreadPoolExecutor(TAKES_MAX, "blob-take")
-        self._taking = 0
+        # A thread that takes from an inflow waits for the network, so it must not hold up an fsync.
+        self._pumps = [Pump() for _ in range(TAKES_MAX)]
+        self._idle_pumps = list(self._pumps)
         self._readings: set[asyncio.Task[None]] = set()
         self._discarded: dict[str, None] = {}  # in the order in which their removal failed
         self.on_remove: Callable[[str], None] = lambda _: None
@@ -90,7 +90,8 @@ class Folders:
             reading.cancel()
         if self._readings:
             await asyncio.wait(self._readings)
-        self._takers.shutdown()
+        for pump in self._pumps:
+            pump.threads.shutdown()
         self.threads.shutdown()
 
     def path(self, key: str) -> Path:
@@ -129,16 +130,16 @@ class Folders:
         return asyncio.get_running_loop().run_in_executor(self.threads, call, *args)
 
     @contextmanager
-    def taker(self) -> Iterator[ThreadPoolExecutor | None]:
-        """A thread that may wait for the network until the end of the context; None if all are in use."""
-        if self._taking == TAKES_MAX:
+    def pump(self) -> Iterator[Pump | None]:
+        """A pump until the end of the context; None if all are in use."""
+        if not self._idle_pumps:
             yield None
             return
-        self._taking += 1
+        pump = self._idle_pumps.pop()  # the one that was used last: the other one may never need its memory
         try:
-            yield self._takers
+            yield pump
         finally:
-            self._taking -= 1
+            self._idle_pumps.append(pump)
 
     def read_beside(self, reading: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that only reads in the background; `close` cancels it."""

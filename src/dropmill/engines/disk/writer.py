@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -94,15 +95,17 @@ class DiskBlobWriter:
 
     async def take(self, inflow: Inflow, limit: int) -> int:
         before = self.size
-        with self._folders.taker() as thread:
-            if thread is None:
+        with self._folders.pump() as pump:
+            if pump is None:
                 return 0
             if self._under_way is not None:  # a cancelled caller may have left a write running
                 await self._run(self._under_way)
             await self._run(self._write_pieces(self._take_gathered()))  # opens the file, too
             if self._raw is None:
                 raise AssertionError("a file that was just written to is not open")
-            taking = asyncio.get_running_loop().run_in_executor(thread, self._take, self._raw, inflow, limit)
+            append, digest = partial(self._append, self._raw), self._raw.digest
+            loop = asyncio.get_running_loop()
+            taking = loop.run_in_executor(pump.threads, pump.take, inflow, limit, append, digest)
             try:
                 await self._run(taking)
             except asyncio.CancelledError:
@@ -116,21 +119,11 @@ class DiskBlobWriter:
             raise error
         return self.size - before
 
-    def _take(self, file: "HashedFile", inflow: Inflow, limit: int) -> Exception | None:
-        """Write what comes in; returns what the inflow raised. Blocks; no other task uses this writer meanwhile."""
-        buffer = memoryview(bytearray(min(WRITE_BYTES, limit)))
-        while limit:
-            try:
-                length = inflow.read_into(buffer[:limit])
-            except Exception as error:  # the lender's: an error of its connection, not of the disk
-                return error
-            if not length:
-                break
-            limit -= length
-            self._written += length
-            file.write(buffer[:length])
-            self._on_disk = self._written
-        return None
+    def _append(self, file: HashedFile, block: memoryview) -> None:
+        """Write a block of the pump's. Blocks; no other task uses this writer meanwhile."""
+        self._written += len(block)
+        file.append(block)
+        self._on_disk = self._written
 
     async def pause(self) -> None:
         try:

@@ -6,13 +6,15 @@ memory. Here reading stops while more than `UNREAD_MAX` bytes wait for the handl
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from quart import Request, request
 from quart.wrappers.request import Body
 
+from dropmill.intake.loans import Loan, Pieces
 from dropmill.model.errors import BadRequest, RequestTooSlow, TooLarge, UnsupportedMediaType
+from dropmill.web.server.lending import SocketLoan
 from dropmill.web.services import services
 from dropmill.wire.encoding import Json, loads_strict
 
@@ -29,7 +31,8 @@ class BoundedBody(Body):
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         super().__init__(expected_content_length, max_content_length)
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | SocketLoan] = deque()
+        self._loan: SocketLoan | None = None  # the one that was handed out last
         self._unread = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -39,25 +42,49 @@ class BoundedBody(Body):
         """Sends 100 Continue; None once it was sent, or if the client does not wait for it."""
 
     async def __anext__(self) -> bytes:
+        while isinstance(piece := await self.next_piece(), Loan):
+            pass  # the next call ends it
+        return piece
+
+    def pieces(self) -> Pieces:
+        """The body as it arrives, with the loans of its connection."""
+        return _Pieces(self)
+
+    async def next_piece(self) -> bytes | SocketLoan:
+        """More of the body, or a loan of its connection; ends the one before.
+
+        Raises:
+            StopAsyncIteration: the body has ended.
+        """
+        self._end_loan()
         await self._ask_once()
         while not self._chunks:
             if self._complete.is_set():
                 raise StopAsyncIteration
             self._has_data.clear()
             await self._has_data.wait()
-        chunk = self._chunks.popleft()
-        self._unread -= len(chunk)
+        piece = self._chunks.popleft()
+        if isinstance(piece, SocketLoan):
+            self._loan = piece
+            return piece
+        self._unread -= len(piece)
         if self._unread < UNREAD_MAX:
             self._room.set()
-        return chunk
+        return piece
+
+    def _end_loan(self) -> None:
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            loan.end()
 
     def __await__(self) -> Generator[Any, None, Any]:
         # A bound would make the wait for the whole body endless.
         self._is_bounded = False
         self._room.set()
         yield from self._ask_once().__await__()
+        self._end_loans()
         yield from self._complete.wait().__await__()
-        return b"".join(self._chunks)
+        return b"".join(piece for piece in self._chunks if isinstance(piece, bytes))
 
     async def _ask_once(self) -> None:
         ask, self.ask = self.ask, None
@@ -73,7 +100,23 @@ class BoundedBody(Body):
             self._room.clear()
         self._has_data.set()
 
+    def append_loan(self, loan: SocketLoan) -> None:
+        """Hand out a loan of the connection behind what came before it, unless nobody would use it."""
+        if self._is_bounded:
+            self._chunks.append(loan)
+            self._has_data.set()
+        else:
+            loan.end()
+
+    def _end_loans(self) -> None:
+        """End the loan that was handed out, and those that wait."""
+        self._end_loan()
+        for piece in self._chunks:
+            if isinstance(piece, SocketLoan):
+                piece.end()
+
     def clear(self) -> None:
+        self._end_loans()
         self._chunks.clear()
         self._unread = 0
 
@@ -98,6 +141,19 @@ class BoundedBody(Body):
         self._room.set()
 
 
+class _Pieces:
+    """What `BoundedBody.pieces` returns. No generator: it goes on after a cancelled wait."""
+
+    def __init__(self, body: BoundedBody) -> None:
+        self._body = body
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes | Loan:
+        return await self._body.next_piece()
+
+
 class BoundedRequest(Request):
     """A request whose body is bounded."""
 
@@ -105,12 +161,13 @@ class BoundedRequest(Request):
     body: BoundedBody
 
 
-def chunks() -> AsyncIterator[bytes]:
+def chunks() -> Pieces:
     """The body of the current request, in pieces as they arrive; once a request, since nothing is kept.
 
     Cancelling leaves the rest unread. The pieces have no idle limit: `read` and the gate of the intake have their own.
     """
-    return aiter(request.body)
+    body: BoundedBody = request.body  # type: ignore[assignment]  # request_class is BoundedRequest
+    return body.pieces()
 
 
 async def read(limit: int) -> bytes:
@@ -131,6 +188,8 @@ async def read(limit: int) -> bytes:
             return bytes(gathered)
         except TimeoutError:
             raise RequestTooSlow(f"No byte arrived for {idle_s:g} s.") from None
+        if isinstance(piece, Loan):
+            continue
         gathered += piece
         if len(gathered) > limit:
             raise TooLarge(f"The body is larger than {limit} bytes.")

@@ -16,6 +16,7 @@ from dropmill import descriptors
 from dropmill.model.errors import TooManyConnections, Unavailable
 from dropmill.origin.proxies import TrustedProxies
 from dropmill.settings import Settings
+from dropmill.web.server.lending import Slices
 
 EXTENSION = "dropmill.capacity"
 
@@ -112,6 +113,7 @@ class Capacity:
     Attributes:
         limits: the limits.
         refusing: how many refused connections are being answered now.
+        slices: of large bodies, read past the event loop.
     """
 
     def __init__(self, limits: CapacityLimits | None = None, proxies: TrustedProxies | None = None) -> None:
@@ -124,6 +126,7 @@ class Capacity:
         self.limits = limits or CapacityLimits()
         self._proxies = proxies or TrustedProxies(())
         self.refusing = 0
+        self.slices = Slices()
         most = descriptors.limit()
         reserved = self.limits.reserved_descriptors
         self._descriptors = most - (min(most // RESERVED_PART, RESERVED_MAX) if reserved is None else reserved)
@@ -141,7 +144,7 @@ class Capacity:
             TooManyConnections: the address has reached its limit.
             Unavailable: the server has reached its limit, or too few descriptors are free.
         """
-        if descriptor >= self._descriptors:  # the system gives the lowest free number, so at least this many are open
+        if self.is_reserved(descriptor):
             raise _short_of_descriptors()
         return self._connections.admit(address, is_proxy=address in self._proxies)
 
@@ -152,6 +155,13 @@ class Capacity:
             TooManyConnections, Unavailable: as for a connection.
         """
         return self._sockets.admit(address, is_proxy=address in self._proxies)
+
+    def is_reserved(self, descriptor: int) -> bool:
+        """Whether a new descriptor is one of those for our own files.
+
+        The system gives the lowest free number, so at least this many are open.
+        """
+        return descriptor >= self._descriptors
 
     def is_short_of_descriptors(self) -> bool:
         """Whether only the reserved descriptors are left."""

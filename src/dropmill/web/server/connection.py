@@ -21,6 +21,7 @@ from dropmill.web.server.body import BoundedBody, BoundedRequest
 from dropmill.web.server.capacity import Capacity
 from dropmill.web.server.forwarding import target_path
 from dropmill.web.server.hypercorn import SEND_BODY, patch_hypercorn
+from dropmill.web.server.lending import LOAN, SocketLoan
 from dropmill.web.server.tcp import DRAIN_BODY_S
 from dropmill.web.server.websocket import WebSocketConnection, until_either_ends
 
@@ -45,6 +46,9 @@ class HttpConnection(ASGIHTTPConnection):
             message = await receive()
             if message["type"] == "http.request":
                 body.append(message.get("body", b""))
+                loan: SocketLoan | None = message.get(LOAN)  # type: ignore[assignment]  # a key of our own
+                if loan is not None:
+                    body.append_loan(loan)
                 if not message.get("more_body", False):
                     body.set_complete()
             elif message["type"] == "http.disconnect":

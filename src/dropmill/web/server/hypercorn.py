@@ -1,6 +1,7 @@
 """What we change in Hypercorn, between the TCP connection and the application.
 
 - A message for a request's application task is dropped once that task has ended; Hypercorn would wait forever.
+- A connection's socket is lent inside a large body: `dropmill.web.server.lending`.
 - A connection ends: `dropmill.web.server.tcp`. One that is turned into a WebSocket: `dropmill.web.server.takeover`.
 - Bytes after an early answer are never parsed as a request.
 - Errors below the application are problem documents: `dropmill.web.server.refusal`.
@@ -29,6 +30,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
+from dropmill.web.server.lending import LOAN, PieceTaken, SocketLoan
 from dropmill.web.server.refusal import answer_without_app, refusal
 from dropmill.web.server.takeover import MessageBuffer, SocketOpened, SocketStream
 from dropmill.web.server.tcp import TcpConnection
@@ -42,7 +44,10 @@ SEND_BODY = "dropmill.http.continue"
 
 
 class _Inbox:
-    """A bounded queue of messages for one application task. After `close`, `put` drops the message and returns."""
+    """A bounded queue of messages for one application task. After `close`, `put` drops the message and returns.
+
+    `close` also ends a loan of the connection that the application has, or will never get.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -50,14 +55,19 @@ class _Inbox:
         self._has_room = asyncio.Event()
         self._has_news = asyncio.Event()
         self._is_closed = False
+        self._loan: SocketLoan | None = None
 
     async def put(self, message: Any) -> None:
         while len(self._waiting) >= self._size and not self._is_closed:
             self._has_room.clear()
             await self._has_room.wait()
+        loan = message.get(LOAN) if isinstance(message, dict) else None
         if not self._is_closed:
+            self._loan = loan
             self._waiting.append(message)
             self._has_news.set()
+        elif loan is not None:
+            loan.end()
 
     async def get(self) -> Any:
         while not self._waiting:
@@ -71,6 +81,8 @@ class _Inbox:
         self._is_closed = True
         self._waiting.clear()
         self._has_room.set()
+        if self._loan is not None:
+            self._loan.end()
 
 
 class _TaskGroup(TaskGroup):
@@ -109,6 +121,13 @@ class _RequestStream(HTTPStream):
         """Return when the application has taken what came before."""
         if not self.closed:
             await self.app_put({"type": "http.request", "body": b"", "more_body": True})
+
+    async def lend(self, loan: SocketLoan) -> None:
+        """Offer the connection to the application; returns when the loan has ended."""
+        if not self.closed:
+            message: Any = {"type": "http.request", "body": b"", "more_body": True, LOAN: loan}
+            await self.app_put(message)
+            await loan.wait_ended()
 
     async def app_send(self, message: Any) -> None:
         if message is None:
@@ -149,10 +168,15 @@ class _Http1Protocol(H11Protocol):
         if self._is_over:
             return
         stream = self.stream
-        if len(data) > HEAD_PIECE and isinstance(stream, _RequestStream) and self._is_inside_body(data):
+        reader = self._reader_of_body(data) if len(data) > HEAD_PIECE else None
+        if reader is not None and isinstance(stream, _RequestStream):
+            reader._remaining -= len(data)
             await stream.take_body(data, is_last=False)
             # Waits until the app has taken it, so that one piece fewer waits: 25 MiB less for 100 uploads, 3 % CPU.
             await stream.wait_taken()
+            taken = PieceTaken(size=len(data), left=reader._remaining, offer=stream.lend)
+            await self.send(taken)  # type: ignore[arg-type]
+            reader._remaining -= taken.brought
             return
         # h11 limits a head by the size of the piece it gets.
         for begin in range(0, len(data), HEAD_PIECE):
@@ -161,11 +185,14 @@ class _Http1Protocol(H11Protocol):
             self.connection.receive_data(data[begin : begin + HEAD_PIECE] if len(data) > HEAD_PIECE else data)
             await self._handle_events()
 
-    def _is_inside_body(self, data: bytes) -> bool:
-        """Whether the data is inside a body, so that h11 can be bypassed; if so, h11 learns only its length."""
+    def _reader_of_body(self, data: bytes) -> Any:
+        """h11's count of a body, if the data is inside one, so that h11 can be bypassed and learns only its length.
+
+        None if it is not.
+        """
         connection: Any = self.connection
         if not isinstance(connection, h11.Connection) or connection.their_state is not h11.SEND_BODY:
-            return False
+            return None
         reader: Any = connection._reader
         if (
             not isinstance(reader, ContentLengthReader)
@@ -173,9 +200,8 @@ class _Http1Protocol(H11Protocol):
             or connection._receive_buffer
             or connection.they_are_waiting_for_100_continue
         ):
-            return False
-        reader._remaining -= len(data)
-        return True
+            return None
+        return reader
 
     async def _handle_events(self) -> None:
         """Pass on the events that h11 has parsed.

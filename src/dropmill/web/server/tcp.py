@@ -6,6 +6,7 @@ Hypercorn waits without a limit for a client that reads nothing or does not clos
 import asyncio
 import contextlib
 import fcntl
+import os
 import struct
 import termios
 from collections import deque
@@ -19,6 +20,7 @@ from hypercorn.events import Closed, RawData, Updated
 from dropmill.model.errors import DropmillError
 from dropmill.origin.network import client_address
 from dropmill.web.server.capacity import Admission, Capacity, capacity_of
+from dropmill.web.server.lending import Lender, PieceTaken
 from dropmill.web.server.refusal import refusal
 from dropmill.web.server.takeover import SocketOpened
 
@@ -63,6 +65,11 @@ class _Reader(asyncio.StreamReader):
             self._transport.pause_reading()
             self._paused = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has passed on all bytes that it got, and gets no more for now."""
+        return self._paused and not self._pieces and not self._eof and self._exception is None
+
     def at_eof(self) -> bool:
         return self._eof and not self._pieces
 
@@ -90,6 +97,7 @@ class TcpConnection(TCPServer):
     async def run(self) -> None:
         _Reader.take_over(self.reader)
         capacity = capacity_of(self.app)
+        self._lender = Lender(capacity.slices)
         self._write_timeout_s = capacity.limits.write_timeout_s
         try:
             with capacity.admit_connection(*self._peer()) as self._admission:
@@ -148,10 +156,28 @@ class TcpConnection(TCPServer):
                     await self._drain()
                 except (ConnectionError, RuntimeError):
                     await self.protocol.handle(Closed())
+        elif isinstance(event, PieceTaken):
+            if self._lender.has_earned(event):
+                await self._lend(event)
         elif isinstance(event, Closed):
             self._begin_close()
         elif not (self._has_left and isinstance(event, Updated) and event.idle):
             await super().protocol_send(event)
+
+    async def _lend(self, piece: PieceTaken) -> None:
+        """Lend the socket, if nothing but its own bytes can come next and there are descriptors enough."""
+        reader: Any = self.reader
+        if self._is_tls or self.writer.transport.is_closing() or not reader.is_empty:
+            return
+        try:
+            # Duplicated while the connection is certainly open: a closed one's number may be another's.
+            descriptor = os.dup(self.writer.get_extra_info("socket").fileno())
+        except OSError:
+            return
+        if capacity_of(self.app).is_reserved(descriptor):
+            os.close(descriptor)
+            return
+        await self._lender.lend(descriptor, piece)
 
     async def _drain(self) -> None:
         """Wait until there is room for more.
