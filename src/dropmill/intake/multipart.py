@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
+from dropmill.intake.delimited import DelimitedLoan
 from dropmill.intake.loans import Loan, Pieces
 from dropmill.model.errors import BadFileName, MalformedUpload, TooLarge, UnsupportedMediaType
 
@@ -138,7 +139,13 @@ async def file_parts(pieces: Pieces, boundary: str) -> AsyncIterator[PartEvent]:
     try:
         async for chunk in _without_padding(pieces, boundary.encode()):
             if isinstance(chunk, Loan):
-                continue
+                held = parser.held if reader.is_in_file else None
+                if held is None:
+                    continue
+                part = DelimitedLoan(chunk, parser.delimiter, held)
+                parser.held = b""
+                yield part
+                chunk = part.unread
             if chunk and not parser.closed:
                 for event in reader.read(parser, chunk):
                     yield event
@@ -191,7 +198,28 @@ async def _without_padding(pieces: Pieces, boundary: bytes) -> Pieces:
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]  # the library is not typed
-    """Accepts every header of a part: `_Part` checks them, with sentences of our own."""
+    """Accepts every header of a part: `_Part` checks them, with sentences of our own.
+
+    Bytes of a part may be left out by whoever looks for the delimiter in `held` and what comes behind it.
+    """
+
+    _delimiter: bytes
+    _buffer: bytes
+    _segment_limit: int
+
+    @property
+    def delimiter(self) -> bytes:
+        """What ends a part's bytes."""
+        return self._delimiter
+
+    @property
+    def held(self) -> bytes | None:
+        """Bytes that may begin a delimiter; None if none may be left out, because the part has a Content-Length."""
+        return self._buffer if self._segment_limit < 0 else None
+
+    @held.setter
+    def held(self, data: bytes) -> None:
+        self._buffer = data
 
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
         return MultipartSegment(headerlist)
@@ -212,6 +240,11 @@ class _PartReader:
         self._field = bytearray()
         self._charset = "utf-8"
         self._unnamed = 0
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether the next bytes are a file's, until a delimiter comes."""
+        return self._is_file
 
     def read(self, parser: PushMultipartParser, chunk: bytes) -> Iterator[PartEvent]:
         """The events in a piece of the body."""
@@ -252,6 +285,7 @@ class _PartReader:
 
     def _end(self) -> Iterator[PartEvent]:
         if self._is_file:
+            self._is_file = False
             yield PartEnds()
         elif self._part is not None and self._part.field == "_charset_":
             self._charset = _known_charset(bytes(self._field).decode("latin-1")) or self._charset
