@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from tests.engines.disk.tampering import empty, extend, remove, replace, shorten
 
+from dropmill.engines.disk import files
+from dropmill.engines.disk.files import WRITE_BACK_BYTES, HashedFile
+from dropmill.engines.disk.folders import TAKES_MAX
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import WRITE_BYTES
 from dropmill.model.errors import BytesLost, OutOfSpace, StorageUnavailable
@@ -92,6 +95,64 @@ def test_what_is_answered_is_durable_in_its_folder_or_in_the_journal(tmp_path: P
         assert writes
         assert len(fsynced) == len(renamed) == len(answered) == 1
         assert max(writes) < fsynced[0] < renamed[0] < folder_fsynced[0] < answered[0]
+
+
+class Flood:
+    """An inflow without an end, until it is stopped."""
+
+    is_stopped = False
+
+    def read_into(self, buffer: memoryview) -> int:
+        return 0 if self.is_stopped else len(buffer)
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("blocks", [0, 1, 20])
+async def test_an_error_of_the_disk_stops_the_inflow_and_the_pump_serves_the_next(
+    blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch, code: int, blocks: int
+) -> None:
+    """More blocks than the pump has, and fewer; each pump in turn, so that a stuck one would show."""
+    append = HashedFile.append
+    for _ in range(2 * TAKES_MAX):
+        left = blocks
+        writer, inflow = blobs.create(""), Flood()
+
+        def refuse(file: HashedFile, data: memoryview) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(code, os.strerror(code))
+            append(file, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(HashedFile, "append", refuse)
+            with pytest.raises(StorageUnavailable if code == errno.EIO else OutOfSpace):
+                await writer.take(inflow, 1 << 40)
+        assert inflow.is_stopped
+        await writer.abort()
+    writer = blobs.create("")
+    await writer.take(Flood(), 3_000_000)
+    assert (await writer.commit()).size == 3_000_000
+    assert list(blobs.incoming.iterdir()) == []
+
+
+async def test_a_growing_file_is_written_back_early(blobs: DiskBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte once, and nothing is waited for; the promise is the fsync of the commit."""
+    begun: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(
+        files, "_sync_file_range", lambda _, at, size, flags: begun.append((at.value, size.value, flags))
+    )
+    writer = blobs.create("")
+    await writer.write(bytes(1000))
+    await writer.take(Flood(), 2 * WRITE_BACK_BYTES)
+    await writer.abort()
+    assert len(begun) == 2
+    assert begun[0][0] == 0
+    assert begun[1][0] == begun[0][1] >= WRITE_BACK_BYTES
+    assert {flags for _, _, flags in begun} == {2}  # SYNC_FILE_RANGE_WRITE alone
 
 
 async def test_a_file_under_way_is_for_nobody_elses_eyes(tmp_path: Path, blobs: DiskBlobStore) -> None:

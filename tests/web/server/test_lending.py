@@ -21,9 +21,9 @@ from tests.support.waiting import eventually
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.intake.loans import Loan
 from dropmill.ports.blobs import Inflow
-from dropmill.web.server import body, connection, lending
+from dropmill.web.server import body, connection, hypercorn, lending
 from dropmill.web.server.capacity import Capacity, capacity_of
-from dropmill.web.server.lending import LEFT_MIN, RATE_MIN, Lender, PieceTaken, Slices, SocketLoan
+from dropmill.web.server.lending import LEFT_MIN, LOAN, RATE_MIN, Lender, PieceTaken, Slices, SocketLoan
 
 MIB = 1024 * 1024
 CONTENT = random.Random(7).randbytes(24 * MIB)
@@ -271,7 +271,7 @@ async def test_a_loan_is_earned_by_two_large_reads_that_follow_each_other(time: 
     time.now += 0.01
     assert not lender.has_earned(piece(large - 1))
     assert lender.has_earned(piece(large))
-    assert not lender.has_earned(piece(large, left=LEFT_MIN))
+    assert not lender.has_earned(piece(large, left=LEFT_MIN - 1))
 
 
 class Slow:
@@ -407,6 +407,19 @@ async def test_a_loan_that_is_ended_while_a_thread_reads_is_closed_only_after_it
     may_return.set()
     assert await using == 0
     assert pair.is_closed
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_application_that_ends_ends_its_loan(pair: Pair, is_late: bool) -> None:
+    """Also one that never got it, and one that was told meanwhile that its client has left."""
+    inbox = hypercorn._Inbox(2)
+    if is_late:
+        inbox.close()
+    await inbox.put({"type": "http.request", LOAN: pair.loan})
+    await inbox.put({"type": "http.disconnect"})
+    inbox.close()
+    assert pair.is_closed
+    await pair.loan.wait_ended()
 
 
 async def test_an_end_of_the_connection_ends_the_loan() -> None:

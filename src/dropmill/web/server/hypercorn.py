@@ -63,7 +63,7 @@ class _Inbox:
             await self._has_room.wait()
         loan = message.get(LOAN) if isinstance(message, dict) else None
         if not self._is_closed:
-            self._loan = loan
+            self._loan = self._loan if loan is None else loan
             self._waiting.append(message)
             self._has_news.set()
         elif loan is not None:

@@ -102,7 +102,7 @@ class Lender:
             return False
         now = time.monotonic()
         before, self._large_at = self._large_at, now
-        return piece.left > LEFT_MIN and now - before <= EARNING_S and now >= self._barred_until
+        return piece.left >= LEFT_MIN and now - before <= EARNING_S and now >= self._barred_until
 
     async def lend(self, descriptor: int, piece: PieceTaken) -> None:
         """Lend the connection, and return when it is read by nobody else.
