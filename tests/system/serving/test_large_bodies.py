@@ -181,6 +181,31 @@ def test_a_client_that_stops_inside_a_slice_is_told_after_the_idle_limit(make_se
     assert server.arriving() == []
 
 
+def test_clients_that_earned_a_loan_and_then_drip_do_not_keep_an_honest_one_from_its_end(fresh: Server) -> None:
+    """Without the rules for who may borrow, twelve of them kept the pumps for ever."""
+    with contextlib.ExitStack() as stack:
+        dripping = [stack.enter_context(fresh.connect()) for _ in range(12)]
+        for connection in dripping:
+            connection.sendall(put_head(fresh, len(CONTENT)) + CONTENT[: 3 * MIB])
+        is_over = threading.Event()
+
+        def drip() -> None:
+            while not is_over.wait(0.006):
+                for connection in dripping:
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with fresh.connect() as honest:
+                honest.sendall(put_head(fresh, len(CONTENT), name="honest.bin") + CONTENT)
+                assert read_answer(honest)[0] == 201
+        finally:
+            is_over.set()
+            thread.join()
+    require_pumped(fresh)
+
+
 # --- cut off ---------------------------------------------------------------------------------------------------------
 
 
