@@ -193,6 +193,13 @@ async def test_a_body_in_chunks_is_never_lent(lent: Lent) -> None:
     assert not lent.offered
 
 
+async def test_a_body_in_http_1_0_is_never_lent(lent: Lent) -> None:
+    reader, writer = await lent.open()
+    writer.write(head("/store", len(CONTENT)).replace(b"HTTP/1.1", b"HTTP/1.0") + CONTENT)
+    assert await answer(reader) == b"200 " + hashlib.sha256(CONTENT).hexdigest().encode()
+    assert not lent.offered
+
+
 # --- clients that leave or stop --------------------------------------------------------------------------------------
 
 

@@ -174,9 +174,11 @@ class _Http1Protocol(H11Protocol):
             await stream.take_body(data, is_last=False)
             # Waits until the app has taken it, so that one piece fewer waits: 25 MiB less for 100 uploads, 3 % CPU.
             await stream.wait_taken()
-            taken = PieceTaken(size=len(data), left=reader._remaining, offer=stream.lend)
-            await self.send(taken)  # type: ignore[arg-type]
-            reader._remaining -= taken.brought
+            connection: Any = self.connection
+            if connection.their_http_version == b"1.1":
+                taken = PieceTaken(size=len(data), left=reader._remaining, offer=stream.lend)
+                await self.send(taken)  # type: ignore[arg-type]
+                reader._remaining -= taken.brought
             return
         # h11 limits a head by the size of the piece it gets.
         for begin in range(0, len(data), HEAD_PIECE):
