@@ -19,6 +19,8 @@ EXPORT := $(UV) export --offline --frozen --python $(BIN)/python --format requir
 TOOLS := chromium=chromium curl=curl openssl=openssl node=nodejs npm=npm strace=strace tesseract=tesseract-ocr \
 	nginx=nginx-light wget=wget /usr/lib/postgresql/15/bin/postgres=postgresql-15
 TOOLS_OF_FULL := go=golang-go java=default-jdk-headless
+TOOLS_OF_BENCH := chromium=chromium gcc=build-essential node=nodejs npm=npm nginx=nginx-light openssl=openssl \
+	redis-server=redis-server strace=strace
 FONTS := fonts-dejavu-core tesseract-ocr-eng
 MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))
 NODE_MODULES := frontend/node_modules/.package-lock.json
@@ -29,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test coverage faults soak catalogue check fix bench screenshots assets lock clean
+.PHONY: help install run test-setup test coverage faults soak catalogue check fix bench bench-setup screenshots assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +41,16 @@ install: $(INSTALLED) ## Make .venv with the dropmill command in it
 run: install ## Install, then serve on http://127.0.0.1:8000
 	@$(BIN)/dropmill serve $(ARGS)
 
-test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
+# $(call install_missing,what is left out without them,packages that come with them)
+define install_missing
 	@missing='$(strip $(MISSING))'; if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		.ci/install-packages $$missing $(FONTS); \
-	else echo "Some tests are skipped. To run them, too: sudo apt-get install $$missing $(FONTS)"; fi
+		.ci/install-packages $$missing $(2); \
+	else echo "Some $(1). To run them, too: sudo apt-get install $$missing $(2)"; fi
+endef
+
+test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
+	$(call install_missing,tests are skipped,$(FONTS))
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
 test: test-setup ## Run every test, browser tests included
@@ -83,7 +90,12 @@ fix: $(DEVELOPED) ## Fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DEVELOPED) ## Print the measurements
+bench-setup: TOOLS = $(TOOLS_OF_BENCH)
+bench-setup: $(DEVELOPED) ## Install what the measurements need: the servers beside which Dropmill is measured, and tools
+	$(call install_missing,measurements are left out)
+	$(BIN)/python -m benchmarks.peers.environment
+
+bench: bench-setup ## Print the measurements; in two minutes, with little work: make bench ARGS=--quick
 	$(BIN)/python -m benchmarks $(ARGS)
 
 screenshots: test-setup ## Save pictures of every page, in both themes and three widths, in build/screenshots; some: ARGS='job history'

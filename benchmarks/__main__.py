@@ -1,42 +1,44 @@
 """Runs the benchmarks that are named, or all, and prints their tables as Markdown."""
 
 import argparse
+import shlex
 import shutil
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import config, healthz, history, latency, page, paired, small, upload
-from benchmarks.bench import FULL, QUICK, Bench
+from benchmarks import config, drips, healthz, history, memory, page, paired, queueing, reads, uploads
+from benchmarks.bench import BEFORE, FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
-from benchmarks.peers import comparison, crowd, dispatch
-from benchmarks.table import Table
+from benchmarks.peers import dispatch
+from benchmarks.table import Table, put_between
 
 
 class Subject(Protocol):
     """A module that measures something; a new one is a line below."""
 
-    def measure(self, bench: Bench) -> Table:
-        """Measure this tree, beside other programs where there are such, and return one table."""
+    def measure(self, bench: Bench) -> Sequence[Table]:
+        """Measure this tree, beside the commit before and other programs where there are such."""
 
     def run(self, bench: Bench) -> None:
         """Do the work of a server of ours once and mark it by `Bench.work`; for comparing two trees."""
 
 
 SUBJECTS: dict[str, Subject] = {
-    "upload": upload,
-    "small": small,
-    "healthz": healthz,
-    "latency": latency,
-    "page": page,
+    "uploads": uploads,
     "dispatch": dispatch,
+    "memory": memory,
+    "reads": reads,
+    "queueing": queueing,
+    "drips": drips,
+    "healthz": healthz,
+    "page": page,
     "history": history,
     "config": config,
-    "crowd": crowd,
-    "peers": comparison,
 }
 
 
@@ -46,6 +48,15 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(SUBJECTS)}; default: all")
     parser.add_argument("--rounds", type=int, default=None, metavar="N", help="rounds of each measurement; default 3")
     parser.add_argument("--quick", action="store_true", help="little work, one round: shows that it runs, not how fast")
+    parser.add_argument(
+        "--before", default=BEFORE, metavar="COMMIT", help="the commit that is measured beside; default: %(default).7s"
+    )
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="also put the figures into a document, between its lines for them",
+    )
     parser.add_argument("--against", metavar="COMMIT", help="compare this tree with another commit, in turn")
     parser.add_argument(
         "--pairs", type=int, default=paired.PAIRS, metavar="N", help="turns of each with --against; default 10"
@@ -59,6 +70,13 @@ def main() -> int:
     if rounds < 1 or options.pairs < 1:
         parser.error("--rounds and --pairs must be at least 1")
 
+    document = None if options.write is None else options.write.read_text()
+    if document is not None:
+        try:
+            put_between(document, "")  # before hours of measuring
+        except ValueError as error:
+            parser.error(f"{options.write}: {error}")
+
     began = time.monotonic()
     # TMPDIR chooses another disk. All is deleted at the end and nothing before: on ext4 making a file takes about a
     # millisecond right after many were deleted.
@@ -69,14 +87,15 @@ def main() -> int:
     try:
         try:
             commit, tree = paired.unpack(options.against, folder) if options.against else (None, folder)
+            before = _before(options.before, folder) if commit is None else None
         except ValueError as error:
             parser.error(str(error))
-        with Bench(folder=folder, rounds=rounds, scale=QUICK if options.quick else FULL) as bench:
+        with Bench(folder=folder, rounds=rounds, scale=QUICK if options.quick else FULL, before=before) as bench:
             for name in names:
                 try:
                     subject = SUBJECTS[name]
                     if commit is None:
-                        tables.append(subject.measure(bench))
+                        tables += subject.measure(bench)
                     else:
                         tables.append(paired.measure(name, subject.run, bench, commit, tree, options.pairs))
                 except Exception as error:  # whatever it is, the others are still worth running
@@ -86,21 +105,42 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
-    print(head)
+    lines = [head, ""]
     times = f"Rounds: {rounds}" if commit is None else f"Pairs: {options.pairs}"
-    print(f"\n{times}, interleaved; figures are medians, in brackets the lowest and the highest.")
+    lines.append(f"{times}, interleaved; figures are medians, in brackets the lowest and the highest.")
     if options.quick:
-        print("QUICK: little work and few samples; good for seeing that it runs, not for quoting.")
-    print("Client and server share the machine, and it is noisy: ratios within one run count, not single figures.")
+        lines.append("QUICK: little work and few samples; good for seeing that it runs, not for quoting.")
+    lines.append("Client and server share the machine, and it is noisy: ratios in one run count, not single figures.")
+    if before is not None:
+        lines.append(f"The commit before: {before[0]}.")
+    elif commit is None:
+        lines.append(f"The commit before, {options.before[:7]}, is not in this repository and was left out.")
     for table in tables:
-        print(f"\n{table.markdown()}")
-    print("\nCommand lines ($DIR is a temporary folder):\n")
-    for command in commands:
-        print(f"    {command}")
-    print(f"\nTook {time.monotonic() - began:.0f} s.", flush=True)
+        lines += ["", table.markdown()]
+    lines += ["", "Command lines ($DIR is a temporary folder):", "", *(f"    {command}" for command in commands)]
+    asked = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    lines += ["", f"`{asked}` took {time.monotonic() - began:.0f} s."]
+    report = "\n".join(lines)
+    print(report, flush=True)
+    if document is not None:
+        options.write.write_text(put_between(document, report))
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _before(commit: str, folder: Path) -> tuple[str, Path] | None:
+    """The short name and the tree of the commit before; None if the one that is compared with by default is missing.
+
+    Raises:
+        ValueError: another one was asked for, and git does not know it here.
+    """
+    try:
+        return paired.unpack(commit, folder)
+    except (ValueError, OSError):
+        if commit != BEFORE:
+            raise
+        return None  # a copy without the history
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import mmap
 import multiprocessing
 import os
 import shlex
@@ -26,7 +27,10 @@ R = TypeVar("R")
 CLIENTS = 4  # that send at once
 PROCESSES = 8  # of clients; who compares servers sends from all
 PATIENCE_S = 120.0
+SLOWEST_JOB_S = 0.1  # a job may take, all in, before a round counts as hanging
 MIB, GIB = 2**20, 2**30
+THIS = "Dropmill"  # this tree's name in tables
+ASK_S = 0.1  # between two questions whether all is settled, so that asking costs little of what is measured
 SUBMISSIONS = "/api/v1/submissions"
 
 
@@ -36,50 +40,88 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much work there is. Sizes in bytes, multiples of a MiB; `huge_bytes` None: not measured."""
+    """How much work there is. Sizes in bytes, multiples of a MiB; `huge_bytes` None: not measured.
 
+    Attributes:
+        touched_bytes: memory that is used once before the first round.
+        upload_bytes: of one file alone.
+        parallel_bytes: of each of four and of eight at once.
+        latency_bytes: of each of four beside which a page is asked for.
+        drip_bytes: of one file beside slow clients.
+        form_files: of 1 KiB, in one form.
+        single_files: of 1 KiB, each in a request.
+        single_parts: of a form, each sent when the one before is queued.
+        crowd_one_bytes: of one file whose memory is compared with that of many.
+        crowd_bytes: of each of many at once.
+        slow_write_ms: what each write takes on a slow disk.
+    """
+
+    touched_bytes: int
     upload_bytes: int
     huge_bytes: int | None
-    files: int
+    parallel_bytes: int
+    latency_bytes: int
+    drip_bytes: int
+    crowd_one_bytes: int
+    crowd_bytes: int
+    slow_write_ms: int
+    form_files: int
     single_files: int
+    single_parts: int
+    jobs: int
+    many_jobs: int
     requests: int
-    page_upload_bytes: int
     page_files: int
     history_jobs: int
     queued_jobs: int
-    peer_parallel_bytes: int
-    peer_files: int
     config_lines: int
 
 
 FULL = Scale(
+    touched_bytes=6 * GIB,
     upload_bytes=GIB,
     huge_bytes=4 * GIB,
-    files=1000,
-    single_files=100,
+    parallel_bytes=128 * MIB,
+    latency_bytes=512 * MIB,
+    drip_bytes=256 * MIB,
+    crowd_one_bytes=64 * MIB,
+    crowd_bytes=4 * MIB,
+    slow_write_ms=50,
+    form_files=2000,
+    single_files=800,
+    single_parts=100,
+    jobs=1000,
+    many_jobs=10_000,
     requests=400,
-    page_upload_bytes=512 * MIB,
     page_files=10_000,
     history_jobs=100_000,
     queued_jobs=10_000,
-    peer_parallel_bytes=128 * MIB,
-    peer_files=2000,
     config_lines=20_000,
 )
 QUICK = Scale(
-    upload_bytes=128 * MIB,
+    touched_bytes=256 * MIB,
+    upload_bytes=64 * MIB,
     huge_bytes=None,
-    files=200,
-    single_files=20,
-    requests=100,
-    page_upload_bytes=64 * MIB,
-    page_files=500,
-    history_jobs=5000,
-    queued_jobs=500,
-    peer_parallel_bytes=16 * MIB,
-    peer_files=200,
-    config_lines=4000,
+    parallel_bytes=8 * MIB,
+    latency_bytes=16 * MIB,
+    drip_bytes=16 * MIB,
+    crowd_one_bytes=4 * MIB,
+    crowd_bytes=1 * MIB,
+    slow_write_ms=5,
+    form_files=200,
+    single_files=40,
+    single_parts=20,
+    jobs=100,
+    many_jobs=300,
+    requests=60,
+    page_files=300,
+    history_jobs=3000,
+    queued_jobs=300,
+    config_lines=3000,
 )
+
+# The last commit before uploads and dispatch were made quick, with which the Fast figures are compared.
+BEFORE = "a0e8a5b85fe8b5696ebd323c5192aededcfd9c59"
 
 
 @dataclass(kw_only=True)
@@ -98,15 +140,33 @@ class Work:
 class Bench:
     """One run of the benchmarks."""
 
-    def __init__(self, *, folder: Path, rounds: int, scale: Scale, processes: int = PROCESSES) -> None:
-        """Start `processes` clients. `folder` takes everything that is written; whoever made it deletes it."""
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        rounds: int,
+        scale: Scale,
+        processes: int = PROCESSES,
+        before: tuple[str, Path] | None = None,
+    ) -> None:
+        """Start `processes` clients.
+
+        Args:
+            folder: takes everything that is written; whoever made it deletes it.
+            rounds: of each measurement.
+            scale: how much work there is.
+            processes: of clients.
+            before: the name and the tree of an earlier commit to be measured beside this one; None leaves it out.
+        """
         self.folder = folder
+        self.before = before
         self.rounds = rounds
         self.scale = scale
         self.commands: list[str] = []
         self._source = ROOT
         self._work: dict[str, Work] = {}
         self._programs = 0
+        self._began = time.monotonic()
         self._stack = ExitStack()
         self._processes = processes
         self._clients = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
@@ -120,9 +180,14 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def trees(self) -> dict[str, Path | None]:
+        """This tree and the commit before, if there is one, by their names in tables; as `dropmill` takes them."""
+        return {THIS: None, **({} if self.before is None else dict([self.before]))}
+
     def say(self, text: str) -> None:
-        """Progress, for who waits."""
-        print(f"... {text}", file=sys.stderr, flush=True)
+        """Progress, for who waits: the seconds since the start and what comes now."""
+        print(f"{time.monotonic() - self._began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
     # --- work --------------------------------------------------------------------------------------------------------
 
@@ -130,10 +195,10 @@ class Bench:
     def work(self, label: str, program: Program, amount: float, unit: str) -> Iterator[Work]:
         """Mark work of a server of ours, so that two trees can be compared by it; times are known at its end."""
         work = Work(amount=amount, unit=unit)
-        cpu_s, began = program.cpu_s() + program.children_cpu_s(), time.perf_counter()
+        cpu_s, began = program.all_cpu_s(), time.perf_counter()
         yield work
         work.wall_s = time.perf_counter() - began
-        work.cpu_s = program.cpu_s() + program.children_cpu_s() - cpu_s
+        work.cpu_s = program.all_cpu_s() - cpu_s
         self._work[label] = work
 
     def marked_work(self, tree: Path, run: Callable[["Bench"], None]) -> dict[str, Work]:
@@ -144,43 +209,83 @@ class Bench:
 
     # --- servers -----------------------------------------------------------------------------------------------------
 
-    def dropmill(self, processor: str, *flags: str) -> Program:
+    def dropmill(
+        self,
+        processor: str,
+        *flags: str,
+        tree: Path | None = None,
+        under: Sequence[str] = (),
+        **environment: str,
+    ) -> Program:
         """A `dropmill serve` in an empty data folder.
 
         Args:
             processor: a function of `benchmarks.processors`, or `MODULE:FUNCTION` in another module of `benchmarks`.
             flags: more words for its command line.
+            tree: whose code it runs; None: that of the tree which is being measured.
+            under: a command that runs it and leaves it the process that was started.
+            environment: more of it; `$DIR` in a value is the server's folder.
         """
         module, _, function = processor.rpartition(":")
         target = f"benchmarks.{module or 'processors'}:{function}"
-        return self.program(
-            lambda folder: [
+
+        def arguments(folder: Path) -> list[str]:
+            return [
                 *("-m", "dropmill", "serve", "--bind", "127.0.0.1:0", "--data", f"{folder}/data"),
                 *("--config", f"{folder}/config.yaml", "--processor", target, *flags),
             ]
-        )
 
-    def program(self, arguments: Callable[[Path], Sequence[str]]) -> Program:
-        """A Python program that serves; started here, ended by `with` or with the run."""
-        self._programs += 1
-        folder = self.folder / f"{self._programs}"
-        folder.mkdir()
+        return self.program(arguments, tree=tree, under=under, **environment)
+
+    def program(
+        self,
+        arguments: Callable[[Path], Sequence[str]],
+        *,
+        tree: Path | None = None,
+        under: Sequence[str] = (),
+        **environment: str,
+    ) -> Program:
+        """A Python program that serves; started here, ended by `with` or with the run. Arguments as of `dropmill`."""
+        folder = self._next_folder()
         words = list(arguments(folder))
-        self._note("python", words, folder)
-        return Program(words, folder, environment=self.source)
+        shown = dict(environment)
+        if tree not in (None, self._source):
+            shown["PYTHONPATH"] = "$BEFORE/src"
+        self._note(shlex.join([*(f"{name}={value}" for name, value in shown.items()), *under, "python"]), words, folder)
+        added = {name: value.replace("$DIR", str(folder)) for name, value in environment.items()}
+        python = [*under, sys.executable]
+        return Program(
+            [*python[1:], *words], folder, executable=python[0], environment={**self._code_of(tree), **added}
+        )
 
     @property
     def source(self) -> dict[str, str]:
         """The environment in which a Python has the code that is being measured, before what is installed."""
-        return {"PYTHONPATH": str(self._source / "src")}
+        return self._code_of(None)
 
-    def peer(
-        self, executable: Path | str, arguments: Callable[[Path, int], Sequence[str]], **environment: str
-    ) -> tuple[Program, Path]:
-        """Another program that serves where it is told, and its folder. `$DIR` in the environment is that folder."""
+    def _code_of(self, tree: Path | None) -> dict[str, str]:
+        return {"PYTHONPATH": str((tree or self._source) / "src")}
+
+    def _next_folder(self) -> Path:
         self._programs += 1
         folder = self.folder / f"{self._programs}"
-        (folder / "files").mkdir(parents=True)
+        folder.mkdir()
+        return folder
+
+    def peer(
+        self,
+        executable: Path | str,
+        arguments: Callable[[Path, int], Sequence[str]],
+        *,
+        has_workers: bool = False,
+        **environment: str,
+    ) -> tuple[Program, Path]:
+        """Another program that serves where it is told, and its folder, which has a folder `files`.
+
+        `$DIR` in the environment is that folder. `has_workers` as of `Program`.
+        """
+        folder = self._next_folder()
+        (folder / "files").mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port: int = free.getsockname()[1]
@@ -188,11 +293,12 @@ class Bench:
         added = {name: value.replace("$DIR", str(folder)) for name, value in environment.items()}
         before = "".join(f"{name}={value} " for name, value in environment.items())
         self._note(before + Path(executable).name, [word.replace(str(port), "$PORT") for word in words], folder)
-        return Program(words, folder, executable=executable, port=port, environment=added), folder
+        program = Program(words, folder, executable=executable, port=port, environment=added, has_workers=has_workers)
+        return program, folder
 
     def _note(self, name: str, words: Sequence[str], folder: Path) -> None:
-        line = shlex.join(words).replace(str(folder), "$DIR").replace(str(ROOT), ".").replace("'", "")
-        command = f"{name} {line}"
+        command = f"{name} {shlex.join(words)}".replace(str(folder), "$DIR").replace(str(self.folder), "$DIR/..")
+        command = command.replace(f"{ROOT}/", "").replace("'", "")
         if command not in self.commands:
             self.commands.append(command)
 
@@ -201,6 +307,10 @@ class Bench:
     def send(self, program: Program, path: str, form: Form) -> Future[Exchange]:
         """Post a form from one of the client processes."""
         return self.in_client(client.send_form, program.port, path, form)
+
+    def put(self, program: Program, path: str, size: int) -> Future[Exchange]:
+        """Put a file of `size` bytes, a multiple of the block, from one of the client processes."""
+        return self.in_client(client.send, program.port, "PUT", path, "", Form(blocks=size // BLOCK_BYTES))
 
     def in_client(self, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> Future[R]:
         """Run a function of `benchmarks.client` in one of the client processes."""
@@ -213,7 +323,8 @@ class Bench:
             Wrong: it was refused, or not every file came through.
         """
         submission = created(exchange)
-        end = time.monotonic() + PATIENCE_S
+        patience_s = PATIENCE_S + files * SLOWEST_JOB_S
+        end = time.monotonic() + patience_s
         while True:
             # The list, because one submission by its id carries its files: asking must not cost what is measured.
             shown = get_json(program, f"{SUBMISSIONS}?limit=10")["items"]
@@ -221,8 +332,8 @@ class Bench:
             if found["state"] == "settled":
                 break
             if time.monotonic() > end:
-                raise Wrong(f"a submission of {files} files had not settled after {PATIENCE_S:.0f} s")
-            time.sleep(0.1)
+                raise Wrong(f"a submission of {files} files had not settled after {patience_s:.0f} s")
+            time.sleep(ASK_S)
         if found["counts"]["succeeded"] != files:
             raise Wrong(f"of {files} jobs, {found['counts']['succeeded']} succeeded: {found['counts']}")
         return found
@@ -246,7 +357,7 @@ def get_json(program: Program, path: str) -> Any:
     Raises:
         Wrong: not 200.
     """
-    exchange = client.get(program.port, path)
+    exchange = client.get(program.port, path, is_tls=program.is_tls)
     if exchange.status != 200:
         raise Wrong(f"GET {path} was answered with {exchange.status}: {exchange.body[:200]!r}")
     return json.loads(exchange.body)
@@ -261,6 +372,33 @@ def sha256_of_blocks(size: int) -> str:
     return digest.hexdigest()
 
 
+def size_text(size: int) -> str:
+    """A number of bytes as tables show it."""
+    return f"{size / GIB:g} GiB" if size >= GIB else f"{size / MIB:g} MiB"
+
+
 def quiet_disk() -> None:
     """Have everything written that a measurement left to be written, so that the next one does not pay for it."""
     os.sync()
+
+
+def touch_memory(size: int) -> None:
+    """Use so many bytes of memory once, at most half of what is free.
+
+    On a virtual machine the first use of a page costs its host a fault. Without this, what happens to fill the page
+    cache first looks several times slower than what follows.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with mmap.mmap(-1, min(size, free // 2) // MIB * MIB or MIB) as memory:
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
+
+
+def remove(path: Path) -> None:
+    """Drop a file from the page cache and remove it, so that its pages serve the next one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    path.unlink()

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Figures:
     held: list[float] = field(default_factory=list)
 
 
-def measure(bench: Bench) -> Table:
+def measure(bench: Bench) -> Sequence[Table]:
     """Times of checks, saves and edits, and what they do to the loop."""
     sizes = {SMALL_LINES: text_of(SMALL_LINES), bench.scale.config_lines: text_of(bench.scale.config_lines)}
     calls: dict[int, dict[str, Figures]] = {lines: {} for lines in sizes}
@@ -107,36 +107,38 @@ def measure(bench: Bench) -> Table:
 
         return told
 
-    return Table(
-        title=f"Config: commented files of {SMALL_LINES:,} and {large:,} lines",
-        columns=("what", f"ms, {SMALL_LINES:,}", f"ms, {large:,}", "loop blocked, ms", "by itself, ms"),
-        rows=[
-            http_row("nothing, for a second", "idle"),
-            http_row("`POST /config/check`, a text not seen before", "check"),
-            http_row("`PUT /config`, a text not seen before", "save"),
-            http_row("`PATCH /config`, a value of the text just saved", "patch"),
-            http_row("`POST /config/form` of the text just saved", "form"),
-            (
-                "Chromium: key to mark in the margin, at the last line",
-                typed if isinstance(typed, str) else f"{middle(typed)}",
-                "",
-                "",
-                "",
-            ),
-            row("one parse by ruamel.yaml, a fresh process", "one parse"),
-            row("value edit, a text not seen before, a fresh process", "edit", times("edit")),
-            row("value edit, a text just checked", "edit again", times("edit again")),
-            row(
-                "ruamel.yaml load and dump, nothing edited",
-                "round trip",
-                lambda lines: f", {changed[lines]:,} lines changed",
-            ),
-        ],
-        notes=[
-            f"Blocked: the longest time in which the loop served nobody, at {large:,} lines; by itself: less the time "
-            "in which it was ready and other programs (client, parser process, ...) had the processors.",
-        ],
-    )
+    return [
+        Table(
+            title=f"Config: commented files of {SMALL_LINES:,} and {large:,} lines",
+            columns=("what", f"ms, {SMALL_LINES:,}", f"ms, {large:,}", "loop blocked, ms", "by itself, ms"),
+            rows=[
+                http_row("nothing, for a second", "idle"),
+                http_row("`POST /config/check`, a text not seen before", "check"),
+                http_row("`PUT /config`, a text not seen before", "save"),
+                http_row("`PATCH /config`, a value of the text just saved", "patch"),
+                http_row("`POST /config/form` of the text just saved", "form"),
+                (
+                    "Chromium: key to mark in the margin, at the last line",
+                    typed if isinstance(typed, str) else f"{middle(typed)}",
+                    "",
+                    "",
+                    "",
+                ),
+                row("one parse by ruamel.yaml, a fresh process", "one parse"),
+                row("value edit, a text not seen before, a fresh process", "edit", times("edit")),
+                row("value edit, a text just checked", "edit again", times("edit again")),
+                row(
+                    "ruamel.yaml load and dump, nothing edited",
+                    "round trip",
+                    lambda lines: f", {changed[lines]:,} lines changed",
+                ),
+            ],
+            notes=[
+                f"Blocked: the longest time in which the loop served nobody, at {large:,} lines; by itself: less the "
+                "time in which it was ready and other programs (client, parser process, ...) had the processors.",
+            ],
+        )
+    ]
 
 
 def run(bench: Bench) -> None:

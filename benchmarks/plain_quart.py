@@ -13,7 +13,11 @@ from quart import Quart, request
 def make_app(folder: str) -> Quart:
     """An app that saves to `folder`."""
     app = Quart(__name__)
-    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None)
+    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, MAX_FORM_PARTS=None)
+
+    @app.get("/")
+    async def index() -> str:
+        return "ready"
 
     @app.post("/files")
     async def files() -> dict[str, int]:

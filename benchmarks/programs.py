@@ -15,8 +15,9 @@ from typing import Self
 ROOT = Path(__file__).parent.parent
 START_S = 60.0
 END_S = 30.0
+IDLE_S, IDLE_CPU_S = 0.2, 0.02
 
-_URL = re.compile(rb"(?:serving|Running) on http://127\.0\.0\.1:(\d+)")
+_URL = re.compile(rb"(?:serving|Running) on http(s?)://127\.0\.0\.1:(\d+)")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -26,6 +27,7 @@ class Program:
     Attributes:
         folder: its own.
         port: where it serves.
+        is_tls: whether it said that it serves https.
         started_s: seconds until it said so.
     """
 
@@ -37,6 +39,7 @@ class Program:
         executable: Path | str = sys.executable,
         port: int | None = None,
         environment: Mapping[str, str] | None = None,
+        has_workers: bool = False,
     ) -> None:
         """Start it and wait until it serves.
 
@@ -46,13 +49,16 @@ class Program:
             executable: what runs; a Python by default.
             port: where it will serve; None if it says so itself.
             environment: what is added to ours.
+            has_workers: its memory is that of all its processes, not of the first alone.
 
         Raises:
             OSError: it ended, or did not say where it serves.
         """
         self.folder = folder
+        self._has_workers = has_workers
         self._said = folder / "said.txt"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("DROPMILL_")}
+        self.is_tls = False
         began = time.monotonic()
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
@@ -76,7 +82,8 @@ class Program:
             if self._process.poll() is not None or time.monotonic() > end:
                 raise OSError(f"`{shlex.join(arguments)}` did not start; it said:\n{self._last_words()}")
             time.sleep(0.02)
-        return int(found[1])
+        self.is_tls = bool(found[1])
+        return int(found[2])
 
     def _wait_for(self, port: int, arguments: Sequence[str]) -> int:
         end = time.monotonic() + START_S
@@ -122,23 +129,44 @@ class Program:
         pid = self._process.pid
         return sum(_cpu_s(pid)[2:]) + sum(sum(_cpu_s(one)) for one in _descendants(pid))
 
+    def server_cpu_s(self) -> float:
+        """CPU seconds of the processes that serve: all of them if it has workers, else the first, without attempts."""
+        return self.all_cpu_s() if self._has_workers else self.cpu_s()
+
+    def all_cpu_s(self) -> float:
+        """CPU seconds of the server and of all it started."""
+        return self.cpu_s() + self.children_cpu_s()
+
+    def wait_idle(self) -> None:
+        """Wait until it uses hardly any CPU: what was begun is over."""
+        before = -1.0
+        while (now := self.all_cpu_s()) > before + IDLE_CPU_S:
+            before = now
+            time.sleep(IDLE_S)
+
     def resident_bytes(self) -> int:
-        """Memory of the server's own process now."""
-        return self._memory("VmRSS")
+        """Memory of the server's own process now; of all its processes if it has workers."""
+        return sum(_memory(pid, "VmRSS") for pid in self._measured())
 
     def reset_peak(self) -> None:
         """Let `peak_bytes` begin anew."""
-        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+        for pid in self._measured():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def peak_bytes(self) -> int:
-        """Most memory of the server's own process since `reset_peak`."""
-        return self._memory("VmHWM")
+        """Most memory of the same processes since `reset_peak`."""
+        return sum(_memory(pid, "VmHWM") for pid in self._measured())
 
-    def _memory(self, key: str) -> int:
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1]) * 1024
-        raise OSError(f"the kernel does not tell {key} of process {self._process.pid}")
+    def _measured(self) -> list[int]:
+        pid = self._process.pid
+        return [pid, *_descendants(pid)] if self._has_workers else [pid]
+
+
+def _memory(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"the kernel does not tell {key} of process {pid}")
 
 
 def _stat(pid: int) -> list[str]:

@@ -47,3 +47,20 @@ def latency_cells(rounds: Sequence[Sequence[float]]) -> list[str]:
 
 
 LATENCY_COLUMNS = ("p50 ms", "p99 ms", "max ms", "requests")
+
+
+_BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def put_between(document: str, figures: str) -> str:
+    """A document with other figures, its headings one level below those of the document.
+
+    Raises:
+        ValueError: the document lacks one of the two lines that mark where they are.
+    """
+    before, begin, rest = document.partition(f"{_BEGIN}\n")
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise ValueError(f"there are no lines {_BEGIN} and {_END}, between which figures are put")
+    lower = "\n".join(f"#{line}" if line.startswith("#") else line for line in figures.splitlines())
+    return f"{before}{_BEGIN}\n{lower}\n{_END}{after}"

@@ -6,64 +6,89 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from statistics import median
 
-from benchmarks.bench import SUBMISSIONS, Bench, quiet_disk
+from benchmarks.bench import SUBMISSIONS, THIS, Bench, quiet_disk
 from benchmarks.client import block, small_files
 from benchmarks.peers import environment
+from benchmarks.peers.ways import SLOW_S, slow_sync
 from benchmarks.processors import nothing
 from benchmarks.table import Table, middle
 
 WORKERS = os.cpu_count() or 1
 # What the measured callable's module imports, and the processor that says so.
-MODULES = {"nothing imported": "nothing", "pandas imported": "processors_with_pandas:nothing"}
+NOTHING, PANDAS = "nothing imported", "pandas imported"
+MODULES = {NOTHING: "nothing", PANDAS: "processors_with_pandas:nothing"}
 CELERY = environment.SERVERS / "celery_jobs.py"
 
 
-def measure(bench: Bench) -> Table:
+def measure(bench: Bench) -> Sequence[Table]:
     """Jobs a second and CPU a job."""
-    jobs = bench.scale.files
-    ways: dict[str, Callable[[], tuple[float, float]]] = {
-        "ours: upload, fsync, ledger, events, log, fork, output": lambda: _ours(bench, jobs, "nothing imported"),
-        "ours, pandas imported": lambda: _ours(bench, jobs, "pandas imported"),
-        "ProcessPoolExecutor (neither isolated nor killable)": lambda: _pool(jobs),
-        "a fresh interpreter a file, two at a time": lambda: _interpreters(jobs // 5),
-        f"Celery with Redis, prefork {WORKERS} (one process a worker)": lambda: _celery(jobs),
+    jobs, many = bench.scale.jobs, bench.scale.many_jobs
+    slow = f", each sync {1000 * SLOW_S:.0f} ms slower"
+    ways: dict[str, Callable[[], tuple[float, float]]] = {}
+    for count, words, is_slow in ((jobs, "", False), (many, "", False), (jobs, slow, True)):
+        for name, tree in bench.trees.items():
+            ways[f"{name}, {count:,} jobs{words}"] = partial(_ours, bench, count, tree=tree, is_slow=is_slow)
+    ways |= {
+        f"{THIS}, {jobs:,} jobs, pandas imported": partial(_ours, bench, jobs, label=PANDAS),
+        "ProcessPoolExecutor (neither isolated nor killable)": partial(_pool, jobs),
+        f"a fresh interpreter a file, {WORKERS} at a time": partial(_interpreters, jobs // 5),
+        f"Celery with Redis, prefork {WORKERS} (one process a worker)": partial(_celery, jobs),
     }
     figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     missing: dict[str, str] = {}
     for number in range(bench.rounds):
-        for way, run in ways.items():
+        for way in list(ways) if number % 2 == 0 else reversed(ways):
             if way in missing:
                 continue
             bench.say(f"dispatch, round {number + 1}: {way}")
             try:
-                figures[way].append(run())
+                figures[way].append(ways[way]())
             except environment.Missing as error:
                 missing[way] = str(error)
-    return Table(
-        title=f"Dispatch: {jobs:,} jobs that do nothing (a fifth of them for fresh interpreters)",
-        columns=("way", "jobs/s", "CPU ms a job"),
-        rows=[
-            (way, missing[way], "")
-            if way in missing
-            else (way, middle([rate for rate, _ in found]), middle([cpu for _, cpu in found], 2))
-            for way, found in figures.items()
-        ],
-    )
+    rates = {way: median(rate for rate, _ in found) for way, found in figures.items() if found}
+    ratios = [
+        f"{count:,} jobs {rates[f'{THIS}, {count:,} jobs'] / rates[f'{name}, {count:,} jobs']:.2f}"
+        for count in (jobs, many)
+        for name, tree in bench.trees.items()
+        if tree is not None
+    ]
+    return [
+        Table(
+            title="Dispatch: jobs that do nothing",
+            columns=("way", "jobs/s", "CPU ms a job"),
+            rows=[
+                (way, missing[way], "")
+                if way in missing
+                else (way, middle([rate for rate, _ in found]), middle([cpu for _, cpu in found], 2))
+                for way, found in figures.items()
+            ],
+            notes=[
+                "Dropmill, all included: upload in one form, durability, ledger, events, log, fork, output; from the "
+                "request's start until the submission has settled, CPU of all processes together. A new server each "
+                f"time. {jobs // 5:,} jobs for fresh interpreters.",
+                *([f"Jobs/s, times those of the commit before: {', '.join(ratios)}."] if ratios else []),
+            ],
+        )
+    ]
 
 
 def run(bench: Bench) -> None:
     """Our jobs, marked as work."""
     for label in MODULES:
-        _ours(bench, bench.scale.files, label)
+        _ours(bench, bench.scale.jobs, label=label)
 
 
-def _ours(bench: Bench, jobs: int, label: str) -> tuple[float, float]:
+def _ours(
+    bench: Bench, jobs: int, *, label: str = NOTHING, tree: Path | None = None, is_slow: bool = False
+) -> tuple[float, float]:
     form = small_files([block()[n : n + 1024] for n in range(jobs)])
-    with bench.dropmill(MODULES[label]) as program:
+    with bench.dropmill(MODULES[label], tree=tree, under=slow_sync() if is_slow else ()) as program:
         bench.settled(program, bench.send(program, SUBMISSIONS, small_files([b"warm"])).result(), 1)
         quiet_disk()
         with bench.work(f"jobs that do nothing, {label}", program, jobs, "job") as work:

@@ -1,6 +1,7 @@
 """What the peers run in: a Python environment, node's packages, a compiled program; made once in `benchmarks/out`."""
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -63,16 +64,76 @@ def receiver() -> Path:
     Raises:
         Missing: there is no compiler.
     """
+    return _compiled("receiver", "-pthread", "receiver.c")
+
+
+@functools.cache
+def slow_disk() -> Path:
+    """A library that, preloaded, makes writes to some files slow.
+
+    Raises:
+        Missing: there is no compiler.
+    """
+    return _compiled("slow_disk.so", "-shared", "-fPIC", "slow_disk.c", "-ldl")
+
+
+def _compiled(name: str, *words: str) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise Missing("gcc is not installed")
     OUT.mkdir(exist_ok=True)
-    _run(compiler, "-O2", "-D_GNU_SOURCE", "-pthread", "-o", OUT / "receiver", SERVERS / "receiver.c")
-    return OUT / "receiver"
+    _run(
+        compiler,
+        *("-O2", "-D_GNU_SOURCE", "-o", OUT / name),
+        *(SERVERS / word if word.endswith(".c") else word for word in words),
+    )
+    return OUT / name
+
+
+def installed(name: str) -> str:
+    """The path of a program that the machine must have.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise Missing(f"{name} is not installed")
+    return found
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """A certificate for 127.0.0.1 that nobody trusts, and its key; made once in `folder`.
+
+    Raises:
+        Missing: openssl is not installed or failed.
+    """
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    if not made.exists():
+        words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        _run(installed("openssl"), *words, *names, "-keyout", key, "-out", made)
+    return str(made), str(key)
 
 
 def _run(*words: str | Path) -> None:
     try:
-        subprocess.run(words, check=True, timeout=PATIENCE_S, stdout=sys.stderr)
+        subprocess.run(words, check=True, timeout=PATIENCE_S, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or error.stdout).strip().splitlines() or [f"exit code {error.returncode}"]
+        raise Missing(f"{Path(words[0]).name} failed: {said[-1]}") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise Missing(f"{Path(words[0]).name} failed: {error}".splitlines()[0]) from None
+
+
+def main() -> None:
+    """Have everything made before the measurements, and say what cannot be."""
+    for made in (python, node_server, receiver, slow_disk):
+        try:
+            made()
+        except Missing as error:
+            print(f"Some measurements are left out: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

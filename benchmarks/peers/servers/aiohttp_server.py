@@ -1,7 +1,8 @@
-"""aiohttp taking files as its documentation shows it: `python aiohttp_server.py PORT FOLDER`."""
+"""aiohttp taking files as its documentation shows it: `python aiohttp_server.py PORT FOLDER [CERTIFICATE KEY]`."""
 
 import asyncio
 import secrets
+import ssl
 import sys
 from pathlib import Path
 
@@ -28,7 +29,15 @@ async def multipart(request: web.Request) -> web.Response:
     return web.Response(status=201)
 
 
+async def index(request: web.Request) -> web.Response:
+    return web.Response(text="ready")
+
+
+tls = None
+if len(sys.argv) > 3:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(sys.argv[3], sys.argv[4])
 app = web.Application()
-app.add_routes([web.put("/raw/{name}", raw), web.post("/multipart", multipart)])
+app.add_routes([web.get("/", index), web.put("/raw/{name}", raw), web.post("/multipart", multipart)])
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), ssl_context=tls, access_log=None, print=None)

@@ -1,5 +1,5 @@
 /* The least that receiving a file can cost: recv and write, 256 KiB at a time, a thread a connection. No safety of any
- * kind. receiver PORT FOLDER */
+ * kind, but each file is fsynced if so asked. A GET is answered at once. receiver PORT FOLDER [fsync] */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,6 +11,7 @@
 
 #define PIECE (256 * 1024)
 static const char *folder;
+static int syncs;
 static atomic_int files;
 
 static void *receive(void *argument) {
@@ -27,6 +28,12 @@ static void *receive(void *argument) {
         }
         char *length = strcasestr(buffer, "\r\nContent-Length:");
         long left = length && length < end ? atol(length + 17) : 0;
+        if (!strncmp(buffer, "GET ", 4)) {
+            const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            if (send(connection, answer, sizeof answer - 1, 0) < 0) goto over;
+            held = 0;
+            continue;
+        }
         char path[4096];
         snprintf(path, sizeof path, "%s/%d", folder, atomic_fetch_add(&files, 1));
         int file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
@@ -38,6 +45,7 @@ static void *receive(void *argument) {
             if (write(file, buffer, got) != got) exit(1);
             left -= got;
         }
+        if (syncs && fsync(file)) exit(1);
         close(file);
         const char answer[] = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
         if (send(connection, answer, sizeof answer - 1, 0) < 0) goto over;
@@ -50,8 +58,9 @@ over:
 }
 
 int main(int count, char **words) {
-    if (count != 3) return 2;
+    if (count < 3) return 2;
     folder = words[2];
+    syncs = count > 3 && !strcmp(words[3], "fsync");
     int one = 1, listening = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[1]))};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

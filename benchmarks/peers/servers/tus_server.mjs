@@ -3,4 +3,6 @@ import { FileStore } from "@tus/file-store";
 import { Server } from "@tus/server";
 
 const [port, directory] = process.argv.slice(2);
-new Server({ path: "/files", datastore: new FileStore({ directory }) }).listen({ host: "127.0.0.1", port: Number(port) });
+const server = new Server({ path: "/files", datastore: new FileStore({ directory }) });
+server.get("/", async () => new Response("ready"));
+server.listen({ host: "127.0.0.1", port: Number(port) });
