@@ -235,7 +235,7 @@ def _latency(bench: Bench, found: Found, number: int) -> None:
     sending = [found.way.send(bench, found.served.program, size) for _ in range(AT_ONCE["latency"])]
     found.latencies[number] = get_steadily(
         found.served.program.port,
-        "/",
+        found.way.page,
         per_second=GETS_PER_S,
         until=lambda count: count > 0 and any(one.done() for one in sending),
     )

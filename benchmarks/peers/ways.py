@@ -49,6 +49,7 @@ class Way:
         path: where a file is put (a name follows), posted or created.
         field: the name of a form's file.
         before: a field before it.
+        page: what is asked for while others upload.
         is_chunked: whether the body is sent in chunks.
         is_tls: whether it is sent by https.
     """
@@ -60,6 +61,7 @@ class Way:
     path: str
     field: str = "file"
     before: tuple[str, str] | None = None
+    page: str = "/"
     is_chunked: bool = False
     is_tls: bool = False
 
@@ -262,6 +264,7 @@ STARLETTE_RAW, STARLETTE = "Starlette stream() on uvicorn", "Starlette form() on
 COPYPARTY_PUT, COPYPARTY = "copyparty, PUT", "copyparty, multipart"
 TUS_SERVER, FILES = "@tus/server", "Quart request.files"
 _ACT = ("act", "bput")
+_CONTROLS = "/?h"  # of copyparty, whose / lists every file that came
 _FILES: frozenset[Work] = frozenset({*LARGE, "single"})
 _FORMS: frozenset[Work] = frozenset({*LARGE, "form"})
 
@@ -314,8 +317,10 @@ WAYS: tuple[Way, ...] = (
     *_ordinary("aiohttp", "aiohttp", "/raw", "/multipart"),
     Way(label=STARLETTE_RAW, server="Starlette", kind="PUT", works=_FILES, path="/raw"),
     Way(label=STARLETTE, server="Starlette", kind="form", works=_FORMS, path="/form"),
-    Way(label=COPYPARTY_PUT, server="copyparty", kind="PUT", works=_FILES, path=""),
-    Way(label=COPYPARTY, server="copyparty", kind="form", works=_FORMS, path="/", field="f", before=_ACT),
+    Way(label=COPYPARTY_PUT, server="copyparty", kind="PUT", works=_FILES, path="", page=_CONTROLS),
+    Way(
+        label=COPYPARTY, server="copyparty", kind="form", works=_FORMS, path="/", field="f", before=_ACT, page=_CONTROLS
+    ),
     Way(label=TUS_SERVER, server="@tus/server", kind="tus", works=_FILES, path="/files"),
     Way(label=FILES, server="Quart", kind="form", works=_FORMS, path="/files"),
 )
