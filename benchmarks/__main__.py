@@ -81,52 +81,64 @@ def main() -> int:
     # TMPDIR chooses another disk. All is deleted at the end and nothing before: on ext4 making a file takes about a
     # millisecond right after many were deleted.
     folder = Path(tempfile.mkdtemp(prefix="dropmill-benchmarks-"))
-    tables: list[Table] = []
-    failures: list[str] = []
-    head = describe_machine(folder)
+    report = Report()
     try:
+        report.add(describe_machine(folder), "")
         try:
             commit, tree = paired.unpack(options.against, folder) if options.against else (None, folder)
             before = _before(options.before, folder) if commit is None else None
         except ValueError as error:
             parser.error(str(error))
+        times = f"Rounds: {rounds}" if commit is None else f"Pairs: {options.pairs}"
+        report.add(f"{times}, interleaved; figures are medians, in brackets the lowest and the highest.")
+        if options.quick:
+            report.add("QUICK: little work and few samples; good for seeing that it runs, not for quoting.")
+        report.add("Client and server share the machine, and it is noisy: ratios in one run count, not single figures.")
+        if before is not None:
+            report.add(f"The commit before: {before[0]}.")
+        elif commit is None:
+            report.add(f"The commit before, {options.before[:7]}, is not in this repository and was left out.")
         with Bench(folder=folder, rounds=rounds, scale=QUICK if options.quick else FULL, before=before) as bench:
             for name in names:
+                subject = SUBJECTS[name]
                 try:
-                    subject = SUBJECTS[name]
                     if commit is None:
-                        tables += subject.measure(bench)
+                        tables = subject.measure(bench)
                     else:
-                        tables.append(paired.measure(name, subject.run, bench, commit, tree, options.pairs))
+                        tables = [paired.measure(name, subject.run, bench, commit, tree, options.pairs)]
                 except Exception as error:  # whatever it is, the others are still worth running
                     traceback.print_exception(error)
-                    failures.append(f"{name}: {type(error).__name__}: {error}".splitlines()[0])
-            commands = bench.commands
+                    bench.failures.append(f"{name}: {type(error).__name__}: {error}".splitlines()[0])
+                else:
+                    for table in tables:
+                        report.add("", table.markdown())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-    lines = [head, ""]
-    times = f"Rounds: {rounds}" if commit is None else f"Pairs: {options.pairs}"
-    lines.append(f"{times}, interleaved; figures are medians, in brackets the lowest and the highest.")
-    if options.quick:
-        lines.append("QUICK: little work and few samples; good for seeing that it runs, not for quoting.")
-    lines.append("Client and server share the machine, and it is noisy: ratios in one run count, not single figures.")
-    if before is not None:
-        lines.append(f"The commit before: {before[0]}.")
-    elif commit is None:
-        lines.append(f"The commit before, {options.before[:7]}, is not in this repository and was left out.")
-    for table in tables:
-        lines += ["", table.markdown()]
-    lines += ["", "Command lines ($DIR is a temporary folder):", "", *(f"    {command}" for command in commands)]
+    report.add("", "Command lines ($DIR is a temporary folder):", "", *(f"    {command}" for command in bench.commands))
     asked = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    lines += ["", f"`{asked}` took {time.monotonic() - began:.0f} s."]
-    report = "\n".join(lines)
-    print(report, flush=True)
+    report.add("", f"`{asked}` took {time.monotonic() - began:.0f} s.")
     if document is not None:
-        options.write.write_text(put_between(document, report))
-    for failure in failures:
+        options.write.write_text(put_between(document, report.text))
+    for failure in bench.failures:
         print(f"FAILED {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if bench.failures else 0
+
+
+class Report:
+    """What was found, printed as soon as it is known: a run takes long, and may be ended.
+
+    Attributes:
+        text: all of it so far.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, *lines: str) -> None:
+        """Print lines and keep them."""
+        for line in lines:
+            print(line, flush=True)
+            self.text += f"{line}\n"
 
 
 def _before(commit: str, folder: Path) -> tuple[str, Path] | None:

@@ -163,6 +163,7 @@ class Bench:
         self.rounds = rounds
         self.scale = scale
         self.commands: list[str] = []
+        self.failures: list[str] = []  # sentences; with one, the run has failed, whatever else was measured
         self._source = ROOT
         self._work: dict[str, Work] = {}
         self._programs = 0

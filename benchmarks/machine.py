@@ -1,12 +1,18 @@
 """Where the figures come from: the machine and the versions."""
 
+import json
 import os
 import platform
+import re
 import sqlite3
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.peers.environment import which
+
+PEERS = Path(__file__).parent / "peers"
 PACKAGES = ("dropmill", "quart", "hypercorn", "uvloop", "aiofiles", "multipart", "sqlalchemy")
 
 
@@ -23,6 +29,7 @@ def describe_machine(folder: Path) -> str:
             f"{platform.system()} {platform.release()}, {_file_system(folder)}",
             f"{platform.python_implementation()} {platform.python_version()}; {packages}, "
             f"SQLite {sqlite3.sqlite_version}",
+            f"Beside it: {', '.join(_peers())}",
         ]
     )
 
@@ -32,6 +39,21 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # run from a source tree
         return "(not installed)"
+
+
+def _peers() -> list[str]:
+    """The other servers and what runs them, with their versions."""
+    lines = (PEERS / "requirements.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    packages = json.loads((PEERS / "servers" / "package.json").read_text())["dependencies"]
+    found = [f"{name} {pinned[name]}" for name in ("aiohttp", "starlette", "uvicorn", "copyparty", "celery")]
+    found.append(f"@tus/server {packages['@tus/server']}")
+    for name, flag in {"nginx": "-v", "node": "--version", "redis-server": "--version", "gcc": "-dumpversion"}.items():
+        if (path := which(name)) is not None:
+            said = subprocess.run([path, flag], capture_output=True, text=True, check=False)
+            number = re.search(r"\d+(?:\.\d+)+|\d+", said.stdout + said.stderr)
+            found.append(f"{name} {number[0]}" if number else name)
+    return found
 
 
 def _processor() -> str:

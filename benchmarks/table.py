@@ -53,7 +53,7 @@ _BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def put_between(document: str, figures: str) -> str:
-    """A document with other figures, its headings one level below those of the document.
+    """A document with other figures, its headings two levels below where they were.
 
     Raises:
         ValueError: the document lacks one of the two lines that mark where they are.
@@ -62,5 +62,5 @@ def put_between(document: str, figures: str) -> str:
     _, end, after = rest.partition(_END)
     if not (begin and end):
         raise ValueError(f"there are no lines {_BEGIN} and {_END}, between which figures are put")
-    lower = "\n".join(f"#{line}" if line.startswith("#") else line for line in figures.splitlines())
+    lower = "\n".join(f"##{line}" if line.startswith("#") else line for line in figures.splitlines())
     return f"{before}{_BEGIN}\n{lower}\n{_END}{after}"

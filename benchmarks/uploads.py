@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
@@ -172,13 +173,13 @@ def _disturbance(everyone: list[Found], number: int, work: Work) -> str | None:
 
 
 def _attempt(bench: Bench, found: Found, work: Callable[[], None]) -> None:
-    """Do a piece of work. A peer that fails takes no further part; if we fail, so does the benchmark."""
+    """Do a piece of work. A way that fails takes no further part; if it is ours, the run has failed."""
     try:
         work()
-    except (Wrong, OSError) as error:
-        if found.way.server.startswith("this"):
-            raise
+    except (Wrong, OSError, HTTPException) as error:
         found.fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        if found.way.server.startswith("this"):
+            bench.failures.append(f"uploads: {found.way.label}: {found.fault}")
         bench.say(f"uploads: {found.way.label} is left out from here: {found.fault}")
 
 

@@ -90,13 +90,18 @@ def _compiled(name: str, *words: str) -> Path:
     return OUT / name
 
 
+def which(name: str) -> str | None:
+    """The path of a program of this machine, also where only an administrator looks for it; None if there is none."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def installed(name: str) -> str:
     """The path of a program that the machine must have.
 
     Raises:
         Missing: it is not installed.
     """
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    found = which(name)
     if found is None:
         raise Missing(f"{name} is not installed")
     return found

@@ -80,7 +80,7 @@ def test_figures_take_the_place_of_others_below_their_heading() -> None:
     table = Table(title="New", columns=("what",), rows=[("1",)])
     written = put_between(document, table.markdown())
     assert "old" not in written
-    assert "\n### New\n" in written
+    assert "\n#### New\n" in written
     assert written.endswith("<!-- end of figures -->\nend\n")
     assert put_between(written, "old") == document
 
