@@ -20,7 +20,7 @@ TOOLS := chromium=chromium curl=curl openssl=openssl node=nodejs npm=npm strace=
 	nginx=nginx-light wget=wget /usr/lib/postgresql/15/bin/postgres=postgresql-15
 TOOLS_OF_FULL := go=golang-go java=default-jdk-headless
 TOOLS_OF_BENCH := chromium=chromium gcc=build-essential node=nodejs npm=npm nginx=nginx-light openssl=openssl \
-	redis-server=redis-server strace=strace
+	strace=strace
 FONTS := fonts-dejavu-core tesseract-ocr-eng
 MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))
 NODE_MODULES := frontend/node_modules/.package-lock.json

@@ -48,11 +48,13 @@ class Scale:
         parallel_bytes: of each of four and of eight at once.
         latency_bytes: of each of four beside which a page is asked for.
         drip_bytes: of one file beside slow clients.
+        drip_clients: that are slow.
         form_files: of 1 KiB, in one form.
         single_files: of 1 KiB, each in a request.
         single_parts: of a form, each sent when the one before is queued.
-        crowd_one_bytes: of one file whose memory is compared with that of many.
-        crowd_bytes: of each of many at once.
+        crowd: uploads at once whose memory is measured.
+        crowd_one_bytes: of one file whose memory is compared with theirs.
+        crowd_bytes: of each of them.
         slow_write_ms: what each write takes on a slow disk.
     """
 
@@ -62,6 +64,8 @@ class Scale:
     parallel_bytes: int
     latency_bytes: int
     drip_bytes: int
+    drip_clients: int
+    crowd: int
     crowd_one_bytes: int
     crowd_bytes: int
     slow_write_ms: int
@@ -84,6 +88,8 @@ FULL = Scale(
     parallel_bytes=128 * MIB,
     latency_bytes=512 * MIB,
     drip_bytes=256 * MIB,
+    drip_clients=200,
+    crowd=100,
     crowd_one_bytes=64 * MIB,
     crowd_bytes=4 * MIB,
     slow_write_ms=50,
@@ -100,24 +106,26 @@ FULL = Scale(
 )
 QUICK = Scale(
     touched_bytes=256 * MIB,
-    upload_bytes=64 * MIB,
+    upload_bytes=32 * MIB,
     huge_bytes=None,
     parallel_bytes=8 * MIB,
     latency_bytes=16 * MIB,
     drip_bytes=16 * MIB,
+    drip_clients=40,
+    crowd=30,
     crowd_one_bytes=4 * MIB,
     crowd_bytes=1 * MIB,
     slow_write_ms=5,
     form_files=200,
     single_files=40,
-    single_parts=20,
-    jobs=100,
-    many_jobs=300,
-    requests=60,
-    page_files=300,
-    history_jobs=3000,
-    queued_jobs=300,
-    config_lines=3000,
+    single_parts=10,
+    jobs=60,
+    many_jobs=150,
+    requests=40,
+    page_files=200,
+    history_jobs=2000,
+    queued_jobs=200,
+    config_lines=2000,
 )
 
 # The last commit before uploads and dispatch were made quick, with which the Fast figures are compared.

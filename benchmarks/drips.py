@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import client
-from benchmarks.bench import MIB, SUBMISSIONS, THIS, Bench, Wrong, created, quiet_disk, remove, size_text
+from benchmarks.bench import (
+    ASK_S,
+    MIB,
+    PATIENCE_S,
+    SUBMISSIONS,
+    THIS,
+    Bench,
+    Wrong,
+    created,
+    get_json,
+    quiet_disk,
+    remove,
+    size_text,
+)
 from benchmarks.client import Exchange, big_file
 from benchmarks.programs import Program
 from benchmarks.table import Table, middle
 
 BODY_BYTES = 64 * MIB  # that each slow client promises
-SETTLE_S = 1.0  # after their quick beginning
+SETTLE_S = 0.5  # after all have begun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +47,15 @@ class Drips:
         return f"{self.clients} clients, {piece} each {1000 * self.every_s:g} ms{begin}"
 
 
-# 2,000 pieces a second each: more would measure what a connection's read costs and not who has to wait for whom.
-CROWDS = (
-    Drips(clients=200, first_bytes=0, piece_bytes=1, every_s=0.1),
-    Drips(clients=200, first_bytes=MIB, piece_bytes=1, every_s=0.1),
-    Drips(clients=200, first_bytes=MIB, piece_bytes=10_000, every_s=0.1),
-    Drips(clients=12, first_bytes=3 * MIB, piece_bytes=1, every_s=0.006),
-)
+def _crowds(bench: Bench) -> list[Drips]:
+    """At most some 2,000 pieces a second: more would measure what reading them costs, not who waits for whom."""
+    many = bench.scale.drip_clients
+    return [
+        Drips(clients=many, first_bytes=0, piece_bytes=1, every_s=0.1),
+        Drips(clients=many, first_bytes=MIB, piece_bytes=1, every_s=0.1),
+        Drips(clients=many, first_bytes=MIB, piece_bytes=10_000, every_s=0.1),
+        Drips(clients=12, first_bytes=3 * MIB, piece_bytes=1, every_s=0.006),
+    ]
 
 
 def measure(bench: Bench) -> Sequence[Table]:
@@ -52,7 +67,7 @@ def measure(bench: Bench) -> Sequence[Table]:
             with bench.dropmill("nothing", tree=tree) as program:
                 for kind in ("PUT", "form"):
                     _honest(bench, program, kind)  # loads what is loaded on first use
-                for drips in CROWDS:
+                for drips in _crowds(bench):
                     for kind, times in _beside(bench, program, drips).items():
                         figures.setdefault((drips.label, kind, name), []).append(times)
     return [
@@ -66,7 +81,7 @@ def measure(bench: Bench) -> Sequence[Table]:
                     middle([beside for _, beside in found], 2),
                     middle([beside / alone for alone, beside in found], 2),
                 )
-                for key, found in sorted(figures.items(), key=lambda one: _place(*one[0]))
+                for key, found in sorted(figures.items(), key=lambda one: _place(bench, *one[0]))
             ],
             notes=["Each slow client promises 64 MiB in a PUT. Alone: on the same server, just before."],
         )
@@ -74,15 +89,15 @@ def measure(bench: Bench) -> Sequence[Table]:
 
 
 def run(bench: Bench) -> None:
-    """The honest upload beside two hundred slow clients, marked as work."""
+    """The honest upload beside slow clients, marked as work."""
     with bench.dropmill("nothing") as program:
         _honest(bench, program, "PUT")  # loads what is loaded on first use
         with bench.work("one file beside slow clients", program, 1, "upload"):
-            _beside(bench, program, CROWDS[1])
+            _beside(bench, program, _crowds(bench)[1])
 
 
-def _place(label: str, kind: str, name: str) -> tuple[int, str, bool]:
-    return [drips.label for drips in CROWDS].index(label), kind, name != THIS
+def _place(bench: Bench, label: str, kind: str, name: str) -> tuple[int, str, bool]:
+    return [drips.label for drips in _crowds(bench)].index(label), kind, name != THIS
 
 
 def _beside(bench: Bench, program: Program, drips: Drips) -> dict[str, tuple[float, float]]:
@@ -102,10 +117,13 @@ def _beside(bench: Bench, program: Program, drips: Drips) -> dict[str, tuple[flo
         end=end,
     )
     try:
-        while not ready.exists():
+        give_up = time.monotonic() + PATIENCE_S
+        while not ready.exists() or _open(program) < drips.clients:
             if crowd.done():
                 raise Wrong(f"slow clients ended after {crowd.result()} pieces")
-            time.sleep(0.01)
+            if time.monotonic() > give_up:
+                raise Wrong(f"of {drips.clients} slow clients {_open(program)} have begun after {PATIENCE_S:.0f} s")
+            time.sleep(ASK_S)
         time.sleep(SETTLE_S)
         beside = {kind: _honest(bench, program, kind) for kind in kinds}
     finally:
@@ -113,6 +131,11 @@ def _beside(bench: Bench, program: Program, drips: Drips) -> dict[str, tuple[flo
     crowd.result()
     program.wait_idle()  # it clears away what the crowd has left
     return {kind: (alone[kind], beside[kind]) for kind in kinds}
+
+
+def _open(program: Program) -> int:
+    """How many submissions are being received."""
+    return len(get_json(program, f"{SUBMISSIONS}?state=open&limit=1000")["items"])
 
 
 def _honest(bench: Bench, program: Program, kind: str) -> float:

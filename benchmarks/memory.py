@@ -13,7 +13,6 @@ from benchmarks.peers.environment import Missing
 from benchmarks.programs import Program
 from benchmarks.table import Table
 
-CROWD = 100
 FREE_FOR_HUGE = 3  # times the size of the one huge file
 
 Request = tuple[str, str, str]  # method, path, headers
@@ -22,7 +21,7 @@ FORM: Request = ("POST", SUBMISSIONS, FORM_TYPE)
 
 
 def measure(bench: Bench) -> Sequence[Table]:
-    """Growth for one upload and for a hundred at once. The first of a process also loads what is loaded once."""
+    """Growth for one upload and for many at once. The first of a process also loads what is loaded once."""
     scale = bench.scale
     rows, notes = [], []
     for start, (name, tree) in product(_DISKS, bench.trees.items()):
@@ -38,7 +37,7 @@ def measure(bench: Bench) -> Sequence[Table]:
                 _growth(program, bench, request, MIB, 1)
             figures = [
                 _growth(program, bench, request, size, count)
-                for size, count in ((scale.crowd_one_bytes, 1), (scale.crowd_bytes, CROWD))
+                for size, count in ((scale.crowd_one_bytes, 1), (scale.crowd_bytes, scale.crowd))
                 for request in (PUT, FORM)
             ]
             rows.append((name, disk, *(f"{growth:.0f}" for growth in figures)))
@@ -47,10 +46,10 @@ def measure(bench: Bench) -> Sequence[Table]:
     return [
         Table(
             title=f"Memory: growth of the server while files arrive, one of {size_text(scale.crowd_one_bytes)}, and "
-            f"{CROWD} of {size_text(scale.crowd_bytes)} at once",
+            f"{scale.crowd} of {size_text(scale.crowd_bytes)} at once",
             columns=(
                 *("server", "disk", "one PUT, MiB", "one form, MiB"),
-                *(f"{CROWD} PUTs, MiB", f"{CROWD} forms, MiB"),
+                *(f"{scale.crowd} PUTs, MiB", f"{scale.crowd} forms, MiB"),
             ),
             rows=rows,
             notes=["The server's own process, after a file of 1 MiB each way.", *notes],
@@ -70,12 +69,13 @@ def _huge(program: Program, bench: Bench, size: int) -> str:
 
 
 def run(bench: Bench) -> None:
-    """A hundred uploads at once, marked as work."""
+    """Many uploads at once, marked as work."""
+    scale = bench.scale
     with bench.dropmill("nothing") as program:
         for name, request in (("PUTs", PUT), ("forms", FORM)):
             _growth(program, bench, request, MIB, 1)
-            with bench.work(f"{CROWD} {name} at once", program, CROWD * bench.scale.crowd_bytes / GIB, "GiB"):
-                _growth(program, bench, request, bench.scale.crowd_bytes, CROWD)
+            with bench.work(f"{scale.crowd} {name} at once", program, scale.crowd * scale.crowd_bytes / GIB, "GiB"):
+                _growth(program, bench, request, scale.crowd_bytes, scale.crowd)
 
 
 def _quick(bench: Bench, tree: Path | None) -> Program:

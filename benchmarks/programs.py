@@ -59,6 +59,7 @@ class Program:
         self._said = folder / "said.txt"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("DROPMILL_")}
         self.is_tls = False
+        self._is_asked = False
         began = time.monotonic()
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
@@ -106,9 +107,15 @@ class Program:
     def _last_words(self) -> str:
         return self._said.read_text(errors="replace").strip()[-2000:]
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, once, and do not wait for it."""
+        if not self._is_asked:
+            self._is_asked = True
+            self._process.send_signal(signal.SIGTERM)
+
     def end(self) -> None:
         """Ask it to end, and end it if it does not."""
-        self._process.send_signal(signal.SIGTERM)
+        self.ask_to_end()
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:

@@ -337,5 +337,7 @@ def start_all(bench: Bench, stack: ExitStack) -> tuple[list[tuple[Way, Served]],
             missing.setdefault(str(error), []).append(name)
         else:
             stack.enter_context(served[name].program)
+    for one in served.values():
+        stack.callback(one.program.ask_to_end)  # all at once, before each is waited for
     notes = [f"Left out: {'; '.join(names)} ({reason})." for reason, names in missing.items()]
     return [(way, served[way.server]) for way in WAYS if way.server in served], notes
