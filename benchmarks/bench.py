@@ -43,6 +43,7 @@ class Scale:
     """How much work there is. Sizes in bytes, multiples of a MiB; `huge_bytes` None: not measured.
 
     Attributes:
+        is_before_everywhere: whether every subject has the commit before, or `uploads` alone, and only its main ways.
         touched_bytes: memory that is used once before the first round.
         upload_bytes: of one file alone.
         parallel_bytes: of each of four and of eight at once.
@@ -58,6 +59,7 @@ class Scale:
         slow_write_ms: what each write takes on a slow disk.
     """
 
+    is_before_everywhere: bool
     touched_bytes: int
     upload_bytes: int
     huge_bytes: int | None
@@ -82,6 +84,7 @@ class Scale:
 
 
 FULL = Scale(
+    is_before_everywhere=True,
     touched_bytes=6 * GIB,
     upload_bytes=GIB,
     huge_bytes=4 * GIB,
@@ -105,6 +108,7 @@ FULL = Scale(
     config_lines=20_000,
 )
 QUICK = Scale(
+    is_before_everywhere=False,
     touched_bytes=256 * MIB,
     upload_bytes=32 * MIB,
     huge_bytes=None,
@@ -191,8 +195,15 @@ class Bench:
 
     @property
     def trees(self) -> dict[str, Path | None]:
-        """This tree and the commit before, if there is one, by their names in tables; as `dropmill` takes them."""
-        return {THIS: None, **({} if self.before is None else dict([self.before]))}
+        """The trees that are measured, by their names in tables, as `dropmill` takes them: this one and the one before.
+
+        Without the one before if there is none, or if little is to be measured: `uploads` alone has it then.
+        """
+        trees: dict[str, Path | None] = {THIS: None}
+        if self.before is not None and self.scale.is_before_everywhere:
+            name, tree = self.before
+            trees[name] = tree
+        return trees
 
     def say(self, text: str) -> None:
         """Progress, for who waits: the seconds since the start and what comes now."""

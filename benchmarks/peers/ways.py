@@ -326,11 +326,21 @@ WAYS: tuple[Way, ...] = (
 )
 
 
+# Of the commit before, what is not compared with this tree's in the table of ratios.
+BEFORE_BESIDES = frozenset(way.label for way in WAYS if way.server.startswith("before")) - {
+    BEFORE_PUT,
+    BEFORE_TUS,
+    BEFORE_FORM,
+}
+
+
 def start_all(bench: Bench, stack: ExitStack) -> tuple[list[tuple[Way, Served]], list[str]]:
     """Every way whose server runs here, and a sentence for each reason why others do not."""
     served: dict[str, Served] = {}
+    left_out = () if bench.scale.is_before_everywhere else BEFORE_BESIDES
+    measured = [way for way in WAYS if way.label not in left_out]
     missing: dict[str, list[str]] = {}
-    for name in dict.fromkeys(way.server for way in WAYS):
+    for name in dict.fromkeys(way.server for way in measured):
         try:
             served[name] = STARTS[name](bench)
         except Missing as error:
@@ -340,4 +350,4 @@ def start_all(bench: Bench, stack: ExitStack) -> tuple[list[tuple[Way, Served]],
     for one in served.values():
         stack.callback(one.program.ask_to_end)  # all at once, before each is waited for
     notes = [f"Left out: {'; '.join(names)} ({reason})." for reason, names in missing.items()]
-    return [(way, served[way.server]) for way in WAYS if way.server in served], notes
+    return [(way, served[way.server]) for way in measured if way.server in served], notes
