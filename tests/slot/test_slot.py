@@ -599,3 +599,45 @@ async def test_closerange_in_a_callable_does_not_keep_it_from_reporting(tmp_path
         outcome, output = await bench.run(b"fails")
         assert outcome.error == JobError(type="ValueError", message="no such luck")
         assert output.endswith("ValueError: no such luck\n")
+
+
+BREAKS = """
+import atexit, contextlib, gc, io, json, logging, os, signal, sys, threading, time, traceback, weakref
+
+def broken(*_, **__):
+    raise RuntimeError("broken by the script")
+
+def process(path):
+    what = path.read_text()
+    print("printed before", end="")
+    for module in (atexit, contextlib, gc, io, json, json.encoder, logging, os, signal, threading, time, traceback,
+                   weakref, sys.modules.get("_signal"), sys.modules["dropmill.slot.protocol"].json):
+        for name, value in list(vars(module).items()):
+            if callable(value) and not isinstance(value, type):
+                setattr(module, name, broken)
+    sys.modules.clear()
+    if what == "raises":
+        raise ValueError("no such luck")
+    if what == "exits":
+        sys.exit(3)
+    if what == "leaves":
+        raise SystemExit("sorry")
+    return None if what == "returns" else {"what": what}
+"""
+
+
+async def test_a_script_that_breaks_the_standard_library_has_its_own_outcome(tmp_path: Path) -> None:
+    async with Bench(tmp_path, module=BREAKS, processor="script:process") as bench:
+        outcome, output = await bench.run(b"returns")
+        assert (outcome.state, outcome.exit_code, outcome.error) == (AttemptState.SUCCEEDED, 0, None)
+        assert "printed before" in output
+        outcome, output = await bench.run(b"returns something")
+        assert (outcome.state, outcome.exit_code, outcome.error) == (AttemptState.SUCCEEDED, 0, None)
+        assert "printed before" in output
+        outcome, output = await bench.run(b"raises")
+        assert (outcome.exit_code, outcome.error) == (1, JobError(type="ValueError", message="no such luck"))
+        outcome, _ = await bench.run(b"exits")
+        assert (outcome.state, outcome.exit_code) == (AttemptState.FAILED, 3)
+        outcome, _ = await bench.run(b"leaves")
+        assert (outcome.exit_code, outcome.error) == (1, JobError(type="SystemExit", message="sorry"))
+        assert [n for n in bench.ledger.numbers.values() if n > 1] == []  # none was lost

@@ -67,7 +67,7 @@ def run_fresh(order: int, report: int) -> NoReturn:
         attempt = json.load(file)
     sys.argv = [attempt["target"]]
     sys.path.insert(0, attempt["directory"])
-    AttemptProcess(attempt, 1, report).run_fresh()
+    AttemptProcess(attempt, 1, report, os.getppid()).run_fresh()
 
 
 if __name__ == "__main__":

@@ -1,22 +1,28 @@
-"""One attempt, from inside its own process: the forked child, or the fresh interpreter that the child turned into."""
+"""One attempt, from inside its own process: the forked child, or the fresh interpreter that the child turned into.
 
-import contextlib
+What needs no child is done before the fork: each page of memory that a child is the first to touch costs a page fault.
+For the same reason the child runs as little of our code as it can, and imports nothing. The functions that it needs to
+report an outcome are bound here, because the script may replace those of the standard library.
+"""
+
+import _signal  # type: ignore[import-not-found]  # the functions of `signal` make enums: 100 page faults in a child
 import errno
-import faulthandler
 import json
 import os
 import resource
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from os import _exit, execve, fstat, write
+from os import open as open_descriptor
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dropmill.slot.callable import NothingRun, bind, find_callable, run_to_end
 from dropmill.slot.config import load_config
-from dropmill.slot.interpreter import Imported, report_waiting
-from dropmill.slot.protocol import LABEL_CHARACTERS, VALUE_BYTES, report_line
+from dropmill.slot.interpreter import Imported, report_waiting, standard_streams
+from dropmill.slot.protocol import LABEL_CHARACTERS, VALUE_BYTES, error_line, report_line, value_line
 
 CPU_GRACE_S = 1  # between SIGXCPU and SIGKILL
 
@@ -26,40 +32,52 @@ _OUR_FILES = os.path.join(os.path.dirname(__file__), "")
 class AttemptProcess:
     """One attempt in its own process. `run` and `run_fresh` never return."""
 
-    def __init__(self, order: Mapping[str, Any], output: int, report: int) -> None:
+    def __init__(self, order: Mapping[str, Any], output: int, report: int, slot_pid: int) -> None:
         """Change nothing yet.
 
         Args:
             order: what the server sent as `run`.
             output: descriptor that stdout and stderr are to be.
-            report: descriptor of the report pipe; the parent has it open under the same number.
+            report: descriptor of the report pipe; the slot has it open under the same number.
+            slot_pid: of the slot's process.
         """
         self._order = order
         self._output = output
         self._report = report
-        self._slot_report = f"/proc/{os.getppid()}/fd/{report}"
+        self._slot_report = f"/proc/{slot_pid}/fd/{report}"
         self._pipe = _identity(report)
         self._newest_label = ""
         self._code = 127
+        self._arguments: list[Any] = []
+        self._named: dict[str, Any] = {}
+
+    def fill(self, plan: Mapping[str | None, str], config: dict[Any, Any] | None) -> None:
+        """Make the callable's arguments.
+
+        Args:
+            plan: what `bind` found for the callable.
+            config: the config as plain data, if the callable takes it.
+        """
+        for name, what in plan.items():
+            value = config if what == "config" else self._value(what)
+            if name is None:
+                self._arguments = [value]
+            else:
+                self._named[name] = value
 
     def run(
-        self,
-        function: Callable[..., Any] | None,
-        plan: Mapping[str | None, str],
-        config: dict[Any, Any] | None,
-        problem: list[str] | None,
-        imported: Imported,
+        self, function: Callable[..., Any] | None, imported: Imported, environment: Mapping[str, str], channel: int
     ) -> NoReturn:
         """Be the attempt, right after the fork.
 
         Args:
-            function: the callable; None if the attempt runs an executable or a fresh interpreter.
-            plan: what `bind` found for the callable.
-            config: the config as plain data, if the callable takes it.
-            problem: type and message of an error that was found before the fork; None: none was.
+            function: the callable, its arguments made; None if the attempt runs an executable or a fresh interpreter.
             imported: what belongs to the slot.
+            environment: all variables of an executable; a callable has them already.
+            channel: descriptor of the slot's socket.
         """
         try:
+            os.close(channel)
             os.setsid()
             for processes_file in self._order["groups"]:
                 Path(processes_file).write_text("0")  # 0 is this process
@@ -67,33 +85,36 @@ class AttemptProcess:
             os.dup2(self._output, 2)
             os.close(self._output)
             os.chdir(self._order["work"])
-            os.environ.update(self._order["environment"])
-            if problem is not None:
-                self._send("e", problem)
-                self._code = 1
-            elif "argv" in self._order:
-                self._execute(self._order["argv"])
+            if "argv" in self._order:
+                self._execute(self._order["argv"], environment)
             elif function is None:
-                self._exec_fresh()
-            else:
-                imported.disown()
-                self._limit()
-                self._call(function, plan, config)
-                imported.end()
-        except Exception as error:
-            self._send("e", ["cannot_start", f"The script cannot be started: {_message(error)}."])
+                self._exec_fresh(environment)
+            self._limit()
+        except BaseException as error:
+            self._send(error_line("cannot_start", f"The script cannot be started: {_message(error)}."))
+            _exit(self._code)
+        try:
+            imported.adopt_streams()
+            self._call(function)
+            imported.end()
         finally:
-            os._exit(self._code)  # this process must run neither the slot's loop nor its clean-up
+            _exit(self._code)  # this process must run neither the slot's loop nor its clean-up
 
     def run_fresh(self) -> NoReturn:
         """Go on with the attempt in this fresh interpreter, all of which belongs to the job."""
+        import faulthandler
+
         try:
             function = find_callable(self._order["target"])
             plan = bind(function)
-            config = load_config(self._order["config"]) if "config" in plan.values() else None
-            self._call(function, plan, config)
+            self.fill(plan, load_config(self._order["config"]) if "config" in plan.values() else None)
         except Exception as error:
-            self._send("e", ["cannot_start", f"The callable cannot be run: {_message(error)}."])
+            self._send(error_line("cannot_start", f"The callable cannot be run: {_message(error)}."))
+            sys.exit(self._code)
+        sys.stdout, sys.stderr = standard_streams()
+        faulthandler.enable(2)  # a segmentation fault prints a traceback
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        self._call(function)
         sys.exit(self._code)
 
     def _limit(self) -> None:
@@ -106,13 +127,13 @@ class AttemptProcess:
         if limits["cpu_time"] is not None:
             _lower(resource.RLIMIT_CPU, limits["cpu_time"], limits["cpu_time"] + CPU_GRACE_S)
 
-    def _execute(self, argv: list[str]) -> NoReturn:
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec keeps that
-            signal.signal(number, signal.SIG_DFL)
+    def _execute(self, argv: list[str], environment: Mapping[str, str]) -> NoReturn:
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them, and exec keeps that
+            _signal.signal(number, _signal.SIG_DFL)
         self._limit()
-        os.execve(argv[0], argv, os.environ)  # noqa: S606 - no shell on purpose
+        execve(argv[0], argv, environment)  # noqa: S606 - no shell on purpose
 
-    def _exec_fresh(self) -> NoReturn:
+    def _exec_fresh(self, environment: Mapping[str, str]) -> NoReturn:
         """Become a fresh interpreter, which reads the order from an anonymous file."""
         order = os.memfd_create("order", 0)
         with open(order, "wb", closefd=False) as file:
@@ -121,72 +142,55 @@ class AttemptProcess:
         os.set_inheritable(self._report, True)
         module = ["-P", "-m", "dropmill.slot", "attempt", str(order), str(self._report)]
         self._limit()
-        os.execve(sys.executable, [sys.executable, *module], os.environ)  # noqa: S606 - our own interpreter
+        execve(sys.executable, [sys.executable, *module], environment)  # noqa: S606 - our own interpreter
 
-    def _call(
-        self, function: Callable[..., Any], plan: Mapping[str | None, str], config: dict[Any, Any] | None
-    ) -> None:
-        # Line buffered, so that each line is shown when it is printed; no file name can make `print` fail.
-        sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        faulthandler.enable(sys.stderr)  # a segmentation fault prints a traceback
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def _call(self, function: Callable[..., Any]) -> None:
         self._code = 1
         # This frame must keep nothing of the call alive: the objects must die before the interpreter's end.
         try:
-            returned = function(*self._arguments(plan, config, None), **dict(self._named(plan, config)))
-            value = _jsonable(run_to_end(returned, self._label))
+            returned = function(*self._arguments, **self._named)
+            line = value_line(run_to_end(returned, self._label), VALUE_BYTES)
             del returned
         except SystemExit as end:
-            self._code = self._exit_code(end)
+            self._code = _exit_code(end)
             if self._code == 0:
-                self._send("v", None)
+                self._send(value_line(None, VALUE_BYTES))
             elif not isinstance(end.code, int) and (sentence := _message(end).strip()):
-                self._send("e", ["SystemExit", sentence])
+                self._send(error_line("SystemExit", sentence))
         except BaseException as error:  # KeyboardInterrupt, too: it ends this attempt alone
             self._fail(error)
         else:
             self._code = 0
-            self._send("v", value)
+            self._send(line)
         report_waiting(self._label)
 
     def _fail(self, error: BaseException) -> None:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
         if isinstance(error, NothingRun):
-            print(f"dropmill: {error}", file=sys.stderr)  # noqa: T201 - a traceback would show only our own code
-            self._send("e", ["nothing_run", str(error)])
+            _print_error(f"dropmill: {error}")  # a traceback would show only our own code
+            self._send(error_line("nothing_run", str(error)))
             return
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OUR_FILES):
             trace = trace.tb_next  # the traceback begins in the user's code
-        with contextlib.suppress(Exception):  # the callable may have closed stderr
+        with suppress(Exception):
+            sys.stdout.flush()
+        with suppress(Exception):  # the callable may have closed stderr
             traceback.print_exception(type(error), error, trace)
-        self._send("e", self._named_error(error))
+        self._send(error_line(*self._named_error(error)))
 
-    def _named_error(self, error: BaseException) -> list[str]:
+    def _named_error(self, error: BaseException) -> tuple[str, str]:
         limits = self._order["limits"]
         if isinstance(error, MemoryError) and limits["memory"] is not None:
-            return ["out_of_memory", "used more memory than --memory allows"]
+            return "out_of_memory", "used more memory than --memory allows"
         if isinstance(error, OSError) and error.errno == errno.EFBIG and limits["max_write"] is not None:
-            return ["file_size_exceeded", "wrote a file larger than --max-write allows"]
-        return [type(error).__name__, _message(error)]
+            return "file_size_exceeded", "wrote a file larger than --max-write allows"
+        return type(error).__name__, _message(error)
 
-    def _arguments(self, plan: Mapping[str | None, str], config: Any, key: None) -> list[Any]:
-        return [self._fill(plan[key], config)] if key in plan else []
-
-    def _named(self, plan: Mapping[str | None, str], config: Any) -> Iterator[tuple[str, Any]]:
-        for name, what in plan.items():
-            if name is not None:
-                yield name, self._fill(what, config)
-
-    def _fill(self, what: str, config: dict[Any, Any] | None) -> Any:
+    def _value(self, what: str) -> Any:
         if what == "str":
             return self._order["file"]["path"]
         if what == "path":
             return Path(self._order["file"]["path"])
-        if what == "config":
-            return config
         if what == "report":
             return self.report
         if what == "file":
@@ -209,40 +213,46 @@ class AttemptProcess:
         # float() turns other kinds of numbers, such as numpy's, into one that JSON can hold.
         self._newest_label = ""
         numbers = [n if n is None or isinstance(n, int) else float(n) for n in (value, total)]
-        self._send("p", [*numbers, None if label is None else str(label)[:LABEL_CHARACTERS]])
+        self._send(report_line("p", [*numbers, None if label is None else str(label)[:LABEL_CHARACTERS]]))
 
     def _label(self, label: str) -> None:
         """Report what the script is doing now; the numbers stay as they are."""
         if label != self._newest_label:
             self._newest_label = label
-            self._send("p", [None, None, label[:LABEL_CHARACTERS]])
+            self._send(report_line("p", [None, None, label[:LABEL_CHARACTERS]]))
 
-    def _exit_code(self, end: SystemExit) -> int:
-        if end.code is None:
-            return 0
-        if isinstance(end.code, int):
-            return 0 if end.code == 0 else end.code & 0xFF or 1
-        print(end.code, file=sys.stderr)  # noqa: T201 - what Python itself does with sys.exit("sentence")
-        return 1
-
-    def _send(self, kind: str, what: Any) -> None:
+    def _send(self, line: bytes) -> None:
         """Write a line to the report pipe (`dropmill.slot.protocol`)."""
         if _identity(self._report) != self._pipe:
             # The script closed our descriptor (`os.closerange`), and the number may be another file's now.
             try:
-                self._report = os.open(self._slot_report, os.O_WRONLY)
+                self._report = open_descriptor(self._slot_report, os.O_WRONLY)
             except OSError as error:
-                print(f"dropmill: the report pipe was closed by the script: {error}", file=sys.stderr)  # noqa: T201
+                _print_error(f"dropmill: the report pipe was closed by the script: {error}")
                 return
-        data = memoryview(report_line(kind, what))
+        data = memoryview(line)
         while data:
-            data = data[os.write(self._report, data) :]
+            data = data[write(self._report, data) :]
+
+
+def _exit_code(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return 0 if end.code == 0 else end.code & 0xFF or 1
+    _print_error(end.code)  # what Python itself does with sys.exit("sentence")
+    return 1
+
+
+def _print_error(what: object) -> None:
+    with suppress(Exception):  # the callable may have closed stderr
+        print(what, file=sys.stderr)  # noqa: T201
 
 
 def _identity(descriptor: int) -> tuple[int, int] | None:
     """Device and inode of an open file; None if the descriptor is closed."""
     try:
-        found = os.fstat(descriptor)
+        found = fstat(descriptor)
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -262,12 +272,3 @@ def _message(error: BaseException) -> str:
         return str(error)[:4000]
     except Exception:  # the script's own __str__ may fail
         return ""
-
-
-def _jsonable(value: Any) -> Any:
-    """The value; None if JSON cannot hold it or it is longer than `VALUE_BYTES`."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return value if len(text) <= VALUE_BYTES else None

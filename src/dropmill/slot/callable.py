@@ -17,6 +17,7 @@ from dropmill.slot.protocol import MESSAGE_BYTES
 FILES_BYTES = MESSAGE_BYTES // 2  # of the list of files in the first message; of a larger project it holds only a part
 BY_NAME = ("file", "config", "results", "work", "report")
 # A context manager with one of these methods is a resource, such as a file, and need not be entered.
+_FINISHED = (bool, int, float, str, bytes, list, tuple, dict)  # types of values that hold no work
 RESOURCE_METHODS = ("close", "cleanup", "release", "shutdown")
 
 
@@ -151,6 +152,8 @@ def run_to_end(value: Any, on_text: Callable[[str], None]) -> Any:
     Raises:
         NothingRun: only an event loop or a `with` statement would run the value.
     """
+    if value is None or type(value) in _FINISHED:
+        return value  # the checks below would touch many more pages of memory, all of which a fork has to copy
     while isinstance(value, (Generator, map, filter)) and not inspect.isawaitable(value):
         value = _exhaust(iter(value), on_text)
     kind = type(value)

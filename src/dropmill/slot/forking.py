@@ -1,6 +1,8 @@
 """The slot's loop: it takes orders from the socket, forks, watches the attempt and cleans up after it."""
 
+import array
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -10,15 +12,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from dropmill.slot.attempt import AttemptProcess
 from dropmill.slot.callable import bind, explain, find_callable
 from dropmill.slot.config import load_config
-from dropmill.slot.interpreter import Imported, exit_functions_kept
+from dropmill.slot.interpreter import Imported, exit_functions_kept, pipe_for_output, standard_streams
 from dropmill.slot.processes import end_descendants, kill_below
-from dropmill.slot.protocol import MESSAGE_BYTES, report_line
+from dropmill.slot.protocol import MESSAGE_BYTES, error_line
 
+_DESCRIPTORS_BYTES = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
 
 
@@ -36,10 +39,13 @@ class Slot:
             Unusable: the callable cannot be a processor.
         """
         self._channel = channel
+        self._pid = os.getpid()
         self._function: Callable[..., Any] | None = None
         self._plan: Mapping[str | None, str] = {}
         self._configs: dict[str, dict[Any, Any]] = {}
         exit_functions: list[Any] = []
+        with pipe_for_output():
+            streams: tuple[TextIO, TextIO] = standard_streams()
         if target:
             with exit_functions_kept() as exit_functions:
                 self._function = find_callable(target)
@@ -49,11 +55,14 @@ class Slot:
                 importlib.import_module("ruamel.yaml")
             if "file" in self._plan.values():
                 importlib.import_module("dropmill.slot.file")
+            # What every attempt inherits: a segmentation fault prints a traceback, SIGINT raises KeyboardInterrupt.
+            faulthandler.enable(2)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         # The import may have changed how SIGCHLD is handled, which would hide an attempt's end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Children that the import started would die with the first attempt: without them, all attempts run alike.
         end_descendants()
-        self._imported = Imported(exit_functions)
+        self._imported = Imported(streams, exit_functions)
 
     def serve(self) -> None:
         """Run attempts until the server's end of the socket is closed."""
@@ -71,13 +80,11 @@ class Slot:
             if self._channel.fileno() not in ready:
                 continue
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 2)
+                data, descriptors = self._receive()
             except ConnectionError:  # the server was killed before it had read our last message
                 return
             if not data:
                 return
-            for descriptor in descriptors:  # received descriptors are inheritable, whatever flags recv_fds gets
-                os.set_inheritable(descriptor, False)
             message = json.loads(data)
             if "run" in message:
                 output, report = descriptors
@@ -100,35 +107,51 @@ class Slot:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll finds the socket closed
             self._channel.send(json.dumps(message).encode())
 
+    def _receive(self) -> tuple[bytes, "array.array[int]"]:
+        """The next message, and the descriptors that came with it. `socket.recv_fds` would make them inheritable."""
+        descriptors = array.array("i")
+        data, sent, _, _ = self._channel.recvmsg(MESSAGE_BYTES, _DESCRIPTORS_BYTES, socket.MSG_CMSG_CLOEXEC)
+        for _, _, numbers in sent:
+            descriptors.frombytes(numbers[: len(numbers) - len(numbers) % descriptors.itemsize])
+        return data, descriptors
+
     def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
-        """Start an attempt: the child's pid, or -1 if the fork failed and was answered. Keeps `report` open."""
-        config: dict[Any, Any] | None = None
-        problem: list[str] | None = None
-        if "config" in self._plan.values():
-            try:
-                config = self._config(order["config"], order["config_sha256"])
-            except Exception as error:
-                problem = ["config", f"The config cannot be read: {explain(error)}"]
+        """Start an attempt: the child's pid, or -1 if that failed and was answered. Keeps `report` open."""
+        attempt = AttemptProcess(order, output, report, self._pid)
+        environment: Mapping[str, str] = {}
+        try:
+            if self._function is None:
+                environment = {**os.environ, **order["environment"]}
+            else:
+                os.environ.update(order["environment"])  # each attempt has the same variables
+                attempt.fill(self._plan, self._config(order) if "config" in self._plan.values() else None)
+        except Exception as error:
+            self._refuse(report, 1, error_line("config", f"The config cannot be read: {explain(error)}"))
+            os.close(output)
+            return -1
         sys.stdout.flush()
         sys.stderr.flush()
         try:
             pid = os.fork()
         except OSError as error:
-            sentence = f"No process could be started: {error.strerror}."
-            with contextlib.suppress(BrokenPipeError):
-                os.write(report, report_line("e", ["cannot_start", sentence]))
-            self._answer({"ended": 127})
+            self._refuse(report, 127, error_line("cannot_start", f"No process could be started: {error.strerror}."))
             pid = -1
         if pid == 0:
-            self._channel.close()
-            AttemptProcess(order, output, report).run(self._function, self._plan, config, problem, self._imported)
+            attempt.run(self._function, self._imported, environment, self._channel.fileno())
         os.close(output)
         return pid  # an attempt that has closed its report pipe opens it again through the slot's descriptor
 
-    def _config(self, path: str, sha256: str) -> dict[Any, Any]:
+    def _refuse(self, report: int, code: int, line: bytes) -> None:
+        """Answer an attempt that was not started."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(report, line)
+        self._answer({"ended": code})
+
+    def _config(self, order: Mapping[str, Any]) -> dict[Any, Any]:
         """The config as plain data, parsed before the fork and kept, so that not every attempt parses it."""
+        sha256 = order["config_sha256"]
         if sha256 not in self._configs:
-            loaded = load_config(path)
+            loaded = load_config(order["config"])
             while len(self._configs) >= CONFIGS_KEPT:
                 del self._configs[next(iter(self._configs))]
             self._configs[sha256] = loaded

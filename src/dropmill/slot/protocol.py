@@ -15,12 +15,17 @@ The socket is of type SOCK_SEQPACKET, so that a message is never cut.
 """
 
 import json
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 # Under the default socket buffer (208 KiB). Names are bounded; a real message is about 2 KiB.
 MESSAGE_BYTES = 128 * 1024
 VALUE_BYTES = 64 * 1024  # longest returned value that is kept, as JSON; larger data belongs in the results folder
 LABEL_CHARACTERS = 200  # keeps a progress line under PIPE_BUF (4 KiB), so that lines of several processes never mix
+
+# Bound before a script can replace `json.dumps`.
+_encode = json.JSONEncoder().encode
+_encode_value = json.JSONEncoder(allow_nan=False).encode
 
 
 def report_line(kind: str, what: Any) -> bytes:
@@ -30,4 +35,20 @@ def report_line(kind: str, what: Any) -> bytes:
         kind: `p`, `v` or `e`.
         what: anything that JSON can hold.
     """
-    return f"{kind}{json.dumps(what)}\n".encode()
+    return f"{kind}{_encode(what)}\n".encode()
+
+
+def error_line(kind: str, message: str) -> bytes:
+    """The line that reports an error; whatever a script did to `json`."""
+    return f"e[{encode_basestring_ascii(kind)},{encode_basestring_ascii(message)}]\n".encode()
+
+
+def value_line(value: Any, most: int) -> bytes:
+    """The line that reports a returned value: null if JSON cannot hold it or it is longer than `most` bytes."""
+    if value is None:
+        return b"vnull\n"
+    try:
+        text = _encode_value(value)
+    except Exception:  # TypeError, ValueError, RecursionError, and what a script has made of `json`
+        return b"vnull\n"
+    return f"v{text}\n".encode() if len(text) <= most else b"vnull\n"
