@@ -44,7 +44,6 @@ from dropmill.origin.resolver import Resolver
 from dropmill.private import close_to_others
 from dropmill.processing.attempt import AttemptRunner, AttemptSettings
 from dropmill.processing.environment import ScriptEnvironment
-from dropmill.processing.hops import SharedHop
 from dropmill.processing.jobs import Jobs
 from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputRecorder
@@ -323,8 +322,7 @@ class Server:
     async def _open_processing(
         self, data: Path, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus
     ) -> _Processing:
-        hop = SharedHop()
-        outputs = FileOutputs(data / "outputs", hop=hop)
+        outputs = FileOutputs(data / "outputs")
         recorder = OutputRecorder(outputs, bus)
         pool = SlotPool(self._processor, self._settings.concurrency, self._health)
         limiter = Limiter(Limits.from_settings(self._settings), data)
@@ -339,7 +337,6 @@ class Server:
             limiter=limiter,
             processor=self._processor,
             settings=AttemptSettings.from_settings(self._settings),
-            hop=hop,
             health=self._health,
         )
         executor = SlotExecutor(runner=runner, pool=pool, outputs=recorder, on_failure=self._fail)

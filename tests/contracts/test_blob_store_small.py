@@ -46,7 +46,7 @@ async def test_each_part_is_a_blob_with_its_bytes_in_the_order_given(store: Blob
         descriptor, identity = await store.open_stored(blob)
         assert os.pread(descriptor, SMALL_BYTES + 1, 0) == part.data
         os.close(descriptor)
-        assert store.is_proven(blob.key, identity)
+        assert store.proven(blob.key) == identity
 
 
 async def test_no_parts_make_no_blobs(store: BlobStore) -> None:

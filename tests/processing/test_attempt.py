@@ -16,6 +16,7 @@ from dropmill.engines.local.outputs import FileOutputs
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.jobs import AttemptState, JobError
 from dropmill.model.output import OutputBounds, OutputChunk
+from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.processing import attempt, pool, run
 from dropmill.processing.folders import remove_tree
 
@@ -306,6 +307,40 @@ async def test_a_disk_without_room_for_the_folders_fails_the_attempt_alone(tmp_p
         folder.unlink()
         folder.mkdir()
         assert (await bench.run())[0].state is SUCCEEDED
+
+
+async def test_an_input_that_is_touched_but_not_changed_is_processed(tmp_path: Path) -> None:
+    """The order names an identity that is older than a change of the mode: the slot sees that, and the hash decides."""
+    async with Bench(tmp_path, command=("cat", "{path}")) as bench:
+        proven = bench.store.open_stored
+        asked = []
+
+        async def touch(blob: StoredBlob) -> tuple[int, FileIdentity]:
+            asked.append(blob.key)
+            found = await proven(blob)
+            if len(asked) < 3:
+                await asyncio.to_thread((tmp_path / "blobs" / blob.key).chmod, 0o440 + len(asked))
+            return found
+
+        bench.store.open_stored = touch  # type: ignore[method-assign]
+        outcome, output = await bench.run(b"as it was stored")
+        assert (outcome.state, output) == (SUCCEEDED, "as it was stored")
+        assert len(asked) == 3
+
+
+async def test_more_output_than_a_pipe_holds_before_anybody_reads_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = """
+def process(path, report):
+    for n in range(3000):
+        report(n, 3000, "x" * 100)
+    print("x" * 300_000)
+"""
+    monkeypatch.setattr(run, "WATCH_AFTER_S", 0.5)
+    async with Bench(tmp_path, module=module, processor="script:process") as bench:
+        outcome, _ = await bench.run()
+        assert (outcome.state, outcome.output_size) == (SUCCEEDED, 300_001)
 
 
 async def test_an_outcome_waits_for_a_ledger_that_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ import pytest
 from tests.support.fakes.attempt_ledger import FakeAttemptLedger
 
 from dropmill.model.errors import ProcessorError
+from dropmill.model.uploads import FileIdentity
 from dropmill.processing.processor import AttemptPaths, Processor, job_environment
 from dropmill.settings import Settings
 
 PATHS = AttemptPaths(input=Path("/in/{work}.txt"), config=Path("/c.yaml"), results=Path("/r"), work=Path("/w"))
+STORED = Path("/in/{work}.txt"), FileIdentity(1, 2, 3, 4, 5)
 
 
 def executable(folder: Path, name: str, text: str = "#!/bin/sh\n") -> Path:
@@ -31,7 +33,7 @@ def argv(processor: Processor, folder: Path) -> list[str]:
     blob.write_bytes(b"x")
     ledger = FakeAttemptLedger()
     order = ledger.orders[ledger.add(blob)]
-    filled: list[str] = json.loads(processor.message(order, PATHS, {}))["run"]["argv"]
+    filled: list[str] = json.loads(processor.message(order, PATHS, {}, STORED, makes_folders=True))["run"]["argv"]
     return [word.replace(order.job_id, "JOB") for word in filled]
 
 

@@ -20,7 +20,6 @@ from dropmill.model.ids import JobId, new_job_id
 from dropmill.model.jobs import AttemptOutcome
 from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.processing.attempt import AttemptRunner, AttemptSettings
-from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter, Limits
 from dropmill.processing.output import OutputRecorder
 from dropmill.processing.pool import SlotPool
@@ -35,8 +34,8 @@ class NamedBlobs(DiskBlobStore):
         super().__init__(folder)
         self._folder = files
 
-    def is_proven(self, key: str, identity: FileIdentity) -> bool:
-        return False
+    def proven(self, key: str) -> FileIdentity | None:
+        return None
 
     async def open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
         try:
@@ -69,8 +68,7 @@ class Bench:
         self.processor = Processor.from_settings(settings, folder)
         self.health = Health()
         self.pool = SlotPool(self.processor, slots, self.health)
-        hop = SharedHop()
-        self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs", hop=hop), self.bus)
+        self.outputs = OutputRecorder(FileOutputs(settings.data / "outputs"), self.bus)
         (folder / "blobs").mkdir(exist_ok=True)
         self.store = NamedBlobs(settings.data, folder / "blobs")
         limiter = self.limiter = Limiter(Limits.from_settings(settings), settings.data)
@@ -83,7 +81,6 @@ class Bench:
             limiter=limiter,
             processor=self.processor,
             settings=AttemptSettings.from_settings(settings),
-            hop=hop,
             health=self.health,
         )
         self.executor = SlotExecutor(

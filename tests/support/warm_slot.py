@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import dropmill
+from dropmill.model.uploads import FileIdentity
 
 SOURCES = Path(dropmill.__file__).parents[1]
 PATIENCE_S = 60.0
@@ -86,10 +87,14 @@ class WarmSlot:
         for path in (folder, folder / "work", folder / "results"):
             path.mkdir()
         (folder / "file.txt").write_text(content)
+        identity = list(FileIdentity.of((folder / "file.txt").lstat()))
         order: dict[str, Any] = {
             "environment": {},
             "work": str(folder / "work"),
             "results": str(folder / "results"),
+            "folders": [str(path) for path in (folder, folder / "work", folder / "results")],
+            "makes_folders": False,
+            "input": {"path": str(folder / "file.txt"), "identity": identity},
             "file": {"path": str(folder / "file.txt")},
             "groups": [],
             "limits": {"memory": None, "max_write": None, "cpu_time": None},

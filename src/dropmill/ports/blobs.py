@@ -174,8 +174,11 @@ class BlobStore(Protocol):
             BytesLost: they vanished, or somebody changed them.
         """
 
-    def is_proven(self, key: str, identity: FileIdentity) -> bool:
-        """Whether a file of this identity is known to hold the blob's bytes; if not, `open_stored` reads it."""
+    def proven(self, key: str) -> FileIdentity | None:
+        """The identity with which the file of `local` is known to hold the blob's bytes; touches no disk.
+
+        None: only `open_stored` can say.
+        """
 
     async def delete(self, key: str) -> None:
         """Remove a blob; none is no error."""

@@ -35,7 +35,6 @@ from dropmill.ports.ledger.jobs import AttemptLedger
 from dropmill.processing.configs import ConfigFiles
 from dropmill.processing.failure import LAST_LINE_BYTES, exit_error, in_clients_words, last_line
 from dropmill.processing.folders import remove_tree
-from dropmill.processing.hops import SharedHop
 from dropmill.processing.limits import Limiter
 from dropmill.processing.output import OutputRecorder, OutputStream
 from dropmill.processing.pool import Slot
@@ -44,6 +43,7 @@ from dropmill.processing.progress import ProgressFeed
 from dropmill.processing.results import ResultLimits, TakenOver, remove, take_over
 from dropmill.processing.run import Run, RunEnd, StopReason
 from dropmill.settings import Settings
+from dropmill.slot.disk import InputTouched
 from dropmill.text import visible
 
 COPIED_BYTES = 1 << 20  # at a time, where the kernel cannot copy from file to file
@@ -60,7 +60,6 @@ class _Ended(NamedTuple):
     Attributes:
         run: how its process ended.
         is_input_changed: whether the stored file is no longer what was received.
-        is_tidy: whether its folders are removed already.
         taken: its results.
         paths: what the script got; None if it did not run.
         last_line: of the output of a script that exited with a code other than 0; else "".
@@ -68,7 +67,6 @@ class _Ended(NamedTuple):
 
     run: RunEnd
     is_input_changed: bool
-    is_tidy: bool
     taken: TakenOver = TakenOver()
     paths: AttemptPaths | None = None
     last_line: str = ""
@@ -186,7 +184,6 @@ class AttemptRunner:
         limiter: Limiter,
         processor: Processor,
         settings: AttemptSettings,
-        hop: SharedHop | None = None,
         health: Health | None = None,
     ) -> None:
         """Touch nothing yet.
@@ -199,7 +196,6 @@ class AttemptRunner:
             limiter: opened; limits what attempts may use.
             processor: what the slots run.
             settings: about attempts.
-            hop: runs the disk calls at an attempt's end; None: its own.
             health: shows whether attempts can be recorded; None: its own, which nobody reads.
         """
         self._ledger = ledger
@@ -209,7 +205,6 @@ class AttemptRunner:
         self._limiter = limiter
         self._processor = processor
         self._settings = settings
-        self._hop = hop or SharedHop()
         self._health = health or Health()
         self._attempts = settings.folder / "attempts"
         self._configs = ConfigFiles(settings.folder / "configs", ledger.revision_text)
@@ -322,7 +317,7 @@ class AttemptRunner:
                 # The disk or the store failed before or after the script; recorded like a script that cannot start.
                 problem = JobError(type="cannot_start", message=str(error))
                 run = RunEnd(exit_code=127, reason=active.reason, error=problem)
-                failed = _Ended(run, is_input_changed=isinstance(error, BytesLost), is_tidy=False)
+                failed = _Ended(run, is_input_changed=isinstance(error, BytesLost))
             known = ended or failed
             if known.run.reason is StopReason.SHUT_DOWN:
                 return None
@@ -337,7 +332,7 @@ class AttemptRunner:
         finally:
             self._outputs.close(order.job_id, order.number)
             self._bus.forget_progress(order.file_id)
-            if ended is None or not ended.is_tidy:
+            if ended is None or not ended.run.is_tidy:
                 await asyncio.to_thread(_is_removed, folder)  # may take long; the outcome is recorded already
             self._folders.discard(folder.name)
 
@@ -358,42 +353,51 @@ class AttemptRunner:
             results=folder / "results",
             work=folder / "work",
         )
-        before = await asyncio.to_thread(_before, paths)
-        if not self._blobs.is_proven(order.blob, before):
-            await self._require_as_stored(order)
+        identity = self._blobs.proven(order.blob) or await self._require_as_stored(order)
         if self._settings.copies_input:
             paths = replace(paths, input=await asyncio.to_thread(_copy_input, paths))
         limits = await self._enter_limits(folder.name)
-        end = RunEnd(exit_code=None, reason=active.reason)
+        end = RunEnd(exit_code=None)
+        has_run = False
         try:
-            if active.reason is None:
+            while active.reason is None and not has_run:
+                message = self._processor.message(
+                    order, paths, limits, (path, identity), makes_folders=not self._settings.copies_input
+                )
                 progress = ProgressFeed(self._bus, order, is_guessing=self._settings.guesses_progress)
-                sink = _Watched(stream, progress.read)
-                run = active.run = slot.begin(self._processor.message(order, paths, limits), sink, progress.report)
+                run = active.run = slot.begin(message, _Watched(stream, progress.read), progress.report)
                 if self._settings.timeout_s is not None:
                     run.limit(self._settings.timeout_s, self._settings.grace_s)
-                end = await run.ended()
-                progress.close()
+                try:
+                    end = await run.ended()
+                    has_run = True
+                    progress.close()
+                except InputTouched:  # perhaps only the mode or the number of links was changed
+                    identity = await self._require_as_stored(order)
         finally:
-            checking = self._hop.run(_after, path, paths)  # in one thread with the last write of the output
             await self._outputs.save(stream)
-            after, is_tidy = await checking
-            if isinstance(after, OSError):  # that says nothing about the file: repeat until it can be checked
-                after = await self._insist(lambda: asyncio.to_thread(_identify, path))
             if self._limiter.has_groups and (excess := await asyncio.to_thread(self._limiter.leave, folder.name)):
                 end = replace(end, error=excess)
-        is_changed = await self._is_changed(order, before, after)
+        if not has_run:
+            end = replace(end, reason=active.reason)
+        is_changed = await self._is_changed(order, path, identity, end)
         line = ""
         if (end.exit_code or 0) > 0:  # before the server adds its own lines
             line = last_line(stream.recent(max(stream.recent_from, stream.end - LAST_LINE_BYTES), LAST_LINE_BYTES))
         taken = TakenOver()
         has_results = end.exit_code is not None and end.reason in (None, StopReason.TIMED_OUT)  # not cancelled or lost
-        if has_results and not is_tidy:
+        if has_results and not end.is_tidy:
             end, taken = await self._take_over(end, paths.results, stream, active)
-        return _Ended(end, is_changed, is_tidy, taken, paths, line)
+        return _Ended(end, is_changed, taken, paths, line)
 
-    async def _is_changed(self, order: AttemptSpec, before: FileIdentity, after: FileIdentity | None) -> bool:
-        if after == before:
+    async def _is_changed(self, order: AttemptSpec, path: Path, identity: FileIdentity, end: RunEnd) -> bool:
+        """Whether the input's bytes were changed by an attempt, as far as its outcome depends on it."""
+        is_same = end.is_input_same
+        if end.reason in (StopReason.CANCELLED, StopReason.SHUT_DOWN) or (end.exit_code is None and not end.reason):
+            return False
+        if is_same is None:  # the slot is dead, or the disk failed, which says nothing about the file
+            is_same = identity == await self._insist(lambda: asyncio.to_thread(_identify, path))
+        if is_same:
             return False
         try:  # perhaps only the mode or the number of links was changed
             await self._require_as_stored(order)
@@ -401,10 +405,16 @@ class AttemptRunner:
             return True
         return False
 
-    async def _require_as_stored(self, order: AttemptSpec) -> None:
+    async def _require_as_stored(self, order: AttemptSpec) -> FileIdentity:
+        """The identity of the input, which has the bytes that were received.
+
+        Raises:
+            BytesLost: it has not.
+        """
         blob = StoredBlob(key=order.blob, size=order.size, sha256=order.sha256)
-        descriptor, _ = await self._blobs.open_stored(blob)
+        descriptor, identity = await self._blobs.open_stored(blob)
         os.close(descriptor)
+        return identity
 
     async def _take_over(
         self, end: RunEnd, folder: Path, stream: OutputStream, active: _Active
@@ -495,18 +505,17 @@ class AttemptRunner:
         return [*names, (Path(order.blob).name, name), (data, "")]
 
 
-# --- the two hops to the disk ----------------------------------------------------------------------------------------
-
-
-def _before(paths: AttemptPaths) -> FileIdentity:
-    """Create the attempt's folders; returns the identity of the input."""
-    for folder in (paths.work.parent, paths.work, paths.results):
-        folder.mkdir(mode=0o700)
-    return FileIdentity.of(paths.input.lstat())
+# --- on the disk; blocks ---------------------------------------------------------------------------------------------
 
 
 def _copy_input(paths: AttemptPaths) -> Path:
-    """Copy the input into the work folder; where the file system can, the copy shares its blocks."""
+    """Make the attempt's folders and copy the input into the work folder, sharing its blocks if the file system can.
+
+    The slot makes the folders if there is no copy. It must not copy: while it does, it does not notice that the server
+    is gone.
+    """
+    for folder in (paths.work.parent, paths.work, paths.results):
+        folder.mkdir(mode=0o700)
     copy = paths.work / paths.input.name
     with paths.input.open("rb") as source, copy.open("xb") as target:  # the folder is 0700, so the mode needs no care
         try:
@@ -518,21 +527,6 @@ def _copy_input(paths: AttemptPaths) -> Path:
             source.seek(target.seek(0, os.SEEK_END))  # continue where the kernel stopped
             shutil.copyfileobj(source, target, COPIED_BYTES)
     return copy
-
-
-def _after(path: Path, paths: AttemptPaths) -> tuple[FileIdentity | OSError | None, bool]:
-    """The input's identity (see `_identify`) or the error, and whether the attempt's folders are removed."""
-    try:  # the folders are nearly always empty
-        paths.work.rmdir()
-        paths.results.rmdir()
-        paths.work.parent.rmdir()
-        is_tidy = True
-    except OSError:
-        is_tidy = False
-    try:
-        return _identify(path), is_tidy
-    except OSError as error:
-        return error, is_tidy
 
 
 def _identify(path: Path) -> FileIdentity | None:

@@ -140,7 +140,7 @@ class Slot:
             self.first_message.set_result(message)
         elif self._run is not None:
             run, self._run = self._run, None
-            run.has_ended(message["ended"])
+            run.has_ended(message)
 
     def reap(self) -> None:
         """Reap the dead process and its orphans. Blocks until they are gone: call it in a thread."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from dropmill.model.errors import ProcessorError
 from dropmill.model.jobs import AttemptSpec
+from dropmill.model.uploads import FileIdentity
 from dropmill.processing.environment import ScriptEnvironment
 from dropmill.settings import ENVIRONMENT_PREFIX, Settings
 
@@ -94,17 +95,30 @@ class Processor:
             is_reloaded=settings.reload and not settings.fresh_process,
         )
 
-    def message(self, order: AttemptSpec, paths: AttemptPaths, limits: Mapping[str, Any]) -> bytes:
+    def message(
+        self,
+        order: AttemptSpec,
+        paths: AttemptPaths,
+        limits: Mapping[str, Any],
+        stored: tuple[Path, FileIdentity],
+        *,
+        makes_folders: bool,
+    ) -> bytes:
         """The message that makes a slot run one attempt (`dropmill.slot.protocol`); small, because bytes stay on disk.
 
         Args:
             order: the attempt.
             paths: its paths.
             limits: what `Limiter.enter` returned.
+            stored: where the stored file is, and the identity that it must have before and after the attempt.
+            makes_folders: whether the slot makes the attempt's folders; False: they are there.
         """
         what: dict[str, Any] = {
             "environment": job_environment(order, paths),
             "work": str(paths.work),
+            "folders": [str(paths.work.parent), str(paths.work), str(paths.results)],
+            "makes_folders": makes_folders,
+            "input": {"path": str(stored[0]), "identity": stored[1]},
             **limits,
         }
         if self.argv is not None:

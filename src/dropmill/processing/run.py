@@ -6,17 +6,19 @@ It knows no job and no ledger: an attempt here is a message for the slot, a sink
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 from dropmill.model.jobs import JobError
+from dropmill.slot.disk import InputTouched
 
 KILL_ANSWER_S = 10.0  # after SIGKILL: a slot that has not answered by then is stopped or stuck, and is killed itself
 CHUNK_BYTES = 64 * 1024  # of output read at a time, the size of a pipe: a chatty script shares the loop with all others
 DRAIN_CHUNKS = 32  # 2 MiB, above the largest pipe an ordinary user may ask for, read after an attempt's end at most
 MOST_COUNTED = 1e15  # of progress: what a browser's numbers hold exactly; NaN and infinity are not below it
+WATCH_AFTER_S = 0.02  # how long pipes are not watched: most small jobs end before, and their output is read once
 LABEL_ONLY = b"p[null,"  # how a report begins that keeps the numbers
 REPORT_KINDS = (b"p", LABEL_ONLY, b"v", b"e")  # progress, a label alone, the value returned, an error
 REPORT_BYTES = 256 * 1024  # longest report line; a returned value is at most a quarter of it
@@ -40,6 +42,8 @@ class RunEnd:
         error: what the script, or the slot for it, reported; None if nothing.
         has_value: whether a callable returned.
         value: what it returned, as JSON holds it; None if it returned nothing that JSON can hold.
+        is_tidy: whether the attempt's folders are removed already.
+        is_input_same: whether the input had the identity of the order at the end; None: nobody has seen.
     """
 
     exit_code: int | None
@@ -47,6 +51,8 @@ class RunEnd:
     error: JobError | None = None
     has_value: bool = False
     value: Any = None
+    is_tidy: bool = False
+    is_input_same: bool | None = None
 
 
 class Sink(Protocol):
@@ -100,9 +106,10 @@ class Run:
         self._sink = sink
         self._on_report = on_report
         self._loop = asyncio.get_running_loop()
-        self._exit_code: asyncio.Future[int | None] = self._loop.create_future()
+        self._answer: asyncio.Future[Mapping[str, Any] | None] = self._loop.create_future()
         self._reason: StopReason | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None  # None: the pipes are watched, or closed
         self._output = self._report = -1
         self._line = bytearray()
         self._is_line_too_long = False
@@ -129,6 +136,10 @@ class Run:
         finally:
             os.close(output)
             os.close(report)
+        self._watching = self._loop.call_later(WATCH_AFTER_S, self._watch)
+
+    def _watch(self) -> None:
+        self._watching = None
         self._loop.add_reader(self._output, self._on_output)
         self._loop.add_reader(self._report, self._on_report_data)
 
@@ -138,7 +149,7 @@ class Run:
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """Terminate the attempt (SIGTERM), kill it after `grace_s` (0: at once). The first reason is kept."""
-        if self._exit_code.done():
+        if self._answer.done():
             return
         is_first = self._reason is None
         self._reason = self._reason or reason
@@ -159,19 +170,23 @@ class Run:
             self._timer.cancel()
         self._timer = self._loop.call_later(delay_s, act)
 
-    def has_ended(self, exit_code: int | None) -> None:
-        """Take the exit code that the slot sent (None: the slot is dead)."""
-        if not self._exit_code.done():
-            self._exit_code.set_result(exit_code)
+    def has_ended(self, answer: Mapping[str, Any] | None) -> None:
+        """Take what the slot sent when nothing of the attempt ran any more (None: the slot is dead)."""
+        if not self._answer.done():
+            self._answer.set_result(answer)
 
     async def ended(self) -> RunEnd:
         """Wait until no process of the attempt is left and the last byte of output is read; returns how it ended.
 
         Cancelling kills the slot with everything that runs in it.
+
+        Raises:
+            InputTouched: the script was not run, because the input has not the identity of the order.
+            OSError: the script was not run, because its folders could not be made.
         """
         try:
-            exit_code = await self._exit_code
-            if exit_code is None:
+            answer = await self._answer
+            if answer is None:
                 # The slot is dead, but processes of its attempt may still run; reaping the slot ends them.
                 await asyncio.to_thread(self._slot.reap)
             await self._drain()
@@ -181,15 +196,24 @@ class Run:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            if self._watching is not None:
+                self._watching.cancel()
             for descriptor in (self._output, self._report):
-                self._loop.remove_reader(descriptor)
+                if self._watching is None:
+                    self._loop.remove_reader(descriptor)
                 os.close(descriptor)
+        if answer is not None and "refused" in answer:
+            if answer["refused"] is None:
+                raise InputTouched
+            raise OSError(*answer["refused"])
         return RunEnd(
-            exit_code=exit_code,
+            exit_code=None if answer is None else answer["ended"],
             reason=self._reason,
             error=self._error,
             has_value=self._returned is not None,
             value=self._returned[0] if self._returned is not None else None,
+            is_tidy=answer is not None and answer["is_tidy"],
+            is_input_same=None if answer is None else answer["is_input_same"],
         )
 
     # output
@@ -204,12 +228,13 @@ class Run:
             self._sink.when_room(self._resume)
 
     def _resume(self) -> None:
-        if not self._exit_code.done():
+        if not self._answer.done():
             self._loop.add_reader(self._output, self._on_output)
 
     async def _drain(self) -> None:
         """Read what is still in the pipes. Not to their end, because another process might hold them open."""
-        self._loop.remove_reader(self._output)
+        if self._watching is None:
+            self._loop.remove_reader(self._output)
         for _ in range(DRAIN_CHUNKS):
             if not self._sink.has_room:
                 room = asyncio.Event()
@@ -228,7 +253,7 @@ class Run:
     def _on_report_data(self) -> bool:
         data = _read(self._report)
         if not data:
-            if data is not None:
+            if data is not None and self._watching is None:
                 self._loop.remove_reader(self._report)
             return False
         self.take_reports(data)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from dropmill.slot.attempt import AttemptProcess
 from dropmill.slot.callable import bind, explain, find_callable
 from dropmill.slot.config import load_config
+from dropmill.slot.disk import InputTouched, after, prepare
 from dropmill.slot.interpreter import Imported, exit_functions_kept, pipe_for_output, standard_streams
 from dropmill.slot.processes import end_descendants, kill_below
 from dropmill.slot.protocol import MESSAGE_BYTES, error_line
@@ -69,13 +70,14 @@ class Slot:
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         pid = pidfd = report = -1
+        order: Mapping[str, Any] = {}
         while True:
             ready = {fd for fd, _ in poller.poll()}
             if pidfd in ready:
                 poller.unregister(pidfd)
                 os.close(pidfd)
                 os.close(report)
-                self._answer({"ended": end_descendants()[pid]})
+                self._answer({"ended": end_descendants()[pid], **after(order)})
                 pid = pidfd = report = -1
             if self._channel.fileno() not in ready:
                 continue
@@ -88,7 +90,8 @@ class Slot:
             message = json.loads(data)
             if "run" in message:
                 output, report = descriptors
-                pid = self._fork(message["run"], output, report)
+                order = message["run"]
+                pid = self._begin(order, output, report)
                 if pid == -1:
                     os.close(report)
                 else:
@@ -115,8 +118,20 @@ class Slot:
             descriptors.frombytes(numbers[: len(numbers) - len(numbers) % descriptors.itemsize])
         return data, descriptors
 
-    def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
+    def _begin(self, order: Mapping[str, Any], output: int, report: int) -> int:
         """Start an attempt: the child's pid, or -1 if that failed and was answered. Keeps `report` open."""
+        try:
+            prepare(order)
+        except InputTouched:
+            self._answer({"refused": None})
+        except OSError as error:
+            self._answer({"refused": [error.errno, error.strerror, error.filename]})
+        else:
+            return self._fork(order, output, report)
+        os.close(output)
+        return -1
+
+    def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
         attempt = AttemptProcess(order, output, report, self._pid)
         environment: Mapping[str, str] = {}
         try:
@@ -126,7 +141,7 @@ class Slot:
                 os.environ.update(order["environment"])  # each attempt has the same variables
                 attempt.fill(self._plan, self._config(order) if "config" in self._plan.values() else None)
         except Exception as error:
-            self._refuse(report, 1, error_line("config", f"The config cannot be read: {explain(error)}"))
+            self._give_up(order, report, 1, error_line("config", f"The config cannot be read: {explain(error)}"))
             os.close(output)
             return -1
         sys.stdout.flush()
@@ -134,18 +149,20 @@ class Slot:
         try:
             pid = os.fork()
         except OSError as error:
-            self._refuse(report, 127, error_line("cannot_start", f"No process could be started: {error.strerror}."))
+            self._give_up(
+                order, report, 127, error_line("cannot_start", f"No process could be started: {error.strerror}.")
+            )
             pid = -1
         if pid == 0:
             attempt.run(self._function, self._imported, environment, self._channel.fileno())
         os.close(output)
         return pid  # an attempt that has closed its report pipe opens it again through the slot's descriptor
 
-    def _refuse(self, report: int, code: int, line: bytes) -> None:
-        """Answer an attempt that was not started."""
+    def _give_up(self, order: Mapping[str, Any], report: int, code: int, line: bytes) -> None:
+        """Answer an attempt that has no process."""
         with contextlib.suppress(BrokenPipeError):
             os.write(report, line)
-        self._answer({"ended": code})
+        self._answer({"ended": code, **after(order)})
 
     def _config(self, order: Mapping[str, Any]) -> dict[Any, Any]:
         """The config as plain data, parsed before the fork and kept, so that not every attempt parses it."""

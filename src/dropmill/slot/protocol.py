@@ -6,7 +6,12 @@
                       end of the socket: kill everything and exit
     slot to server    {"ready": {...}} or {"error": "..."}   once, when the callable is imported and fits; with `reload`
                                                 the files that `files_of_modules` found
-                      {"ended": -9}             once the last descendant is gone
+                      {"ended": -9, "is_tidy": true, "is_input_same": true}
+                                                once the last descendant is gone: the exit code; whether the attempt's
+                                                folders are removed; whether the input has its identity still (null: the
+                                                disk did not say)
+                      {"refused": null} or {"refused": [28, "No space left on device", "/path"]}
+                                                nothing was run: the input has another identity; the disk refuses
     attempt to server, on the report pipe: lines of one letter and JSON
                       p[3, 10, "label"]  progress; p[null, null, "label"] keeps the numbers
                       v{...}  the value returned    e["Type", "message"]  an error

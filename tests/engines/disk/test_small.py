@@ -245,7 +245,7 @@ async def test_after_a_failed_sync_every_file_is_written_anew_from_the_journal(
         assert store.path(blob.key).read_bytes() == content
         descriptor, identity = await store.open_stored(blob)
         os.close(descriptor)
-        assert store.is_proven(blob.key, identity)
+        assert store.proven(blob.key) == identity
     assert sum(store.path(blob.key).stat().st_ino != inodes[blob.key] for blob in blobs) >= 19
     assert list(store.incoming.iterdir()) == []
     await store.close()

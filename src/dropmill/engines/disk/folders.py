@@ -10,7 +10,6 @@ Both lie in one file system, so that a rename from one to the other is atomic.
 
 import asyncio
 import errno
-import hashlib
 import logging
 import os
 import struct
@@ -217,7 +216,7 @@ class Proven:
     def add(self, key: str, identity: FileIdentity, is_right: bool) -> None:
         """Remember what a reading, or a commit, has shown."""
         with self._lock:
-            self._known[key] = _digest(identity) + bytes([is_right])
+            self._known[key] = _IDENTITY.pack(*identity) + bytes([is_right])
             self._known.move_to_end(key)
             if len(self._known) > PROVEN_MAX:
                 self._known.popitem(last=False)
@@ -226,20 +225,24 @@ class Proven:
         """Whether the bytes are right; None if only a reading can show it."""
         with self._lock:
             known = self._known.get(key)
-            if known is None or known[:-1] != _digest(identity):
+            if known is None or known[:-1] != _IDENTITY.pack(*identity):
                 return None
             self._known.move_to_end(key)
             return bool(known[-1])
+
+    def right(self, key: str) -> FileIdentity | None:
+        """The identity with which the bytes are right; None if that is not known."""
+        with self._lock:
+            known = self._known.get(key)
+            if known is None or not known[-1]:
+                return None
+            self._known.move_to_end(key)
+            return FileIdentity(*_IDENTITY.unpack_from(known))
 
     def drop(self, key: str) -> None:
         """Forget a file."""
         with self._lock:
             self._known.pop(key, None)
-
-
-def _digest(identity: FileIdentity) -> bytes:
-    """An identity in a fifth of its memory."""
-    return hashlib.blake2b(_IDENTITY.pack(*identity), digest_size=15).digest()
 
 
 async def ended(*work: asyncio.Future[Any]) -> None:

@@ -154,8 +154,8 @@ class DiskBlobStore:
             raise
         return descriptor, identity
 
-    def is_proven(self, key: str, identity: FileIdentity) -> bool:
-        return bool(self._folders.proven.is_right(key, identity))
+    def proven(self, key: str) -> FileIdentity | None:
+        return self._folders.proven.right(key)
 
     def _open_stored(self, blob: StoredBlob) -> tuple[int, FileIdentity]:
         descriptor = os.open(self.path(blob.key), READ_PLAIN)

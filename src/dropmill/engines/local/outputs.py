@@ -38,16 +38,15 @@ logger = logging.getLogger(__name__)
 class FileOutputs:
     """`dropmill.ports.outputs.Outputs` in a folder. Keeps no file open and nothing in memory."""
 
-    def __init__(self, folder: Path, bounds: OutputBounds | None = None, hop: SharedHop | None = None) -> None:
+    def __init__(self, folder: Path, bounds: OutputBounds | None = None) -> None:
         """Touch nothing yet.
 
         Args:
             folder: of the files; created when needed.
             bounds: how much of each output is kept; None: the default.
-            hop: runs the writes, in one thread with the other disk calls at an attempt's end; None: its own.
         """
         self._folder = folder
-        self._hop = hop or SharedHop()
+        self._hop = SharedHop()  # the ends of several attempts share a thread
         self._bounds = bounds or OutputBounds()
         self._replacing = threading.Lock()  # of a tail; two pieces of one attempt may be stored at once
 
