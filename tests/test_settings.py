@@ -283,6 +283,23 @@ def test_a_server_runs_one_processor() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"command": "cat {path}"}, "--command"),
+        ({"fresh_process": "on"}, "--fresh-process"),
+        ({"memory": "1GiB"}, "--memory"),
+        ({"cpu_time": "5"}, "--cpu-time"),
+        ({"max_write": "1MiB"}, "--max-write"),
+        ({"max_processes": "9"}, "--max-processes"),
+        ({"reuse": "0"}, "--reuse"),
+    ],
+)
+def test_what_cannot_go_with_a_reused_process_is_refused_by_name(flags: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load({"reuse": "10", **flags})
+
+
+@pytest.mark.parametrize(
     ("address", "parts"),
     [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:8000", ("::1", 8000)), ("localhost:0", ("localhost", 0))],
 )

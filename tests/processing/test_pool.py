@@ -204,7 +204,7 @@ from tests.support.bench import Bench
 
 async def main():
     folder = Path({folder!r})
-    async with Bench(folder, slots=2, processor="script:process", grace=600) as bench:
+    async with Bench(folder, slots=2, processor="script:process", grace=600, reuse={reuse!r}) as bench:
         await started(bench)
         await asyncio.sleep(600)
 
@@ -219,10 +219,10 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def server(folder: Path, module: str) -> Iterator[subprocess.Popen[str]]:
+def server(folder: Path, module: str, reuse: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a pool, in a session of its own so that no signal of the tests' reaches it."""
     (folder / "script.py").write_text(module)
-    code = textwrap.dedent(SERVER.format(folder=str(folder)))
+    code = textwrap.dedent(SERVER.format(folder=str(folder), reuse=reuse))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -241,8 +241,9 @@ async def dead(pid: int) -> None:
     await eventually(is_reaped)
 
 
-async def test_nothing_survives_a_killed_server(tmp_path: Path) -> None:
-    with server(tmp_path, DAEMON) as process:
+@pytest.mark.parametrize("reuse", [None, 5])
+async def test_nothing_survives_a_killed_server(tmp_path: Path, reuse: int | None) -> None:
+    with server(tmp_path, DAEMON, reuse) as process:
         assert process.stdout is not None
         output = ""
         while not output.endswith("ready\n"):
@@ -256,8 +257,10 @@ async def test_nothing_survives_a_killed_server(tmp_path: Path) -> None:
             await dead(pid)
 
 
-async def test_an_import_that_hangs_does_not_survive_a_killed_server(tmp_path: Path) -> None:
-    with server(tmp_path, "import os, time\nopen('pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(600)\n") as process:
+@pytest.mark.parametrize("reuse", [None, 5])
+async def test_an_import_that_hangs_does_not_survive_a_killed_server(tmp_path: Path, reuse: int | None) -> None:
+    module = "import os, time\nopen('pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(600)\n"
+    with server(tmp_path, module, reuse) as process:
         pid_file = tmp_path / "pid"
         await eventually(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
         pid = int(pid_file.read_text())

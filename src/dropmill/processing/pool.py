@@ -32,7 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 class Slot:
-    """One warm process, from its start to its death. The pool replaces a dead one by another."""
+    """One warm process, from its start to its death. The pool replaces a dead one by another.
+
+    Attributes:
+        is_spent: whether it died because it had run its last attempt (`--reuse`).
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         """Watch a process that was just started, over our end of its socket."""
@@ -42,6 +46,7 @@ class Slot:
         self._run: Run | None = None
         self._files: Mapping[str, list[int]] = {}
         self._was_stopped = False
+        self.is_spent = False
         self.first_message: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         self.died = asyncio.Event()
         self._loop.add_reader(channel.fileno(), self._on_message)
@@ -141,6 +146,9 @@ class Slot:
         elif self._run is not None:
             run, self._run = self._run, None
             run.has_ended(message)
+            if message.get("is_last"):
+                self.is_spent = True
+                self.kill()
 
     def reap(self) -> None:
         """Reap the dead process and its orphans. Blocks until they are gone: call it in a thread."""
@@ -184,7 +192,8 @@ class SlotPool:
             ProcessorError: the processor cannot be used; its sentence says why.
         """
         become_subreaper()
-        if self._processor.target is not None and not self._processor.is_fresh and (missing := missing_private_names()):
+        ends_interpreters = self._processor.target is not None and self._processor.reuse is None
+        if ends_interpreters and not self._processor.is_fresh and (missing := missing_private_names()):
             logger.warning(
                 "this Python lacks %s: at the end of an attempt, a callable's atexit functions do not run and its "
                 "remaining objects are not finalized; --fresh-process avoids that",
@@ -245,7 +254,8 @@ class SlotPool:
                 self._started.clear()
             self._idle.put_nowait(slot)
             await slot.died.wait()
-            logger.warning("slot %d died and is replaced", slot.pid)
+            if not slot.is_spent:
+                logger.warning("slot %d died and is replaced", slot.pid)
             await asyncio.to_thread(slot.reap)
             self._slots.discard(slot)
             slot = None
@@ -295,6 +305,8 @@ class SlotPool:
         if self._processor.is_reloaded:
             # -B: Python compares the times of compiled files by the second, and a file may change twice within one.
             arguments = [arguments[0], "-B", *arguments[1:], "reload"]
+        if self._processor.reuse is not None:
+            arguments.append(f"reuse={self._processor.reuse}")
         with theirs:
             return start_child(
                 arguments,

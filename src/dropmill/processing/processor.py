@@ -56,6 +56,7 @@ class Processor:
         environment: variables of each attempt, before those of its job.
         is_fresh: whether each attempt of a callable gets a new interpreter.
         is_reloaded: whether the callable is imported again when its files change.
+        reuse: how many attempts run in one process of a callable; None: each has its own.
     """
 
     target: str | None
@@ -65,6 +66,7 @@ class Processor:
     environment: ScriptEnvironment = field(repr=False)  # of whoever started the server
     is_fresh: bool = False
     is_reloaded: bool = False
+    reuse: int | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, directory: Path) -> "Processor":
@@ -93,6 +95,7 @@ class Processor:
             environment=environment,
             is_fresh=settings.fresh_process,
             is_reloaded=settings.reload and not settings.fresh_process,
+            reuse=settings.reuse,
         )
 
     def message(

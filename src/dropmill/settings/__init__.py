@@ -111,6 +111,8 @@ class Settings(
         settings = cls(**values)
         if settings.processor is not None and settings.command is not None:
             raise SettingsError("--processor and --command are both set; a server runs one of them.")
+        if settings.reuse is not None:
+            _check_reuse(settings)
         if (settings.certfile is None) != (settings.keyfile is None):
             raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
         return settings
@@ -127,6 +129,22 @@ GROUPS: Final[Mapping[str, tuple["Field[Any]", ...]]] = {
     "Retention, event log and webhook": fields(UpkeepSettings),
 }
 """The fields of each group by its heading."""
+
+
+def _check_reuse(settings: Settings) -> None:
+    """Raise `SettingsError` for what cannot be set beside `--reuse`."""
+    if settings.command is not None:
+        raise SettingsError("--reuse and --command are both set; only a callable (--processor) can be reused.")
+    if settings.fresh_process:
+        raise SettingsError("--reuse and --fresh-process are both set; they contradict each other.")
+    for flag, value in (
+        ("--memory", settings.memory),
+        ("--cpu-time", settings.cpu_time),
+        ("--max-write", settings.max_write),
+        ("--max-processes", settings.max_processes),
+    ):
+        if value is not None:
+            raise SettingsError(f"--reuse and {flag} are both set; {flag} limits an attempt that has its own process.")
 
 
 def this_host() -> str:

@@ -159,6 +159,14 @@ class ProcessingSettings:
         "Run the callable in a new interpreter for each file: slower, for modules that must not be forked.",
         metavar="",
     )
+    reuse: int | None = setting(
+        "--reuse",
+        values.count,
+        None,
+        "Run up to N attempts of the callable one after the other in one process, for models that must stay loaded. "
+        "They are then not isolated from each other (docs/scripts.md). By default each attempt has its own process.",
+        metavar="N",
+    )
     copy_input: bool = setting(
         "--copy-input",
         values.switch,

@@ -1,14 +1,15 @@
-"""The program: `python -P -m dropmill.slot FD TARGET [reload]`.
+"""The program: `python -P -m dropmill.slot FD TARGET [reload] [reuse=N]`.
 
 FD is the slot's end of a SOCK_SEQPACKET pair, TARGET the callable as `module:function`, or "" if attempts run
 executables or fresh interpreters. With `reload` the first message lists the files that the callable was imported from.
+With `reuse=N` a process that stays runs up to N attempts: `python -P -m dropmill.slot resident FD TARGET PID [reload]`.
+FD is its end of a socket to the slot, which is the process PID.
 
 `python -P -m dropmill.slot attempt ORDER REPORT`, two descriptors, is the fresh interpreter of one attempt.
 """
 
 import json
 import os
-import re
 import resource
 import select
 import signal
@@ -20,12 +21,13 @@ from typing import NoReturn
 
 from dropmill.slot.attempt import AttemptProcess
 from dropmill.slot.callable import Unusable, files_of_modules
+from dropmill.slot.channel import send_unusable
 from dropmill.slot.forking import Slot
 from dropmill.slot.processes import become_subreaper, end_descendants, signal_when_parent_dies
 
 
-def main(descriptor: int, target: str, *, with_files: bool) -> None:
-    """Be a slot until the server is gone."""
+def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None) -> None:
+    """Be a slot until the server is gone, or for `reuse` attempts in one process (None: each is forked)."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     # While the import runs, which may hang, we do not watch the socket; the kernel kills us when the server dies.
@@ -35,6 +37,9 @@ def main(descriptor: int, target: str, *, with_files: bool) -> None:
     if poller.poll(0):
         return  # the server died before the kernel was asked
     become_subreaper()
+    if reuse is not None:
+        run_reused(channel, target, reuse, with_files=with_files)
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Whether a module starts threads while it is imported is the user's decision; Python would warn on each start.
     warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
@@ -44,13 +49,24 @@ def main(descriptor: int, target: str, *, with_files: bool) -> None:
     try:
         slot = Slot(channel, target)
     except Unusable as error:
-        channel.send(json.dumps({"error": re.sub(r"\s+", " ", str(error))[:2000]}).encode())
+        send_unusable(channel, error)
         return
     # A script may have stopped its slot. When the server dies the slot must continue, to notice that and clean up.
     signal_when_parent_dies(signal.SIGCONT)
     channel.send(json.dumps({"ready": files_of_modules(began_ns) if with_files else {}}).encode())
     try:
         slot.serve()
+    finally:
+        end_descendants()
+
+
+def run_reused(channel: socket.socket, target: str, attempts: int, *, with_files: bool) -> None:
+    """Be a slot whose attempts run in one process."""
+    from dropmill.slot.resident import ResidentSlot
+
+    signal_when_parent_dies(signal.SIGCONT)  # as below; this process imports nothing and always watches its socket
+    try:
+        ResidentSlot(channel, target, attempts, with_files=with_files).serve()
     finally:
         end_descendants()
 
@@ -67,11 +83,16 @@ def run_fresh(order: int, report: int) -> NoReturn:
         attempt = json.load(file)
     sys.argv = [attempt["target"]]
     sys.path.insert(0, attempt["directory"])
-    AttemptProcess(attempt, 1, report, os.getppid()).run_fresh()
+    AttemptProcess(attempt, 1, report, f"/proc/{os.getppid()}/fd/{report}").run_fresh()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "attempt":
         run_fresh(int(sys.argv[2]), int(sys.argv[3]))
-    main(int(sys.argv[1]), sys.argv[2], with_files="reload" in sys.argv[3:])
+    if sys.argv[1] == "resident":
+        from dropmill.slot.resident import run_resident
+
+        run_resident(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), with_files="reload" in sys.argv[5:])
+    counts = [int(word.removeprefix("reuse=")) for word in sys.argv[3:] if word.startswith("reuse=")]
+    main(int(sys.argv[1]), sys.argv[2], with_files="reload" in sys.argv[3:], reuse=counts[0] if counts else None)
     os._exit(0)  # the user's threads and exit functions must neither delay nor follow a slot's end

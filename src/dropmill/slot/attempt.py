@@ -19,7 +19,7 @@ from os import open as open_descriptor
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dropmill.slot.callable import NothingRun, bind, find_callable, run_to_end
+from dropmill.slot.callable import NothingRun, bind, explain, find_callable, run_to_end
 from dropmill.slot.config import load_config
 from dropmill.slot.interpreter import Imported, report_waiting, standard_streams
 from dropmill.slot.protocol import LABEL_CHARACTERS, VALUE_BYTES, error_line, report_line, value_line
@@ -32,21 +32,22 @@ _OUR_FILES = os.path.join(os.path.dirname(__file__), "")
 class AttemptProcess:
     """One attempt in its own process. `run` and `run_fresh` never return."""
 
-    def __init__(self, order: Mapping[str, Any], output: int, report: int, slot_pid: int) -> None:
+    def __init__(self, order: Mapping[str, Any], output: int, report: int, slot_report: str) -> None:
         """Change nothing yet.
 
         Args:
             order: what the server sent as `run`.
             output: descriptor that stdout and stderr are to be.
-            report: descriptor of the report pipe; the slot has it open under the same number.
-            slot_pid: of the slot's process.
+            report: descriptor of the report pipe.
+            slot_report: path of the slot's descriptor of it.
         """
         self._order = order
         self._output = output
         self._report = report
-        self._slot_report = f"/proc/{slot_pid}/fd/{report}"
+        self._slot_report = slot_report
         self._pipe = _identity(report)
         self._newest_label = ""
+        self._is_over = False
         self._code = 127
         self._arguments: list[Any] = []
         self._named: dict[str, Any] = {}
@@ -81,10 +82,7 @@ class AttemptProcess:
             os.setsid()
             for processes_file in self._order["groups"]:
                 Path(processes_file).write_text("0")  # 0 is this process
-            os.dup2(self._output, 1)
-            os.dup2(self._output, 2)
-            os.close(self._output)
-            os.chdir(self._order["work"])
+            self._adopt_output()
             if "argv" in self._order:
                 self._execute(self._order["argv"], environment)
             elif function is None:
@@ -96,6 +94,7 @@ class AttemptProcess:
         try:
             imported.adopt_streams()
             self._call(function)
+            report_waiting(self._label)
             imported.end()
         finally:
             _exit(self._code)  # this process must run neither the slot's loop nor its clean-up
@@ -115,7 +114,47 @@ class AttemptProcess:
         faulthandler.enable(2)  # a segmentation fault prints a traceback
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         self._call(function)
+        report_waiting(self._label)
         sys.exit(self._code)
+
+    def run_here(self, function: Callable[..., Any], config: Callable[[], Any], plan: Mapping[str | None, str]) -> int:
+        """Run the attempt in this process, which stays. Descriptors 1 and 2 remain the attempt's; others are closed.
+
+        Args:
+            function: the callable.
+            config: returns the config as plain data, or None if the callable does not take it.
+            plan: what `bind` found for the callable.
+
+        Returns:
+            The exit code.
+        """
+        try:
+            self._adopt_output()
+            os.environ.update(self._order["environment"])
+            sys.stdout, sys.stderr = standard_streams()
+        except OSError as error:
+            self._send(error_line("cannot_start", f"The script cannot be started: {_message(error)}."))
+            return self._code
+        try:
+            self.fill(plan, config())
+        except Exception as error:
+            self._code = 1
+            self._send(config_error_line(error))
+        else:
+            self._call(function)
+        return self._code
+
+    def end_here(self) -> None:
+        """Close the report pipe: what threads of the attempt still report is dropped."""
+        self._is_over = True
+        if _identity(self._report) == self._pipe:
+            os.close(self._report)
+
+    def _adopt_output(self) -> None:
+        os.dup2(self._output, 1)
+        os.dup2(self._output, 2)
+        os.close(self._output)
+        os.chdir(self._order["work"])
 
     def _limit(self) -> None:
         """Set the limits of each process. The last step before the script's own code: they are meant for it alone."""
@@ -162,7 +201,6 @@ class AttemptProcess:
         else:
             self._code = 0
             self._send(line)
-        report_waiting(self._label)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, NothingRun):
@@ -223,6 +261,8 @@ class AttemptProcess:
 
     def _send(self, line: bytes) -> None:
         """Write a line to the report pipe (`dropmill.slot.protocol`)."""
+        if self._is_over:
+            return
         if _identity(self._report) != self._pipe:
             # The script closed our descriptor (`os.closerange`), and the number may be another file's now.
             try:
@@ -233,6 +273,11 @@ class AttemptProcess:
         data = memoryview(line)
         while data:
             data = data[write(self._report, data) :]
+
+
+def config_error_line(error: Exception) -> bytes:
+    """The line that reports why the config cannot be read."""
+    return error_line("config", f"The config cannot be read: {explain(error)}")
 
 
 def _exit_code(end: SystemExit) -> int:

@@ -1,6 +1,5 @@
 """The slot's loop: it takes orders from the socket, forks, watches the attempt and cleans up after it."""
 
-import array
 import contextlib
 import faulthandler
 import gc
@@ -14,15 +13,15 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from dropmill.slot.attempt import AttemptProcess
-from dropmill.slot.callable import bind, explain, find_callable
+from dropmill.slot.attempt import AttemptProcess, config_error_line
+from dropmill.slot.callable import bind, find_callable
+from dropmill.slot.channel import answer, receive
 from dropmill.slot.config import load_config
 from dropmill.slot.disk import InputTouched, after, prepare
 from dropmill.slot.interpreter import Imported, exit_functions_kept, pipe_for_output, standard_streams
-from dropmill.slot.processes import end_descendants, kill_below
-from dropmill.slot.protocol import MESSAGE_BYTES, error_line
+from dropmill.slot.processes import end_descendants, kill_below, signal_group
+from dropmill.slot.protocol import error_line
 
-_DESCRIPTORS_BYTES = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
 
 
@@ -40,7 +39,7 @@ class Slot:
             Unusable: the callable cannot be a processor.
         """
         self._channel = channel
-        self._pid = os.getpid()
+        self._report_folder = f"/proc/{os.getpid()}/fd"
         self._function: Callable[..., Any] | None = None
         self._plan: Mapping[str | None, str] = {}
         self._configs: dict[str, dict[Any, Any]] = {}
@@ -77,12 +76,12 @@ class Slot:
                 poller.unregister(pidfd)
                 os.close(pidfd)
                 os.close(report)
-                self._answer({"ended": end_descendants()[pid], **after(order)})
+                answer(self._channel, {"ended": end_descendants()[pid], **after(order)})
                 pid = pidfd = report = -1
             if self._channel.fileno() not in ready:
                 continue
             try:
-                data, descriptors = self._receive()
+                data, descriptors = receive(self._channel)
             except ConnectionError:  # the server was killed before it had read our last message
                 return
             if not data:
@@ -100,39 +99,27 @@ class Slot:
             elif pid == -1:
                 pass  # the attempt ended while the signal was on its way
             elif message["signal"] == "terminate":
-                _signal_group(pid, signal.SIGTERM)
-                _signal_group(pid, signal.SIGCONT)  # a stopped process handles no signal
+                signal_group(pid, signal.SIGTERM)
+                signal_group(pid, signal.SIGCONT)  # a stopped process handles no signal
             else:
-                _signal_group(pid, signal.SIGKILL)
+                signal_group(pid, signal.SIGKILL)
                 kill_below(os.getpid())
-
-    def _answer(self, message: Mapping[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll finds the socket closed
-            self._channel.send(json.dumps(message).encode())
-
-    def _receive(self) -> tuple[bytes, "array.array[int]"]:
-        """The next message, and the descriptors that came with it. `socket.recv_fds` would make them inheritable."""
-        descriptors = array.array("i")
-        data, sent, _, _ = self._channel.recvmsg(MESSAGE_BYTES, _DESCRIPTORS_BYTES, socket.MSG_CMSG_CLOEXEC)
-        for _, _, numbers in sent:
-            descriptors.frombytes(numbers[: len(numbers) - len(numbers) % descriptors.itemsize])
-        return data, descriptors
 
     def _begin(self, order: Mapping[str, Any], output: int, report: int) -> int:
         """Start an attempt: the child's pid, or -1 if that failed and was answered. Keeps `report` open."""
         try:
             prepare(order)
         except InputTouched:
-            self._answer({"refused": None})
+            answer(self._channel, {"refused": None})
         except OSError as error:
-            self._answer({"refused": [error.errno, error.strerror, error.filename]})
+            answer(self._channel, {"refused": [error.errno, error.strerror, error.filename]})
         else:
             return self._fork(order, output, report)
         os.close(output)
         return -1
 
     def _fork(self, order: Mapping[str, Any], output: int, report: int) -> int:
-        attempt = AttemptProcess(order, output, report, self._pid)
+        attempt = AttemptProcess(order, output, report, f"{self._report_folder}/{report}")
         environment: Mapping[str, str] = {}
         try:
             if self._function is None:
@@ -141,7 +128,7 @@ class Slot:
                 os.environ.update(order["environment"])  # each attempt has the same variables
                 attempt.fill(self._plan, self._config(order) if "config" in self._plan.values() else None)
         except Exception as error:
-            self._give_up(order, report, 1, error_line("config", f"The config cannot be read: {explain(error)}"))
+            self._give_up(order, report, 1, config_error_line(error))
             os.close(output)
             return -1
         sys.stdout.flush()
@@ -162,7 +149,7 @@ class Slot:
         """Answer an attempt that has no process."""
         with contextlib.suppress(BrokenPipeError):
             os.write(report, line)
-        self._answer({"ended": code, **after(order)})
+        answer(self._channel, {"ended": code, **after(order)})
 
     def _config(self, order: Mapping[str, Any]) -> dict[Any, Any]:
         """The config as plain data, parsed before the fork and kept, so that not every attempt parses it."""
@@ -174,13 +161,3 @@ class Slot:
             self._configs[sha256] = loaded
             gc.freeze()
         return self._configs[sha256]
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:  # just forked: it makes its group a moment later
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    except PermissionError:
-        pass  # all of it runs as another user now

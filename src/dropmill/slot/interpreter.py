@@ -244,6 +244,25 @@ class Imported:
         _flush_c_streams()
 
 
+class Loaded:
+    """What a process has loaded that stays from attempt to attempt: frozen, but for its files."""
+
+    def __init__(self) -> None:
+        """Freeze all objects (`gc.freeze`), so that `flush` need not look at them."""
+        collect()
+        self._files = [weakref.ref(file) for file in _buffered_files()]
+        freeze()
+
+    def flush(self) -> None:
+        """Flush every file, log handler and C stream, as the end of an attempt's interpreter would."""
+        handlers = [handler for reference in _log_handlers() if (handler := reference()) is not None]
+        files = [file for reference in self._files if (file := reference()) is not None]
+        for one in [*handlers, *_outermost_first([*files, *_buffered_files()])]:
+            with _reported(one), suppress(ValueError):  # closed or detached
+                one.flush()
+        _flush_c_streams()
+
+
 def report_waiting(report: Callable[[str], None]) -> None:
     """Start a thread that reports how many threads the end waits for, if it waits for any. Call it before the end.
 

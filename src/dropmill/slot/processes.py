@@ -5,7 +5,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -37,6 +37,12 @@ def _prctl(option: int, value: int) -> None:
 
 def processes() -> Iterator[tuple[int, int, int]]:
     """Every process of the machine as (pid, parent's pid, session id), zombies included."""
+    for pid, fields in _stats():
+        yield pid, int(fields[1]), int(fields[3])
+
+
+def _stats() -> Iterator[tuple[int, list[bytes]]]:
+    """Every process of the machine: its pid, and the fields of proc(5)'s `stat` from the third, the state, on."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -45,7 +51,7 @@ def processes() -> Iterator[tuple[int, int, int]]:
                     fields = stat.read().rpartition(b")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            yield int(name), int(fields[1]), int(fields[3])
+            yield int(name), fields
 
 
 def end_descendants() -> dict[int, int]:
@@ -79,6 +85,64 @@ def kill_below(root: int) -> bool:
         below |= new
         _send_all(new, signal.SIGSTOP)
     return _send_all(below, signal.SIGKILL)
+
+
+def descendants(root: int, apart: Collection[tuple[int, int]] = ()) -> frozenset[tuple[int, int]]:
+    """The living processes below `root`, each as its pid and when it was started, which no later process shares.
+
+    Args:
+        root: a pid.
+        apart: of these, and of what is below them, none is listed.
+    """
+    children: dict[int, list[tuple[int, int]]] = {}
+    for pid, fields in _stats():
+        one = (pid, int(fields[19]))
+        is_dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1  # other threads may outlive the first one
+        if not is_dead and one not in apart:
+            children.setdefault(int(fields[1]), []).append(one)
+    found = list(children.get(root, ()))
+    for pid, _ in found:  # grows during the loop
+        found.extend(children.get(pid, ()))
+    return frozenset(found)
+
+
+def end_others(kept: int, apart: Collection[tuple[int, int]]) -> None:
+    """Kill the descendants of this process, but one child and those that are set apart.
+
+    As `end_descendants`, it leaves those that it may not kill.
+
+    Args:
+        kept: pid of the child, whose own descendants are killed.
+        apart: as for `descendants`.
+    """
+    root = os.getpid()
+    while True:
+        others: set[int] = set()
+        while new := {pid for pid, _ in descendants(root, apart)} - others - {kept}:  # as in `kill_below`
+            others |= new
+            _send_all(new, signal.SIGSTOP)
+        if not others or not _send_all(others, signal.SIGKILL):
+            _reap_all_but(kept)
+            return
+        time.sleep(0.001)
+
+
+def _reap_all_but(kept: int) -> None:
+    for pid, parent, _ in processes():
+        if parent == os.getpid() and pid != kept:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a child's process group."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:  # just forked: it makes its group a moment later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    except PermissionError:
+        pass  # all of it runs as another user now
 
 
 def _below(root: int) -> set[int]:

@@ -10,6 +10,7 @@
                                                 once the last descendant is gone: the exit code; whether the attempt's
                                                 folders are removed; whether the input has its identity still (null: the
                                                 disk did not say)
+                                                with `reuse` also "is_last": whether the slot ends
                       {"refused": null} or {"refused": [28, "No space left on device", "/path"]}
                                                 nothing was run: the input has another identity; the disk refuses
     attempt to server, on the report pipe: lines of one letter and JSON
