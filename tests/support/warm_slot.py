@@ -92,7 +92,7 @@ class WarmSlot:
             "environment": {},
             "work": str(folder / "work"),
             "results": str(folder / "results"),
-            "folders": [str(path) for path in (folder, folder / "work", folder / "results")],
+            "folders": [],  # they stay, for the results to be read
             "makes_folders": False,
             "input": {"path": str(folder / "file.txt"), "identity": identity},
             "file": {"path": str(folder / "file.txt")},

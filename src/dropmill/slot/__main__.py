@@ -8,16 +8,17 @@ FD is its end of a socket to the slot, which is the process PID.
 `python -P -m dropmill.slot attempt ORDER REPORT`, two descriptors, is the fresh interpreter of one attempt.
 """
 
+from __future__ import annotations
+
+import _socket
 import json
 import os
 import resource
 import select
 import signal
-import socket
 import sys
 import time
 import warnings
-from typing import NoReturn
 
 from dropmill.slot.attempt import AttemptProcess
 from dropmill.slot.callable import Unusable, files_of_modules
@@ -25,11 +26,15 @@ from dropmill.slot.channel import send_unusable
 from dropmill.slot.forking import Slot
 from dropmill.slot.processes import become_subreaper, end_descendants, signal_when_parent_dies
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import NoReturn
+
 
 def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None) -> None:
     """Be a slot until the server is gone, or for `reuse` attempts in one process (None: each is forked)."""
-    channel = socket.socket(fileno=descriptor)
-    channel.set_inheritable(False)
+    channel = _socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)
     # While the import runs, which may hang, we do not watch the socket; the kernel kills us when the server dies.
     signal_when_parent_dies(signal.SIGKILL)
     poller = select.poll()
@@ -60,7 +65,7 @@ def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None) -
         end_descendants()
 
 
-def run_reused(channel: socket.socket, target: str, attempts: int, *, with_files: bool) -> None:
+def run_reused(channel: _socket.socket, target: str, attempts: int, *, with_files: bool) -> None:
     """Be a slot whose attempts run in one process."""
     from dropmill.slot.resident import ResidentSlot
 

@@ -5,6 +5,8 @@ For the same reason the child runs as little of our code as it can, and imports 
 report an outcome are bound here, because the script may replace those of the standard library.
 """
 
+from __future__ import annotations
+
 import _signal  # type: ignore[import-not-found]  # the functions of `signal` make enums: 100 page faults in a child
 import errno
 import json
@@ -16,13 +18,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from os import _exit, execve, fstat, write
 from os import open as open_descriptor
-from pathlib import Path
-from typing import Any, NoReturn
 
 from dropmill.slot.callable import NothingRun, bind, explain, find_callable, run_to_end
 from dropmill.slot.config import load_config
 from dropmill.slot.interpreter import Imported, report_waiting, standard_streams
 from dropmill.slot.protocol import LABEL_CHARACTERS, VALUE_BYTES, error_line, report_line, value_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any, NoReturn
 
 CPU_GRACE_S = 1  # between SIGXCPU and SIGKILL
 
@@ -81,7 +85,8 @@ class AttemptProcess:
             os.close(channel)
             os.setsid()
             for processes_file in self._order["groups"]:
-                Path(processes_file).write_text("0")  # 0 is this process
+                with open(processes_file, "w") as file:
+                    file.write("0")  # 0 is this process
             self._adopt_output()
             if "argv" in self._order:
                 self._execute(self._order["argv"], environment)
@@ -227,6 +232,8 @@ class AttemptProcess:
     def _value(self, what: str) -> Any:
         if what == "str":
             return self._order["file"]["path"]
+        from pathlib import Path  # the slot has imported it if the callable takes one
+
         if what == "path":
             return Path(self._order["file"]["path"])
         if what == "report":

@@ -1,23 +1,30 @@
 """The processor as a Python callable: importing it, binding its parameters, running what it returns to the end."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
-import inspect
 import os
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from pathlib import Path, PurePath
-from typing import Any
+import types
+from collections import namedtuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 
 from dropmill.slot.interpreter import user_modules
 from dropmill.slot.protocol import MESSAGE_BYTES
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any
+
 FILES_BYTES = MESSAGE_BYTES // 2  # of the list of files in the first message; of a larger project it holds only a part
 BY_NAME = ("file", "config", "results", "work", "report")
-# A context manager with one of these methods is a resource, such as a file, and need not be entered.
+# Bits of `co_flags` (inspect module, "Code objects bit flags").
+_VARARGS, _VARKEYWORDS, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x4, 0x8, 0x80, 0x100, 0x200
 _FINISHED = (bool, int, float, str, bytes, list, tuple, dict)  # types of values that hold no work
+# A context manager with one of these methods is a resource, such as a file, and need not be entered.
 RESOURCE_METHODS = ("close", "cleanup", "release", "shutdown")
 
 
@@ -53,9 +60,8 @@ def find_callable(target: str) -> Callable[..., Any]:
             raise Unusable(f"the module {module_name} has no {path!r}") from None
     if not callable(found):
         raise Unusable(f"{path!r} is a {type(found).__name__}, not a function")
-    for one in (found, getattr(found, "__call__", None)):  # noqa: B004 - an object may have an async __call__
-        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
-            raise Unusable(f"{path} is an async function; a processor is a plain one, it runs in its own process")
+    if _is_async(found):
+        raise Unusable(f"{path} is an async function; a processor is a plain one, it runs in its own process")
     return found  # type: ignore[no-any-return]
 
 
@@ -69,26 +75,21 @@ def bind(function: Callable[..., Any]) -> dict[str | None, str]:
     Raises:
         Unusable: nothing can be passed for a parameter without a default, or no parameter takes the file.
     """
-    try:
-        try:
-            signature = inspect.signature(function, eval_str=True)
-        except (NameError, SyntaxError, AttributeError, TypeError):  # an annotation that only a type checker can read
-            signature = inspect.signature(function)
-    except (ValueError, TypeError):  # some functions written in C have no signature
+    parameters = _parameters(function)
+    if parameters is None:
         return {None: "str"}
-    parameters = list(signature.parameters.values())
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    required = [p for p in named if p.default is p.empty]
+    named = [p for p in parameters if p.kind not in (_STAR, _DOUBLE_STAR)]
+    required = [p for p in named if not p.has_default]
     for_path = next((p for p in required if p.name not in BY_NAME[1:]), required[0] if required else None)
     plan: dict[str | None, str] = {}
     for parameter in named:
         name = parameter.name
-        key = None if parameter.kind is parameter.POSITIONAL_ONLY else name
+        key = None if parameter.kind == _BY_PLACE else name
         if name == "file" or (name in BY_NAME and parameter is not for_path):
             filler = name
         elif parameter is for_path or name == "path":
-            filler = _path_type(parameter)
-        elif parameter.default is parameter.empty:
+            filler = _path_type(parameter, getattr(function, "__globals__", {}))
+        elif not parameter.has_default:
             raise Unusable(
                 f"its parameter {name!r} cannot be filled; beside the file there are, by name, {', '.join(BY_NAME)}"
             )
@@ -97,16 +98,81 @@ def bind(function: Callable[..., Any]) -> dict[str | None, str]:
         if key is None and None in plan:
             raise Unusable("only its first parameter may be positional-only")
         plan[key] = filler
-    if not plan and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    if not plan and any(p.kind == _STAR for p in parameters):
         return {None: "str"}
     if not plan and named:
         raise Unusable("it takes no file: give it a parameter without a default, which gets the path")
     return plan
 
 
-def _path_type(parameter: inspect.Parameter) -> str:
+_Parameter = namedtuple("_Parameter", "name kind has_default annotation")
+# What `kind` says of it: as in `def f(by_place, /, named, *star, **double_star)`.
+_BY_PLACE, _NAMED, _STAR, _DOUBLE_STAR = range(4)
+
+
+def _parameters(function: Callable[..., Any]) -> list[_Parameter] | None:
+    """The parameters of a callable; None if nobody can say."""
+    if not _is_plain(function):
+        return _inspected(function)
+    code: types.CodeType = function.__code__
+    positional, by_name = code.co_argcount, code.co_kwonlyargcount
+    without_default = positional - len(function.__defaults__ or ())
+    kinds = [_BY_PLACE] * code.co_posonlyargcount + [_NAMED] * (positional + by_name - code.co_posonlyargcount)
+    kinds += [_STAR] * bool(code.co_flags & _VARARGS) + [_DOUBLE_STAR] * bool(code.co_flags & _VARKEYWORDS)
+    return [
+        _Parameter(
+            name,
+            kind,
+            name in (function.__kwdefaults__ or ()) if index >= positional else index >= without_default,
+            function.__annotations__.get(name),
+        )
+        for index, (name, kind) in enumerate(zip(code.co_varnames, kinds, strict=False))
+    ]
+
+
+def _inspected(function: Callable[..., Any]) -> list[_Parameter] | None:
+    """As `_parameters`, for callables that are no plain functions: classes, objects, wrapped and partial functions."""
+    import inspect
+
+    try:
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except (NameError, SyntaxError, AttributeError, TypeError):  # an annotation that only a type checker can read
+            signature = inspect.signature(function)
+    except (ValueError, TypeError):  # some functions written in C have no signature
+        return None
+    kinds: dict[Any, int] = {
+        inspect.Parameter.POSITIONAL_ONLY: _BY_PLACE,
+        inspect.Parameter.VAR_POSITIONAL: _STAR,
+        inspect.Parameter.VAR_KEYWORD: _DOUBLE_STAR,
+    }
+    return [
+        _Parameter(p.name, kinds.get(p.kind, _NAMED), p.default is not p.empty, p.annotation)
+        for p in signature.parameters.values()
+    ]
+
+
+def _is_plain(function: object) -> bool:
+    """Whether it is a `def` that no decorator has marked or wrapped, which is known without `inspect` (1 MiB)."""
+    return type(function) is types.FunctionType and not function.__dict__
+
+
+def _is_async(function: Any) -> bool:
+    if _is_plain(function):
+        return bool(function.__code__.co_flags & (_COROUTINE | _ASYNC_GENERATOR))
+    import inspect
+
+    both = (function, getattr(function, "__call__", None))  # noqa: B004 - an object may have an async __call__
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in both)
+
+
+def _path_type(parameter: _Parameter, names: dict[str, Any]) -> str:
     annotation = parameter.annotation
-    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+    if isinstance(annotation, str):
+        with contextlib.suppress(Exception):  # perhaps only a type checker can read it
+            annotation = eval(annotation, names)  # noqa: S307 - the user's code in the user's module
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None and isinstance(annotation, type) and issubclass(annotation, pathlib.PurePath):
         return "path"
     if annotation in ("Path", "pathlib.Path") or (parameter.name == "path" and annotation not in (str, "str")):
         return "path"
@@ -123,7 +189,7 @@ def files_of_modules(began_ns: int) -> dict[str, list[int]]:
     import sysconfig
 
     folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed = tuple(os.path.join(folder, "") for folder in [*folders, str(Path(__file__).parents[1])])
+    installed = tuple(os.path.join(folder, "") for folder in [*folders, os.path.dirname(os.path.dirname(__file__))])
     found: dict[str, list[int]] = {}
     room = FILES_BYTES
     for module in list(sys.modules.values()):
@@ -154,12 +220,12 @@ def run_to_end(value: Any, on_text: Callable[[str], None]) -> Any:
     """
     if value is None or type(value) in _FINISHED:
         return value  # the checks below would touch many more pages of memory, all of which a fork has to copy
-    while isinstance(value, (Generator, map, filter)) and not inspect.isawaitable(value):
+    while isinstance(value, (Generator, map, filter)) and not _is_awaitable(value):
         value = _exhaust(iter(value), on_text)
     kind = type(value)
     is_resource = any(hasattr(kind, name) for name in RESOURCE_METHODS)
-    if inspect.isawaitable(value) and (isinstance(value, (Coroutine, Generator)) or not is_resource):
-        if inspect.iscoroutine(value):
+    if _is_awaitable(value) and (isinstance(value, (Coroutine, Generator)) or not is_resource):
+        if isinstance(value, types.CoroutineType):
             value.close()  # else Python would warn that it was never awaited, beside our sentence
         raise NothingRun(f"The function returned a {kind.__name__} that nothing awaits; call asyncio.run() in it.")
     if isinstance(value, AsyncIterator):
@@ -182,10 +248,18 @@ def _exhaust(items: Iterator[Any], on_text: Callable[[str], None]) -> Any:
             on_text(item)
 
 
+def _is_awaitable(value: object) -> bool:
+    """As `inspect.isawaitable`."""
+    is_marked = isinstance(value, types.GeneratorType) and value.gi_code.co_flags & _ITERABLE_COROUTINE
+    return bool(is_marked) or isinstance(value, Awaitable)
+
+
 def _was_entered(manager: Any) -> bool:
     """Whether a context manager made from a generator function was entered; False for any other."""
     made_of = getattr(manager, "gen", None)
-    return inspect.isgenerator(made_of) and inspect.getgeneratorstate(made_of) != inspect.GEN_CREATED
+    if not isinstance(made_of, types.GeneratorType):
+        return False
+    return made_of.gi_running or made_of.gi_suspended or made_of.gi_frame is None
 
 
 def explain(error: BaseException) -> str:

@@ -3,9 +3,13 @@
 ruamel.yaml is imported inside the function, and nowhere else in the slot: most slots never need it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any
 
 
 def load_config(path: str) -> dict[Any, Any]:
@@ -55,5 +59,6 @@ def load_config(path: str) -> dict[Any, Any]:
     yaml = YAML(typ="safe", pure=True)  # YAML 1.2; the loader written in C would read `no` as False
     yaml.Constructor = Plain
     yaml.composer.warn_double_anchors = False  # an anchor may be defined again (YAML 1.2.2, section 7.1)
-    loaded = yaml.load(Path(path).read_bytes())
+    with open(path, "rb") as file:
+        loaded = yaml.load(file.read())
     return loaded if loaded is not None else {}

@@ -3,11 +3,16 @@
 In the server each of these calls would need a thread, which costs more than the calls do.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 from collections.abc import Mapping
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any
 
 # Error numbers that concern the named file. All others are a failure of the machine and say nothing about the file.
 _OF_THE_FILE = frozenset(

@@ -1,5 +1,8 @@
 """The slot's loop: it takes orders from the socket, forks, watches the attempt and cleans up after it."""
 
+from __future__ import annotations
+
+import _socket
 import contextlib
 import faulthandler
 import gc
@@ -8,10 +11,8 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
 
 from dropmill.slot.attempt import AttemptProcess, config_error_line
 from dropmill.slot.callable import bind, find_callable
@@ -22,13 +23,17 @@ from dropmill.slot.interpreter import Imported, exit_functions_kept, pipe_for_ou
 from dropmill.slot.processes import end_descendants, kill_below, signal_group
 from dropmill.slot.protocol import error_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any, TextIO
+
 CONFIGS_KEPT = 4  # parsed configs; attempts use the newest one or, after a retry, its neighbours
 
 
 class Slot:
     """The warm process, from the import of the callable on; one attempt at a time."""
 
-    def __init__(self, channel: socket.socket, target: str) -> None:
+    def __init__(self, channel: _socket.socket, target: str) -> None:
         """Import the callable, so that every fork starts with it.
 
         Args:
@@ -55,6 +60,8 @@ class Slot:
                 importlib.import_module("ruamel.yaml")
             if "file" in self._plan.values():
                 importlib.import_module("dropmill.slot.file")
+            if not {"path", "results", "work"}.isdisjoint(self._plan.values()):
+                importlib.import_module("pathlib")
             # What every attempt inherits: a segmentation fault prints a traceback, SIGINT raises KeyboardInterrupt.
             faulthandler.enable(2)
             signal.signal(signal.SIGINT, signal.default_int_handler)

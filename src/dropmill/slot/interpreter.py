@@ -14,6 +14,8 @@ CPython has no public interface for some of this. `missing_private_names` lists 
 without them `end` does what the public ones allow: it waits for threads and flushes files.
 """
 
+from __future__ import annotations
+
 import atexit
 import ctypes
 import importlib
@@ -28,7 +30,10 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from gc import collect, freeze, get_objects, is_finalized
-from typing import Any, TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any, TextIO
 
 PRIVATE_NAMES = (
     ("atexit", "_clear"),

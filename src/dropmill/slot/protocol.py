@@ -20,9 +20,14 @@
 The socket is of type SOCK_SEQPACKET, so that a message is never cut.
 """
 
+from __future__ import annotations
+
 import json
 from json.encoder import encode_basestring_ascii
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slower
+    from typing import Any
 
 # Under the default socket buffer (208 KiB). Names are bounded; a real message is about 2 KiB.
 MESSAGE_BYTES = 128 * 1024

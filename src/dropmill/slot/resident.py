@@ -6,6 +6,7 @@ killed at its end, except the resident and what its import has started. The slot
 after a number of attempts, after one that failed, and after one that the server has ended.
 """
 
+import _socket
 import contextlib
 import copy
 import faulthandler
@@ -40,7 +41,7 @@ from dropmill.slot.protocol import MESSAGE_BYTES
 class ResidentSlot:
     """The watching process."""
 
-    def __init__(self, channel: socket.socket, target: str, attempts: int, *, with_files: bool) -> None:
+    def __init__(self, channel: _socket.socket, target: str, attempts: int, *, with_files: bool) -> None:
         """Start the resident.
 
         Args:
