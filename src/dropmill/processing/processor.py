@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dropmill.model.jobs import AttemptSpec
 from dropmill.model.uploads import FileIdentity
 from dropmill.processing.environment import ScriptEnvironment
 from dropmill.settings import ENVIRONMENT_PREFIX, Settings
+from dropmill.wire.clients import client_json
 
 DEFAULT_TARGET = "dropmill.processing.default:process"
 PLACEHOLDERS = ("path", "config", "results", "work", "job_id")
@@ -141,7 +142,7 @@ class Processor:
                     "job_id": order.job_id,
                     "submission_id": order.submission_id,
                     "attempt": order.number,
-                    "client": asdict(order.client),
+                    "client": client_json(order.client),
                 },
             }
         return json.dumps({"run": what}).encode()
