@@ -259,13 +259,16 @@ async def test_nothing_survives_a_killed_server(tmp_path: Path, reuse: int | Non
 
 @pytest.mark.parametrize("reuse", [None, 5])
 async def test_an_import_that_hangs_does_not_survive_a_killed_server(tmp_path: Path, reuse: int | None) -> None:
-    module = "import os, time\nopen('pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(600)\n"
+    line = "{os.getpid()} {os.getppid()}\\n"
+    module = f"import os, time\nopen('pid', 'w').write(f'{line}')\ntime.sleep(600)\n"
     with server(tmp_path, module, reuse) as process:
         pid_file = tmp_path / "pid"
         await eventually(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
-        pid = int(pid_file.read_text())
+        importing, parent = map(int, pid_file.read_text().split())
         os.kill(process.pid, signal.SIGKILL)
-        await dead(pid)
+        await dead(importing)
+        if reuse is not None:
+            await dead(parent)  # the slot; without it, the parent is the server
 
 
 def test_slots_leave_no_child_behind(tmp_path: Path) -> None:

@@ -82,6 +82,12 @@ def kill_slot(*_):
         time.sleep(600)
     return COUNT
 
+def forks(*_):
+    # The child returns from the callable, too, after its parent or before.
+    pid = os.fork()
+    time.sleep(0.05 if pid == 0 else 0)
+    return COUNT
+
 def close_all(*_):
     os.closerange(3, 4096)
     return COUNT
@@ -89,6 +95,7 @@ def close_all(*_):
 WAYS = {
     "describe": describe, "fail": fail, "deaf": deaf, "gentle": gentle, "daemon": daemon, "left open": left_open,
     "late": late, "kill slot": kill_slot, "close all": close_all,
+    "forks": forks,
     "count": lambda *_: COUNT,
     "segfault": lambda *_: os.kill(os.getpid(), signal.SIGSEGV),
     "leave": lambda *_: os._exit(0),
@@ -237,6 +244,13 @@ async def test_what_an_attempt_starts_ends_with_it_and_what_the_import_started_s
         assert await count(bench) == 3
         os.kill(slot, signal.SIGKILL)
         await gone(helper)
+
+
+async def test_a_child_that_returns_from_the_callable_answers_for_nobody(tmp_path: Path) -> None:
+    async with a_bench(tmp_path, reuse=100) as bench:
+        for number in range(1, 11):
+            outcome, _ = await bench.run(b"forks")
+            assert (outcome.state, outcome.value) == (SUCCEEDED, number)
 
 
 async def test_files_are_flushed_after_each_attempt(tmp_path: Path) -> None:

@@ -94,12 +94,19 @@ def descendants(root: int, apart: Collection[tuple[int, int]] = ()) -> frozenset
         root: a pid.
         apart: of these, and of what is below them, none is listed.
     """
+    return _living(root, apart, [])
+
+
+def _living(root: int, apart: Collection[tuple[int, int]], zombies: list[int]) -> frozenset[tuple[int, int]]:
+    """As `descendants`; adds the pids of dead children of `root` to `zombies`. One walk through /proc takes a while."""
     children: dict[int, list[tuple[int, int]]] = {}
     for pid, fields in _stats():
-        one = (pid, int(fields[19]))
+        one, parent = (pid, int(fields[19])), int(fields[1])
         is_dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1  # other threads may outlive the first one
-        if not is_dead and one not in apart:
-            children.setdefault(int(fields[1]), []).append(one)
+        if is_dead and parent == root:
+            zombies.append(pid)
+        elif not is_dead and one not in apart:
+            children.setdefault(parent, []).append(one)
     found = list(children.get(root, ()))
     for pid, _ in found:  # grows during the loop
         found.extend(children.get(pid, ()))
@@ -118,20 +125,16 @@ def end_others(kept: int, apart: Collection[tuple[int, int]]) -> None:
     root = os.getpid()
     while True:
         others: set[int] = set()
-        while new := {pid for pid, _ in descendants(root, apart)} - others - {kept}:  # as in `kill_below`
+        zombies: list[int] = []
+        while new := {pid for pid, _ in _living(root, apart, zombies)} - others - {kept}:  # as in `kill_below`
             others |= new
             _send_all(new, signal.SIGSTOP)
-        if not others or not _send_all(others, signal.SIGKILL):
-            _reap_all_but(kept)
-            return
-        time.sleep(0.001)
-
-
-def _reap_all_but(kept: int) -> None:
-    for pid, parent, _ in processes():
-        if parent == os.getpid() and pid != kept:
+        for pid in {*zombies} - {kept}:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+        if not others or not _send_all(others, signal.SIGKILL):
+            return
+        time.sleep(0.001)
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

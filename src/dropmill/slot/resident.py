@@ -207,6 +207,7 @@ class Resident:
 
     def serve(self) -> NoReturn:
         """Run attempts until killed."""
+        pid = os.getpid()
         own = os.dup(1), os.dup(2)
         while True:
             data, descriptors = receive(self._channel)
@@ -215,6 +216,8 @@ class Resident:
             order = json.loads(data)
             output, report = descriptors
             code = self._run(order, output, report, own)
+            if os.getpid() != pid:  # a child that the script has forked, and that has returned from the callable, too
+                os._exit(code)
             if _identity(self._channel.fileno()) != self._identity:  # the script has closed it (`os.closerange`)
                 os._exit(code)
             answer(self._channel, {"code": code})
