@@ -125,7 +125,7 @@ PYTHON = {
         error=None,
     ),
     "changes what others import": Case(
-        script="import json, builtins\njson.dumps = builtins.print = None", state="failed", error=...
+        script="import json, builtins\njson.dumps = builtins.print = None", state="succeeded", error=None
     ),
     "kills its parent": Case(
         script="import os, signal; os.kill(os.getppid(), signal.SIGKILL)", error="lost", attempts=2
