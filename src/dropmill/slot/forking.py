@@ -5,7 +5,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import faulthandler
-import gc
 import importlib
 import json
 import os
@@ -13,6 +12,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from gc import freeze
 
 from dropmill.slot.attempt import AttemptProcess, config_error_line
 from dropmill.slot.callable import bind, find_callable
@@ -140,6 +140,7 @@ class Slot:
             return -1
         sys.stdout.flush()
         sys.stderr.flush()
+        freeze()  # what the garbage collector lists in the child is then the job's alone
         try:
             pid = os.fork()
         except OSError as error:
@@ -166,5 +167,4 @@ class Slot:
             while len(self._configs) >= CONFIGS_KEPT:
                 del self._configs[next(iter(self._configs))]
             self._configs[sha256] = loaded
-            gc.freeze()
         return self._configs[sha256]

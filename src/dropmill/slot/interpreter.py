@@ -107,7 +107,8 @@ class Imported:
     def __init__(self, streams: tuple[TextIO, TextIO], exit_functions: Iterable[Any] = ()) -> None:
         """Flush what the import buffered, so that no job writes it again, and freeze all objects (`gc.freeze`).
 
-        The exit functions and finalizers of the import are removed from their registries; new ones can be registered
+        The slot freezes its own later objects before each fork. The exit functions and finalizers of the import are
+        removed from their registries; new ones can be registered
         as usual.
 
         Args:
