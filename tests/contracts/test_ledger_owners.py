@@ -91,6 +91,7 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
             ledger.result(job_id, "a", None, visible_to=stranger),
             ledger.upload(upload.file_id, visible_to=stranger),
             ledger.submission_usage(mine, visible_to=stranger),
+            ledger.awaited_files(mine, upload.file_id, ahead=9, visible_to=stranger),
         ):
             read_: Awaitable[object] = read
             with pytest.raises(NotFound):
@@ -115,6 +116,7 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
     assert await ledger.job(job_id, visible_to=owner) == await ledger.job(job_id)
     assert (await ledger.upload(upload.file_id, visible_to=owner)).submission_id == mine
     assert await ledger.announced_upload(mine, "later.txt", visible_to=owner) is not None
+    assert len(await ledger.awaited_files(mine, upload.file_id, ahead=9, visible_to=owner)) == 1
     assert (await ledger.submission_usage(mine, visible_to=owner)).files == 2
     for state in (None, "failed"):
         assert [one.id for one in (await ledger.jobs(before=None, limit=9, state=state, visible_to=owner)).items] == [

@@ -42,6 +42,7 @@ READS: Mapping[str, Call] = {
     "one result": lambda ledger, o: _found(ledger.result(J, "a", None, visible_to=o)),
     "one upload": lambda ledger, o: _found(ledger.upload(F, visible_to=o)),
     "what is announced": lambda ledger, o: ledger.announced_upload(S, "a", visible_to=o),
+    "what is awaited": lambda ledger, o: _found(ledger.awaited_files(S, F, ahead=255, visible_to=o)),
     "what it holds": lambda ledger, o: _found(ledger.submission_usage(S, visible_to=o)),
     "jobs": lambda ledger, o: ledger.jobs(before=None, limit=50, visible_to=o),
     "older jobs": lambda ledger, o: ledger.jobs(before="15000", limit=50, visible_to=o),

@@ -13,13 +13,13 @@ from tests.support.scenarios import CLIENT, SUCCEEDED, all_events, blob, names, 
 
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, IdempotencyMismatch, IllegalTransition, NotFound
-from dropmill.model.ids import FileId, Owner, SubmissionId, new_file_id, new_job_id, new_submission_id
+from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_job_id, new_submission_id
 from dropmill.model.jobs import JobState
 from dropmill.model.submissions import Counts, Outcome
 from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import SubmissionUsage
+from dropmill.ports.ledger.uploads import AwaitedFile, ResumableUpload, SubmissionUsage
 
 
 async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engine: LedgerEngine) -> None:
@@ -146,6 +146,32 @@ async def test_an_announced_file_is_found_by_its_path_before_its_name(ledger: Le
     assert found.file_id == by_name.file_id
     assert await ledger.announced_upload(submission_id, "b.txt") is None
     assert await ledger.announced_upload(await opened(ledger), "a.txt") is None
+
+
+async def test_awaited_files_come_in_the_order_in_which_they_were_announced(ledger: Ledger) -> None:
+    """From one of them on, without those that have begun or ended, and without those of other submissions."""
+    submission_id, other = await opened(ledger), await opened(ledger)
+    uploads = [upload_to(submission_id, f"{number}.txt", number or None) for number in range(6)]
+    await ledger.announce_uploads([*uploads[:4], upload_to(other), *uploads[4:]])
+    first, second, third, fourth, *_ = uploads
+    await ledger.take_upload(second.file_id)
+    await ledger.abort_upload(third.file_id, AbortCause.CANCELLED, "the client terminated it")
+
+    async def paths(start: ResumableUpload, ahead: int) -> list[str]:
+        return [file.path for file in await ledger.awaited_files(submission_id, start.file_id, ahead=ahead)]
+
+    assert await paths(first, 0) == ["0.txt"]
+    assert await paths(first, 3) == ["0.txt", "3.txt"]
+    assert await paths(first, 100) == ["0.txt", "3.txt", "4.txt", "5.txt"]
+    assert await paths(second, 0) == []
+    assert await paths(third, 100) == ["3.txt", "4.txt", "5.txt"]
+    found = await ledger.awaited_files(submission_id, fourth.file_id, ahead=0)
+    assert found == [AwaitedFile(file_id=fourth.file_id, path="3.txt", size=3, expected_sha256=Sha256("0" * 64))]
+    [unsized] = await ledger.awaited_files(submission_id, first.file_id, ahead=0)
+    assert unsized.size is None
+    for wrong in ((other, first.file_id), (submission_id, new_file_id()), (SubmissionId("\0"), FileId("\ud800"))):
+        with pytest.raises(NotFound):
+            await ledger.awaited_files(*wrong, ahead=9)
 
 
 async def test_a_file_that_comes_in_one_piece_cannot_be_gone_on_with(ledger: Ledger) -> None:

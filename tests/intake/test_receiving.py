@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ from dropmill.model.errors import (
     UnsupportedMediaType,
 )
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId
+from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.submissions import Counts
 from dropmill.model.uploads import AbortCause, StoredBlob, UploadState
 from dropmill.ports.blobs import SMALL_BYTES
-from dropmill.ports.ledger.uploads import ResumableUpload
+from dropmill.ports.ledger.uploads import AwaitedFile, ResumableUpload
 
 WAYS = [remove, empty, shorten]
 
@@ -442,14 +443,15 @@ async def test_a_file_by_id_that_another_form_begins_at_the_same_moment_fails_no
         words = f'name="file:{upload.file_id}"; filename="{upload.name}"'
         return f"--B\r\nContent-Disposition: form-data; {words}\r\n\r\n".encode()
 
-    async def as_announced(file_id: FileId) -> ResumableUpload:
-        return {first.file_id: first, second.file_id: second}[file_id]
+    async def as_announced(_: SubmissionId, file_id: FileId, *, ahead: int) -> Sequence[AwaitedFile]:
+        upload = {first.file_id: first, second.file_id: second}[file_id]
+        return [AwaitedFile(file_id=file_id, path=upload.path, size=upload.size, expected_sha256=None)]
 
     body = Body()
     receiving = desk.begin(body, submission_id=submission_id)
     body.send(field(second) + b"b")
     await body.all_taken()
-    monkeypatch.setattr(desk.ledger, "upload", as_announced)
+    monkeypatch.setattr(desk.ledger, "awaited_files", as_announced)
     receipt = await desk.receive(field(first), b"aaa\r\n", field(second), b"bbb\r\n", END, submission_id=submission_id)
     assert receipt.stored == ("a.txt",)
     body.send(b"bb\r\n", END)

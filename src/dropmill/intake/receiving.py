@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from dropmill.intake.arriving import SERVER_FAILED, Arrivals, Arriving
+from dropmill.intake.awaited import AwaitedFiles
 from dropmill.intake.gathering import Gathering, SmallFile
 from dropmill.intake.limits import Meter
 from dropmill.intake.loans import Loan, Pieces
@@ -35,7 +36,7 @@ from dropmill.model.errors import (
 )
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_file_id, new_submission_id
 from dropmill.model.jobs import Progress
-from dropmill.model.uploads import AbortCause, UploadState
+from dropmill.model.uploads import AbortCause
 from dropmill.ports.blobs import SMALL_BYTES
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.history import SubmissionView
@@ -83,6 +84,7 @@ class IncomingBody:
         meter: counts its files and bytes.
         size: of the only file that comes; None if several may come, or if the size is unknown.
         key: what a repeat of the request will show; None if there is none.
+        awaited: announced files that its parts may name by their ids.
         may_fill: whether a part may bring an announced file that has its path or name.
         expected_sha256: what its only file must have; None if the client did not say.
         is_passing_over: whether the part that is being read brings a file that is no longer waited for.
@@ -110,6 +112,7 @@ class IncomingBody:
     meter: Meter
     size: int | None = None
     key: RequestKey | None = None
+    awaited: AwaitedFiles = field(default_factory=AwaitedFiles)
     may_fill: bool = False
     expected_sha256: Sha256 | None = None
     is_passing_over: bool = False
@@ -222,19 +225,17 @@ class Receiver:
         # Noted in `body` before it is awaited: a cancel in between must leave nothing unsettled.
         if body.submission_id is None:
             body.meter.check_type(part.path, part.media_type)  # before a submission is opened for it
-            if not body.is_single:
-                await self._open(body)
+        submission_id = None if body.is_single else await self._open(body)
         announced = None
         is_by_id = part.field.startswith(FIELD_OF_FILE)
-        if is_by_id:
-            announced = await self._ledger.upload(FileId(part.field.removeprefix(FIELD_OF_FILE)))
-            if announced.submission_id != body.submission_id:
-                raise NotFound("The submission has no such file.")
-            if announced.state is not UploadState.ANNOUNCED:
+        if submission_id is not None and is_by_id:
+            named = FileId(part.field.removeprefix(FIELD_OF_FILE))
+            announced = await body.awaited.find(self._ledger, submission_id, named)
+            if announced is None:
                 body.has_files = body.is_passing_over = True
                 return
-        elif body.may_fill and body.submission_id is not None:
-            announced = await self._ledger.announced_upload(body.submission_id, part.path)
+        elif submission_id is not None and body.may_fill:
+            announced = await self._ledger.announced_upload(submission_id, part.path)
         if announced is None:
             body.meter.begin_file(part.path, part.media_type)
         else:

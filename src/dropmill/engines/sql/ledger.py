@@ -30,7 +30,7 @@ from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import FormUploads, ResumableUpload, SubmissionUsage, WholeFile
+from dropmill.ports.ledger.uploads import AwaitedFile, FormUploads, ResumableUpload, SubmissionUsage, WholeFile
 
 
 class SqlLedger(SqlDatabase):
@@ -252,8 +252,13 @@ class SqlLedger(SqlDatabase):
 
     async def announced_upload(
         self, submission_id: SubmissionId, path: str, *, visible_to: Owner | None = None
-    ) -> ResumableUpload | None:
+    ) -> AwaitedFile | None:
         return await self._read(uploads.announced_upload, submission_id, path, visible_to)
+
+    async def awaited_files(
+        self, submission_id: SubmissionId, first: FileId, *, ahead: int, visible_to: Owner | None = None
+    ) -> Sequence[AwaitedFile]:
+        return await self._read(uploads.awaited_files, submission_id, first, ahead, visible_to)
 
     async def submission_usage(
         self, submission_id: SubmissionId, *, visible_to: Owner | None = None

@@ -44,6 +44,22 @@ class ResumableUpload:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AwaitedFile:
+    """A file of an open submission that was announced, and that nobody has begun to send.
+
+    Attributes:
+        path: what the client calls it, with its folders. Text, never a path.
+        size: in bytes; None if the client did not say.
+        expected_sha256: what the whole file must have; None if the client did not say.
+    """
+
+    file_id: FileId
+    path: str
+    size: int | None
+    expected_sha256: Sha256 | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WholeFile:
     """A file whose bytes are durable before the ledger has heard that they began to arrive.
 
@@ -167,8 +183,22 @@ class UploadLedger(Protocol):
 
     async def announced_upload(
         self, submission_id: SubmissionId, path: str, *, visible_to: Owner | None = None
-    ) -> ResumableUpload | None:
+    ) -> AwaitedFile | None:
         """The announced file of a submission that has this path, or else this name; None if there is none."""
+
+    async def awaited_files(
+        self, submission_id: SubmissionId, first: FileId, *, ahead: int, visible_to: Owner | None = None
+    ) -> Sequence[AwaitedFile]:
+        """Files of a submission that are still announced, in the order in which they were: `first`, and some after it.
+
+        Args:
+            submission_id: whose files.
+            first: one of them; it is left out if it is not announced any more.
+            ahead: how many after it at most. Fewer come if other submissions were filled meanwhile.
+
+        Raises:
+            NotFound: the submission has no file `first`.
+        """
 
     async def submission_usage(
         self, submission_id: SubmissionId, *, visible_to: Owner | None = None
