@@ -13,7 +13,7 @@ from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
 from dropmill.engines.sql.tables import files, jobs, owners, submissions
 from dropmill.engines.sql.transaction import COUNTS, SUMS, Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
-from dropmill.engines.sql.uploads import abort, announce, store_new_file, with_jobs
+from dropmill.engines.sql.uploads import abort, announce_uploads, store_new_file, with_jobs
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IdempotencyMismatch, NotFound
@@ -120,7 +120,7 @@ def open_for_upload(
 ) -> None:
     """See `Ledger.open_for_upload`."""
     open_submission(tx, upload.submission_id, client, account, True, None, owner)
-    announce(tx, upload)
+    announce_uploads(tx, [upload])
     _seal(tx, upload.submission_id)
 
 

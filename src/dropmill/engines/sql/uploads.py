@@ -139,7 +139,7 @@ def start_upload(
     """See `Ledger.start_upload`."""
     if not tx.submission(submission_id)["is_open"]:
         raise SubmissionSealed("The submission is sealed; open another one.")
-    _add(
+    row = _new_row(
         tx,
         UploadState.RECEIVING,
         id=file_id,
@@ -149,15 +149,20 @@ def start_upload(
         size=size,
         node=_node(tx),
     )
+    tx.run(_ADD_FILE, **row)
     subject = replace(tx.subject(submission_id), file_id=file_id, name=name)
     tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
 
 
-def announce(tx: Transaction, upload: ResumableUpload) -> None:
-    """Record one announced file."""
+def announce_uploads(tx: Transaction, uploads: Sequence[ResumableUpload]) -> None:
+    """See `Ledger.announce_uploads`."""
+    tx.run_all(_ADD_FILE, [_announced_row(tx, upload) for upload in uploads])
+
+
+def _announced_row(tx: Transaction, upload: ResumableUpload) -> dict[str, Any]:
     if not tx.submission(upload.submission_id)["is_open"]:
         raise IllegalTransition("The submission is sealed; open another one.")
-    _add(
+    return _new_row(
         tx,
         UploadState.ANNOUNCED,
         id=upload.file_id,
@@ -173,20 +178,15 @@ def announce(tx: Transaction, upload: ResumableUpload) -> None:
     )
 
 
-def _add(tx: Transaction, state: UploadState, **values: Any) -> None:
+def _new_row(tx: Transaction, state: UploadState, **values: Any) -> dict[str, Any]:
+    """The row of a file that is new in a submission, which counts it; the caller adds the row."""
     submission_id = values["submission_id"]
     number = counts_of(
         tx.submission(submission_id)
     ).total  # every file is counted in one state, and none is ever deleted
-    tx.run(_ADD_FILE, state=state.value, number=number, **values)
     search.add_file(tx, submission_id, values["id"], number, values["name"], values["path"])
     tx.move(submission_id, None, state.value)
-
-
-def announce_uploads(tx: Transaction, uploads: Sequence[ResumableUpload]) -> None:
-    """See `Ledger.announce_uploads`."""
-    for upload in uploads:
-        announce(tx, upload)
+    return {"state": state.value, "number": number, **values}
 
 
 def _node(tx: Transaction) -> NodeId | None:
