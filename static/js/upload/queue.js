@@ -1,17 +1,16 @@
-// Sends files of one submission: announces them or goes on with what the server has of them, gives each to a transfer, at most
-// three at once, retries after temporary failures, seals at the end. No DOM; transfers.js sends the bytes. The model receives
-// the state of each file; `change` is dispatched when the possible actions have changed.
+// Sends files of one submission: announces them or goes on with what the server has of them, has lanes.js send them, and seals at
+// the end. No DOM. The model receives the state of each file; `change` is dispatched when the possible actions have changed.
 
 import { Problem, callJson } from "../core/api.js";
 import { t } from "../core/messages.js";
 import { ANNOUNCED_AT_ONCE, Roll, isOpen } from "./announcing.js";
-import { attempt, hasMoved } from "./attempt.js";
 import { fingerprintOf } from "./fingerprint.js";
 import { KeptFiles } from "./kept-files.js";
+import { Lanes } from "./lanes.js";
 import { inParallel } from "./parallel.js";
 import { recognise } from "./recognise.js";
-import { Retrying, isTemporary } from "./retrying.js";
-import { canRead, disconnected, removeUpload } from "./transfers.js";
+import { Retrying } from "./retrying.js";
+import { disconnected, removeUpload } from "./transfers.js";
 
 export { openSubmission } from "./announcing.js";
 
@@ -30,15 +29,8 @@ export { openSubmission } from "./announcing.js";
  * @property {Item[]} other files that are none of the submission, or came too late for it: not sent
  */
 
-const AT_ONCE = 3; // of the six connections that a browser opens to a host
 const LARGE = 8 * 1024 * 1024; // larger files get a resumable upload of their own
-const FORM_FILES = 500; // per form: large enough to amortise its request, small enough to end soon
-// Fewer go in one form. Of more, each form takes a third of what waits, so that all lanes send until the end: the server stores a
-// few files of each request at once, and had 155 files a second of three forms, 93 of one.
-const FORM_LEAST = 50;
-const FORM_BYTES = 32 * 1024 * 1024;
 const LOOK_MS = 500; // between two looks at files that the server is storing; events mostly arrive sooner
-const EVENTS_MS = 3000; // until the events of a stored form count as lost
 const SETTLING_MAX_MS = 60_000; // longer than the server's idle timeout of a dead connection
 
 /** A form's header cannot hold line breaks and quotes, so files with such names are sent by tus, too. @param {Item} item */
@@ -53,13 +45,11 @@ export class Sending extends EventTarget {
   #sends = new Set();
   /** @type {Map<string, Send>} by the id of its entry, and of each that it replaced */
   #byEntry = new Map();
-  /** @type {{small: Set<Send>, large: Set<Send>}} in the order in which they are sent */
-  #waiting = { small: new Set(), large: new Set() };
   #retrying = new Retrying(() => this.#changed());
+  #lanes;
   #announcing = Promise.resolve();
   #isListKnown = true; // false while the server may have announced files whose answer was lost
   #isPaused = false;
-  #lanes = 0;
   #working = 0; // running lanes and requests
   #isEnded = false; // whether the person stopped sending, and wants none of what broke off
   #isMine = false; // whether this page may seal: it or this browser sends some of it, or its person ends it
@@ -73,6 +63,12 @@ export class Sending extends EventTarget {
     this.#model = model;
     this.#roll = new Roll(model);
     this.#kept = new KeptFiles(model.id);
+    this.#lanes = new Lanes(model, this.#retrying, {
+      turn: (send, sending, remark) => this.#turn(send, sending, remark),
+      renew: (sends, eventsMs) => this.#renew(sends, eventsMs),
+      dropUnreadable: (send) => this.#drop(send, t("sending.unreadable"), "unreadable"),
+      work: (action) => this.#work(action),
+    });
     for (const item of items) this.#add(item);
     model.expected = items.length;
     model.addEventListener("change", () => this.#seal()); // the last file may be another page's
@@ -353,9 +349,7 @@ export class Sending extends EventTarget {
   #turn(send, sending, remark = "") {
     if (!send.entry) return;
     this.#model.turn(send.entry, sending, remark);
-    const { small, large } = this.#waiting;
-    if (sending === "waiting" && !send.isBusy) (send.inPieces ? large : small).add(send);
-    else if (sending !== "waiting" && !small.delete(send)) large.delete(send);
+    this.#lanes.note(send);
   }
 
   /** Announce every file that the server does not know, and send what is announced. Runs are serialised, or a file could be announced twice. */
@@ -363,7 +357,7 @@ export class Sending extends EventTarget {
     const announcing = this.#announcing.then(async () => {
       if (!this.#isListKnown || this.#unknown.length) {
         await this.#match();
-        this.#fillLanes(); // those that were announced when the submission was opened go while the others are announced
+        this.#lanes.fill(); // those that were announced when the submission was opened go while the others are announced
       }
       for (let unknown = this.#unknown; unknown.length; unknown = this.#unknown) {
         const some = unknown.slice(0, ANNOUNCED_AT_ONCE);
@@ -378,7 +372,7 @@ export class Sending extends EventTarget {
           await this.#readNew();
           if (left.some(({ entry }) => entry === null)) throw new Problem(409, { detail: t("sending.unlisted") });
         });
-        this.#fillLanes();
+        this.#lanes.fill();
       }
     });
     this.#announcing = announcing.catch(() => {});
@@ -530,108 +524,15 @@ export class Sending extends EventTarget {
     });
   }
 
-  // --- lanes ---------------------------------------------------------------------------------------------------------
+  // --- the end -----------------------------------------------------------------------------------------------------
 
   /** Do something, then send what is waiting. @param {() => Promise<unknown>} action */
   #run(action) {
     return this.#work(async () => {
       await action();
-      this.#fillLanes();
+      this.#lanes.fill();
     });
   }
-
-  #fillLanes() {
-    while (this.#lanes < AT_ONCE) {
-      const group = this.#take();
-      if (group.length === 0) return;
-      this.#lanes += 1;
-      void this.#work(async () => {
-        try {
-          await this.#lane(group);
-        } finally {
-          this.#lanes -= 1;
-        }
-      });
-    }
-  }
-
-  /** @returns {Send[]} what to send next, marked as being sent: small files for one form, else one large file */
-  #take() {
-    const { small, large } = this.#waiting;
-    /** @type {Send[]} */
-    const group = [];
-    let size = 0;
-    const most = Math.min(FORM_FILES, Math.max(FORM_LEAST, Math.ceil(small.size / AT_ONCE)));
-    // Small files first: they take little time, and would wait long behind three large ones.
-    for (const send of small.size ? small : large) {
-      size += send.item.file.size;
-      if (group.length && (send.inPieces || size > FORM_BYTES || group.length === most)) break;
-      group.push(send);
-    }
-    this.#model.together(() => {
-      for (const send of group) {
-        send.isBusy = true;
-        this.#turn(send, send.inPieces ? "sending" : "together", send.entry?.remark);
-      }
-    });
-    return group;
-  }
-
-  /** Send one group after another until none is waiting. @param {Send[]} group the first one */
-  async #lane(group) {
-    const lane = {};
-    let failures = 0;
-    for (; group.length; group = this.#take()) {
-      const { inPieces } = group[0];
-      const ended = await attempt(this.#model, group, () => this.#retrying.recovered(lane)); // what was wrong is over with the next byte
-      if (ended === null && inPieces) this.#turn(group[0], null, group[0].entry?.remark);
-      if (ended === null || hasMoved(group)) {
-        failures = 0;
-        this.#retrying.recovered(lane);
-      }
-      for (const send of group) send.transfer = null;
-      if (ended === null && !inPieces) { // the next form need not wait for the events of this one
-        const stored = group;
-        void this.#run(() => this.#close(stored, EVENTS_MS));
-        continue;
-      }
-      if (ended instanceof Problem) {
-        const isPassing = isTemporary(ended, inPieces);
-        if (isPassing && ended.status === 0) await this.#dropUnreadable(group);
-        const remark = ended.status === 460 ? t("sending.damaged") : ended.message;
-        for (const send of group) if (isGoing(send.entry)) this.#turn(send, isPassing ? "retrying" : "refused", remark);
-        if (isPassing) failures += 1;
-        if (isPassing && !(ended.status === 460 && failures === 1)) await this.#retrying.rest(lane, ended, failures);
-      }
-      await this.#close(group, inPieces ? undefined : LOOK_MS, ended instanceof Problem && ended.status === 460);
-    }
-    this.#retrying.recovered(lane);
-  }
-
-  /**
-   * Let a group go that a lane had: what is not sent and not held waits again.
-   * @param {Send[]} group
-   * @param {number} [eventsMs] for a form: how long its events may take
-   * @param {boolean} [keepsRemark]
-   */
-  async #close(group, eventsMs, keepsRemark = false) {
-    if (eventsMs !== undefined) await this.#renew(group, eventsMs);
-    for (const send of group) {
-      send.isBusy = false;
-      const { entry } = send;
-      if (isGoing(entry) || entry?.sending === "retrying" || entry?.sending === "waiting") this.#turn(send, "waiting", keepsRemark ? entry?.remark : "");
-    }
-  }
-
-  /** @param {Send[]} sends */
-  async #dropUnreadable(sends) {
-    for (const send of sends) {
-      if (!isGoing(send.entry) || (await canRead(send.item.file))) continue;
-      this.#drop(send, t("sending.unreadable"), "unreadable");
-    }
-  }
-
-  // --- the end -----------------------------------------------------------------------------------------------------
 
   /** Count an action as work until it has ended. @param {() => Promise<unknown>} action */
   async #work(action) {
@@ -661,9 +562,6 @@ export class Sending extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 }
-
-/** @param {Entry | null} entry */
-const isGoing = (entry) => entry?.sending === "sending" || entry?.sending === "together";
 
 /** @param {Entry} entry @returns {boolean} whether nobody expects it any more: it was cancelled, refused or unreadable */
 const hasEnded = ({ upload, isBroken, sending }) => upload === "aborted" && !isBroken && sending === null;
