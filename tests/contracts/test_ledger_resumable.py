@@ -19,7 +19,7 @@ from dropmill.model.submissions import Counts, Outcome
 from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.submissions import RequestKey
-from dropmill.ports.ledger.uploads import AwaitedFile, ResumableUpload, SubmissionUsage
+from dropmill.ports.ledger.uploads import AwaitedFile, ResumableUpload, SubmissionUsage, WholeFile
 
 
 async def test_an_announced_upload_is_found_as_it_was_told(ledger: Ledger, engine: LedgerEngine) -> None:
@@ -109,6 +109,98 @@ async def test_what_a_server_seals_was_not_given_up_by_its_client(ledger: Ledger
     await ledger.seal_submission(submission_id, AbortCause.EXPIRED)
     submission = (await ledger.view_submission(submission_id, limit=1)).submission
     assert ((await ledger.file(waiting.file_id)).cause, submission.outcome) == (AbortCause.EXPIRED, Outcome.FAILED)
+
+
+@pytest.mark.parametrize("way", ["by form", "together", "in pieces"])
+@pytest.mark.parametrize("size", [8, None])
+async def test_a_file_that_broke_off_and_is_stored_when_it_is_sent_again_is_no_failure(
+    ledger: Ledger, way: str, size: int | None
+) -> None:
+    """However it comes the second time; it counts as an aborted file still, because the list has it."""
+    submission_id = await opened(ledger)
+    first = await announced(ledger, submission_id, "folder/a.txt", size)
+    other = await announced(ledger, submission_id, "folder/b.txt", 8)
+    for upload in (first, other):
+        await ledger.abort_upload(upload.file_id, AbortCause.CUT_OFF, "the connection was cut")
+    whole = replace(blob(), size=8)
+    if way == "in pieces":
+        again = await announced(ledger, submission_id, "folder/a.txt", 8)
+        fence = await ledger.take_upload(again.file_id)
+        await ledger.store_upload(again.file_id, whole, new_job_id(), fence=fence)
+    elif way == "by form":
+        file_id = new_file_id()
+        await ledger.start_upload(file_id, submission_id, "a.txt", "folder/a.txt", None)
+        await ledger.store_upload(file_id, whole, new_job_id())
+    else:
+        file = WholeFile(
+            file_id=new_file_id(), submission_id=submission_id, name="a.txt", path="folder/a.txt", blob=whole,
+            job_id=new_job_id(),
+        )  # fmt: skip
+        await ledger.store_files([file])
+    assert (await ledger.file(first.file_id)).cause is AbortCause.REPLACED
+    assert (await ledger.file(other.file_id)).cause is AbortCause.CUT_OFF
+    assert await recount(ledger, submission_id) == Counts(aborted=2, queued=1)
+    told = [(event.subject.file_id, event.data["cause"]) for event in await all_events(ledger) if "cause" in event.data]
+    assert told == [(first.file_id, "cut_off"), (other.file_id, "cut_off"), (first.file_id, "replaced")]
+    await ledger.abort_upload(other.file_id, AbortCause.CANCELLED, "the client terminated it")
+    await ledger.seal_submission(submission_id)
+    await ledger.end_attempt((await scenarios.claimed(ledger)).job_id, 1, SUCCEEDED)
+    submission = (await ledger.view_submission(submission_id, limit=9)).submission
+    assert (submission.replaced, submission.given_up, submission.outcome) == (1, 1, Outcome.CANCELLED)
+
+
+async def test_another_file_of_the_same_path_replaces_none_that_broke_off(ledger: Ledger) -> None:
+    """Neither one of another size, nor one that was announced before."""
+    submission_id = await opened(ledger)
+    before = await announced(ledger, submission_id, "a.txt", blob().size)
+    broken = await announced(ledger, submission_id, "a.txt", blob().size)
+    await ledger.abort_upload(broken.file_id, AbortCause.CUT_OFF, "the connection was cut")
+    await stored(ledger, before)
+    larger = await announced(ledger, submission_id, "a.txt", blob().size + 1)
+    fence = await ledger.take_upload(larger.file_id)
+    await ledger.store_upload(larger.file_id, replace(blob(), size=blob().size + 1), new_job_id(), fence=fence)
+    assert (await ledger.file(broken.file_id)).cause is AbortCause.CUT_OFF
+    assert await recount(ledger, submission_id) == Counts(aborted=1, queued=2)
+
+
+async def test_a_file_that_broke_off_counts_as_replaced_though_the_server_notices_it_late(ledger: Ledger) -> None:
+    """Its client has sent it again already. What its client cancels is cancelled all the same."""
+    submission_id = await opened(ledger)
+    late, given_up = [await announced(ledger, submission_id, "a.txt", blob().size) for _ in range(2)]
+    await stored(ledger, await announced(ledger, submission_id, "a.txt", blob().size))
+    await ledger.abort_upload(late.file_id, AbortCause.SERVER_FAILED, "the server could not store it")
+    await ledger.abort_upload(given_up.file_id, AbortCause.CANCELLED, "the client terminated it")
+    causes = [(await ledger.file(upload.file_id)).cause for upload in (late, given_up)]
+    assert causes == [AbortCause.REPLACED, AbortCause.CANCELLED]
+    assert await recount(ledger, submission_id) == Counts(aborted=2, queued=1)
+
+
+@pytest.mark.parametrize("cause", list(AbortCause))
+async def test_a_client_may_give_up_what_broke_off_until_its_submission_is_sealed(
+    ledger: Ledger, cause: AbortCause
+) -> None:
+    submission_id = await opened(ledger)
+    upload = await announced(ledger, submission_id)
+    await ledger.abort_upload(upload.file_id, cause, "why")
+    cursor = await ledger.newest_cursor()
+    for later in (AbortCause.CUT_OFF, AbortCause.REFUSED):
+        with pytest.raises(IllegalTransition):
+            await ledger.abort_upload(upload.file_id, later, "later")
+    if cause.is_broken_off:
+        await ledger.abort_upload(upload.file_id, AbortCause.CANCELLED, "the client terminated it")
+        file = await ledger.file(upload.file_id)
+        assert (file.cause, file.error) == (AbortCause.CANCELLED, "the client terminated it")
+        assert (await names(ledger))[-1] == "upload.aborted"
+    else:
+        with pytest.raises(IllegalTransition):
+            await ledger.abort_upload(upload.file_id, AbortCause.CANCELLED, "the client terminated it")
+        assert await ledger.newest_cursor() == cursor
+    assert await recount(ledger, submission_id) == Counts(aborted=1)
+    other = await announced(ledger, submission_id, "b.txt")
+    await ledger.abort_upload(other.file_id, AbortCause.CUT_OFF, "why")
+    await ledger.seal_submission(submission_id)
+    with pytest.raises(IllegalTransition):
+        await ledger.abort_upload(other.file_id, AbortCause.CANCELLED, "the client terminated it")
 
 
 async def test_a_submission_of_one_upload_settles_with_its_file(ledger: Ledger) -> None:

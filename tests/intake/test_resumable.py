@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.engines.disk.tampering import empty, remove, shorten
-from tests.intake.counter import CONTENT, HALF, Counter, b64, digest, make_late
+from tests.intake.counter import CONTENT, HALF, Counter, announce, b64, digest, make_late
 from tests.intake.desk import Body, Desk, failing, on_disk
 from tests.support import scenarios
 from tests.support.clocks import DAY_S, WallClock
@@ -173,6 +173,20 @@ async def test_a_client_says_whether_it_cancels_an_upload_or_cannot_read_it(coun
     for upload, cause in zip(uploads, causes, strict=True):
         await counter.uploads.terminate(CALLER, upload.file_id, cause)
     assert [(await counter.file(upload)).cause for upload in uploads] == [AbortCause.CANCELLED, AbortCause.UNREADABLE]
+
+
+async def test_a_client_may_cancel_what_broke_off_while_its_submission_is_open(counter: Counter) -> None:
+    submission_id, uploads = await announce(counter, {"name": "a.txt", "size": 1}, {"name": "b.txt", "size": 1})
+    for upload in uploads:
+        await counter.desk.ledger.abort_upload(upload.file_id, AbortCause.CUT_OFF, "the connection was cut")
+    first, second = uploads
+    await counter.uploads.terminate(CALLER, first.file_id)
+    assert (await counter.file(first)).cause is AbortCause.CANCELLED
+    await counter.desk.intake.seal(CALLER, submission_id)
+    for upload in uploads:
+        with pytest.raises(UploadGone):
+            await counter.uploads.terminate(CALLER, upload.file_id)
+    assert (await counter.file(second)).cause is AbortCause.CUT_OFF
 
 
 async def test_terminating_gives_up_the_request_that_is_sending_and_removes_its_bytes(counter: Counter) -> None:

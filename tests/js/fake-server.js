@@ -94,7 +94,8 @@ export class FakeServer {
 
   /** @param {string} method @param {Stored | undefined} file @param {Blob} body @param {Record<string, string>} headers @param {string} [query] @returns {Answer} */
   #upload(method, file, body, headers, query) {
-    if (!file || file.state === "aborted") return { status: 410, body: { code: "upload_gone", detail: "The upload is gone." } };
+    const isGivenUp = method === "DELETE" && this.isOpen && file?.cause === "cut_off";
+    if (!file || (file.state === "aborted" && !isGivenUp)) return { status: 410, body: { code: "upload_gone", detail: "The upload is gone." } };
     if (method === "DELETE") this.abort(file, new URLSearchParams(query).get("cause") ?? "cancelled");
     if (method === "PATCH") {
       if (Number(headers["Upload-Offset"]) !== file.received) return { status: 409, body: { code: "offset_mismatch" } };

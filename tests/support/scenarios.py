@@ -21,7 +21,7 @@ from dropmill.model.ids import (
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, AttemptState, Claim, JobError
 from dropmill.model.nodes import Node
 from dropmill.model.submissions import Counts
-from dropmill.model.uploads import StoredBlob
+from dropmill.model.uploads import AbortCause, StoredBlob
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.uploads import WholeFile
 
@@ -151,15 +151,19 @@ async def names(ledger: Ledger, topic: str = "all") -> list[str]:
 
 async def recount(ledger: Ledger, submission_id: SubmissionId) -> Counts:
     """A submission's counts, counted from its files; the ledger's own counters must say the same."""
+    causes: list[AbortCause | None] = []
     counted = dict.fromkeys(asdict(Counts()), 0)
     after: str | None = None
     while True:
         view = await ledger.view_submission(submission_id, after=after, limit=100)
         for file in view.files:
             counted[file.state if file.job is None else file.job.state] += 1
+            causes.append(file.cause)
         after = view.files_next
         if after is None:
             break
     counts = Counts(**counted)
     assert view.submission.counts == counts
+    assert view.submission.given_up == causes.count(AbortCause.CANCELLED)
+    assert view.submission.replaced == causes.count(AbortCause.REPLACED)
     return counts

@@ -482,14 +482,22 @@ class Uploads:
 
         Raises:
             BadParameter: the cause is none of them.
-            NotFound, UploadGone: there is no such upload, or no longer.
+            NotFound, UploadGone: there is no such upload, or no longer. One that had broken off is there until its
+                submission is sealed.
             IllegalTransition: all its bytes have come.
         """
         reason = TERMINATION_REASONS.get(cause)
         if reason is None:
             raise BadParameter(f"`cause` must be one of {', '.join(TERMINATION_REASONS)}.")
         async with self._turns.turn(file_id) as live:
-            upload = await self._living(caller, live, file_id)
+            try:
+                upload = await self._living(caller, live, file_id)
+            except UploadGone as gone:
+                try:
+                    await self._ledger.abort_upload(file_id, AbortCause(cause), reason)
+                except IllegalTransition:
+                    raise gone from None
+                return
             if upload.state is UploadState.STORED or live.finishing is not None:
                 raise IllegalTransition("The server has all bytes of this upload; it can no longer be terminated.")
             await self._writer(live, upload)

@@ -39,15 +39,16 @@ class Counts:
         """All files, whatever their state."""
         return self.in_progress + self.aborted + self.succeeded + self.failed + self.cancelled
 
-    def outcome(self, given_up: int) -> Outcome | None:
+    def outcome(self, given_up: int, replaced: int) -> Outcome | None:
         """How a submission with these counts ended; None if it had no file.
 
         One file that failed or broke off makes it failed; otherwise one that was cancelled makes it cancelled.
 
         Args:
             given_up: how many of the aborted files their client cancelled.
+            replaced: how many of them were stored when they were sent again.
         """
-        if self.failed or self.aborted > given_up:
+        if self.failed or self.aborted > given_up + replaced:
             return Outcome.FAILED
         if self.cancelled or given_up:
             return Outcome.CANCELLED
@@ -63,6 +64,7 @@ class Submission:
         settled_at: when it last settled; None while it is not settled.
         times_settled: how often it settled; more than once after a retry.
         given_up: how many of its aborted files their client cancelled.
+        replaced: how many of them were stored when they were sent again, each as a further file.
     """
 
     id: SubmissionId
@@ -74,6 +76,7 @@ class Submission:
     account: str | None
     counts: Counts
     given_up: int = 0
+    replaced: int = 0
 
     @property
     def is_settled(self) -> bool:
@@ -83,4 +86,4 @@ class Submission:
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; None until it is settled, and if no file came."""
-        return self.counts.outcome(self.given_up) if self.is_settled else None
+        return self.counts.outcome(self.given_up, self.replaced) if self.is_settled else None

@@ -24,7 +24,8 @@ class AbortCause(StrEnum):
     """Why an upload was aborted, for programs; `File.error` has it for people.
 
     Only `CANCELLED` is somebody's wish. After `UNREADABLE` its client has no more of it, and after `REFUSED` the same
-    file would be refused again; after any other cause it can be sent again while its submission is open.
+    file would be refused again; after any other cause it can be sent again while its submission is open. Until then its
+    client may still give it up, and if it is stored, the cause becomes `REPLACED`.
     """
 
     CANCELLED = "cancelled"
@@ -41,6 +42,13 @@ class AbortCause(StrEnum):
     """The bytes that came do not have the SHA-256 that the client announced."""
     SERVER_FAILED = "server_failed"
     """The server stopped, could not store it, or lost its bytes."""
+    REPLACED = "replaced"
+    """The same file was sent again, as a further one of its submission, and is stored."""
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether the file can be sent again while its submission is open."""
+        return self in (AbortCause.CUT_OFF, AbortCause.EXPIRED, AbortCause.DAMAGED, AbortCause.SERVER_FAILED)
 
 
 UPLOAD_TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {

@@ -36,6 +36,7 @@ BLANK: HistoryEntryJson = {
     "client": None,
     "account": None,
     "counts": counts_json(Counts()),
+    "aborted_as": {"cancelled": 0, "replaced": 0},
     "first_file": None,
     "file_count": 0,
     "result_count": 0,

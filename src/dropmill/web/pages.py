@@ -25,7 +25,7 @@ from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.server.compression import compress_page
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.static_files import PageFiles, files_of
-from dropmill.wire.submissions import submission_json
+from dropmill.wire.submissions import AbortedJson, CountsJson, submission_json
 
 pages = Blueprint("pages", __name__)
 pages.after_request(compress_page)
@@ -242,6 +242,15 @@ _FAMILIES = {
     "text/*": "upload.limit.text",
     "video/*": "upload.limit.video",
 }
+
+
+@pages.app_template_filter("shown_counts")
+def _shown_counts(counts: CountsJson, aborted_as: AbortedJson) -> Mapping[str, int]:
+    """The counts of a submission as people count, like `static/js/core/counts.js`."""
+    shown: dict[str, Any] = dict(counts)
+    shown["aborted"] -= aborted_as["cancelled"] + aborted_as["replaced"]
+    shown["cancelled"] += aborted_as["cancelled"]
+    return shown
 
 
 @pages.app_template_filter("type_words")

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from dropmill.model.history import HistoryEntry, HistoryFile, HistoryPage
 from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
-from dropmill.wire.submissions import CountsJson, counts_json, submission_state
+from dropmill.wire.submissions import AbortedJson, CountsJson, aborted_json, counts_json, submission_state
 
 CSV_COLUMNS = (
     "id",
@@ -61,6 +61,7 @@ class HistoryEntryJson(TypedDict):
     client: ClientJson | None
     account: str | None
     counts: CountsJson
+    aborted_as: AbortedJson
     first_file: HistoryFileJson | None
     file_count: int
     result_count: int
@@ -95,8 +96,9 @@ def _entry_json(entry: HistoryEntry) -> HistoryEntryJson:
         "client": client_json(submission.client),
         "account": submission.account,
         "counts": counts_json(submission.counts),
+        "aborted_as": aborted_json(submission),
         "first_file": _file_json(entry.first_file),
-        "file_count": submission.counts.total,
+        "file_count": submission.counts.total - submission.replaced,
         "result_count": entry.result_count,
         "match": _file_json(entry.match),
     }

@@ -24,6 +24,13 @@ class CountsJson(TypedDict):
     cancelled: int
 
 
+class AbortedJson(TypedDict):
+    """How many of the aborted files are no failure; a file counts once."""
+
+    cancelled: int
+    replaced: int
+
+
 class FileJson(TypedDict):
     """One file of a submission.
 
@@ -57,6 +64,7 @@ class SubmissionJson(TypedDict):
     client: ClientJson | None
     account: str | None
     counts: CountsJson
+    aborted_as: AbortedJson
     files: NotRequired[list[FileJson]]
     files_next: NotRequired[str | None]
 
@@ -73,6 +81,11 @@ def counts_json(counts: Counts) -> CountsJson:
         "failed": counts.failed,
         "cancelled": counts.cancelled,
     }
+
+
+def aborted_json(submission: Submission) -> AbortedJson:
+    """How many of a submission's aborted files are no failure."""
+    return {"cancelled": submission.given_up, "replaced": submission.replaced}
 
 
 def submission_state(submission: Submission) -> str:
@@ -100,6 +113,7 @@ def submission_json(
         "client": client_json(submission.client),
         "account": submission.account,
         "counts": counts_json(submission.counts),
+        "aborted_as": aborted_json(submission),
     }
     if files is not None:
         shape["files"] = list(files)

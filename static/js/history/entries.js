@@ -1,14 +1,16 @@
 // What the history says of a submission, in which group it stands, and what its address asks for. No DOM.
 
+import { shownCounts } from "../core/counts.js";
 import { ago, visible } from "../core/format.js";
 import { language, t } from "../core/messages.js";
 import { stateWord } from "../core/words.js";
 
 /** @typedef {{id: string, name: string, path: string, state: string, job_id: string | null, error: string | null}} HistoryFile */
-/** @typedef {Record<"announced" | "receiving" | "aborted" | "queued" | "running" | "succeeded" | "failed" | "cancelled", number>} Counts */
+/** @typedef {import("../core/counts.js").Counts} Counts */
 /**
  * @typedef {{id: string, state: string, outcome: string | null, opened_at: string, settled_at: string | null,
- *   client: {ip: string, host: string | null} | null, counts: Counts, first_file: HistoryFile | null,
+ *   client: {ip: string, host: string | null} | null, counts: Counts,
+ *   aborted_as: {cancelled: number, replaced: number}, first_file: HistoryFile | null,
  *   file_count: number, result_count: number, match: HistoryFile | null}} Entry as the API answers it
  */
 /** @typedef {{items: Entry[], previous: string | null, next: string | null}} HistoryPage */
@@ -29,16 +31,10 @@ export const folderOf = ({ name, path }) => (path.endsWith(`/${name}`) ? path.sl
 /** @param {Counts} counts @returns {number} files that are over, whatever their outcome */
 export const doneOf = ({ succeeded, failed, cancelled, aborted }) => succeeded + failed + cancelled + aborted;
 
-/** @param {Entry} entry @returns {Counts} with the files whose upload was cancelled among the cancelled ones, where that is known */
-function countsOf({ outcome, counts }) {
-  if (outcome !== "cancelled") return counts; // a file that broke off made it failed
-  return { ...counts, aborted: 0, cancelled: counts.cancelled + counts.aborted };
-}
-
 /** @param {Entry} entry @returns {string} how far it is, or how it ended */
 export function stateText(entry) {
   const { state, file_count: total } = entry;
-  const counts = countsOf(entry);
+  const counts = shownCounts(entry);
   if (total === 0) return state === "open" ? t("history.nothing_yet") : t("history.none_came");
   const parts = [];
   if (state === "settled") {

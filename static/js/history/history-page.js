@@ -3,6 +3,7 @@
 import "../frame/frame-page.js";
 import { callJson } from "../core/api.js";
 import { api, base } from "../core/base.js";
+import { shownCounts } from "../core/counts.js";
 import { clientText, exactTime, visible } from "../core/format.js";
 import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
@@ -56,7 +57,7 @@ function rowOf(entry) {
   const bar = /** @type {HTMLProgressElement} */ (part(row, "bar"));
   bar.hidden = entry.state === "settled" || entry.file_count === 0;
   bar.max = Math.max(1, entry.file_count);
-  bar.value = doneOf(entry.counts);
+  bar.value = doneOf(shownCounts(entry));
   const time = /** @type {HTMLTimeElement} */ (part(row, "time"));
   time.dateTime = entry.opened_at;
   time.title = exactTime(entry.opened_at);

@@ -52,7 +52,7 @@ import { stateOf } from "../core/words.js";
 /** @type {Record<string, number>} uploads never go back */
 const UPLOAD_ORDER = { announced: 0, receiving: 1, stored: 2, aborted: 2 };
 /** Causes after which sending the same file again would change nothing. */
-const FINAL_CAUSES = new Set(["cancelled", "unreadable", "refused"]);
+export const FINAL_CAUSES = new Set(["cancelled", "unreadable", "refused", "replaced"]);
 /** @type {(keyof Counts)[]} states of files whose bytes have not all come, and may still come */
 const COMING = ["announced", "receiving", "broken", "paused", "retrying", "refused"];
 
@@ -426,8 +426,15 @@ export class SubmissionModel extends EventTarget {
     const newest = this.#newest.get(entry.path) ?? entry;
     const earlier = newest === entry ? this.#earlier.get(entry) : entry;
     if (!earlier || earlier.upload !== "aborted") return false;
-    if (earlier.size === null || earlier.size !== newest.size || !this.#byId.has(earlier.id)) return false;
+    if (!this.#byId.has(earlier.id)) return false;
+    if (earlier.cause === "replaced") return this.#replaceWith(earlier, newest);
+    if (earlier.size === null || earlier.size !== newest.size) return false;
     if (earlier.fingerprint !== null && newest.fingerprint !== null && earlier.fingerprint !== newest.fingerprint) return false;
+    return this.#replaceWith(earlier, newest);
+  }
+
+  /** @param {Entry} earlier @param {Entry} newest */
+  #replaceWith(earlier, newest) {
     this.replace(earlier.id, newest.id);
     return true;
   }
@@ -509,13 +516,16 @@ export class SubmissionModel extends EventTarget {
 const sumOf = (counts) => Object.values(counts).reduce((sum, files) => sum + files, 0);
 
 /**
- * Nothing of a file is left on the server. What this page has said of it already stays.
+ * Nothing of a file is left on the server. What this page has said of it already stays, and so does a cause after which it cannot
+ * be sent again, because of a file that broke off a person may still say so.
  * @param {Entry} entry
  * @param {string | null} cause null: of before causes were recorded
  * @param {string | null} reason
  */
 function abort(entry, cause, reason) {
-  Object.assign(entry, { upload: "aborted", cause: entry.cause ?? cause, error: entry.error ?? reason, received: 0, speed: 0, isSending: false });
+  const isNews = cause === "replaced" || !FINAL_CAUSES.has(entry.cause ?? "");
+  const why = isNews && (cause !== null || entry.cause === null) ? { cause, error: reason } : {};
+  Object.assign(entry, { upload: "aborted", received: 0, speed: 0, isSending: false, ...why });
 }
 
 /** @param {Entry} entry @returns {Tally} */

@@ -3,6 +3,7 @@
 
 import { Problem, callJson } from "../core/api.js";
 import { t } from "../core/messages.js";
+import { FINAL_CAUSES } from "../submission/model.js";
 import { ANNOUNCED_AT_ONCE, Roll, isOpen } from "./announcing.js";
 import { fingerprintOf } from "./fingerprint.js";
 import { KeptFiles } from "./kept-files.js";
@@ -10,7 +11,7 @@ import { Lanes } from "./lanes.js";
 import { inParallel } from "./parallel.js";
 import { recognise } from "./recognise.js";
 import { Retrying } from "./retrying.js";
-import { disconnected, removeUpload } from "./transfers.js";
+import { disconnected, removeUpload, uploadUrl } from "./transfers.js";
 
 export { openSubmission } from "./announcing.js";
 
@@ -167,8 +168,8 @@ export class Sending extends EventTarget {
     const reason = t("sending.stopped");
     /** @param {Entry} entry @param {boolean} hasBegun whether the server may have bytes of it, although no event said so yet */
     const end = (entry, hasBegun) => {
-      if (entry.upload === "aborted") this.#model.turn(entry, null); // the server has its cause already
-      else if (hasBegun || entry.upload === "receiving") void this.#remove(entry, reason, "cancelled");
+      if (entry.upload === "aborted" && FINAL_CAUSES.has(entry.cause ?? "")) this.#model.turn(entry, null);
+      else if (hasBegun || entry.upload === "receiving" || entry.upload === "aborted") void this.#remove(entry, reason, "cancelled");
       else this.#model.giveUp(entry, reason, "cancelled"); // sealing aborts it on the server
     };
     for (const send of this.#unsettled) {
@@ -515,9 +516,9 @@ export class Sending extends EventTarget {
       void this.#kept.drop(entry.id);
       await this.#retrying.persist(async () => {
         try {
-          if (entry.uploadUrl) await removeUpload(entry.uploadUrl, cause);
+          await removeUpload(entry.uploadUrl ?? uploadUrl(entry.id), cause);
         } catch (error) {
-          // 404, 410: it is gone already. 409: it is stored already; an event reports that.
+          // 404, 410: it is gone already, or was sealed. 409: it is stored already; an event reports that.
           if (!(error instanceof Problem) || ![404, 409, 410].includes(error.status)) throw error;
         }
       });

@@ -3,6 +3,7 @@
 
 import { Problem, callJson } from "../core/api.js";
 import { base } from "../core/base.js";
+import { shownCounts, totalOf } from "../core/counts.js";
 import { ago, exactTime, visible } from "../core/format.js";
 import { t } from "../core/messages.js";
 import { cloneTemplate, part, setText } from "../core/page.js";
@@ -38,23 +39,24 @@ export const remember = (id) => keep([id, ...ids().filter((other) => other !== i
  * @param {Record<string, any>} submission as the API gives it
  * @returns {string} how it goes
  */
-export function stateText({ state, counts }) {
-  const total = Object.values(counts).reduce((sum, files) => sum + files, 0);
+export function stateText({ state, ...submission }) {
+  const counts = shownCounts(/** @type {any} */ (submission));
+  const total = totalOf(counts);
   const sent = total - counts.announced - counts.receiving;
-  if (state === "open") return t("upload.recent.open", { n: total, sent: sent - counts.aborted });
+  if (state === "open") return t("upload.recent.open", { n: total, sent: sent - counts.aborted - counts.cancelled });
   const done = sent - counts.queued - counts.running;
   if (state !== "settled") return t("upload.recent.processing", { n: total, done });
   const parts = [];
-  for (const name of ["succeeded", "failed", "cancelled", "aborted"]) {
+  for (const name of /** @type {const} */ (["succeeded", "failed", "cancelled", "aborted"])) {
     if (counts[name]) parts.push(t(`upload.recent.${name}`, { n: counts[name] }));
   }
   return parts.join(", ");
 }
 
 /** @param {Record<string, any>} submission @returns {string} its first file, and how many more */
-export function nameText({ files, counts }) {
+export function nameText({ files, ...submission }) {
   if (files.length === 0) return t("upload.recent.none");
-  const more = Object.values(counts).reduce((sum, number) => sum + number, 0) - 1;
+  const more = totalOf(shownCounts(/** @type {any} */ (submission))) - 1;
   const name = visible(files[0].path || files[0].name);
   return more > 0 ? t("upload.recent.more", { name, n: more }) : name;
 }

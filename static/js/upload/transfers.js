@@ -141,6 +141,9 @@ async function loadTus() {
   }
 }
 
+/** @param {string} id of a file @returns {string} where its upload is, also once it has broken off */
+export const uploadUrl = (id) => `${api}/uploads/${encodeURIComponent(id)}`;
+
 /**
  * Have the server remove an upload and its bytes.
  * @param {string} url

@@ -353,6 +353,46 @@ async def expect_causes(ledger: SqliteLedger) -> None:
     assert len((await ledger.history(HistoryFilter(state="cancelled"), limit=9)).entries) == 1
 
 
+async def test_files_that_older_versions_stored_when_they_were_sent_again_are_no_failure(tmp_path: Path) -> None:
+    """Schema 0012."""
+    path = made_with(tmp_path, "0011")
+    old = sqlite3.connect(path)
+    broken = {"state": "aborted", "cause": "cut_off", "size": 8}
+    cancelled = {**broken, "cause": "cancelled"}
+    again = {"state": "stored", "size": 8}
+    files = {
+        "again": ([broken, again], {}, Outcome.SUCCEEDED, 1),
+        "unsized": ([{**broken, "size": None}, again], {}, Outcome.SUCCEEDED, 1),
+        "cancelled": ([cancelled, again], {"given_up": 1}, Outcome.SUCCEEDED, 1),
+        "twice": ([broken, broken, again], {}, Outcome.SUCCEEDED, 2),
+        "other": ([{**broken, "size": 9}, again], {}, Outcome.FAILED, 0),
+        "before": ([again, broken], {}, Outcome.FAILED, 0),
+        "both": ([broken, again, {**cancelled, "path": "b"}], {"given_up": 1}, Outcome.CANCELLED, 1),
+        "failed": ([broken, again], {"failed": 1, "succeeded": 0}, Outcome.FAILED, 1),
+    }
+    for seq, (name, (some, more, _, _)) in enumerate(files.items(), 1):
+        counts = {"aborted": sum(file["state"] == "aborted" for file in some), "succeeded": 1} | more
+        outcome = "cancelled" if counts["aborted"] == counts.get("given_up") else "failed"
+        times = {"opened_at": AT, "settled_at": AT}
+        add_row(old, "submissions", seq=seq, id=name, ip="192.0.2.7", outcome=outcome, **times, **counts)
+        for number, file in enumerate(some):
+            named = {"id": f"{name}{number}", "submission_id": name, "name": "a", "path": "a", "number": number}
+            add_row(old, "files", **named | file)
+    old.commit()
+    old.close()
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    found = (await ledger.history(HistoryFilter(), limit=99)).entries
+    assert {entry.submission.id: (entry.submission.outcome, entry.submission.replaced) for entry in found} == {
+        name: (outcome, replaced) for name, (_, _, outcome, replaced) in files.items()
+    }
+    assert [entry.submission.id for entry in found if entry.submission.given_up] == ["both"]
+    for outcome in Outcome:
+        alike = (await ledger.history(HistoryFilter(state=outcome.value), limit=99)).entries
+        assert {entry.submission.outcome for entry in alike} == {outcome}
+    await ledger.close()
+
+
 async def test_submissions_of_before_the_history_have_their_outcomes_and_results(tmp_path: Path) -> None:
     """Schema 0010."""
     path = made_with(tmp_path, "0009")

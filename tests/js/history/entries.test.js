@@ -16,7 +16,7 @@ function entry(given = {}) {
   const file = { id: "f", name: "a.csv", path: "run 7/a.csv", state: "succeeded", job_id: "j", error: null };
   return {
     id: "s", state: "settled", outcome: null, opened_at: "2026-11-28T14:00:00.000Z", settled_at: null, client: null, first_file: file,
-    file_count: total, result_count: 0, match: null, ...given, counts,
+    file_count: total, result_count: 0, match: null, aborted_as: { cancelled: 0, replaced: 0 }, ...given, counts,
   };
 }
 
@@ -28,11 +28,13 @@ test("a settled submission says how many files ended how, and a single file its 
   assert.equal(stateText(entry({ counts: {} })), "No file arrived");
 });
 
-test("uploads that were cancelled count as cancelled where the outcome shows that nothing broke off", () => {
-  const counts = { succeeded: 5, aborted: 2, cancelled: 1 };
-  assert.equal(stateText(entry({ outcome: "cancelled", counts })), "5 succeeded, 3 cancelled");
-  assert.equal(stateText(entry({ outcome: "failed", counts })), "5 succeeded, 2 not sent, 1 cancelled");
-  assert.equal(stateText(entry({ outcome: "cancelled", counts: { aborted: 1 } })), "Cancelled");
+test("uploads that were cancelled count as cancelled, and those that were sent again do not count", () => {
+  const counts = { succeeded: 5, aborted: 4, cancelled: 1 };
+  assert.equal(stateText(entry({ counts, aborted_as: { cancelled: 2, replaced: 1 } })), "5 succeeded, 1 not sent, 3 cancelled");
+  assert.equal(stateText(entry({ counts, aborted_as: { cancelled: 2, replaced: 2 } })), "5 succeeded, 3 cancelled");
+  assert.equal(stateText(entry({ counts: { aborted: 1 }, aborted_as: { cancelled: 1, replaced: 0 } })), "Cancelled");
+  const again = entry({ counts: { succeeded: 1, aborted: 1 }, aborted_as: { cancelled: 0, replaced: 1 }, file_count: 1 });
+  assert.equal(stateText(again), "Succeeded");
 });
 
 test("one under way says how far it is, and what failed so far", () => {

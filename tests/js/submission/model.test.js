@@ -350,6 +350,26 @@ test("the cause comes with the event, and an upload that this page cancelled sta
   ]);
 });
 
+test("a file that broke off and that somebody then cancelled is cancelled on every page", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a", { state: "aborted", cause: "cut_off", error: "the connection was cut" }), file("b")]));
+  model.fold([event("upload.aborted", { file_id: "a", name: "a.txt" }, { cause: "cancelled", reason: "the client terminated it" })]);
+  model.takeFiles([file("a", { state: "aborted", cause: "cut_off", error: "the connection was cut" })], true);
+  assert.deepEqual([stateOf(model.entries[0]), model.entries[0].error], ["given_up", "the client terminated it"]);
+  assert.deepEqual([model.counts.broken, model.counts.given_up], [0, 1]);
+});
+
+test("a file of unknown size that broke off goes when the server says that it is stored as another", () => {
+  const model = new SubmissionModel("s");
+  model.take(submission([file("a", { name: "a.txt", size: null, state: "aborted", cause: "cut_off" }), file("z", { name: "a.txt", state: "stored" })]));
+  assert.equal(model.entries.length, 2);
+  model.fold([event("upload.aborted", { file_id: "a", name: "a.txt" }, { cause: "replaced", reason: "it was sent again and is stored" })]);
+  assert.deepEqual([model.entries.map(({ id }) => id), model.counts.aborted, model.total], [["z"], 0, 1]);
+  const reloaded = new SubmissionModel("s");
+  reloaded.take(submission([file("a", { name: "a.txt", size: null, state: "aborted", cause: "replaced" }), file("z", { name: "a.txt" })]));
+  assert.deepEqual([reloaded.entries.map(({ id }) => id), reloaded.isComplete], [["z"], true]);
+});
+
 test("after a reload, too, a file that broke off several times is one row", () => {
   const aborted = { name: "a.txt", state: "aborted", cause: "cut_off" };
   const model = new SubmissionModel("s");

@@ -411,7 +411,7 @@ test("a cancelled file that is dropped again is sent after all, in one row", asy
   assert.deepEqual(states(model), [["a.txt", "stored", null]]);
 });
 
-test("when sending is stopped, what had broken off keeps the server's cause", async () => {
+test("when sending is stopped, what had broken off is cancelled on the server, too", async () => {
   await openSubmission([item("a.txt"), item("b.txt", 11)]);
   Object.assign(server.files[0], { state: "aborted", cause: "cut_off" });
   const { model, sending } = reopen();
@@ -420,8 +420,8 @@ test("when sending is stopped, what had broken off keeps the server's cause", as
   sending.giveUp();
   await until(sending, () => sending.isOver);
   assert.equal(server.isOpen, false);
-  assert.deepEqual([model.entries[0].cause, server.files.map(({ cause }) => cause)], ["cut_off", ["cut_off", "cancelled"]]);
-  assert.deepEqual([model.counts.broken, model.counts.aborted], [0, 1]);
+  assert.deepEqual([model.entries[0].cause, server.files.map(({ cause }) => cause)], ["cancelled", ["cancelled", "cancelled"]]);
+  assert.deepEqual([model.counts.broken, model.counts.given_up], [0, 2]);
 });
 
 test("a wrong file is refused and changes nothing", async () => {

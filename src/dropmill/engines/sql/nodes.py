@@ -40,7 +40,9 @@ def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
         abort(tx, file, AbortCause.SERVER_FAILED, reason)
     tx.flush_submissions()
     # An announced submission stays open while a file may still come, also one that broke off; otherwise it is sealed.
-    may_go_on = submissions.c.announced + submissions.c.receiving + submissions.c.aborted > submissions.c.given_up
+    may_go_on = submissions.c.announced + submissions.c.receiving + submissions.c.aborted > (
+        submissions.c.given_up + submissions.c.replaced
+    )
     is_fresh = submissions.c.announced + submissions.c.aborted + submissions.c.queued + submissions.c.running == 0
     is_fresh &= submissions.c.receiving + submissions.c.succeeded + submissions.c.failed + submissions.c.cancelled == 0
     open_ids = (

@@ -55,6 +55,7 @@ def submission_of(row: Row) -> Submission:
         account=row["account"],
         counts=counts_of(row),
         given_up=row["given_up"],
+        replaced=row["replaced"],
     )
 
 

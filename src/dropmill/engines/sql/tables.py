@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0011"
+SCHEMA_HEAD = "0012"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -90,6 +90,7 @@ submissions = Table(
     Column("failed", Integer, **_count()),
     Column("cancelled", Integer, **_count()),
     Column("given_up", Integer, **_count()),  # of its aborted files, those that their client cancelled
+    Column("replaced", Integer, **_count()),  # of its aborted files, those that were stored when they were sent again
     Column("outcome", String(16)),  # set while it is settled
     Column("result_count", Integer, **_count()),  # of its jobs' newest attempts; 0 once they were removed
     Column("kept_bytes", BigInteger, **_count()),  # of files, results and output; 0 once they were removed
@@ -134,7 +135,7 @@ files = Table(
     Column("state", String(16), nullable=False),
     Column("blob", Text),
     Column("error", SafeText()),
-    Column("cause", String(16)),  # set once it is aborted
+    Column("cause", String(16)),  # set once it is aborted, and perhaps once more, see `Ledger.abort_upload`
     Column("removed_at", UtcTime),
     # of a resumable upload, until it is stored or aborted:
     Column("partial", Text),  # key of the growing blob; NULL for one that ends with its request

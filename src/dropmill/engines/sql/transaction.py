@@ -153,7 +153,7 @@ class Transaction:
         counts = counts_of(row)
         if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
             return
-        outcome = counts.outcome(row["given_up"])
+        outcome = counts.outcome(row["given_up"], row["replaced"])
         self.change(
             submission_id,
             settled_at=utc_now(),

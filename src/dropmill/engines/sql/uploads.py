@@ -70,8 +70,24 @@ _SIZE = func.sum(func.coalesce(files.c.size, files.c.received))
 _HOLDING = select(func.count(), cast(func.coalesce(_SIZE, 0), BigInteger)).where(
     files.c.submission_id == bindparam("key"), files.c.state != UploadState.ABORTED.value
 )
+_REPLACED = "it was sent again and is stored"
 _ANNOUNCED_COUNT = select(submissions.c.announced).where(submissions.c.id == bindparam("key"))
 
+
+_GIVING_UP = (AbortCause.CANCELLED, AbortCause.UNREADABLE)
+_BY_CAUSE = {AbortCause.CANCELLED: "given_up", AbortCause.REPLACED: "replaced"}
+"""Which counter of its submission an aborted file adds to, besides `aborted`, by its cause."""
+_ABORTED = select(files).where(
+    files.c.submission_id == bindparam("of"),
+    files.c.state == UploadState.ABORTED.value,
+    files.c.cause != AbortCause.REPLACED.value,
+)
+_STORED_LATER = select(files.c.size).where(
+    files.c.submission_id == bindparam("of"),
+    files.c.path == bindparam("path"),
+    files.c.number > bindparam("number"),
+    files.c.state == UploadState.STORED.value,
+)
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
@@ -262,6 +278,7 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
     submission_id = row["submission_id"]
     subject = replace(tx.subject(submission_id), file_id=file_id, name=row["name"])
     tx.emit(EventName.UPLOAD_STORED, subject, size=blob.size, sha256=blob.sha256)
+    _replace(tx, submission_id, [(row["path"], blob.size, row["number"])])
     tx.keep(submission_id, blob.size)
     add_job(tx, job_id, submission_id, subject)
     tx.move(submission_id, row["state"], JobState.QUEUED.value)
@@ -312,6 +329,7 @@ def _store_files(
     added: list[dict[str, Any]] = []
     stored: list[dict[str, Any]] = []
     queued: list[dict[str, Any]] = []
+    came: list[tuple[str, int, int]] = []
     for file, tag in zip(whole, tags, strict=True):
         row = announced.get(file.file_id)
         name, path, size = (file.name, file.path, None) if row is None else (row["name"], row["path"], row["size"])
@@ -327,8 +345,10 @@ def _store_files(
             named = {"id": file.file_id, "submission_id": submission_id, "name": name, "path": path, "number": number}
             added.append(named | bytes_of_file)
             search.add_file(tx, submission_id, file.file_id, number, name, path)
+            came.append((path, file.blob.size, number))
             number += 1
         else:
+            came.append((path, file.blob.size, row["number"]))
             stored.append({"key": row["seq"], "partial": None, **bytes_of_file})
         subject = replace(tx.subject(submission_id), file_id=file.file_id, name=name)
         tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
@@ -336,6 +356,7 @@ def _store_files(
         queued.append(new_job(tx, file.job_id, submission_id, subject, tag))
     tx.run_all(_ADD_FILE, added)
     tx.run_all(_SET_FILE, stored)
+    _replace(tx, submission_id, came)
     add_jobs(tx, queued)
     tx.keep(submission_id, sum(file.blob.size for file in whole))
     for before, count in ((None, count_new), (UploadState.ANNOUNCED.value, count_announced)):
@@ -355,20 +376,58 @@ def _announced(tx: Transaction, file: WholeFile) -> Row:
 def abort_upload(tx: Transaction, file_id: FileId, cause: AbortCause, reason: str) -> None:
     """See `Ledger.abort_upload`."""
     row = _file(tx, file_id)
+    if cause in _GIVING_UP and _has_broken_off(row) and tx.submission(row["submission_id"])["is_open"]:
+        _set_cause(tx, row, cause, reason)
+        return
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.ABORTED, "upload")
+    if cause.is_broken_off and _is_stored_again(tx, row):
+        cause, reason = AbortCause.REPLACED, _REPLACED
     abort(tx, row, cause, reason)
 
 
 def abort(tx: Transaction, row: Row, cause: AbortCause, reason: str) -> None:
     """Abort the upload of a file's row."""
-    tx.run(_SET_FILE, key=row["seq"], state=UploadState.ABORTED.value, cause=cause.value, error=reason, partial=None)
+    tx.move(row["submission_id"], row["state"], UploadState.ABORTED.value)
+    _set_cause(tx, row, cause, reason, state=UploadState.ABORTED.value, partial=None)
+    tx.settle(row["submission_id"])
+
+
+def _has_broken_off(row: Row) -> bool:
+    return row["cause"] is not None and AbortCause(row["cause"]).is_broken_off
+
+
+def _set_cause(tx: Transaction, row: Row, cause: AbortCause, reason: str, **values: Any) -> None:
+    """Set why a file was aborted, and other columns; `row` has the cause that was set before, if any."""
+    tx.run(_SET_FILE, key=row["seq"], cause=cause.value, error=reason, **values)
     submission_id = row["submission_id"]
-    tx.move(submission_id, row["state"], UploadState.ABORTED.value)
-    if cause is AbortCause.CANCELLED:
-        tx.change(submission_id, given_up=tx.submission(submission_id)["given_up"] + 1)
+    before = None if row["cause"] is None else AbortCause(row["cause"])
+    for each, by in ((before, -1), (cause, 1)):
+        if each in _BY_CAUSE:
+            counter = _BY_CAUSE[each]
+            tx.change(submission_id, **{counter: tx.submission(submission_id)[counter] + by})
     subject = replace(tx.subject(submission_id), file_id=row["id"], name=row["name"])
     tx.emit(EventName.UPLOAD_ABORTED, subject, cause=cause.value, reason=reason)
-    tx.settle(submission_id)
+
+
+def _replace(tx: Transaction, submission_id: SubmissionId, stored: Sequence[tuple[str, int, int]]) -> None:
+    """Note which aborted files of a submission these ones are, sent again. Each has a path, a size and a number."""
+    submission = tx.submission(submission_id)
+    if submission["aborted"] == submission["replaced"]:
+        return
+    by_path: dict[str, list[tuple[int, int]]] = {}
+    for path, size, number in stored:
+        by_path.setdefault(path, []).append((size, number))
+    for row in tx.connection.execute(_ABORTED, {"of": submission_id}).mappings().all():
+        came = by_path.get(row["path"], ())
+        if any(row["number"] < number and row["size"] in (None, size) for size, number in came):
+            _set_cause(tx, row, AbortCause.REPLACED, _REPLACED)
+
+
+def _is_stored_again(tx: Transaction, row: Row) -> bool:
+    """Whether the client has sent a file again already, before the server noticed that it had broken off."""
+    wanted = {"of": row["submission_id"], "path": row["path"], "number": row["number"]}
+    sizes = tx.connection.execute(_STORED_LATER, wanted).scalars().all()
+    return bool(sizes) if row["size"] is None else row["size"] in sizes
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

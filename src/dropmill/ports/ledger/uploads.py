@@ -173,9 +173,16 @@ class UploadLedger(Protocol):
     async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
         """Record that a file will not come (`upload.aborted`).
 
+        One that was aborted before because it broke off gets the new cause if its client gives it up now, while its
+        submission is open. One that is stored already as a later file of the submission, with the same path and the
+        same size (where both are known), is aborted as replaced. Storing a file makes the same of those aborted before.
+
         Args:
             cause: why, for programs.
             reason: why, for people.
+
+        Raises:
+            IllegalTransition: it is stored, or was aborted before for another reason or in a sealed submission.
         """
 
     async def upload(self, file_id: FileId, *, visible_to: Owner | None = None) -> ResumableUpload:
