@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support.missing import missing
 
 import dropmill
@@ -15,7 +17,7 @@ from dropmill.engines.sql.attempts import LOST
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
 from dropmill.model.events import EventName
-from dropmill.web import messages
+from dropmill.web import messages, pages
 from dropmill.wire.encoding import dumps
 from dropmill.wire.problem import problem_json
 
@@ -51,6 +53,32 @@ def errors_below(root: type[DropmillError]) -> Iterator[type[DropmillError]]:
 ERRORS = sorted({error for error in errors_below(DropmillError) if error.status != 500}, key=lambda error: error.code)
 
 
+def test_each_sentence_about_an_error_is_for_a_code_that_there_is() -> None:
+    codes = {error.code for error in errors_below(DropmillError)} | {"internal_error"}
+    assert messages.area("en", "problem").keys() <= codes
+
+
+@pytest.mark.parametrize("language", messages.LANGUAGES)
+def test_page_and_server_say_the_same_of_an_error(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents: list[dict[str, Any]] = [{"code": error.code} for error in ERRORS]
+    documents += [
+        {"code": "file_too_large", "file": "a\u202e.bin", "limit": 2048},
+        {"code": "too_large", "limit": 3 * 1024**2},
+        {"code": "too_many_files", "limit": 1},
+        {"code": "too_many_files", "limit": 10_000},
+        {"code": "file_type_not_accepted", "file": "a.exe", "accept": [".csv", "image/*"]},
+    ]
+    areas = json.dumps(messages.embedded(language, ["core", "problem"]))
+    script = f"""
+        globalThis.messages = {json.dumps(areas)};
+        const {{ problemText }} = await import("./static/js/core/problem.js");
+        console.log(JSON.stringify(given.map((one) => problemText(one) || null)));
+    """
+    monkeypatch.setattr(pages, "language", lambda: language)
+    said = [pages.problem_words(one["code"], one) for one in documents]
+    assert [None if words is None else unescape(words) for words in said] == answer_of(script, documents)
+
+
 def test_each_event_is_folded_by_the_page_or_ignored_for_a_reason() -> None:
     script = """
         const { FOLDED_EVENTS, IGNORED_EVENTS } = await import("./static/js/submission/model.js");
@@ -70,14 +98,15 @@ def test_each_state_has_a_look_of_its_own() -> None:
     assert answer_of(script) == sorted(states - of_submissions)
 
 
-def test_a_page_shows_the_sentence_of_each_error_else_its_title() -> None:
+def test_a_page_shows_the_servers_sentence_of_each_error_that_it_has_none_for_else_its_title() -> None:
     script = """
         const { Problem } = await import("./static/js/core/api.js");
         console.log(JSON.stringify(given.map(([status, text]) => Problem.from(status, text).message)));
     """
-    told = [(error.status, dumps(problem_json(error.status, error.title, "Why.", error.code, {}))) for error in ERRORS]
-    untold = [(error.status, dumps(problem_json(error.status, error.title, "", error.code, {}))) for error in ERRORS]
-    assert answer_of(script, told + untold) == ["Why."] * len(ERRORS) + [error.title for error in ERRORS]
+    other = [error for error in ERRORS if error.code not in messages.area("en", "problem")]
+    told = [(error.status, dumps(problem_json(error.status, error.title, "Why.", error.code, {}))) for error in other]
+    untold = [(error.status, dumps(problem_json(error.status, error.title, "", error.code, {}))) for error in other]
+    assert answer_of(script, told + untold) == ["Why."] * len(other) + [error.title for error in other]
 
 
 def test_a_page_that_sends_retries_exactly_the_errors_that_pass() -> None:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from dropmill.model.events import EventName
 from dropmill.model.jobs import AttemptState, JobState
-from dropmill.model.uploads import UploadState
+from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.web import messages
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,8 @@ def values_of(message: messages.Message) -> set[str]:
 def test_every_event_and_every_state_has_a_label_and_no_label_is_for_nothing() -> None:
     keys = messages.area("en", "core")
     events = {key.removeprefix("event.") for key in keys if key.startswith("event.")}
+    causes = {key.removeprefix("cause.") for key in keys if key.startswith("cause.")}
+    assert causes == {*AbortCause} - {AbortCause.CANCELLED}  # which is a state to people
     states = {key.removeprefix("state.") for key in keys if key.startswith("state.")}
     assert events == {name.value for name in EventName}
     of_the_page = {"paused", "retrying", "refused", "broken", "given_up"}

@@ -117,7 +117,9 @@ class Gate:
         """
         most = self.limits.max_file_size
         if most is not None and size is not None and size > most:
-            raise FileTooLarge(f"{shown(path)} is over the limit of {size_in_words(most)} for one file.", file=path)
+            raise FileTooLarge(
+                f"{shown(path)} is over the limit of {size_in_words(most)} for one file.", file=path, limit=most
+            )
 
     def check_submission(self, usage: SubmissionUsage) -> None:
         """Refuse a submission over the limits.
@@ -130,9 +132,9 @@ class Gate:
         """
         most_files, most = self.limits.max_files, self.limits.max_submission_size
         if most_files is not None and usage.files > most_files:
-            raise TooManyFiles(f"A submission may have at most {most_files} files.")
+            raise TooManyFiles(f"A submission may have at most {most_files} files.", limit=most_files)
         if most is not None and usage.size > most:
-            raise TooLarge(f"The submission is over the limit of {size_in_words(most)}.")
+            raise TooLarge(f"The submission is over the limit of {size_in_words(most)}.", limit=most)
 
     async def check_room(self, size: int) -> None:
         """Refuse bytes that would leave too little of the disk.

@@ -224,6 +224,25 @@ def label(kind: str, name: str) -> str:
     return message(f"core.{kind}.{name}") if messages.has(f"core.{kind}.{name}") else name
 
 
+@pages.app_template_global("problem_words")
+def problem_words(code: str, extra: Mapping[str, Any]) -> str | None:
+    """What an error means, in the page's language; None for codes that mean several things, or without its members.
+
+    As `static/js/core/problem.js` says it.
+    """
+    values: dict[str, Any] = {}
+    if "file" in extra:
+        values["file"] = visible_text(extra["file"])
+    if "accept" in extra:
+        values["accept"] = ", ".join(extra["accept"])
+    if "limit" in extra:
+        values |= {"limit": size_text(extra["limit"]), "n": extra["limit"]}
+    try:
+        return message(f"problem.{code}", **values)
+    except KeyError:
+        return None
+
+
 @pages.app_template_global("embedded_messages")
 def embedded_messages(areas: Sequence[str]) -> Mapping[str, object]:
     """The messages that the scripts of a page need."""

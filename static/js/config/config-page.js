@@ -16,6 +16,7 @@ import { MergePanel, whoSaved } from "./merge-view.js";
 import { t } from "../core/messages.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
+import { problemText } from "../core/problem.js";
 import { RetryBar } from "./retry-bar.js";
 
 /** @typedef {import("./check.js").Finding} Finding */
@@ -225,7 +226,7 @@ part(document, "newer-close").addEventListener("click", () => {
 page.live.addEventListener("hello", () => check.check());
 page.live.addEventListener("refused", (event) => {
   const { error } = /** @type {CustomEvent<{error: {detail: string}}>} */ (event).detail;
-  sayProblem(t("config.not_followed", { reason: error.detail }));
+  sayProblem(t("config.not_followed", { reason: problemText(error) }));
 });
 page.follow("config", pageData().cursor, {
   events({ events }) {

@@ -2,6 +2,7 @@
 
 import { api } from "./base.js";
 import { t } from "./messages.js";
+import { problemText } from "./problem.js";
 
 /** What the server says went wrong (application/problem+json), or that it could not be reached (status 0). */
 export class Problem extends Error {
@@ -10,7 +11,7 @@ export class Problem extends Error {
    * @param {Record<string, any>} body
    */
   constructor(status, body) {
-    super(body.detail || body.title || t("core.answered", { status: String(status) }));
+    super(problemText(body) || t("core.answered", { status: String(status) }));
     this.status = status;
     this.body = body;
   }

@@ -52,7 +52,7 @@ export function stateOf({ job, sending, upload, cause, received, isBroken, isSta
   return upload === "aborted" ? "announced" : upload; // it is about to be announced again
 }
 
-/** @param {"state" | "event" | "part"} kind @param {string} name @returns {string} an unknown one is its own label */
+/** @param {"state" | "event" | "part" | "cause"} kind @param {string} name @returns {string} an unknown one is its own label */
 export const label = (kind, name) => (has(`core.${kind}.${name}`) ? t(`core.${kind}.${name}`) : name);
 
 /** @param {string} state */
@@ -84,7 +84,7 @@ export function eventAbout({ name, subject, data }) {
   const file = subject.name ? visible(subject.name) : "";
   switch (name) {
     case "upload.aborted":
-      return isGivenUp(name, data) ? file : `${file}: ${data.reason}`;
+      return isGivenUp(name, data) ? file : `${file}: ${data.cause ? label("cause", data.cause) : data.reason}`;
     case "attempt.failed":
       return `${file}: ${data.error ? visible(data.error.message) : exitText(data.exit_code)}`;
     case "job.settled":

@@ -9,6 +9,7 @@ import { t } from "../core/messages.js";
 import { OutputPanel } from "./output.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
+import { problemText } from "../core/problem.js";
 import { sentenceOf, wordsOf } from "./failure.js";
 import { listResults } from "./result-list.js";
 import { stateLook, stateWord } from "../core/words.js";
@@ -373,7 +374,7 @@ page.onProgress(({ file_id: fileId, stage, value, total, label }) => {
 });
 page.live.addEventListener("refused", (event) => {
   const { topic: refused, error } = /** @type {CustomEvent<{topic: string, error: {detail: string}}>} */ (event).detail;
-  if (!refused.startsWith("output:")) sayProblem(t("job.not_followed", { reason: error.detail })); // the panel says the other
+  if (!refused.startsWith("output:")) sayProblem(t("job.not_followed", { reason: problemText(error) })); // the panel says the other
 });
 page.everySecond(tick);
 // While the connection is away, and for the queue position, which is not pushed.

@@ -3,6 +3,7 @@
 import { api } from "../core/base.js";
 import { t } from "../core/messages.js";
 import { paced, part, setText } from "../core/page.js";
+import { problemText } from "../core/problem.js";
 import { Screen } from "./screen.js";
 
 /** @typedef {import("../core/live.js").Live} Live */
@@ -25,7 +26,7 @@ export class OutputPanel {
     const { topic, error } = /** @type {CustomEvent<{topic: string, error: {detail: string}}>} */ (event).detail;
     if (topic !== `output:${this.#jobId}`) return;
     this.#text.dataset.empty = "";
-    setText(this.#hint, t("output.refused", { reason: error.detail }));
+    setText(this.#hint, t("output.refused", { reason: problemText(error) }));
   };
 
   /** @param {HTMLElement} panel @param {Live} live @param {string} jobId */

@@ -3,7 +3,7 @@
 import { bytes, duration, elapsed, percent, queuePosition, visible } from "../core/format.js";
 import { language, t } from "../core/messages.js";
 import { resultText } from "../job/results.js";
-import { stateOf } from "../core/words.js";
+import { label, stateOf } from "../core/words.js";
 
 /** @typedef {import("./model.js").Entry} Entry */
 
@@ -69,10 +69,12 @@ export function timeOf({ job }, now) {
  *   nothing did
  */
 export function errorOf(entry) {
-  const { job, error, sending, remark } = entry;
+  const { job, error, cause, sending, remark } = entry;
   if (job?.state === "failed") return jobError(job);
   if (sending === "refused") return { sentence: remark || t("submission.error.refused"), words: "" };
-  return stateOf(entry) === "aborted" ? { sentence: t("submission.error.not_kept", { reason: error ?? t("submission.error.interrupted") }), words: "" } : null;
+  if (stateOf(entry) !== "aborted") return null;
+  const reason = cause ? label("cause", cause) : error ?? t("submission.error.interrupted");
+  return { sentence: t("submission.error.not_kept", { reason }), words: "" };
 }
 
 /** @param {NonNullable<Entry["job"]>} job that failed */

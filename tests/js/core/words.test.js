@@ -44,7 +44,7 @@ test("an upload that its person cancelled is no fault: its words and colours are
   const line = (/** @type {any} */ data) =>
     [eventWord("upload.aborted", data), eventTone("upload.aborted", data), eventAbout({ name: "upload.aborted", subject: { name: "a" }, data })];
   assert.deepEqual(line({ cause: "cancelled", reason: "the client terminated it" }), ["cancelled", "quiet", "a"]);
-  assert.deepEqual(line({ cause: "cut_off", reason: "the connection was cut" }), ["not sent", "bad", "a: the connection was cut"]);
+  assert.deepEqual(line({ cause: "cut_off", reason: "the connection was cut" }), ["not sent", "bad", "a: the connection broke"]);
 });
 
 test("the log says what an event is about", () => {

@@ -282,6 +282,15 @@ def test_nowhere_is_a_problem_to_a_script_and_a_page_to_a_person(server: Server)
     assert "Traceback" not in page.text
 
 
+def test_a_page_about_an_error_is_in_the_persons_language_where_its_code_says_enough(server: Server) -> None:
+    german = HTML | {"Accept-Language": "de"}
+    page = server.http.get("/submissions/none", headers=german)
+    assert "<h1>Das hat der Server nicht, oder es wurde entfernt.</h1>" in page.text
+    assert "There is no" not in page.text
+    page = server.http.get("/nowhere", headers=HTML)
+    assert "<h1>The server has no such thing, or has removed it.</h1>" in page.text
+
+
 def test_a_page_that_refuses_shows_text_only(server: Server) -> None:
     page = server.http.get(f"/submissions?before={'%3Cscript%3Ealert(1)%3C/script%3E' * 9}", headers=HTML)
     assert page.status_code == 400
