@@ -8,7 +8,8 @@
  * @property {string[]} unreadable paths that the browser could not read
  */
 
-/** @typedef {{entry: FileSystemEntry, path: string, from: Item["from"]}} Found an entry that is still to be read */
+/** @typedef {{handle: FileSystemDirectoryHandle | null}} Folder null: the browser has given no handle of it, or not yet */
+/** @typedef {{entry: FileSystemEntry, path: string, from: Item["from"], folder: Folder}} Found an entry that is still to be read, and the folder that it is in */
 
 // Each answer of the browser takes a moment, whatever it reads. Chromium hands over all answers that are there in one task, and
 // those that are asked for meanwhile in the same one: 500 files were one task of 185 ms of CPU. So the next ones are asked for
@@ -34,7 +35,7 @@ export async function readDropped(transfer, { signal, onFound } = {}) {
     const entry = item.webkitGetAsEntry?.() ?? null;
     const from = handleOf(item);
     const file = item.getAsFile();
-    if (entry?.isDirectory) folders.push({ entry, path: entry.name, from });
+    if (entry?.isDirectory) folders.push({ entry, path: entry.name, from, folder: { handle: null } });
     else if (file) dropped.items.push({ path: file.name, file, from });
     else if (entry) dropped.unreadable.push(entry.name);
   }
@@ -51,6 +52,45 @@ function handleOf(item) {
   if (!globalThis.isSecureContext || !("getAsFileSystemHandle" in item)) return undefined;
   const asking = /** @type {{getAsFileSystemHandle(): Promise<FileSystemHandle | null>}} */ (item).getAsFileSystemHandle();
   return asking.catch(() => null); // the file is read without it
+}
+
+/**
+ * A file, by the handle of its folder where that works: Chromium takes half as long for it as for the entry. It gives handles
+ * neither of all names nor of all links, so the entries say what is in a folder.
+ * @param {Found} found
+ * @returns {Promise<File>}
+ */
+async function fileOf({ entry, folder: { handle } }) {
+  const file = handle && (await ifGiven(async () => (await handle.getFileHandle(entry.name)).getFile()));
+  return file ?? new Promise((taken, failed) => { /** @type {FileSystemFileEntry} */ (entry).file(taken, failed); });
+}
+
+/**
+ * @template T
+ * @param {() => Promise<T>} ask
+ * @returns {Promise<T | null>} null: the browser refuses
+ */
+async function ifGiven(ask) {
+  try {
+    return await ask();
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {Found} found a folder
+ * @returns {Promise<Folder>}
+ */
+async function folderOf({ entry, from, path, folder: { handle } }) {
+  /** @type {Folder} */
+  const folder = { handle: null };
+  if (path === entry.name) { // it was dropped itself; not awaited, because the browser may ask the person first
+    from?.then((given) => { folder.handle = /** @type {FileSystemDirectoryHandle | null} */ (given); });
+  } else if (handle) {
+    folder.handle = await ifGiven(() => handle.getDirectoryHandle(entry.name));
+  }
+  return folder;
 }
 
 /**
@@ -83,21 +123,21 @@ async function readAll(waiting, dropped, signal, onFound) {
     };
 
     /** @param {Found} found */
-    const read = async ({ entry, path, from }) => {
+    const read = async (found) => {
+      const { entry, path, from } = found;
       if (entry.isFile) {
-        const file = await new Promise((/** @type {(file: File) => void} */ taken, failed) => {
-          /** @type {FileSystemFileEntry} */ (entry).file(taken, failed);
-        });
+        const file = await fileOf(found);
         dropped.items.push({ path, file, from });
         onFound(dropped.items.length);
         return;
       }
+      const folder = await folderOf(found);
       const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
       while (!signal.aborted) {
         /** @type {FileSystemEntry[]} */
         const some = await new Promise((taken, failed) => { reader.readEntries(taken, failed); });
         if (some.length === 0) return; // browsers return a folder in portions of 100
-        for (const inner of some) waiting.push({ entry: inner, path: `${path}/${inner.name}`, from });
+        for (const inner of some) waiting.push({ entry: inner, path: `${path}/${inner.name}`, from, folder });
         startSoon();
       }
     };

@@ -110,6 +110,36 @@ test("each file knows the handle of what was dropped, where the browser gives on
   assert.deepEqual(await Promise.all(items.map(({ from }) => from)), [handle, handle]);
 });
 
+test("files are taken by handles where the browser gives them, and by their entries where it does not", async () => {
+  /** @type {string[]} */
+  const byEntry = [];
+  const slow = (/** @type {string} */ name) => ({ ...aFile(name), file: (/** @type {any} */ taken) => { byEntry.push(name); taken(new File(["xx"], name)); } });
+  const known = (/** @type {string} */ name) => async (/** @type {string} */ asked) => {
+    if (asked !== name) throw new TypeError("Name is not allowed.");
+    return { getFile: async () => new File(["x"], asked) };
+  };
+  const inner = { kind: "directory", getFileHandle: known("b.txt") };
+  const outer = {
+    kind: "directory", getFileHandle: known("a.txt"),
+    getDirectoryHandle: async (/** @type {string} */ name) => { if (name === "g") return inner; throw new TypeError("Name is not allowed."); },
+  };
+  const folder = aFolder("f", [slow("a.txt"), slow("odd.lnk"), aFolder("g", [slow("b.txt")]), aFolder("h.", [slow("c.txt")])]);
+  const transfer = transferOf([folder]);
+  transfer.items[1].getAsFileSystemHandle = async () => outer;
+  globalThis.isSecureContext = true;
+  const dropped = await readDropped(transfer);
+  assert.deepEqual(paths(dropped), ["f/a.txt", "f/g/b.txt", "f/h./c.txt", "f/odd.lnk"]);
+  assert.deepEqual(byEntry.sort(), ["c.txt", "odd.lnk"]);
+  assert.deepEqual(dropped.unreadable, []);
+});
+
+test("nothing waits for a handle that the browser has not given", async () => {
+  const transfer = transferOf([aFolder("f", [aFile("a.txt")])]);
+  transfer.items[1].getAsFileSystemHandle = () => new Promise(() => {});
+  globalThis.isSecureContext = true;
+  assert.deepEqual(paths(await readDropped(transfer)), ["f/a.txt"]);
+});
+
 test("on plain http no handle is asked for: some browsers end the page then", async () => {
   const transfer = transferOf([aFolder("f", [aFile("a.txt")])]);
   transfer.items[1].getAsFileSystemHandle = () => assert.fail("asked");
