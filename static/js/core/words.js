@@ -73,7 +73,8 @@ const isGivenUp = (name, data) => name === "upload.aborted" && data.cause === "c
 /** @param {string} name of an event @param {Record<string, any>} data @returns {Tone} */
 export function eventTone(name, data) {
   if (name === "job.settled") return stateLook(data.state).tone;
-  return isGivenUp(name, data) ? "quiet" : EVENT_TONES[name] ?? "quiet";
+  const isNoFailure = isGivenUp(name, data) || data.cause === "replaced";
+  return isNoFailure ? "quiet" : EVENT_TONES[name] ?? "quiet";
 }
 
 /**

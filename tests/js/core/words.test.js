@@ -45,6 +45,7 @@ test("an upload that its person cancelled is no fault: its words and colours are
     [eventWord("upload.aborted", data), eventTone("upload.aborted", data), eventAbout({ name: "upload.aborted", subject: { name: "a" }, data })];
   assert.deepEqual(line({ cause: "cancelled", reason: "the client terminated it" }), ["cancelled", "quiet", "a"]);
   assert.deepEqual(line({ cause: "cut_off", reason: "the connection was cut" }), ["not sent", "bad", "a: the connection broke"]);
+  assert.deepEqual(line({ cause: "replaced", reason: "it was sent again and is stored" }), ["not sent", "quiet", "a: it was sent again"]);
 });
 
 test("the log says what an event is about", () => {
