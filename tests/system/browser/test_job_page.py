@@ -148,10 +148,11 @@ def test_a_topic_that_the_server_refuses_is_said(open_page: Open, site: Server) 
 
     page.route_web_socket("**/api/v1/live", refuse)
     page.goto(f"/jobs/{submission['files'][0]['job']['id']}")
+    reason = "The server has no such thing, or has removed it."
     expect(page.get_by_role("alert")).to_have_text(
-        "This page does not follow the job: There is no such topic. Reload it to see what is new."
+        f"This page does not follow the job: {reason} Reload it to see what is new."
     )
-    expect(page.get_by_role("region", name="Output")).to_contain_text("Not shown live: There is no such topic.")
+    expect(page.get_by_role("region", name="Output")).to_contain_text(f"Not shown live: {reason}")
 
 
 def test_without_scripts_the_page_can_be_read(open_page: Open, site: Server, config: Callable[[bytes], str]) -> None:
