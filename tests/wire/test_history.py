@@ -47,6 +47,7 @@ def test_a_page_has_its_entries_and_both_cursors() -> None:
         "opened_at": TEXT,
         "settled_at": TEXT,
         "account": None,
+        "aborted_as": {"cancelled": 0, "replaced": 0},
         "first_file": file,
         "file_count": 3,
         "result_count": 4,

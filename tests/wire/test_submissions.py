@@ -93,6 +93,7 @@ def test_a_submission_has_the_contracts_shape() -> None:
         "client": CLIENT_JSON,
         "account": "ada",
         "counts": counts,
+        "aborted_as": {"cancelled": 0, "replaced": 0},
     }
     file = file_json(_file(UploadState.STORED), RuntimeState())
     assert submission_json(submission, [file], "7") == {**shape, "files": [file], "files_next": "7"}

@@ -180,7 +180,7 @@ def test_over_plain_http_a_whole_folder_is_picked_again_after_the_tab_was_closed
 def test_small_files_in_which_a_form_was_cut_off_are_offered_in_another_browser(
     open_page: Open, site: Server, plain_url: str, line: Proxy, tmp_path: Path, is_killed: bool
 ) -> None:
-    """Also if nothing else is left, and after a server that was killed; once it is sealed they are not sent."""
+    """Also if nothing else is left, and after a server that was killed; who stops sending cancels them."""
     path = tmp_path / "small.bin"
     expected = random_file(path, 6 * MIB, 7)
     page = open_page(plain_url, through=line)
@@ -203,9 +203,9 @@ def test_small_files_in_which_a_form_was_cut_off_are_offered_in_another_browser(
     expect(again.get_by_role("button", name="Pick files again")).to_be_visible()
     if is_killed:
         again.get_by_role("button", name="Stop sending").click()
-        expect(row(again, "small.bin")).to_contain_text("Not sent")
-        expect(again.get_by_role("heading", level=1)).to_have_text("Not sent")
-        assert site.settled(submission_id)["counts"]["aborted"] == 1
+        expect(row(again, "small.bin")).to_contain_text("Cancelled")
+        expect(again.get_by_role("heading", level=1)).to_have_text("Cancelled")
+        assert site.settled(submission_id)["aborted_as"]["cancelled"] == 1
         return
     choose(again, "Pick again: small.bin", path)
     expect(again.get_by_role("heading", name=re.compile("^Done"))).to_be_visible()
