@@ -132,7 +132,7 @@ def room(ledger: SqliteLedger, bus: LocalBus) -> Room:
 
 
 def join(topic: str, after: int | None = None, *, attempt: int | None = None) -> Join:
-    return Join(id=f"join {topic}", topic=topic, after=after, attempt=attempt)
+    return Join(id=f"join {topic}", topic=topic, ledger=None, after=after, attempt=attempt)
 
 
 # --- joining topics --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.jobs import Progress
 from dropmill.wire import socket
 from dropmill.wire.encoding import dumps
-from dropmill.wire.socket import BadMessage, Cancel, Join, Leave, Retry, parse
+from dropmill.wire.socket import BadMessage, Cancel, Editing, Join, Leave, Retry, parse
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123_456, timezone(timedelta(hours=2)))
 TEXT = "2026-03-01T10:00:00.123Z"
@@ -21,15 +21,20 @@ TEXT = "2026-03-01T10:00:00.123Z"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"type":"join","id":1,"topic":"all"}', Join(id=1, topic="all", after=None, attempt=None)),
+        ('{"type":"join","id":1,"topic":"all"}', Join(id=1, topic="all", ledger=None, after=None, attempt=None)),
         (
             '{"type":"join","id":"a","topic":"output:x","after":0,"attempt":2}',
-            Join(id="a", topic="output:x", after=0, attempt=2),
+            Join(id="a", topic="output:x", ledger=None, after=0, attempt=2),
         ),
         (
             '{"type":"join","topic":"all","after":9223372036854775807,"attempt":null}',
-            Join(id=None, topic="all", after=2**63 - 1, attempt=None),
+            Join(id=None, topic="all", ledger=None, after=2**63 - 1, attempt=None),
         ),
+        (
+            '{"type":"join","topic":"all","after":5,"ledger":"l"}',
+            Join(id=None, topic="all", ledger="l", after=5, attempt=None),
+        ),
+        ('{"type":"editing","id":5,"topic":"config","is_dirty":true}', Editing(id=5, topic="config", is_dirty=True)),
         ('{"type":"leave","id":2,"topic":"all"}', Leave(id=2, topic="all")),
         ('{"type":"cancel","id":3,"job_id":"j"}', Cancel(id=3, job_id="j")),
         ('{"type":"retry","id":4,"job_id":"j","more":[1]}', Retry(id=4, job_id="j")),
@@ -74,6 +79,10 @@ def test_a_message_of_the_contract_is_taken(text: str, message: object) -> None:
         ('{"type":"join","topic":"all","after":' + "9" * 300 + "}", None),
         ('{"type":"join","topic":"all","after":' + "9" * 10_000 + "}", None),
         ('{"type":"join","topic":"output:x","attempt":1.5,"id":1}', 1),
+        ('{"type":"join","id":1,"topic":"all","ledger":5}', 1),
+        ('{"type":"join","id":1,"topic":"all","ledger":""}', 1),
+        ('{"type":"editing","id":1,"topic":"config"}', 1),
+        ('{"type":"editing","id":1,"topic":"config","is_dirty":1}', 1),
         ('{"type":"leave","id":1}', 1),
         ('{"type":"cancel","id":1}', 1),
         ('{"type":"retry","id":1,"job_id":5}', 1),
@@ -100,7 +109,9 @@ def test_anything_else_is_a_bad_message_answered_by_its_id(text: object, re: obj
 
 @pytest.mark.parametrize("topic", ["x' OR 1=1--", "*", "account:../x", "\u00e9", "submission:" + "0" * 32])
 def test_whether_a_topic_exists_is_not_the_parsers_question(topic: str) -> None:
-    assert parse(json.dumps({"type": "join", "topic": topic})) == Join(id=None, topic=topic, after=None, attempt=None)
+    assert parse(json.dumps({"type": "join", "topic": topic})) == Join(
+        id=None, topic=topic, ledger=None, after=None, attempt=None
+    )
 
 
 # --- to the client ---------------------------------------------------------------------------------------------------
@@ -108,21 +119,28 @@ def test_whether_a_topic_exists_is_not_the_parsers_question(topic: str) -> None:
 
 def test_the_servers_messages_have_the_contracts_fields() -> None:
     progress = Progress(submission_id=SubmissionId("s"), file_id=FileId("f"), stage="upload", value=3)
-    assert socket.hello(AT, 15) == {"type": "hello", "protocol": 1, "server_time": TEXT, "heartbeat": 15}
+    assert socket.hello(AT, 15, "l", "1.2", 3) == {
+        "type": "hello",
+        "protocol": 1,
+        "server_time": TEXT,
+        "heartbeat": 15,
+        "ledger": "l",
+        "version": "1.2",
+        "spread_s": 3,
+    }
     assert socket.snapshot("all", 3, None) == {"type": "snapshot", "topic": "all", "cursor": 3, "state": None}
     assert socket.events("all", 3, []) == {"type": "events", "topic": "all", "cursor": 3, "events": []}
-    assert socket.progress(progress) == {
-        "type": "progress",
-        "file_id": "f",
-        "stage": "upload",
-        "value": 3,
-        "total": None,
-        "label": None,
-    }
+    report = {"file_id": "f", "stage": "upload", "value": 3, "total": None, "label": None}
+    assert socket.progress([progress]) == {"type": "progress", "files": [report]}
+    notice = {"type": "notice", "id": "n", "text": "Restart at six", "expires_at": TEXT}
+    assert socket.notice("n", "Restart at six", AT) == notice
+    presence = {"type": "presence", "topic": "config", "watching": 2, "names": None, "editing": True}
+    assert socket.presence("config", 2, None, True) == presence
+    assert socket.poll_end("s") == {"type": "poll", "seen": "s"}
     output = {"type": "output", "job_id": "j", "attempt": 1, "offset": 2, "end": 4, "text": "\u00e9"}
     assert socket.output("j", 1, 2, 4, "\u00e9") == output
     assert socket.gap("all", 3) == {"type": "gap", "topic": "all", "cursor": 3}
     assert socket.reply(7) == {"type": "reply", "re": 7, "ok": True, "error": None}
     error = {"code": "not_found", "detail": "No."}
     assert socket.reply(7, "not_found", "No.") == {"type": "reply", "re": 7, "ok": False, "error": error}
-    assert socket.tick(AT) == {"type": "tick", "at": TEXT}
+    assert socket.tick(AT, 1) == {"type": "tick", "at": TEXT, "spread_s": 1}

@@ -106,8 +106,8 @@ class Subscriber:
                     for place in list(self._joined.values()):
                         if isinstance(place, _Followed) and place.topic.senders_stream in notification.positions:
                             await self._deliver_senders(place)
-                    for report in notification.progress.values():
-                        await self._send(socket.progress(report))
+                    if notification.progress:
+                        await self._send(socket.progress(notification.progress.values()))
                 await asyncio.sleep(GATHER_S)
         finally:
             self._mailbox.close()

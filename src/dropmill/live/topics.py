@@ -11,7 +11,7 @@ from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
-from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.model.ids import Cursor, FileId, JobId, LedgerId, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
 from dropmill.ports.bus import Bus, Notification, Subscription, senders_of
@@ -133,6 +133,11 @@ class Topics:
         self._bus = bus
         self._views = views
         self._outputs = outputs
+
+    @property
+    def ledger_id(self) -> LedgerId:
+        """Whose cursors these are."""
+        return self._ledger.id
 
     async def newest(self, caller: Caller) -> Cursor:
         """The current cursor: following from it returns what happens from now on."""

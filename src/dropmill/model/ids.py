@@ -12,6 +12,7 @@ JobId = NewType("JobId", str)
 LinkId = NewType("LinkId", str)
 NodeId = NewType("NodeId", str)
 ClaimId = NewType("ClaimId", str)
+LedgerId = NewType("LedgerId", str)
 
 Owner = NewType("Owner", str)
 """The owner of a submission and of all its files, jobs and events. Made of ids, never of names.
@@ -65,3 +66,8 @@ def new_node_id() -> NodeId:
 def new_claim_id() -> ClaimId:
     """A new claim id."""
     return ClaimId(_random_id())
+
+
+def new_ledger_id() -> LedgerId:
+    """A new ledger id; a cursor means nothing in a ledger with another one."""
+    return LedgerId(_random_id())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from dropmill.model.events import Event
+from dropmill.model.ids import LedgerId
 from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
 from dropmill.wire.encoding import Json
@@ -33,11 +34,12 @@ class EventJson(TypedDict):
 
 
 class EventPageJson(TypedDict):
-    """Events of a topic. `gap`: older ones after the cursor may have been removed."""
+    """Events of a topic. `gap`: older ones after the cursor may have been removed. `ledger`: whose cursor this is."""
 
     events: list[EventJson]
     cursor: int
     gap: bool
+    ledger: str
 
 
 def event_json(event: Event) -> EventJson:
@@ -60,9 +62,9 @@ def event_json(event: Event) -> EventJson:
     }
 
 
-def event_page_json(events: Sequence[Event], cursor: int, *, has_gap: bool) -> EventPageJson:
+def event_page_json(events: Sequence[Event], cursor: int, *, has_gap: bool, ledger: LedgerId) -> EventPageJson:
     """A page of events in cursor order; the next page begins after `cursor`."""
-    return {"events": [event_json(event) for event in events], "cursor": cursor, "gap": has_gap}
+    return {"events": [event_json(event) for event in events], "cursor": cursor, "gap": has_gap, "ledger": ledger}
 
 
 # --- for clients -----------------------------------------------------------------------------------------------------

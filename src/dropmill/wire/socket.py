@@ -42,6 +42,9 @@ class Hello(TypedDict):
     protocol: int
     server_time: str
     heartbeat: float
+    ledger: str
+    version: str
+    spread_s: float
 
 
 class ReplyError(TypedDict):
@@ -78,15 +81,21 @@ class Events(TypedDict):
     events: list[EventJson]
 
 
-class ProgressReport(TypedDict):
-    """A report that may be lost; the newest wins."""
+class FileProgress(TypedDict):
+    """How far one file is."""
 
-    type: Literal["progress"]
     file_id: str
     stage: str
     value: float
     total: float | None
     label: str | None
+
+
+class ProgressReports(TypedDict):
+    """The newest report of each file that moved; may be lost, the newest wins."""
+
+    type: Literal["progress"]
+    files: list[FileProgress]
 
 
 class Sending(TypedDict):
@@ -108,6 +117,29 @@ class Output(TypedDict):
     text: str
 
 
+class NoticeMessage(TypedDict):
+    """An operator's message; to be shown until it expires."""
+
+    type: Literal["notice"]
+    id: str
+    text: str
+    expires_at: str
+
+
+class Presence(TypedDict):
+    """Who else follows a topic.
+
+    `watching` counts the other connections. `names` are their accounts; None while there are none. `editing`: whether
+    another one has unsaved changes of the config.
+    """
+
+    type: Literal["presence"]
+    topic: str
+    watching: int
+    names: list[str] | None
+    editing: bool
+
+
 class Gap(TypedDict):
     """Events after the subscriber's cursor were removed; the topic continues from `cursor`."""
 
@@ -121,14 +153,51 @@ class Tick(TypedDict):
 
     type: Literal["tick"]
     at: str
+    spread_s: float
 
 
-ServerMessage = Hello | Reply | Snapshot | Events | ProgressReport | Sending | Output | Gap | Tick
+class PollEnd(TypedDict):
+    """The last message of a long poll's answer; the next poll sends `seen` back."""
+
+    type: Literal["poll"]
+    seen: str
 
 
-def hello(now: datetime, heartbeat_s: float) -> Hello:
-    """The first message of a connection."""
-    return {"type": "hello", "protocol": PROTOCOL, "server_time": time_text(now), "heartbeat": heartbeat_s}
+ServerMessage = (
+    Hello
+    | Reply
+    | Snapshot
+    | Events
+    | ProgressReports
+    | Sending
+    | Output
+    | NoticeMessage
+    | Presence
+    | Gap
+    | Tick
+    | PollEnd
+)
+
+
+def hello(now: datetime, heartbeat_s: float, ledger: str, version: str, spread_s: float) -> Hello:
+    """The first message of a connection.
+
+    Args:
+        now: the server's time.
+        heartbeat_s: seconds between two ticks.
+        ledger: id of the ledger.
+        version: of the server.
+        spread_s: how many seconds clients should spread their return over after a restart.
+    """
+    return {
+        "type": "hello",
+        "protocol": PROTOCOL,
+        "server_time": time_text(now),
+        "heartbeat": heartbeat_s,
+        "ledger": ledger,
+        "version": version,
+        "spread_s": spread_s,
+    }
 
 
 def reply(re: MessageId, code: str | None = None, detail: str | None = None) -> Reply:
@@ -147,9 +216,12 @@ def events(topic: str, cursor: int, some: Sequence[EventJson]) -> Events:
     return {"type": "events", "topic": topic, "cursor": cursor, "events": list(some)}
 
 
-def progress(report: Progress) -> ProgressReport:
-    """A report of how far a file is."""
-    return {"type": "progress", "file_id": report.file_id, "stage": report.stage, **progress_json(report)}
+def progress(reports: Iterable[Progress]) -> ProgressReports:
+    """How far some files are."""
+    files: list[FileProgress] = [
+        {"file_id": report.file_id, "stage": report.stage, **progress_json(report)} for report in reports
+    ]
+    return {"type": "progress", "files": files}
 
 
 def sending(topic: str, file_ids: Iterable[str]) -> Sending:
@@ -162,14 +234,29 @@ def output(job_id: str, attempt: int, offset: int, end: int, text: str) -> Outpu
     return {"type": "output", "job_id": job_id, "attempt": attempt, "offset": offset, "end": end, "text": text}
 
 
+def notice(notice_id: str, text: str, expires_at: datetime) -> NoticeMessage:
+    """An operator's message."""
+    return {"type": "notice", "id": notice_id, "text": text, "expires_at": time_text(expires_at)}
+
+
+def presence(topic: str, watching: int, names: list[str] | None, editing: bool) -> Presence:
+    """Who else follows a topic."""
+    return {"type": "presence", "topic": topic, "watching": watching, "names": names, "editing": editing}
+
+
 def gap(topic: str, cursor: int) -> Gap:
     """Events were removed; the topic continues from `cursor`."""
     return {"type": "gap", "topic": topic, "cursor": cursor}
 
 
-def tick(now: datetime) -> Tick:
+def tick(now: datetime, spread_s: float) -> Tick:
     """The heartbeat."""
-    return {"type": "tick", "at": time_text(now)}
+    return {"type": "tick", "at": time_text(now), "spread_s": spread_s}
+
+
+def poll_end(seen: str) -> PollEnd:
+    """The last message of a long poll's answer."""
+    return {"type": "poll", "seen": seen}
 
 
 # --- from the client -------------------------------------------------------------------------------------------------
@@ -189,12 +276,14 @@ class Join:
     """Follow a topic, or the stream `output:<job_id>`.
 
     Attributes:
+        ledger: id of the ledger whose cursor `after` is; None is this one.
         after: cursor, or byte offset for a stream, after which to begin; None asks for a snapshot.
         attempt: number of the attempt whose output to follow; None is the newest.
     """
 
     id: MessageId
     topic: str
+    ledger: str | None
     after: int | None
     attempt: int | None
 
@@ -223,13 +312,23 @@ class Retry:
     job_id: str
 
 
-ClientMessage = Join | Leave | Cancel | Retry
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Editing:
+    """Say whether this client has unsaved changes of the config."""
+
+    id: MessageId
+    topic: str
+    is_dirty: bool
+
+
+ClientMessage = Join | Leave | Cancel | Retry | Editing
 
 CLIENT_MESSAGES: Mapping[str, type[ClientMessage]] = {
     "join": Join,
     "leave": Leave,
     "cancel": Cancel,
     "retry": Retry,
+    "editing": Editing,
 }
 """The class of each `type`."""
 
@@ -269,6 +368,17 @@ def _short_text(message: Mapping[str, Any], key: str, re: MessageId) -> str:
     return value
 
 
+def _optional_text(message: Mapping[str, Any], key: str, re: MessageId) -> str | None:
+    return None if message.get(key) is None else _short_text(message, key, re)
+
+
+def _statement(message: Mapping[str, Any], key: str, re: MessageId) -> bool:
+    value = message.get(key)
+    if not isinstance(value, bool):
+        raise BadMessage(f"`{key}` must be true or false.", re)
+    return value
+
+
 def _position(message: Mapping[str, Any], key: str, re: MessageId) -> int | None:
     value = message.get(key)
     if value is None:
@@ -278,5 +388,10 @@ def _position(message: Mapping[str, Any], key: str, re: MessageId) -> int | None
     return value
 
 
-_VALUES: Mapping[type | UnionType | Any, Any] = {str: _short_text, int | None: _position}
+_VALUES: Mapping[type | UnionType | Any, Any] = {
+    str: _short_text,
+    str | None: _optional_text,
+    bool: _statement,
+    int | None: _position,
+}
 """How a field of a client's message is read, by its type."""

@@ -299,7 +299,7 @@ async def test_events_are_read_backwards(alone: Alone, ledger: SqliteLedger) -> 
     while before:
         answer = await client.get(f"/api/v1/events?before={before}&limit=2")
         page = await answer.get_json()
-        assert set(page) == {"events", "cursor", "gap"}
+        assert set(page) == {"events", "cursor", "gap", "ledger"}
         assert len(page["events"]) <= 2
         assert not page["gap"]
         before, read = page["cursor"], [*page["events"], *read]

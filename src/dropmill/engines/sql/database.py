@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from dropmill.engines.sql import events
+from dropmill.engines.sql.tables import ledgers
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.events import TOPIC_ALL
-from dropmill.model.ids import Cursor, NodeId
+from dropmill.model.ids import Cursor, LedgerId, NodeId, new_ledger_id
 from dropmill.model.nodes import Node
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
@@ -98,6 +99,7 @@ class SqlDatabase(ABC):
         self._writer: asyncio.Task[None] | None = None
         self._poller: asyncio.Task[None] | None = None
         self._node: Node | None = None
+        self._id: LedgerId | None = None
         self._published_cursor = Cursor(0)  # every event up to here was published; the writer's
         self._is_open = False
 
@@ -173,6 +175,14 @@ class SqlDatabase(ABC):
     def _connect(self, without_lock: bool) -> None:
         with self._translated():
             self._published_cursor = self.connect(without_lock=without_lock)
+            connection = self.writing_connection()
+            with connection.begin():
+                self.begin(connection, is_writer=True)
+                found = connection.execute(select(ledgers.c.id)).scalar_one_or_none()
+                if found is None:
+                    found = new_ledger_id()
+                    connection.execute(insert(ledgers).values(id=found))
+            self._id = LedgerId(found)
 
     async def close(self) -> None:
         """Commit the changes in the queue, then close. Later changes raise `Unavailable`."""
@@ -190,6 +200,13 @@ class SqlDatabase(ABC):
         self._reader_threads.shutdown()
         self._writer_thread.shutdown()
         self._engine.dispose()
+
+    @property
+    def id(self) -> LedgerId:
+        """See `Ledger.id`."""
+        if self._id is None:
+            raise AssertionError("the ledger is not open")
+        return self._id
 
     @property
     def _node_id(self) -> NodeId | None:

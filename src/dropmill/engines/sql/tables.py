@@ -317,6 +317,12 @@ config_revisions = Table(
 )
 _partial_index("ix_config_revisions_kept", config_revisions.c.number, where=config_revisions.c.purged_at.is_(None))
 
+ledgers = Table(  # the one row is this ledger
+    "ledgers",
+    metadata,
+    Column("id", Id(32), primary_key=True),
+)
+
 config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held
     "config_files",
     metadata,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dropmill.model.events import Event
-from dropmill.model.ids import Cursor, Owner
+from dropmill.model.ids import Cursor, LedgerId, Owner
 from dropmill.ports.ledger.history import HistoryLedger, JobReader, SubmissionReader
 
 
@@ -42,6 +42,10 @@ class EventLedger(Protocol):
 
 class FeedLedger(EventLedger, SubmissionReader, JobReader, Protocol):
     """The reads for following events and for reading them backwards, and for the output of running jobs."""
+
+    @property
+    def id(self) -> LedgerId:
+        """The ledger's id: made once, kept through restarts. A cursor of another ledger means nothing in this one."""
 
     async def events_before(
         self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None

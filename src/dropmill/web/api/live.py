@@ -7,6 +7,7 @@ from typing import Any
 
 from quart import Blueprint, current_app, request, websocket
 
+from dropmill import __version__
 from dropmill.live.stream import Subscriber
 from dropmill.live.topics import Topic
 from dropmill.model.caller import Caller
@@ -28,6 +29,8 @@ from dropmill.wire.socket import BAD_MESSAGE, BadMessage, hello, parse, reply, t
 live = Blueprint("live", __name__, url_prefix="/api/v1")
 
 HEARTBEAT_S = 15  # under the 60 s after which common proxies close a quiet connection
+SPREAD_SOCKETS_PER_S = 200  # after a restart, so many sockets a second come back
+SPREAD_MIN_S, SPREAD_MAX_S = 1.0, 15.0
 SUBPROTOCOL = "dropmill.v1"
 
 SEND_TIMEOUT_S = 20  # for one message; the connection of a slower client is closed
@@ -55,6 +58,11 @@ async def _serve(found: Services, caller: Caller) -> None:
     connection = websocket._get_current_object()  # type: ignore[attr-defined]  # our tasks use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
 
+    capacity = capacity_of(current_app)
+
+    def spread_s() -> float:
+        return min(max(capacity.sockets / SPREAD_SOCKETS_PER_S, SPREAD_MIN_S), SPREAD_MAX_S)
+
     async def send(text: str) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
@@ -65,12 +73,12 @@ async def _serve(found: Services, caller: Caller) -> None:
     async def beat() -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await send(dumps(tick(utc_now())))
+            await send(dumps(tick(utc_now(), spread_s())))
 
     subscriber = Subscriber(caller, topics=found.topics, orders=found.jobs, joins=found.joins, send=send)
     found.closers.add(connection.close)
     try:
-        await send(dumps(hello(utc_now(), HEARTBEAT_S)))
+        await send(dumps(hello(utc_now(), HEARTBEAT_S, found.topics.ledger_id, __version__, spread_s())))
         async with asyncio.TaskGroup() as group:
             group.create_task(subscriber.run())
             group.create_task(beat())
@@ -115,7 +123,7 @@ async def events() -> Any:
         if is_stream or query.text("after") is not None or wait_s:
             raise BadParameter("`before` reads what has happened; leave out `after`, `wait` and text/event-stream.")
         page = await topic.events_before(before=Cursor(before), limit=limit)
-        return event_page_json(page.events, page.cursor, has_gap=page.is_cut)
+        return event_page_json(page.events, page.cursor, has_gap=page.is_cut, ledger=found.topics.ledger_id)
     if is_stream:
         after = await _after(found, caller, request.headers.get("Last-Event-ID"))
         await topic.events(after=after, limit=1)  # before the answer begins, so that an error still has a status
@@ -140,7 +148,7 @@ async def events() -> Any:
     finally:
         found.closers.discard(give_up)
         mailbox.close()
-    return event_page_json(page.events, page.cursor, has_gap=page.is_cut)
+    return event_page_json(page.events, page.cursor, has_gap=page.is_cut, ledger=found.topics.ledger_id)
 
 
 async def _after(found: Services, caller: Caller, last_id: str | None = None) -> Cursor:

@@ -88,6 +88,10 @@ class _Count:
         self._all = 0
         self._of: collections.Counter[str] = collections.Counter()
 
+    @property
+    def open(self) -> int:
+        return self._all
+
     def admit(self, address: str, *, is_proxy: bool) -> Admission:
         if self._of[address] >= self._most_per_client and not is_proxy:
             raise TooManyConnections(
@@ -132,6 +136,11 @@ class Capacity:
         self._descriptors = most - (min(most // RESERVED_PART, RESERVED_MAX) if reserved is None else reserved)
         self._connections = _Count(self.limits.connections, self.limits.connections_per_client, "connections")
         self._sockets = _Count(self.limits.sockets, self.limits.sockets_per_client, "sockets")
+
+    @property
+    def sockets(self) -> int:
+        """How many sockets are open."""
+        return self._sockets.open
 
     def admit_connection(self, address: str, descriptor: int) -> Admission:
         """Admit a connection.
