@@ -12,7 +12,7 @@ import dropmill.web
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
-from dropmill.live.stream import Subscriber
+from dropmill.live.subscriber import Subscriber
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
@@ -26,7 +26,7 @@ NO_OPERATIONS = {
     "processor": "the script's name, and how it is started",
     "blobs": "bytes by a key, which only a record that was read for a caller tells",
     "resolver": "DNS",
-    "joins": "counts what an address was sent; `Subscriber` asks it",
+    "live": "what subscribers share; the feed follows only what `Topics` lets a caller into",
     "health": "which parts of the server fail now",
     "is_draining": "a flag",
     "closers": "end sockets and polls when the server stops",
@@ -56,9 +56,11 @@ WITHOUT_CALLER = {
     "EventLog.run": WORK_OF_ITS_OWN,
     "EventLog.flush": WORK_OF_ITS_OWN,
     "EventLog.make_durable": WORK_OF_ITS_OWN,
-    "Topics.mailbox": "joins only what `Topics.authorise` and `Topics.output` let a caller into",
+    "Topics.of_ledger": "the same for all callers",
     "Subscriber.run": "of one caller, whom its constructor takes",
     "Subscriber.handle": "of one caller, whom its constructor takes",
+    "Subscriber.close": "of one caller, whom its constructor takes",
+    "Subscriber.progress_seen": "of one caller, whom its constructor takes",
 }
 """Public functions of capabilities that take no caller, and why."""
 

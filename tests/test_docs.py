@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import dropmill
-from dropmill.live.stream import JOINED_MAX
+from dropmill.live.subscriber import JOINED_MAX
 from dropmill.model import errors
 from dropmill.model.errors import DropmillError
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
@@ -153,7 +153,7 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
     assert f"more than {live.MESSAGES_PER_S} a second, after {live.MESSAGES_BURST} at once" in text
     assert f"for {live.SEND_TIMEOUT_S} s" in text
     assert f"{tcp.DRAIN_BODY_S:.0f} s later" in text
-    assert f"(at most {live.WAIT_MAX_S})" in text
+    assert f"(at most {socket.POLL_WAIT_MAX_S})" in text
 
 
 def members() -> tuple[dict[str, set[str]], dict[str, set[str]]]:

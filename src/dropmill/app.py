@@ -32,7 +32,10 @@ from dropmill.health import Health
 from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
+from dropmill.live.feed import Feed
 from dropmill.live.joins import JoinRates
+from dropmill.live.presence import Presence
+from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.clock import Clock
@@ -56,6 +59,7 @@ from dropmill.upkeep.retention import CleanUp, Retention
 from dropmill.web import static_files
 from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
+from dropmill.web.api.events import events
 from dropmill.web.api.history import history
 from dropmill.web.api.jobs import jobs
 from dropmill.web.api.live import live
@@ -103,7 +107,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     static_files.install(app, assets.static(), from_sources=settings.reload)
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings)
-    api = (submissions, jobs, history, downloads, config, live, log_blueprint, uploads_blueprint, send)
+    api = (submissions, jobs, history, downloads, config, live, events, log_blueprint, uploads_blueprint, send)
     for blueprint in (pages, *api, ops):
         app.register_blueprint(blueprint)
     forwarding.install(app, settings)
@@ -257,18 +261,20 @@ class Server:
         await self._open_executor(processing.executor)
         self._open_clean_up(intake, processing.runner)
         views = self._open_views(ledger, bus, intake, uploads)
+        topics = Topics(ledger=ledger, views=views, outputs=processing.recorder)
+        jobs = Jobs(ledger=ledger, executor=processing.executor)
         self._services = self._app.extensions[EXTENSION] = Services(
             settings=self._settings,
             processor=self._processor,
             blobs=blobs,
             intake=intake,
             uploads=uploads,
-            jobs=Jobs(ledger=ledger, executor=processing.executor),
+            jobs=jobs,
             config=config_file,
             resolver=resolver,
             views=views,
-            topics=Topics(ledger=ledger, bus=bus, views=views, outputs=processing.recorder),
-            joins=JoinRates(self._settings.join_rate),
+            topics=topics,
+            live=self._open_live(ledger, bus, topics, jobs),
             log=event_log,
             health=self._health,
         )
@@ -451,6 +457,13 @@ class Server:
     def _open_clean_up(self, intake: Intake, runner: AttemptRunner) -> None:
         sweeps = {"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}
         self._run(CleanUp(sweeps, self._health).run(), "clean-up")
+
+    def _open_live(self, ledger: SqliteLedger, bus: LocalBus, topics: Topics, jobs: Jobs) -> LiveServices:
+        feed = Feed(ledger, bus)
+        self._run(feed.run(), "feed")
+        return LiveServices(
+            topics=topics, feed=feed, presence=Presence(), orders=jobs, joins=JoinRates(self._settings.join_rate)
+        )
 
     def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
         return Views(

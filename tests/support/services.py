@@ -12,7 +12,10 @@ from dropmill.health import Health
 from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
+from dropmill.live.feed import Feed
 from dropmill.live.joins import JoinRates
+from dropmill.live.presence import Presence
+from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.clock import Clock
@@ -47,18 +50,21 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         ledger=ledger, blobs=blobs, bus=bus, intake=intake, gate=gate, expiry_s=60, clock=clock, health=health
     )
     views = Views(ledger=ledger, bus=bus, received=lambda _: None, senders=intake.senders.of)
+    topics, jobs = Topics(ledger=ledger, views=views, outputs=FakeOutputs()), Jobs(ledger=ledger, executor=executor)
     return Services(
         settings=settings,
         processor=Processor.from_settings(settings, folder),
         blobs=blobs,
         intake=intake,
         uploads=uploads,
-        jobs=Jobs(ledger=ledger, executor=executor),
+        jobs=jobs,
         config=ConfigFile(settings.config_location, ledger, ParserProcess(), aside=settings.config_aside),
         resolver=resolver,
         views=views,
-        topics=Topics(ledger=ledger, bus=bus, views=views, outputs=FakeOutputs()),
-        joins=JoinRates(1e9),
+        topics=topics,
+        live=LiveServices(
+            topics=topics, feed=Feed(ledger, bus), presence=Presence(), orders=jobs, joins=JoinRates(1e9)
+        ),
         log=EventLog(folder / "log", ledger, bus),
         health=health,
     )

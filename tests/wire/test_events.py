@@ -41,7 +41,7 @@ def test_an_event_names_its_subject_with_null_for_what_is_absent() -> None:
 
 def test_a_client_reads_back_a_page_that_the_server_wrote() -> None:
     event = Event(cursor=Cursor(3), at=AT, name=EventName.SUBMISSION_OPENED, subject=Subject(client=CLIENT), data={})
-    page = remote_events(event_page_json([event], 3, has_gap=True, ledger=LedgerId("l")))
+    page = remote_events(event_page_json([event], 3, has_gap=True, of_ledger=LedgerId("l")))
     assert (page.events, page.cursor, page.has_gap) == ([event_json(event)], 3, True)
 
 

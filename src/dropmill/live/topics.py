@@ -1,11 +1,13 @@
 """The only way to topics and output streams, for sockets, long polls and event streams alike, each with its caller.
 
-`Topics.authorise` returns a `Topic`, and `Topics.output` an `AttemptOutput`. Only these read events and output, and a
-mailbox joins nothing else, so no one can follow anything without authorisation. So far only what does not exist is
+`Topics.authorise` returns a `Topic`, and `Topics.output` an `AttemptOutput`. Only these read events and output, and the
+feed follows nothing else, so no one can follow anything without authorisation. So far only what does not exist is
 refused.
 """
 
+from collections import OrderedDict
 from collections.abc import Set
+from enum import Enum
 
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
@@ -14,14 +16,28 @@ from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
 from dropmill.model.ids import Cursor, FileId, JobId, LedgerId, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
-from dropmill.ports.bus import Bus, Notification, Subscription, senders_of
+from dropmill.ports.bus import senders_of
 from dropmill.ports.ledger.events import EventPage, FeedLedger
 from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
 from dropmill.wire.submissions import SubmissionJson
 
+KNOWN_MAX = 10_000  # submissions that are known to exist; a client that polls asks four times a second
+
 SUBMISSION = "submission:"
 OUTPUT = "output:"
+
+
+class View(Enum):
+    """What a caller gets to see of a topic: all, or without who sent it."""
+
+    FULL = "full"
+    GUEST = "guest"
+
+
+def view_of(caller: Caller) -> View:
+    """What a caller gets to see: whoever holds a link does not see who sent something."""
+    return View.FULL if caller.link is None else View.GUEST
 
 
 class Topic:
@@ -29,20 +45,42 @@ class Topic:
 
     Attributes:
         name: such as `all` or `submission:<id>`.
+        view: what of it the caller may see.
         senders_stream: moves when `senders` changes; None unless the topic is a submission's.
     """
 
     def __init__(self, caller: Caller, name: str, submission_id: SubmissionId | None, ledger: FeedLedger, views: Views):
         self.name = name
+        self.view = view_of(caller)
         self.senders_stream = None if submission_id is None else senders_of(submission_id)
         self._caller = caller
         self._submission_id = submission_id
         self._ledger = ledger
         self._views = views
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether those who follow it hear of each other."""
+        return self._submission_id is not None or self.name == TOPIC_CONFIG
+
     async def events(self, *, after: Cursor, limit: int) -> EventPage:
         """The events after a cursor, in cursor order."""
         return await self._ledger.events(self.name, after=after, limit=limit)
+
+    async def page(self, *, after: Cursor, of_ledger: str | None, limit: int) -> EventPage:
+        """The events after a client's cursor.
+
+        Args:
+            after: the cursor. What a client knows by one from the future is of no use here: there are no events then,
+                the newest cursor, and `is_cut` is true.
+            of_ledger: whose cursor it is, None: this one's. One of another ledger is of no use either.
+            limit: most events.
+        """
+        if of_ledger in (None, self._ledger.id):
+            page = await self.events(after=after, limit=limit)
+            if page.events or after <= await self._ledger.newest_cursor():
+                return page
+        return EventPage(events=(), cursor=await self._ledger.newest_cursor(), is_cut=True)
 
     async def events_before(self, *, before: Cursor, limit: int) -> EventPage:
         """The last events before a cursor, in cursor order."""
@@ -56,7 +94,10 @@ class Topic:
         """
         if self._submission_id is None:
             return None, await self._ledger.newest_cursor()
-        return await self._views.submission(self._caller, self._submission_id)
+        state, cursor = await self._views.submission(self._caller, self._submission_id)
+        if self.view is View.GUEST:
+            state |= {"client": None, "account": None}
+        return state, cursor
 
     def senders(self) -> Set[FileId]:
         """The files of the submission that are being sent now; none for another topic."""
@@ -95,48 +136,18 @@ class AttemptOutput:
         return AttemptState.RUNNING not in states
 
 
-class Mailbox:
-    """Notifications about the topics and streams that one caller follows; only the newest of each is kept."""
-
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
-
-    def join(self, place: Topic | AttemptOutput) -> None:
-        """Get notifications of it from now on."""
-        self._subscription.join(place.name)
-
-    def join_senders(self, topic: Topic) -> None:
-        """Get notifications of who sends its files, too."""
-        if topic.senders_stream is not None:
-            self._subscription.join(topic.senders_stream)
-
-    def leave(self, place: Topic | AttemptOutput) -> None:
-        """Get no more notifications of it."""
-        self._subscription.leave(place.name)
-        if isinstance(place, Topic) and place.senders_stream is not None:
-            self._subscription.leave(place.senders_stream)
-
-    async def next(self) -> Notification:
-        """Wait for a notification; it covers everything since the last one."""
-        return await self._subscription.next()
-
-    def close(self) -> None:
-        """Leave everything."""
-        self._subscription.close()
-
-
 class Topics:
     """Authorises callers to follow topics and output."""
 
-    def __init__(self, *, ledger: FeedLedger, bus: Bus, views: Views, outputs: OutputReader) -> None:
+    def __init__(self, *, ledger: FeedLedger, views: Views, outputs: OutputReader) -> None:
         self._ledger = ledger
-        self._bus = bus
         self._views = views
         self._outputs = outputs
+        self._known: OrderedDict[SubmissionId, None] = OrderedDict()  # the least recent one first
 
     @property
-    def ledger_id(self) -> LedgerId:
-        """Whose cursors these are."""
+    def of_ledger(self) -> LedgerId:
+        """Id of the ledger whose cursors these are."""
         return self._ledger.id
 
     async def newest(self, caller: Caller) -> Cursor:
@@ -152,10 +163,19 @@ class Topics:
         submission_id = None
         if name.startswith(SUBMISSION):
             submission_id = SubmissionId(name.removeprefix(SUBMISSION))
-            await self._ledger.view_submission(submission_id, limit=1)
+            await self._require(submission_id)
         elif name not in (TOPIC_ALL, TOPIC_CONFIG):
             raise NotFound("There is no such topic.")
         return Topic(caller, name, submission_id, self._ledger, self._views)
+
+    async def _require(self, submission_id: SubmissionId) -> None:
+        """Return if there is such a submission; none ever ceases to exist."""
+        if submission_id not in self._known:
+            await self._ledger.view_submission(submission_id, limit=1)
+            self._known[submission_id] = None
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+        self._known.move_to_end(submission_id)
 
     async def output(self, caller: Caller, job_id: JobId, attempt: int | None) -> AttemptOutput:
         """The output of an attempt, if the caller may read it.
@@ -175,7 +195,3 @@ class Topics:
         elif attempt not in numbers:
             raise NotFound("The job has no such attempt.")
         return AttemptOutput(job, attempt, self._ledger, self._outputs)
-
-    def mailbox(self) -> Mailbox:
-        """A mailbox that has not joined anything yet."""
-        return Mailbox(self._bus.subscribe())

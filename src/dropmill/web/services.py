@@ -12,7 +12,7 @@ from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
-from dropmill.live.joins import JoinRates
+from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.origin.resolver import Resolver
@@ -44,7 +44,7 @@ class Services:
     resolver: Resolver
     views: Views
     topics: Topics
-    joins: JoinRates
+    live: LiveServices
     log: EventLog
     health: Health
     is_draining: bool = False

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from dropmill.model.events import Event
+from dropmill.model.events import Event, EventName
 from dropmill.model.ids import LedgerId
 from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
-from dropmill.wire.encoding import Json
+from dropmill.wire.encoding import Json, dumps
 
 
 class SubjectJson(TypedDict):
@@ -62,9 +62,25 @@ def event_json(event: Event) -> EventJson:
     }
 
 
-def event_page_json(events: Sequence[Event], cursor: int, *, has_gap: bool, ledger: LedgerId) -> EventPageJson:
+def event_text(event: Event, *, with_client: bool = True) -> bytes:
+    """An event as JSON text.
+
+    Args:
+        event: the event.
+        with_client: whether it says who sent the submission. Without, `client` and `account` are null, and so is what
+            `client.identified` found.
+    """
+    shape = event_json(event)
+    if not with_client:
+        shape["subject"] |= {"client": None, "account": None}
+        if event.name is EventName.CLIENT_IDENTIFIED:
+            shape["data"] = dict.fromkeys(shape["data"])
+    return dumps(shape).encode()
+
+
+def event_page_json(events: Sequence[Event], cursor: int, *, has_gap: bool, of_ledger: LedgerId) -> EventPageJson:
     """A page of events in cursor order; the next page begins after `cursor`."""
-    return {"events": [event_json(event) for event in events], "cursor": cursor, "gap": has_gap, "ledger": ledger}
+    return {"events": [event_json(event) for event in events], "cursor": cursor, "gap": has_gap, "ledger": of_ledger}
 
 
 # --- for clients -----------------------------------------------------------------------------------------------------

@@ -5,15 +5,17 @@ type checker compares what is sent with the first, the parser takes the fields o
 `docs/live.md` reads both.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from types import UnionType
 from typing import Any, Literal, TypedDict
 
 from dropmill.model.jobs import Progress
+from dropmill.model.numbers import whole_number
 from dropmill.text import time_text
-from dropmill.wire.encoding import loads_unique
+from dropmill.wire.encoding import dumps, loads_unique
 from dropmill.wire.events import EventJson
 from dropmill.wire.jobs import progress_json
 from dropmill.wire.submissions import SubmissionJson
@@ -216,6 +218,12 @@ def events(topic: str, cursor: int, some: Sequence[EventJson]) -> Events:
     return {"type": "events", "topic": topic, "cursor": cursor, "events": list(some)}
 
 
+def events_text(topic: str, cursor: int, some: Sequence[bytes]) -> bytes:
+    """The text of the message `events`, from events that are already JSON text."""
+    around = dumps(events(topic, cursor, []))
+    return b"%s%s]}" % (around[:-2].encode(), b",".join(some))
+
+
 def progress(reports: Iterable[Progress]) -> ProgressReports:
     """How far some files are."""
     files: list[FileProgress] = [
@@ -359,6 +367,86 @@ def parse(text: Any) -> ClientMessage:
         raise BadMessage(f"`type` must be {', '.join(most)} or {last}.", re)
     values = {each.name: _VALUES[each.type](message, each.name, re) for each in fields(made) if each.name != "id"}
     return made(id=re, **values)
+
+
+POLL_WAIT_MAX_S = 25  # under the 30 s of common proxies
+_CLIENT = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PollRequest:
+    """What a long poll asks for.
+
+    Attributes:
+        joins: what to follow; `id` is the topic if the client gave none.
+        wait_s: the most seconds to wait for a message.
+        seen: of the answer before; None if there was none.
+        client: the client's name for itself; None without one.
+    """
+
+    joins: Sequence[Join]
+    wait_s: float
+    seen: str | None
+    client: str | None
+
+
+def parse_poll(body: Mapping[str, Any]) -> PollRequest:
+    """The body of a long poll. Fields that it does not have are ignored.
+
+    Raises:
+        BadMessage: a field has the wrong form.
+    """
+    joins = body.get("joins")
+    if not isinstance(joins, list) or not all(isinstance(join, dict) for join in joins):
+        raise BadMessage("`joins` must be a list of objects.")
+    wait = body.get("wait", POLL_WAIT_MAX_S)
+    if not isinstance(wait, int | float) or isinstance(wait, bool) or not wait >= 0:
+        raise BadMessage("`wait` must be a number of seconds, 0 or more.")
+    seen = body.get("seen")
+    if not (seen is None or isinstance(seen, str)):
+        raise BadMessage("`seen` must be the text of the answer before.")
+    made = []
+    for join in joins:
+        given = parse(dumps({**join, "type": "join"}))
+        if isinstance(given, Join):
+            made.append(replace(given, id=given.topic) if given.id is None else given)
+    return PollRequest(joins=made, wait_s=min(wait, POLL_WAIT_MAX_S), seen=seen, client=client_name(body.get("client")))
+
+
+def client_name(value: Any) -> str | None:
+    """The name that a client without a socket gave itself; None without one.
+
+    Raises:
+        BadMessage: it is not 16 to 64 letters, digits, `-` or `_`.
+    """
+    if value is not None and not (isinstance(value, str) and _CLIENT.fullmatch(value)):
+        raise BadMessage("`client` must be 16 to 64 letters, digits, `-` or `_`.")
+    return value
+
+
+def parse_join(text: str, ledger: str | None) -> Join:
+    """A join of a query: `TOPIC`, `TOPIC@CURSOR`, `output:JOB@OFFSET` or `output:JOB@ATTEMPT:OFFSET`.
+
+    Args:
+        text: the join.
+        ledger: whose cursor it has.
+
+    Raises:
+        BadMessage: it has another form.
+    """
+    topic, _, place = text.partition("@")
+    attempt, _, after = place.rpartition(":")
+    values = [whole_number(value) if value else None for value in (attempt, after)]
+    given = [value for value in (attempt, after) if value]
+    is_output = topic.startswith("output:")
+    if (
+        not topic
+        or ("@" in text and not after)
+        or (attempt and not is_output)
+        or given != [str(value) for value in values if value is not None]
+    ):
+        raise BadMessage("`join` must be TOPIC@CURSOR, or output:JOB@ATTEMPT:OFFSET.")
+    return Join(id=topic, topic=topic, ledger=ledger, after=values[1], attempt=values[0])
 
 
 def _short_text(message: Mapping[str, Any], key: str, re: MessageId) -> str:

@@ -23,7 +23,7 @@ from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.ids import new_submission_id
 from dropmill.settings import Settings
-from dropmill.web.api import live
+from dropmill.web.api import events, live
 from dropmill.web.server import connection, guard, websocket
 from dropmill.web.server.websocket import WS_FLOOD
 from dropmill.web.services import EXTENSION
@@ -218,6 +218,7 @@ class Alone:
         connection.install(self.app)
         guard.install(self.app, Settings())
         self.app.register_blueprint(live.live)
+        self.app.register_blueprint(events.events)
         self.app.extensions[EXTENSION] = self.services
         self.port = 0
 
@@ -234,8 +235,11 @@ class Alone:
 async def alone(tmp_path: Path, ledger: SqliteLedger, bus: LocalBus) -> AsyncIterator[Alone]:
     """The live routes, served."""
     made = Alone(tmp_path, ledger, bus)
+    feeding = asyncio.create_task(made.services.live.feed.run())
     async with served(made.app) as made.port:
         yield made
+    feeding.cancel()
+    await asyncio.wait([feeding])
 
 
 async def test_a_quiet_connection_ticks(alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:

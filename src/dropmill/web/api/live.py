@@ -1,37 +1,50 @@
-"""Events over the socket, by long poll, and as Server-Sent Events."""
+"""The socket, and the long poll for clients that cannot have one. Both are fed by the same subscriber."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+import gzip
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from quart import Blueprint, current_app, request, websocket
+from quart import Blueprint, Response, current_app, request, websocket
 
 from dropmill import __version__
-from dropmill.live.stream import Subscriber
-from dropmill.live.topics import Topic
-from dropmill.model.caller import Caller
+from dropmill.live.outgoing import Outgoing
+from dropmill.live.poll import Gathering, parse_seen
+from dropmill.live.presence import Viewer
+from dropmill.live.subscriber import JOINED_MAX, Subscriber
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import BadParameter, OutOfSpace, Unavailable
-from dropmill.model.events import TOPIC_ALL
-from dropmill.model.ids import Cursor
-from dropmill.model.numbers import whole_number
+from dropmill.model.errors import BadParameter, BadRequest, NotFound, OutOfSpace, Unavailable
+from dropmill.model.events import TOPIC_CONFIG
 from dropmill.web.api import query
-from dropmill.web.server.accept import preferred_type
+from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
-from dropmill.web.server.capacity import capacity_of
-from dropmill.web.server.websocket import WS_FLOOD
+from dropmill.web.server.capacity import Capacity, capacity_of
+from dropmill.web.server.compression import IN_THREAD, LEAST, accepts_gzip
+from dropmill.web.server.websocket import WS_FLOOD, text_frame
 from dropmill.web.services import Services, services
-from dropmill.wire.encoding import dumps
-from dropmill.wire.events import event_json, event_page_json
-from dropmill.wire.socket import BAD_MESSAGE, BadMessage, hello, parse, reply, tick
+from dropmill.wire.socket import (
+    BAD_MESSAGE,
+    POLL_WAIT_MAX_S,
+    BadMessage,
+    Join,
+    PollRequest,
+    client_name,
+    hello,
+    parse,
+    parse_join,
+    parse_poll,
+    poll_end,
+    reply,
+    tick,
+)
 
 live = Blueprint("live", __name__, url_prefix="/api/v1")
 
 HEARTBEAT_S = 15  # under the 60 s after which common proxies close a quiet connection
+SUBPROTOCOL = "dropmill.v1"
+
 SPREAD_SOCKETS_PER_S = 200  # after a restart, so many sockets a second come back
 SPREAD_MIN_S, SPREAD_MAX_S = 1.0, 15.0
-SUBPROTOCOL = "dropmill.v1"
 
 SEND_TIMEOUT_S = 20  # for one message; the connection of a slower client is closed
 WS_TOO_SLOW = 4408
@@ -40,45 +53,57 @@ WS_TRY_AGAIN = 1013  # "Try Again Later" in IANA's registry
 MESSAGES_PER_S = 50  # a page sends a handful; the burst lets it rejoin everything it follows
 MESSAGES_BURST = 600
 
-EVENT_STREAM = "text/event-stream"
+POLL_EVERY_S = 0.25  # a client that polls gets answers no more often
+POLL_BODY_MAX = 128 * 1024  # bytes; what `JOINED_MAX` joins need, and more
+QUERY_JOINS_MAX = 40
 
-WAIT_MAX_S = 25  # of a long poll: under the 30 s of common proxies
+
+def spread_s(capacity: Capacity) -> float:
+    """Over how many seconds clients should spread their return after a restart."""
+    return min(max(capacity.sockets / SPREAD_SOCKETS_PER_S, SPREAD_MIN_S), SPREAD_MAX_S)
+
+
+def first_message(found: Services) -> Outgoing:
+    """`hello`, as of now."""
+    spread = spread_s(capacity_of(current_app))
+    return Outgoing(hello(utc_now(), HEARTBEAT_S, found.topics.of_ledger, __version__, spread))
+
+
+# --- the socket ------------------------------------------------------------------------------------------------------
+
+
+def _frame(message: Outgoing) -> bytes:
+    return text_frame(message.text)
 
 
 @live.websocket("/live")
 async def socket() -> None:
     """One subscriber's connection. Cancelled once either side closes it."""
-    found = services()
-    caller = current_caller()
-    with capacity_of(current_app).admit_socket(caller.client.ip):
-        await _serve(found, caller)
+    capacity = capacity_of(current_app)
+    with capacity.admit_socket(current_caller().client.ip):
+        await _serve(services(), capacity)
 
 
-async def _serve(found: Services, caller: Caller) -> None:
+async def _serve(found: Services, capacity: Capacity) -> None:
     connection = websocket._get_current_object()  # type: ignore[attr-defined]  # our tasks use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
 
-    capacity = capacity_of(current_app)
-
-    def spread_s() -> float:
-        return min(max(capacity.sockets / SPREAD_SOCKETS_PER_S, SPREAD_MIN_S), SPREAD_MAX_S)
-
-    async def send(text: str) -> None:
+    async def send(message: Outgoing) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                await connection.send(text)
+                await connection.send(message.framed(_frame))
         except TimeoutError:
             await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
 
     async def beat() -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await send(dumps(tick(utc_now(), spread_s())))
+            await send(Outgoing(tick(utc_now(), spread_s(capacity))))
 
-    subscriber = Subscriber(caller, topics=found.topics, orders=found.jobs, joins=found.joins, send=send)
+    subscriber = Subscriber(current_caller(), services=found.live, send=send)
     found.closers.add(connection.close)
     try:
-        await send(dumps(hello(utc_now(), HEARTBEAT_S, found.topics.ledger_id, __version__, spread_s())))
+        await send(first_message(found))
         async with asyncio.TaskGroup() as group:
             group.create_task(subscriber.run())
             group.create_task(beat())
@@ -86,6 +111,7 @@ async def _serve(found: Services, caller: Caller) -> None:
     except* (OutOfSpace, Unavailable):  # a client that comes back joins after its cursor and misses nothing
         await connection.close(WS_TRY_AGAIN, "The ledger is not available now; come back in a moment.")
     finally:
+        subscriber.close()
         found.closers.discard(connection.close)
 
 
@@ -102,94 +128,146 @@ async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
         try:
             await subscriber.handle(parse(text))
         except BadMessage as error:
-            await send(dumps(reply(error.re, BAD_MESSAGE, error.detail)))
+            await send(Outgoing(reply(error.re, BAD_MESSAGE, error.detail)))
 
 
-@live.get("/events")
-async def events() -> Any:
-    """Events of a topic after a cursor; with `wait`, the next ones if there are none yet. Or the last before one.
+# --- the long poll ---------------------------------------------------------------------------------------------------
 
-    `after=newest` means the current cursor; the answer has it, to follow from. `gap` means that older events after the
-    cursor may have been removed, so the client must read the state again. A client that accepts `text/event-stream`
-    gets events as they happen, until it leaves (WHATWG HTML, section 9.2).
-    """
-    limit = query.limit()
-    wait_s = min(query.number("wait") or 0, WAIT_MAX_S)
-    found, caller = services(), current_caller()
-    topic = await found.topics.authorise(caller, query.text("topic") or TOPIC_ALL)
-    is_stream = preferred_type(request.headers.get("Accept", ""), ["application/json", EVENT_STREAM]) == EVENT_STREAM
-    before = query.number("before")
-    if before is not None:
-        if is_stream or query.text("after") is not None or wait_s:
-            raise BadParameter("`before` reads what has happened; leave out `after`, `wait` and text/event-stream.")
-        page = await topic.events_before(before=Cursor(before), limit=limit)
-        return event_page_json(page.events, page.cursor, has_gap=page.is_cut, ledger=found.topics.ledger_id)
-    if is_stream:
-        after = await _after(found, caller, request.headers.get("Last-Event-ID"))
-        await topic.events(after=after, limit=1)  # before the answer begins, so that an error still has a status
-        return _stream(found, topic, after), {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
-    after = await _after(found, caller)
-    mailbox = found.topics.mailbox()
-    waiting = asyncio.timeout(wait_s)
 
-    async def give_up(_code: int, _reason: str) -> None:
-        with contextlib.suppress(RuntimeError):  # it has already ended
-            waiting.reschedule(0)
-
+@live.post("/live")
+async def poll() -> Response:
+    """Wait for messages, and answer with all there are."""
+    given = await body.read_json_object(limit=POLL_BODY_MAX)
     try:
-        mailbox.join(topic)
-        page = await topic.events(after=after, limit=limit)
-        with contextlib.suppress(TimeoutError):
-            async with waiting:
-                found.closers.add(give_up)
-                while wait_s and not page.events and not page.is_cut:
-                    await mailbox.next()
-                    page = await topic.events(after=after, limit=limit)
-    finally:
-        found.closers.discard(give_up)
-        mailbox.close()
-    return event_page_json(page.events, page.cursor, has_gap=page.is_cut, ledger=found.topics.ledger_id)
+        asked = parse_poll(given)
+    except BadMessage as error:
+        raise BadRequest(error.detail) from None
+    if len(asked.joins) > JOINED_MAX:
+        raise BadRequest(f"At most {JOINED_MAX} joins.")
+    return await _poll(asked)
 
 
-async def _after(found: Services, caller: Caller, last_id: str | None = None) -> Cursor:
-    """The cursor in a request; a browser that reconnects sends the id of its last event."""
-    if last_id is not None and (cursor := whole_number(last_id)) is not None:
-        return Cursor(cursor)
-    if query.text("after") == "newest":
-        return await found.topics.newest(caller)
-    return Cursor(query.number("after") or 0)
+@live.get("/live")
+async def poll_by_query() -> Response:
+    """The same, for scripts, with few joins."""
+    wait = query.number("wait")
+    try:
+        asked = PollRequest(
+            joins=query_joins(query.texts("join", most=QUERY_JOINS_MAX), query.text("ledger")),
+            wait_s=POLL_WAIT_MAX_S if wait is None else min(wait, POLL_WAIT_MAX_S),
+            seen=query.text("seen"),
+            client=client_name(query.text("client")),
+        )
+    except BadMessage as error:
+        raise BadParameter(error.detail) from None
+    return await _poll(asked)
 
 
-async def _stream(found: Services, topic: Topic, after: Cursor) -> AsyncIterator[bytes]:
-    mailbox = found.topics.mailbox()
+def query_joins(texts: Sequence[str], of_ledger: str | None) -> Sequence[Join]:
+    """The joins of a query.
+
+    Args:
+        texts: each as `parse_join` takes it.
+        of_ledger: whose cursors they have; None: this one's.
+
+    Raises:
+        BadParameter: one has another form.
+    """
+    try:
+        return [parse_join(text, of_ledger) for text in texts]
+    except BadMessage as error:
+        raise BadParameter(error.detail) from None
+
+
+async def _poll(asked: PollRequest) -> Response:
+    found, caller = services(), current_caller()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    seen = parse_seen(asked.seen)
+    gathering = Gathering(seen)
     over = asyncio.Event()
 
     async def give_up(_code: int, _reason: str) -> None:
         over.set()
 
-    found.closers.add(give_up)
-    ending = asyncio.create_task(over.wait())
-    hint = asyncio.create_task(mailbox.next())
+    with capacity_of(current_app).admit_socket(caller.client.ip):
+        subscriber = Subscriber(
+            caller,
+            services=found.live,
+            send=gathering.send,
+            viewer=Viewer(asked.client or f"address {caller.client.ip}"),
+            progress_seen=None if seen is None else seen.progress,
+        )
+        joined = asyncio.Event()
+        following = asyncio.create_task(_follow(subscriber, gathering, asked.joins, joined))
+        found.closers.add(give_up)
+        try:
+            # A join that brings more than an answer holds does not return.
+            await _first_of(following, joined.wait(), gathering.is_full.wait(), over.wait())
+            until = began + asked.wait_s - loop.time()
+            await _first_of(following, gathering.news(), over.wait(), timeout_s=max(until, 0))
+            if all(join.after is not None for join in asked.joins):
+                await _first_of(following, over.wait(), timeout_s=max(began + POLL_EVERY_S - loop.time(), 0))
+        finally:
+            found.closers.discard(give_up)
+            following.cancel()
+            await asyncio.wait([following])
+            subscriber.close()
+        if not following.cancelled() and (error := following.exception()) is not None:
+            raise error
+    messages, now_seen = gathering.answer(first_message(found), subscriber.progress_seen)
+    messages.append(Outgoing(poll_end(now_seen.text())))
+    return await _answer(messages)
+
+
+async def _follow(subscriber: Subscriber, gathering: Gathering, joins: Sequence[Join], joined: asyncio.Event) -> None:
+    for join in joins:
+        await subscriber.handle(join)
+    gathering.has_joined()
+    joined.set()
+    await subscriber.run()
+
+
+async def _first_of(
+    following: asyncio.Task[None], *waits: Coroutine[Any, Any, Any], timeout_s: float | None = None
+) -> None:
+    """Return when one of these has ended. The task goes on; the others are cancelled."""
+    waiting = [asyncio.ensure_future(wait) for wait in waits]
     try:
-        mailbox.join(topic)
-        yield b": Dropmill's events\n\n"  # sends the headers, and shows whether a proxy holds them back
-        while not over.is_set():
-            try:
-                page = await topic.events(after=after, limit=query.LIMIT_DEFAULT)
-            except (OutOfSpace, Unavailable):
-                return  # browsers reconnect automatically, with the last id
-            after = page.cursor
-            if page.events:
-                lines = (f"id: {event.cursor}\ndata: {dumps(event_json(event))}\n\n" for event in page.events)
-                yield "".join(lines).encode()
-                continue
-            await asyncio.wait((hint, ending), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
-            if hint.done():
-                hint = asyncio.create_task(mailbox.next())
-            else:
-                yield b":\n\n"
+        await asyncio.wait([following, *waiting], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        found.closers.discard(give_up)
-        mailbox.close()
-        hint.cancel()
-        ending.cancel()
+        for each in waiting:
+            each.cancel()
+
+
+async def _answer(messages: Sequence[Outgoing]) -> Response:
+    text = b"[" + b",".join(message.text for message in messages) + b"]"
+    response = Response(text, content_type="application/json")
+    response.vary.add("Accept-Encoding")
+    if len(text) >= LEAST and accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        packed = await asyncio.to_thread(_packed, text) if len(text) > IN_THREAD else _packed(text)
+        response.set_data(packed)
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _packed(text: bytes) -> bytes:
+    return gzip.compress(text, 4, mtime=0)
+
+
+@live.post("/presence")
+async def presence() -> Response:
+    """Say whether a client without a socket has unsaved changes of the config."""
+    given = await body.read_json_object(limit=POLL_BODY_MAX)
+    try:
+        client = client_name(given.get("client"))
+    except BadMessage as error:
+        raise BadRequest(error.detail) from None
+    if client is None:
+        raise BadRequest("`client` must name you.")
+    if not isinstance(given.get("is_dirty"), bool):
+        raise BadRequest("`is_dirty` must be true or false.")
+    if given.get("topic") != TOPIC_CONFIG:
+        raise NotFound("Only the config can be edited.")
+    services().live.presence.edit(Viewer(client), is_dirty=given["is_dirty"], expires=True)
+    return Response(status=204)

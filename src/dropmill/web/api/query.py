@@ -27,6 +27,22 @@ def text(name: str) -> str | None:
     return values[0] if values and values[0] else None
 
 
+def texts(name: str, *, most: int) -> list[str]:
+    """Short texts of a parameter that may be repeated.
+
+    Raises:
+        BadParameter: there are more than `most`, or one is empty or too long.
+    """
+    if len(request.query_string) > QUERY_MAX:
+        raise BadParameter(f"The query is longer than {QUERY_MAX} bytes.")
+    values = request.args.getlist(name)
+    if len(values) > most:
+        raise BadParameter(f"`{name}` is given more than {most} times.")
+    if not all(0 < len(value) <= TEXT_MAX for value in values):
+        raise BadParameter(f"`{name}` must have 1 to {TEXT_MAX} characters.")
+    return values
+
+
 def number(name: str) -> int | None:
     """A whole number, 0 or more; None if absent.
 

@@ -33,6 +33,11 @@ def preferred_coding(header: str) -> Coding | None:
     return best if accepted.quality(best) > 0 else None
 
 
+def accepts_gzip(header: str) -> bool:
+    """Whether an `Accept-Encoding` header accepts gzip; see `preferred_coding`."""
+    return parse_accept_header(" ".join(header.split())[:ACCEPT_MAX], Accept).quality("gzip") > 0
+
+
 def compressed(data: bytes, coding: Coding) -> bytes:
     """Data that is sent many times, as small as is sensible. May take 0.2 s, so not for the event loop."""
     if coding == "gzip":

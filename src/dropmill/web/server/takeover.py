@@ -22,7 +22,7 @@ class SocketOpened:
 
 
 class SocketStream(WSStream):
-    """A socket whose frames are read a few at a time, and not read after its close.
+    """A socket whose frames are read a few at a time, and not read after its close. It takes whole frames to send.
 
     Hypercorn answers a bad handshake with 400 and does no more; here the socket also ends for app and client.
     """
@@ -34,6 +34,13 @@ class SocketStream(WSStream):
             await self._read_frames(event.data)
         else:
             await self._handle_otherwise(event)
+
+    async def app_send(self, message: Any) -> None:
+        frame = None if message is None else message.get("frame")
+        if frame is None:
+            await super().app_send(message)
+        elif not self.closed and self.state is ASGIWebsocketState.CONNECTED:
+            await self.send(Data(stream_id=self.stream_id, data=frame))
 
     async def _read_frames(self, data: bytes) -> None:
         for begin in range(0, len(data), FRAMES_PIECE):

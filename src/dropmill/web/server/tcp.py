@@ -30,6 +30,8 @@ would reset it, and the client might lose the answer."""
 
 TLS_CLOSE_TIMEOUT_S = 1.0  # for the client's half of the closing handshake, once everything is sent
 
+SOCKET_UNSENT_MAX = 256 * 1024  # bytes that wait for a WebSocket's client; above it, nothing more is sent
+
 CHECKS_PER_TIMEOUT = 4  # how often a client's progress is checked within its time limit
 
 REFUSED_MAX = 100  # refused connections that are read to their end, so that they get the answer; further ones are cut
@@ -147,6 +149,7 @@ class TcpConnection(TCPServer):
     async def protocol_send(self, event: Any) -> None:
         if isinstance(event, SocketOpened):
             self._is_socket = True
+            self.writer.transport.set_write_buffer_limits(high=SOCKET_UNSENT_MAX)
             if self._admission is not None:
                 self._admission.release()  # sockets have their own limits
         elif isinstance(event, RawData):

@@ -23,6 +23,22 @@ WS_FLOOD = 4429
 WS_BAD = 4400
 
 
+class Frame(bytes):
+    """A whole frame as it goes over the network (RFC 6455, section 5.2): the same for every socket."""
+
+
+def text_frame(text: bytes) -> Frame:
+    """The frame of a text message. What a server sends is not masked, so nothing in it belongs to one socket."""
+    size = len(text)
+    if size < 126:
+        head = bytes([0x81, size])
+    elif size < 65536:
+        head = b"\x81\x7e" + size.to_bytes(2)
+    else:
+        head = b"\x81\x7f" + size.to_bytes(8)
+    return Frame(head + text)
+
+
 async def until_either_ends(handling: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, None]) -> None:
     """Run a handler and the task that receives its messages until either ends, then end the other.
 
@@ -100,6 +116,9 @@ class WebSocketConnection(ASGIWebsocketConnection):
     async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
         if self._end is not None:
             await self._is_over.wait()
+        elif isinstance(data, Frame):
+            message: Any = {"type": "websocket.send", "frame": data}
+            await send(message)
         else:
             await super().send_data(send, data)
 

@@ -12,13 +12,17 @@ import pytest
 from tests.support import scenarios
 from tests.support.fakes.outputs import FakeOutputs
 from tests.support.scenarios import CALLER, LIVENESS_S, SUCCEEDED, all_events
+from tests.support.waiting import eventually
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake.senders import Senders
-from dropmill.live import joins, stream
+from dropmill.live import feed, joins, outgoing
+from dropmill.live.feed import OUTPUT_BYTES_MAX, Feed
 from dropmill.live.joins import JoinRates
-from dropmill.live.stream import EVENTS_BYTES_MAX, EVENTS_MAX, JOINED_MAX, OUTPUT_BYTES_MAX, Subscriber
+from dropmill.live.outgoing import EVENTS_BYTES_MAX, EVENTS_MAX, Outgoing
+from dropmill.live.presence import Presence
+from dropmill.live.subscriber import JOINED_MAX, LiveServices, Subscriber
 from dropmill.live.topics import Topics
 from dropmill.live.views import FILES_SHOWN, Views
 from dropmill.model.caller import Caller
@@ -60,10 +64,10 @@ class Page:
         self.gate.set()
         self._arrived = asyncio.Event()
 
-    async def send(self, text: str) -> None:
+    async def send(self, message: Outgoing) -> None:
         await self.gate.wait()
-        self.messages.append(json.loads(text))
-        self.lengths.append(len(text))
+        self.messages.append(json.loads(message.text))
+        self.lengths.append(len(message.text))
         self._arrived.set()
 
     def of(self, kind: str, topic: str | None = None) -> list[dict[str, Any]]:
@@ -101,15 +105,27 @@ class Room:
         self.joins = JoinRates(1e9)
         self.senders = Senders(bus)
         self.views = Views(ledger=ledger, bus=bus, received=lambda _: 5, senders=self.senders.of)
-        self.topics = Topics(ledger=ledger, bus=bus, views=self.views, outputs=self.outputs)
+        self.topics = Topics(ledger=ledger, views=self.views, outputs=self.outputs)
+        self.feed, self.presence = Feed(ledger, bus), Presence()
+
+    async def caught_up(self) -> None:
+        """Return when the feed has read what was committed; otherwise a join gets the rest a window later."""
+        newest = await self.ledger.newest_cursor()
+        await eventually(lambda: self.feed.cursor >= newest)
 
     @asynccontextmanager
-    async def page(self) -> AsyncIterator[tuple[Page, Callable[..., Awaitable[dict[str, Any]]]]]:
+    async def page(
+        self, caller: Caller = CALLER
+    ) -> AsyncIterator[tuple[Page, Callable[..., Awaitable[dict[str, Any]]]]]:
         """A page and how it says something; what it says answers with the reply."""
         page = Page()
-        subscriber = Subscriber(CALLER, topics=self.topics, orders=self.orders, joins=self.joins, send=page.send)
+        services = LiveServices(
+            topics=self.topics, feed=self.feed, presence=self.presence, orders=self.orders, joins=self.joins
+        )
+        subscriber = Subscriber(caller, services=services, send=page.send)
 
         async def say(message: Join | Leave | Cancel | Retry) -> dict[str, Any]:
+            await self.caught_up()
             before = len(page.of("reply"))
             await subscriber.handle(message)
             reply = page.of("reply")[before]
@@ -124,11 +140,18 @@ class Room:
             running.cancel()
             await asyncio.wait([running])
             assert running.cancelled()
+            subscriber.close()
 
 
 @pytest.fixture
-def room(ledger: SqliteLedger, bus: LocalBus) -> Room:
-    return Room(ledger, bus)
+async def room(ledger: SqliteLedger, bus: LocalBus) -> AsyncIterator[Room]:
+    made = Room(ledger, bus)
+    running = asyncio.create_task(made.feed.run())
+    await asyncio.sleep(0)
+    yield made
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
 
 
 def join(topic: str, after: int | None = None, *, attempt: int | None = None) -> Join:
@@ -144,8 +167,9 @@ async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(roo
     topic = f"submission:{submission_id}"
     async with room.page() as (page, say):
         assert (await say(join(topic)))["ok"]
-        reply, snapshot, sending = page.messages
+        reply, snapshot, sending, presence = page.messages
         assert (reply["type"], snapshot["type"], sending["type"]) == ("reply", "snapshot", "sending")
+        assert presence == {"type": "presence", "topic": topic, "watching": 0, "names": None, "editing": False}
         cursor = await room.ledger.newest_cursor()
         assert (snapshot["topic"], snapshot["cursor"]) == (topic, cursor)
         state = snapshot["state"]
@@ -161,8 +185,7 @@ async def test_a_join_without_a_cursor_gets_a_snapshot_and_then_what_follows(roo
     async with room.page() as (page, say):
         for topic in ("all", "config"):
             await say(join(topic))
-            assert page.messages[-1]["type"] == "snapshot"
-            assert page.messages[-1]["state"] is None
+            assert page.of("snapshot", topic)[0]["state"] is None
 
 
 async def test_a_snapshot_shows_the_first_files_and_where_the_rest_begins(room: Room) -> None:
@@ -222,7 +245,7 @@ async def test_a_topic_that_does_not_exist_is_not_found_and_not_followed(room: R
         reply = await say(join(topic, 0))
         assert (reply["ok"], reply["error"]["code"]) == (False, "not_found")
         assert [message["type"] for message in page.messages] == ["reply"]
-        assert room.bus.listeners == {}
+        assert not room.feed.follows_anything
 
 
 async def test_after_leaving_nothing_more_comes(room: Room) -> None:
@@ -335,7 +358,8 @@ async def test_a_message_holds_at_most_500_events(room: Room) -> None:
 
 
 async def test_events_in_a_row_are_gathered_and_none_is_lost(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "GATHER_S", 1.0)
+    monkeypatch.setattr(feed, "WINDOW_MIN_S", 1.0)
+    monkeypatch.setattr(feed, "WINDOW_MAX_S", 1.0)
     async with room.page() as (page, say):
         await say(join("all", 1))
         await scenarios.opened(room.ledger)
@@ -350,7 +374,7 @@ async def test_events_in_a_row_are_gathered_and_none_is_lost(room: Room, monkeyp
 async def test_a_message_with_all_that_is_around_its_events_keeps_to_its_size(
     room: Room, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(stream, "EVENTS_BYTES_MAX", limit)
+    monkeypatch.setattr(outgoing, "EVENTS_BYTES_MAX", limit)
     for _ in range(12):
         await scenarios.opened(room.ledger)
     async with room.page() as (page, say):
@@ -484,12 +508,12 @@ async def test_a_page_hears_which_files_are_being_sent_when_it_joins_and_at_each
     senders[0].begin(submission_id)
     async with room.page() as (page, say):
         await say(join(topic, await room.ledger.newest_cursor()))
-        assert page.messages[-1] == {"type": "sending", "topic": topic, "file_ids": [one]}
+        assert page.of("sending") == [{"type": "sending", "topic": topic, "file_ids": [one]}]
         senders[1].begin(submission_id)
-        await page.until(lambda: page.messages[-1]["file_ids"] == sorted([one, two]))
+        await page.until(lambda: page.of("sending")[-1]["file_ids"] == sorted([one, two]))
         for sender in senders:
             sender.end()
-        await page.until(lambda: page.messages[-1]["file_ids"] == [])
+        await page.until(lambda: page.of("sending")[-1]["file_ids"] == [])
         assert len(page.of("sending")) == 3
         await say(Leave(id="leave", topic=topic))
         senders[0].begin(submission_id)
@@ -537,9 +561,8 @@ async def test_progress_reaches_those_who_follow_the_newest_only(room: Room) -> 
             )
         room.bus.report(Progress(submission_id=SubmissionId("other"), file_id=FileId("g"), stage="process", value=1))
         await page.until(lambda: bool(page.of("progress")))
-        assert page.of("progress") == [
-            {"type": "progress", "file_id": "f", "stage": "process", "value": 49, "total": 50, "label": None}
-        ]
+        report = {"file_id": "f", "stage": "process", "value": 49, "total": 50, "label": None}
+        assert page.of("progress") == [{"type": "progress", "files": [report]}]
 
 
 async def test_orders_are_carried_out_or_answered_with_their_error(room: Room) -> None:
@@ -555,9 +578,9 @@ async def test_orders_are_carried_out_or_answered_with_their_error(room: Room) -
 async def test_a_subscriber_that_ends_hears_nothing_more(room: Room) -> None:
     async with room.page() as (page, say):
         await say(join("all"))
-        assert room.bus.listeners
+        assert room.feed.follows_anything
     await scenarios.opened(room.ledger)
-    assert room.bus.listeners == {}
+    assert not room.feed.follows_anything
     assert page.of("events") == []
     assert (await room.ledger.events("all", after=Cursor(0), limit=9)).cursor == 2
 
