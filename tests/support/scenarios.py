@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 
-from dropmill.model.caller import Caller
+from dropmill.model.caller import Authentication, Caller, Role, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.events import DATA_KEYS, Event
 from dropmill.model.ids import (
     Cursor,
     FileId,
     JobId,
+    LinkId,
     Sha256,
     SubmissionId,
     new_file_id,
@@ -28,6 +30,14 @@ from dropmill.ports.ledger.uploads import WholeFile
 LIVENESS_S = 20.0  # for what takes milliseconds on an idle machine
 CLIENT = ClientIdentity(ip="192.0.2.7", user_agent="curl/8.5")
 CALLER = Caller.everyone(CLIENT)
+GUEST = Caller(
+    client=CLIENT,
+    role=Role.VIEWER,
+    scopes=frozenset({Scope.READ}),
+    link=LinkId("0" * 32),
+    authentication=Authentication.LINK,
+)
+FAR_FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
 SUCCEEDED = AttemptOutcome(state=AttemptState.SUCCEEDED, exit_code=0, value={"lines": 3}, output_size=7)
 FAILED = AttemptOutcome(
     state=AttemptState.FAILED, exit_code=1, error=JobError(type="ValueError", message="no such column"), output_size=9

@@ -237,6 +237,11 @@ class Feed:
         """Whether anyone follows a topic or output."""
         return bool(self._rings or self._streams)
 
+    @property
+    def bytes_in_rings(self) -> int:
+        """Memory of the events in all rings, at most `RINGS_BYTES_MAX` between two windows."""
+        return sum(ring.size for ring in self._rings.values())
+
     def follow(self, topic: Topic, inbox: Inbox) -> None:
         """Notify a subscriber from now on: of the topic's events, its progress, and who sends its files.
 
@@ -300,7 +305,7 @@ class Feed:
         start = ring.start  # as of now: the feed may have gone on
         if start is not None and after < start <= page.cursor:
             older = [event for event in encoded if event.cursor <= start]
-            if self._bytes_in_rings() + sum(len(event.text) for event in older) <= RINGS_BYTES_MAX:
+            if self.bytes_in_rings + sum(len(event.text) for event in older) <= RINGS_BYTES_MAX:
                 ring.prepend(after, older)
         return Batch(list(messages_of(ring.topic.name, encoded)), page.cursor, was_read=True)
 
@@ -452,11 +457,8 @@ class Feed:
                 for inbox in () if ring is None else ring.followers:
                     inbox.notify(PROGRESS)
 
-    def _bytes_in_rings(self) -> int:
-        return sum(ring.size for ring in self._rings.values())
-
     def _evict(self) -> None:
-        excess = self._bytes_in_rings() - RINGS_BYTES_MAX
+        excess = self.bytes_in_rings - RINGS_BYTES_MAX
         for ring in self._rings.values():  # the least recent one first
             while excess > 0 and ring.size > 0:
                 before = ring.size
