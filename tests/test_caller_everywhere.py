@@ -12,6 +12,7 @@ import dropmill.web
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
+from dropmill.live.notices import Notices
 from dropmill.live.subscriber import Subscriber
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
@@ -59,12 +60,13 @@ WITHOUT_CALLER = {
     "Topics.of_ledger": "the same for all callers",
     "Subscriber.run": "of one caller, whom its constructor takes",
     "Subscriber.handle": "of one caller, whom its constructor takes",
+    "Subscriber.greet": "of one caller, whom its constructor takes",
     "Subscriber.close": "of one caller, whom its constructor takes",
     "Subscriber.progress_seen": "of one caller, whom its constructor takes",
 }
 """Public functions of capabilities that take no caller, and why."""
 
-CAPABILITIES = (Intake, Uploads, Jobs, ConfigFile, Views, Topics, EventLog)
+CAPABILITIES = (Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog)
 PORTS_IN_WEB = {"BlobStore"}
 
 

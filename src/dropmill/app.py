@@ -34,6 +34,7 @@ from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
 from dropmill.live.feed import Feed
 from dropmill.live.joins import JoinRates
+from dropmill.live.notices import Notices
 from dropmill.live.presence import Presence
 from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
@@ -64,6 +65,7 @@ from dropmill.web.api.history import history
 from dropmill.web.api.jobs import jobs
 from dropmill.web.api.live import live
 from dropmill.web.api.log import log as log_blueprint
+from dropmill.web.api.notices import notices
 from dropmill.web.api.ops import ops
 from dropmill.web.api.submissions import submissions
 from dropmill.web.api.uploads import send
@@ -107,7 +109,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     static_files.install(app, assets.static(), from_sources=settings.reload)
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings)
-    api = (submissions, jobs, history, downloads, config, live, events, log_blueprint, uploads_blueprint, send)
+    api = (submissions, jobs, history, downloads, config, live, events, notices, log_blueprint, uploads_blueprint, send)
     for blueprint in (pages, *api, ops):
         app.register_blueprint(blueprint)
     forwarding.install(app, settings)
@@ -275,6 +277,7 @@ class Server:
             views=views,
             topics=topics,
             live=self._open_live(ledger, bus, topics, jobs),
+            notices=Notices(ledger),
             log=event_log,
             health=self._health,
         )

@@ -57,7 +57,7 @@ class Room:
         self.feed = Feed(ledger, bus)
 
     async def follow(self, name: str) -> tuple[Topic, Inbox]:
-        topic, inbox = await self.topics.authorise(CALLER, name), Inbox(0)
+        topic, inbox = await self.topics.authorise(CALLER, name), self.feed.inbox()
         self.feed.follow(topic, inbox)
         return topic, inbox
 
@@ -232,7 +232,7 @@ async def test_a_ledger_that_cannot_be_read_fails_those_who_follow_and_is_read_a
     with pytest.raises(StorageUnavailable):
         await inbox.next()
     reads.fault = None
-    again = Inbox(0)
+    again = room.feed.inbox()
     room.feed.follow(topic, again)
     await scenarios.opened(room.ledger)
     assert await again.next() == {"all"}
@@ -248,7 +248,7 @@ async def test_whoever_holds_a_link_does_not_see_who_sent_it(room: Room) -> None
     full = await room.topics.authorise(CALLER, name)
     assert (full.view, guest.view) == (View.FULL, View.GUEST)
     for topic in (full, guest):
-        room.feed.follow(topic, Inbox(0))
+        room.feed.follow(topic, room.feed.inbox())
     await room.ledger.identify_client(submission_id, "pc7.lab.example", True, "lab.example")
     await scenarios.queued(room.ledger, submission_id)
     await room.caught_up()

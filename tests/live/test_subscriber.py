@@ -132,6 +132,7 @@ class Room:
             assert reply["re"] == message.id
             return reply
 
+        await subscriber.greet()
         running = asyncio.create_task(subscriber.run())
         await asyncio.sleep(0)
         try:
@@ -245,7 +246,7 @@ async def test_a_topic_that_does_not_exist_is_not_found_and_not_followed(room: R
         reply = await say(join(topic, 0))
         assert (reply["ok"], reply["error"]["code"]) == (False, "not_found")
         assert [message["type"] for message in page.messages] == ["reply"]
-        assert not room.feed.follows_anything
+        assert not room.feed.follows(topic)
 
 
 async def test_after_leaving_nothing_more_comes(room: Room) -> None:

@@ -14,6 +14,7 @@ from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
 from dropmill.live.feed import Feed
 from dropmill.live.joins import JoinRates
+from dropmill.live.notices import Notices
 from dropmill.live.presence import Presence
 from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
@@ -65,6 +66,7 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         live=LiveServices(
             topics=topics, feed=Feed(ledger, bus), presence=Presence(), orders=jobs, joins=JoinRates(1e9)
         ),
+        notices=Notices(ledger),
         log=EventLog(folder / "log", ledger, bus),
         health=health,
     )

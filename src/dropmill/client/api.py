@@ -96,6 +96,15 @@ class ApiClient:
         """
         return json_of(self._connection.patiently("GET", f"/api/v1/submissions/{submission_id}"))
 
+    def post_notice(self, text: str, *, submission_id: str | None = None, expires_in_s: float) -> Json:
+        """Post a notice; the answer is the Notice of the contract.
+
+        Raises:
+            ClientError: it was refused. If the connection was lost, it may have been posted.
+        """
+        asked = {"text": text, "submission_id": submission_id, "expires_in": expires_in_s}
+        return json_of(self._connection.once("POST", "/api/v1/notices", json=asked))
+
     def files(self, submission_id: str) -> Iterator[RemoteFile]:
         """All files of a submission, in their order.
 

@@ -20,10 +20,12 @@ from typing import NamedTuple
 from dropmill.live.outgoing import EVENTS_MAX, EncodedEvent, Outgoing, OutgoingEvents, messages_of
 from dropmill.live.progress import RecentProgress
 from dropmill.live.topics import AttemptOutput, Topic, View
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, OutOfSpace, Unavailable
 from dropmill.model.events import TOPIC_ALL, Event
 from dropmill.model.ids import Cursor
-from dropmill.ports.bus import Bus, Notification
+from dropmill.model.notices import Notice
+from dropmill.ports.bus import NOTICES, Bus, Notification
 from dropmill.ports.ledger.events import FeedLedger
 from dropmill.text import whole_characters
 from dropmill.wire import socket
@@ -99,7 +101,7 @@ class Inbox:
 
 
 PROGRESS = "progress"
-"""What `Inbox.next` returns when there is new progress."""
+"""What `Inbox.next` returns when there is new progress; `NOTICES`, when a notice was posted."""
 
 
 class Batch(NamedTuple):
@@ -207,18 +209,29 @@ class Piece(NamedTuple):
     end: int
 
 
+class StandingNotice:
+    """A notice with its message."""
+
+    def __init__(self, notice: Notice) -> None:
+        self.notice = notice
+        self.message = Outgoing(socket.notice(notice.id, notice.text, notice.expires_at))
+
+
 class Feed:
     """Reads new events for all subscribers. `run` does so until cancelled.
 
     Attributes:
         cursor: every event up to here has reached the rings.
         progress: the newest reports.
+        notices: those that had not expired when the last one was posted, the oldest first.
     """
 
     def __init__(self, ledger: FeedLedger, bus: Bus) -> None:
         """Follow nothing yet."""
         self.cursor = Cursor(0)
         self.progress = RecentProgress()
+        self.notices: Sequence[StandingNotice] = ()
+        self._inboxes: set[Inbox] = set()
         self._ledger = ledger
         self._subscription = bus.subscribe()
         self._rings: OrderedDict[tuple[str, View], Ring] = OrderedDict()  # the least recent one first
@@ -234,13 +247,34 @@ class Feed:
 
     @property
     def follows_anything(self) -> bool:
-        """Whether anyone follows a topic or output."""
-        return bool(self._rings or self._streams)
+        """Whether anyone is notified of anything."""
+        return bool(self._inboxes or self._rings or self._streams)
+
+    def follows(self, name: str) -> bool:
+        """Whether anyone follows a topic or stream of this name."""
+        return name in self._streams or any(topic == name for topic, _ in self._rings)
 
     @property
     def bytes_in_rings(self) -> int:
         """Memory of the events in all rings, at most `RINGS_BYTES_MAX` between two windows."""
         return sum(ring.size for ring in self._rings.values())
+
+    def inbox(self, progress_seen: int | None = None) -> Inbox:
+        """An inbox that follows nothing yet; `close_inbox` ends it.
+
+        Args:
+            progress_seen: number of the newest progress that the client has; None, or one that never was: all of it.
+        """
+        number = self.progress.number
+        made = Inbox(number if progress_seen is None or progress_seen > number else progress_seen)
+        if made.progress_seen < number:
+            made.notify(PROGRESS)
+        self._inboxes.add(made)
+        return made
+
+    def close_inbox(self, inbox: Inbox) -> None:
+        """Notify a subscriber, which has left everything, no more."""
+        self._inboxes.discard(inbox)
 
     def follow(self, topic: Topic, inbox: Inbox) -> None:
         """Notify a subscriber from now on: of the topic's events, its progress, and who sends its files.
@@ -350,6 +384,7 @@ class Feed:
     async def run(self) -> None:
         """Deliver in windows until cancelled."""
         self._subscription.join(TOPIC_ALL)
+        self._subscription.join(NOTICES)
         try:
             self.cursor = max(self.cursor, await self._newest_at_last())
             self._begin_rings()
@@ -365,7 +400,7 @@ class Feed:
                 try:
                     await self._deliver(notification)
                 except (OutOfSpace, Unavailable) as fault:
-                    for inbox in {inbox for ring in self._rings.values() for inbox in ring.followers}:
+                    for inbox in self._inboxes:
                         inbox.fail(fault)
                     await asyncio.sleep(RETRY_S)
                 await asyncio.sleep(self._window_s())
@@ -375,6 +410,7 @@ class Feed:
     async def _newest_at_last(self) -> Cursor:
         while True:
             try:
+                await self._read_notices()
                 return await self._ledger.newest_cursor()
             except (OutOfSpace, Unavailable):
                 await asyncio.sleep(RETRY_S)
@@ -392,6 +428,8 @@ class Feed:
 
     async def _deliver(self, notification: Notification) -> None:
         """Take over what has moved, and notify the subscribers."""
+        if NOTICES in notification.positions:
+            await self._read_notices()
         newest = notification.positions.get(TOPIC_ALL)
         if newest is not None:
             if self._rings:
@@ -406,6 +444,13 @@ class Feed:
             for inbox, notified in self._streams.get(name, {}).items():
                 inbox.notify(notified)
         self._deliver_progress(notification)
+
+    async def _read_notices(self) -> None:
+        found = await self._ledger.notices(utc_now())
+        known = {kept.notice.id: kept for kept in self.notices}
+        self.notices = [known.get(notice.id) or StandingNotice(notice) for notice in found]
+        for inbox in self._inboxes:
+            inbox.notify(NOTICES)
 
     async def _read_events(self) -> None:
         self._begin_rings()

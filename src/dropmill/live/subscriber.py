@@ -11,15 +11,17 @@ from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropmill.live.feed import PROGRESS, Feed, Inbox
+from dropmill.live.feed import PROGRESS, Feed
 from dropmill.live.joins import JoinRates
 from dropmill.live.outgoing import Outgoing
 from dropmill.live.presence import Presence, Viewer
-from dropmill.live.topics import OUTPUT, AttemptOutput, Topic, Topics, view_of
+from dropmill.live.topics import OUTPUT, SUBMISSION, AttemptOutput, Topic, Topics, view_of
 from dropmill.model.caller import Caller
+from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
-from dropmill.model.ids import Cursor, FileId, JobId
+from dropmill.model.ids import Cursor, FileId, JobId, NoticeId
+from dropmill.ports.bus import NOTICES
 from dropmill.wire import socket
 from dropmill.wire.socket import Cancel, ClientMessage, Editing, Join, Leave, Retry
 from dropmill.wire.submissions import SubmissionJson
@@ -116,8 +118,8 @@ class Subscriber:
         self._send = send
         self._lingers = viewer is not None
         self._viewer = viewer or Viewer(secrets.token_hex(8))
-        is_known = progress_seen is not None and progress_seen <= feed.progress.number
-        self._inbox = Inbox(progress_seen if is_known and progress_seen is not None else feed.progress.number)
+        self._inbox = feed.inbox(progress_seen)
+        self._noticed: set[NoticeId] = set()
         self._joined: dict[str, _Followed | _Stream] = {}
         self._followed: frozenset[str] = frozenset()  # the topics among them
         self._sending = asyncio.Lock()  # a join's reply comes before its data
@@ -131,10 +133,17 @@ class Subscriber:
         while True:
             moved = await self._inbox.next()
             async with self._sending:
-                for name in moved - {PROGRESS}:
+                for name in moved - {PROGRESS, NOTICES}:
                     await self._deliver_moved(name)
+                if NOTICES in moved:
+                    await self._deliver_notices()
                 if PROGRESS in moved:
                     await self._deliver_progress()
+
+    async def greet(self) -> None:
+        """Send the notices to everybody; call it once, after the transport's own greeting."""
+        async with self._sending:
+            await self._deliver_notices()
 
     def close(self) -> None:
         """Leave everything."""
@@ -142,6 +151,7 @@ class Subscriber:
             self._leave(name)
         if not self._lingers:
             self._presence.edit(self._viewer, is_dirty=False, expires=False)
+        self._feed.close_inbox(self._inbox)
 
     @property
     def progress_seen(self) -> int:
@@ -243,6 +253,7 @@ class Subscriber:
             brought = _files_in(state)
         await self._deliver_senders(followed)
         await self._deliver_presence(followed)
+        await self._deliver_notices()
         return brought
 
     def _enter(self, name: str, topic: Topic, cursor: Cursor) -> _Followed:
@@ -309,6 +320,14 @@ class Subscriber:
         if place.presence is None or message.text != place.presence.text:
             place.presence = message
             await self._send(message)
+
+    async def _deliver_notices(self) -> None:
+        now = utc_now()
+        for notice, message in [(kept.notice, kept.message) for kept in self._feed.notices]:
+            is_ours = notice.submission_id is None or f"{SUBMISSION}{notice.submission_id}" in self._followed
+            if is_ours and notice.id not in self._noticed and notice.expires_at > now:
+                self._noticed.add(notice.id)
+                await self._send(message)
 
     async def _deliver_progress(self) -> None:
         number = self._feed.progress.number

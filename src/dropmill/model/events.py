@@ -34,6 +34,7 @@ class EventName(StrEnum):
     CONFIG_SAVED = "config.saved"
     CONFIG_REJECTED = "config.rejected"
     CONFIG_PURGED = "config.purged"
+    NOTICE_POSTED = "notice.posted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +85,7 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.CONFIG_SAVED: EventKind(message="Config saved", keys=("sha256", "size", "message")),
     EventName.CONFIG_REJECTED: EventKind(message="Config refused", keys=("errors",)),
     EventName.CONFIG_PURGED: EventKind(message="Config {sha256:.12} purged from the history", keys=("sha256",)),
+    EventName.NOTICE_POSTED: EventKind(message="Notice: {text}", keys=("id", "text", "expires_at")),
 }
 
 DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {name: kind.keys for name, kind in CATALOGUE.items()}

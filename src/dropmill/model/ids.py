@@ -13,6 +13,7 @@ LinkId = NewType("LinkId", str)
 NodeId = NewType("NodeId", str)
 ClaimId = NewType("ClaimId", str)
 LedgerId = NewType("LedgerId", str)
+NoticeId = NewType("NoticeId", str)
 
 Owner = NewType("Owner", str)
 """The owner of a submission and of all its files, jobs and events. Made of ids, never of names.
@@ -66,6 +67,11 @@ def new_node_id() -> NodeId:
 def new_claim_id() -> ClaimId:
     """A new claim id."""
     return ClaimId(_random_id())
+
+
+def new_notice_id() -> NoticeId:
+    """A new notice id."""
+    return NoticeId(_random_id())
 
 
 def new_ledger_id() -> LedgerId:

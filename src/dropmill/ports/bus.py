@@ -41,6 +41,10 @@ DELIVERIES = "deliveries"
 """The stream that moves when a delivery to the webhook is recorded. Not for clients."""
 
 
+NOTICES = "notices"
+"""The stream that moves when a notice is posted. Not for clients."""
+
+
 def senders_of(submission_id: SubmissionId) -> str:
     """The stream that moves when files of a submission begin or cease to be sent. Not for clients."""
     return f"senders:{submission_id}"

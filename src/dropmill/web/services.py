@@ -12,6 +12,7 @@ from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
+from dropmill.live.notices import Notices
 from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
@@ -45,6 +46,7 @@ class Services:
     views: Views
     topics: Topics
     live: LiveServices
+    notices: Notices
     log: EventLog
     health: Health
     is_draining: bool = False

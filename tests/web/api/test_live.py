@@ -4,29 +4,23 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from quart import Quart
+from tests.support.live_app import LiveApp
 from tests.support.scenarios import CLIENT
 from tests.support.server import Server, hear
-from tests.support.services import services_of
-from tests.support.serving_in_process import end_of, served
+from tests.support.serving_in_process import end_of
 from tests.support.waiting import eventually, wait_until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.ids import new_submission_id
-from dropmill.settings import Settings
-from dropmill.web.api import events, live
-from dropmill.web.server import connection, guard, websocket
+from dropmill.web.api import live
+from dropmill.web.server import websocket
 from dropmill.web.server.websocket import WS_FLOOD
-from dropmill.web.services import EXTENSION
 
 
 def ask(client: ClientConnection, **message: Any) -> Any:
@@ -209,40 +203,7 @@ def test_a_config_save_is_heard_on_its_topic(server: Server) -> None:
 # --- the handler alone, with its clock in the test's hand ------------------------------------------------------------
 
 
-class Alone:
-    """The live routes over a real ledger and bus; what processes and stores is left out."""
-
-    def __init__(self, folder: Path, ledger: SqliteLedger, bus: LocalBus) -> None:
-        self.services = services_of(folder, ledger, bus)
-        self.app = Quart(__name__)
-        connection.install(self.app)
-        guard.install(self.app, Settings())
-        self.app.register_blueprint(live.live)
-        self.app.register_blueprint(events.events)
-        self.app.extensions[EXTENSION] = self.services
-        self.port = 0
-
-    @property
-    def address(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/api/v1/live"
-
-    async def let_go(self) -> None:
-        """Return when nothing is held open any more."""
-        await eventually(lambda: not self.services.closers)
-
-
-@pytest.fixture
-async def alone(tmp_path: Path, ledger: SqliteLedger, bus: LocalBus) -> AsyncIterator[Alone]:
-    """The live routes, served."""
-    made = Alone(tmp_path, ledger, bus)
-    feeding = asyncio.create_task(made.services.live.feed.run())
-    async with served(made.app) as made.port:
-        yield made
-    feeding.cancel()
-    await asyncio.wait([feeding])
-
-
-async def test_a_quiet_connection_ticks(alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_connection_ticks(alone: LiveApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.02)
     async with connect(alone.address, proxy=None) as client:
         assert json.loads(await client.recv())["heartbeat"] == 0.02
@@ -254,7 +215,7 @@ async def test_a_quiet_connection_ticks(alone: Alone, monkeypatch: pytest.Monkey
 
 
 async def test_a_reader_that_is_too_slow_is_let_go_and_told_why(
-    alone: Alone, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+    alone: LiveApp, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SEND_TIMEOUT_S", 0.1)
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.1)
@@ -268,7 +229,7 @@ async def test_a_reader_that_is_too_slow_is_let_go_and_told_why(
 
 
 async def test_closing_is_not_held_up_by_a_reader_that_does_not_read(
-    alone: Alone, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+    alone: LiveApp, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.1)
     opened = [new_submission_id() for _ in range(500)]
@@ -283,7 +244,7 @@ async def test_closing_is_not_held_up_by_a_reader_that_does_not_read(
         assert await end_of(slow) == (1012, "restarting")
 
 
-async def test_a_long_poll_ends_with_the_first_event(alone: Alone, ledger: SqliteLedger) -> None:
+async def test_a_long_poll_ends_with_the_first_event(alone: LiveApp, ledger: SqliteLedger) -> None:
     poll = asyncio.create_task(alone.app.test_client().get("/api/v1/events?after=1&wait=25"))
     await eventually(lambda: alone.services.closers)
     await ledger.open_submission(new_submission_id(), CLIENT, None)
@@ -293,7 +254,7 @@ async def test_a_long_poll_ends_with_the_first_event(alone: Alone, ledger: Sqlit
     assert not alone.services.closers
 
 
-async def test_events_are_read_backwards(alone: Alone, ledger: SqliteLedger) -> None:
+async def test_events_are_read_backwards(alone: LiveApp, ledger: SqliteLedger) -> None:
     opened = [new_submission_id() for _ in range(5)]
     for submission_id in opened:
         await ledger.open_submission(submission_id, CLIENT, None)
@@ -322,7 +283,7 @@ async def test_events_are_read_backwards(alone: Alone, ledger: SqliteLedger) -> 
         assert (answer.status_code, (await answer.get_json())["code"]) == (400, "bad_parameter"), path
 
 
-async def test_a_long_poll_ends_when_the_server_stops(alone: Alone) -> None:
+async def test_a_long_poll_ends_when_the_server_stops(alone: LiveApp) -> None:
     poll = asyncio.create_task(alone.app.test_client().get("/api/v1/events?after=1&wait=25"))
     await eventually(lambda: alone.services.closers)
     for close in list(alone.services.closers):

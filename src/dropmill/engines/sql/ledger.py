@@ -8,7 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dropmill.engines.sql import attempts, config, deliveries, events, jobs, nodes, retention, submissions, uploads
+from dropmill.engines.sql import (
+    attempts,
+    config,
+    deliveries,
+    events,
+    jobs,
+    nodes,
+    notices,
+    retention,
+    submissions,
+    uploads,
+)
 from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.history import list_history
@@ -20,6 +31,7 @@ from dropmill.model.history import HistoryFilter, HistoryPage
 from dropmill.model.ids import OPEN, Cursor, FileId, JobId, Owner, Sha256, SubmissionId
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
 from dropmill.model.nodes import Node
+from dropmill.model.notices import Notice
 from dropmill.model.results import Result
 from dropmill.model.retention import KeptBytes
 from dropmill.model.submissions import Submission
@@ -139,6 +151,9 @@ class SqlLedger(SqlDatabase):
 
     async def postpone_delivery(self, submission_id: SubmissionId, number: int, due_at: datetime) -> None:
         await self._change(deliveries.postpone_delivery, submission_id, number, due_at)
+
+    async def post_notice(self, notice: Notice, client: ClientIdentity | None) -> None:
+        await self._change(notices.post_notice, notice, client)
 
     async def enter(self, node: Node) -> None:
         await self._change(nodes.enter, node)
@@ -302,6 +317,9 @@ class SqlLedger(SqlDatabase):
 
     async def deliveries(self, limit: int) -> Sequence[Delivery]:
         return await self._read(deliveries.next_deliveries, limit)
+
+    async def notices(self, now: datetime) -> Sequence[Notice]:
+        return await self._read(notices.standing_notices, now)
 
     async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
         return await self._read(events.events_after, topic, after, limit, visible_to)

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0012"
+SCHEMA_HEAD = "0013"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -321,6 +321,18 @@ ledgers = Table(  # the one row is this ledger
     "ledgers",
     metadata,
     Column("id", Id(32), primary_key=True),
+)
+
+notices = Table(  # those that have not expired, and some that have
+    "notices",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("text", SafeText(), nullable=False),
+    Column("submission_id", Id(32), ForeignKey("submissions.id")),
+    Column("posted_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("account", SafeText(200)),
 )
 
 config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held

@@ -13,6 +13,7 @@ from dropmill.ports.ledger.events import FeedLedger
 from dropmill.ports.ledger.history import HistoryLedger
 from dropmill.ports.ledger.jobs import AttemptLedger, JobLedger
 from dropmill.ports.ledger.nodes import NodeLedger
+from dropmill.ports.ledger.notices import NoticeLedger
 from dropmill.ports.ledger.retention import RetentionLedger
 from dropmill.ports.ledger.submissions import IntakeLedger
 
@@ -27,6 +28,7 @@ class Ledger(
     RetentionLedger,
     DeliveryLedger,
     NodeLedger,
+    NoticeLedger,
     Protocol,
 ):
     """Everything an engine implements."""

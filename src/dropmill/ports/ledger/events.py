@@ -7,6 +7,7 @@ from typing import Protocol
 from dropmill.model.events import Event
 from dropmill.model.ids import Cursor, LedgerId, Owner
 from dropmill.ports.ledger.history import HistoryLedger, JobReader, SubmissionReader
+from dropmill.ports.ledger.notices import NoticeLedger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,8 @@ class EventLedger(Protocol):
         """The cursor of the newest event; 0 if there is none."""
 
 
-class FeedLedger(EventLedger, SubmissionReader, JobReader, Protocol):
-    """The reads for following events and for reading them backwards, and for the output of running jobs."""
+class FeedLedger(EventLedger, SubmissionReader, JobReader, NoticeLedger, Protocol):
+    """The reads for following events, notices and the output of running jobs, and for reading events backwards."""
 
     @property
     def id(self) -> LedgerId:

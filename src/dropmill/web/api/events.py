@@ -8,7 +8,6 @@ from typing import Any
 
 from quart import Blueprint, current_app, request
 
-from dropmill.live.feed import Inbox
 from dropmill.live.outgoing import Outgoing, OutgoingEvents
 from dropmill.live.subscriber import Subscriber
 from dropmill.live.topics import OUTPUT, Topic
@@ -78,7 +77,7 @@ async def _after(found: Services, caller: Caller, last_id: str | None = None) ->
 
 async def _next_page(found: Services, topic: Topic, after: Cursor, limit: int, wait_s: float) -> EventPageJson:
     """The next events after a cursor; none if there are none in time, or the server stops."""
-    inbox = Inbox(0)
+    inbox = found.live.feed.inbox()
     waiting = asyncio.timeout(wait_s)
 
     async def give_up(_code: int, _reason: str) -> None:
@@ -98,6 +97,7 @@ async def _next_page(found: Services, topic: Topic, after: Cursor, limit: int, w
     finally:
         found.closers.discard(give_up)
         found.live.feed.leave(topic, inbox)
+        found.live.feed.close_inbox(inbox)
 
 
 # --- Server-Sent Events ----------------------------------------------------------------------------------------------
@@ -145,6 +145,7 @@ async def _stream(
 
     async def follow() -> None:
         with contextlib.suppress(OutOfSpace, Unavailable, TimeoutError):
+            await subscriber.greet()
             for join in joins:
                 await subscriber.handle(join)
             await subscriber.run()

@@ -104,6 +104,7 @@ async def _serve(found: Services, capacity: Capacity) -> None:
     found.closers.add(connection.close)
     try:
         await send(first_message(found))
+        await subscriber.greet()
         async with asyncio.TaskGroup() as group:
             group.create_task(subscriber.run())
             group.create_task(beat())
@@ -221,6 +222,7 @@ async def _poll(asked: PollRequest) -> Response:
 
 
 async def _follow(subscriber: Subscriber, gathering: Gathering, joins: Sequence[Join], joined: asyncio.Event) -> None:
+    await subscriber.greet()
     for join in joins:
         await subscriber.handle(join)
     gathering.has_joined()

@@ -1,0 +1,59 @@
+"""Notices: changes, queries and rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from dropmill.engines.sql.clients import Row
+from dropmill.engines.sql.tables import notices
+from dropmill.engines.sql.transaction import Transaction
+from dropmill.model.client import ClientIdentity
+from dropmill.model.events import EventName, Subject
+from dropmill.model.ids import NoticeId, SubmissionId
+from dropmill.model.notices import Notice
+from dropmill.ports.bus import NOTICES
+from dropmill.text import time_text
+
+_STANDING = select(notices).where(notices.c.expires_at > bindparam("now")).order_by(notices.c.seq)
+_DROP_EXPIRED = delete(notices).where(notices.c.expires_at <= bindparam("now"))
+
+
+def post_notice(tx: Transaction, notice: Notice, client: ClientIdentity | None) -> None:
+    """See `Ledger.post_notice`."""
+    if notice.submission_id is not None:
+        tx.submission(notice.submission_id)
+    tx.connection.execute(_DROP_EXPIRED, {"now": notice.posted_at})
+    tx.connection.execute(
+        insert(notices).values(
+            id=notice.id,
+            text=notice.text,
+            submission_id=notice.submission_id,
+            posted_at=notice.posted_at,
+            expires_at=notice.expires_at,
+            account=notice.account,
+        )
+    )
+    tx.moved[NOTICES] = tx.emit(
+        EventName.NOTICE_POSTED,
+        Subject(submission_id=notice.submission_id, account=notice.account, client=client),
+        id=notice.id,
+        text=notice.text,
+        expires_at=time_text(notice.expires_at),
+    )
+
+
+def standing_notices(connection: Connection, now: datetime) -> Sequence[Notice]:
+    """See `Ledger.notices`."""
+    return [_notice_of(row) for row in connection.execute(_STANDING, {"now": now}).mappings()]
+
+
+def _notice_of(row: Row) -> Notice:
+    return Notice(
+        id=NoticeId(row["id"]),
+        text=row["text"],
+        submission_id=None if row["submission_id"] is None else SubmissionId(row["submission_id"]),
+        posted_at=row["posted_at"],
+        expires_at=row["expires_at"],
+        account=row["account"],
+    )

@@ -1,0 +1,54 @@
+"""Posts notices, and lists those that have not expired."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from dropmill.model.caller import Caller
+from dropmill.model.clock import utc_now
+from dropmill.model.errors import BadRequest
+from dropmill.model.ids import SubmissionId, new_notice_id
+from dropmill.model.notices import EXPIRES_MAX_S, TEXT_MAX, Notice
+from dropmill.ports.ledger.notices import NoticeLedger
+
+
+class Notices:
+    """The notices of an operator. The feed shows them to those who are connected."""
+
+    def __init__(self, ledger: NoticeLedger) -> None:
+        self._ledger = ledger
+
+    async def post(
+        self, caller: Caller, text: str, *, submission_id: SubmissionId | None, expires_in_s: float
+    ) -> Notice:
+        """Post a notice; it is kept until it expires.
+
+        Args:
+            caller: who posts it.
+            text: what it says; blanks around it are dropped.
+            submission_id: it is for those who follow this submission; None: for everybody.
+            expires_in_s: after how many seconds it expires.
+
+        Raises:
+            BadRequest: the text is empty, too long, or has characters that do not print; or the time is too long.
+            NotFound: there is no such submission.
+        """
+        text = text.strip()
+        if not text or len(text) > TEXT_MAX or not text.replace("\n", "").isprintable():
+            raise BadRequest(f"`text` must have 1 to {TEXT_MAX} printable characters.")
+        if not 1 <= expires_in_s <= EXPIRES_MAX_S:
+            raise BadRequest(f"`expires_in` must be from 1 to {EXPIRES_MAX_S:.0f} seconds.")
+        now = utc_now()
+        notice = Notice(
+            id=new_notice_id(),
+            text=text,
+            submission_id=submission_id,
+            posted_at=now,
+            expires_at=now + timedelta(seconds=expires_in_s),
+            account=caller.account,
+        )
+        await self._ledger.post_notice(notice, caller.client)
+        return notice
+
+    async def standing(self, caller: Caller) -> Sequence[Notice]:
+        """The notices that have not expired, the oldest first."""
+        return await self._ledger.notices(utc_now())

@@ -1,0 +1,27 @@
+"""Notices: what an operator tells everybody, or those who follow one submission."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dropmill.model.ids import NoticeId, SubmissionId
+
+TEXT_MAX = 2000  # characters
+EXPIRES_S = 24 * 3600.0  # after so many seconds, unless the operator says otherwise
+EXPIRES_MAX_S = 365 * 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """A notice; kept until it expires.
+
+    Attributes:
+        submission_id: it is for those who follow this submission; None: for everybody.
+        account: of who posted it; None without accounts.
+    """
+
+    id: NoticeId
+    text: str
+    submission_id: SubmissionId | None
+    posted_at: datetime
+    expires_at: datetime
+    account: str | None

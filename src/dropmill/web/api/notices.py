@@ -1,0 +1,44 @@
+"""Notices: an operator's messages to everybody, or to those who follow one submission."""
+
+from typing import Any
+
+from quart import Blueprint
+
+from dropmill.model.errors import BadRequest
+from dropmill.model.ids import SubmissionId
+from dropmill.model.notices import EXPIRES_S
+from dropmill.web.server import body
+from dropmill.web.server.caller import current_caller
+from dropmill.web.services import services
+from dropmill.wire.notices import notice_json
+
+notices = Blueprint("notices", __name__, url_prefix="/api/v1/notices")
+
+BODY_MAX = 64 * 1024
+
+
+@notices.post("")
+async def post() -> Any:
+    """Post a notice."""
+    given = await body.read_json_object(limit=BODY_MAX)
+    text, submission_id = given.get("text"), given.get("submission_id")
+    expires_in = given.get("expires_in", EXPIRES_S)
+    if not isinstance(text, str):
+        raise BadRequest("`text` must be the notice's text.")
+    if not (submission_id is None or isinstance(submission_id, str)):
+        raise BadRequest("`submission_id` must be the id of a submission.")
+    if not isinstance(expires_in, int | float) or isinstance(expires_in, bool):
+        raise BadRequest("`expires_in` must be a number of seconds.")
+    posted = await services().notices.post(
+        current_caller(),
+        text,
+        submission_id=None if submission_id is None else SubmissionId(submission_id),
+        expires_in_s=expires_in,
+    )
+    return notice_json(posted), 201
+
+
+@notices.get("")
+async def standing() -> Any:
+    """The notices that have not expired, the oldest first."""
+    return {"items": [notice_json(notice) for notice in await services().notices.standing(current_caller())]}
