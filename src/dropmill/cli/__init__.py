@@ -17,7 +17,7 @@ WORDS: Final = {
     "serve": "Serve the drop zone until SIGTERM or Ctrl-C.",
     "send": "Send files and folders as one submission.",
     "watch": "Follow events until Ctrl-C.",
-    "notice": "Show a message on every page.",
+    "notice": "Show TEXT on every page until it expires.",
     "config": "Check the script's config, show it and its history, restore it.",
     "doctor": "Check what a server with these settings needs.",
 }

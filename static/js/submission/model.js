@@ -102,6 +102,7 @@ const FOLD_FILE = {
 export const IGNORED_EVENTS = new Set([
   "attempt.succeeded", "attempt.failed", "attempt.cancelled", "attempt.lost", // job.settled or job.queued has the outcome
   "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
+  "notice.posted", // the message `notice` shows it
 ]);
 
 /** Events that change a submission or one of its files. */
