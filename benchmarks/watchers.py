@@ -1,0 +1,171 @@
+"""Many clients that follow events over WebSockets, in one process: raw sockets, and each frame read once for all.
+
+Equal frames are parsed once, so that little of the machine goes to the measuring side.
+"""
+
+import base64
+import json
+import os
+import selectors
+import socket
+import struct
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+PIECE = 256 * 1024
+PATIENCE_S = 60.0
+RECEIVE_BYTES = 64 * 1024  # of the kernel's buffer
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """What the clients were sent.
+
+    Attributes:
+        events: of each client.
+        latencies: seconds from an event's time to its arrival, of every event of every client.
+        seconds: from the first connection until the last client had the last event.
+        disorder: clients that were sent an event twice, or not in the order of cursors.
+    """
+
+    events: list[int] = field(default_factory=list)
+    latencies: Sequence[float] = ()
+    seconds: float = 0.0
+    disorder: int = 0
+
+
+class _Watcher:
+    def __init__(self, port: int, topic: str, after: int | None) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        self.socket.settimeout(PATIENCE_S)
+        self.socket.connect(("127.0.0.1", port))
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(
+            f"GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        self.buffer = bytearray()
+        while b"\r\n\r\n" not in self.buffer:
+            self.buffer += self.socket.recv(PIECE)
+        del self.buffer[: self.buffer.index(b"\r\n\r\n") + 4]
+        self.socket.sendall(_masked({"type": "join", "id": 1, "topic": topic, "after": after}))
+        self.count = 0
+        self.cursor = 0
+        self.is_ordered = True
+        self.is_over = False
+
+    def frames(self) -> list[bytes]:
+        """The whole frames that have arrived."""
+        self.buffer += self.socket.recv(PIECE)
+        found = []
+        while len(self.buffer) >= 2:
+            size, head = self.buffer[1], 2
+            if size == 126:
+                size, head = struct.unpack(">H", self.buffer[2:4])[0] if len(self.buffer) >= 4 else PIECE, 4
+            elif size == 127:
+                size, head = struct.unpack(">Q", self.buffer[2:10])[0] if len(self.buffer) >= 10 else PIECE, 10
+            if len(self.buffer) < head + size:
+                break
+            found.append(bytes(self.buffer[head : head + size]))
+            del self.buffer[: head + size]
+        return found
+
+
+def _masked(message: dict[str, Any]) -> bytes:
+    data = json.dumps(message).encode()
+    return bytes([0x81, 0x80 | len(data)]) + bytes(4) + data  # short enough; masked with zeros
+
+
+def watch(port: int, topic: str, after: int | None, count: int, last: str, ready: str, spread_s: float = 0.0) -> Seen:
+    """Follow a topic with many sockets until each has been sent an event of one name.
+
+    Args:
+        port: of the server.
+        topic: what to join.
+        after: the cursor to join after; None: a snapshot.
+        count: of the sockets.
+        last: name of the event that ends each.
+        ready: path of a file that is made once all have joined.
+        spread_s: over how many seconds the connections are spread.
+    """
+    began = time.perf_counter()
+    chosen = selectors.DefaultSelector()
+    watchers: list[_Watcher] = []
+    parsed: dict[bytes, tuple[list[int], list[float], bool]] = {}
+    latencies = array("d")
+    joined = 0
+
+    def read(wait_s: float) -> int:
+        """Take what has arrived; returns how many clients that finished."""
+        nonlocal joined
+        over = 0
+        for key, _ in chosen.select(wait_s):
+            watcher: _Watcher = key.data
+            now = time.time()
+            for frame in watcher.frames():
+                if b'"type":"events"' not in frame[:40]:
+                    joined += b'"type":"reply"' in frame[:40]
+                    continue
+                if frame not in parsed:
+                    if len(parsed) > 200:
+                        parsed.clear()
+                    events = json.loads(frame)["events"]
+                    ats = [datetime.fromisoformat(event["at"]).timestamp() for event in events]
+                    cursors = [event["cursor"] for event in events]
+                    parsed[frame] = cursors, ats, any(event["name"] == last for event in events)
+                cursors, ats, is_last = parsed[frame]
+                watcher.is_ordered &= cursors[0] > watcher.cursor and cursors == sorted(set(cursors))
+                watcher.cursor = cursors[-1]
+                watcher.count += len(cursors)
+                latencies.extend([now - at for at in ats])
+                if is_last:
+                    watcher.is_over = True
+                    over += 1
+                    chosen.unregister(watcher.socket)
+        return over
+
+    over = 0
+    try:
+        for number in range(count):
+            while (wait_s := began + spread_s * number / count - time.perf_counter()) > 0:
+                over += read(wait_s) if watchers else (time.sleep(wait_s) or 0)
+            watchers.append(_Watcher(port, topic, after))
+            chosen.register(watchers[-1].socket, selectors.EVENT_READ, watchers[-1])
+            over += read(0)
+        while joined < count:
+            over += read(1)
+        Path(ready).touch()
+        end = time.perf_counter() + PATIENCE_S
+        while over < count and time.perf_counter() < end:
+            over += read(1)
+        return Seen(
+            events=[watcher.count for watcher in watchers],
+            latencies=latencies,
+            seconds=time.perf_counter() - began,
+            disorder=sum(not watcher.is_ordered for watcher in watchers),
+        )
+    finally:
+        for watcher in watchers:
+            watcher.socket.close()
+
+
+def stay(port: int, count: int, ready: str, until: str) -> int:
+    """Have so many sockets follow everything, and drop what they read, until a file appears; returns how many."""
+    chosen = selectors.DefaultSelector()
+    watchers = [_Watcher(port, "all", None) for _ in range(count)]
+    for watcher in watchers:
+        chosen.register(watcher.socket, selectors.EVENT_READ, watcher)
+    Path(ready).touch()
+    end = time.monotonic() + PATIENCE_S
+    while not Path(until).exists() and time.monotonic() < end:
+        for key, _ in chosen.select(0.05):
+            key.data.socket.recv(PIECE)
+    for watcher in watchers:
+        watcher.socket.close()
+    return len(watchers)
