@@ -73,7 +73,7 @@ class Room:
             batch = await self.feed.events(topic, cursor)
             messages += batch.messages
             cursor = batch.cursor
-            if not batch.messages:
+            if batch.is_last:
                 return [event.cursor for message in messages for event in message.events], messages
 
 

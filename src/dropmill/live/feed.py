@@ -36,7 +36,7 @@ WINDOW_MAX_S = 0.25
 """After each round of deliveries, the next waits this long: the first while the process is idle, the second while it is
 busy. A page draws no more often, and a message costs the same whether it carries one event or fifty."""
 
-CPU_IDLE, CPU_BUSY = 0.25, 0.75
+CPU_IDLE, CPU_BUSY = 0.05, 0.5
 """Cores that the process uses; below the first the window is the shortest, above the second the longest."""
 
 LOAD_OVER_S = 1.0  # the process's load is averaged over so many seconds
@@ -47,6 +47,8 @@ READS_AT_ONCE = 8  # subscribers behind their ring that read the ledger, or outp
 
 BLOCK = 128
 """Events of a ring that go together in a message: those who catch up from different cursors get the same messages."""
+
+MESSAGES_AT_ONCE = 8  # blocks that one who catches up is given at once: a millisecond of work
 
 BLOCKS_KEPT = 32  # messages of a ring that are kept for others who catch up
 
@@ -111,12 +113,14 @@ class Batch(NamedTuple):
         messages: of events, oldest first.
         cursor: the subscriber's afterwards.
         was_read: whether the events came from the ledger, not from memory.
+        is_last: whether there is nothing more; what comes later notifies the subscriber.
         is_cut: whether events after the subscriber's cursor were removed; there are no messages then.
     """
 
     messages: Sequence[OutgoingEvents]
     cursor: Cursor
     was_read: bool = False
+    is_last: bool = False
     is_cut: bool = False
 
 
@@ -170,11 +174,15 @@ class Ring:
         self._newest.clear()
         self._blocks.clear()
 
-    def messages(self, after: Cursor) -> Sequence[OutgoingEvents]:
-        """The events after a cursor, which is not before `start`, as messages that others get too."""
+    def messages(self, after: Cursor) -> tuple[Sequence[OutgoingEvents], bool]:
+        """Some events after a cursor, which is not before `start`, as messages that others get too.
+
+        Returns:
+            The messages, and whether they are all.
+        """
         at = bisect_right(self._events, int(after), key=_cursor_of)
         found: list[OutgoingEvents] = []
-        while at < len(self._events):
+        while at < len(self._events) and len(found) < MESSAGES_AT_ONCE:
             number = self._first + at
             end = (number // BLOCK + 1) * BLOCK - self._first
             if end > len(self._events):
@@ -189,7 +197,7 @@ class Ring:
             else:
                 found += self._block(number, at, end)
             at = end
-        return found
+        return found, at >= len(self._events)
 
     def _block(self, number: int, at: int, end: int) -> Sequence[OutgoingEvents]:
         block = self._blocks.get(number)
@@ -329,7 +337,8 @@ class Feed:
                 if ring.start is None or after < ring.start:  # others may have read it meanwhile
                     return await self._read_behind(ring, after)
         self._rings.move_to_end((topic.name, topic.view))
-        return Batch(ring.messages(after), max(after, self.cursor))
+        messages, is_last = ring.messages(after)
+        return Batch(messages, max(after, self.cursor) if is_last else Cursor(messages[-1].cursor), is_last=is_last)
 
     async def _read_behind(self, ring: Ring, after: Cursor) -> Batch:
         page = await ring.topic.events(after=after, limit=EVENTS_MAX)
@@ -341,7 +350,7 @@ class Feed:
             older = [event for event in encoded if event.cursor <= start]
             if self.bytes_in_rings + sum(len(event.text) for event in older) <= RINGS_BYTES_MAX:
                 ring.prepend(after, older)
-        return Batch(list(messages_of(ring.topic.name, encoded)), page.cursor, was_read=True)
+        return Batch(list(messages_of(ring.topic.name, encoded)), page.cursor, was_read=True, is_last=not encoded)
 
     async def output(self, reader: AttemptOutput, offset: int) -> Piece | None:
         """The output after an offset, read once for all who follow it; None if there is no more now.

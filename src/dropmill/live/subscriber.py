@@ -301,8 +301,9 @@ class Subscriber:
                 place.cursor = Cursor(message.cursor)
                 cost += len(message.events) * (1.0 if batch.was_read else HELD_COST)
             place.cursor = batch.cursor
-            if not batch.messages:
+            if batch.is_last:
                 return cost
+            await asyncio.sleep(0)  # a fast reader must not keep others from theirs
 
     async def _deliver_senders(self, place: _Followed) -> None:
         """Say which files are being sent, if that has changed: all of them, so that nothing a client missed counts."""

@@ -1,6 +1,7 @@
 """The socket, and the long poll for clients that cannot have one. Both are fed by the same subscriber."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -47,6 +48,7 @@ SPREAD_SOCKETS_PER_S = 200  # after a restart, so many sockets a second come bac
 SPREAD_MIN_S, SPREAD_MAX_S = 1.0, 15.0
 
 SEND_TIMEOUT_S = 20  # for one message; the connection of a slower client is closed
+CHECKS_PER_TIMEOUT = 4  # how often it is looked for one that is too slow
 WS_TOO_SLOW = 4408
 WS_TRY_AGAIN = 1013  # "Try Again Later" in IANA's registry
 
@@ -88,17 +90,25 @@ async def _serve(found: Services, capacity: Capacity) -> None:
     connection = websocket._get_current_object()  # type: ignore[attr-defined]  # our tasks use it too
     await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
 
+    sending: dict[Outgoing, float] = {}  # since when; a timeout for each message would cost as much as the message
+    loop = asyncio.get_running_loop()
+
     async def send(message: Outgoing) -> None:
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await connection.send(message.framed(_frame))
-        except TimeoutError:
-            await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
+        sending[message] = loop.time()
+        await connection._send(message.framed(_frame))  # `send` gives way to other tasks each time
+        del sending[message]
 
     async def beat() -> None:
+        due = loop.time() + HEARTBEAT_S
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            await send(Outgoing(tick(utc_now(), spread_s(capacity))))
+            await asyncio.sleep(min(HEARTBEAT_S, SEND_TIMEOUT_S / CHECKS_PER_TIMEOUT))
+            if any(since <= loop.time() - SEND_TIMEOUT_S for since in sending.values()):
+                await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
+            if loop.time() >= due and not sending:  # otherwise it hears from us anyway
+                due = loop.time() + HEARTBEAT_S
+                with contextlib.suppress(TimeoutError):  # found the next time, if it still reads nothing
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await send(Outgoing(tick(utc_now(), spread_s(capacity))))
 
     subscriber = Subscriber(current_caller(), services=found.live, send=send)
     found.closers.add(connection.close)

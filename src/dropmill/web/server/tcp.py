@@ -188,6 +188,8 @@ class TcpConnection(TCPServer):
         Raises:
             ConnectionError: the connection has ended, or the client has read nothing for the write timeout.
         """
+        if not self.writer.transport.get_write_buffer_size() and not self.reader.exception():
+            return None  # as nearly always with the small messages of a WebSocket
         progress = _Progress(self._write_timeout_s)
         while True:
             try:
