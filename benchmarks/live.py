@@ -16,7 +16,7 @@ from benchmarks.paired import unpack
 from benchmarks.programs import ROOT, Program
 from benchmarks.table import Table, percentile
 
-BEFORE = "49ce91f~1"  # the last commit in which each subscriber read the ledger for itself
+BEFORE = "81b1b9a"  # the last commit in which each subscriber read the ledger for itself
 CROWDS = (200, 1000)
 EVENTS_PER_S, PER_FILE = 100, 6  # a file of a form has six events
 LASTS_S = 8.0

@@ -62,7 +62,10 @@ class _Watcher:
 
     def frames(self) -> list[bytes]:
         """The whole frames that have arrived."""
-        self.buffer += self.socket.recv(PIECE)
+        piece = self.socket.recv(PIECE)
+        if not piece:
+            raise ConnectionResetError(f"the server closed a socket: {bytes(self.buffer[-60:])!r}")
+        self.buffer += piece
         found = []
         while len(self.buffer) >= 2:
             size, head = self.buffer[1], 2
@@ -141,8 +144,12 @@ def watch(port: int, topic: str, after: int | None, count: int, last: str, ready
         while joined < count:
             over += read(1)
         Path(ready).touch()
-        end = time.perf_counter() + PATIENCE_S
-        while over < count and time.perf_counter() < end:
+        arrived, patient_until = -1, 0.0
+        while over < count:
+            if len(latencies) != arrived:
+                arrived, patient_until = len(latencies), time.perf_counter() + PATIENCE_S
+            elif time.perf_counter() > patient_until:
+                break
             over += read(1)
         return Seen(
             events=[watcher.count for watcher in watchers],
