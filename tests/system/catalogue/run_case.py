@@ -38,6 +38,7 @@ def process(file, results):
     if file.name == "first":
         (results / "result.txt").write_bytes(b"0123456789" * 100)
 """
+OVER_HTTP_MAX = 3  # messages of a case that are also sent by a long poll
 LISTS = ("/api/v1/submissions", "/api/v1/jobs", "/api/v1/events", "/api/v1/config/revisions")
 HANDSHAKE = (
     "GET /api/v1/live HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -421,7 +422,27 @@ def play_socket(target: Target, case: Case) -> None:
         while (heard := other.hear())["type"] == "tick":
             pass
         assert heard == {"type": "reply", "re": 1, "ok": True, "error": None}
+    if case.surface == "ws_message":
+        for text in texts[:OVER_HTTP_MAX]:
+            _require_refusal_over_http(server, text)
     assert server.resident_bytes - before < 20 * 1024 * 1024
+
+
+def _require_refusal_over_http(server: Server, text: bytes) -> None:
+    """The same as a join of a long poll, and its topic as that of an event stream."""
+    body = b'{"wait":0,"joins":[' + text + b"]}"
+    answer = server.http.post("/api/v1/live", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 200:
+        replies = [message for message in answer.json() if message["type"] == "reply"]
+        assert [reply["ok"] for reply in replies] == [False], answer.text
+    with contextlib.suppress(ValueError, RecursionError):
+        asked = json.loads(text)
+        topic = asked.get("topic") if isinstance(asked, dict) else None
+        if isinstance(topic, str) and topic != "all":
+            headers = {"Accept": "text/event-stream"}
+            refused = server.http.get("/api/v1/events", params={"topic": topic}, headers=headers)
+            assert refused.status_code == 404, refused.text
 
 
 def _require_refusal(case: Case, heard: Any) -> None:
