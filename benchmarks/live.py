@@ -27,13 +27,13 @@ FLAGS = ("--max-sockets-per-client", "3000", "--max-connections-per-client", "30
 Row = Sequence[str]
 
 
-def measure(bench: Bench) -> Table:
+def measure(bench: Bench) -> Sequence[Table]:
     """This tree, and the last one in which each subscriber read for itself."""
     name, before = unpack(BEFORE, bench.folder)
     rows: list[Row] = []
     for label, tree in (("this tree", ROOT), (name, before)):
         bench.marked_work(tree, lambda bench, label=label: rows.extend(_rows(bench, label)))  # type: ignore[misc]
-    return Table(
+    table = Table(
         title=f"Live: sockets on one submission at {EVENTS_PER_S} events/s, for {LASTS_S:.0f} s",
         columns=("tree", "what", "CPU us a delivery", "cores", "p50 ms", "p90 ms", "p99 ms", "lost", "result"),
         rows=rows,
@@ -42,6 +42,7 @@ def measure(bench: Bench) -> Table:
             "time to its arrival at a client that shares the machine."
         ],
     )
+    return [table]
 
 
 def run(bench: Bench) -> None:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0013"
+SCHEMA_HEAD = "0014"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
