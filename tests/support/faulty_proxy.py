@@ -1,7 +1,7 @@
 """A line between a client and a server that knows uploads: cuts and damages them at an offset, and counts them.
 
-TCP on loopback, in a thread of its own. It reads HTTP/1.1 only as far as to tell which bytes are the bodies of
-uploads. A line that delays, holds and alters any bytes is in `line`.
+It can block WebSockets, as some proxies do. TCP on loopback, in a thread of its own. It reads HTTP/1.1 only as far as
+to tell which bytes are the bodies of uploads. A line that delays, holds and alters any bytes is in `faulty_link`.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
 READ_BYTES = 256 * 1024
+REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
 _UPLOAD = re.compile(rb"(PATCH|PUT|POST) (/api/v1/uploads\S*|/api/v1/submissions\S*|/send/\S*) HTTP")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _JSON = re.compile(rb"\r\ncontent-type: *application/json", re.IGNORECASE)
@@ -31,17 +32,24 @@ class Proxy:
         carried: bytes of upload bodies so far, those that were lost with a cut included.
         uploads: method and path of every request that uploaded something, in order.
         most_at_once: largest number of those under way at one moment.
+        sockets: what becomes of a WebSocket: it passes, is refused with a page of HTML, or swallowed without an answer.
+        socket_life_s: every WebSocket is reset after so many seconds; None lets them live.
+        sockets_asked: how many WebSockets were asked for.
         pause_s: seconds to wait after each piece, at most `READ_BYTES`; 0 unless a test sets it.
     """
 
-    def __init__(self, target: Callable[[], str]) -> None:
-        """Prepare to carry to `target`, a `HOST:PORT` that is asked for every connection."""
+    def __init__(self, target: Callable[[], str], socket_target: Callable[[], str] | None = None) -> None:
+        """Prepare to carry to `target`, a `HOST:PORT` asked for every connection; WebSockets may go elsewhere."""
         self.host = ""
         self.carried = 0
         self.uploads: list[tuple[str, str]] = []
         self.most_at_once = 0
+        self.sockets: Literal["pass", "refuse", "swallow"] = "pass"
+        self.socket_life_s: float | None = None
+        self.sockets_asked = 0
         self.pause_s = 0.0
         self._target = target
+        self._socket_target = socket_target or target
         self._cuts: list[int] = []
         self._damage_at: int | None = None
         self._under_way: set[_Connection] = set()
@@ -103,7 +111,13 @@ class Proxy:
             connection.reset()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        name, _, port = self._target().rpartition(":")
+        first = await reader.read(READ_BYTES)
+        is_socket = _UPGRADE.search(first) is not None
+        self.sockets_asked += is_socket
+        if is_socket and self.sockets != "pass":
+            await self._block(reader, writer)
+            return
+        name, _, port = (self._socket_target if is_socket else self._target)().rpartition(":")
         try:
             to_server = await asyncio.open_connection(name, int(port), limit=READ_BYTES)
         except OSError:
@@ -111,23 +125,46 @@ class Proxy:
             return
         connection = _Connection(writer, to_server[1])
         self._connections.add(connection)
+        life_s = self.socket_life_s if is_socket else None
+        end = None if life_s is None else self._loop.call_later(life_s, connection.reset)
         try:
             await asyncio.gather(
-                self._pump(reader, to_server[1], lambda data: self._upwards(connection, data)),
+                self._pump(reader, to_server[1], lambda data: self._upwards(connection, data), first),
                 self._pump(to_server[0], writer, lambda data: self._downwards(connection, data)),
             )
         except OSError:
             connection.reset()
         finally:
+            if end is not None:
+                end.cancel()
             self._connections.discard(connection)
             self._under_way.discard(connection)
             for side in (writer, to_server[1]):
                 side.close()
 
+    async def _block(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(writer)
+        self._connections.add(connection)
+        try:
+            if self.sockets == "refuse":
+                writer.write(REFUSAL)
+                await writer.drain()
+            with contextlib.suppress(OSError):
+                while await reader.read(READ_BYTES):
+                    pass
+        finally:
+            self._connections.discard(connection)
+            writer.close()
+
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, see: Callable[[bytes], bytes]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        see: Callable[[bytes], bytes],
+        first: bytes = b"",
     ) -> None:
-        while data := await reader.read(READ_BYTES):
+        while data := first or await reader.read(READ_BYTES):
+            first = b""
             writer.write(see(data))
             await writer.drain()
             if self.pause_s:

@@ -1,5 +1,6 @@
 """`dropmill watch`: prints events as they happen, one line each."""
 
+import asyncio
 import os
 import sys
 
@@ -7,8 +8,13 @@ import click
 
 from dropmill.cli.format import event_line, say_wait, stop_with
 from dropmill.cli.options import client_options
-from dropmill.client import ApiClient, ClientError
+from dropmill.client import AsyncClient, ClientError, Gap
 from dropmill.wire.encoding import dumps
+
+GAPS = {
+    "removed": "the server has removed older events; the following are those it still keeps.",
+    "other_ledger": "the server has another ledger than before; the following are its new events.",
+}
 
 
 @click.command("watch")
@@ -20,15 +26,9 @@ def command(submission: str | None, server: str, token: str | None, as_json: boo
 
     Without SUBMISSION: all events from now on. With it: every event of that submission, from the first.
     """
+    topic, after = ("all", None) if submission is None else (f"submission:{submission}", 0)
     try:
-        with ApiClient(server, token=token, on_wait=say_wait) as client:
-            after, topic = 0, "all"
-            if submission is None:
-                after = client.newest_cursor()
-            else:
-                topic = f"submission:{client.submission(submission)['id']}"
-            for event in client.follow(topic, after, on_gap=_say_gap):
-                print(dumps(event) if as_json else event_line(event), flush=True)
+        asyncio.run(_print(AsyncClient(server, token=token, on_wait=say_wait), topic, after, as_json))
     except ClientError as error:
         stop_with(str(error))
     except KeyboardInterrupt:
@@ -38,5 +38,10 @@ def command(submission: str | None, server: str, token: str | None, as_json: boo
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say_gap() -> None:
-    print("dropmill: the server has removed older events; the following are those it still keeps.", file=sys.stderr)
+async def _print(client: AsyncClient, topic: str, after: int | None, as_json: bool) -> None:
+    async for event in client.follow(topic, after, on_gap=_say_gap):
+        print(dumps(event) if as_json else event_line(event), flush=True)
+
+
+def _say_gap(gap: Gap) -> None:
+    print(f"dropmill: {GAPS[gap.reason]}", file=sys.stderr)

@@ -1,8 +1,9 @@
-"""The client of the HTTP API, for programs: `ApiClient`, what it takes and returns, and what it raises."""
+"""The clients of the API, for programs: `ApiClient`, `AsyncClient`, what they take and return, what they raise."""
 
 from dropmill.client.api import WAIT_S, ApiClient
 from dropmill.client.connection import PATIENCE_S, TRY_AGAIN
 from dropmill.client.errors import ClientError, NotDropmill, Refused, SourceChanged, Unreachable, UploadLost
+from dropmill.client.following import AsyncClient, Gap
 from dropmill.client.sending import sha256_of
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "TRY_AGAIN",
     "WAIT_S",
     "ApiClient",
+    "AsyncClient",
     "ClientError",
+    "Gap",
     "NotDropmill",
     "Refused",
     "SourceChanged",

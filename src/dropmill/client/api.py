@@ -51,7 +51,7 @@ class ApiClient:
         """
         self._connection = Connection(server, token, patience_s, on_wait)
         self._sender = Sender(self._connection)
-        self.url = self._connection.url
+        self.url = self._connection.address.url
 
     def __enter__(self) -> "ApiClient":
         return self
@@ -74,7 +74,7 @@ class ApiClient:
         made = self._connection.once("POST", "/api/v1/submissions", json=announcement_json(first))
         submission_id = json_of(made).get("id")
         if not isinstance(submission_id, str):
-            raise self._connection.stranger(made)
+            raise self._connection.address.stranger(made)
         self.announce(submission_id, rest)
         return submission_id
 

@@ -80,7 +80,7 @@ class Sender:
                         },
                     )
                 except httpx.TransportError as error:
-                    retry.wait(self._connection.unreachable(error))
+                    retry.wait(self._connection.address.unreachable(error))
                     offset = self._offset(url, on_kept)
                     continue
                 taken_s = time.monotonic() - begun
