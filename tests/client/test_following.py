@@ -250,7 +250,7 @@ async def test_an_event_that_comes_twice_is_given_once_and_joins_follow_the_last
 
     async def second(connection: ServerConnection, join: Any) -> None:
         joins.append(join)
-        await say(connection, {"type": "tick", "at": "2026-01-01T00:00:00Z"})
+        await say(connection, {"type": "tick", "at": "2026-01-01T00:00:00Z", "spread_s": 0})
         await say(connection, {"type": "events", "topic": "all", "cursor": 3, "events": [event(2), event(3)]})
 
     async with scripted(first, second) as url, watching(AsyncClient(url)) as watcher:

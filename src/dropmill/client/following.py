@@ -160,7 +160,7 @@ class _Follower:
         self._http = httpx.AsyncClient(base_url=self._address.url, headers=self._address.headers, timeout=TIMEOUT)
         self._socket: ClientConnection | None = None
         self._heartbeat_s = 15.0
-        self._spread_s = 1.0
+        self._spread_s = 1.0  # as the server said last
         self._has_worked = False  # the socket
         self._blocked_s = BLOCKED_FIRST_S
         self._socket_due = 0.0
@@ -262,8 +262,8 @@ class _Follower:
         self._has_worked = self._address.was_reached = True
         self._blocked_s = BLOCKED_FIRST_S
         self._heartbeat_s = float(hello["heartbeat"])
-        self._spread_s = float(hello.get("spread_s", self._spread_s))
-        self._client.ledger = hello.get("ledger")
+        self._spread_s = float(hello["spread_s"])
+        self._client.ledger = hello["ledger"]
         if self._ledger is None:
             self._ledger = self._client.ledger
         join = {"type": "join", "id": 1, "topic": self._topic, "after": self._after, "ledger": self._ledger}
@@ -291,6 +291,8 @@ class _Follower:
                 self._take_snapshot(message["cursor"])
             case "events":
                 return self._new(message["events"], message["cursor"])
+            case "tick":
+                self._spread_s = float(message["spread_s"])
             case "gap":
                 self._gap_at = message["cursor"]
                 self._on_gap(Gap(reason="removed", cursor=message["cursor"]))
@@ -301,9 +303,12 @@ class _Follower:
         if self._after is None:
             self._after = cursor
         elif cursor < self._after or self._ledger != self._client.ledger:
-            self._after = cursor
-            self._ledger = self._client.ledger
-            self._on_gap(Gap(reason="other_ledger", cursor=cursor))
+            self._begin_other_ledger(cursor)
+
+    def _begin_other_ledger(self, cursor: int) -> None:
+        self._after = cursor
+        self._ledger = self._client.ledger
+        self._on_gap(Gap(reason="other_ledger", cursor=cursor))
 
     async def _catch_up(self, cursor: int) -> Sequence[Json]:
         """Events before a gap's cursor that the server still has: the socket goes on behind it."""
@@ -339,10 +344,16 @@ class _Follower:
     async def _poll(self) -> Sequence[Json]:
         """The events of the next poll, which waits for them."""
         if self._after is None:
-            self._after = (await self._get({"topic": self._topic, "after": "newest", "limit": 1})).cursor
-        page = await self._get({"topic": self._topic, "after": self._after, "wait": POLL_WAIT_S, "limit": _PAGE})
+            page = await self._get({"topic": self._topic, "after": "newest", "limit": 1})
+            self._after, self._ledger = page.cursor, page.ledger
+        asked: dict[str, str | int] = {"topic": self._topic, "after": self._after, "wait": POLL_WAIT_S, "limit": _PAGE}
+        page = await self._get(asked if self._ledger is None else asked | {"ledger": self._ledger})
+        if page.cursor < self._after or page.ledger != (self._ledger or page.ledger):
+            self._begin_other_ledger(page.cursor)
+            return ()
         if page.has_gap:
             self._on_gap(Gap(reason="removed", cursor=page.events[0]["cursor"] - 1 if page.events else page.cursor))
+        self._ledger = page.ledger
         return self._new(page.events, page.cursor)
 
     async def _get(self, parameters: Mapping[str, str | int]) -> RemoteEvents:
@@ -352,7 +363,9 @@ class _Follower:
             raise self._address.unreachable(error) from None
         if self._address.is_strange(response):
             raise await asyncio.to_thread(self._address.stranger, response)
-        return remote_events(json_of(self._address.accept(response)))
+        page = remote_events(json_of(self._address.accept(response)))
+        self._client.ledger = page.ledger
+        return page
 
     def _new(self, events: Sequence[Json], cursor: int) -> Sequence[Json]:
         """Those not given yet; moves to `cursor`."""

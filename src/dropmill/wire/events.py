@@ -92,12 +92,14 @@ class RemoteEvents:
 
     Attributes:
         cursor: where the next page begins.
-        has_gap: whether older events after the requested cursor may have been removed.
+        has_gap: whether older events after the requested cursor may have been removed, or it was another ledger's.
+        ledger: id of the ledger whose cursor it is.
     """
 
     events: Sequence[Json]
     cursor: int
     has_gap: bool
+    ledger: str
 
 
 def remote_events(page: Mapping[str, Any]) -> RemoteEvents:
@@ -106,4 +108,4 @@ def remote_events(page: Mapping[str, Any]) -> RemoteEvents:
     Raises:
         KeyError: a field is missing.
     """
-    return RemoteEvents(events=page["events"], cursor=page["cursor"], has_gap=page["gap"])
+    return RemoteEvents(events=page["events"], cursor=page["cursor"], has_gap=page["gap"], ledger=page["ledger"])
