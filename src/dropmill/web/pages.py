@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from quart import Blueprint, current_app, redirect, render_template, request, url_for
 
-from dropmill import text
+from dropmill import __version__, text
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
 from dropmill.model.errors import NotFound, Unavailable
@@ -182,7 +182,7 @@ async def _has_schema() -> bool:
 
 @pages.app_context_processor
 def everywhere() -> dict[str, Any]:
-    """Values for every page: how the config file differs from the newest revision, and which parts fail now.
+    """Values for every page: Dropmill's version, how the config file differs from the newest revision, what fails now.
 
     If the guard refused the request, the config is not mentioned.
     """
@@ -190,6 +190,7 @@ def everywhere() -> dict[str, Any]:
     caller = caller_if_known()
     problem = None if found is None or caller is None else found.config.problem(caller)
     return {
+        "version": __version__,
         "config_problem": None if problem is None else problem.sentence,
         "degraded": "" if found is None else ", ".join(label("part", name) for name in found.health.degraded),
     }

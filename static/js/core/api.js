@@ -32,7 +32,7 @@ export const reasonOf = (error) => (error instanceof Error ? error.message : Str
 /**
  * @param {string} method
  * @param {string} path below /api/v1
- * @param {{body?: BodyInit, headers?: Record<string, string>}} [options]
+ * @param {{body?: BodyInit, headers?: Record<string, string>, signal?: AbortSignal}} [options]
  * @returns {Promise<Response>} an answer below 400
  * @throws {Problem}
  */
@@ -42,6 +42,7 @@ export async function call(method, path, options = {}) {
     response = await fetch(`${api}${path}`, {
       method,
       body: options.body,
+      signal: options.signal,
       headers: { Accept: "application/json", ...options.headers },
     });
   } catch {
@@ -55,13 +56,14 @@ export async function call(method, path, options = {}) {
  * @param {string} method
  * @param {string} path below /api/v1
  * @param {any} [value] sent as JSON
+ * @param {AbortSignal} [signal] ends the request
  * @returns {Promise<any>} the answer's JSON; null if it has no body
  * @throws {Problem}
  */
-export async function callJson(method, path, value) {
+export async function callJson(method, path, value, signal) {
   const options = value === undefined
-    ? {}
-    : { body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
+    ? { signal }
+    : { signal, body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
   const text = await (await call(method, path, options)).text();
   return text ? JSON.parse(text) : null;
 }

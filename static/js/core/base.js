@@ -5,3 +5,6 @@ export const base = globalThis.document?.documentElement.dataset.base ?? "";
 
 /** What the API's paths begin with. */
 export const api = `${base}/api/v1`;
+
+/** The version of Dropmill that made this page; "" outside a browser. */
+export const version = globalThis.document?.documentElement.dataset.version ?? "";

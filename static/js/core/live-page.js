@@ -43,7 +43,7 @@ export class LivePage {
 
   /** @returns {boolean} whether events arrive at once; else what the page does not know yet is unknown, not empty */
   get isConnected() {
-    return this.live.connection === "live";
+    return this.live.isConnected;
   }
 
   /** @returns {boolean} whether there is no connection, and none is being opened for the first time */

@@ -1,59 +1,101 @@
-// The WebSocket /api/v1/live: joins topics, resumes after a lost connection, delivers each event once. No DOM.
+// What happens on the server, as it happens: a page joins topics, and each event comes once, over the socket or by polls. This
+// module keeps one of them going and says how that stands; `transport.js` has the rules. No DOM.
 
-import { api } from "./base.js";
+import { api, version } from "./base.js";
+import { Positions } from "./positions.js";
+import { LiveSocket } from "./socket.js";
+import { Choice } from "./transport.js";
 
-/** @typedef {{cursor: number, at: string, name: string, subject: Record<string, any>, data: Record<string, any>}} LiveEvent */
-/** @typedef {"connecting" | "live" | "reconnecting" | "offline" | "refused"} Connection `offline`: the device says so */
+/** @typedef {import("./positions.js").LiveEvent} LiveEvent */
+/** @typedef {import("./positions.js").Message} Message */
+/** @typedef {import("./positions.js").Join} Join */
+/** @typedef {import("./socket.js").End} End */
+/** @typedef {{code: string, detail: string | null}} LiveError */
+/**
+ * @typedef {"connecting" | "live" | "polling" | "reconnecting" | "offline" | "refused"} Connection
+ *   `offline`: the device says so; `refused`: the server refuses all of it, for good
+ */
 /** @typedef {{topic: string, cursor: number, events: LiveEvent[]}} EventsMessage */
 /** @typedef {{file_id: string, stage: "upload" | "process", value: number, total: number | null, label: string | null}} ProgressMessage */
 /** @typedef {{job_id: string, attempt: number, offset: number, end: number, text: string}} OutputMessage */
+/** @typedef {{id: string, text: string, expires_at: string}} NoticeMessage */
+/** @typedef {{topic: string, watching: number, names: string[] | null, editing: boolean}} PresenceMessage */
+/** @typedef {{start: () => void, stop: () => void, changed: () => void}} Polls */
 
-const FIRST_RETRY_MS = 500;
-const LONGEST_RETRY_MS = 15_000;
-const SILENT_HEARTBEATS = 2.5; // a tick may be late; two missing ticks mean a dead connection
-const FINAL_CODES = new Set([4400, 4401, 4403]); // a retry would get the same answer
+const PASSING = new Set(["unavailable", "storage_unavailable", "out_of_space", "too_many_connections"]); // of refused joins
 
 /**
- * Dispatches CustomEvents: `connection` (Connection), `hello`, `snapshot`, `events` (EventsMessage), `progress`
- * (ProgressMessage), `sending` ({topic, file_ids}), `output` (OutputMessage), `refused` ({topic, error}).
+ * Dispatches CustomEvents: `connection` (Connection), `status` (something else that the badge shows has changed), `hello` (once
+ * a connection), `snapshot`, `events` (EventsMessage), `progress` (ProgressMessage), `sending` ({topic, file_ids}), `output`
+ * (OutputMessage), `notice` (NoticeMessage), `presence` (PresenceMessage), `refused` ({topic, error}): for good.
  */
 export class Live extends EventTarget {
   #url;
-  /** @type {WebSocket | null} */
+  #positions = new Positions();
+  #choice;
+  /** @type {LiveSocket | null} */
   #socket = null;
-  /** @type {Map<string, {after: number | null, attempt?: number | null}>} joined topics, and the position read so far */
-  #topics = new Map();
+  /** @type {Polls | null} while the socket is blocked */
+  #polls = null;
   /** @type {Map<number, string>} topic of each join without a reply yet, by message id */
   #asked = new Map();
   #nextId = 1;
-  #failures = 0;
   #retry = 0;
-  #watchdog = 0;
-  #heartbeatMs = 15_000;
+  #rejoin = 0;
+  #isAsking = false; // whether HTTP works
+  #isGreeted = false; // since the connection was lost
+  #pageVersion = version;
   /** @type {Connection} */
   connection = "connecting";
+  /** When the next attempt begins, in ms since 1970; 0: now, or no attempt is planned. */
+  retryAt = 0;
+  /** Since when nothing comes, in ms since 1970; 0: something does. */
+  lostAt = 0;
+  /** Whether the server runs another version than the one that made this page. */
+  isUpdated = false;
+  /** Whether what blocks the socket swallows it, instead of refusing it. */
+  isSwallowed = false;
+  /** @type {() => boolean} whether this page has something to send, which goes on whatever happens here */
+  isSending = () => false;
+  /** @type {Map<string, LiveError>} joins that the server refuses, by topic */
+  refusals = new Map();
 
-  /** @param {string} [url] */
-  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${api}/live`) {
+  /** @param {string} [url] @param {Pick<Storage, "getItem" | "setItem"> | null} [store] keeps whether the socket works here */
+  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${api}/live`, store = storage()) {
     super();
     this.#url = url;
-    addEventListener("online", () => this.#connectNow());
-    addEventListener("pageshow", () => this.#connectNow());
+    this.#choice = new Choice(store);
+    addEventListener("online", () => this.#resume());
+    addEventListener("pageshow", () => this.#resume());
+    addEventListener("pagehide", () => this.#polls?.stop()); // its lock would keep the page from being restored
     addEventListener("offline", () => {
       if (this.connection !== "refused") this.#setConnection("offline");
     });
   }
 
+  /** @returns {boolean} whether events arrive, over whatever transport */
+  get isConnected() {
+    return this.connection === "live" || this.connection === "polling";
+  }
+
+  /** @param {LiveError} error @returns {boolean} whether a join that was refused so is not tried again */
+  isFinal({ code }) {
+    return !PASSING.has(code);
+  }
+
   /** Connect, and reconnect whenever the connection is lost. */
   start() {
-    if (this.#socket) return;
-    const socket = new WebSocket(this.#url, "dropmill.v1");
-    this.#socket = socket;
-    socket.addEventListener("message", (message) => this.#receive(message.data));
-    socket.addEventListener("close", (close) => {
-      if (this.#socket === socket) this.#closed(close.code);
-    });
-    this.#resetWatchdog();
+    if (this.#socket || this.#polls) return;
+    if (this.#choice.beginsWithPolls) void this.#ask(true);
+    else this.#open();
+  }
+
+  /** Try again now, whatever it waits for. */
+  tryNow() {
+    if (this.isConnected || this.#socket) return;
+    clearTimeout(this.#retry);
+    this.#polls?.changed();
+    this.#open();
   }
 
   /**
@@ -62,151 +104,231 @@ export class Live extends EventTarget {
    * @param {number | null} after cursor or byte offset; 0 is the beginning, null requests a snapshot
    */
   join(topic, after) {
-    this.#topics.set(topic, { after });
+    this.#positions.follow(topic, after);
     this.#sendJoin(topic);
+    this.#polls?.changed();
   }
 
   /** @param {string} topic */
   leave(topic) {
-    if (this.#topics.delete(topic)) this.#send({ type: "leave", id: this.#nextId++, topic });
+    if (this.#positions.leave(topic)) this.#socket?.send({ type: "leave", id: this.#nextId++, topic });
+    if (this.refusals.delete(topic)) this.#changed();
+  }
+
+  /** @param {string} topic @param {boolean} isDirty whether this page has unsaved changes of what the topic is about */
+  editing(topic, isDirty) {
+    this.#socket?.send({ type: "editing", id: this.#nextId++, topic, is_dirty: isDirty });
+  }
+
+  // --- the socket ------------------------------------------------------------------------------------------------------
+
+  #open() {
+    this.retryAt = 0;
+    const socket = new LiveSocket(this.#url, (message) => this.#take(message), (end) => {
+      if (this.#socket !== socket) return;
+      this.#socket = null;
+      this.#ended(end);
+    });
+    this.#socket = socket;
+    this.#changed();
+  }
+
+  /** @param {End} end */
+  #ended(end) {
+    this.#asked.clear();
+    const next = this.#choice.socketEnded(end);
+    if (this.#polls && next !== "final") {
+      this.#later(this.#choice.blockedDelay);
+      return;
+    }
+    this.isSwallowed = end.isSilent;
+    if (next === "final") {
+      this.#polls?.stop();
+      this.#setConnection("refused");
+      return;
+    }
+    this.#setLost();
+    if (next === "ask") void this.#ask(false);
+    else this.#later(this.#choice.delay(end.code));
+  }
+
+  /**
+   * Ask over HTTP for what is new. If that works and the socket does not, go on by polls.
+   * @param {boolean} isKnown whether it is known already that the socket is blocked
+   */
+  async #ask(isKnown) {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    try {
+      const { pollOnce, pollsOf } = await import("./polls.js");
+      for (const message of await pollOnce(this.#positions.joins())) this.#take(message);
+      const isBlocked = this.#choice.httpAnswered(true) || isKnown;
+      if (isBlocked && !this.isConnected) this.#polls ??= pollsOf(this.#positions, (messages) => this.#polled(messages), (problem) => this.#failed(problem));
+    } catch (error) {
+      this.#choice.httpAnswered(false);
+      this.#failed(/** @type {any} */ (error));
+    } finally {
+      this.#isAsking = false;
+    }
+    if (this.connection === "refused" || this.connection === "live") return;
+    if (this.#polls) {
+      this.#setConnection("polling");
+      this.#polls.start();
+    }
+    if (!this.#socket) this.#later(this.#polls ? this.#choice.blockedDelay : this.#choice.delay());
+  }
+
+  /** @param {number} ms after which the socket is tried again */
+  #later(ms) {
+    clearTimeout(this.#retry);
+    this.retryAt = Date.now() + ms;
+    this.#retry = window.setTimeout(() => this.#open(), ms);
+    this.#changed();
   }
 
   /** @param {string} topic */
   #sendJoin(topic) {
     const id = this.#nextId++;
-    const position = this.#topics.get(topic);
-    /** @type {Record<string, any>} */
-    const message = { type: "join", id, topic, after: position?.after ?? null };
-    if (topic.startsWith("output:")) message.attempt = position?.attempt ?? null;
-    if (this.#send(message)) this.#asked.set(id, topic);
+    if (this.#socket?.send({ type: "join", id, ...this.#positions.join(topic) })) this.#asked.set(id, topic);
   }
 
-  /** @param {Record<string, any>} message @returns {boolean} false without an open connection */
-  #send(message) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
-    this.#socket.send(JSON.stringify(message));
-    return true;
+  // --- polls -----------------------------------------------------------------------------------------------------------
+
+  /** @param {Message[]} messages */
+  #polled(messages) {
+    if (!this.#polls) return; // the socket has come back
+    this.#setConnection("polling");
+    for (const message of messages) this.#take(message);
   }
 
-  /** @param {string} text */
-  #receive(text) {
-    this.#resetWatchdog();
-    const message = JSON.parse(text);
-    if (this.connection === "offline") this.#setConnection("live"); // a server on this device needs no network
-    switch (message.type) {
+  /** @param {{status: number}} problem */
+  #failed({ status }) {
+    if (!this.#polls && status !== 401 && status !== 403) return; // the socket is tried again
+    if (status === 401 || status === 403) {
+      this.#polls?.stop();
+      this.#setConnection("refused");
+    } else this.#setLost();
+  }
+
+  // --- messages --------------------------------------------------------------------------------------------------------
+
+  /** @param {Message} received */
+  #take(received) {
+    const message = this.#positions.take(received);
+    if (this.connection === "offline" && this.#socket?.isGreeted) this.#setConnection("live"); // a server on this device needs no network
+    switch (message?.type) {
       case "hello":
-        this.#failures = 0;
-        this.#heartbeatMs = message.heartbeat * 1000;
-        this.#resetWatchdog();
-        this.#setConnection("live");
-        this.#dispatch("hello", message);
-        for (const topic of this.#topics.keys()) this.#sendJoin(topic);
-        break;
-      case "snapshot":
-        this.#moveTo(message.topic, message.cursor);
-        this.#dispatch("snapshot", message);
-        break;
-      case "events":
-        this.#events(message);
-        break;
-      case "output":
-        this.#output(message);
-        break;
-      case "gap":
-        this.#sendJoin(message.topic);
+        this.#greet(message);
         break;
       case "reply":
-        this.#reply(message);
+        this.#reply(/** @type {any} */ (message));
         break;
       case "progress":
+        for (const report of message.files) this.#dispatch("progress", report);
+        break;
+      case "tick":
+        this.#choice.spread = message.spread_s;
+        break;
+      case "snapshot":
+      case "events":
+      case "output":
       case "sending":
+      case "notice":
+      case "presence":
         this.#dispatch(message.type, message);
         break;
-      default: // tick, and messages of later protocols
+      default: // nothing new, and messages of later protocols
         break;
     }
   }
 
-  /** @param {EventsMessage} message */
-  #events(message) {
-    const position = this.#topics.get(message.topic);
-    if (!position) return; // the topic was left
-    const after = position.after ?? 0;
-    const events = message.events.filter((event) => event.cursor > after);
-    this.#moveTo(message.topic, Math.max(after, message.cursor));
-    if (events.length) this.#dispatch("events", { ...message, events });
+  /** @param {Message} hello */
+  #greet(hello) {
+    this.#choice.spread = hello.spread_s;
+    this.#pageVersion ||= hello.version;
+    this.isUpdated = hello.version !== this.#pageVersion;
+    if (this.#socket?.isGreeted) {
+      this.#choice.socketWorks();
+      this.#polls?.stop();
+      this.#polls = null;
+      clearTimeout(this.#retry);
+      this.#setConnection("live");
+    }
+    if (this.#socket?.isGreeted || !this.#isGreeted) this.#dispatch("hello", hello); // each poll has one, too
+    this.#isGreeted = true;
+    for (const { topic } of this.#positions.joins()) this.#sendJoin(topic);
   }
 
-  /** @param {OutputMessage} message */
-  #output(message) {
-    const position = this.#topics.get(`output:${message.job_id}`);
-    if (!position) return;
-    const isSameAttempt = position.attempt === message.attempt;
-    if (isSameAttempt && message.offset < (position.after ?? 0)) return; // received before the reconnect
-    position.attempt = message.attempt;
-    position.after = message.end;
-    this.#dispatch("output", message);
-  }
-
-  /** @param {{re: number, ok: boolean, error: {code: string, detail: string} | null}} message */
-  #reply(message) {
-    const topic = this.#asked.get(message.re);
-    this.#asked.delete(message.re);
-    if (message.ok || topic === undefined) return;
-    this.#topics.delete(topic);
-    this.#dispatch("refused", { topic, error: message.error });
-  }
-
-  /** @param {string} topic @param {number} cursor */
-  #moveTo(topic, cursor) {
-    const position = this.#topics.get(topic);
-    if (position) position.after = cursor;
-  }
-
-  /** @param {number} code */
-  #closed(code) {
-    this.#socket = null;
-    this.#asked.clear();
-    clearTimeout(this.#watchdog);
-    if (FINAL_CODES.has(code)) {
-      this.#setConnection("refused");
+  /** @param {{re: number | string, ok: boolean, error: LiveError}} message `re`: of a poll, the topic */
+  #reply({ re, ok, error }) {
+    const topic = typeof re === "number" ? this.#asked.get(re) : re;
+    if (typeof re === "number") this.#asked.delete(re);
+    if (topic === undefined) return;
+    if (ok) {
+      if (this.refusals.delete(topic)) this.#changed();
       return;
     }
+    this.refusals.set(topic, error);
+    if (!this.isFinal(error)) {
+      clearTimeout(this.#rejoin);
+      this.#rejoin = window.setTimeout(() => {
+        for (const [refused, why] of this.refusals) if (!this.isFinal(why)) this.#sendJoin(refused);
+      }, this.#choice.delay());
+    } else {
+      this.#positions.leave(topic);
+      this.#dispatch("refused", { topic, error });
+    }
+    this.#changed();
+  }
+
+  // --- its state -------------------------------------------------------------------------------------------------------
+
+  /** The network is back, or the page: what there was may be dead without saying so. */
+  #resume() {
+    if (this.connection === "refused" || this.connection === "connecting") return;
+    if (this.#polls) {
+      this.#polls.start();
+      this.#polls.changed();
+    } else if (this.connection === "offline" && this.#socket) {
+      this.#socket.close();
+      this.#socket = null;
+      this.#ended({ code: 0, isGreeted: true, isSilent: false });
+    }
+    this.tryNow();
+  }
+
+  #setLost() {
     this.#setConnection(globalThis.navigator?.onLine === false ? "offline" : "reconnecting");
-    const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failures);
-    this.#failures += 1;
-    // Jitter: pages that lost the same server do not all reconnect at once.
-    this.#retry = window.setTimeout(() => this.start(), longest * (0.5 + Math.random() / 2));
-  }
-
-  #connectNow() {
-    if (this.connection === "offline" && this.#socket) { // of another network: it would take a minute to notice
-      const socket = this.#socket;
-      this.#closed(0);
-      socket.close();
-    } else if (this.connection !== "reconnecting" && this.connection !== "offline") return;
-    clearTimeout(this.#retry);
-    this.start();
-  }
-
-  #resetWatchdog() {
-    clearTimeout(this.#watchdog);
-    this.#watchdog = window.setTimeout(() => {
-      const socket = this.#socket;
-      this.#closed(0);
-      socket?.close(); // its close event may come minutes later
-    }, this.#heartbeatMs * SILENT_HEARTBEATS);
   }
 
   /** @param {Connection} connection */
   #setConnection(connection) {
     if (this.connection === connection) return;
     this.connection = connection;
+    if (this.isConnected) this.lostAt = 0;
+    else {
+      this.lostAt ||= Date.now();
+      this.#isGreeted = false;
+    }
     this.#dispatch("connection", connection);
+    this.#changed();
+  }
+
+  #changed() {
+    this.#dispatch("status", null);
   }
 
   /** @param {string} type @param {any} detail */
   #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** @returns {Storage | null} null: the browser forbids it, or this is none */
+function storage() {
+  try {
+    return localStorage;
+  } catch {
+    return null;
   }
 }

@@ -87,8 +87,9 @@ class SendingView {
     model.addEventListener("change", () => this.#ask()); // what broke off is known by the model
     addEventListener("offline", () => sending.offline());
     addEventListener("online", () => sending.online());
+    live.isSending = () => sending.isSending;
     live.addEventListener("connection", () => {
-      if (live.connection === "live") sending.tryNow();
+      if (live.isConnected) sending.tryNow();
     });
     addEventListener("pagehide", () => {
       // What is not sent can be picked again, so it stays awaited; the server ends a submission that nobody goes on with.
