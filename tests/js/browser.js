@@ -26,7 +26,7 @@ export class Clock {
   /** @type {Map<number, {at: number, run: () => void}>} */
   #timers = new Map();
 
-  /** @param {import("node:test").TestContext} t gets the real timers back at its end */
+  /** @param {{after: (restore: () => void) => void}} t gets the real timers back at its end */
   constructor(t) {
     const { setTimeout, clearTimeout } = globalThis;
     global.setTimeout = (/** @type {() => void} */ run, delay = 0) => {

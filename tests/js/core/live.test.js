@@ -5,6 +5,9 @@ import { beforeEach, test } from "node:test";
 
 import { Clock } from "../browser.js";
 
+/** Timers of one test. The real ones stay away: what a test leaves behind would go on with them for ever. */
+const clockOf = () => new Clock({ after() {} });
+
 /** A socket whose server is the test. */
 class FakeSocket extends EventTarget {
   static OPEN = 1;
@@ -103,7 +106,7 @@ const turns = async () => {
 /** @param {import("node:test").TestContext} t @returns {Clock} */
 function start(t) {
   t.mock.method(Math, "random", () => 1);
-  const clock = new Clock(t);
+  const clock = clockOf();
   live.start();
   socket().says(HELLO);
   return clock;
@@ -112,7 +115,7 @@ function start(t) {
 /** A page whose socket is refused though HTTP works. @param {import("node:test").TestContext} t */
 async function startBlocked(t) {
   t.mock.method(Math, "random", () => 1);
-  const clock = new Clock(t);
+  const clock = clockOf();
   live.join("all", 0);
   answer = [HELLO, events(1), { type: "poll", seen: "s" }];
   live.start();
@@ -126,8 +129,8 @@ const events = (...cursors) => ({ type: "events", topic: "all", cursor: cursors[
 
 const cursorsHeard = () => heard.filter(([type]) => type === "events").flatMap(([, { events: some }]) => some.map((/** @type {any} */ { cursor }) => cursor));
 
-test("topics joined before the connection are joined after hello, with the ledger of their cursor", (t) => {
-  new Clock(t);
+test("topics joined before the connection are joined after hello, with the ledger of their cursor", () => {
+  clockOf();
   live.join("all", 7);
   live.start();
   assert.equal(live.connection, "connecting");
@@ -171,7 +174,7 @@ test("after a restart it comes back at a random moment within the server's sprea
 
 test("a server that answers neither has the page wait, ever longer, at least every 15 seconds", async (t) => {
   t.mock.method(Math, "random", () => 1);
-  const clock = new Clock(t);
+  const clock = clockOf();
   live.start();
   const waits = [];
   for (let times = 0; times < 8; times += 1) {
@@ -424,7 +427,7 @@ test("a socket that comes through later ends the polls, and it is remembered tha
 
 test("a server that refuses HTTP as well is away, not blocked", async (t) => {
   t.mock.method(Math, "random", () => 1);
-  const clock = new Clock(t);
+  const clock = clockOf();
   live.start();
   socket().ends(1006);
   await turns();
@@ -440,7 +443,7 @@ test("a socket that is swallowed is given up, and that is said", async (t) => {
   Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true });
   t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
   t.mock.method(Math, "random", () => 1);
-  const clock = new Clock(t);
+  const clock = clockOf();
   answer = [HELLO, { type: "poll", seen: "" }];
   live.start();
   clock.tick(8000);

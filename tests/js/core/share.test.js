@@ -5,6 +5,9 @@ import { beforeEach, test } from "node:test";
 
 import { Clock } from "../browser.js";
 
+/** Timers of one test. The real ones stay away: what a test leaves behind would go on with them for ever. */
+const clockOf = () => new Clock({ after() {} });
+
 /** As navigator.locks, for one name. */
 class FakeLocks {
   /** @type {{held: () => Promise<void>, resolve: () => void, reject: (error: Error) => void}[]} the first one holds it */
@@ -174,8 +177,8 @@ beforeEach(() => {
   air = new Air();
 });
 
-test("one tab polls, and each tab gets each event once, wherever it began", async (t) => {
-  new Clock(t);
+test("one tab polls, and each tab gets each event once, wherever it began", async () => {
+  clockOf();
   for (let count = 0; count < 3; count += 1) server.happen();
   const [first, second, third] = [await new Tab().open(0), await new Tab().open(2), await new Tab().open(null)];
   for (let count = 0; count < 5; count += 1) {
@@ -187,8 +190,8 @@ test("one tab polls, and each tab gets each event once, wherever it began", asyn
   assert.equal(server.waiting.length, 1);
 });
 
-test("when the leader closes, another tab goes on and nothing is lost", async (t) => {
-  new Clock(t);
+test("when the leader closes, another tab goes on and nothing is lost", async () => {
+  clockOf();
   const [first, second] = [await new Tab().open(0), await new Tab().open(0)];
   server.happen();
   await turns();
@@ -202,8 +205,8 @@ test("when the leader closes, another tab goes on and nothing is lost", async (t
   assert.equal(server.waiting.length, 1);
 });
 
-test("when the leader crashes, the browser gives the lock to another tab", async (t) => {
-  new Clock(t);
+test("when the leader crashes, the browser gives the lock to another tab", async () => {
+  clockOf();
   const [first, second] = [await new Tab().open(0), await new Tab().open(0)];
   first.channel.isDeaf = true;
   locks.crash();
@@ -213,8 +216,8 @@ test("when the leader crashes, the browser gives the lock to another tab", async
   assert.deepEqual(second.cursors, [1]);
 });
 
-test("a leader that does not respond loses the lock to a visible tab, and follows when it wakes", async (t) => {
-  const clock = new Clock(t);
+test("a leader that does not respond loses the lock to a visible tab, and follows when it wakes", async () => {
+  const clock = clockOf();
   const [first, second, third] = [await new Tab().open(0), await new Tab().open(0), await new Tab().open(0)];
   third.isHidden = true;
   server.happen();
@@ -231,15 +234,15 @@ test("a leader that does not respond loses the lock to a visible tab, and follow
   assert.deepEqual([first.cursors, third.cursors], [[1, 2, 3], [1, 2, 3]]);
 });
 
-test("a leader that responds is left alone, for however long nothing happens", async (t) => {
-  const clock = new Clock(t);
+test("a leader that responds is left alone, for however long nothing happens", async () => {
+  const clock = clockOf();
   const [first, second] = [await new Tab().open(0), await new Tab().open(0)];
   await pass(clock, 30_000);
   assert.deepEqual([first, second].map(({ polling }) => polling.isLeader), [true, false]);
 });
 
-test("the leader follows what any tab follows, and stops when none does", async (t) => {
-  const clock = new Clock(t);
+test("the leader follows what any tab follows, and stops when none does", async () => {
+  const clock = clockOf();
   const [, second] = [await new Tab().open(0), await new Tab().open(0)];
   second.positions.follow("config", 0);
   second.polling.changed();
@@ -252,8 +255,8 @@ test("the leader follows what any tab follows, and stops when none does", async 
   assert.deepEqual(server.waiting[0].joins.map(({ topic }) => topic), ["all"]);
 });
 
-test("every tab hears that polls fail, and gets what it missed", async (t) => {
-  const clock = new Clock(t);
+test("every tab hears that polls fail, and gets what it missed", async () => {
+  const clock = clockOf();
   const [first, second] = [await new Tab().open(0), await new Tab().open(0)];
   server.isAway = true;
   server.happen(); // the answer still comes; the next poll fails
