@@ -31,7 +31,7 @@ export class Polling {
   #take;
   #failed;
   /** @type {string | undefined} what the server has said that has no cursor */
-  #seen;
+  #seen; // undefined: nothing yet
   /** @type {AbortController | null} of the poll under way */
   #asking = null;
   #isRunning = false;
@@ -67,6 +67,7 @@ export class Polling {
 
   /** Poll again at once: something else is followed, or the network is back. */
   changed() {
+    this.#seen = undefined; // it stands for what was followed before
     this.#asking?.abort(CHANGED);
     clearTimeout(this.#timer);
     this.#wake?.();
@@ -80,7 +81,8 @@ export class Polling {
       const joins = this.#positions.joins();
       const began = Date.now();
       try {
-        const messages = await callJson("POST", "/live", { joins, wait: this.#waitS, seen: this.#seen, client: this.#client }, asking.signal);
+        const wait = this.#seen === undefined ? 0 : this.#waitS; // what has no cursor comes along, but ends no wait
+        const messages = await callJson("POST", "/live", { joins, wait, seen: this.#seen, client: this.#client }, asking.signal);
         if (!this.#isRunning) return;
         this.#failures = 0;
         const last = messages[messages.length - 1];

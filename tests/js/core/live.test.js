@@ -379,9 +379,9 @@ test("where HTTP works and the socket does not, it polls, and remembers that", a
   await startBlocked(t);
   assert.equal(live.connection, "polling");
   assert.deepEqual(cursorsHeard(), [1]);
-  assert.deepEqual(polls.map(({ wait }) => wait), [0, 25]);
-  assert.deepEqual(polls[1].joins, [{ topic: "all", after: 1, ledger: "l" }]);
-  polls[1].resolve([HELLO, events(1, 2), { type: "poll", seen: "t" }]);
+  assert.deepEqual(polls.map(({ wait }) => wait), [0, 0, 25], "the second brings what has no cursor");
+  assert.deepEqual(polls[2].joins, [{ topic: "all", after: 1, ledger: "l" }]);
+  polls[2].resolve([HELLO, events(1, 2), { type: "poll", seen: "t" }]);
   await turns();
   assert.deepEqual(cursorsHeard(), [1, 2]);
   assert.equal(heard.filter(([type]) => type === "hello").length, 1, "each answer has one, the page has one connection");
@@ -398,12 +398,12 @@ test("a poll that fails is said and repeated; the next answer says that all is w
   Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true });
   t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
   const clock = await startBlocked(t);
-  polls[1].reject();
+  polls[2].reject();
   await turns();
   assert.equal(live.connection, "reconnecting");
   clock.tick(500);
   await turns();
-  polls[2].resolve([HELLO, events(2), { type: "poll", seen: "t" }]);
+  polls[3].resolve([HELLO, events(2), { type: "poll", seen: "t" }]);
   await turns();
   assert.equal(live.connection, "polling");
   assert.deepEqual(cursorsHeard(), [1, 2]);
@@ -454,12 +454,11 @@ test("a socket that is swallowed is given up, and that is said", async (t) => {
 test("a refused join of a poll is reported like that of a socket", async (t) => {
   Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true });
   t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
-  const clock = await startBlocked(t);
-  assert.ok(clock);
-  live.join("submission:gone", 0);
-  await turns();
+  await startBlocked(t);
   const error = { code: "not_found", detail: "There is none." };
-  polls[polls.length - 1].resolve([HELLO, { type: "reply", re: "submission:gone", ok: false, error }, { type: "poll", seen: "" }]);
+  const refusal = { type: "reply", re: "submission:gone", ok: false, error };
+  answer = [HELLO, refusal, { type: "poll", seen: "u" }];
+  live.join("submission:gone", 0);
   await turns();
   assert.deepEqual(heard[heard.length - 1], ["refused", { topic: "submission:gone", error }]);
   assert.deepEqual(polls[polls.length - 1].joins.map(({ topic }) => topic), ["all"]);

@@ -128,9 +128,13 @@ def test_the_tabs_of_a_browser_share_one_poll_and_another_goes_on_when_the_leade
     first = open_page("/", through=line)
     submission = submit(first, text_file(tmp_path / "wait-a.txt"))
     long_polls: list[Page] = []
+
+    def count(tab: Page) -> None:
+        tab.on("request", lambda request: long_polls.append(tab) if _waits(request.post_data) else None)
+
     tabs = [first, first.context.new_page(), first.context.new_page()]
     for tab in tabs:
-        tab.on("request", lambda request, tab=tab: long_polls.append(tab) if _waits(request.post_data) else None)
+        count(tab)
         tab.goto(f"/submissions/{submission}")
         expect(badge(tab)).to_have_text("live by polling")
         expect(row(tab, "wait-a.txt")).to_contain_text("Processing")

@@ -103,7 +103,7 @@ def test_without_a_connection_nothing_claims_to_be_empty(open_page: Open, tmp_pa
         socket.close(code=code)
 
     page.route_web_socket("**/api/v1/live", refuse)
-    page.route("**/api/v1/live", lambda route: route.abort())  # nor by polls
+    page.route("**/api/v1/live", lambda route: route.fulfill(status=503))  # nor by polls
     page.goto(first.url)
     expect(page.get_by_role("banner").get_by_role("status")).to_have_text(re.compile("not live|reconnecting"))
     page.get_by_role("button", name="Output of good.txt").click()
