@@ -56,6 +56,7 @@ config.addEventListener("focus", () => {
 
 function drawState() {
   const { isUnsaved, isSaving } = config;
+  page.live.editing(isUnsaved);
   part(document, "unsaved").hidden = !isUnsaved;
   if (isUnsaved) part(document, "saved").hidden = true;
   drawCount();
@@ -232,6 +233,9 @@ page.follow("config", pageData().cursor, {
   events({ events }) {
     if (events.some(({ name }) => name === "config.saved")) config.follow();
     if (events.some(({ name }) => name === "config.purged")) history.refresh();
+  },
+  presence({ editing }) {
+    part(document, "others-editing").hidden = !editing;
   },
 });
 

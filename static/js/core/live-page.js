@@ -4,6 +4,7 @@
 import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { Live } from "./live.js";
+import { Notices } from "./notices.js";
 
 /** @typedef {import("./live.js").EventsMessage} EventsMessage */
 /** @typedef {import("./live.js").ProgressMessage} ProgressMessage */
@@ -13,6 +14,7 @@ import { Live } from "./live.js";
  * @property {(message: EventsMessage) => void} events
  * @property {(state: any, cursor: number) => void} [snapshot] the state at a cursor: events before it are not sent
  * @property {(fileIds: string[]) => void} [sending] all files of a submission that are being sent at this moment
+ * @property {(presence: import("./live.js").PresenceMessage) => void} [presence] who else follows it
  */
 
 const TICK_EVERY_MS = 1000;
@@ -33,6 +35,9 @@ export class LivePage {
     live.addEventListener("hello", (event) => {
       this.#skew = Date.parse(/** @type {CustomEvent} */ (event).detail.server_time) - Date.now();
     });
+    const notices = new Notices();
+    this.#on("notice", (notice) => notices.show(notice));
+    this.everySecond((now) => notices.expire(now));
     live.start();
   }
 
@@ -57,10 +62,11 @@ export class LivePage {
    * @param {number | null} after cursor of the state that the page has
    * @param {Followed} followed
    */
-  follow(topic, after, { events, snapshot, sending }) {
+  follow(topic, after, { events, snapshot, sending, presence }) {
     this.#on("events", (message) => { if (message.topic === topic) events(message); });
     this.#on("snapshot", (message) => { if (message.topic === topic) snapshot?.(message.state, message.cursor); });
     this.#on("sending", (message) => { if (message.topic === topic) sending?.(message.file_ids); });
+    this.#on("presence", (message) => { if (message.topic === topic) presence?.(message); });
     this.live.join(topic, after);
   }
 

@@ -20,8 +20,9 @@ import { Choice } from "./transport.js";
 /** @typedef {{job_id: string, attempt: number, offset: number, end: number, text: string}} OutputMessage */
 /** @typedef {{id: string, text: string, expires_at: string}} NoticeMessage */
 /** @typedef {{topic: string, watching: number, names: string[] | null, editing: boolean}} PresenceMessage */
-/** @typedef {{start: () => void, stop: () => void, changed: () => void}} Polls */
+/** @typedef {{start: () => void, stop: () => void, changed: () => void, editing: (isDirty: boolean) => void}} Polls */
 
+const EDITING_MS = 30_000; // without a socket the server believes it for 60 s
 const PASSING = new Set(["unavailable", "storage_unavailable", "out_of_space", "too_many_connections"]); // of refused joins
 
 /**
@@ -42,6 +43,8 @@ export class Live extends EventTarget {
   #nextId = 1;
   #retry = 0;
   #rejoin = 0;
+  #editing = 0;
+  #isDirty = false; // whether this page has unsaved changes of the config
   #isAsking = false; // whether HTTP works
   #isGreeted = false; // since the connection was lost
   #pageVersion = version;
@@ -115,9 +118,18 @@ export class Live extends EventTarget {
     if (this.refusals.delete(topic)) this.#changed();
   }
 
-  /** @param {string} topic @param {boolean} isDirty whether this page has unsaved changes of what the topic is about */
-  editing(topic, isDirty) {
-    this.#socket?.send({ type: "editing", id: this.#nextId++, topic, is_dirty: isDirty });
+  /** @param {boolean} isDirty whether this page has unsaved changes of the config; said again after each reconnect */
+  editing(isDirty) {
+    if (isDirty === this.#isDirty) return;
+    this.#isDirty = isDirty;
+    this.#sendEditing();
+  }
+
+  #sendEditing() {
+    clearTimeout(this.#editing);
+    if (this.#socket?.send({ type: "editing", id: this.#nextId++, topic: "config", is_dirty: this.#isDirty })) return;
+    this.#polls?.editing(this.#isDirty);
+    if (this.#isDirty) this.#editing = window.setTimeout(() => this.#sendEditing(), EDITING_MS);
   }
 
   // --- the socket ------------------------------------------------------------------------------------------------------
@@ -257,6 +269,7 @@ export class Live extends EventTarget {
     if (this.#socket?.isGreeted || !this.#isGreeted) this.#dispatch("hello", hello); // each poll has one, too
     this.#isGreeted = true;
     for (const { topic } of this.#positions.joins()) this.#sendJoin(topic);
+    if (this.#isDirty) this.#sendEditing();
   }
 
   /** @param {{re: number | string, ok: boolean, error: LiveError}} message `re`: of a poll, the topic */

@@ -1,6 +1,7 @@
 // How this browser polls: one tab for all where it has Web Locks, else each visible tab for itself (plain http). Loaded when a
 // page needs it.
 
+import { callJson } from "./api.js";
 import { base } from "./base.js";
 import { Polling, pollOnce } from "./poll.js";
 import { SharedPolling } from "./share.js";
@@ -20,11 +21,17 @@ const CLIENT_KEY = "dropmill-client"; // in localStorage: the tabs of a browser 
  */
 export function pollsOf(positions, take, failed) {
   const isHidden = () => document.hidden;
-  if (!navigator.locks || !globalThis.BroadcastChannel) {
-    return new VisiblePolling(new Polling(positions, randomName(), take, failed));
-  }
+  const isShared = navigator.locks && globalThis.BroadcastChannel;
+  const client = isShared ? keptName() : randomName();
   const channel = (/** @type {string} */ name) => new BroadcastChannel(name);
-  return new SharedPolling({ locks: /** @type {any} */ (navigator.locks), channel, name: `dropmill-live-1${base}`, client: keptName(), isHidden }, positions, take, failed);
+  const polls = isShared
+    ? new SharedPolling({ locks: /** @type {any} */ (navigator.locks), channel, name: `dropmill-live-1${base}`, client, isHidden }, positions, take, failed)
+    : new VisiblePolling(new Polling(positions, client, take, failed));
+  return Object.assign(polls, {
+    editing(/** @type {boolean} */ isDirty) {
+      callJson("POST", "/presence", { client, topic: "config", is_dirty: isDirty }).catch(() => {}); // said again soon
+    },
+  });
 }
 
 /** Polls while its tab is visible. */

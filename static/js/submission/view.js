@@ -96,6 +96,11 @@ export class SubmissionView {
       },
       snapshot: (state, cursor) => this.#restart(state, cursor),
       sending: (fileIds) => model.takeSending(fileIds),
+      presence: ({ watching }) => {
+        const note = part(document, "watching");
+        note.hidden = watching === 0;
+        setText(note, t("submission.watching", { n: watching }));
+      },
     });
     page.onProgress((progress) => model.progress(progress));
     page.onConnection(() => this.#connectionChanged());

@@ -463,3 +463,20 @@ test("a refused join of a poll is reported like that of a socket", async (t) => 
   assert.deepEqual(heard[heard.length - 1], ["refused", { topic: "submission:gone", error }]);
   assert.deepEqual(polls[polls.length - 1].joins.map(({ topic }) => topic), ["all"]);
 });
+
+// --- unsaved changes ---------------------------------------------------------------------------------------------------
+
+test("unsaved changes are said once, and again after a reconnect", (t) => {
+  const clock = start(t);
+  const said = () => socket().sent.filter(({ type }) => type === "editing").map(({ topic, is_dirty: isDirty }) => [topic, isDirty]);
+  live.editing(false);
+  live.editing(true);
+  live.editing(true);
+  assert.deepEqual(said(), [["config", true]]);
+  socket().ends(1006);
+  clock.tick(500);
+  socket().says(HELLO);
+  assert.deepEqual(said(), [["config", true]]);
+  live.editing(false);
+  assert.deepEqual(said(), [["config", true], ["config", false]]);
+});

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
+from tests.support.editor_actions import write
 from tests.support.faulty_proxy import Proxy
 from tests.support.page_actions import SETTLED, log, row, submit, text_file, verdict
 from tests.support.server import Server
@@ -265,3 +266,29 @@ def test_a_refused_join_is_shown_on_the_badge(open_page: Open) -> None:
     page.goto("/")
     expect(badge(page)).to_have_text("not live")
     expect(page.locator("[data-part=connection]")).to_have_attribute("title", re.compile("no such submission"))
+
+
+# --- what a page shows of others -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sockets", ["pass", "refuse"])
+def test_others_who_follow_who_edit_and_what_operators_say_are_shown_over_every_transport(
+    open_page: Open, line: Proxy, site: Server, tmp_path: Path, sockets: Any
+) -> None:
+    line.sockets = sockets
+    mine, theirs = open_page("/", through=line), open_page("/", through=line)
+    submission = submit(mine, text_file(tmp_path / "a.txt"))
+    theirs.goto(f"/submissions/{submission}")
+    for page in (mine, theirs):
+        expect(page.get_by_text("1 other page follows this submission.")).to_be_visible()
+    notice = {"text": "Maintenance at ten.\nBack at <b>eleven</b>.", "submission_id": submission, "expires_in": 3600}
+    assert site.http.post("/api/v1/notices", json=notice).status_code == 201
+    for page in (mine, theirs):
+        expect(page.get_by_role("region", name="Notices")).to_have_text(re.compile("at ten.\nBack at <b>eleven</b>."))
+    mine.goto("/config")
+    theirs.goto("/config")
+    write(mine, "# changed\n" + site.config.read_text())
+    expect(theirs.get_by_text("Somebody else has unsaved changes here.")).to_be_visible()
+    expect(mine.get_by_text("Somebody else has unsaved changes here.")).to_be_hidden()
+    write(mine, site.config.read_text())
+    expect(theirs.get_by_text("Somebody else has unsaved changes here.")).to_be_hidden()
