@@ -36,6 +36,7 @@ export class Polling {
   #asking = null;
   #isRunning = false;
   #waitS = WAIT_S;
+  #changes = 0;
   #failures = 0;
   #timer = 0;
   /** @type {(() => void) | null} ends a pause */
@@ -68,6 +69,7 @@ export class Polling {
   /** Poll again at once: something else is followed, or the network is back. */
   changed() {
     this.#seen = undefined; // it stands for what was followed before
+    this.#changes += 1;
     this.#asking?.abort(CHANGED);
     clearTimeout(this.#timer);
     this.#wake?.();
@@ -79,6 +81,7 @@ export class Polling {
       this.#asking = asking;
       const timeout = window.setTimeout(() => asking.abort(), ANSWER_MS);
       const joins = this.#positions.joins();
+      const changes = this.#changes; // an answer may be on its way in while something changes
       const began = Date.now();
       try {
         const wait = this.#seen === undefined ? 0 : this.#waitS; // what has no cursor comes along, but ends no wait
@@ -86,7 +89,7 @@ export class Polling {
         if (!this.#isRunning) return;
         this.#failures = 0;
         const last = messages[messages.length - 1];
-        if (last?.type === "poll") this.#seen = last.seen;
+        if (last?.type === "poll" && changes === this.#changes) this.#seen = last.seen;
         this.#take(messages, joins);
       } catch (error) {
         if (!this.#isRunning) return;
