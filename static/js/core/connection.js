@@ -1,7 +1,7 @@
 // The badge that shows how the live connection stands, and the buttons that belong to it.
 
 import { api } from "./base.js";
-import { timeOfDay } from "./format.js";
+import { timeOfMinute } from "./format.js";
 import { t } from "./messages.js";
 import { part, setText } from "./page.js";
 
@@ -48,7 +48,7 @@ function draw(badge, live) {
 function stateOf(live) {
   const { connection, lostAt } = live;
   if (connection === "reconnecting" && Date.now() - lostAt > AWAY_MS) {
-    const word = t(live.isSending() ? "core.connection.away_sending" : "core.connection.away", { time: timeOfDay(new Date(lostAt).toISOString()) });
+    const word = t(live.isSending() ? "core.connection.away_sending" : "core.connection.away", { time: timeOfMinute(lostAt) });
     return { state: "away", word, hint: t("core.connection.away_hint") };
   }
   if (live.isConnected && live.isUpdated) return { state: "updated", word: t("core.connection.updated"), hint: t("core.connection.updated_hint") };

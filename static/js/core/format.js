@@ -10,6 +10,7 @@ const clock = new Intl.DateTimeFormat(language, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23",
 });
 const clockSeconds = new Intl.DateTimeFormat(language, { timeStyle: "medium", hourCycle: "h23" });
+const clockMinutes = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dateTime = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
 const dateTimeSeconds = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 /** @param {number} n */
@@ -56,6 +57,9 @@ export function roughly(seconds) {
 
 /** @param {string} iso RFC 3339 @returns {string} local time of day to a tenth of a second */
 export const timeOfDay = (iso) => clock.format(new Date(iso));
+
+/** @param {number} ms since 1970 @returns {string} local time, to the minute */
+export const timeOfMinute = (ms) => clockMinutes.format(ms);
 
 /** @param {string} iso RFC 3339 @returns {string} local time of day to a second */
 export const timeOfSecond = (iso) => clockSeconds.format(new Date(iso));
