@@ -111,7 +111,17 @@ class Proxy:
             connection.reset()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = await reader.read(READ_BYTES)
+        idle = _Connection(writer)  # browsers open connections that they do not use
+        self._connections.add(idle)
+        try:
+            first = await reader.read(READ_BYTES)
+        except OSError:
+            first = b""
+        finally:
+            self._connections.discard(idle)
+        if not first:
+            writer.close()
+            return
         is_socket = _UPGRADE.search(first) is not None
         self.sockets_asked += is_socket
         if is_socket and self.sockets != "pass":
