@@ -67,7 +67,7 @@ WITHOUT_CALLER = {
 """Public functions of capabilities that take no caller, and why."""
 
 CAPABILITIES = (Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog)
-PORTS_IN_WEB = {"BlobStore"}
+PORTS_IN_WEB = {"BlobStore", "Inflow"}  # where bytes are stored, and what they may be taken from
 
 
 def public_functions(capability: type) -> Iterator[tuple[str, Any]]:
