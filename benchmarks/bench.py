@@ -57,6 +57,9 @@ class Scale:
         crowd_one_bytes: of one file whose memory is compared with theirs.
         crowd_bytes: of each of them.
         slow_write_ms: what each write takes on a slow disk.
+        watchers: sockets that follow one submission, one crowd after the other.
+        watched_s: how long events come.
+        missed_events: that clients have not seen when they come back.
     """
 
     is_before_everywhere: bool
@@ -71,6 +74,9 @@ class Scale:
     crowd_one_bytes: int
     crowd_bytes: int
     slow_write_ms: int
+    watchers: tuple[int, ...]
+    watched_s: float
+    missed_events: int
     form_files: int
     single_files: int
     single_parts: int
@@ -96,6 +102,9 @@ FULL = Scale(
     crowd_one_bytes=64 * MIB,
     crowd_bytes=4 * MIB,
     slow_write_ms=50,
+    watchers=(200, 1000),
+    watched_s=8.0,
+    missed_events=1000,
     form_files=2000,
     single_files=800,
     single_parts=100,
@@ -120,6 +129,9 @@ QUICK = Scale(
     crowd_one_bytes=4 * MIB,
     crowd_bytes=1 * MIB,
     slow_write_ms=5,
+    watchers=(50,),
+    watched_s=2.0,
+    missed_events=100,
     form_files=200,
     single_files=40,
     single_parts=10,

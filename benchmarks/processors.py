@@ -27,6 +27,14 @@ def busy(path: str) -> None:
             pass
 
 
+def print_lines(path: str) -> None:
+    """Print 100,000 lines a second, for three seconds."""
+    began = time.monotonic()
+    for tenth in range(30):
+        print("".join(f"line {tenth * 10_000 + number} of many\n" for number in range(10_000)), end="")
+        time.sleep(max(0.0, began + (tenth + 1) / 10 - time.monotonic()))
+
+
 def read_twice(path: str) -> dict[str, float]:
     """Read the file as it comes, then again with nothing of it in the page cache.
 

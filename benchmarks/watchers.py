@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 PIECE = 256 * 1024
 PATIENCE_S = 60.0
@@ -30,31 +29,36 @@ class Seen:
         events: of each client.
         latencies: seconds from an event's time to its arrival, of every event of every client.
         seconds: from the first connection until the last client had the last event.
+        lasted_s: from the first event that arrived anywhere until then.
         disorder: clients that were sent an event twice, or not in the order of cursors.
     """
 
     events: list[int] = field(default_factory=list)
     latencies: Sequence[float] = ()
     seconds: float = 0.0
+    lasted_s: float = 0.0
     disorder: int = 0
 
 
 class _Watcher:
-    def __init__(self, port: int, topic: str, after: int | None) -> None:
+    def __init__(self, port: int, topic: str, after: int | None, *, is_socketio: bool = False) -> None:
+        path = "/socket.io/?EIO=4&transport=websocket" if is_socketio else "/api/v1/live"
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         self.socket.settimeout(PATIENCE_S)
         self.socket.connect(("127.0.0.1", port))
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
-            f"GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
         self.buffer = bytearray()
         while b"\r\n\r\n" not in self.buffer:
             self.buffer += self.socket.recv(PIECE)
         del self.buffer[: self.buffer.index(b"\r\n\r\n") + 4]
-        self.socket.sendall(_masked({"type": "join", "id": 1, "topic": topic, "after": after}))
+        # 40: engine.io's message, socket.io's connect.
+        join = json.dumps({"type": "join", "id": 1, "topic": topic, "after": after})
+        self.socket.sendall(_masked(b"40" if is_socketio else join.encode()))
         self.count = 0
         self.cursor = 0
         self.is_ordered = True
@@ -80,12 +84,21 @@ class _Watcher:
         return found
 
 
-def _masked(message: dict[str, Any]) -> bytes:
-    data = json.dumps(message).encode()
+def _masked(data: bytes) -> bytes:
     return bytes([0x81, 0x80 | len(data)]) + bytes(4) + data  # short enough; masked with zeros
 
 
-def watch(port: int, topic: str, after: int | None, count: int, last: str, ready: str, spread_s: float = 0.0) -> Seen:
+def watch(
+    port: int,
+    topic: str,
+    after: int | None,
+    count: int,
+    last: str,
+    ready: str,
+    spread_s: float = 0.0,
+    *,
+    is_socketio: bool = False,
+) -> Seen:
     """Follow a topic with many sockets until each has been sent an event of one name.
 
     Args:
@@ -96,8 +109,10 @@ def watch(port: int, topic: str, after: int | None, count: int, last: str, ready
         last: name of the event that ends each.
         ready: path of a file that is made once all have joined.
         spread_s: over how many seconds the connections are spread.
+        is_socketio: whether the server speaks Socket.IO, where nothing has to be joined.
     """
     began = time.perf_counter()
+    first: float | None = None
     chosen = selectors.DefaultSelector()
     watchers: list[_Watcher] = []
     parsed: dict[bytes, tuple[list[int], list[float], bool]] = {}
@@ -106,19 +121,21 @@ def watch(port: int, topic: str, after: int | None, count: int, last: str, ready
 
     def read(wait_s: float) -> int:
         """Take what has arrived; returns how many clients that finished."""
-        nonlocal joined
+        nonlocal joined, first
         over = 0
         for key, _ in chosen.select(wait_s):
             watcher: _Watcher = key.data
             now = time.time()
             for frame in watcher.frames():
                 if b'"type":"events"' not in frame[:40]:
-                    joined += b'"type":"reply"' in frame[:40]
+                    joined += frame.startswith(b"40{") or b'"type":"reply"' in frame[:40]
                     continue
+                first = first or time.perf_counter()
                 if frame not in parsed:
                     if len(parsed) > 200:
                         parsed.clear()
-                    events = json.loads(frame)["events"]
+                    message = json.loads(frame.removeprefix(b"42"))  # Socket.IO: an array of a name and the message
+                    events = (message[1] if isinstance(message, list) else message)["events"]
                     ats = [datetime.fromisoformat(event["at"]).timestamp() for event in events]
                     cursors = [event["cursor"] for event in events]
                     parsed[frame] = cursors, ats, any(event["name"] == last for event in events)
@@ -138,7 +155,7 @@ def watch(port: int, topic: str, after: int | None, count: int, last: str, ready
         for number in range(count):
             while (wait_s := began + spread_s * number / count - time.perf_counter()) > 0:
                 over += read(wait_s) if watchers else (time.sleep(wait_s) or 0)
-            watchers.append(_Watcher(port, topic, after))
+            watchers.append(_Watcher(port, topic, after, is_socketio=is_socketio))
             chosen.register(watchers[-1].socket, selectors.EVENT_READ, watchers[-1])
             over += read(0)
         while joined < count:
@@ -155,6 +172,7 @@ def watch(port: int, topic: str, after: int | None, count: int, last: str, ready
             events=[watcher.count for watcher in watchers],
             latencies=latencies,
             seconds=time.perf_counter() - began,
+            lasted_s=time.perf_counter() - (first or began),
             disorder=sum(not watcher.is_ordered for watcher in watchers),
         )
     finally:
@@ -162,10 +180,10 @@ def watch(port: int, topic: str, after: int | None, count: int, last: str, ready
             watcher.socket.close()
 
 
-def stay(port: int, count: int, ready: str, until: str) -> int:
-    """Have so many sockets follow everything, and drop what they read, until a file appears; returns how many."""
+def stay(port: int, count: int, ready: str, until: str, topic: str = "all") -> int:
+    """Have so many sockets follow a topic, and drop what they read, until a file appears; returns how many."""
     chosen = selectors.DefaultSelector()
-    watchers = [_Watcher(port, "all", None) for _ in range(count)]
+    watchers = [_Watcher(port, topic, None) for _ in range(count)]
     for watcher in watchers:
         chosen.register(watcher.socket, selectors.EVENT_READ, watcher)
     Path(ready).touch()
@@ -173,6 +191,18 @@ def stay(port: int, count: int, ready: str, until: str) -> int:
     while not Path(until).exists() and time.monotonic() < end:
         for key, _ in chosen.select(0.05):
             key.data.socket.recv(PIECE)
+    for watcher in watchers:
+        watcher.socket.close()
+    return len(watchers)
+
+
+def stall(port: int, count: int, ready: str, until: str) -> int:
+    """Have so many sockets follow everything from the first event, and read nothing, until a file appears."""
+    watchers = [_Watcher(port, "all", 0) for _ in range(count)]
+    Path(ready).touch()
+    end = time.monotonic() + PATIENCE_S
+    while not Path(until).exists() and time.monotonic() < end:
+        time.sleep(0.05)
     for watcher in watchers:
         watcher.socket.close()
     return len(watchers)
