@@ -116,6 +116,7 @@ async def test_a_cursor_of_no_use_gets_a_snapshot(alone: LiveApp, http: httpx.As
 async def test_removed_history_is_a_gap_after_a_snapshot(alone: LiveApp, http: httpx.AsyncClient) -> None:
     for _ in range(5):
         await scenarios.opened(alone.ledger)
+    await alone.caught_up()
     await alone.ledger.remove_events(before=scenarios.FAR_FUTURE, up_to=alone.services.live.feed.cursor, limit=100)
     messages = await ask(http, {"topic": "all", "after": 2})
     assert [message["type"] for message in messages] == ["snapshot", "gap"]
