@@ -186,4 +186,4 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
 
 def test_a_job_that_is_not_there_is_said_so(open_page: Open) -> None:
     page = open_page("/jobs/nothing")
-    expect(page.get_by_role("heading")).to_contain_text("found")
+    expect(page.get_by_role("heading")).to_contain_text("no such thing")

@@ -281,13 +281,6 @@ async def test_a_loan_is_earned_by_two_large_reads_that_follow_each_other(time: 
     assert not lender.has_earned(piece(large, left=LEFT_MIN - 1))
 
 
-class Slow:
-    """A loan as `Lender` judges it."""
-
-    def __init__(self, brought: int, lasted_s: float) -> None:
-        self.brought, self.lasted_s = brought, lasted_s
-
-
 def has_earned(lender: Lender) -> bool:
     return [lender.has_earned(piece(MIB)) for _ in range(2)][1]
 
@@ -295,7 +288,7 @@ def has_earned(lender: Lender) -> bool:
 async def test_slow_slices_cost_the_right_for_longer_and_longer(time: Time) -> None:
     lender = Lender(Slices())
     for bar_s in (2.0, 4.0, 8.0):
-        lender._judge(Slow(int(RATE_MIN * 0.25) - 200_000, 0.25))  # type: ignore[arg-type]
+        lender._judge(int(RATE_MIN * 0.25) - 200_000, 0.25)
         time.now += bar_s - 0.1
         assert not has_earned(lender)
         time.now += 0.2
@@ -304,13 +297,13 @@ async def test_slow_slices_cost_the_right_for_longer_and_longer(time: Time) -> N
 
 async def test_one_short_slice_after_quick_ones_bars_nobody(time: Time) -> None:
     lender = Lender(Slices())
-    lender._judge(Slow(0, 0.002))  # type: ignore[arg-type]
+    lender._judge(0, 0.002)
     assert has_earned(lender)
-    lender._judge(Slow(64 * MIB, 0.25))  # type: ignore[arg-type]
-    lender._judge(Slow(0, 0.002))  # type: ignore[arg-type]
+    lender._judge(64 * MIB, 0.25)
+    lender._judge(0, 0.002)
     assert has_earned(lender)
     for _ in range(20):
-        lender._judge(Slow(0, 0.002))  # type: ignore[arg-type]
+        lender._judge(0, 0.002)
     assert not has_earned(lender)
 
 

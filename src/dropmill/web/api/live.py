@@ -21,6 +21,7 @@ from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
 from dropmill.web.server.capacity import Capacity, capacity_of
 from dropmill.web.server.compression import IN_THREAD, LEAST, accepts_gzip
+from dropmill.web.server.connection import end_with_client
 from dropmill.web.server.websocket import WS_FLOOD, text_frame
 from dropmill.web.services import Services, services
 from dropmill.wire.socket import (
@@ -191,6 +192,7 @@ def query_joins(texts: Sequence[str], of_ledger: str | None) -> Sequence[Join]:
 
 
 async def _poll(asked: PollRequest) -> Response:
+    end_with_client()
     found, caller = services(), current_caller()
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -40,6 +40,8 @@ class BoundedBody(Body):
         self._is_discarded = False
         self.ask: Callable[[], Awaitable[None]] | None = None
         """Sends 100 Continue; None once it was sent, or if the client does not wait for it."""
+        self.may_be_left = asyncio.Event()
+        """Set once the handler of an unsafe method has ended, or changes nothing: it ends when its client leaves."""
 
     async def __anext__(self) -> bytes:
         while isinstance(piece := await self.next_piece(), Loan):

@@ -14,6 +14,7 @@ from typing import Any
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from quart import Quart, Request
+from quart import request as current_request
 from quart.asgi import ASGIHTTPConnection
 
 from dropmill.web.server import capacity
@@ -32,7 +33,6 @@ class HttpConnection(ASGIHTTPConnection):
     def __init__(self, app: Quart, scope: HTTPScope) -> None:
         scope["path"] = target_path(scope["path"])
         super().__init__(app, scope)
-        self._is_handled = asyncio.Event()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve it."""
@@ -53,7 +53,7 @@ class HttpConnection(ASGIHTTPConnection):
                     body.set_complete()
             elif message["type"] == "http.disconnect":
                 if body.is_complete and request.method not in ("GET", "HEAD", "OPTIONS"):
-                    await self._is_handled.wait()  # the handler is cancelled when we return
+                    await body.may_be_left.wait()  # the handler is cancelled when we return
                 return
 
     async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
@@ -84,7 +84,13 @@ class HttpConnection(ASGIHTTPConnection):
         try:
             await super().handle_request(request, send_then_linger)
         finally:
-            self._is_handled.set()
+            body.may_be_left.set()
+
+
+def end_with_client() -> None:
+    """Have the handler of the current request cancelled when the client leaves, as for a GET: it changes nothing."""
+    body: BoundedBody = current_request.body  # type: ignore[assignment]  # request_class is BoundedRequest
+    body.may_be_left.set()
 
 
 def install(app: Quart, allowed: Capacity | None = None) -> None:

@@ -120,12 +120,12 @@ class Lender:
             loan.end()
         piece.brought = loan.brought
         if loan.lasted_s:
-            self._judge(loan)
+            self._judge(loan.brought, loan.lasted_s)
 
-    def _judge(self, loan: "SocketLoan") -> None:
+    def _judge(self, brought: int, lasted_s: float) -> None:
         now = self._large_at = time.monotonic()
-        self._recent_bytes = self._recent_bytes / 2 + loan.brought
-        self._recent_s = self._recent_s / 2 + loan.lasted_s
+        self._recent_bytes = self._recent_bytes / 2 + brought
+        self._recent_s = self._recent_s / 2 + lasted_s
         if self._recent_bytes < RATE_MIN * self._recent_s:
             self._barred_until = now + self._bar_s
             self._bar_s *= 2
