@@ -552,6 +552,18 @@ async def test_a_file_says_whether_it_is_being_sent(room: Room) -> None:
 # --- progress and orders ---------------------------------------------------------------------------------------------
 
 
+async def test_a_join_after_a_cursor_brings_the_progress_there_is(room: Room) -> None:
+    """It may be the last for long: a script that says "half way" and works on in silence."""
+    submission_id = await scenarios.opened(room.ledger)
+    room.bus.report(Progress(submission_id=submission_id, file_id=FileId("f"), stage="process", value=1))
+    await eventually(lambda: room.feed.progress.number)
+    async with room.page() as (page, say):
+        await say(join("config", 0))
+        assert page.of("progress") == []
+        await say(join(f"submission:{submission_id}", await room.ledger.newest_cursor()))
+        assert [[file["value"] for file in report["files"]] for report in page.of("progress")] == [[1]]
+
+
 async def test_progress_reaches_those_who_follow_the_newest_only(room: Room) -> None:
     submission_id = await scenarios.opened(room.ledger)
     async with room.page() as (page, say):

@@ -275,10 +275,13 @@ class Feed:
         """An inbox that follows nothing yet; `close_inbox` ends it.
 
         Args:
-            progress_seen: number of the newest progress that the client has; None, or one that never was: all of it.
+            progress_seen: number of the newest progress that the client has; one that never was, as after a restart,
+                counts as 0. None: what comes from now on.
         """
         number = self.progress.number
-        made = Inbox(number if progress_seen is None or progress_seen > number else progress_seen)
+        if progress_seen is None:
+            progress_seen = number
+        made = Inbox(progress_seen if progress_seen <= number else 0)
         if made.progress_seen < number:
             made.notify(PROGRESS)
         self._inboxes.add(made)

@@ -106,7 +106,8 @@ class Subscriber:
             services: what all subscribers share.
             send: sends one message; waits while the client is slow, for a bounded time.
             viewer: who watches, for a client that polls; it lingers after `close`. None: this connection.
-            progress_seen: number of the newest progress that the client has; None: all there is now.
+            progress_seen: number of the newest progress that a client which polls has, 0 if it has none. None: each
+                join brings what there is.
         """
         feed = services.feed
         self._caller = caller
@@ -245,6 +246,8 @@ class Subscriber:
             followed = self._enter(join.topic, topic, Cursor(after))
             await self._reply(join.id)
             brought = await self._deliver_events(followed)
+            if not self._lingers:
+                await self._deliver_progress_of(topic)
         else:
             state, newest = await topic.snapshot()
             followed = self._enter(join.topic, topic, newest)
@@ -336,6 +339,12 @@ class Subscriber:
         if message is not None:
             await self._send(message)
         self._inbox.progress_seen = number
+
+    async def _deliver_progress_of(self, topic: Topic) -> None:
+        """Send what a client that comes with a cursor may have missed; a snapshot has it."""
+        message = self._feed.progress.message(0, frozenset({topic.name}))
+        if message is not None:
+            await self._send(message)
 
     async def _begin_afresh(self, place: _Followed) -> None:
         """Events after the subscriber's cursor were removed: send the current state, then the gap."""

@@ -178,6 +178,10 @@ async def test_progress_between_two_polls_comes_with_the_second(alone: LiveApp, 
     assert [file["value"] for file in report["files"]] == [2]
     again = await seen_after(http, join, seen=seen, client=ME)
     assert of(await ask(http, join, seen=again, client=ME), "progress") == []
+    known: tuple[dict[str, Any], ...] = ({}, {"seen": "99.of-another-life"})  # nothing, and before a restart
+    for unknown in known:
+        (report,) = of(await ask(http, join, client=ME, **unknown), "progress")
+        assert [file["value"] for file in report["files"]] == [2]
 
 
 async def test_polls_of_one_client_are_one_viewer_and_stay_for_a_while(

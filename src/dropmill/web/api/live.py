@@ -209,7 +209,7 @@ async def _poll(asked: PollRequest) -> Response:
             services=found.live,
             send=gathering.send,
             viewer=Viewer(asked.client or f"address {caller.client.ip}"),
-            progress_seen=None if seen is None else seen.progress,
+            progress_seen=0 if seen is None else seen.progress,
         )
         joined = asyncio.Event()
         following = asyncio.create_task(_follow(subscriber, gathering, asked.joins, joined))
