@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import h11
 import pytest
+from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import FrameTooLargeError
 from quart import Quart, request, websocket
 from tests.support.serving_in_process import end_of, served, settled_tasks
@@ -49,6 +50,8 @@ class Made:
         self.app.post("/digest")(self.digest)
         self.app.post("/refuse")(self.refuse)
         self.app.get("/events")(self.events)
+        self.app.get("/late")(self.late)
+        self.app.get("/broken")(self.broken)
         self.app.websocket("/echo")(self.echo)
         self.app.websocket("/deaf")(self.deaf)
         self.app.websocket("/twice")(self.twice)
@@ -80,6 +83,21 @@ class Made:
                 await asyncio.sleep(0.02)
 
         return ticks()
+
+    async def late(self) -> AsyncIterator[bytes]:
+        async def pieces() -> AsyncIterator[bytes]:
+            await self.may_read.wait()
+            yield b"late"
+
+        return pieces()
+
+    async def broken(self) -> AsyncIterator[bytes]:
+        async def pieces() -> AsyncIterator[bytes]:
+            if not self.may_read.is_set():
+                raise OSError("the disk is gone")
+            yield b""
+
+        return pieces()
 
     async def refuse(self) -> tuple[str, int]:
         return TooLarge.code, TooLarge.status
@@ -307,6 +325,41 @@ async def test_an_answer_reaches_a_client_that_is_still_writing(made: Made) -> N
         writer.write(bytes(MIB))
         await writer.drain()
     assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 413")
+    await hang_up(writer)
+
+
+async def test_head_and_body_of_an_answer_are_one_write(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    send = tcp.TcpConnection.protocol_send
+
+    async def record(connection: tcp.TcpConnection, event: object) -> None:
+        if isinstance(event, RawData):
+            written.append(event.data)
+        await send(connection, event)
+
+    monkeypatch.setattr(tcp.TcpConnection, "protocol_send", record)
+    reader, writer = await made.post("/whole", 3, b"abc")
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n3"), 10)
+    assert len(written) == 1
+    await hang_up(writer)
+
+
+async def test_a_head_does_not_wait_for_a_body_that_is_late(made: Made) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert head.startswith(b"HTTP/1.1 200")
+    made.may_read.set()
+    assert await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10) == b"4\r\nlate\r\n0\r\n\r\n"
+    await hang_up(writer)
+
+
+async def test_an_answer_that_breaks_before_its_body_is_cut_behind_its_head(made: Made) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    writer.write(b"GET /broken HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
     await hang_up(writer)
 
 
