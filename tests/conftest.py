@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def bus() -> LocalBus:
-    """The bus that `ledger` tells of its commits."""
+    """The bus to which `ledger` publishes its commits."""
     return LocalBus()
 
 

@@ -25,7 +25,7 @@ from dropmill.web.services import Services
 NO_OPERATIONS = {
     "settings": "what the person decided who started the server",
     "processor": "the script's name, and how it is started",
-    "blobs": "bytes by a key, which only a record that was read for a caller tells",
+    "blobs": "bytes by a key, known only from a record that was read for a caller",
     "resolver": "DNS",
     "live": "what subscribers share; the feed follows only what `Topics` lets a caller into",
     "health": "which parts of the server fail now",

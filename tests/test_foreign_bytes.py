@@ -514,7 +514,7 @@ def cost(read: Callable[[bytes], object], data: bytes) -> float:
 
 
 async def test_a_quadratic_reader_is_found() -> None:
-    """The measure tells the pattern that once froze the server from one that does not."""
+    """The measure distinguishes the pattern that once froze the server from one that does not."""
     frozen = re.compile(rb"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?),", re.MULTILINE)
     newlines = of(b"\n", tail=b"Duration: x\n")
     assert measure(frozen.search, newlines, 2048) > MOST_GROWTH

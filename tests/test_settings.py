@@ -129,7 +129,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_secret_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
-    """Nothing of what is in it is told."""
+    """The error quotes nothing of its content."""
     file = tmp_path / "secret"
     for content in (b"", b"\n", b"hush\xff", b"x" * (SECRET_BYTES + 1)):
         file.write_bytes(content)

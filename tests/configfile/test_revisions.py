@@ -443,7 +443,7 @@ async def test_saving_over_a_broken_file_keeps_a_copy_of_it(config: ConfigFile, 
     assert config.problem(CALLER) is None
 
 
-async def test_saving_the_last_good_text_mends_a_broken_file(
+async def test_saving_the_last_good_text_fixes_a_broken_file(
     config: ConfigFile, path: Path, ledger: FakeLedger
 ) -> None:
     await config.open()
@@ -1198,7 +1198,7 @@ async def test_watching_notices_every_way_of_editing(
         await watching
 
 
-async def test_watching_outlives_a_bad_edit_and_its_mending(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
+async def test_watching_outlives_a_bad_edit_and_its_fix(config: ConfigFile, path: Path, ledger: FakeLedger) -> None:
     await config.open()
     watching = asyncio.create_task(config.watch())
     await asyncio.sleep(0.2)

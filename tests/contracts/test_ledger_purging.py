@@ -13,13 +13,13 @@ from dropmill.model.ids import Sha256
 from dropmill.ports.ledger import Ledger
 
 SECRET = b"token: swordfish\n"
-MENDED = b"token: 'in the environment'\n"
+FIXED = b"token: 'in the environment'\n"
 
 
 async def leaked(ledger: Ledger) -> Sha256:
     """A revision with a secret, behind which there is another."""
     sha256 = await scenarios.save(ledger, SECRET)
-    await scenarios.save(ledger, MENDED)
+    await scenarios.save(ledger, FIXED)
     return sha256
 
 
@@ -38,7 +38,7 @@ async def test_a_purged_text_is_gone_and_what_is_known_of_it_stays(ledger: Ledge
     assert [(r.sha256, r.size, r.saved_at, r.number) for r in after] == [
         (r.sha256, r.size, r.saved_at, r.number) for r in before
     ]
-    assert await ledger.revision_text(after[0].sha256) == MENDED
+    assert await ledger.revision_text(after[0].sha256) == FIXED
     event = (await scenarios.all_events(ledger, "config"))[-1]
     assert (event.name, event.data) == ("config.purged", {"sha256": sha256})
     assert (event.subject.client, event.subject.account) == (CLIENT, "ada")
@@ -80,7 +80,7 @@ async def test_jobs_that_wait_or_run_keep_their_text(ledger: Ledger) -> None:
     failed = await scenarios.settled(ledger, submission_id, FAILED)
     running = await scenarios.running(ledger, submission_id)
     queued = await scenarios.queued(ledger, submission_id)
-    await scenarios.save(ledger, MENDED)
+    await scenarios.save(ledger, FIXED)
     with pytest.raises(RevisionInUse, match=r"use this revision \(2\)") as caught:
         await ledger.purge_revision(sha256, None, None)
     assert caught.value.extra == {"jobs": 2}
@@ -103,7 +103,7 @@ async def test_a_purged_text_can_be_saved_again_and_purged_again(ledger: Ledger)
     assert await ledger.revision_text(sha256) == SECRET
     with pytest.raises(ConfigConflict):  # and no base is confused by it
         await ledger.save_revision(b"", base=None, client=None, account=None, message=None)
-    await scenarios.save(ledger, MENDED)
+    await scenarios.save(ledger, FIXED)
     await ledger.purge_revision(sha256, None, None)
     with pytest.raises(Removed):
         await ledger.revision_text(sha256)
@@ -112,7 +112,7 @@ async def test_a_purged_text_can_be_saved_again_and_purged_again(ledger: Ledger)
 
 async def test_an_empty_text_is_a_text_until_it_is_purged(ledger: Ledger) -> None:
     sha256 = await scenarios.save(ledger, b"")
-    await scenarios.save(ledger, MENDED)
+    await scenarios.save(ledger, FIXED)
     assert await ledger.revision_text(sha256) == b""
     await ledger.purge_revision(sha256, None, None)
     with pytest.raises(Removed):

@@ -39,7 +39,7 @@ def process(path, file, config, report):
         report(1, 2, "half way")
         while not GO.exists():
             time.sleep(0.02)
-    if "broken" in file.name and not config.get("mended"):
+    if "broken" in file.name and not config.get("fixed"):
         raise ValueError("cannot read <b>it</b>")
     print("last line", flush=True)
 """

@@ -94,7 +94,7 @@ def test_an_excel_report_of_a_compressed_table(tmp_path: Path, chromium: Browser
     assert len(workbook["Summary"]._charts) == 1
 
 
-def test_a_wrong_column_fails_and_the_mended_config_succeeds(tmp_path: Path, chromium: Browser) -> None:
+def test_a_wrong_column_fails_and_the_fixed_config_succeeds(tmp_path: Path, chromium: Browser) -> None:
     table = tmp_path / "sales.csv"
     table.write_text("area,amount\nnorth,3\nsouth,4\n")
     with example("report", tmp_path / "site", chromium) as page:

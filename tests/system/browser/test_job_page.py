@@ -12,7 +12,7 @@ from tests.support.page_actions import row, submit, text_file
 from tests.support.server import Server
 
 FIRST = b"# how strict to be\ngreeting: hello\n"
-MENDED = b"# how strict to be\ngreeting: hello\nmended: true\n"
+FIXED = b"# how strict to be\ngreeting: hello\nfixed: true\n"
 Open = Callable[..., Page]
 
 
@@ -44,7 +44,7 @@ def state(page: Page, word: str) -> Locator:
     return page.get_by_role("main").get_by_text(word, exact=True).first
 
 
-def test_a_failed_file_is_mended_and_retried_and_both_attempts_show_their_config(
+def test_a_failed_file_is_fixed_and_retried_and_both_attempts_show_their_config(
     page: Page, open_page: Open, site: Server, config: Callable[[bytes], str], tmp_path: Path
 ) -> None:
     """The commonest loop, from the row to the page of its job; the page follows the config and the retry live."""
@@ -58,14 +58,14 @@ def test_a_failed_file_is_mended_and_retried_and_both_attempts_show_their_config
     expect(page.get_by_text("The config has not changed since attempt 1.")).to_be_visible()
     expect(attempt(page, 1)).to_contain_text("newest")
 
-    newest = config(MENDED)
+    newest = config(FIXED)
     expect(page.get_by_role("button", name="Retry with the new config")).to_have_accessible_description(
         re.compile("changed since attempt 1")
     )
     expect(attempt(page, 1)).to_contain_text("older")
     attempt(page, 1).get_by_role("button", name="What changed").click()
     changes = page.get_by_role("region", name="What changed in the config since attempt 1")
-    expect(changes).to_contain_text("mended: true")
+    expect(changes).to_contain_text("fixed: true")
     expect(changes).to_contain_text("Newest config")
 
     page.get_by_role("button", name="Retry with the new config").click()
@@ -165,7 +165,7 @@ def test_without_scripts_the_page_can_be_read(open_page: Open, site: Server, con
     expect(page.get_by_role("button")).to_have_count(0)
     page.get_by_role("link", name="Whole output").click()
     expect(page.get_by_text("ValueError: cannot read <b>it</b>")).to_be_visible()
-    config(MENDED)
+    config(FIXED)
     page.go_back()
     page.reload()
     expect(attempt(page, 1)).to_contain_text("older")
@@ -175,12 +175,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
     open_page: Open, site: Server, config: Callable[[bytes], str]
 ) -> None:
     submission = site.settled(site.send(("broken-" + "x" * 120 + ".txt", b"x"))["id"])
-    config(MENDED)
+    config(FIXED)
     page = open_page(
         f"/jobs/{submission['files'][0]['job']['id']}", viewport={"width": 390, "height": 844}, has_touch=True
     )
     attempt(page, 1).get_by_role("button", name="What changed").click()
-    expect(page.get_by_role("region", name="What changed")).to_contain_text("mended: true")
+    expect(page.get_by_role("region", name="What changed")).to_contain_text("fixed: true")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -97,7 +97,7 @@ def test_a_folder_keeps_its_paths_and_its_place_in_them(page: Page, tmp_path: Pa
     expect(row(page, "scans/2026/deep/b.txt")).to_contain_text("Succeeded")
 
 
-def test_a_failure_is_told_and_after_mending_the_config_a_retry_succeeds(
+def test_a_failure_is_reported_and_after_fixing_the_config_a_retry_succeeds(
     page: Page, site: Server, tmp_path: Path
 ) -> None:
     submit(page, text_file(tmp_path / "broken.txt"))
@@ -112,8 +112,8 @@ def test_a_failure_is_told_and_after_mending_the_config_a_retry_succeeds(
     expect(output).to_contain_text("Traceback")
 
     current = site.http.get("/api/v1/config")
-    mended = current.content + b"mended: true\n"
-    saved = site.http.put("/api/v1/config", content=mended, headers={"If-Match": current.headers["ETag"]})
+    fixed = current.content + b"fixed: true\n"
+    saved = site.http.put("/api/v1/config", content=fixed, headers={"If-Match": current.headers["ETag"]})
     assert saved.status_code == 200
     broken.get_by_role("button", name="Retry broken.txt").click()
     expect(broken).to_contain_text("Succeeded")

@@ -153,8 +153,8 @@ def test_a_row_that_the_filter_takes_away_leaves_the_focus_at_the_next(
     expect(verdict(page)).to_have_text("Failed: all 3 files")
     page.get_by_role("button", name="Failed 3").click()
     current = site.http.get("/api/v1/config")
-    mended = current.content + b"mended: true\n"
-    saved = site.http.put("/api/v1/config", content=mended, headers={"If-Match": current.headers["ETag"]})
+    fixed = current.content + b"fixed: true\n"
+    saved = site.http.put("/api/v1/config", content=fixed, headers={"If-Match": current.headers["ETag"]})
     try:
         page.get_by_role("button", name="Retry broken-a.txt").focus()
         page.keyboard.press("Enter")

@@ -49,7 +49,7 @@ def say(line: str) -> None:
 
 
 class Telling(ParserProcess):
-    """Tells when a text has been read: what follows is the part that matters."""
+    """Signals that a text has been read: what follows is the part that matters."""
 
     async def check(self, *args: Any, **named: Any) -> Any:
         report = await super().check(*args, **named)

@@ -121,7 +121,7 @@ class Story:
         self._saver.order("go")
 
     def follow(self, word: str) -> bool:
-        """Hear what is told until that word; False if it is over before."""
+        """Read lines until this word; False if the stream ends first."""
         while True:
             told = self._saver.hear()
             match told[0]:

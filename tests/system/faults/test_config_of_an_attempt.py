@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fresh
 
 Make = Callable[..., Server]
 
-MENDED = "n: 9  # mended by hand\n"
+FIXED = "n: 9  # fixed by hand\n"
 PROCESSOR = """
 import os, pathlib, time
 
@@ -28,7 +28,7 @@ def process(path, config):
 """
 
 
-TEXTS = {hashlib.sha256(text.encode()).hexdigest(): text for text in ("n: 1\n", "n: 2\n", "n: 3\n", "m: 1\n", MENDED)}
+TEXTS = {hashlib.sha256(text.encode()).hexdigest(): text for text in ("n: 1\n", "n: 2\n", "n: 3\n", "m: 1\n", FIXED)}
 
 
 def given(newest: int, *attempts: int) -> tuple[Any, list[str]]:
@@ -119,15 +119,15 @@ def test_a_lost_attempt_is_followed_by_one_with_the_same_config(make_server: Mak
     assert story.used(a) == given(1, 1, 1, 1)
 
 
-def test_fail_mend_the_config_retry(make_server: Make) -> None:
+def test_fail_fix_the_config_retry(make_server: Make) -> None:
     """The commonest loop. A save that the config's file brings counts as any other."""
     story = Story(make_server("--processor", "work:process", "--concurrency", "1"))
     story.save("m: 1\n")
     a = story.send("a")
     assert story.settled(a)["error"]["type"] == "KeyError"
-    story.server.config.write_text(MENDED)
-    wait_until(lambda: b"mended" in story.server.http.get("/api/v1/config").content)
+    story.server.config.write_text(FIXED)
+    wait_until(lambda: b"fixed" in story.server.http.get("/api/v1/config").content)
     story.retry(a)
     job = wait_until(lambda: j if (j := story.job(a))["state"] == "succeeded" else None)
-    assert job["value"] == [9, MENDED]
-    assert story.used(a)[1] == ["m: 1\n", MENDED]
+    assert job["value"] == [9, FIXED]
+    assert story.used(a)[1] == ["m: 1\n", FIXED]

@@ -137,7 +137,7 @@ def test_a_patch_that_is_cut_at_any_byte_stands_where_the_disk_says(make_server:
 
 
 def test_a_large_upload_survives_any_number_of_cuts(make_server: Make, chance: random.Random, is_full: bool) -> None:
-    """500 of 1 GiB in full: after each, the server tells where it stands, and its bytes on disk say the same."""
+    """500 of 1 GiB in full: after each, the offset that the server reports is the number of bytes on disk."""
     size, cuts = (1 << 30, 500) if is_full else (24 << 20, 12)
     server = make_server("--idle-timeout", "5").start()
     (url,) = announced(server, 1, size)

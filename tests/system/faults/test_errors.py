@@ -1,6 +1,6 @@
 """Promise 20: an error of disk or database is a 503 or 507 with a way back, never the end of the server.
 
-strace makes single calls of the running server fail. What a call belongs to is told by the path that it touches.
+strace makes single calls of the running server fail. The path that a call touches shows what it belongs to.
 """
 
 import contextlib

@@ -192,7 +192,7 @@ def hurts_only_its_own_job(server: Server, case: Case, good: str) -> Any:
         assert case.says in output.text + str(job["error"])
         assert output.headers["Content-Type"].startswith("text/plain")
         assert output.headers["X-Content-Type-Options"] == "nosniff"
-        assert sleepers() == []  # at once: the end is told when nothing is left
+        assert sleepers() == []  # at once: the end is reported when nothing is left
         assert run(server, good)["state"] == "succeeded"
         settled = [e for e in server.events() if e["name"] == "job.settled" and e["subject"]["job_id"] == job["id"]]
         assert len(settled) == 1
@@ -320,17 +320,17 @@ def test_a_script_that_vanishes_or_breaks_later_fails_its_jobs_and_the_queue_goe
         "Windows line ends": lambda: script.write_text("#!/bin/sh\r\nexit 0\r\n"),
     }
 
-    def mend() -> None:
+    def fix() -> None:
         script.write_text("#!/bin/sh\nexit 0\n")
         script.chmod(0o755)
 
-    mend()
+    fix()
     server.start()
     for spoil in broken.values():
         spoil()
         job = run(server, "x")
         assert (job["state"], job["error"]["type"]) == ("failed", "cannot_start")
         script.unlink(missing_ok=True)
-        mend()
+        fix()
         assert run(server, "x")["state"] == "succeeded"
     assert os.listdir(server.data / "attempts") == []

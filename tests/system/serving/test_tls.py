@@ -143,7 +143,7 @@ def test_the_command_line_sends_and_trusts_what_it_is_told_to(
 
 
 def test_it_stops_with_connections_open(make_server: Make, certificate: tuple[Path, Path]) -> None:
-    """TLS has a farewell of its own; a client that does not say it does not hold the server up."""
+    """TLS has a closing handshake; a client that does not take part does not delay the stop."""
     flags = ("--certfile", str(certificate[0]), "--keyfile", str(certificate[1]))
     server = make_server(*flags, certificate=certificate[0]).start()
     context = trusting(certificate, "http/1.1")

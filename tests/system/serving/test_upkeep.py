@@ -22,7 +22,7 @@ def process(path: pathlib.Path, file, results):
     if file.name.startswith("slow"):
         while not (here / "go-on").exists():
             time.sleep(0.01)
-    if file.name.startswith("bad") and not (here / "mended").exists():
+    if file.name.startswith("bad") and not (here / "fixed").exists():
         raise ValueError("not yet")
     if file.name.startswith("busy") and file.attempt < 3:
         sys.exit(75)
@@ -72,7 +72,7 @@ def test_each_time_a_submission_settles_one_signed_call_tells_it(make_server: Ma
             "page": f"/submissions/{submission['id']}",
         },
     }
-    (server.folder / "mended").touch()
+    (server.folder / "fixed").touch()
     assert server.http.post(f"{below}/retry").status_code == 202
     wait_until(lambda: len(receiver.calls) == 2)
     assert (receiver.calls[1].json["number"], receiver.calls[1].json["counts"]["succeeded"]) == (2, 2)
@@ -296,11 +296,11 @@ def test_what_waits_for_its_time_is_seen_and_survives_a_restart(make_server: Mak
 # --- whole submissions -----------------------------------------------------------------------------------------------
 
 
-def test_fail_mend_retry_and_cancel_of_a_whole_submission(make_server: Make) -> None:
+def test_fail_fix_retry_and_cancel_of_a_whole_submission(make_server: Make) -> None:
     server = scripted(make_server, "--concurrency", "2", "--grace", "0.2").start()
     submission = server.send(*[(f"bad{n}.txt", b"1") for n in range(300)], ("good.txt", b"1"))["id"]
     assert server.settled(submission)["counts"]["failed"] == 300
-    (server.folder / "mended").touch()
+    (server.folder / "fixed").touch()
     answer = server.http.post(f"/api/v1/submissions/{submission}/retry")
     assert (answer.status_code, answer.json()["id"]) == (202, submission)
     assert server.settled(submission)["counts"]["succeeded"] == 301
