@@ -3,7 +3,7 @@
 Each kind has its own `NewType`, so that a job id cannot pass for a file id.
 """
 
-import secrets
+import os
 from typing import NewType
 
 SubmissionId = NewType("SubmissionId", str)
@@ -39,9 +39,23 @@ Cursor = NewType("Cursor", int)
 ID_BYTES = 16  # 128 random bits cannot be guessed, and a collision needs some 2**64 ids
 
 
+AT_ONCE = 64
+"""Ids that are made of one read of the system's random numbers. A read gives up the interpreter lock, and a small upload
+makes five ids: with other threads at work, single reads took it 0.25 ms."""
+
+_ready: list[str] = []  # ids that nobody has yet; `pop` and `extend` are atomic
+os.register_at_fork(after_in_child=_ready.clear)  # else parent and child would give out the same
+
+
 def _random_id() -> str:
-    # Hexadecimal, not base64: an id never begins with "-", and no two differ by case alone on disk.
-    return secrets.token_hex(ID_BYTES)
+    try:
+        return _ready.pop()
+    except IndexError:
+        # Hexadecimal, not base64: an id never begins with "-", and no two differ by case alone on disk.
+        digits = os.urandom(ID_BYTES * AT_ONCE).hex()
+        made = [digits[begin : begin + 2 * ID_BYTES] for begin in range(0, len(digits), 2 * ID_BYTES)]
+        _ready.extend(made[1:])
+        return made[0]
 
 
 def new_submission_id() -> SubmissionId:
