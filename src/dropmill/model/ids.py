@@ -40,8 +40,8 @@ ID_BYTES = 16  # 128 random bits cannot be guessed, and a collision needs some 2
 
 
 AT_ONCE = 64
-"""Ids that are made of one read of the system's random numbers. A read gives up the interpreter lock, and a small upload
-makes five ids: with other threads at work, single reads took it 0.25 ms."""
+"""Ids that are made of one read of the system's random numbers. A read gives up the interpreter lock, and a small
+upload makes five ids: with other threads at work, single reads took it 0.25 ms."""
 
 _ready: list[str] = []  # ids that nobody has yet; `pop` and `extend` are atomic
 os.register_at_fork(after_in_child=_ready.clear)  # else parent and child would give out the same
