@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import dropmill.web
+from dropmill.access.policy import Policy
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
@@ -58,6 +59,7 @@ WITHOUT_CALLER = {
     "EventLog.flush": WORK_OF_ITS_OWN,
     "EventLog.make_durable": WORK_OF_ITS_OWN,
     "Topics.of_ledger": "the same for all callers",
+    "Topics.require_answer": "tells nothing but that the ledger can be read, to probes that nobody signs in for",
     "Subscriber.run": "of one caller, whom its constructor takes",
     "Subscriber.handle": "of one caller, whom its constructor takes",
     "Subscriber.greet": "of one caller, whom its constructor takes",
@@ -66,7 +68,7 @@ WITHOUT_CALLER = {
 }
 """Public functions of capabilities that take no caller, and why."""
 
-CAPABILITIES = (Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog)
+CAPABILITIES = (Policy, Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog)
 PORTS_IN_WEB = {"BlobStore", "Inflow"}  # where bytes are stored, and what they may be taken from
 
 

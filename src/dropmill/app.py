@@ -19,6 +19,7 @@ from typing import Any
 from quart import Quart
 
 from dropmill import assets
+from dropmill.access.policy import Policy
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
@@ -57,7 +58,7 @@ from dropmill.settings import Settings, secrets_in, this_host
 from dropmill.slot.processes import keep_memory_private
 from dropmill.upkeep.event_log import EventLog
 from dropmill.upkeep.retention import CleanUp, Retention
-from dropmill.web import static_files
+from dropmill.web import routes, static_files
 from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
 from dropmill.web.api.events import events
@@ -95,6 +96,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
 
     Raises:
         SettingsError: these settings are not safe (`require_safe`), or the processor cannot be used.
+        AssertionError: it is not said who may use one of the routes (`dropmill.web.routes`).
     """
     require_safe(settings, owns_sockets=owns_sockets)
     app = _App(
@@ -112,6 +114,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     api = (submissions, jobs, history, downloads, config, live, events, notices, log_blueprint, uploads_blueprint, send)
     for blueprint in (pages, *api, ops):
         app.register_blueprint(blueprint)
+    routes.require_complete(app.url_map.iter_rules())
     forwarding.install(app, settings)
     server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
     app.extensions["dropmill.server"] = server
@@ -267,6 +270,7 @@ class Server:
         jobs = Jobs(ledger=ledger, executor=processing.executor)
         self._services = self._app.extensions[EXTENSION] = Services(
             settings=self._settings,
+            policy=Policy(),
             processor=self._processor,
             blobs=blobs,
             intake=intake,

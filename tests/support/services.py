@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.support.fakes.executor import FakeExecutor
 from tests.support.fakes.outputs import FakeOutputs
 
+from dropmill.access.policy import Policy
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
@@ -32,7 +33,7 @@ from dropmill.web.services import Services
 
 def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
     """Services over a ledger and a bus that are open; nothing of the rest is, and no join waits."""
-    settings = Settings(data=folder, command=("true",))
+    settings = Settings(data=folder, config=folder / "config.yaml", command=("true",))
     clock, health, executor = Clock(), Health(), FakeExecutor()
     blobs, resolver = DiskBlobStore(folder), Resolver()
     gate = Gate(UploadLimits(idle_timeout_s=60, min_free=0), blobs)
@@ -54,6 +55,7 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
     topics, jobs = Topics(ledger=ledger, views=views, outputs=FakeOutputs()), Jobs(ledger=ledger, executor=executor)
     return Services(
         settings=settings,
+        policy=Policy(),
         processor=Processor.from_settings(settings, folder),
         blobs=blobs,
         intake=intake,

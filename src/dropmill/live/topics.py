@@ -150,6 +150,14 @@ class Topics:
         """Id of the ledger whose cursors these are."""
         return self._ledger.id
 
+    async def require_answer(self) -> None:
+        """Return if the ledger can be read.
+
+        Raises:
+            OutOfSpace, Unavailable: it cannot be read now.
+        """
+        await self._ledger.newest_cursor()
+
     async def newest(self, caller: Caller) -> Cursor:
         """The current cursor: following from it returns what happens from now on."""
         return await self._ledger.newest_cursor()

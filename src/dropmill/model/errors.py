@@ -25,6 +25,7 @@
     ├── DigestMismatch             400, of a whole file
     ├── UploadGone                 410, terminated, expired or lost
     ├── TusVersionMismatch         412
+    ├── SignInRequired             401
     ├── Forbidden                  403
     ├── MisdirectedRequest         421
     ├── IllegalTransition          409
@@ -249,6 +250,14 @@ class RangeNotSatisfiable(DropmillError):
     code = "range_not_satisfiable"
     status = 416
     title = "The range cannot be sent"
+
+
+class SignInRequired(DropmillError):
+    """Nobody signed in, and this is not open to everybody. Nothing was looked up."""
+
+    code = "sign_in_required"
+    status = 401
+    title = "Sign in first"
 
 
 class Forbidden(DropmillError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from quart import current_app
 
+from dropmill.access.policy import Policy
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
 from dropmill.intake.resumable import Uploads
@@ -36,6 +37,7 @@ class Services:
     """
 
     settings: Settings
+    policy: Policy
     processor: Processor
     blobs: BlobStore
     intake: Intake

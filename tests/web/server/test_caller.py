@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from dropmill.model.caller import Authentication, Caller, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.settings import Settings
+from dropmill.web.routes import Open
 from dropmill.web.server import connection, forwarding, guard
 from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.services import EXTENSION
@@ -40,7 +41,7 @@ def app_that_notes(found: list[Caller]) -> Quart:
 
     connection.install(app)
     settings = Settings(auth="off", trusted_proxy=(ipaddress.ip_network("127.0.0.0/8"),))
-    guard.install(app, settings)
+    guard.install(app, settings, {"GET routes.handle": Open.TO_CALLERS, "SOCKET routes.serve": Open.TO_CALLERS})
     app.register_blueprint(routes)
     forwarding.install(app, settings)
     app.extensions[EXTENSION] = _Running()

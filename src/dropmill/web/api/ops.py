@@ -4,8 +4,9 @@ from typing import Any
 
 from quart import Blueprint
 
+from dropmill.access.policy import Action
 from dropmill.model.errors import OutOfSpace, Unavailable
-from dropmill.web.server.caller import current_caller
+from dropmill.web.server.caller import caller_if_known
 from dropmill.web.services import Services, services
 
 ops = Blueprint("ops", __name__)
@@ -22,15 +23,17 @@ async def readyz() -> Any:
     """Ready: the ledger answers too, and the server is not stopping.
 
     `degraded` names the parts that fail now and are being retried; the log has the reasons. `config_problem` says how
-    the config file on disk differs from the newest revision, which is the one that scripts use.
+    the config file on disk differs from the newest revision, which is the one that scripts use; it quotes the config,
+    so it is only for who may see how the server is set up.
     """
-    found = services()
+    found, caller = services(), caller_if_known()
     try:
-        await found.topics.newest(current_caller())
+        await found.topics.require_answer()
     except (OutOfSpace, Unavailable) as error:
         error.extra = {**error.extra, "degraded": found.health.degraded}
         raise
-    problem = found.config.problem(current_caller())
+    sees_server = caller is not None and found.policy.may(caller, Action.SEE_SERVER)
+    problem = found.config.problem(caller) if caller is not None and sees_server else None
     return {
         "ok": True,
         "degraded": sorted({*found.health.degraded, *await _room(found)}),

@@ -15,8 +15,11 @@ from dropmill.origin.network import identify
 Connection: TypeAlias = Request | Websocket
 
 
-def find_caller(connection: Connection) -> Caller:
-    """The caller of this request or socket. There is no sign-in yet, so every caller is everyone."""
+async def find_caller(connection: Connection) -> Caller | None:
+    """The caller of this request or socket; None if nobody signed in, on a server where people have to.
+
+    There is no sign-in yet, so every caller is everyone.
+    """
     return Caller.everyone(identify(connection.remote_addr, connection.headers.get("User-Agent")))
 
 
@@ -29,13 +32,13 @@ def current_caller() -> Caller:
     """The caller of the current request or socket.
 
     Raises:
-        AttributeError: the guard has not passed it; no handler may run then.
+        AttributeError: there is none. No handler runs then but those of routes that are open to all.
     """
     found: Caller = g.caller
     return found
 
 
 def caller_if_known() -> Caller | None:
-    """The caller; None if the guard refused the request before it found one. The page then shows only the refusal."""
+    """The caller; None if nobody signed in, or if the guard refused the request before it looked."""
     found: Caller | None = g.get("caller")
     return found

@@ -1,31 +1,38 @@
 """Checks every request and socket, and turns every error into an answer; no other module does that.
 
 Host and origin are checked first: an allowlist of hosts stops DNS rebinding, which an Origin check does not. Then the
-guard finds the caller (`dropmill.web.server.caller`). Errors are RFC 9457 problem documents. Outside the API, and for
-its one form, a browser gets a page with the same text.
+guard finds the caller (`dropmill.web.server.caller`), and lets it in if it may do what the route is for
+(`dropmill.web.routes`, `dropmill.access.policy`), before anything is looked up. Whose things it sees is the ledger's
+matter. Errors are RFC 9457 problem documents. Outside the API, and for its one form, a browser gets a page with the
+same text.
 """
 
 import contextlib
 import ipaddress
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from quart import Quart, Response, current_app, has_request_context, render_template, request, websocket
 from werkzeug.exceptions import HTTPException
 
+from dropmill.model.caller import Authentication, Caller
 from dropmill.model.errors import (
     BadRequest,
     DropmillError,
     Forbidden,
     MisdirectedRequest,
     RangeNotSatisfiable,
+    SignInRequired,
     TooManyConnections,
     TooManyUploads,
     Unavailable,
 )
 from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
+from dropmill.web.routes import ROUTES, Access, Open, access_of
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.caller import find_caller, keep_caller
 from dropmill.web.server.capacity import capacity_of
@@ -79,12 +86,18 @@ FORWARDING_HEADERS = (
 )
 
 
-def install(app: Quart, settings: Settings) -> None:
-    """Put the guard in front of an app's routes and sockets."""
+def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTES) -> None:
+    """Put the guard in front of an app's routes and sockets.
+
+    Args:
+        app: whose.
+        settings: of the server.
+        routes: who may use which; one that is not there is served to nobody.
+    """
     hosts = allowed_hosts(settings)
     is_open_on_loopback = settings.auth == "auto"
 
-    def check(connection: Any, *, is_unsafe: bool) -> None:
+    async def check(connection: Any, *, is_unsafe: bool) -> None:
         _check_framing(connection)
         if connection.path != "/healthz":  # load balancers probe by address, not by name
             _check_host(connection, hosts)
@@ -92,13 +105,18 @@ def install(app: Quart, settings: Settings) -> None:
             _check_direct(connection)
         if is_unsafe:
             _check_origin(connection, settings.allowed_origin, settings.public_url)
-        keep_caller(find_caller(connection))
+        caller = await find_caller(connection)
+        if caller is not None:
+            keep_caller(caller)
+            if is_unsafe:
+                _check_own_page(connection, caller)
+        _check_access(access_of(connection, routes), caller)
         if services().is_draining and connection.path != "/healthz":
             raise Unavailable("The server is stopping; try again in a moment.")
 
     @app.before_request
     async def _before_request() -> None:
-        check(request, is_unsafe=request.method not in SAFE_METHODS)
+        await check(request, is_unsafe=request.method not in SAFE_METHODS)
         if request.path not in PROBES:
             capacity_of(app).require_descriptors()
         if request.method not in SAFE_METHODS:
@@ -107,7 +125,7 @@ def install(app: Quart, settings: Settings) -> None:
     @app.before_websocket
     async def _before_websocket() -> None:
         # Any page in the browser can open a socket, so it is checked like a request that changes something.
-        check(websocket, is_unsafe=True)
+        await check(websocket, is_unsafe=True)
 
     @app.after_request
     async def _after_request(response: Response) -> Response:
@@ -123,11 +141,15 @@ def install(app: Quart, settings: Settings) -> None:
 
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
+        if isinstance(error, SignInRequired) and _is_page():
+            return _to_sign_in(settings.base_path)
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
         if isinstance(error, Unavailable | TooManyUploads | TooManyConnections):
             response.headers["Retry-After"] = "5"
         if isinstance(error, RangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
+        if isinstance(error, SignInRequired):
+            response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
     @app.errorhandler(OSError)
@@ -238,6 +260,16 @@ def _check_origin(connection: Any, allowed: tuple[str, ...], public: PublicUrl |
         )
 
 
+def _check_own_page(connection: Any, caller: Caller) -> None:
+    # A browser sends these credentials whichever page asks. Each browser of today says which, at least in one of these.
+    is_sent_unasked = caller.authentication in (Authentication.SESSION, Authentication.HEADER)
+    if is_sent_unasked and "Origin" not in connection.headers and "Sec-Fetch-Site" not in connection.headers:
+        raise Forbidden(
+            "A change with a browser's sign-in must say which page it comes from (Origin, Sec-Fetch-Site); programs "
+            "sign in with a token."
+        )
+
+
 def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
     """Origins of our own pages: that of the public URL, and the one that this request was sent to."""
     scheme = {"ws": "http", "wss": "https"}.get(connection.scheme, connection.scheme)
@@ -248,6 +280,30 @@ def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
     if host.removesuffix(default) == public.origin.partition("://")[2]:
         return {public.origin}  # the scheme is unknown behind an untrusted proxy, but the setting has it
     return {public.origin, f"{scheme}://{host}"}
+
+
+# --- rights ----------------------------------------------------------------------------------------------------------
+
+
+def _check_access(access: Access, caller: Caller | None) -> None:
+    if access is Open.TO_ALL:
+        return
+    if caller is None:
+        raise SignInRequired("Sign in, or send a token: Authorization: Bearer TOKEN.")
+    if not isinstance(access, Open):
+        services().policy.require(caller, access)
+
+
+def _is_page() -> bool:
+    """Whether a person asks for a page, and could go on from another one."""
+    return has_request_context() and request.blueprint == "pages" and request.method in ("GET", "HEAD")
+
+
+def _to_sign_in(base: str) -> Response:
+    """The way to the page where people sign in, and from there to this one: a path of this server, never an address."""
+    asked = request.query_string.decode("latin-1")
+    path = f"{base}{request.path}" + (f"?{asked}" if asked else "")
+    return Response("", status=303, headers={"Location": f"{base}/sign-in?{urlencode({'next': path})}"})
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

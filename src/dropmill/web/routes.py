@@ -1,0 +1,135 @@
+"""Which action each route is: the guard lets nobody in without looking here, and nothing that is not here is served.
+
+A key is a method and an endpoint; `HEAD` counts as `GET` where there is one, and a socket's method is `SOCKET`. What
+`OPTIONS` says of a route by itself, and addresses without a route, are no entries: see `access_of`.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
+from typing import Any, Final, TypeAlias
+
+from quart import Request, Websocket
+from werkzeug.routing import Rule
+
+from dropmill.access.policy import Action
+
+
+class Open(Enum):
+    """Access that is no action."""
+
+    TO_ALL = auto()
+    """Nobody has to sign in."""
+
+    TO_CALLERS = auto()
+    """Whoever has signed in; everybody, where nobody has to."""
+
+
+Access: TypeAlias = Action | Open
+
+ROUTES: Final[Mapping[str, Access]] = {
+    "GET pages.drop": Open.TO_CALLERS,
+    "GET pages.history": Action.READ,
+    "GET pages.submissions": Action.READ,
+    "GET pages.submission": Action.READ,
+    "GET pages.job": Action.READ,
+    "GET pages.config": Action.READ_CONFIG,
+    "GET pages.styleguide": Open.TO_CALLERS,
+    "POST submissions.create": Action.SEND,
+    "POST submissions.add_files": Action.SEND,
+    "POST submissions.seal": Action.SEND,
+    "POST submissions.retry": Action.CONTROL,
+    "POST submissions.cancel": Action.CONTROL,
+    "GET submissions.index": Action.READ,
+    "GET submissions.read": Action.READ,
+    "GET submissions.files": Action.READ,
+    "PUT send.put": Action.SEND,
+    "PUT send.put_without_name": Action.SEND,
+    "OPTIONS uploads.options": Open.TO_ALL,
+    "POST uploads.create": Action.SEND,
+    "HEAD uploads.head": Action.SEND,
+    "PATCH uploads.append": Action.SEND,
+    "DELETE uploads.terminate": Action.SEND,
+    "POST uploads.override": Action.SEND,
+    "GET jobs.index": Action.READ,
+    "GET jobs.read": Action.READ,
+    "GET jobs.output": Action.READ,
+    "POST jobs.cancel": Action.CONTROL,
+    "POST jobs.retry": Action.CONTROL,
+    "GET downloads.result": Action.READ,
+    "GET downloads.content": Action.READ,
+    "GET downloads.archive": Action.READ,
+    "GET history.read": Action.READ,
+    "GET log.lines": Action.READ,
+    "GET events.read_events": Action.READ,
+    "SOCKET live.socket": Action.READ,
+    "GET live.poll_by_query": Action.READ,
+    "POST live.poll": Action.READ,
+    "POST live.presence": Action.CHANGE_CONFIG,
+    "POST notices.post": Action.POST_NOTICE,
+    "GET notices.standing": Action.READ,
+    "GET config.read": Action.READ_CONFIG,
+    "GET config.schema": Action.READ_CONFIG,
+    "GET config.changes": Action.READ_CONFIG,
+    "GET config.revisions": Action.READ_CONFIG,
+    "GET config.revision_text": Action.READ_CONFIG,
+    "PUT config.save": Action.CHANGE_CONFIG,
+    "PATCH config.edit": Action.CHANGE_CONFIG,
+    "POST config.check": Action.CHANGE_CONFIG,
+    "POST config.form": Action.CHANGE_CONFIG,
+    "POST config.restore": Action.CHANGE_CONFIG,
+    "DELETE config.purge": Action.CHANGE_CONFIG,
+    "GET ops.healthz": Open.TO_ALL,
+    "GET ops.readyz": Open.TO_ALL,
+    "GET static": Open.TO_ALL,
+    "GET static_files.built": Open.TO_ALL,
+}
+
+PREFLIGHT = "Access-Control-Request-Method"  # a browser that asks for another page whether it may ask
+
+_CLOSED = ("/api/v1", "/send")  # whoever may not use it does not learn which addresses it has
+
+
+def require_complete(rules: Iterable[Rule], routes: Mapping[str, Access] = ROUTES) -> None:
+    """Return if every route has its entry.
+
+    Raises:
+        AssertionError: one has none, so it would be unclear who may use it.
+    """
+    missing = {key for rule in rules for key in keys_of(rule)} - routes.keys()
+    if missing:
+        raise AssertionError(f"dropmill.web.routes does not say who may use {', '.join(sorted(missing))}")
+
+
+def keys_of(rule: Any) -> Iterable[str]:
+    """The keys of a route's methods, without the `OPTIONS` that Quart adds."""
+    if rule.websocket:
+        return {f"SOCKET {rule.endpoint}"}
+    methods = set(rule.methods or ())
+    if getattr(rule, "provide_automatic_options", False):
+        methods.discard("OPTIONS")
+    if "GET" in methods:
+        methods.discard("HEAD")
+    return {f"{method} {rule.endpoint}" for method in methods}
+
+
+def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = ROUTES) -> Access:
+    """Who may send this request, or open this socket.
+
+    Raises:
+        AssertionError: its route has no entry.
+    """
+    rule: Any = connection.url_rule
+    method = "SOCKET" if isinstance(connection, Websocket) else connection.method
+    if method == "OPTIONS" and PREFLIGHT in connection.headers:
+        return Open.TO_ALL
+    if rule is None:
+        is_closed = any(f"{connection.path}/".startswith(f"{prefix}/") for prefix in _CLOSED)
+        return Open.TO_CALLERS if is_closed else Open.TO_ALL
+    if method == "HEAD" and "GET" in rule.methods:
+        method = "GET"
+    found = routes.get(f"{method} {rule.endpoint}")
+    if found is not None:
+        return found
+    if method == "OPTIONS":
+        return Open.TO_CALLERS
+    raise AssertionError(f"dropmill.web.routes does not say who may use {method} {rule.endpoint}")
