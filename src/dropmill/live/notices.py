@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from dropmill.access.policy import visible_to
 from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest
@@ -46,9 +47,9 @@ class Notices:
             expires_at=now + timedelta(seconds=expires_in_s),
             account=caller.account,
         )
-        await self._ledger.post_notice(notice, caller.client)
+        await self._ledger.post_notice(notice, caller.client, visible_to=visible_to(caller))
         return notice
 
     async def standing(self, caller: Caller) -> Sequence[Notice]:
-        """The notices that have not expired, the oldest first."""
-        return await self._ledger.notices(utc_now())
+        """The notices that have not expired, the oldest first: to everybody, and to what the caller may see."""
+        return await self._ledger.notices(utc_now(), visible_to=visible_to(caller))

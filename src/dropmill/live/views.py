@@ -1,11 +1,13 @@
 """Submissions, files, jobs and results in their current state, for a caller.
 
-The ledger's records, completed by what only the running server knows; JSON shapes where they go to a client.
+The ledger's records, completed by what only the running server knows; JSON shapes where they go to a client. What the
+caller may not see is not found, in lists and searches neither.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from dropmill.access.policy import visible_to
 from dropmill.model.caller import Caller
 from dropmill.model.history import HistoryFilter, HistoryPage
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
@@ -68,7 +70,9 @@ class Views:
         self, caller: Caller, *, before: str | None, limit: int, state: str | None = None, text: str | None = None
     ) -> tuple[list[SubmissionJson], str | None]:
         """Submissions without their files, newest first, and where the next page begins; see `Ledger.submissions`."""
-        page = await self._ledger.submissions(before=before, limit=limit, state=state, text=text)
+        page = await self._ledger.submissions(
+            before=before, limit=limit, state=state, text=text, visible_to=visible_to(caller)
+        )
         return [submission_json(submission) for submission in page.items], page.next
 
     async def history(
@@ -81,7 +85,9 @@ class Views:
         limit: int,
     ) -> HistoryPage:
         """A page of the history; see `Ledger.history`."""
-        return await self._ledger.history(wanted, before=before, after=after, limit=limit)
+        return await self._ledger.history(
+            wanted, before=before, after=after, limit=limit, visible_to=visible_to(caller)
+        )
 
     async def submission(self, caller: Caller, submission_id: SubmissionId) -> tuple[SubmissionJson, Cursor]:
         """A Submission with its first files, and the cursor at which that was true.
@@ -89,7 +95,7 @@ class Views:
         Raises:
             NotFound: there is none.
         """
-        view = await self._ledger.view_submission(submission_id, limit=FILES_SHOWN)
+        view = await self._ledger.view_submission(submission_id, limit=FILES_SHOWN, visible_to=visible_to(caller))
         files = await self._files(view.files)
         return submission_json(view.submission, files, view.files_next), view.cursor
 
@@ -102,7 +108,9 @@ class Views:
         self, caller: Caller, submission_id: SubmissionId, *, after: str | None, limit: int, state: str | None
     ) -> tuple[list[FileJson], str | None]:
         """A page of a submission's files in their order, and where the next begins."""
-        view = await self._ledger.view_submission(submission_id, after=after, limit=limit, state=state)
+        view = await self._ledger.view_submission(
+            submission_id, after=after, limit=limit, state=state, visible_to=visible_to(caller)
+        )
         return await self._files(view.files), view.files_next
 
     async def file(self, caller: Caller, file_id: FileId) -> File:
@@ -111,7 +119,7 @@ class Views:
         Raises:
             NotFound: there is none.
         """
-        return await self._ledger.file(file_id)
+        return await self._ledger.file(file_id, visible_to=visible_to(caller))
 
     async def jobs(
         self,
@@ -124,7 +132,14 @@ class Views:
         submission_id: SubmissionId | None = None,
     ) -> tuple[list[JobJson], str | None]:
         """Jobs, newest first, and where the next page begins; see `Ledger.jobs`."""
-        page = await self._ledger.jobs(before=before, limit=limit, state=state, text=text, submission_id=submission_id)
+        page = await self._ledger.jobs(
+            before=before,
+            limit=limit,
+            state=state,
+            text=text,
+            submission_id=submission_id,
+            visible_to=visible_to(caller),
+        )
         return await self._jobs(page.items), page.next
 
     async def job(self, caller: Caller, job_id: JobId) -> JobJson:
@@ -133,7 +148,7 @@ class Views:
         Raises:
             NotFound: there is none.
         """
-        return (await self._jobs([await self._ledger.job(job_id)]))[0]
+        return (await self._jobs([await self._ledger.job(job_id, visible_to=visible_to(caller))]))[0]
 
     async def job_with_file(self, caller: Caller, job_id: JobId) -> JobView:
         """A job with its file and submission.
@@ -142,8 +157,8 @@ class Views:
             NotFound: there is none.
         """
         cursor = await self._ledger.newest_cursor()  # read first, so that no later event is missed
-        job = await self._ledger.job(job_id)
-        file = await self._ledger.file(job.file_id)
+        job = await self._ledger.job(job_id, visible_to=visible_to(caller))
+        file = await self._ledger.file(job.file_id)  # of the same owner, as the submission is
         view = await self._ledger.view_submission(job.submission_id, limit=1)
         [shape] = await self._jobs([job])
         return JobView(cursor=cursor, job=job, shape=shape, file=file, submission=view.submission)
@@ -154,7 +169,7 @@ class Views:
         Raises:
             NotFound: there is no such result, job or attempt.
         """
-        return await self._ledger.result(job_id, path, attempt)
+        return await self._ledger.result(job_id, path, attempt, visible_to=visible_to(caller))
 
     async def results(
         self, caller: Caller, submission_id: SubmissionId
@@ -168,7 +183,9 @@ class Views:
         """
         after: str | None = None
         while True:
-            view = await self._ledger.view_submission(submission_id, after=after, limit=FILES_READ)
+            view = await self._ledger.view_submission(
+                submission_id, after=after, limit=FILES_READ, visible_to=visible_to(caller)
+            )
             page: list[tuple[File, Sequence[Result]]] = []
             for file in view.files:
                 job = file.job
@@ -178,7 +195,7 @@ class Views:
                     page.append((file, ()))
                     continue
                 if job.result_count > len(job.results):
-                    job = await self._ledger.job(job.id)
+                    job = await self._ledger.job(job.id)  # of a submission that was read for the caller
                 page.append((file, job.results))
             yield page
             after = view.files_next

@@ -19,12 +19,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from dropmill.access.policy import visible_to
 from dropmill.health import LONGEST_RETRY_S, Health
 from dropmill.model.caller import Caller
 from dropmill.model.errors import SettingsError
 from dropmill.model.events import TOPIC_ALL, Event
 from dropmill.model.faults import TEMPORARY, translated
-from dropmill.model.ids import Cursor
+from dropmill.model.ids import Cursor, Owner
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import EventLedger
 from dropmill.private import FOLDER_MODE, opener
@@ -130,20 +131,25 @@ class EventLog:
     async def read(self, caller: Caller, *, after: Cursor, limit: int) -> AsyncIterator[bytes]:
         """The lines after a cursor, at most `limit`, in cursor order and several at a time; read from the ledger.
 
+        Who does not see everybody's things gets the lines about their own; those of the config are about nobody's.
+
         Raises:
             OutOfSpace, Unavailable: the ledger cannot be read; if that happens later, the iterator raises it.
         """
-        page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ))
-        return self._texts(page.events, limit)
+        owner = visible_to(caller)
+        page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ), visible_to=owner)
+        return self._texts(page.events, limit, owner)
 
-    async def _texts(self, events: Sequence[Event], limit: int) -> AsyncIterator[bytes]:
+    async def _texts(self, events: Sequence[Event], limit: int, owner: Owner | None) -> AsyncIterator[bytes]:
         while events:
             yield await asyncio.to_thread(_text, events)
             limit -= len(events)
             if limit == 0:
                 return
             after = events[-1].cursor
-            page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ))
+            page = await self._ledger.events(
+                TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ), visible_to=owner
+            )
             events = page.events
 
     async def _catch_up(self) -> None:

@@ -152,8 +152,10 @@ class SqlLedger(SqlDatabase):
     async def postpone_delivery(self, submission_id: SubmissionId, number: int, due_at: datetime) -> None:
         await self._change(deliveries.postpone_delivery, submission_id, number, due_at)
 
-    async def post_notice(self, notice: Notice, client: ClientIdentity | None) -> None:
-        await self._change(notices.post_notice, notice, client)
+    async def post_notice(
+        self, notice: Notice, client: ClientIdentity | None, *, visible_to: Owner | None = None
+    ) -> None:
+        await self._change(notices.post_notice, notice, client, visible_to)
 
     async def enter(self, node: Node) -> None:
         await self._change(nodes.enter, node)
@@ -318,8 +320,8 @@ class SqlLedger(SqlDatabase):
     async def deliveries(self, limit: int) -> Sequence[Delivery]:
         return await self._read(deliveries.next_deliveries, limit)
 
-    async def notices(self, now: datetime) -> Sequence[Notice]:
-        return await self._read(notices.standing_notices, now)
+    async def notices(self, now: datetime, *, visible_to: Owner | None = None) -> Sequence[Notice]:
+        return await self._read(notices.standing_notices, now, visible_to)
 
     async def events(self, topic: str, *, after: Cursor, limit: int, visible_to: Owner | None = None) -> EventPage:
         return await self._read(events.events_after, topic, after, limit, visible_to)

@@ -6,23 +6,26 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from dropmill.engines.sql.clients import Row
-from dropmill.engines.sql.tables import notices
+from dropmill.engines.sql.tables import notices, submissions
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.client import ClientIdentity
 from dropmill.model.events import EventName, Subject
-from dropmill.model.ids import NoticeId, SubmissionId
+from dropmill.model.ids import NoticeId, Owner, SubmissionId
 from dropmill.model.notices import Notice
 from dropmill.ports.bus import NOTICES
 from dropmill.text import time_text
 
 _STANDING = select(notices).where(notices.c.expires_at > bindparam("now")).order_by(notices.c.seq)
+_STANDING_FOR_OWNER = _STANDING.outerjoin(submissions, submissions.c.id == notices.c.submission_id).where(
+    notices.c.submission_id.is_(None) | (submissions.c.owner == bindparam("visible_to"))
+)
 _DROP_EXPIRED = delete(notices).where(notices.c.expires_at <= bindparam("now"))
 
 
-def post_notice(tx: Transaction, notice: Notice, client: ClientIdentity | None) -> None:
+def post_notice(tx: Transaction, notice: Notice, client: ClientIdentity | None, visible_to: Owner | None) -> None:
     """See `Ledger.post_notice`."""
     if notice.submission_id is not None:
-        tx.submission(notice.submission_id)
+        tx.submission(notice.submission_id, visible_to)
     tx.connection.execute(_DROP_EXPIRED, {"now": notice.posted_at})
     tx.connection.execute(
         insert(notices).values(
@@ -43,9 +46,10 @@ def post_notice(tx: Transaction, notice: Notice, client: ClientIdentity | None) 
     )
 
 
-def standing_notices(connection: Connection, now: datetime) -> Sequence[Notice]:
+def standing_notices(connection: Connection, now: datetime, visible_to: Owner | None) -> Sequence[Notice]:
     """See `Ledger.notices`."""
-    return [_notice_of(row) for row in connection.execute(_STANDING, {"now": now}).mappings()]
+    query = _STANDING if visible_to is None else _STANDING_FOR_OWNER
+    return [_notice_of(row) for row in connection.execute(query, {"now": now, "visible_to": visible_to}).mappings()]
 
 
 def _notice_of(row: Row) -> Notice:

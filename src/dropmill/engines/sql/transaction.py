@@ -13,7 +13,7 @@ from dropmill.model.clock import utc_now
 from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.nodes import Node
 from dropmill.model.submissions import Counts
 from dropmill.ports.bus import DELIVERIES
@@ -112,8 +112,12 @@ class Transaction:
             self.moved[topic] = self.cursor
         return self.cursor
 
-    def submission(self, submission_id: str) -> dict[str, Any]:
+    def submission(self, submission_id: str, visible_to: Owner | None = None) -> dict[str, Any]:
         """A submission's row; `change` writes to it.
+
+        Args:
+            submission_id: its id.
+            visible_to: one of another owner is not found; None: those of all owners are.
 
         Raises:
             NotFound: there is none.
@@ -124,6 +128,8 @@ class Transaction:
             if found is None:
                 raise NotFound("There is no such submission.")
             row = self._submissions[submission_id] = dict(found)
+        if visible_to not in (None, row["owner"]):
+            raise NotFound("There is no such submission.")
         return row
 
     def change(self, submission_id: str, **values: Any) -> None:

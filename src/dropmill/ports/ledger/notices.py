@@ -5,22 +5,31 @@ from datetime import datetime
 from typing import Protocol
 
 from dropmill.model.client import ClientIdentity
+from dropmill.model.ids import Owner
 from dropmill.model.notices import Notice
 
 
 class NoticeLedger(Protocol):
     """Keeps notices."""
 
-    async def post_notice(self, notice: Notice, client: ClientIdentity | None) -> None:
+    async def post_notice(
+        self, notice: Notice, client: ClientIdentity | None, *, visible_to: Owner | None = None
+    ) -> None:
         """Keep a notice until it expires (`notice.posted`), and drop those that have expired.
 
         Args:
             notice: the notice.
             client: who posted it; None: the command line.
+            visible_to: a submission of another owner is not found; None: those of all owners are.
 
         Raises:
             NotFound: there is no such submission.
         """
 
-    async def notices(self, now: datetime) -> Sequence[Notice]:
-        """The notices that expire after `now`, in the order in which they were posted."""
+    async def notices(self, now: datetime, *, visible_to: Owner | None = None) -> Sequence[Notice]:
+        """The notices that expire after `now`, in the order in which they were posted.
+
+        Args:
+            now: the time.
+            visible_to: of those to one submission, only those to this owner's; None: all.
+        """
