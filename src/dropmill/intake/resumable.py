@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from dropmill.access.policy import visible_to
 from dropmill.health import Health
 from dropmill.intake.announcement import AnnouncedFile, read_announcement
 from dropmill.intake.limits import Gate, Meter
@@ -203,7 +204,7 @@ class Uploads:
         expected = parse_hex_sha256(values.get("sha256")) or expected_sha256
         if expected_sha256 not in (None, expected):
             raise BadRequest("Repr-Digest and `sha256` in Upload-Metadata contradict each other.")
-        await self._check_submission(joined, 1, size or 0)
+        await self._check_submission(caller, joined, 1, size or 0)
         upload = self._new(
             caller,
             submission_id=SubmissionId(joined) if joined else new_submission_id(),
@@ -232,7 +233,7 @@ class Uploads:
             BadRequest: `files` is not of that form.
             FileTypeNotAccepted: one file is of none of the types; none is created.
             FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one file is over a limit; none is created.
-            IllegalTransition: the submission is sealed.
+            NotFound, IllegalTransition: the submission does not exist, or is sealed.
         """
         announced = self.check_announcement(caller, files)
         uploads = [
@@ -248,7 +249,7 @@ class Uploads:
             )
             for file in announced
         ]
-        await self._check_submission(submission_id, len(uploads), sum(upload.size or 0 for upload in uploads))
+        await self._check_submission(caller, submission_id, len(uploads), sum(upload.size or 0 for upload in uploads))
         if uploads:
             await self._ledger.announce_uploads(uploads)
         for upload in uploads:
@@ -271,10 +272,10 @@ class Uploads:
             self._gate.check_size(file.size, file.path)
         return announced
 
-    async def _check_submission(self, joined: str | None, files: int, size: int) -> None:
-        held = SubmissionUsage()
-        if joined is not None and self._gate.limits.are_for_submissions:
-            held = await self._ledger.submission_usage(SubmissionId(joined))
+    async def _check_submission(self, caller: Caller, joined: str | None, files: int, size: int) -> None:
+        held, owner = SubmissionUsage(), visible_to(caller)
+        if joined is not None and (self._gate.limits.are_for_submissions or owner is not None):
+            held = await self._ledger.submission_usage(SubmissionId(joined), visible_to=owner)
         self._gate.check_submission(SubmissionUsage(files=held.files + files, size=held.size + size))
         await self._gate.check_room(size)
 
@@ -321,8 +322,9 @@ class Uploads:
             NotFound: there is no such upload.
             UploadGone: it was terminated, or has expired.
         """
+        await self._require_seen(caller, file_id)
         async with self._turns.turn(file_id) as live:
-            upload = await self._living(caller, live, file_id)
+            upload = await self._living(live, file_id)
             if upload.state is UploadState.STORED or live.finishing is not None:
                 if upload.state is UploadState.STORED:
                     self._to_finish.discard(file_id)
@@ -365,6 +367,7 @@ class Uploads:
         Cancelling, because the client left, keeps what has come, unless there is a checksum.
         """
         self._intake.require_running()
+        await self._require_seen(caller, file_id)
         patch = Patch(pieces=pieces, offset=offset, size=size, content_length=content_length, checksum=checksum)
         sender = self._intake.senders.sender(file_id)
         appending = asyncio.create_task(self._append(caller, file_id, patch, sender), name=f"upload {file_id}")
@@ -387,7 +390,7 @@ class Uploads:
         # Counted inside the turn: a dead connection that was given up does not count against its successor.
         async with self._turns.turn(file_id, patch) as live:
             with self._gate.admit(caller.client.ip):
-                upload = await self._living(caller, live, file_id)
+                upload = await self._living(live, file_id)
                 if upload.state is UploadState.STORED or live.finishing is not None:
                     raise IllegalTransition("The server has all bytes of this upload; nothing can be added.")
                 upload = await self._take_over(live, upload)
@@ -489,9 +492,10 @@ class Uploads:
         reason = TERMINATION_REASONS.get(cause)
         if reason is None:
             raise BadParameter(f"`cause` must be one of {', '.join(TERMINATION_REASONS)}.")
+        await self._require_seen(caller, file_id)
         async with self._turns.turn(file_id) as live:
             try:
-                upload = await self._living(caller, live, file_id)
+                upload = await self._living(live, file_id)
             except UploadGone as gone:
                 try:
                     await self._ledger.abort_upload(file_id, AbortCause(cause), reason)
@@ -503,7 +507,17 @@ class Uploads:
             await self._writer(live, upload)
             await self._end(live, upload, AbortCause(cause), reason)
 
-    async def _living(self, caller: AnyCaller, live: Live, file_id: FileId) -> ResumableUpload:
+    async def _require_seen(self, caller: AnyCaller, file_id: FileId) -> None:
+        """Return if the caller may see an upload. Before its turn is taken: that ends the request which has it.
+
+        Raises:
+            NotFound: there is no such upload, or it is somebody else's.
+        """
+        owner = visible_to(caller)
+        if owner is not None:
+            await self._ledger.upload(file_id, visible_to=owner)
+
+    async def _living(self, live: Live, file_id: FileId) -> ResumableUpload:
         """An upload that was neither terminated nor expired; it may be stored. Expires it if its time has passed."""
         upload = await self._ledger.upload(file_id)
         if upload.state is UploadState.ABORTED:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 
+from dropmill.access.policy import visible_to
 from dropmill.health import Health
 from dropmill.intake.announcement import AnnouncedFile
 from dropmill.intake.arriving import NOTED_MAX, SERVER_FAILED, Arrivals
@@ -172,6 +173,18 @@ class Intake:
 
     # --- submissions -------------------------------------------------------------------------------------------------
 
+    async def require_seen(self, caller: AnyCaller, submission_id: SubmissionId) -> None:
+        """Return if the caller may see a submission, and so add to it and seal it. Its owner never changes.
+
+        Costs nothing for who sees everybody's; then whatever is done next finds out whether there is one.
+
+        Raises:
+            NotFound: there is no such submission, or it is somebody else's.
+        """
+        owner = visible_to(caller)
+        if owner is not None:
+            await self._ledger.submission_usage(submission_id, visible_to=owner)
+
     async def open(
         self,
         caller: Caller,
@@ -212,6 +225,7 @@ class Intake:
         Raises:
             NotFound: there is no such submission.
         """
+        await self.require_seen(caller, submission_id)  # before bodies on their way to it are disturbed
         for body in tuple(self._receiving.values()):
             if body.submission_id == submission_id:
                 await self._receiver.begun_ends(body)
@@ -299,6 +313,7 @@ class Intake:
             MalformedUpload, BadFileName, FileTypeNotAccepted, RequestTooSlow, TooLarge, OutOfSpace, NothingSent,
                 Unavailable: with `kept`, the paths of the files that were stored all the same, and `submission`, its
                 id or None.
+            NotFound: there is no such submission; before the body is read.
             IllegalTransition: the submission is sealed.
             IdempotencyMismatch: the same key came with other files. The body is read for that, and nothing is stored.
             TooManyUploads: the address has as many requests under way as the limit allows.
@@ -307,7 +322,9 @@ class Intake:
         """
         boundary = boundary_of(content_type)
         await self._gate.check_room(size or 0)
-        usage = SubmissionUsage() if submission_id is None else await self._ledger.submission_usage(submission_id)
+        usage = SubmissionUsage()
+        if submission_id is not None:
+            usage = await self._ledger.submission_usage(submission_id, visible_to=visible_to(caller))
         body = IncomingBody(
             caller=caller,
             submission_id=submission_id,

@@ -1,5 +1,6 @@
 """Cancel and retry, of one job or of all jobs of a submission; HTTP and sockets both call this."""
 
+from dropmill.access.policy import visible_to
 from dropmill.model.caller import Caller
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
@@ -10,7 +11,7 @@ JOBS_A_CHANGE = 250  # some 50 ms of the ledger's writer; other changes are made
 
 
 class Jobs:
-    """Cancels and retries jobs."""
+    """Cancels and retries jobs; those that the caller may not see are not found."""
 
     def __init__(self, *, ledger: JobLedger, executor: Executor) -> None:
         self._ledger = ledger
@@ -23,7 +24,7 @@ class Jobs:
             NotFound: there is no such job.
             IllegalTransition: it has settled already.
         """
-        if await self._ledger.request_cancel(job_id) is JobState.RUNNING:
+        if await self._ledger.request_cancel(job_id, visible_to=visible_to(caller)) is JobState.RUNNING:
             self._executor.cancel(job_id)
 
     async def retry(self, caller: Caller, job_id: JobId) -> None:
@@ -34,7 +35,7 @@ class Jobs:
             IllegalTransition: it has not settled.
             Removed: its file is no longer kept.
         """
-        await self._ledger.retry_job(job_id)
+        await self._ledger.retry_job(job_id, visible_to=visible_to(caller))
         self._executor.wake()
 
     async def cancel_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
@@ -45,9 +46,10 @@ class Jobs:
         Raises:
             NotFound: there is no such submission.
         """
+        owner = visible_to(caller)
         after: str | None = None
         while True:
-            page = await self._ledger.request_cancels(submission_id, after=after, limit=JOBS_A_CHANGE)
+            page = await self._ledger.request_cancels(submission_id, after=after, limit=JOBS_A_CHANGE, visible_to=owner)
             for job_id in page.items:
                 self._executor.cancel(job_id)
             if page.next is None:
@@ -63,9 +65,10 @@ class Jobs:
             NotFound: there is no such submission.
             Removed: its files are no longer kept.
         """
+        owner = visible_to(caller)
         after: str | None = None
         while True:
-            page = await self._ledger.retry_failed(submission_id, after=after, limit=JOBS_A_CHANGE)
+            page = await self._ledger.retry_failed(submission_id, after=after, limit=JOBS_A_CHANGE, visible_to=owner)
             if page.items:
                 self._executor.wake()
             if page.next is None:

@@ -116,14 +116,14 @@ def job_of(row: Row, attempts: Sequence[Attempt], results: Sequence[Result]) -> 
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 
-def job_row(tx: Transaction, job_id: str) -> Row:
+def job_row(tx: Transaction, job_id: str, visible_to: Owner | None = None) -> Row:
     """A job's row with what belongs to its file.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: there is no such job, or none of that owner; None: of any.
     """
     row = tx.one(_JOB, key=job_id)
-    if row is None:
+    if row is None or visible_to not in (None, row["owner"]):
         raise NotFound("There is no such job.")
     return row
 
@@ -246,9 +246,9 @@ def seconds_between(start: datetime | None, end: datetime) -> float | None:
     return None if start is None else max((end - start).total_seconds(), 0.0)
 
 
-def request_cancel(tx: Transaction, job_id: JobId) -> JobState:
+def request_cancel(tx: Transaction, job_id: JobId, visible_to: Owner | None) -> JobState:
     """See `Ledger.request_cancel`."""
-    row = job_row(tx, job_id)
+    row = job_row(tx, job_id, visible_to)
     if JobState(row["state"]).is_final:
         raise IllegalTransition("The job has settled already; there is nothing to cancel.")
     return _cancel(tx, row)
@@ -264,16 +264,19 @@ def _cancel(tx: Transaction, row: Row) -> JobState:
     return JobState.RUNNING
 
 
-def request_cancels(tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int) -> Page[JobId]:
+def request_cancels(
+    tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int, visible_to: Owner | None
+) -> Page[JobId]:
     """See `Ledger.request_cancels`."""
+    tx.submission(submission_id, visible_to)
     some, following = _some_jobs(tx, submission_id, (JobState.QUEUED, JobState.RUNNING), after, limit)
     running = [JobId(row["id"]) for row in some if _cancel(tx, row) is JobState.RUNNING]
     return Page(items=running, next=following)
 
 
-def retry_job(tx: Transaction, job_id: JobId) -> None:
+def retry_job(tx: Transaction, job_id: JobId, visible_to: Owner | None) -> None:
     """See `Ledger.retry_job`."""
-    row = job_row(tx, job_id)
+    row = job_row(tx, job_id, visible_to)
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), JobState.QUEUED, "job")
     if row["state"] == JobState.RUNNING:  # only lost attempts and the retry policy requeue a running job
         raise IllegalTransition("The job is running; cancel it first.")
@@ -310,14 +313,16 @@ def _retry(tx: Transaction, row: Row) -> None:
 def _some_jobs(
     tx: Transaction, submission_id: str, states: Sequence[JobState], after: str | None, limit: int
 ) -> tuple[Sequence[Row], str | None]:
-    tx.submission(submission_id)
     parameters = {"key": submission_id, "states": list(states), "after": int(after or 0), "limit": limit + 1}
     found = tx.connection.execute(_JOBS_OF_SUBMISSION, parameters).mappings().all()
     return found[:limit], str(found[limit - 1]["seq"]) if len(found) > limit else None
 
 
-def retry_failed(tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int) -> Page[JobId]:
+def retry_failed(
+    tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int, visible_to: Owner | None
+) -> Page[JobId]:
     """See `Ledger.retry_failed`."""
+    tx.submission(submission_id, visible_to)
     some, following = _some_jobs(tx, submission_id, (JobState.FAILED, JobState.CANCELLED), after, limit)
     for row in some:
         _require_kept(row)

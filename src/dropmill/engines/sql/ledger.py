@@ -125,17 +125,21 @@ class SqlLedger(SqlDatabase):
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         return await self._change(attempts.lose_attempt, job_id, number, max_attempts)
 
-    async def request_cancel(self, job_id: JobId) -> JobState:
-        return await self._change(jobs.request_cancel, job_id)
+    async def request_cancel(self, job_id: JobId, *, visible_to: Owner | None = None) -> JobState:
+        return await self._change(jobs.request_cancel, job_id, visible_to)
 
-    async def request_cancels(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
-        return await self._change(jobs.request_cancels, submission_id, after, limit)
+    async def request_cancels(
+        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+    ) -> Page[JobId]:
+        return await self._change(jobs.request_cancels, submission_id, after, limit, visible_to)
 
-    async def retry_job(self, job_id: JobId) -> None:
-        await self._change(jobs.retry_job, job_id)
+    async def retry_job(self, job_id: JobId, *, visible_to: Owner | None = None) -> None:
+        await self._change(jobs.retry_job, job_id, visible_to)
 
-    async def retry_failed(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
-        return await self._change(jobs.retry_failed, submission_id, after, limit)
+    async def retry_failed(
+        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+    ) -> Page[JobId]:
+        return await self._change(jobs.retry_failed, submission_id, after, limit, visible_to)
 
     async def begin_removal(self, submission_id: SubmissionId, settled_at: datetime) -> bool:
         return await self._change(retention.begin_removal, submission_id, settled_at)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from dropmill.model.ids import JobId, SubmissionId
+from dropmill.model.ids import JobId, Owner, SubmissionId
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, JobState, RetryPolicy
 from dropmill.ports.ledger.config import RevisionReader
 from dropmill.ports.ledger.page import Page
@@ -64,9 +64,9 @@ class AttemptLedger(RevisionReader, Protocol):
 
 
 class JobLedger(Protocol):
-    """Cancels jobs and queues them again."""
+    """Cancels jobs and queues them again. `visible_to` is an owner, as in `history`: jobs of others are not found."""
 
-    async def request_cancel(self, job_id: JobId) -> JobState:
+    async def request_cancel(self, job_id: JobId, *, visible_to: Owner | None = None) -> JobState:
         """Settle a queued job as cancelled, or record that a running one is to be cancelled.
 
         Returns:
@@ -76,21 +76,25 @@ class JobLedger(Protocol):
             IllegalTransition: the job has settled already.
         """
 
-    async def retry_job(self, job_id: JobId) -> None:
+    async def retry_job(self, job_id: JobId, *, visible_to: Owner | None = None) -> None:
         """Requeue a settled job with the newest config revision.
 
         Raises:
             Removed: its file's bytes are no longer kept.
         """
 
-    async def retry_failed(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+    async def retry_failed(
+        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+    ) -> Page[JobId]:
         """Requeue the next `limit` failed or cancelled jobs of a submission, in one transaction.
 
         Raises:
             Removed: the submission's bytes are no longer kept.
         """
 
-    async def request_cancels(self, submission_id: SubmissionId, *, after: str | None, limit: int) -> Page[JobId]:
+    async def request_cancels(
+        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+    ) -> Page[JobId]:
         """Do `request_cancel` for the next `limit` queued or running jobs of a submission, in one transaction.
 
         A running one is not requeued from then on, so one pass over all pages is enough.
