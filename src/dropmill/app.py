@@ -266,11 +266,12 @@ class Server:
         await self._open_executor(processing.executor)
         self._open_clean_up(intake, processing.runner)
         views = self._open_views(ledger, bus, intake, uploads)
-        topics = Topics(ledger=ledger, views=views, outputs=processing.recorder)
+        policy = Policy()
+        topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy)
         jobs = Jobs(ledger=ledger, executor=processing.executor)
         self._services = self._app.extensions[EXTENSION] = Services(
             settings=self._settings,
-            policy=Policy(),
+            policy=policy,
             processor=self._processor,
             blobs=blobs,
             intake=intake,
@@ -280,7 +281,7 @@ class Server:
             resolver=resolver,
             views=views,
             topics=topics,
-            live=self._open_live(ledger, bus, topics, jobs),
+            live=self._open_live(ledger, bus, policy, topics, jobs),
             notices=Notices(ledger),
             log=event_log,
             health=self._health,
@@ -465,11 +466,18 @@ class Server:
         sweeps = {"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}
         self._run(CleanUp(sweeps, self._health).run(), "clean-up")
 
-    def _open_live(self, ledger: SqliteLedger, bus: LocalBus, topics: Topics, jobs: Jobs) -> LiveServices:
+    def _open_live(
+        self, ledger: SqliteLedger, bus: LocalBus, policy: Policy, topics: Topics, jobs: Jobs
+    ) -> LiveServices:
         feed = Feed(ledger, bus)
         self._run(feed.run(), "feed")
         return LiveServices(
-            topics=topics, feed=feed, presence=Presence(), orders=jobs, joins=JoinRates(self._settings.join_rate)
+            policy=policy,
+            topics=topics,
+            feed=feed,
+            presence=Presence(),
+            orders=jobs,
+            joins=JoinRates(self._settings.join_rate),
         )
 
     def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:

@@ -33,6 +33,7 @@ from dropmill.model.ids import (
     Cursor,
     FileId,
     JobId,
+    Owner,
     Sha256,
     SubmissionId,
     new_file_id,
@@ -45,6 +46,7 @@ from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 
 NOBODY = SubmissionId("0" * 32)
+ADA = Owner("account:" + "a" * 32)
 HERE = ConfigLocation(host="pc7", path="/srv/app/config.yaml", data_folder="/srv/app/data")
 
 
@@ -55,7 +57,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
     """Every step's event, its subject and its data, and the records that they tell of."""
     submission_id, file_id, job_id = new_submission_id(), new_file_id(), new_job_id()
     stored = blob()
-    await ledger.open_submission(submission_id, CLIENT, "ada")
+    await ledger.open_submission(submission_id, CLIENT, "ada", owner=ADA)
     await ledger.identify_client(submission_id, "pc7.lab.example", True, "lab.example")
     await ledger.start_upload(file_id, submission_id, "a.txt", "folder/a.txt", None)
     await ledger.store_upload(file_id, stored, job_id)
@@ -99,7 +101,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
         assert subject.job_id == (job_id if event.name.startswith(("job.", "attempt.")) else None)
         has_attempt = event.name.startswith("attempt.") or event.name is EventName.JOB_SETTLED
         assert subject.attempt == (1 if has_attempt else None)
-    assert await all_events(ledger, "account:ada") == told == await all_events(ledger, f"submission:{submission_id}")
+    assert await all_events(ledger, ADA) == told == await all_events(ledger, f"submission:{submission_id}")
 
     view = await ledger.view_submission(submission_id, limit=10)
     assert view.cursor == told[-1].cursor == await ledger.newest_cursor()
@@ -122,7 +124,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
     newest: dict[str, int] = {}
     for hint in engine.moved:
         newest.update(hint)
-    assert newest == dict.fromkeys(("all", f"submission:{submission_id}", "account:ada"), view.cursor) | {"config": 1}
+    assert newest == dict.fromkeys(("all", f"submission:{submission_id}", ADA), view.cursor) | {"config": 1}
 
 
 async def test_a_failure_is_told_with_its_error(ledger: Ledger) -> None:
@@ -279,7 +281,8 @@ async def test_what_can_be_no_id_is_not_found(ledger: Ledger, text: str) -> None
     ):
         await _unchanged(ledger, NotFound, asked)
     assert (await ledger.events(f"submission:{text}", after=Cursor(0), limit=9)).events == []
-    assert (await ledger.events(f"account:{text}", after=Cursor(0), limit=9)).events == []
+    for topic in (f"account:{text}", f"browser:{text}"):
+        assert (await ledger.events(topic, after=Cursor(0), limit=9)).events == []
     assert (await ledger.events_before(f"submission:{text}", before=Cursor(99), limit=9)).events == []
     assert (await ledger.jobs(before=None, limit=9, submission_id=submission_id)).items == []
     assert await ledger.announced_upload(submission, text) is None
@@ -384,7 +387,7 @@ async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: Led
     await scenarios.save(ledgers[0])
 
     async def write(ledger: Ledger, number: int) -> SubmissionId:
-        submission_id = await scenarios.opened(ledger, account=f"account {number % 3}")
+        submission_id = await scenarios.opened(ledger, owner=Owner(f"browser:{number % 3:064}"))
         outcome = (SUCCEEDED, FAILED, CANCELLED)[number % 3]
         for _ in range(4):
             await scenarios.queued(ledger, submission_id)
@@ -407,7 +410,7 @@ async def test_cursors_have_no_hole_under_many_writers_with_refusals(engine: Led
             assert steps.pop(4) in ("attempt.succeeded", "attempt.failed", "attempt.cancelled")
             assert steps == ["upload.started", "upload.stored", "job.queued", "attempt.started", "job.settled"]
     assert len(await all_events(ledgers[0])) == 1 + 12 * (3 + 4 * 6)
-    assert len(await all_events(ledgers[1], "account:account 1")) == 4 * (3 + 4 * 6)
+    assert len(await all_events(ledgers[1], f"browser:{1:064}")) == 4 * (3 + 4 * 6)
 
 
 async def test_hints_follow_the_commit_they_tell_of(engine: LedgerEngine) -> None:
@@ -435,12 +438,12 @@ async def test_a_page_of_events_says_how_far_was_looked(ledger: Ledger) -> None:
 
 
 async def test_events_are_read_backwards_page_by_page_none_missed_and_none_twice(ledger: Ledger) -> None:
-    submission_id = await scenarios.opened(ledger, account="ada")
+    submission_id = await scenarios.opened(ledger, owner=ADA)
     for _ in range(4):
-        await scenarios.opened(ledger)  # of no interest to the topics of the submission and of its account
+        await scenarios.opened(ledger)  # of no interest to the topics of the submission and of its owner
         await scenarios.settled(ledger, submission_id)
     newest = await ledger.newest_cursor()
-    for topic in ("all", "config", f"submission:{submission_id}", "account:ada"):
+    for topic in ("all", "config", f"submission:{submission_id}", ADA):
         whole = await all_events(ledger, topic)
         for limit in (1, 2, 7, 1000):
             before: Cursor = Cursor(newest + 1)

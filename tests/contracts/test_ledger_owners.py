@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,15 +26,18 @@ from dropmill.model.ids import (
     SubmissionId,
     new_file_id,
     new_job_id,
+    new_notice_id,
     new_submission_id,
 )
-from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, JobError
+from dropmill.model.jobs import AttemptOutcome, AttemptState, Claim, JobError, JobState
+from dropmill.model.notices import Notice
 from dropmill.model.submissions import Counts
 from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger import Ledger
 from dropmill.ports.ledger.uploads import ResumableUpload
 
 ADA, BOB = Owner("account:1"), Owner("browser:" + "b" * 64)
+AT, LATER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 LINK = Owner("link:" + "f" * 32 + ":" + "0" * 64)
 
 
@@ -41,6 +45,12 @@ async def opened(ledger: Ledger, owner: Owner, client: ClientIdentity = CLIENT) 
     submission_id = new_submission_id()
     await ledger.open_submission(submission_id, client, None, owner=owner)
     return submission_id
+
+
+def notice(submission_id: SubmissionId | None) -> Notice:
+    return Notice(
+        id=new_notice_id(), text="x", submission_id=submission_id, posted_at=AT, expires_at=LATER, account=None
+    )
 
 
 def failed(message: str) -> AttemptOutcome:
@@ -92,6 +102,11 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
             ledger.upload(upload.file_id, visible_to=stranger),
             ledger.submission_usage(mine, visible_to=stranger),
             ledger.awaited_files(mine, upload.file_id, ahead=9, visible_to=stranger),
+            ledger.request_cancel(job_id, visible_to=stranger),
+            ledger.retry_job(job_id, visible_to=stranger),
+            ledger.request_cancels(mine, after=None, limit=9, visible_to=stranger),
+            ledger.retry_failed(mine, after=None, limit=9, visible_to=stranger),
+            ledger.post_notice(notice(mine), None, visible_to=stranger),
         ):
             read_: Awaitable[object] = read
             with pytest.raises(NotFound):
@@ -110,6 +125,11 @@ async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner)
             jobs = await ledger.jobs(before=None, limit=9, visible_to=stranger, **words)
             assert job_id not in {one.id for one in jobs.items}
         assert mine not in (await found(ledger, "a.txt", visible_to=stranger))[0]
+        assert await ledger.notices(AT, visible_to=stranger) == []
+    assert (await ledger.job(job_id)).state is JobState.FAILED
+    await ledger.post_notice(notice(mine), None, visible_to=owner)
+    assert len(await ledger.notices(AT, visible_to=owner)) == 1
+    assert await ledger.notices(AT, visible_to=Owner("account:12")) == []
     seen = await ledger.view_submission(mine, limit=9, visible_to=owner)
     assert seen == await ledger.view_submission(mine, limit=9)
     assert await ledger.file(file_id, visible_to=owner) == await ledger.file(file_id)
@@ -319,3 +339,29 @@ async def test_what_is_removed_from_the_texts_is_not_found_any_more(ledger: Ledg
     assert await found(ledger, "report") == ([], [])
     await scenarios.queued(ledger, submission_id, "report 2.txt")
     assert (await found(ledger, "report"))[0] == [submission_id]
+
+
+async def test_jobs_of_ones_own_are_cancelled_and_retried_as_anybodys(ledger: Ledger) -> None:
+    mine = await opened(ledger, ADA)
+    job_id = await scenarios.queued(ledger, mine)
+    assert await ledger.request_cancel(job_id, visible_to=ADA) is JobState.CANCELLED
+    await ledger.retry_job(job_id, visible_to=ADA)
+    assert (await ledger.request_cancels(mine, after=None, limit=9, visible_to=ADA)).items == []
+    assert (await ledger.job(job_id)).state is JobState.CANCELLED
+    assert (await ledger.retry_failed(mine, after=None, limit=9, visible_to=ADA)).items == [job_id]
+
+
+async def test_the_topic_of_an_owner_has_the_events_about_what_it_owns(ledger: Ledger) -> None:
+    owners = [Owner("account:" + "a" * 32), Owner("browser:" + "b" * 64)]
+    made = [await opened(ledger, owner) for owner in owners]
+    await opened(ledger, OPEN)
+    for owner, submission_id in zip(owners, made, strict=True):
+        await scenarios.settled(ledger, submission_id)
+        told = await scenarios.all_events(ledger, owner)
+        assert told == await scenarios.all_events(ledger, f"submission:{submission_id}")
+        assert {event.owner for event in told} == {owner}
+        page = await ledger.events_before(owner, before=Cursor(10**6), limit=2)
+        assert page.events == told[-2:]
+    for nobody in ("account:", "account:" + "c" * 32, "browser:" + "a" * 32):
+        if nobody != "account:":
+            assert (await ledger.events(nobody, after=Cursor(0), limit=9)).events == []

@@ -10,6 +10,7 @@ from tests.support.fakes.outputs import FakeOutputs
 from tests.support.scenarios import CALLER
 from tests.support.waiting import eventually
 
+from dropmill.access.policy import Policy
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live import feed as feed_module
@@ -53,7 +54,7 @@ class Room:
     def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
         self.ledger = ledger
         views = Views(ledger=ledger, bus=bus, received=lambda _: None, senders=lambda _: frozenset())
-        self.topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs())
+        self.topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs(), policy=Policy())
         self.feed = Feed(ledger, bus)
 
     async def follow(self, name: str) -> tuple[Topic, Inbox]:

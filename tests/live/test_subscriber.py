@@ -14,6 +14,7 @@ from tests.support.fakes.outputs import FakeOutputs
 from tests.support.scenarios import CALLER, LIVENESS_S, SUCCEEDED, all_events
 from tests.support.waiting import eventually
 
+from dropmill.access.policy import Policy
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake.senders import Senders
@@ -33,7 +34,7 @@ from dropmill.model.jobs import Progress
 from dropmill.model.output import OutputPiece
 from dropmill.model.uploads import AbortCause
 from dropmill.ports.bus import senders_of
-from dropmill.wire.socket import Cancel, Join, Leave, Retry
+from dropmill.wire.socket import Cancel, ClientMessage, Join, Leave, Retry
 
 
 class FakeOrders:
@@ -105,7 +106,7 @@ class Room:
         self.joins = JoinRates(1e9)
         self.senders = Senders(bus)
         self.views = Views(ledger=ledger, bus=bus, received=lambda _: 5, senders=self.senders.of)
-        self.topics = Topics(ledger=ledger, views=self.views, outputs=self.outputs)
+        self.topics = Topics(ledger=ledger, views=self.views, outputs=self.outputs, policy=Policy())
         self.feed, self.presence = Feed(ledger, bus), Presence()
 
     async def caught_up(self) -> None:
@@ -120,11 +121,16 @@ class Room:
         """A page and how it says something; what it says answers with the reply."""
         page = Page()
         services = LiveServices(
-            topics=self.topics, feed=self.feed, presence=self.presence, orders=self.orders, joins=self.joins
+            policy=Policy(),
+            topics=self.topics,
+            feed=self.feed,
+            presence=self.presence,
+            orders=self.orders,
+            joins=self.joins,
         )
         subscriber = Subscriber(caller, services=services, send=page.send)
 
-        async def say(message: Join | Leave | Cancel | Retry) -> dict[str, Any]:
+        async def say(message: ClientMessage) -> dict[str, Any]:
             await self.caught_up()
             before = len(page.of("reply"))
             await subscriber.handle(message)

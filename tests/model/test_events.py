@@ -6,7 +6,7 @@ import pytest
 
 from dropmill.model.clock import utc_now
 from dropmill.model.events import CATALOGUE, DATA_KEYS, Event, EventName, Subject, topics_of
-from dropmill.model.ids import Cursor, SubmissionId
+from dropmill.model.ids import OPEN, Cursor, Owner, SubmissionId
 
 
 @pytest.mark.parametrize("name", EventName)
@@ -26,6 +26,10 @@ def test_topics_follow_from_name_and_subject(name: EventName) -> None:
     own = ["config"] if name.startswith("config.") else []
     assert topics_of(name, Subject()) == ("all", *own)
     subject = Subject(submission_id=SubmissionId("s1"), account="ada")
-    assert topics_of(name, subject) == ("all", *own, "submission:s1", "account:ada")
-    event = Event(cursor=Cursor(1), at=utc_now(), name=name, subject=subject)
-    assert event.topics == topics_of(name, subject)
+    assert topics_of(name, subject) == ("all", *own, "submission:s1")  # names are no owners
+    for owner in (Owner("account:" + "a" * 32), Owner("browser:" + "b" * 64)):
+        assert topics_of(name, subject, owner) == ("all", *own, "submission:s1", owner)
+        event = Event(cursor=Cursor(1), at=utc_now(), name=name, subject=subject, owner=owner)
+        assert event.topics == topics_of(name, subject, owner)
+    for owner in (OPEN, Owner("link:" + "f" * 32 + ":" + "0" * 64), Owner("account:ada"), Owner("all")):
+        assert topics_of(name, Subject(), owner) == ("all", *own)

@@ -26,7 +26,7 @@ def account(
     return Caller(
         client=CLIENT,
         account=name,
-        owner=Owner(f"account:id-of-{name}"),
+        owner=Owner(f"account:{name.encode().hex():0<32}"),
         role=role,
         scopes=scopes,
         authentication=authentication,

@@ -9,10 +9,12 @@ from dropmill.model.caller import Authentication, Caller, Role, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.events import DATA_KEYS, Event
 from dropmill.model.ids import (
+    OPEN,
     Cursor,
     FileId,
     JobId,
     LinkId,
+    Owner,
     Sha256,
     SubmissionId,
     new_file_id,
@@ -64,10 +66,12 @@ async def save(ledger: Ledger, text: bytes = b"a: 1\n") -> Sha256:
     return saved.sha256
 
 
-async def opened(ledger: Ledger, client: ClientIdentity = CLIENT, account: str | None = None) -> SubmissionId:
+async def opened(
+    ledger: Ledger, client: ClientIdentity = CLIENT, account: str | None = None, owner: Owner = OPEN
+) -> SubmissionId:
     """A new, open submission."""
     submission_id = new_submission_id()
-    await ledger.open_submission(submission_id, client, account)
+    await ledger.open_submission(submission_id, client, account, owner=owner)
     return submission_id
 
 

@@ -52,10 +52,12 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         ledger=ledger, blobs=blobs, bus=bus, intake=intake, gate=gate, expiry_s=60, clock=clock, health=health
     )
     views = Views(ledger=ledger, bus=bus, received=lambda _: None, senders=intake.senders.of)
-    topics, jobs = Topics(ledger=ledger, views=views, outputs=FakeOutputs()), Jobs(ledger=ledger, executor=executor)
+    policy = Policy()
+    topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs(), policy=policy)
+    jobs = Jobs(ledger=ledger, executor=executor)
     return Services(
         settings=settings,
-        policy=Policy(),
+        policy=policy,
         processor=Processor.from_settings(settings, folder),
         blobs=blobs,
         intake=intake,
@@ -66,7 +68,12 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         views=views,
         topics=topics,
         live=LiveServices(
-            topics=topics, feed=Feed(ledger, bus), presence=Presence(), orders=jobs, joins=JoinRates(1e9)
+            policy=policy,
+            topics=topics,
+            feed=Feed(ledger, bus),
+            presence=Presence(),
+            orders=jobs,
+            joins=JoinRates(1e9),
         ),
         notices=Notices(ledger),
         log=EventLog(folder / "log", ledger, bus),

@@ -7,10 +7,11 @@ module knows no transport: it gets a function that sends.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+from dropmill.access.policy import Action, Policy
 from dropmill.live.feed import PROGRESS, Feed
 from dropmill.live.joins import JoinRates
 from dropmill.live.outgoing import Outgoing
@@ -31,6 +32,16 @@ JOINED_MAX = 256  # topics and streams of one subscriber
 HELD_COST = 0.1  # of an event, or a join, that the feed has in memory: a poll repeats its joins four times a second
 
 
+COMMANDS: Final[Mapping[type[ClientMessage], Action]] = {
+    Join: Action.READ,
+    Leave: Action.READ,
+    Cancel: Action.CONTROL,
+    Retry: Action.CONTROL,
+    Editing: Action.CHANGE_CONFIG,
+}
+"""What each message of a client is, to the policy. Which topic a caller may join, `Topics` decides."""
+
+
 class JobCommands(Protocol):
     """The commands that a subscriber may send about a job; HTTP calls the same functions."""
 
@@ -46,6 +57,7 @@ class LiveServices:
     """What all subscribers share.
 
     Attributes:
+        policy: says which commands a caller may send.
         topics: authorises joins.
         feed: what is new.
         presence: who else is there.
@@ -53,6 +65,7 @@ class LiveServices:
         joins: limits the joins of one address.
     """
 
+    policy: Policy
     topics: Topics
     feed: Feed
     presence: Presence
@@ -111,6 +124,7 @@ class Subscriber:
         """
         feed = services.feed
         self._caller = caller
+        self._policy = services.policy
         self._topics = services.topics
         self._feed = feed
         self._presence = services.presence
@@ -162,6 +176,7 @@ class Subscriber:
     async def handle(self, message: ClientMessage) -> None:
         """Execute a client's message and reply."""
         try:
+            self._policy.require(self._caller, COMMANDS[type(message)])
             known = await self._wait_to_join(message) if isinstance(message, Join) else 0.0
         except DropmillError as error:
             await self._reply(message.id, error)

@@ -1,19 +1,20 @@
 """The only way to topics and output streams, for sockets, long polls and event streams alike, each with its caller.
 
 `Topics.authorise` returns a `Topic`, and `Topics.output` an `AttemptOutput`. Only these read events and output, and the
-feed follows nothing else, so no one can follow anything without authorisation. So far only what does not exist is
-refused.
+feed follows nothing else, so no one can follow anything without authorisation. What a caller may not follow does not
+exist for it.
 """
 
 from collections import OrderedDict
 from collections.abc import Set
 from enum import Enum
 
+from dropmill.access.policy import Action, Policy, visible_to
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
-from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
-from dropmill.model.ids import Cursor, FileId, JobId, LedgerId, SubmissionId
+from dropmill.model.events import OWN_TOPIC, TOPIC_ALL, TOPIC_CONFIG
+from dropmill.model.ids import Cursor, FileId, JobId, LedgerId, Owner, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
 from dropmill.ports.bus import senders_of
@@ -22,7 +23,7 @@ from dropmill.ports.ledger.history import JobReader
 from dropmill.ports.outputs import OutputReader
 from dropmill.wire.submissions import SubmissionJson
 
-KNOWN_MAX = 10_000  # submissions that are known to exist; a client that polls asks four times a second
+KNOWN_MAX = 10_000  # submissions that somebody is known to see; a client that polls asks four times a second
 
 SUBMISSION = "submission:"
 OUTPUT = "output:"
@@ -139,11 +140,13 @@ class AttemptOutput:
 class Topics:
     """Authorises callers to follow topics and output."""
 
-    def __init__(self, *, ledger: FeedLedger, views: Views, outputs: OutputReader) -> None:
+    def __init__(self, *, ledger: FeedLedger, views: Views, outputs: OutputReader, policy: Policy) -> None:
+        self._policy = policy
         self._ledger = ledger
         self._views = views
         self._outputs = outputs
-        self._known: OrderedDict[SubmissionId, None] = OrderedDict()  # the least recent one first
+        # What was found for whom, the least recent one first.
+        self._known: OrderedDict[tuple[SubmissionId, Owner | None], None] = OrderedDict()
 
     @property
     def of_ledger(self) -> LedgerId:
@@ -171,19 +174,29 @@ class Topics:
         submission_id = None
         if name.startswith(SUBMISSION):
             submission_id = SubmissionId(name.removeprefix(SUBMISSION))
-            await self._require(submission_id)
-        elif name not in (TOPIC_ALL, TOPIC_CONFIG):
+            await self._require(caller, submission_id)
+        elif not self._may_follow(caller, name):
             raise NotFound("There is no such topic.")
         return Topic(caller, name, submission_id, self._ledger, self._views)
 
-    async def _require(self, submission_id: SubmissionId) -> None:
-        """Return if there is such a submission; none ever ceases to exist."""
-        if submission_id not in self._known:
-            await self._ledger.view_submission(submission_id, limit=1)
-            self._known[submission_id] = None
+    def _may_follow(self, caller: Caller, name: str) -> bool:
+        if name == TOPIC_ALL:
+            return self._policy.may(caller, Action.FOLLOW_ALL)
+        if name == TOPIC_CONFIG:
+            return self._policy.may(caller, Action.READ_CONFIG)
+        return OWN_TOPIC.fullmatch(name) is not None and self._policy.may(caller, Action.READ, Owner(name))
+
+    async def _require(self, caller: Caller, submission_id: SubmissionId) -> None:
+        """Return if the caller may see the submission; none ever ceases to exist, or changes hands."""
+        if not self._policy.may(caller, Action.READ):
+            raise NotFound("There is no such submission.")
+        owner = visible_to(caller)
+        if (submission_id, owner) not in self._known:
+            await self._ledger.view_submission(submission_id, limit=1, visible_to=owner)
+            self._known[submission_id, owner] = None
             if len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
-        self._known.move_to_end(submission_id)
+        self._known.move_to_end((submission_id, owner))
 
     async def output(self, caller: Caller, job_id: JobId, attempt: int | None) -> AttemptOutput:
         """The output of an attempt, if the caller may read it.
@@ -194,9 +207,9 @@ class Topics:
             attempt: its number; None means the newest, or the first one once it exists.
 
         Raises:
-            NotFound: there is no such job or attempt.
+            NotFound: there is no such job or attempt, or the caller may not see it.
         """
-        job = await self._ledger.job(job_id)
+        job = await self._ledger.job(job_id, visible_to=visible_to(caller))
         numbers = [each.number for each in job.attempts]
         if attempt is None:
             attempt = max(numbers, default=None)

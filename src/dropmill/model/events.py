@@ -4,6 +4,7 @@ An event is immutable and durable: the transaction that changes the state append
 `docs/live.md` shows this table; a test holds the two equal.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from dropmill.model.client import ClientIdentity
-from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
+from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
 
 
 class EventName(StrEnum):
@@ -120,31 +121,46 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """Something that happened."""
+    """Something that happened.
+
+    Attributes:
+        owner: of the submission, or the account, that it is about; None if it is about neither. Decides who hears of
+            it, and is not told.
+    """
 
     cursor: Cursor
     at: datetime
     name: EventName
     subject: Subject
     data: Mapping[str, Any] = field(default_factory=dict)
+    owner: Owner | None = None
 
     @property
     def topics(self) -> tuple[str, ...]:
         """Every topic that carries this event."""
-        return topics_of(self.name, self.subject)
+        return topics_of(self.name, self.subject, self.owner)
 
 
 TOPIC_ALL = "all"
 TOPIC_CONFIG = "config"
 
+OWN_TOPIC = re.compile(r"account:[0-9a-f]{32}|browser:[0-9a-f]{64}")
+"""The topics with all that is about one owner. Each is named as that owner."""
 
-def topics_of(name: EventName, subject: Subject) -> tuple[str, ...]:
-    """Every topic that carries an event of this name about this subject."""
+
+def topics_of(name: EventName, subject: Subject, owner: Owner | None = None) -> tuple[str, ...]:
+    """Every topic that carries an event of this name about this subject.
+
+    Args:
+        name: of the event.
+        subject: what it is about.
+        owner: of that; None if it has none.
+    """
     topics = [TOPIC_ALL]
     if name.value.startswith("config."):
         topics.append(TOPIC_CONFIG)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")
-    if subject.account is not None:
-        topics.append(f"account:{subject.account}")
+    if owner is not None and OWN_TOPIC.fullmatch(owner):
+        topics.append(owner)
     return tuple(topics)

@@ -59,12 +59,14 @@ CALLS: Mapping[str, Call] = {
     "next job whose time comes": lambda ledger, s, j: ledger.next_due(),
     "events": lambda ledger, s, j: ledger.events("all", after=Cursor(1), limit=500),
     "events of a submission": lambda ledger, s, j: ledger.events(f"submission:{s}", after=Cursor(1), limit=500),
-    "events of an account": lambda ledger, s, j: ledger.events("account:ada", after=Cursor(1), limit=500),
+    "events of an account": lambda ledger, s, j: ledger.events("account:" + "a" * 32, after=Cursor(1), limit=500),
     "older events": lambda ledger, s, j: ledger.events_before("all", before=Cursor(9), limit=500),
     "older events of a submission": lambda ledger, s, j: ledger.events_before(
         f"submission:{s}", before=Cursor(9), limit=500
     ),
-    "older events of an account": lambda ledger, s, j: ledger.events_before("account:ada", before=Cursor(9), limit=500),
+    "older events of an account": lambda ledger, s, j: ledger.events_before(
+        "account:" + "a" * 32, before=Cursor(9), limit=500
+    ),
     "older events of the config": lambda ledger, s, j: ledger.events_before("config", before=Cursor(9), limit=500),
     "events of the config": lambda ledger, s, j: ledger.events("config", after=Cursor(0), limit=500),
     "what the config file holds": lambda ledger, s, j: ledger.config_position(

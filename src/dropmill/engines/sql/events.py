@@ -32,6 +32,7 @@ def event_of(row: Row) -> Event:
             client=client_from_json(row["client"]),
         ),
         data=row["data"],
+        owner=None if row["owner"] is None else Owner(row["owner"]),
     )
 
 
@@ -60,7 +61,8 @@ _CONDITIONS: Mapping[str, Sequence[ColumnElement[bool]]] = {
     TOPIC_ALL: (),
     TOPIC_CONFIG: (is_about_config,),
     "submission": (events.c.submission_id == bindparam("key"),),
-    "account": (events.c.account == bindparam("key"),),
+    "account": (events.c.owner == bindparam("key"),),
+    "browser": (events.c.owner == bindparam("key"),),
 }
 _IS_OWNED = events.c.owner == bindparam("visible_to")
 _EVENTS = {kind: _following(*conditions) for kind, conditions in _CONDITIONS.items()}
@@ -107,6 +109,8 @@ def _kind_and_key(topic: str) -> tuple[str, str]:
     kind, _, key = topic.partition(":")
     if kind not in _CONDITIONS or (kind in (TOPIC_ALL, TOPIC_CONFIG)) != (kind == topic) or (not key and kind != topic):
         raise NotFound("There is no such topic.")
+    if kind in ("account", "browser"):
+        key = topic  # the owner's whole name
     return kind, key if is_storable(key) else ""
 
 
@@ -125,5 +129,7 @@ def _is_cut(connection: Connection, kind: str, key: str, after: Cursor) -> bool:
     if oldest is None or oldest["cursor"] is None or after >= oldest["cursor"] - 1:
         return False
     # The oldest events are removed first: a submission whose first event is there has all of them.
-    first = connection.execute(_FIRST_OF_SUBMISSION, {"key": key}).scalar_one_or_none() if key else None
-    return kind != "submission" or first != EventName.SUBMISSION_OPENED
+    if kind != "submission":
+        return True
+    first = connection.execute(_FIRST_OF_SUBMISSION, {"key": key}).scalar_one_or_none()
+    return first != EventName.SUBMISSION_OPENED

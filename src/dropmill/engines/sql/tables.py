@@ -257,7 +257,7 @@ events = Table(
     Column("account", SafeText(200)),
     Column("client", JsonText),
     Column("data", JsonText, nullable=False),
-    Column("owner", Id(OWNER_MAX)),  # of its submission; NULL if it is about none
+    Column("owner", Id(OWNER_MAX)),  # of its submission or account; NULL if it is about neither
 )
 _partial_index("ix_events_owner", events.c.owner, events.c.cursor, where=events.c.owner.is_not(None))
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)

@@ -87,11 +87,20 @@ class Transaction:
         if several:
             prepared.run(self.connection, statement, several)
 
-    def emit(self, name: EventName, subject: Subject, **data: Any) -> int:
-        """Append an event; returns its cursor. `data` has exactly the keys in `DATA_KEYS`."""
+    def emit(self, name: EventName, subject: Subject, owner: Owner | None = None, **data: Any) -> int:
+        """Append an event; returns its cursor.
+
+        Args:
+            name: of the event.
+            subject: what it is about.
+            owner: whose that is; None: the submission's, or nobody's if it is about none.
+            data: exactly the keys in `DATA_KEYS`.
+        """
         if set(data) != set(DATA_KEYS[name]):
             raise AssertionError(f"{name} carries {sorted(DATA_KEYS[name])}, not {sorted(data)}")
         self.cursor += 1
+        if owner is None and subject.submission_id is not None:
+            owner = self.submission(subject.submission_id)["owner"]
         self._events.append(
             {
                 "cursor": self.cursor,
@@ -105,10 +114,10 @@ class Transaction:
                 "account": subject.account,
                 "client": client_json(subject.client),
                 "data": data,
-                "owner": None if subject.submission_id is None else self.submission(subject.submission_id)["owner"],
+                "owner": owner,
             }
         )
-        for topic in topics_of(name, subject):
+        for topic in topics_of(name, subject, owner):
             self.moved[topic] = self.cursor
         return self.cursor
 

@@ -1,0 +1,156 @@
+"""Who may follow what, and which commands somebody may send over a socket."""
+
+from dataclasses import replace
+
+import pytest
+from tests.live.test_subscriber import Room, join, room
+from tests.support import scenarios
+from tests.support.callers import ADA, BOB, OPAL, READER, ROOT, SENDER
+from tests.support.scenarios import CALLER, GUEST
+
+from dropmill.access.policy import Policy
+from dropmill.live.notices import Notices
+from dropmill.live.subscriber import COMMANDS
+from dropmill.live.topics import Topics
+from dropmill.model.caller import Caller
+from dropmill.model.errors import NotFound
+from dropmill.model.ids import BrowserKey, JobId, Owner, SubmissionId
+from dropmill.wire import socket
+from dropmill.wire.socket import Cancel, Editing, Leave, Retry
+
+__all__ = ["room"]
+
+BROWSER = replace(CALLER, owner=Owner("browser:" + "b" * 64), browser=BrowserKey("b" * 64))
+SHARED = ("all", "config")
+
+
+async def refused(room: Room, caller: Caller, topic: str) -> dict[str, object]:
+    """What a join that must be refused is answered; nothing else is sent, and nothing is followed."""
+    async with room.page(caller) as (page, say):
+        for after in (0, 10**9, None):
+            error: dict[str, object] = (await say(join(topic, after)))["error"]
+            assert [message["type"] for message in page.messages] == ["reply"] * len(page.messages)
+        assert not room.feed.follows(topic)
+        return error
+
+
+async def allowed(topics: Topics, caller: Caller, names: list[str]) -> list[str]:
+    """Those of the topics that a caller may follow."""
+    found = []
+    for name in names:
+        try:
+            await topics.authorise(caller, name)
+        except NotFound:
+            continue
+        found.append(name)
+    return found
+
+
+async def test_each_caller_follows_its_own_and_operators_everything(room: Room) -> None:
+    ada, bob = [await scenarios.opened(room.ledger, owner=caller.owner) for caller in (ADA, BOB)]
+    anybodys = await scenarios.opened(room.ledger)
+    mine, theirs = [f"submission:{ada}", ADA.owner], [f"submission:{bob}", BOB.owner]
+    names = [*SHARED, *mine, *theirs, f"submission:{anybodys}"]
+    assert await allowed(room.topics, ADA, names) == mine
+    assert await allowed(room.topics, BOB, names) == theirs
+    assert await allowed(room.topics, SENDER, names) == []
+    assert await allowed(room.topics, READER, names) == [name for name in names if name != "config"]
+    for caller in (OPAL, ROOT, CALLER):
+        assert await allowed(room.topics, caller, names) == names
+
+
+async def test_who_may_read_the_config_may_follow_it(room: Room) -> None:
+    topics = Topics(ledger=room.ledger, views=room.views, outputs=room.outputs, policy=Policy(is_config_readable=True))
+    assert await allowed(topics, ADA, list(SHARED)) == ["config"]
+
+
+async def test_a_browser_that_is_known_by_its_cookie_hears_of_its_own_and_of_the_config(room: Room) -> None:
+    submission_id = await scenarios.opened(room.ledger, owner=BROWSER.owner)
+    other = await scenarios.opened(room.ledger, owner=Owner("browser:" + "c" * 64))
+    names = [*SHARED, BROWSER.owner, f"submission:{submission_id}", f"submission:{other}", "browser:" + "c" * 64]
+    assert await allowed(room.topics, BROWSER, names) == ["config", *names[2:4]]
+
+
+@pytest.mark.parametrize("caller", [ADA, GUEST, SENDER])
+async def test_what_may_not_be_followed_looks_like_what_does_not_exist(room: Room, caller: Caller) -> None:
+    submission_id = await scenarios.opened(room.ledger, owner=BOB.owner)
+    job_id = await scenarios.settled(room.ledger, submission_id)
+    pairs = {
+        f"submission:{submission_id}": "submission:" + "0" * 32,
+        f"output:{job_id}": "output:" + "0" * 32,
+        BOB.owner: "account:" + "0" * 32,
+        "all": "nothing",
+        "config": "nothing",
+    }
+    for there, nowhere in pairs.items():
+        error = await refused(room, caller, there)
+        assert error == await refused(room, caller, nowhere)
+        assert error["code"] == ("forbidden" if caller is SENDER else "not_found")
+
+
+async def test_what_one_has_seen_opens_nothing_to_another(room: Room) -> None:
+    """The topics remember which submissions exist, for whom."""
+    name = f"submission:{await scenarios.opened(room.ledger, owner=ADA.owner)}"
+    for caller in (ADA, OPAL):
+        assert await allowed(room.topics, caller, [name]) == [name]
+    assert await allowed(room.topics, BOB, [name]) == []
+
+
+async def test_the_topic_of_an_account_has_all_that_is_about_its_own(room: Room) -> None:
+    async with room.page(ADA) as (page, say):
+        assert (await say(join(ADA.owner, 0)))["ok"]
+        mine = await scenarios.opened(room.ledger, owner=ADA.owner)
+        await scenarios.opened(room.ledger, owner=BOB.owner)
+        await scenarios.settled(room.ledger, mine)
+        newest = await room.ledger.newest_cursor()
+        await page.until(lambda: page.cursors(ADA.owner)[-1:] == [newest])
+        events = [event for message in page.of("events", ADA.owner) for event in message["events"]]
+        assert {event["subject"]["submission_id"] for event in events} == {mine}
+        assert [event["name"] for event in events] == await scenarios.names(room.ledger, f"submission:{mine}")
+        assert all("owner" not in event for event in events)
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def test_every_message_of_a_client_is_an_action() -> None:
+    assert set(COMMANDS) == set(socket.CLIENT_MESSAGES.values())
+
+
+@pytest.mark.parametrize("message", [Cancel(id=1, job_id=JobId("j")), Retry(id=1, job_id=JobId("j"))])
+async def test_a_command_needs_its_scope(room: Room, message: Cancel | Retry) -> None:
+    async with room.page(READER) as (_, say):
+        assert (await say(message))["error"]["code"] == "forbidden"
+    async with room.page() as (_, say):
+        assert (await say(message))["ok"]
+
+
+async def test_only_who_may_change_the_config_says_that_it_is_edited(room: Room) -> None:
+    message = Editing(id=1, topic="config", is_dirty=True)
+    async with room.page(ROOT) as (reader, follow):
+        await follow(join("config"))
+        for caller in (ADA, OPAL):
+            async with room.page(caller) as (_, say):
+                assert (await say(message))["error"]["code"] == "forbidden"
+        assert [found["editing"] for found in reader.of("presence")] == [False]
+
+
+async def test_leaving_what_was_not_joined_is_no_matter_of_rights(room: Room) -> None:
+    async with room.page(ADA) as (_, say):
+        assert (await say(Leave(id=1, topic="all")))["error"]["code"] == "not_found"
+
+
+# --- notices ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_notice_to_a_submission_is_listed_to_its_owner_and_to_operators(room: Room) -> None:
+    notices = Notices(room.ledger)
+    submission_id = await scenarios.opened(room.ledger, owner=ADA.owner)
+    await notices.post(OPAL, "to all", submission_id=None, expires_in_s=60)
+    await notices.post(OPAL, "to ada", submission_id=submission_id, expires_in_s=60)
+    for caller in (ADA, OPAL):
+        assert [notice.text for notice in await notices.standing(caller)] == ["to all", "to ada"]
+    assert [notice.text for notice in await notices.standing(BOB)] == ["to all"]
+    for nowhere in (submission_id, SubmissionId("0" * 32)):
+        with pytest.raises(NotFound, match="There is no such submission"):
+            await notices.post(BOB, "x", submission_id=nowhere, expires_in_s=60)
