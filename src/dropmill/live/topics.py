@@ -165,6 +165,11 @@ class Topics:
         """The current cursor: following from it returns what happens from now on."""
         return await self._ledger.newest_cursor()
 
+    def widest(self, caller: Caller) -> str:
+        """The topic that carries all that a caller may hear of: `all`, or what is about its own things."""
+        owner = visible_to(caller)
+        return TOPIC_ALL if owner is None else owner
+
     async def authorise(self, caller: Caller, name: str) -> Topic:
         """The topic of this name, if the caller may follow it.
 

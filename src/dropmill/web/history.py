@@ -75,6 +75,7 @@ async def history_page(language: str) -> Response | Redirect:
             "limit": str(PAGE),
             "running_limit": str(RUNNING),
             "cursor": cursor,
+            "topic": services().topics.widest(current_caller()),
             "is_refused": is_short or problem != "",
             "shown": shown,
         },

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from quart import Blueprint, current_app, redirect, render_template, request, url_for
 
 from dropmill import __version__, text
+from dropmill.access.policy import Action
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
 from dropmill.model.errors import NotFound, Unavailable
@@ -41,7 +42,7 @@ async def drop() -> str:
         title=settings.title,
         intro=settings.intro,
         accept=",".join(settings.accept),
-        processor=services().processor.label,
+        processor=services().processor.label if may(Action.SEE_SERVER) else "",
         client_ip=current_caller().client.ip,
     )
 
@@ -101,7 +102,7 @@ async def job(job_id: str) -> str:
         NotFound: there is none.
     """
     found = await services().views.job_with_file(current_caller(), JobId(job_id))
-    newest = await services().config.newest(current_caller())
+    newest = await services().config.newest(current_caller()) if may(Action.READ_CONFIG) else None
     started = found.job.started_at
     ended = [(attempt, attempt.settled_at) for attempt in found.job.attempts]
     return await render_template(
@@ -184,16 +185,23 @@ async def _has_schema() -> bool:
 def everywhere() -> dict[str, Any]:
     """Values for every page: Dropmill's version, how the config file differs from the newest revision, what fails now.
 
-    If the guard refused the request, the config is not mentioned.
+    The difference quotes the config, and is for those only who may see how the server is set up.
     """
     found: Services | None = current_app.extensions.get(EXTENSION)
-    caller = caller_if_known()
-    problem = None if found is None or caller is None else found.config.problem(caller)
+    problem = found.config.problem(current_caller()) if found is not None and may(Action.SEE_SERVER) else None
     return {
         "version": __version__,
         "config_problem": None if problem is None else problem.sentence,
         "degraded": "" if found is None else ", ".join(label("part", name) for name in found.health.degraded),
     }
+
+
+@pages.app_template_global("may")
+def may(action: str) -> bool:
+    """Whether the person may do something, an `Action`; nobody may who has not signed in, or was refused before."""
+    found: Services | None = current_app.extensions.get(EXTENSION)
+    caller = caller_if_known()
+    return found is not None and caller is not None and found.policy.may(caller, Action(action))
 
 
 @pages.app_template_global("language")

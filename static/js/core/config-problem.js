@@ -1,6 +1,6 @@
 // The notices of every page: the config file on disk does not hold the newest revision; parts of the server do not work.
 
-import { base } from "./base.js";
+import { base, seesConfig } from "./base.js";
 import { part, setText } from "./page.js";
 import { label } from "./words.js";
 
@@ -51,7 +51,7 @@ export function followConfigProblem(live) {
   live.addEventListener("snapshot", (event) => {
     if (/** @type {CustomEvent<{topic: string}>} */ (event).detail.topic === "config") poll();
   });
-  live.join("config", null);
+  if (seesConfig) live.join("config", null);
   later();
   return poll;
 }

@@ -22,7 +22,7 @@ const TYPING_MS = 300; // after the last key: shorter asks for halves of words, 
 const REFRESH_MS = 1000; // at most one update a second, however much happens
 const CLOCK_MS = 30_000; // how often "5 minutes ago" is looked at
 
-const { limit, running_limit: runningLimit, cursor, is_refused: isRefused, ...first } = pageData();
+const { limit, running_limit: runningLimit, cursor, topic, is_refused: isRefused, ...first } = pageData();
 const root = part(document, "history");
 const form = /** @type {HTMLFormElement} */ (part(root, "search"));
 const field = (/** @type {string} */ name) => /** @type {HTMLInputElement} */ (form.elements.namedItem(name));
@@ -281,9 +281,9 @@ if (searchOf(query) !== given) read();
 setInterval(draw, CLOCK_MS);
 
 const livePage = new LivePage();
-livePage.follow("all", cursor, { events: () => refresh(), snapshot: () => refresh() });
+livePage.follow(topic, cursor, { events: () => refresh(), snapshot: () => refresh() });
 // A page that nobody sees needs no events.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) livePage.live.leave("all");
-  else livePage.live.join("all", null);
+  if (document.hidden) livePage.live.leave(topic);
+  else livePage.live.join(topic, null);
 });

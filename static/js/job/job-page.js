@@ -2,7 +2,7 @@
 
 import "../frame/frame-page.js";
 import { Problem, call, callJson, reasonOf } from "../core/api.js";
-import { api, base } from "../core/base.js";
+import { api, base, seesConfig } from "../core/base.js";
 import { ago, duration, elapsed, exactTime, exitText, localDateTimeSeconds, percent, queuePosition, visible } from "../core/format.js";
 import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
@@ -37,7 +37,7 @@ const get = (/** @type {string} */ name) => part(root, name);
 
 /** @type {Record<string, any>} Job of the API */
 let job = data.job;
-/** @type {string} SHA-256 of the newest revision */
+/** @type {string} SHA-256 of the newest revision; null for who may not see the config */
 let newest = data.newest;
 /** @type {number | null} the attempt whose config is compared with the newest */
 let compared = null;
@@ -136,17 +136,20 @@ function drawBar() {
   }
 }
 
+/** @param {string} revision @returns {boolean} whether there is a newer one that the person may see */
+const isOlder = (revision) => seesConfig && revision !== newest;
+
 /** The retry button, and what a retry would do otherwise than the last attempt. */
 function drawHint() {
   const last = lastAttempt();
-  const isNew = last !== undefined && last.config_revision !== newest;
+  const isNew = last !== undefined && isOlder(last.config_revision);
   setText(get("retry"), t(isNew && job.state !== "succeeded" ? "job.retry_new" : "job.retry"));
   // The one sensible step: another config first, unless there is one already.
   get("retry").classList.toggle("primary", job.state === "cancelled" || (isNew && job.state === "failed"));
   get("fix").classList.toggle("primary", !isNew && data.is_kept);
   if (!data.is_kept) return; // the template says that the file was removed
   let hint = "";
-  if (last && CAN_RETRY.has(job.state) && job.state !== "succeeded") hint = isNew ? changeText(last) : t("job.hint.same", { number: last.number });
+  if (last && CAN_RETRY.has(job.state) && job.state !== "succeeded" && seesConfig) hint = isNew ? changeText(last) : t("job.hint.same", { number: last.number });
   setText(get("hint"), hint);
 }
 
@@ -213,10 +216,9 @@ function drawAttempt(row, attempt) {
   setText(part(row, "host"), t("job.host", { host: visible(attempt.host) }));
   part(row, "revision").setAttribute("href", `${base}/config?revision=${revision}`);
   setText(part(row, "revision"), t("job.revision_id", { id: revision.slice(0, 8) }));
-  const isNewest = revision === newest;
-  setText(part(row, "age"), t(isNewest ? "job.newest" : "job.older"));
+  setText(part(row, "age"), t(isOlder(revision) ? "job.older" : "job.newest"));
   const button = part(row, "compare");
-  button.hidden = isNewest;
+  button.hidden = !isOlder(revision);
   button.setAttribute("aria-expanded", String(compared === number));
   button.setAttribute("aria-label", t("job.compare_since", { number }));
   part(row, "attempt-output").setAttribute("href", `${api}${path}/output?attempt=${number}`);
@@ -357,7 +359,7 @@ page.follow(topic, data.cursor, {
     if (events.some(({ subject }) => subject.job_id === job.id)) askRefresh();
   },
 });
-page.follow("config", data.cursor, {
+if (seesConfig) page.follow("config", data.cursor, {
   events({ events }) {
     const saved = events.filter(({ name }) => name === "config.saved").at(-1);
     if (saved) newest = saved.data.sha256;
