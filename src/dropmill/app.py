@@ -266,7 +266,7 @@ class Server:
         await self._open_executor(processing.executor)
         self._open_clean_up(intake, processing.runner)
         views = self._open_views(ledger, bus, intake, uploads)
-        policy = Policy()
+        policy = Policy(is_config_readable=self._settings.config_readable)
         topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy)
         jobs = Jobs(ledger=ledger, executor=processing.executor)
         self._services = self._app.extensions[EXTENSION] = Services(

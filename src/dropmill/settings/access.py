@@ -18,6 +18,21 @@ class AccessSettings:
         "required: sign-in (not available yet).",
         metavar="auto|off|required",
     )
+    private: bool = setting(
+        "--private",
+        values.switch,
+        False,
+        "Without accounts, each browser sees only the submissions that it has sent, which a cookie tells; programs "
+        "must keep the cookie, too.",
+        metavar="",
+    )
+    config_readable: bool = setting(
+        "--config-readable",
+        values.switch,
+        False,
+        "Viewers may read the config and its history, too; a config with secrets must not be readable.",
+        metavar="",
+    )
     allowed_host: tuple[str, ...] = setting(
         "--allowed-host",
         values.text,

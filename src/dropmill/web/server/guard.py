@@ -34,6 +34,7 @@ from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
 from dropmill.web.routes import ROUTES, Access, Open, access_of
 from dropmill.web.server.accept import preferred_type
+from dropmill.web.server.browsers import as_browser, give_cookie
 from dropmill.web.server.caller import find_caller, keep_caller
 from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.forwarding import OWN_HOST
@@ -106,6 +107,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         if is_unsafe:
             _check_origin(connection, settings.allowed_origin, settings.public_url)
         caller = await find_caller(connection)
+        if settings.private and caller is not None and caller.authentication is Authentication.NONE:
+            caller = as_browser(caller, connection)
         if caller is not None:
             keep_caller(caller)
             if is_unsafe:
@@ -133,6 +136,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
             response.headers["Cache-Control"] = "no-cache"  # the browser asks each time
         if _is_framed_twice(request):
             response.headers["Connection"] = "close"  # it is unclear where the next request would begin
+        if settings.private and response.status_code < 400:
+            give_cookie(response, access_of(request, routes), settings.base_path)
         return _with_headers(response)
 
     @app.after_websocket
