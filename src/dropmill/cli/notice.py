@@ -15,7 +15,15 @@ from dropmill.wire.encoding import dumps
 @click.option("--expires", metavar="AGE", default="24h", help="When it disappears, such as 30m or 7d. Default: 24h")
 @client_options
 @click.option("--json", "as_json", is_flag=True, help="Print the notice as one line of JSON.")
-def command(text: str, submission: str | None, expires: str, server: str, token: str | None, as_json: bool) -> None:
+def command(
+    text: str,
+    submission: str | None,
+    expires: str,
+    server: str,
+    token: str | None,
+    insecure_http: bool,
+    as_json: bool,
+) -> None:
     """Show TEXT on every page until it expires.
 
     With --submission: on the pages of that submission. Who opens a page later sees it, too.
@@ -25,7 +33,7 @@ def command(text: str, submission: str | None, expires: str, server: str, token:
     except ValueError as error:
         stop_with(f"--expires: {expires} {error}.")
     try:
-        with ApiClient(server, token=token) as client:
+        with ApiClient(server, token=token, insecure_http=insecure_http) as client:
             posted = client.post_notice(text, submission_id=submission, expires_in_s=expires_in_s)
     except ClientError as error:
         stop_with(str(error))

@@ -1,5 +1,6 @@
 """The options that several words share: settings of a server, and the server a client speaks to."""
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import Field
 from typing import Any, Final
@@ -9,6 +10,8 @@ import click
 from dropmill.settings import GROUPS, environment_name
 
 LOCAL_SERVER: Final = "http://127.0.0.1:8000"
+TOKEN_FILE: Final = "DROPMILL_TOKEN_FILE"  # noqa: S105  # the name of a variable
+TOKEN_BYTES: Final = 4096  # of that file; more is no token
 OTHERS: Final = "Options"
 """The heading of options that are in no group of settings."""
 
@@ -57,12 +60,18 @@ def folder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what a client needs: `--server` and `--token`."""
+    """Add what a client needs: `--server`, `--token` and `--insecure-http`."""
+    command = click.option(
+        "--insecure-http",
+        is_flag=True,
+        help="Send the token over plain http to another machine, too; everyone on the network in between can read it.",
+    )(command)
     command = click.option(
         "--token",
         metavar="T",
         envvar="DROPMILL_TOKEN",
-        help="Your token, where the server requires sign-in. [DROPMILL_TOKEN]",
+        callback=_token,
+        help="Your token, where the server requires sign-in. [DROPMILL_TOKEN, or in a file: DROPMILL_TOKEN_FILE]",
     )(command)
     return click.option(
         "--server",
@@ -71,3 +80,15 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=LOCAL_SERVER,
         help=f"URL of the server. Default: {LOCAL_SERVER} [DROPMILL_SERVER]",
     )(command)
+
+
+def _token(context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    """The token that was given; without one, the content of the file that the variable names."""
+    path = os.environ.get(TOKEN_FILE)
+    if given or not path:
+        return given or None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(TOKEN_BYTES).strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{TOKEN_FILE} {path!r}: the file cannot be read ({error}).", context) from None

@@ -59,20 +59,31 @@ _UNSAFE_IN_FORM = re.compile(r'[\x00-\x1f"\\%]')  # clients and servers disagree
     is_flag=True,
     help="Send nothing; seal what an interrupted run with these files left open.",
 )
-def command(paths: tuple[Path, ...], server: str, token: str | None, is_watching: bool, is_abandoned: bool) -> None:
+def command(
+    paths: tuple[Path, ...],
+    server: str,
+    token: str | None,
+    insecure_http: bool,
+    is_watching: bool,
+    is_abandoned: bool,
+) -> None:
     """Send files and folders as one submission.
 
     After an interruption, run the same command again: it continues where it stopped.
     """
     if is_abandoned and is_watching:
         raise click.UsageError("--abandon sends nothing, so there is nothing to --watch.")
+    try:
+        client = ApiClient(server, token=token, insecure_http=insecure_http, on_wait=say_wait)
+    except ClientError as error:
+        stop_with(str(error))
     if is_abandoned:
-        _abandon(paths, server, token)
+        _abandon(paths, client)
     else:
-        _run(paths, server, token, is_watching=is_watching)
+        _run(paths, client, is_watching=is_watching)
 
 
-def _run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: bool) -> None:
+def _run(paths: Sequence[Path], client: ApiClient, *, is_watching: bool) -> None:
     """Send, print progress, and end the process with 1 unless every file arrived (and, watching, was processed)."""
     left_out = LeftOut()
     sending: _Sending | None = None
@@ -81,7 +92,7 @@ def _run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: 
         files = gather(paths, left_out)
         if not files:
             stop_with("There is no file to send.")
-        with ApiClient(server, token=token, on_wait=say_wait) as client:
+        with client:
             sending = _Sending(client, files, left_out)
             is_well = sending.send() and not left_out.count
             print(f"{client.url}/submissions/{sending.submission_id}", flush=True)
@@ -98,11 +109,11 @@ def _run(paths: Sequence[Path], server: str, token: str | None, *, is_watching: 
         stop_with(_interrupted(sending), 128 + stopped.number)  # the exit code that shells use
 
 
-def _abandon(paths: Sequence[Path], server: str, token: str | None) -> None:
+def _abandon(paths: Sequence[Path], client: ApiClient) -> None:
     """Seal what interrupted runs with some of these files left open; end the process with 1 if there is none."""
     is_any = False
     try:
-        with ApiClient(server, token=token) as client:
+        with client:
             for note in resume_file.find({file.key(client.url) for file in gather(paths, LeftOut())}):
                 try:
                     client.abandon(note.submission_id)

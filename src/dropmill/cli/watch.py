@@ -21,14 +21,15 @@ GAPS = {
 @click.argument("submission", required=False)
 @client_options
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
-def command(submission: str | None, server: str, token: str | None, as_json: bool) -> None:
+def command(submission: str | None, server: str, token: str | None, insecure_http: bool, as_json: bool) -> None:
     """Follow events until Ctrl-C.
 
     Without SUBMISSION: all events from now on. With it: every event of that submission, from the first.
     """
     topic, after = ("all", None) if submission is None else (f"submission:{submission}", 0)
     try:
-        asyncio.run(_print(AsyncClient(server, token=token, on_wait=say_wait), topic, after, as_json))
+        client = AsyncClient(server, token=token, insecure_http=insecure_http, on_wait=say_wait)
+        asyncio.run(_print(client, topic, after, as_json))
     except ClientError as error:
         stop_with(str(error))
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import httpx
 
 from dropmill import __version__
 from dropmill.client.errors import ClientError, NotDropmill, Unreachable, refusal
+from dropmill.model.hosts import is_loopback
 from dropmill.wire.problem import MEDIA_TYPE as PROBLEM
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)  # the last answer of an upload may take 10 s: the file is stored
@@ -26,11 +27,12 @@ class ServerAddress:
         was_reached: whether Dropmill has answered; from then on a failure is waited out.
     """
 
-    def __init__(self, server: str, token: str | None) -> None:
+    def __init__(self, server: str, token: str | None, *, insecure_http: bool = False) -> None:
         """Parse `server`, which is http if it has no scheme. `token` goes with every request; None sends none.
 
         Raises:
-            ClientError: `server` is not a URL of http or https.
+            ClientError: `server` is not a URL of http or https; or the token would cross a network in plain http, and
+                not `insecure_http`.
         """
         self.url = (server if "://" in server else f"http://{server}").rstrip("/")
         self.headers = {"User-Agent": f"dropmill/{__version__}", "Accept": "application/json"}
@@ -42,6 +44,11 @@ class ServerAddress:
             url = httpx.URL()
         if url.scheme not in ("http", "https") or not url.host:
             raise ClientError(f"{server!r} is not the address of a server, such as http://127.0.0.1:8000.")
+        if token is not None and url.scheme == "http" and not is_loopback(url.host) and not insecure_http:
+            raise ClientError(
+                f"{self.url} is plain http: others on the network could read the token. Use https; in a network that "
+                "you trust, --insecure-http."
+            )
         self.was_reached = False
 
     def is_strange(self, response: httpx.Response) -> bool:

@@ -35,6 +35,7 @@ class ApiClient:
         server: str,
         *,
         token: str | None = None,
+        insecure_http: bool = False,
         patience_s: float = PATIENCE_S,
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> None:
@@ -43,13 +44,14 @@ class ApiClient:
         Args:
             server: its URL; http if it has no scheme.
             token: for `Authorization: Bearer`; None sends none.
+            insecure_http: whether the token may cross a network in plain http.
             patience_s: how long a server that was reached before may be away, in seconds, without any progress.
             on_wait: called before a request is sent again, with the reason and the seconds until then.
 
         Raises:
-            ClientError: `server` is not a URL of http or https.
+            ClientError: `server` is not a URL of http or https; or the token would cross a network in plain http.
         """
-        self._connection = Connection(server, token, patience_s, on_wait)
+        self._connection = Connection(server, token, patience_s, on_wait, insecure_http=insecure_http)
         self._sender = Sender(self._connection)
         self.url = self._connection.address.url
 

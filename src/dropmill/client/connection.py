@@ -35,14 +35,20 @@ class Connection:
     """
 
     def __init__(
-        self, server: str, token: str | None, patience_s: float, on_wait: Callable[[str, float], None]
+        self,
+        server: str,
+        token: str | None,
+        patience_s: float,
+        on_wait: Callable[[str, float], None],
+        *,
+        insecure_http: bool,
     ) -> None:
         """Connect to nothing yet. The arguments are those of `ApiClient`.
 
         Raises:
-            ClientError: `server` is not a URL of http or https.
+            ClientError: see `ServerAddress`.
         """
-        self.address = ServerAddress(server, token)
+        self.address = ServerAddress(server, token, insecure_http=insecure_http)
         self.http = httpx.Client(base_url=self.address.url, headers=self.address.headers, timeout=TIMEOUT)
         self._patience_s = patience_s
         self._on_wait = on_wait

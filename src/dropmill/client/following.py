@@ -73,6 +73,7 @@ class AsyncClient:
         server: str,
         *,
         token: str | None = None,
+        insecure_http: bool = False,
         patience_s: float = PATIENCE_S,
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> None:
@@ -81,13 +82,14 @@ class AsyncClient:
         Args:
             server: its URL; http if it has no scheme.
             token: for `Authorization: Bearer`; None sends none.
+            insecure_http: whether the token may cross a network in plain http.
             patience_s: how long a server that was reached before may be away, in seconds, without any progress.
             on_wait: called before the server is tried again, with the reason and the seconds until then.
 
         Raises:
-            ClientError: `server` is not a URL of http or https.
+            ClientError: `server` is not a URL of http or https; or the token would cross a network in plain http.
         """
-        self._address = ServerAddress(server, token)
+        self._address = ServerAddress(server, token, insecure_http=insecure_http)
         self._patience_s = patience_s
         self._on_wait = on_wait
         self.url = self._address.url

@@ -40,7 +40,7 @@ __all__ = [
     "this_host",
 ]
 
-CLIENT_VARIABLES: Final = ("DROPMILL_SERVER", "DROPMILL_TOKEN")
+CLIENT_VARIABLES: Final = ("DROPMILL_SERVER", "DROPMILL_TOKEN", "DROPMILL_TOKEN_FILE")
 """What `dropmill send` and `dropmill watch` read. A server ignores them: the same user may run both."""
 
 

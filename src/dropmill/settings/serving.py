@@ -1,9 +1,9 @@
 """Settings of the HTTP server: where it listens, what its page says, how many connections it takes."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dropmill.model.hosts import is_loopback
 from dropmill.settings import values
 from dropmill.settings.field import setting
 
@@ -103,13 +103,4 @@ class ServingSettings:
     @property
     def is_loopback_only(self) -> bool:
         """Whether only this machine can reach the addresses of `bind`."""
-        return all(_is_loopback(values.split_address(address)[0]) for address in self.bind)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return all(is_loopback(values.split_address(address)[0]) for address in self.bind)
