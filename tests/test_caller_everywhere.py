@@ -9,7 +9,10 @@ from typing import Any, get_type_hints
 import pytest
 
 import dropmill.web
+from dropmill.access.accounts import Accounts
 from dropmill.access.policy import Policy
+from dropmill.access.sessions import Sessions
+from dropmill.access.tokens import Tokens
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
@@ -30,6 +33,8 @@ NO_OPERATIONS = {
     "resolver": "DNS",
     "live": "what subscribers share; the feed follows only what `Topics` lets a caller into",
     "health": "which parts of the server fail now",
+    "sign_ins": "find out who a caller is",
+    "is_open": "a flag",
     "is_draining": "a flag",
     "closers": "end sockets and polls when the server stops",
 }
@@ -60,6 +65,10 @@ WITHOUT_CALLER = {
     "EventLog.make_durable": WORK_OF_ITS_OWN,
     "Topics.of_ledger": "the same for all callers",
     "Topics.require_answer": "tells nothing but that the ledger can be read, to probes that nobody signs in for",
+    "Sessions.sign_in": "who signs in is not known yet",
+    "Sessions.sign_in_first": "who signs in is not known yet",
+    "Sessions.offer_first": "for the terminal, at the start",
+    "Sessions.offers_first": "the same for all callers",
     "Subscriber.run": "of one caller, whom its constructor takes",
     "Subscriber.handle": "of one caller, whom its constructor takes",
     "Subscriber.greet": "of one caller, whom its constructor takes",
@@ -68,7 +77,10 @@ WITHOUT_CALLER = {
 }
 """Public functions of capabilities that take no caller, and why."""
 
-CAPABILITIES = (Policy, Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog)
+CAPABILITIES = (
+    *(Policy, Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog),
+    *(Accounts, Sessions, Tokens),
+)
 PORTS_IN_WEB = {"BlobStore", "Inflow"}  # where bytes are stored, and what they may be taken from
 
 

@@ -17,6 +17,7 @@ from dropmill.model.errors import DropmillError
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.jobs import Progress
+from dropmill.web import services
 from dropmill.web.api import live
 from dropmill.web.server import guard, refusal, tcp, websocket
 from dropmill.wire import socket
@@ -68,8 +69,8 @@ def test_every_event_is_listed_with_its_keys_and_topics() -> None:
         _, meaning, keys, topics = listed[name.value]
         assert meaning
         assert tuple(re.findall(r"`(\w+)`", keys)) == DATA_KEYS[name]
-        is_about_config = name.value.startswith("config.")
-        subject = Subject(submission_id=None if is_about_config else SubmissionId("<id>"))
+        is_about_submission = not name.value.startswith(("config.", "account."))
+        subject = Subject(submission_id=SubmissionId("<id>") if is_about_submission else None)
         assert tuple(re.findall(r"`([^`]+)`", topics)) == topics_of(name, subject)
 
 
@@ -145,6 +146,7 @@ def test_limits_and_close_codes_are_those_of_the_code() -> None:
         "1009",
         "1012",
         str(websocket.WS_BAD),
+        str(services.SIGN_IN),
         str(live.WS_TOO_SLOW),
         str(live.WS_TRY_AGAIN),
         str(websocket.WS_FLOOD),

@@ -30,7 +30,7 @@ def default_in_words(field: "dataclasses.Field[Any]") -> str:
     if field.default in (None, ()):
         return "none"
     value = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return f"`{value:.12g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def row(field: "dataclasses.Field[Any]") -> str:

@@ -19,7 +19,12 @@ from typing import Any
 from quart import Quart
 
 from dropmill import assets
+from dropmill.access.accounts import Accounts
+from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
+from dropmill.access.sessions import Sessions
+from dropmill.access.sign_ins import SignIns
+from dropmill.access.tokens import Tokens
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
@@ -41,7 +46,7 @@ from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.clock import Clock
-from dropmill.model.errors import DropmillError, SettingsError, Unavailable
+from dropmill.model.errors import DropmillError, Unavailable
 from dropmill.model.ids import new_node_id
 from dropmill.model.nodes import Node
 from dropmill.origin.proxies import TrustedProxies
@@ -59,6 +64,7 @@ from dropmill.slot.processes import keep_memory_private
 from dropmill.upkeep.event_log import EventLog
 from dropmill.upkeep.retention import CleanUp, Retention
 from dropmill.web import routes, static_files
+from dropmill.web.api.accounts import accounts as accounts_blueprint
 from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
 from dropmill.web.api.events import events
@@ -68,7 +74,9 @@ from dropmill.web.api.live import live
 from dropmill.web.api.log import log as log_blueprint
 from dropmill.web.api.notices import notices
 from dropmill.web.api.ops import ops
+from dropmill.web.api.sessions import sessions as sessions_blueprint
 from dropmill.web.api.submissions import submissions
+from dropmill.web.api.tokens import tokens as tokens_blueprint
 from dropmill.web.api.uploads import send
 from dropmill.web.api.uploads import uploads as uploads_blueprint
 from dropmill.web.pages import pages
@@ -95,10 +103,10 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
         owns_sockets: whether `dropmill serve` listens, so that `settings.bind` names the addresses.
 
     Raises:
-        SettingsError: these settings are not safe (`require_safe`), or the processor cannot be used.
+        SettingsError: the processor cannot be used.
         AssertionError: it is not said who may use one of the routes (`dropmill.web.routes`).
     """
-    require_safe(settings, owns_sockets=owns_sockets)
+    is_open = not requires_sign_in(settings, owns_sockets=owns_sockets)
     app = _App(
         "dropmill",
         static_folder=str(assets.static()),
@@ -110,13 +118,16 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # members in the documented order
     static_files.install(app, assets.static(), from_sources=settings.reload)
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
-    guard.install(app, settings)
+    guard.install(app, settings, is_open=is_open)
     api = (submissions, jobs, history, downloads, config, live, events, notices, log_blueprint, uploads_blueprint, send)
-    for blueprint in (pages, *api, ops):
+    access = (sessions_blueprint, tokens_blueprint, accounts_blueprint)
+    for blueprint in (pages, *api, *access, ops):
         app.register_blueprint(blueprint)
     routes.require_complete(app.url_map.iter_rules())
     forwarding.install(app, settings)
-    server = Server(app, settings, Processor.from_settings(settings, Path.cwd()))
+    server = Server(
+        app, settings, Processor.from_settings(settings, Path.cwd()), is_open=is_open, owns_sockets=owns_sockets
+    )
     app.extensions["dropmill.server"] = server
     app.before_serving(server.open_or_exit)
     app.after_serving(server.close)
@@ -146,32 +157,18 @@ def server_of(app: Quart) -> "Server":
     return server
 
 
-def require_safe(settings: Settings, *, owns_sockets: bool) -> None:
-    """Refuse settings with which anyone who reaches the server could use it, unless they say so.
+def requires_sign_in(settings: Settings, *, owns_sockets: bool) -> bool:
+    """Whether callers must be signed in: unless told otherwise, where anybody but this machine could reach the server.
 
-    Raises:
-        SettingsError: they are refused; the sentence says what to set.
+    Args:
+        settings: of the person who starts it.
+        owns_sockets: whether `settings.bind` names the addresses; otherwise they are not known.
     """
-    if settings.auth == "off":
-        return
-    if settings.auth == "required":
-        raise SettingsError("--auth required: sign-in is not available yet; use auto on loopback, or off.")
-    if not owns_sockets:
-        raise SettingsError(
-            "dropmill.asgi:app cannot know which addresses its server listens on, and sign-in is not available yet. "
-            "Set DROPMILL_AUTH=off if everyone who can reach it may use it."
-        )
-    if settings.public_url is not None or settings.trusted_proxy:
-        flag = "--public-url" if settings.public_url is not None else "--trusted-proxy"
-        raise SettingsError(
-            f"{flag}: whoever reaches the proxy could use this server, and sign-in is not available yet. Use --auth "
-            "off if the proxy decides who may."
-        )
-    if not settings.is_loopback_only:
-        raise SettingsError(
-            f"--bind {', '.join(settings.bind)}: can be reached from other machines, and sign-in is not available "
-            "yet. Use --auth off if everyone who can reach it may use it, or bind to 127.0.0.1."
-        )
+    if settings.auth != "auto":
+        return settings.auth == "required"
+    is_behind_proxy = settings.public_url is not None or bool(settings.trusted_proxy)
+    is_for_this_machine = owns_sockets and settings.is_loopback_only and not settings.is_called_from_elsewhere
+    return is_behind_proxy or not is_for_this_machine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,10 +195,16 @@ class Server:
         failure: what stopped the server, or kept it from opening; None: nothing.
         on_failure: called once, on the loop, when an error of our own must stop the server.
         notices: lines for the person who starts it.
+        first_path: path of the one-time link with which the first account is made; None if there is an account, or
+            none is needed. Whoever has it gets in: it belongs on the terminal alone.
     """
 
-    def __init__(self, app: Quart, settings: Settings, processor: Processor) -> None:
+    def __init__(
+        self, app: Quart, settings: Settings, processor: Processor, *, is_open: bool, owns_sockets: bool
+    ) -> None:
         """Open nothing yet."""
+        self._is_open = is_open
+        self._owns_sockets = owns_sockets
         self._app = app
         self._settings = settings
         self._processor = processor
@@ -215,11 +218,15 @@ class Server:
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = _end_this_process
         self.notices: list[str] = []
+        self.first_path: str | None = None
 
     async def open_or_exit(self) -> None:
         """Open, or exit with one line; if this raised, Quart and the server program would print two tracebacks."""
         try:
             await self.open()
+            if self.first_path is not None and not self._owns_sockets:
+                where = f"{self._settings.public_url or 'its address'}{self.first_path}"
+                print(f"dropmill: there is no account yet; make the first one at {where}", flush=True)  # noqa: T201
         except DropmillError as error:
             print(f"dropmill: {error.detail}", file=sys.stderr)  # noqa: T201  # as a command line does
             # The loop would also report the task that raises SystemExit.
@@ -269,6 +276,12 @@ class Server:
         policy = Policy(is_config_readable=self._settings.config_readable)
         topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy)
         jobs = Jobs(ledger=ledger, executor=processing.executor)
+        passwords = self._open_passwords()
+        sessions = Sessions(
+            ledger, passwords, idle_s=self._settings.session_idle, lifetime_s=self._settings.session_lifetime
+        )
+        if not self._is_open and (first := await sessions.offer_first()) is not None:
+            self.first_path = f"/sign-in#first={first}"
         self._services = self._app.extensions[EXTENSION] = Services(
             settings=self._settings,
             policy=policy,
@@ -285,6 +298,11 @@ class Server:
             notices=Notices(ledger),
             log=event_log,
             health=self._health,
+            accounts=Accounts(ledger, passwords),
+            sessions=sessions,
+            tokens=Tokens(ledger),
+            sign_ins=self._open_sign_ins(ledger, bus),
+            is_open=self._is_open,
         )
 
     async def _open_data_folder(self) -> Path:
@@ -479,6 +497,16 @@ class Server:
             orders=jobs,
             joins=JoinRates(self._settings.join_rate),
         )
+
+    def _open_passwords(self) -> Passwords:
+        passwords = Passwords()
+        self._stack.callback(passwords.close)
+        return passwords
+
+    def _open_sign_ins(self, ledger: SqliteLedger, bus: LocalBus) -> SignIns:
+        sign_ins = SignIns(ledger=ledger, bus=bus, idle_s=self._settings.session_idle)
+        self._run(sign_ins.run(), "sign-ins")
+        return sign_ins
 
     def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
         return Views(

@@ -5,7 +5,12 @@ from pathlib import Path
 from tests.support.fakes.executor import FakeExecutor
 from tests.support.fakes.outputs import FakeOutputs
 
+from dropmill.access.accounts import Accounts
+from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
+from dropmill.access.sessions import Sessions
+from dropmill.access.sign_ins import SignIns
+from dropmill.access.tokens import Tokens
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
@@ -35,6 +40,7 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
     """Services over a ledger and a bus that are open; nothing of the rest is, and no join waits."""
     settings = Settings(data=folder, config=folder / "config.yaml", command=("true",))
     clock, health, executor = Clock(), Health(), FakeExecutor()
+    passwords = Passwords()  # its threads start with the first password
     blobs, resolver = DiskBlobStore(folder), Resolver()
     gate = Gate(UploadLimits(idle_timeout_s=60, min_free=0), blobs)
     intake = Intake(
@@ -78,4 +84,8 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         notices=Notices(ledger),
         log=EventLog(folder / "log", ledger, bus),
         health=health,
+        accounts=Accounts(ledger, passwords),
+        sessions=Sessions(ledger, passwords, idle_s=60, lifetime_s=60),
+        tokens=Tokens(ledger),
+        sign_ins=SignIns(ledger=ledger, bus=bus, idle_s=60),
     )

@@ -15,7 +15,14 @@ from tests.support.missing import missing
 import dropmill
 from dropmill.engines.sql.attempts import LOST
 from dropmill.model import errors
-from dropmill.model.errors import DropmillError, RequestTooSlow, TooManyConnections, TooManyUploads, Unavailable
+from dropmill.model.errors import (
+    DropmillError,
+    RequestTooSlow,
+    TooManyAttempts,
+    TooManyConnections,
+    TooManyUploads,
+    Unavailable,
+)
 from dropmill.model.events import EventName
 from dropmill.web import messages, pages
 from dropmill.wire.encoding import dumps
@@ -114,7 +121,7 @@ def test_a_page_that_sends_retries_exactly_the_errors_that_pass() -> None:
         const { isTemporary } = await import("./static/js/upload/retrying.js");
         console.log(JSON.stringify(given.filter(([, status]) => isTemporary({ status }, false)).map(([code]) => code)));
     """
-    passing = (Unavailable, RequestTooSlow, TooManyUploads, TooManyConnections)
+    passing = (Unavailable, RequestTooSlow, TooManyUploads, TooManyConnections, TooManyAttempts)
     expected = [error.code for error in ERRORS if issubclass(error, passing)]
     assert answer_of(script, [(error.code, error.status) for error in ERRORS]) == expected
 

@@ -43,6 +43,12 @@ class Action(StrEnum):
     CHANGE_CONFIG = "change_config"
     """Save, restore and purge the config, and have texts checked, which takes long."""
 
+    MANAGE_SIGN_INS = "manage_sign_ins"
+    """See and end one's own sessions, make and revoke one's own tokens, set one's own password."""
+
+    ADMINISTER = "administer"
+    """Add, change and remove accounts."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
@@ -70,6 +76,8 @@ RULES: Final[Mapping[Action, Rule]] = {
     Action.POST_NOTICE: Rule(role=Role.OPERATOR, scope=Scope.ADMIN),
     Action.READ_CONFIG: Rule(role=Role.OPERATOR, scope=Scope.CONFIG),
     Action.CHANGE_CONFIG: Rule(role=Role.ADMIN, scope=Scope.CONFIG),
+    Action.MANAGE_SIGN_INS: Rule(role=Role.VIEWER, scope=Scope.ADMIN),
+    Action.ADMINISTER: Rule(role=Role.ADMIN, scope=Scope.ADMIN),
 }
 
 _RANK: Final[Mapping[Role, int]] = {role: rank for rank, role in enumerate(Role)}

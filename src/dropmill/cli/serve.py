@@ -16,6 +16,7 @@ from hypercorn.config import Config as HypercornConfig
 from quart import Quart
 
 from dropmill import descriptors
+from dropmill.access.sessions import FIRST_S
 from dropmill.app import create_app, server_of
 from dropmill.cli.options import SettingsCommand, settings_options
 from dropmill.model.errors import DropmillError, SettingsError
@@ -123,7 +124,7 @@ async def _serve(app: Quart, sockets: list[socket.socket], settings: Settings) -
         # Hypercorn listens by the time it first awaits this.
         for notice in server.notices:
             print(notice)
-        for line in _about_names(settings):
+        for line in (*_about_names(settings), *_about_first(server.first_path, sockets, settings)):
             print(line)
         for listening in sockets:
             print(f"Dropmill is serving on {_url(listening, is_https=settings.is_https)}", flush=True)
@@ -157,6 +158,13 @@ def _about_names(settings: Settings) -> Iterator[str]:
         yield f"Its public URL is {settings.public_url}."
     if settings.public_url is not None and not settings.trusted_proxy:
         yield "Behind a proxy every client has the proxy's address, because --trusted-proxy is not set."
+
+
+def _about_first(path: str | None, sockets: Sequence[socket.socket], settings: Settings) -> Iterator[str]:
+    """The one-time link for the first account, if there is one; its secret is shown nowhere else."""
+    if path is not None:
+        url = settings.public_url or _url(sockets[0], is_https=settings.is_https)
+        yield f"There is no account yet. Within {FIRST_S / 60:.0f} minutes make the first one, an admin, at {url}{path}"
 
 
 def _url(listening: socket.socket, *, is_https: bool) -> str:

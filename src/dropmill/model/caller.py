@@ -5,10 +5,11 @@ another type: see `dropmill.model.internal`.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from dropmill.model.client import ClientIdentity
-from dropmill.model.ids import OPEN, BrowserKey, LinkId, Owner
+from dropmill.model.ids import OPEN, AccountId, BrowserKey, LinkId, Owner, SessionId, TokenId
 
 
 class Role(StrEnum):
@@ -48,7 +49,10 @@ class Caller:
 
     Attributes:
         client: who that is as far as the network shows; grants no right.
-        account: who signed in; None without an account.
+        account: the name of who signed in; None without an account.
+        account_id: of that account.
+        credential: the session or the token that was shown; None without one.
+        expires_at: when that expires; None: never, or there is none.
         owner: of what the caller sends; `OPEN` on a server without accounts.
         role: of the account; of a link, viewer.
         scopes: what the credential may be used for.
@@ -59,12 +63,22 @@ class Caller:
 
     client: ClientIdentity
     account: str | None = None
+    account_id: AccountId | None = None
+    credential: SessionId | TokenId | None = None
+    expires_at: datetime | None = None
     owner: Owner = OPEN
     role: Role
     scopes: frozenset[Scope]
     browser: BrowserKey | None = None
     link: LinkId | None = None
     authentication: Authentication
+
+    @property
+    def session_id(self) -> SessionId | None:
+        """The session of a browser; None for every other caller."""
+        if self.credential is None or self.authentication is not Authentication.SESSION:
+            return None
+        return SessionId(self.credential)
 
     @classmethod
     def everyone(cls, client: ClientIdentity) -> "Caller":

@@ -26,10 +26,15 @@
     ├── UploadGone                 410, terminated, expired or lost
     ├── TusVersionMismatch         412
     ├── SignInRequired             401
+    │   └── WrongCredentials       401
+    ├── TooManyAttempts            429
     ├── Forbidden                  403
+    │   └── InsecureSignIn         403
     ├── MisdirectedRequest         421
     ├── IllegalTransition          409
     │   ├── SubmissionSealed       409
+    │   ├── NameTaken              409
+    │   ├── LastAdmin              409
     │   └── RevisionInUse          409
     ├── ConfigConflict             412
     ├── PreconditionRequired       428
@@ -260,12 +265,34 @@ class SignInRequired(DropmillError):
     title = "Sign in first"
 
 
+class WrongCredentials(SignInRequired):
+    """The name or the password is wrong, or the account is disabled; or the one-time link is spent or expired."""
+
+    code = "wrong_credentials"
+    title = "Not signed in"
+
+
+class TooManyAttempts(DropmillError):
+    """Too many sign-ins failed lately for this name or address. `retry_after` is in how many seconds to try again."""
+
+    code = "too_many_attempts"
+    status = 429
+    title = "Too many attempts"
+
+
 class Forbidden(DropmillError):
     """The caller may not do this."""
 
     code = "forbidden"
     status = 403
     title = "Not allowed"
+
+
+class InsecureSignIn(Forbidden):
+    """Others on the network could read the password: the request came over plain http from another machine."""
+
+    code = "insecure_http"
+    title = "Not over plain http"
 
 
 class MisdirectedRequest(DropmillError):
@@ -297,6 +324,20 @@ class SubmissionSealed(IllegalTransition):
 
     code = "submission_sealed"
     title = "The submission is sealed"
+
+
+class NameTaken(IllegalTransition):
+    """Another account has the name; case does not distinguish names."""
+
+    code = "name_taken"
+    title = "The name is taken"
+
+
+class LastAdmin(IllegalTransition):
+    """No other account could administer the server; nothing was changed."""
+
+    code = "last_admin"
+    title = "This is the last admin"
 
 
 class ConfigConflict(DropmillError):

@@ -36,6 +36,47 @@ class EventName(StrEnum):
     CONFIG_REJECTED = "config.rejected"
     CONFIG_PURGED = "config.purged"
     NOTICE_POSTED = "notice.posted"
+    ACCOUNT_SIGNED_IN = "account.signed_in"
+    ACCOUNT_SIGNED_OUT = "account.signed_out"
+    ACCOUNT_REFUSED = "account.refused"
+    ACCOUNT_CHANGED = "account.changed"
+
+
+class SignInMethod(StrEnum):
+    """How somebody signed in."""
+
+    PASSWORD = "password"  # noqa: S105  # a word, no secret
+    FIRST = "one_time_link"
+
+
+class SignOutReason(StrEnum):
+    """Why a session ended."""
+
+    SIGNED_OUT = "signed_out"
+    ENDED = "ended"  # in the list of sessions
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105  # a word, no secret
+
+
+class RefusalReason(StrEnum):
+    """Why a sign-in was refused. Whoever tried is not told which."""
+
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105  # a word, no secret
+    UNKNOWN_NAME = "unknown_name"
+    DISABLED = "disabled"
+    WRONG_LINK = "wrong_one_time_link"
+
+
+class ChangeOfAccount(StrEnum):
+    """What `account.changed` says happened."""
+
+    ADDED = "added"
+    ROLE = "role"
+    DISABLED = "disabled"
+    ENABLED = "enabled"
+    PASSWORD = "password"  # noqa: S105  # a word, no secret
+    REMOVED = "removed"
+    TOKEN_MADE = "token_made"  # noqa: S105  # a word, no secret
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a word, no secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +128,12 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.CONFIG_REJECTED: EventKind(message="Config refused", keys=("errors",)),
     EventName.CONFIG_PURGED: EventKind(message="Config {sha256:.12} purged from the history", keys=("sha256",)),
     EventName.NOTICE_POSTED: EventKind(message="Notice: {text}", keys=("id", "text", "expires_at")),
+    EventName.ACCOUNT_SIGNED_IN: EventKind(message="Signed in ({method})", keys=("method",)),
+    EventName.ACCOUNT_SIGNED_OUT: EventKind(message="Signed out ({reason})", keys=("reason",)),
+    EventName.ACCOUNT_REFUSED: EventKind(message="Sign-in refused ({reason})", keys=("reason",)),
+    EventName.ACCOUNT_CHANGED: EventKind(
+        message="Account changed: {change}, by {by}", keys=("change", "role", "token", "by")
+    ),
 }
 
 DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {name: kind.keys for name, kind in CATALOGUE.items()}
@@ -96,6 +143,11 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {name: kind.keys for name, kind
 `--retry-exit-codes`) or `lost`; `reason` of `upload.aborted` is a sentence, and `cause` an `AbortCause` (events of
 before schema 0011 have none); `counts` as in a Submission; `error` is `{"type", "message"}` or None; `number` counts
 how often the submission has settled; `results` are the first `RESULTS_TOLD` of `result_count`, as `{"path", "size"}`.
+
+Of `account.*`: `method` is a `SignInMethod`, `reason` of `account.signed_out` a `SignOutReason` and of
+`account.refused` a `RefusalReason`, `change` a `ChangeOfAccount`; `role` is the new one, for `added` and `role`;
+`token` the prefix of the token that was made or revoked; `by` the name of the account that did it, None for the command
+line. None of them is ever a secret.
 """
 
 RESULTS_TOLD = 3  # results in one event: enough for a row of the page, and many events stay small
@@ -143,6 +195,8 @@ class Event:
 
 TOPIC_ALL = "all"
 TOPIC_CONFIG = "config"
+TOPIC_ACCOUNTS = "accounts"
+"""Moves with every `account.*` event, so that processes hear of revocations. Clients cannot join it."""
 
 OWN_TOPIC = re.compile(r"account:[0-9a-f]{32}|browser:[0-9a-f]{64}")
 """The topics with all that is about one owner. Each is named as that owner."""
@@ -159,6 +213,8 @@ def topics_of(name: EventName, subject: Subject, owner: Owner | None = None) -> 
     topics = [TOPIC_ALL]
     if name.value.startswith("config."):
         topics.append(TOPIC_CONFIG)
+    if name.value.startswith("account."):
+        topics.append(TOPIC_ACCOUNTS)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")
     if owner is not None and OWN_TOPIC.fullmatch(owner):

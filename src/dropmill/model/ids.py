@@ -14,6 +14,9 @@ NodeId = NewType("NodeId", str)
 ClaimId = NewType("ClaimId", str)
 LedgerId = NewType("LedgerId", str)
 NoticeId = NewType("NoticeId", str)
+AccountId = NewType("AccountId", str)
+SessionId = NewType("SessionId", str)
+TokenId = NewType("TokenId", str)
 
 Owner = NewType("Owner", str)
 """The owner of a submission and of all its files, jobs and events. Made of ids, never of names.
@@ -86,6 +89,21 @@ def new_claim_id() -> ClaimId:
 def new_notice_id() -> NoticeId:
     """A new notice id."""
     return NoticeId(_random_id())
+
+
+def new_account_id() -> AccountId:
+    """A new account id; none is ever reused, also not for the name of an account that was removed."""
+    return AccountId(_random_id())
+
+
+def new_session_id() -> SessionId:
+    """A new session id. It names the session in lists; the secret in the cookie is another."""
+    return SessionId(_random_id())
+
+
+def new_token_id() -> TokenId:
+    """A new token id. It names the token in lists; it is no part of the token."""
+    return TokenId(_random_id())
 
 
 def new_ledger_id() -> LedgerId:

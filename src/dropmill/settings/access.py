@@ -1,21 +1,23 @@
 """Settings that say who may use the server."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from dropmill.model.hosts import is_loopback
 from dropmill.settings import values
 from dropmill.settings.field import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSettings:
-    """Read by `app` at the start and by `web/server/guard` for each request."""
+    """Read by `app` at the start, by `access`, and by `web/server/guard` for each request."""
 
     auth: str = setting(
         "--auth",
         values.one_of("auto", "off", "required"),
         "auto",
-        "auto: open on loopback, refuse to start elsewhere. off: open to everyone who can reach the address. "
-        "required: sign-in (not available yet).",
+        "auto: open on this machine alone, otherwise sign-in (docs/accounts.md). off: open to everyone who can reach "
+        "the address. required: sign-in.",
         metavar="auto|off|required",
     )
     private: bool = setting(
@@ -33,6 +35,28 @@ class AccessSettings:
         "Viewers may read the config and its history, too; a config with secrets must not be readable.",
         metavar="",
     )
+    insecure_http: bool = setting(
+        "--insecure-http",
+        values.switch,
+        False,
+        "Let people sign in over plain http from other machines; everyone on the network in between can read their "
+        "passwords.",
+        metavar="",
+    )
+    session_idle: float = setting(
+        "--session-idle",
+        values.age,
+        7 * 86400.0,
+        "Time after which a session ends if its browser sends nothing. Default: 7d.",
+        metavar="AGE",
+    )
+    session_lifetime: float = setting(
+        "--session-lifetime",
+        values.age,
+        30 * 86400.0,
+        "Time after which a session ends however often it is used. Default: 30d.",
+        metavar="AGE",
+    )
     allowed_host: tuple[str, ...] = setting(
         "--allowed-host",
         values.text,
@@ -49,3 +73,8 @@ class AccessSettings:
         metavar="ORIGIN",
         many=True,
     )
+
+    @property
+    def is_called_from_elsewhere(self) -> bool:
+        """Whether pages that are not of this machine may call the server."""
+        return not all(is_loopback(urlsplit(origin).hostname or "") for origin in self.allowed_origin)

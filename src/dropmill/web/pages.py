@@ -9,21 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
-from quart import Blueprint, current_app, redirect, render_template, request, url_for
+from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
 
 from dropmill import __version__, text
 from dropmill.access.policy import Action
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
-from dropmill.model.errors import NotFound, Unavailable
+from dropmill.model.errors import BadRequest, DropmillError, NotFound, TooManyAttempts, Unavailable, WrongCredentials
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
 from dropmill.text import time_text
 from dropmill.web import messages
-from dropmill.web.api import query
+from dropmill.web.api import query, sessions
 from dropmill.web.history import history_page
+from dropmill.web.server import body
 from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.server.compression import compress_page
+from dropmill.web.server.guard import require_private
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.static_files import PageFiles, files_of
 from dropmill.wire.submissions import AbortedJson, CountsJson, submission_json
@@ -45,6 +47,40 @@ async def drop() -> str:
         processor=services().processor.label if may(Action.SEE_SERVER) else "",
         client_ip=current_caller().client.ip,
     )
+
+
+@pages.route("/sign-in", methods=["GET", "POST"])
+async def sign_in() -> Any:
+    """The page for signing in, with a form that needs no script. After it, the browser goes on to `next`."""
+    found = services()
+    refused: DropmillError | None = None
+    if request.method == "POST":
+        require_private(request, found.settings)
+        try:
+            signed_in = await sessions.by_fields(await body.read_form(limit=sessions.BODY_MAX))
+        except (BadRequest, WrongCredentials, TooManyAttempts) as error:
+            refused = error
+        else:
+            response = Response(status=303, headers={"Location": _local_path(query.text("next"))})
+            sessions.set_cookie(response, signed_in)
+            return response
+    page = await render_template("sign-in.html", offers_first=found.sessions.offers_first, refused=refused)
+    return page, refused.status if refused is not None else 200
+
+
+def _local_path(wanted: str | None) -> str:
+    """The page of this server to go on to; the first one if the address leads elsewhere."""
+    base = services().settings.base_path
+    # Browsers take a backslash for a slash, and two slashes for the beginning of a host.
+    if (
+        wanted is None
+        or not wanted.startswith("/")
+        or wanted.startswith("//")
+        or "\\" in wanted
+        or not wanted.isprintable()
+    ):
+        return f"{base}/"
+    return wanted if base and f"{wanted}/".startswith(f"{base}/") else f"{base}{wanted}"
 
 
 @pages.get("/history")

@@ -3,12 +3,17 @@
 The ledger is not part of it: handlers read and change things only through a capability, and pass it the caller.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from quart import current_app
 
+from dropmill.access.accounts import Accounts
 from dropmill.access.policy import Policy
+from dropmill.access.sessions import Sessions
+from dropmill.access.sign_ins import SignIns
+from dropmill.access.tokens import Tokens
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
 from dropmill.intake.resumable import Uploads
@@ -17,6 +22,7 @@ from dropmill.live.notices import Notices
 from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
+from dropmill.model.caller import Caller
 from dropmill.origin.resolver import Resolver
 from dropmill.ports.blobs import BlobStore
 from dropmill.processing.jobs import Jobs
@@ -26,12 +32,18 @@ from dropmill.upkeep.event_log import EventLog
 
 EXTENSION = "dropmill"
 
+SIGN_IN = 4401  # WebSocket close code: sign in again
+
+Closer = Callable[[int, str], Awaitable[None]]
+"""Ends one socket, long poll or event stream, given a close code and a reason."""
+
 
 @dataclass(kw_only=True)
 class Services:
     """Everything that is open while the server runs.
 
     Attributes:
+        is_open: whether whoever reaches the server may use it without signing in.
         is_draining: whether the server is stopping and refuses new work.
         closers: functions that end one socket, long poll or event stream, given a close code and a reason.
     """
@@ -51,8 +63,27 @@ class Services:
     notices: Notices
     log: EventLog
     health: Health
+    accounts: Accounts
+    sessions: Sessions
+    tokens: Tokens
+    sign_ins: SignIns
+    is_open: bool = True
     is_draining: bool = False
-    closers: set[Callable[[int, str], Awaitable[None]]] = field(default_factory=set)
+    closers: set[Closer] = field(default_factory=set)
+
+    @contextmanager
+    def held_open(self, caller: Caller, close: Closer) -> Iterator[None]:
+        """Have `close` called once the server stops, or the caller is no longer signed in."""
+
+        async def sign_out() -> None:
+            await close(SIGN_IN, "You are no longer signed in.")
+
+        self.closers.add(close)
+        try:
+            with self.sign_ins.held(caller, sign_out):
+                yield
+        finally:
+            self.closers.discard(close)
 
 
 def services() -> Services:

@@ -103,6 +103,7 @@ export const IGNORED_EVENTS = new Set([
   "attempt.succeeded", "attempt.failed", "attempt.cancelled", "attempt.lost", // job.settled or job.queued has the outcome
   "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
   "notice.posted", // the message `notice` shows it
+  "account.signed_in", "account.signed_out", "account.refused", "account.changed", // about no submission
 ]);
 
 /** Events that change a submission or one of its files. */

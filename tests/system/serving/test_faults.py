@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.name_server import NameServer
 from tests.support.server import SERVE, Server, clean_environment, form, hear, post, read_answer, reset
@@ -304,8 +305,6 @@ def test_a_port_in_use_is_told(odd: Server, tmp_path: Path) -> None:
     [
         ([], {"DROPMILL_X": "1"}, "DROPMILL_X"),
         (["--bind", "nonsense"], {}, "--bind"),
-        (["--auth", "required"], {}, "--auth"),
-        (["--bind", "0.0.0.0:0"], {}, "--bind"),
         (["--bind", "127.0.0.1:0", "--processor", "nothing.here:f"], {}, "nothing.here"),
         (["--bind", "127.0.0.1:0", "--command", "/no/such/program {path}"], {}, "/no/such/program"),
         (["--bind", "127.0.0.1:0", "--data", "/dev/null/data"], {}, "--data"),
@@ -322,19 +321,30 @@ def test_an_unusable_setting_stops_the_start_with_one_line(
 HYPERCORN = (sys.executable, "-m", "hypercorn", "dropmill.asgi:app")
 
 
-def test_hypercorn_serves_it_only_when_told_that_it_is_open(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [*HYPERCORN, "--bind", "127.0.0.1:0"],
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    # Hypercorn 0.18 exits with 0 whatever its worker did, so only the line tells.
-    (line,) = ended.stderr.splitlines()
-    assert "DROPMILL_AUTH=off" in line
+def test_hypercorn_serves_it_to_those_who_sign_in_unless_told_that_it_is_open(tmp_path: Path) -> None:
+    """It does not say where it listens, so the app cannot know who could reach it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*free.getsockname())
+    said = tmp_path / "said.txt"
+    with said.open("wb") as written:
+        running = subprocess.Popen(
+            [*HYPERCORN, "--bind", address], cwd=tmp_path, env=clean_environment(), stdout=written, stderr=written
+        )
+    try:
+        (line,) = wait_until(lambda: [line for line in said.read_text().splitlines() if "/sign-in#first=" in line])
+        assert line.startswith("dropmill: there is no account yet")
+
+        def refused() -> int | None:
+            try:
+                return httpx.get(f"http://{address}/api/v1/submissions", trust_env=False).status_code
+            except httpx.TransportError:
+                return None
+
+        assert wait_until(refused) == 401
+    finally:
+        running.terminate()
+        running.wait(60)
 
 
 def test_hypercorn_serves_it_with_one_process_a_folder(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class _Running:
     """All that the guard asks of the services."""
 
     is_draining = False
+    is_open = True
 
 
 def app_that_notes(found: list[Caller]) -> Quart:

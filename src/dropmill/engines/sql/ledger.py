@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from dropmill.engines.sql import (
+    accounts,
     attempts,
     config,
     deliveries,
@@ -24,11 +25,24 @@ from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.history import list_history
 from dropmill.engines.sql.uploads import announce_uploads
+from dropmill.model.accounts import Account, AccountChange, Session, Token
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.deliveries import Delivery
+from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.history import HistoryFilter, HistoryPage
-from dropmill.model.ids import OPEN, Cursor, FileId, JobId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import (
+    OPEN,
+    AccountId,
+    Cursor,
+    FileId,
+    JobId,
+    Owner,
+    SessionId,
+    Sha256,
+    SubmissionId,
+    TokenId,
+)
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
 from dropmill.model.nodes import Node
 from dropmill.model.notices import Notice
@@ -36,6 +50,7 @@ from dropmill.model.results import Result
 from dropmill.model.retention import KeptBytes
 from dropmill.model.submissions import Submission
 from dropmill.model.uploads import AbortCause, File, StoredBlob
+from dropmill.ports.ledger.accounts import By
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
 from dropmill.ports.ledger.history import SubmissionView, Totals
@@ -205,6 +220,45 @@ class SqlLedger(SqlDatabase):
         # If the caller is cancelled before this, the next start or the next purge does it.
         await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._forget_bytes)
 
+    async def add_account(self, account: Account, password_hash: str, by: By, *, is_first: bool = False) -> None:
+        await self._change(accounts.add_account, account, password_hash, by, is_first)
+
+    async def change_account(
+        self, account_id: AccountId, change: AccountChange, by: By, *, keep: SessionId | None = None
+    ) -> Account:
+        return await self._change(accounts.change_account, account_id, change, by, keep)
+
+    async def remove_account(self, account_id: AccountId, by: By) -> None:
+        await self._change(accounts.remove_account, account_id, by)
+
+    async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
+        await self._change(accounts.rehash, account_id, old, new)
+
+    async def refuse_sign_in(self, name: str, reason: RefusalReason, client: ClientIdentity) -> None:
+        await self._change(accounts.refuse_sign_in, name, reason, client)
+
+    async def begin_session(self, session: Session, secret: Sha256, method: SignInMethod) -> None:
+        await self._change(accounts.begin_session, session, secret, method)
+
+    async def end_session(
+        self, session_id: SessionId, account_id: AccountId, reason: SignOutReason, client: ClientIdentity | None
+    ) -> None:
+        await self._change(accounts.end_session, session_id, account_id, reason, client)
+
+    async def add_token(self, token: Token, secret: Sha256, by: By) -> None:
+        await self._change(accounts.add_token, token, secret, by)
+
+    async def revoke_token(self, token_id: TokenId, account_id: AccountId | None, by: By) -> None:
+        await self._change(accounts.revoke_token, token_id, account_id, by)
+
+    async def note_use(
+        self,
+        sessions: Mapping[SessionId, datetime],
+        tokens: Mapping[TokenId, datetime],
+        accounts_seen: Mapping[AccountId, datetime],
+    ) -> None:
+        await self._change(accounts.note_use, sessions, tokens, accounts_seen)
+
     def _forget_bytes(self) -> None:
         with self._translated():
             self.forget_bytes()
@@ -334,6 +388,38 @@ class SqlLedger(SqlDatabase):
         self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
     ) -> EventPage:
         return await self._read(events.events_before, topic, before, limit, visible_to)
+
+    async def session_by(self, secret: Sha256) -> tuple[Session, Account] | None:
+        return await self._read(accounts.session_by, secret)
+
+    async def token_by(self, prefix: str) -> tuple[Token, Sha256, Account] | None:
+        return await self._read(accounts.token_by, prefix)
+
+    async def accounts_of(
+        self, sessions: Collection[SessionId], tokens: Collection[TokenId]
+    ) -> Mapping[SessionId | TokenId, Account]:
+        return await self._read(accounts.accounts_of, sessions, tokens)
+
+    async def accounts(self) -> Sequence[Account]:
+        return await self._read(accounts.list_accounts)
+
+    async def account(self, account_id: AccountId) -> Account:
+        return await self._read(accounts.get_account, account_id)
+
+    async def account_named(self, name: str) -> Account | None:
+        return await self._read(accounts.account_named, name)
+
+    async def has_accounts(self) -> bool:
+        return await self._read(accounts.has_accounts)
+
+    async def password_of(self, name: str) -> tuple[Account, str] | None:
+        return await self._read(accounts.password_of, name)
+
+    async def sessions(self, account_id: AccountId) -> Sequence[Session]:
+        return await self._read(accounts.list_sessions, account_id)
+
+    async def tokens(self, account_id: AccountId | None) -> Sequence[Token]:
+        return await self._read(accounts.list_tokens, account_id)
 
     async def newest_cursor(self) -> Cursor:
         return await self._read(events.newest_cursor)

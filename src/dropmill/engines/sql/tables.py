@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0014"
+SCHEMA_HEAD = "0015"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -334,6 +334,53 @@ notices = Table(  # those that have not expired, and some that have
     Column("expires_at", UtcTime, nullable=False),
     Column("account", SafeText(200)),
 )
+
+accounts = Table(  # also those that were removed: submissions belong to their ids
+    "accounts",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("name", SafeText(64), nullable=False),
+    Column("name_key", SafeText(400), nullable=False),  # see `model.accounts.name_key`
+    Column("role", String(16), nullable=False),
+    Column("password_hash", Text),  # NULL once it is removed
+    Column("created_at", UtcTime, nullable=False),
+    Column("disabled_at", UtcTime),
+    Column("removed_at", UtcTime),
+    Column("last_seen_at", UtcTime),
+)
+_is_there = accounts.c.removed_at.is_(None)
+Index("uq_accounts_name_key", accounts.c.name_key, unique=True, sqlite_where=_is_there, postgresql_where=_is_there)
+
+sessions = Table(  # those that have not ended, and some that have expired
+    "sessions",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("secret_sha256", Id(64), nullable=False, unique=True),
+    Column("account_id", Id(32), ForeignKey("accounts.id"), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("client", JsonText, nullable=False),
+)
+Index("ix_sessions_account", sessions.c.account_id, sessions.c.seq)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("prefix", Id(32), nullable=False, unique=True),
+    Column("secret_sha256", Id(64), nullable=False),  # of the whole token
+    Column("account_id", Id(32), ForeignKey("accounts.id"), nullable=False),
+    Column("name", SafeText(64)),
+    Column("scopes", JsonText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("last_used_at", UtcTime),
+)
+Index("ix_tokens_account", tokens.c.account_id, tokens.c.seq)
 
 config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held
     "config_files",

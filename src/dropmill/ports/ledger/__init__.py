@@ -7,6 +7,7 @@ order in which they are called.
 
 from typing import Protocol
 
+from dropmill.ports.ledger.accounts import AccountLedger
 from dropmill.ports.ledger.config import ConfigLedger
 from dropmill.ports.ledger.deliveries import DeliveryLedger
 from dropmill.ports.ledger.events import FeedLedger
@@ -29,6 +30,7 @@ class Ledger(
     DeliveryLedger,
     NodeLedger,
     NoticeLedger,
+    AccountLedger,
     Protocol,
 ):
     """Everything an engine implements."""

@@ -58,7 +58,7 @@ async def read_events() -> Any:
     page = await topic.page(after=after, of_ledger=of_ledger, limit=limit)
     if wait_s and not page.events and not page.is_cut:
         with capacity_of(current_app).admit_socket(caller.client.ip):
-            return await _next_page(found, topic, after, limit, wait_s)
+            return await _next_page(found, caller, topic, after, limit, wait_s)
     return _page(found, page)
 
 
@@ -75,10 +75,12 @@ async def _after(found: Services, caller: Caller, last_id: str | None = None) ->
     return Cursor(query.number("after") or 0)
 
 
-async def _next_page(found: Services, topic: Topic, after: Cursor, limit: int, wait_s: float) -> EventPageJson:
-    """The next events after a cursor; none if there are none in time, or the server stops."""
+async def _next_page(
+    found: Services, caller: Caller, topic: Topic, after: Cursor, limit: int, wait_s: float
+) -> EventPageJson:
+    """The next events after a cursor; none if there are none in time, the server stops, or the caller is signed out."""
     inbox = found.live.feed.inbox()
-    waiting = asyncio.timeout(wait_s)
+    waiting, stack = asyncio.timeout(wait_s), contextlib.ExitStack()
 
     async def give_up(_code: int, _reason: str) -> None:
         with contextlib.suppress(RuntimeError):  # it has already ended
@@ -89,13 +91,13 @@ async def _next_page(found: Services, topic: Topic, after: Cursor, limit: int, w
         page = await topic.events(after=after, limit=limit)
         with contextlib.suppress(TimeoutError):
             async with waiting:
-                found.closers.add(give_up)
+                stack.enter_context(found.held_open(caller, give_up))
                 while not page.events and not page.is_cut:
                     await inbox.next()
                     page = await topic.events(after=after, limit=limit)
         return _page(found, page)
     finally:
-        found.closers.discard(give_up)
+        stack.close()
         found.live.feed.leave(topic, inbox)
         found.live.feed.close_inbox(inbox)
 
@@ -155,7 +157,8 @@ async def _stream(
     async def give_up(_code: int, _reason: str) -> None:
         over.set()
 
-    found.closers.add(give_up)
+    held = contextlib.ExitStack()
+    held.enter_context(found.held_open(caller, give_up))
     following = asyncio.create_task(follow())
     ending = asyncio.create_task(over.wait())
     arriving = asyncio.create_task(blocks.get())
@@ -177,7 +180,7 @@ async def _stream(
             else:
                 yield b":\n\n"
     finally:
-        found.closers.discard(give_up)
+        held.close()
         for task in (following, ending, arriving):
             task.cancel()
         await asyncio.wait((following, ending, arriving))

@@ -111,20 +111,20 @@ async def _serve(found: Services, capacity: Capacity) -> None:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         await send(Outgoing(tick(utc_now(), spread_s(capacity))))
 
-    subscriber = Subscriber(current_caller(), services=found.live, send=send)
-    found.closers.add(connection.close)
+    caller = current_caller()
+    subscriber = Subscriber(caller, services=found.live, send=send)
     try:
-        await send(first_message(found))
-        await subscriber.greet()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(subscriber.run())
-            group.create_task(beat())
-            await _listen(connection, subscriber, send)
+        with found.held_open(caller, connection.close):
+            await send(first_message(found))
+            await subscriber.greet()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(subscriber.run())
+                group.create_task(beat())
+                await _listen(connection, subscriber, send)
     except* (OutOfSpace, Unavailable):  # a client that comes back joins after its cursor and misses nothing
         await connection.close(WS_TRY_AGAIN, "The ledger is not available now; come back in a moment.")
     finally:
         subscriber.close()
-        found.closers.discard(connection.close)
 
 
 async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
@@ -213,16 +213,15 @@ async def _poll(asked: PollRequest) -> Response:
         )
         joined = asyncio.Event()
         following = asyncio.create_task(_follow(subscriber, gathering, asked.joins, joined))
-        found.closers.add(give_up)
         try:
-            # A join that brings more than an answer holds does not return.
-            await _first_of(following, joined.wait(), gathering.is_full.wait(), over.wait())
-            until = began + asked.wait_s - loop.time()
-            await _first_of(following, gathering.news(), over.wait(), timeout_s=max(until, 0))
-            if all(join.after is not None for join in asked.joins):
-                await _first_of(following, over.wait(), timeout_s=max(began + POLL_EVERY_S - loop.time(), 0))
+            with found.held_open(caller, give_up):
+                # A join that brings more than an answer holds does not return.
+                await _first_of(following, joined.wait(), gathering.is_full.wait(), over.wait())
+                until = began + asked.wait_s - loop.time()
+                await _first_of(following, gathering.news(), over.wait(), timeout_s=max(until, 0))
+                if all(join.after is not None for join in asked.joins):
+                    await _first_of(following, over.wait(), timeout_s=max(began + POLL_EVERY_S - loop.time(), 0))
         finally:
-            found.closers.discard(give_up)
             following.cancel()
             await asyncio.wait([following])
             subscriber.close()

@@ -8,12 +8,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
+from urllib.parse import parse_qsl
 
 from quart import Request, request
 from quart.wrappers.request import Body
 
 from dropmill.intake.loans import Loan, Pieces
-from dropmill.model.errors import BadRequest, RequestTooSlow, TooLarge, UnsupportedMediaType
+from dropmill.model.errors import BadRequest, DropmillError, RequestTooSlow, TooLarge, UnsupportedMediaType
 from dropmill.web.server.lending import SocketLoan
 from dropmill.web.services import services
 from dropmill.wire.encoding import Json, loads_strict
@@ -38,6 +39,7 @@ class BoundedBody(Body):
         self._room.set()
         self._is_bounded = True
         self._is_discarded = False
+        self._refusal: DropmillError | None = None
         self.ask: Callable[[], Awaitable[None]] | None = None
         """Sends 100 Continue; None once it was sent, or if the client does not wait for it."""
         self.may_be_left = asyncio.Event()
@@ -57,10 +59,13 @@ class BoundedBody(Body):
 
         Raises:
             StopAsyncIteration: the body has ended.
+            DropmillError: the body was refused.
         """
         self._end_loan()
         await self._ask_once()
-        while not self._chunks:
+        while not self._chunks or self._refusal is not None:
+            if self._refusal is not None:
+                raise self._refusal
             if self._complete.is_set():
                 raise StopAsyncIteration
             self._has_data.clear()
@@ -122,6 +127,14 @@ class BoundedBody(Body):
         self._chunks.clear()
         self._unread = 0
 
+    def refuse(self, error: DropmillError) -> None:
+        """Raise an error where more of the body is awaited, also in a loan, unless all of it has arrived."""
+        if not self._complete.is_set():
+            self._refusal = error
+            if self._loan is not None:
+                self._loan.end()
+            self._has_data.set()
+
     @property
     def is_complete(self) -> bool:
         """Whether the last byte has arrived."""
@@ -161,6 +174,15 @@ class BoundedRequest(Request):
 
     body_class = BoundedBody
     body: BoundedBody
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether all of the body has arrived."""
+        return self.body.is_complete
+
+    def refuse_rest(self, error: DropmillError) -> None:
+        """Raise an error where more of the body is awaited; from any task."""
+        self.body.refuse(error)
 
 
 def chunks() -> Pieces:
@@ -215,6 +237,21 @@ async def read_json(kind: str = "application/json", *, limit: int = JSON_MAX) ->
         return await asyncio.to_thread(loads_strict, text) if len(text) > JSON_QUICK else loads_strict(text)
     except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON, or says something twice.") from None
+
+
+async def read_form(*, limit: int) -> dict[str, str]:
+    """The fields of a form that has no file (`application/x-www-form-urlencoded`); of repeated ones the last.
+
+    Raises:
+        UnsupportedMediaType, BadRequest, TooLarge, RequestTooSlow: it is none.
+    """
+    if request.mimetype != "application/x-www-form-urlencoded":
+        raise UnsupportedMediaType("Send a form without files.")
+    text = await read(limit)
+    try:
+        return dict(parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=100))
+    except ValueError:
+        raise BadRequest("The body is not a form.") from None
 
 
 async def read_json_object(*, limit: int = JSON_MAX) -> Json:

@@ -3,24 +3,68 @@
 The guard finds the caller before any handler runs, in the same way for requests and sockets; handlers call
 `current_caller`. By then the client's address is the one that a trusted proxy forwarded
 (`dropmill.web.server.forwarding`).
+
+A caller shows a session's cookie or a bearer token. A token in the address is never looked at: addresses end up in
+logs and histories.
 """
 
 from typing import TypeAlias
 
 from quart import Request, Websocket, g
 
+from dropmill.model.accounts import owner_of
 from dropmill.model.caller import Caller
+from dropmill.model.client import ClientIdentity
 from dropmill.origin.network import identify
+from dropmill.web.services import services
 
 Connection: TypeAlias = Request | Websocket
 
+COOKIE = "dropmill_session"
+_BEARER = "bearer "
+
 
 async def find_caller(connection: Connection) -> Caller | None:
-    """The caller of this request or socket; None if nobody signed in, on a server where people have to.
+    """The caller of this request or socket; None if sign-in is required and nobody is signed in.
 
-    There is no sign-in yet, so every caller is everyone.
+    Raises:
+        Unavailable: the ledger cannot be read.
     """
-    return Caller.everyone(identify(connection.remote_addr, connection.headers.get("User-Agent")))
+    found, client = services(), client_of(connection)
+    sign_in = None
+    if (secret := _cookie(connection)) is not None:
+        sign_in = await found.sign_ins.by_session(secret)
+    if sign_in is None and (token := _bearer_token(connection)) is not None:
+        sign_in = await found.sign_ins.by_token(token)
+    if sign_in is None:
+        return Caller.everyone(client) if found.is_open else None
+    return Caller(
+        client=client,
+        account=sign_in.account.name,
+        account_id=sign_in.account.id,
+        credential=sign_in.credential,
+        expires_at=sign_in.expires_at,
+        owner=owner_of(sign_in.account.id),
+        role=sign_in.account.role,
+        scopes=sign_in.scopes,
+        authentication=sign_in.authentication,
+    )
+
+
+def client_of(connection: Connection) -> ClientIdentity:
+    """Who sent a request, as far as the network shows."""
+    return identify(connection.remote_addr, connection.headers.get("User-Agent"))
+
+
+def cookie_name(connection: Connection, base: str) -> str:
+    """The name of the session's cookie.
+
+    On https its prefix has browsers refuse one that another site, or plain http, set under our name
+    (https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1, and "Cookie Prefixes" in its draft successor).
+    """
+    if connection.scheme not in ("https", "wss"):
+        return COOKIE
+    return f"__Secure-{COOKIE}" if base else f"__Host-{COOKIE}"
 
 
 def keep_caller(caller: Caller) -> None:
@@ -42,3 +86,15 @@ def caller_if_known() -> Caller | None:
     """The caller; None if nobody signed in, or if the guard refused the request before it looked."""
     found: Caller | None = g.get("caller")
     return found
+
+
+def _cookie(connection: Connection) -> str | None:
+    if "Cookie" not in connection.headers:
+        return None
+    secret: str | None = connection.cookies.get(cookie_name(connection, services().settings.base_path))
+    return secret
+
+
+def _bearer_token(connection: Connection) -> str | None:
+    given: str = connection.headers.get("Authorization", "")
+    return given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else None

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
-from quart import Quart, Response, current_app, has_request_context, render_template, request, websocket
+from quart import Quart, Response, current_app, g, has_request_context, render_template, request, websocket
 from werkzeug.exceptions import HTTPException
 
 from dropmill.model.caller import Authentication, Caller
@@ -23,9 +23,11 @@ from dropmill.model.errors import (
     BadRequest,
     DropmillError,
     Forbidden,
+    InsecureSignIn,
     MisdirectedRequest,
     RangeNotSatisfiable,
     SignInRequired,
+    TooManyAttempts,
     TooManyConnections,
     TooManyUploads,
     Unavailable,
@@ -34,8 +36,9 @@ from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
 from dropmill.web.routes import ROUTES, Access, Open, access_of
 from dropmill.web.server.accept import preferred_type
+from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
-from dropmill.web.server.caller import find_caller, keep_caller
+from dropmill.web.server.caller import caller_if_known, find_caller, keep_caller
 from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.forwarding import OWN_HOST
 from dropmill.web.server.headers import refuse_other_meanings
@@ -87,16 +90,17 @@ FORWARDING_HEADERS = (
 )
 
 
-def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTES) -> None:
+def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTES, *, is_open: bool = True) -> None:
     """Put the guard in front of an app's routes and sockets.
 
     Args:
         app: whose.
         settings: of the server.
         routes: who may use which; one that is not there is served to nobody.
+        is_open: whether whoever reaches the server may use it without signing in.
     """
     hosts = allowed_hosts(settings)
-    is_open_on_loopback = settings.auth == "auto"
+    is_open_on_loopback = is_open and settings.auth == "auto"
 
     async def check(connection: Any, *, is_unsafe: bool) -> None:
         _check_framing(connection)
@@ -124,6 +128,12 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
             capacity_of(app).require_descriptors()
         if request.method not in SAFE_METHODS:
             refuse_other_meanings(request.headers)
+            _end_with_sign_in()
+
+    @app.teardown_request
+    async def _after_handling(_error: BaseException | None) -> None:
+        if (held := g.pop("held_body", None)) is not None:
+            held.close()
 
     @app.before_websocket
     async def _before_websocket() -> None:
@@ -151,6 +161,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
         if isinstance(error, Unavailable | TooManyUploads | TooManyConnections):
             response.headers["Retry-After"] = "5"
+        if isinstance(error, TooManyAttempts):
+            response.headers["Retry-After"] = str(error.extra["retry_after"])
         if isinstance(error, RangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
         if isinstance(error, SignInRequired):
@@ -190,6 +202,38 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     if settings.public_url is not None:
         hosts.add(settings.public_url.host)
     return frozenset(hosts)
+
+
+def require_private(connection: Any, settings: Settings) -> None:
+    """Return if a password in this request cannot be read on the way.
+
+    What counts is the name under which the browser reached us: a loopback name leads to its own machine, also through
+    a tunnel or into a container.
+
+    Raises:
+        InsecureSignIn: the request came over plain http, and not from this machine.
+    """
+    if settings.insecure_http or connection.scheme in ("https", "wss"):
+        return
+    if _host_name(connection.headers.get("Host", "")) not in LOOPBACK_NAMES:
+        raise InsecureSignIn(
+            "Others on the network could read your password; use https. In a network that you trust, start the server "
+            "with --insecure-http."
+        )
+
+
+def _end_with_sign_in() -> None:
+    """Refuse the rest of the current request's body when its caller is signed out. Expiry does not end an upload."""
+    caller = caller_if_known()
+    receiving: BoundedRequest = request._get_current_object()  # type: ignore[attr-defined]  # another task refuses it
+    if caller is None or caller.credential is None or receiving.has_arrived:
+        return
+
+    async def refuse() -> None:
+        receiving.refuse_rest(SignInRequired("You were signed out; the rest of the request was not taken."))
+
+    g.held_body = held = contextlib.ExitStack()
+    held.enter_context(services().sign_ins.held(caller, refuse, outlives_session=True))
 
 
 def _bracketed(host: str) -> str:
@@ -247,8 +291,8 @@ def _check_direct(connection: Any) -> None:
         if name in connection.headers:
             raise Forbidden(
                 f"The request came through a proxy ({name}), but this server is open to its own machine only. "
-                "To serve behind a proxy, start it with --trusted-proxy and --public-url; until sign-in is available, "
-                "also with --auth off if the proxy decides who may use it."
+                "To serve behind a proxy, start it with --trusted-proxy and --public-url; people then sign in. If the "
+                "proxy decides who may use it, add --auth off."
             )
 
 

@@ -1,0 +1,114 @@
+"""Passwords: what they must be, and their hashes, made with Argon2id (RFC 9106) in two threads.
+
+A hash costs about a tenth of a second of a core and 46 MiB on purpose. So at most two are made at once, and a bounded
+number wait.
+"""
+
+import asyncio
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from dropmill.model.errors import BadRequest, Unavailable
+
+PASSWORD_MIN: Final = 10  # characters
+PASSWORD_MAX: Final = 1024  # bytes, so that nobody has a long text hashed
+THREADS: Final = 2
+WAITING_MAX: Final = 32  # a good three seconds of work
+
+_T = TypeVar("_T")
+
+
+def checked_password(password: str, of: str = "password") -> str:
+    """A new password, if it may be one.
+
+    Args:
+        password: as it was given.
+        of: what the error calls it.
+
+    Raises:
+        BadRequest: it is too short or too long.
+    """
+    if len(password) < PASSWORD_MIN or len(_bytes(password) or b"") not in range(1, PASSWORD_MAX + 1):
+        raise BadRequest(f"`{of}` must have at least {PASSWORD_MIN} characters and at most {PASSWORD_MAX} bytes.")
+    return password
+
+
+class Passwords:
+    """Makes and checks hashes."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        """Start no thread yet.
+
+        Args:
+            hasher: with which parameters; None: those of today. Hashes with weaker ones still count; `is_weak` says so.
+        """
+        # Never more lanes: Argon2 would start threads of its own, which fails where threads are limited.
+        self._hasher = hasher or PasswordHasher(time_cost=2, memory_cost=46 * 1024, parallelism=1)
+        self._threads = ThreadPoolExecutor(THREADS, "passwords")
+        self._taken = 0
+        self._nobodys: str | None = None
+
+    def close(self) -> None:
+        """Wait for the hashes that are being made."""
+        self._threads.shutdown(cancel_futures=True)
+
+    async def hash(self, password: str) -> str:
+        """The hash of a password.
+
+        Raises:
+            Unavailable: too many wait already.
+        """
+        return await self._run(self._hasher.hash, _bytes(password) or b"")
+
+    async def matches(self, password: str, known: str | None) -> bool:
+        """Whether a password has this hash.
+
+        Without a hash, None, this takes as long, so that nobody learns which names exist.
+
+        Raises:
+            Unavailable: too many wait already.
+        """
+        given = _bytes(password)
+        if given is None or len(given) > PASSWORD_MAX:
+            given, known = b"", None
+        return await self._run(self._check, given, known)
+
+    def is_weak(self, known: str) -> bool:
+        """Whether a hash was made with other parameters than those of today."""
+        return self._hasher.check_needs_rehash(known)
+
+    def _check(self, password: bytes, known: str | None) -> bool:
+        if known is None:
+            if self._nobodys is None:
+                self._nobodys = self._hasher.hash(b"nobody's password")
+            known, password = self._nobodys, b""
+        try:
+            return self._hasher.verify(known, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _run(self, work: Callable[..., _T], *args: Any) -> _T:
+        if self._taken >= WAITING_MAX:
+            raise Unavailable("Too many passwords are being checked; try again in a moment.")
+        loop = asyncio.get_running_loop()
+        self._taken += 1
+        future = self._threads.submit(work, *args)
+        # Counted until the thread is done, also when the client has left.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        return await asyncio.wrap_future(future)
+
+    def _done(self) -> None:
+        self._taken -= 1
+
+
+def _bytes(password: str) -> bytes | None:
+    """The same for every way to type the same letters; None for what no keyboard types."""
+    try:
+        return unicodedata.normalize("NFC", password).encode()
+    except UnicodeEncodeError:
+        return None

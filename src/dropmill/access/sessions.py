@@ -1,0 +1,218 @@
+"""Signing in and out: sessions of browsers, and the one-time link for the first admin."""
+
+import asyncio
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, NoReturn
+
+from dropmill.access.accounts import by, require_own
+from dropmill.access.passwords import Passwords, checked_password
+from dropmill.access.secrets import digest, is_session_secret, new_session_secret
+from dropmill.access.throttle import Throttle
+from dropmill.model.accounts import Account, AccountChange, Session, checked_name, name_key
+from dropmill.model.caller import Caller, Role
+from dropmill.model.client import ClientIdentity
+from dropmill.model.clock import utc_now
+from dropmill.model.errors import BadRequest, NameTaken, NotFound, Unavailable, WrongCredentials
+from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
+from dropmill.model.ids import AccountId, SessionId, Sha256, new_account_id, new_session_id
+from dropmill.ports.ledger.accounts import AccountLedger, By
+
+FIRST_S: Final = 15 * 60.0  # how long the one-time link is good for
+
+_WRONG: Final = "The name or the password is wrong."
+_WRONG_LINK: Final = "The link was used, or has expired; a new start of the server prints another one."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedIn:
+    """What a sign-in brings.
+
+    Attributes:
+        secret: for the browser's cookie; not kept anywhere else.
+    """
+
+    account: Account
+    session: Session
+    secret: str
+
+
+class Sessions:
+    """Begins and ends sessions."""
+
+    def __init__(self, ledger: AccountLedger, passwords: Passwords, *, idle_s: float, lifetime_s: float) -> None:
+        """Nobody can use a one-time link until `offer_first`.
+
+        Args:
+            ledger: keeps them.
+            passwords: checks passwords.
+            idle_s: after how many seconds without use a session ends.
+            lifetime_s: after how many seconds it ends however often it is used.
+        """
+        self._ledger = ledger
+        self._passwords = passwords
+        self._idle = timedelta(seconds=idle_s)
+        self._lifetime = timedelta(seconds=lifetime_s)
+        self._throttle = Throttle()
+        self._first: tuple[Sha256, float] | None = None  # of the one-time link, and until when
+
+    # --- in ----------------------------------------------------------------------------------------------------------
+
+    async def sign_in(self, client: ClientIdentity, name: str, password: str) -> SignedIn:
+        """Begin a session.
+
+        Raises:
+            WrongCredentials: the name or the password is wrong, or the account is disabled; the error is the same.
+            TooManyAttempts: too many failed before; neither was looked at.
+            Unavailable: too many passwords are being checked.
+        """
+        key = name_key(name)
+        account, known, is_right = await self._check(key, client, name, password)
+        if account is None or known is None:
+            await self._refuse(name, RefusalReason.UNKNOWN_NAME, client)
+        if not is_right:
+            await self._refuse(name, RefusalReason.WRONG_PASSWORD, client)
+        if not account.is_usable:
+            await self._refuse(name, RefusalReason.DISABLED, client)
+        if self._passwords.is_weak(known):
+            await self._ledger.rehash(account.id, old=known, new=await self._passwords.hash(password))
+        try:
+            signed_in = await self._begin(account, client, SignInMethod.PASSWORD)
+        except NotFound:  # it was removed or disabled meanwhile
+            raise WrongCredentials(_WRONG) from None
+        self._throttle.succeeded(key, client.ip)
+        return signed_in
+
+    async def _check(
+        self, key: str, client: ClientIdentity, name: str, password: str
+    ) -> tuple[Account | None, str | None, bool]:
+        """The account of a name, the hash of its password, and whether this is the password; counts as an attempt."""
+        self._throttle.begin(key, client.ip)
+        try:
+            found = await self._ledger.password_of(name)
+            account, known = (None, None) if found is None else found
+            return account, known, await self._passwords.matches(password, known)
+        except Unavailable:
+            self._throttle.withdraw(key, client.ip)
+            raise
+
+    async def offer_first(self) -> str | None:
+        """The secret of a new one-time link; None if there is an account, so that nobody needs one."""
+        if await self._ledger.has_accounts():
+            return None
+        secret = new_session_secret()
+        self._first = digest(secret), asyncio.get_running_loop().time() + FIRST_S
+        return secret
+
+    @property
+    def offers_first(self) -> bool:
+        """Whether a one-time link can be used now."""
+        return self._first is not None and asyncio.get_running_loop().time() < self._first[1]
+
+    async def sign_in_first(self, client: ClientIdentity, secret: str, name: str, password: str) -> SignedIn:
+        """Make the first account, an admin, and begin a session of it. Spends the one-time link.
+
+        Raises:
+            BadRequest: the name or the password cannot be one; the link can still be used.
+            WrongCredentials: the link is another, was used or has expired, or there is an account already.
+            TooManyAttempts: too many failed before.
+        """
+        name, password = checked_name(name), checked_password(password)
+        self._throttle.begin("", client.ip)
+        if not self._is_first(secret):
+            await self._refuse("", RefusalReason.WRONG_LINK, client, _WRONG_LINK)
+        self._first, offered = None, self._first  # before the first await: it is spent once
+        account = Account(id=new_account_id(), name=name, role=Role.ADMIN, created_at=utc_now())
+        try:
+            password_hash = await self._passwords.hash(password)
+            await self._ledger.add_account(account, password_hash, By(account=name, client=client), is_first=True)
+        except NameTaken:
+            await self._refuse("", RefusalReason.WRONG_LINK, client, "There is an account already; sign in with it.")
+        except BaseException:  # nothing was made; also if the client left
+            self._first = offered
+            raise
+        self._throttle.succeeded("", client.ip)
+        return await self._begin(account, client, SignInMethod.FIRST)
+
+    def _is_first(self, secret: str) -> bool:
+        if self._first is None or not self.offers_first or not is_session_secret(secret):
+            return False
+        return hmac.compare_digest(self._first[0], digest(secret))
+
+    async def _begin(self, account: Account, client: ClientIdentity, method: SignInMethod) -> SignedIn:
+        now, secret = utc_now(), new_session_secret()
+        session = Session(
+            id=new_session_id(),
+            account_id=account.id,
+            created_at=now,
+            last_used_at=now,
+            expires_at=now + self._lifetime,
+            client=client,
+        )
+        await self._ledger.begin_session(session, digest(secret), method)
+        return SignedIn(account=account, session=session, secret=secret)
+
+    async def _refuse(self, name: str, reason: RefusalReason, client: ClientIdentity, detail: str = _WRONG) -> NoReturn:
+        await self._ledger.refuse_sign_in(name, reason, client)
+        raise WrongCredentials(detail)
+
+    # --- one's own ---------------------------------------------------------------------------------------------------
+
+    async def sign_out(self, caller: Caller) -> None:
+        """End the caller's session; does nothing if it has ended, or the caller has none."""
+        session_id, account_id = caller.session_id, caller.account_id
+        if session_id is not None and account_id is not None:
+            try:
+                await self._ledger.end_session(session_id, account_id, SignOutReason.SIGNED_OUT, caller.client)
+            except NotFound:
+                return
+
+    async def list(self, caller: Caller) -> Sequence[Session]:
+        """The sessions of the caller's account, the newest first.
+
+        Raises:
+            Forbidden: the caller's token is not for that.
+        """
+        if caller.account_id is None:
+            return []
+        require_own(caller)
+        now = utc_now()
+        found = await self._ledger.sessions(caller.account_id)
+        return [one for one in found if one.expires_at > now and one.last_used_at + self._idle > now]
+
+    async def end(self, caller: Caller, session_id: SessionId) -> None:
+        """End a session of the caller's account.
+
+        Raises:
+            Forbidden: the caller's token is not for that.
+            NotFound: the account has no such session.
+        """
+        require_own(caller)
+        await self._ledger.end_session(session_id, _account_of(caller), SignOutReason.ENDED, caller.client)
+
+    async def change_password(self, caller: Caller, current: str, new: str) -> None:
+        """Set the password of the caller's account, and end its other sessions.
+
+        Raises:
+            Forbidden: the caller's token is not for that.
+            BadRequest: the new password cannot be one, or there is no account.
+            WrongCredentials: `current` is not its password.
+            TooManyAttempts: too many failed before.
+        """
+        require_own(caller)
+        account_id, name = _account_of(caller), caller.account or ""
+        checked_password(new, "new")
+        account, _, is_right = await self._check(name_key(name), caller.client, name, current)
+        if account is None or account.id != account_id or not is_right:
+            await self._refuse(name, RefusalReason.WRONG_PASSWORD, caller.client, "The current password is wrong.")
+        change = AccountChange(password_hash=await self._passwords.hash(new))
+        await self._ledger.change_account(account_id, change, by(caller), keep=caller.session_id)
+        self._throttle.succeeded(name_key(name), caller.client.ip)
+
+
+def _account_of(caller: Caller) -> AccountId:
+    if caller.account_id is None:
+        raise BadRequest("Nobody is signed in on this server.")
+    return caller.account_id

@@ -1,0 +1,113 @@
+"""Slows down those who guess passwords, and locks nobody out.
+
+After some failures the next attempt is looked at only after a wait that doubles with each further one. Failures count
+for a name at an address, for an address, and, much later and with a short wait, for a name. So nobody keeps the owner
+of a name from signing in, but many addresses together do not guess fast either.
+"""
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from dropmill.model.errors import TooManyAttempts
+
+FORGOTTEN_S: Final = 900.0  # without a failure
+KNOWN_MAX: Final = 20_000  # names and addresses; the oldest are forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """How failures of one kind count.
+
+    Attributes:
+        free: failures without a wait.
+        most_s: longest wait.
+    """
+
+    free: int
+    most_s: float
+
+
+OF_NAME_AND_ADDRESS: Final = _Limit(5, 60.0)
+OF_ADDRESS: Final = _Limit(20, 60.0)
+OF_NAME: Final = _Limit(100, 2.0)
+
+_Key = tuple[_Limit, str]
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int
+    last: float
+
+
+class Throttle:
+    """Counts failures. Every attempt counts as one from its beginning, so that many at once count, too."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Know of no failure yet."""
+        self._monotonic = monotonic
+        self._failures: OrderedDict[_Key, _Failures] = OrderedDict()
+
+    def begin(self, name: str, ip: str) -> None:
+        """Count an attempt.
+
+        Args:
+            name: the key of the account's name.
+            ip: of the client.
+
+        Raises:
+            TooManyAttempts: it is too early; it was not counted.
+        """
+        now = self._monotonic()
+        wait_s = max(self._wait_s(key, now) for key in _keys(name, ip))
+        if wait_s > 0:
+            seconds = math.ceil(wait_s)
+            raise TooManyAttempts(f"Too many sign-ins failed; try again in {seconds} s.", retry_after=seconds)
+        for key in _keys(name, ip):
+            found = self._failures.setdefault(key, _Failures(0, now))
+            found.count, found.last = found.count + 1, now
+            self._failures.move_to_end(key)
+        while len(self._failures) > KNOWN_MAX:
+            self._failures.popitem(last=False)
+
+    def withdraw(self, name: str, ip: str) -> None:
+        """Take back what `begin` counted: the attempt was not looked at."""
+        for key in _keys(name, ip):
+            found = self._failures.get(key)
+            if found is not None:
+                found.count -= 1
+
+    def succeeded(self, name: str, ip: str) -> None:
+        """Take back what `begin` counted, and forget failures of this name at this address."""
+        self.withdraw(name, ip)
+        self._failures.pop((OF_NAME_AND_ADDRESS, f"{_network(ip)} {name}"), None)
+
+    def _wait_s(self, key: _Key, now: float) -> float:
+        found = self._failures.get(key)
+        if found is None:
+            return 0.0
+        if now - found.last > FORGOTTEN_S:
+            del self._failures[key]
+            return 0.0
+        limit, _ = key
+        over = found.count - limit.free
+        return 0.0 if over < 0 else found.last + min(2.0 ** min(over, 16), limit.most_s) - now
+
+
+def _keys(name: str, ip: str) -> tuple[_Key, _Key, _Key]:
+    network = _network(ip)
+    return (OF_NAME_AND_ADDRESS, f"{network} {name}"), (OF_ADDRESS, network), (OF_NAME, name)
+
+
+def _network(ip: str) -> str:
+    """The address; of IPv6 its /64, because one client has all of it."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    return ip if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))

@@ -1,0 +1,157 @@
+"""Accounts, sessions and tokens. Every change of what somebody may do is an event: other processes hear of it so."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from dropmill.model.accounts import Account, AccountChange, Session, Token
+from dropmill.model.client import ClientIdentity
+from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
+from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class By:
+    """Who changes an account, for the record.
+
+    Attributes:
+        account: the name of the account; None: the command line.
+        client: None: the command line.
+    """
+
+    account: str | None = None
+    client: ClientIdentity | None = None
+
+
+class AccountReader(Protocol):
+    """Reads what requests are checked with."""
+
+    async def session_by(self, secret: Sha256) -> tuple[Session, Account] | None:
+        """The session whose secret has this SHA-256, and its account; None if there is none. It may have expired."""
+
+    async def token_by(self, prefix: str) -> tuple[Token, Sha256, Account] | None:
+        """The token with this prefix, the SHA-256 of the whole token, and its account; None if there is none."""
+
+    async def accounts_of(
+        self, sessions: Collection[SessionId], tokens: Collection[TokenId]
+    ) -> Mapping[SessionId | TokenId, Account]:
+        """The accounts of those sessions and tokens that are still there."""
+
+    async def note_use(
+        self,
+        sessions: Mapping[SessionId, datetime],
+        tokens: Mapping[TokenId, datetime],
+        accounts_seen: Mapping[AccountId, datetime],
+    ) -> None:
+        """Record when these were last used, and the accounts last seen. No event; does nothing about what is gone."""
+
+
+class AccountLedger(AccountReader, Protocol):
+    """Keeps accounts, sessions and tokens."""
+
+    async def add_account(self, account: Account, password_hash: str, by: By, *, is_first: bool = False) -> None:
+        """Add an account (`account.changed`).
+
+        Args:
+            account: new, with a checked name.
+            password_hash: of its password.
+            by: who adds it.
+            is_first: refuse it if there is any account that is not removed.
+
+        Raises:
+            NameTaken: another account has the name; or `is_first`, and there is one.
+        """
+
+    async def change_account(
+        self, account_id: AccountId, change: AccountChange, by: By, *, keep: SessionId | None = None
+    ) -> Account:
+        """Change an account (`account.changed` for each difference); returns it as it is now.
+
+        A new password ends its sessions (`account.signed_out`), and so does disabling it.
+
+        Args:
+            account_id: which.
+            change: what.
+            by: who changes it.
+            keep: the session that goes on, because it is the one that sets the password; None: none does.
+
+        Raises:
+            NotFound: there is none, or it was removed.
+            LastAdmin: no usable admin would be left.
+        """
+
+    async def remove_account(self, account_id: AccountId, by: By) -> None:
+        """Remove an account with its sessions and tokens (`account.changed`). Its record stays, without the password.
+
+        Raises:
+            NotFound: there is none, or it was removed before.
+            LastAdmin: no usable admin would be left.
+        """
+
+    async def accounts(self) -> Sequence[Account]:
+        """All accounts, the newest first; also those that were removed."""
+
+    async def account(self, account_id: AccountId) -> Account:
+        """An account, also a removed one.
+
+        Raises:
+            NotFound: there is none.
+        """
+
+    async def account_named(self, name: str) -> Account | None:
+        """The account that has this name and is not removed; None if there is none."""
+
+    async def has_accounts(self) -> bool:
+        """Whether there is an account that is not removed."""
+
+    async def password_of(self, name: str) -> tuple[Account, str] | None:
+        """The account that has this name and is not removed, with the hash of its password; None if there is none."""
+
+    async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
+        """Replace the hash of the same password; does nothing if it is not `old` any more. No event."""
+
+    async def refuse_sign_in(self, name: str, reason: RefusalReason, client: ClientIdentity) -> None:
+        """Record that a sign-in was refused (`account.refused`).
+
+        Args:
+            name: as it was given; recorded only if there is such an account, because people type passwords there.
+            reason: why.
+            client: who tried.
+        """
+
+    async def begin_session(self, session: Session, secret: Sha256, method: SignInMethod) -> None:
+        """Keep a session (`account.signed_in`), and drop sessions of the account that have expired.
+
+        Raises:
+            NotFound: the account was removed or disabled meanwhile.
+        """
+
+    async def end_session(
+        self, session_id: SessionId, account_id: AccountId, reason: SignOutReason, client: ClientIdentity | None
+    ) -> None:
+        """End a session of an account (`account.signed_out`).
+
+        Raises:
+            NotFound: the account has no such session.
+        """
+
+    async def sessions(self, account_id: AccountId) -> Sequence[Session]:
+        """The sessions of an account, the newest first; some may have expired."""
+
+    async def add_token(self, token: Token, secret: Sha256, by: By) -> None:
+        """Keep a token (`account.changed`).
+
+        Raises:
+            NotFound: the account was removed.
+        """
+
+    async def revoke_token(self, token_id: TokenId, account_id: AccountId | None, by: By) -> None:
+        """Drop a token (`account.changed`).
+
+        Raises:
+            NotFound: there is none, or it is of another account than `account_id`; None: of any.
+        """
+
+    async def tokens(self, account_id: AccountId | None) -> Sequence[Token]:
+        """The tokens of an account, None: of all, the newest first; some may have expired."""

@@ -1,0 +1,65 @@
+"""Passwords and their hashes."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from argon2 import PasswordHasher
+
+from dropmill.access import passwords as passwords_module
+from dropmill.access.passwords import PASSWORD_MAX, Passwords, checked_password
+from dropmill.model.errors import BadRequest, Unavailable
+
+GOOD = "correct horse battery"
+
+
+@pytest.fixture
+def passwords() -> Iterator[Passwords]:
+    """With hashes that cost little."""
+    made = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 9, "é" * (PASSWORD_MAX // 2 + 1), "x" * 12 + "\ud800"])
+def test_a_new_password_has_ten_characters_and_at_most_a_kibibyte(password: str) -> None:
+    with pytest.raises(BadRequest):
+        checked_password(password)
+
+
+def test_blanks_and_letters_of_any_script_are_part_of_a_password() -> None:
+    for password in ("x" * 10, "  ten chars  ", "пароль пароль", "x" * PASSWORD_MAX):
+        assert checked_password(password) == password
+
+
+async def test_a_password_matches_its_own_hash_however_its_letters_are_composed(passwords: Passwords) -> None:
+    known = await passwords.hash("Zo\u00eb's password")
+    assert known.startswith("$argon2id$")
+    assert await passwords.matches("Zoe\u0308's password", known)
+    assert not await passwords.matches("Zoe's password", known)
+
+
+async def test_nothing_matches_without_a_hash_nor_what_no_keyboard_types(passwords: Passwords) -> None:
+    known = await passwords.hash(GOOD)
+    assert not await passwords.matches("nobody's password", None)
+    assert not await passwords.matches("\ud800", known)
+    assert not await passwords.matches("x" * (PASSWORD_MAX + 1), known)
+    assert not await passwords.matches(GOOD, "no hash")
+
+
+async def test_a_hash_of_weaker_parameters_still_counts_and_is_known_as_weak(passwords: Passwords) -> None:
+    strong = Passwords(PasswordHasher(time_cost=2, memory_cost=16, parallelism=1))
+    known = await passwords.hash(GOOD)
+    assert await strong.matches(GOOD, known)
+    assert (strong.is_weak(known), strong.is_weak(await strong.hash(GOOD))) == (True, False)
+    strong.close()
+
+
+async def test_a_bounded_number_waits(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords_module, "WAITING_MAX", 3)
+    waiting = [asyncio.create_task(passwords.hash(GOOD)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await passwords.hash(GOOD)
+    await asyncio.gather(*waiting)
+    assert await passwords.matches(GOOD, await passwords.hash(GOOD))

@@ -1,0 +1,272 @@
+"""Accounts, sessions and tokens, on every database."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from tests.contracts.ledgers import LedgerEngine
+from tests.support import scenarios
+from tests.support.scenarios import CLIENT
+
+from dropmill.model.accounts import Account, AccountChange, Session, Token
+from dropmill.model.caller import Role, Scope
+from dropmill.model.clock import utc_now
+from dropmill.model.errors import LastAdmin, NameTaken, NotFound
+from dropmill.model.events import Event, EventName, RefusalReason, SignInMethod, SignOutReason
+from dropmill.model.ids import (
+    AccountId,
+    Cursor,
+    SessionId,
+    Sha256,
+    TokenId,
+    new_account_id,
+    new_session_id,
+    new_token_id,
+)
+from dropmill.ports.ledger import Ledger
+from dropmill.ports.ledger.accounts import By
+
+BY = By(account="root", client=CLIENT)
+
+
+async def added(ledger: Ledger, name: str = "Ada", role: Role = Role.ADMIN) -> Account:
+    account = Account(id=new_account_id(), name=name, role=role, created_at=utc_now())
+    await ledger.add_account(account, f"hash of {name}", BY)
+    return account
+
+
+async def signed_in(ledger: Ledger, account: Account, secret: str = "secret", age_s: float = 0) -> Session:
+    now = utc_now() - timedelta(seconds=age_s)
+    session = Session(
+        id=new_session_id(),
+        account_id=account.id,
+        created_at=now,
+        last_used_at=now,
+        expires_at=now + timedelta(days=1),
+        client=CLIENT,
+    )
+    await ledger.begin_session(session, sha256(secret), SignInMethod.PASSWORD)
+    return session
+
+
+async def token_of(ledger: Ledger, account: Account, prefix: str = "dmill_12345678") -> Token:
+    token = Token(
+        id=new_token_id(),
+        account_id=account.id,
+        name="nightly",
+        scopes=frozenset({Scope.SEND, Scope.READ}),
+        prefix=prefix,
+        created_at=utc_now(),
+        expires_at=None,
+    )
+    await ledger.add_token(token, sha256(prefix), BY)
+    return token
+
+
+def sha256(text: str) -> Sha256:
+    return Sha256(hashlib.sha256(text.encode()).hexdigest())
+
+
+async def changes(ledger: Ledger) -> list[tuple[str, str | None, str]]:
+    """Name, account and first word of the data of every event."""
+    return [(e.name.value, e.subject.account, next(iter(e.data.values()))) for e in await scenarios.all_events(ledger)]
+
+
+async def test_an_account_is_found_by_its_name_in_any_case_and_by_its_id(empty: Ledger) -> None:
+    assert not await empty.has_accounts()
+    ada = await added(empty, "Ada")
+    assert await empty.has_accounts()
+    assert await empty.account(ada.id) == await empty.account_named(" aDA") == ada
+    assert await empty.password_of("ADA") == (ada, "hash of Ada")
+    assert (await empty.account_named("Bob"), await empty.password_of("Bob")) == (None, None)
+    for nobody in ("\ud800", "a\0", "", "x" * 10_000):
+        assert await empty.account_named(nobody) is None
+    with pytest.raises(NotFound):
+        await empty.account(AccountId("\ud800"))
+
+
+async def test_a_name_belongs_to_one_account_until_that_is_removed(empty: Ledger) -> None:
+    await added(empty, "root")
+    ada = await added(empty, "Ada", Role.VIEWER)
+    with pytest.raises(NameTaken):
+        await added(empty, "ADA")
+    await empty.remove_account(ada.id, BY)
+    again = await added(empty, "ada", Role.VIEWER)
+    assert again.id != ada.id
+    assert await empty.account_named("Ada") == again
+    first, second, _ = await empty.accounts()
+    assert (first, second.id) == (again, ada.id)
+    assert second.removed_at is not None
+
+
+async def test_only_a_ledger_without_accounts_takes_a_first_one(empty: Ledger) -> None:
+    first = Account(id=new_account_id(), name="a", role=Role.ADMIN, created_at=utc_now())
+    await empty.add_account(first, "hash", BY, is_first=True)
+    with pytest.raises(NameTaken):
+        await empty.add_account(
+            Account(id=new_account_id(), name="b", role=Role.ADMIN, created_at=utc_now()), "h", BY, is_first=True
+        )
+    assert await empty.accounts() == [first]
+
+
+async def test_each_difference_of_an_account_is_an_event_of_its_owner(empty: Ledger) -> None:
+    await added(empty, "root")
+    ada = await added(empty, "Ada", Role.VIEWER)
+    changed = await empty.change_account(ada.id, AccountChange(role=Role.OPERATOR, is_disabled=True), BY)
+    assert (changed.role, changed.is_usable) == (Role.OPERATOR, False)
+    await empty.change_account(ada.id, AccountChange(role=Role.OPERATOR, is_disabled=True), BY)  # no difference
+    await empty.change_account(ada.id, AccountChange(is_disabled=False, password_hash="new"), By())
+    assert await empty.password_of("Ada") == (await empty.account(ada.id), "new")
+    await empty.remove_account(ada.id, BY)
+    *_, role, disabled, enabled, password, removed = await scenarios.all_events(empty)
+    words = [event.data["change"] for event in (role, disabled, enabled, password, removed)]
+    assert words == ["role", "disabled", "enabled", "password", "removed"]
+    assert role.data == {"change": "role", "role": "operator", "token": None, "by": "root"}
+    assert (role.subject.account, role.subject.client) == ("Ada", CLIENT)
+    assert (enabled.data["by"], enabled.subject.client) == (None, None)
+    owned = (await empty.events("all", after=Cursor(0), limit=50, visible_to=ada.owner)).events
+    assert [event.cursor for event in owned] == list(range(2, 8))
+    with pytest.raises(NotFound):
+        await empty.change_account(ada.id, AccountChange(role=Role.ADMIN), BY)
+    with pytest.raises(NotFound):
+        await empty.remove_account(ada.id, BY)
+
+
+@pytest.mark.parametrize("change", [AccountChange(role=Role.OPERATOR), AccountChange(is_disabled=True), None])
+async def test_the_last_admin_stays_one(empty: Ledger, change: AccountChange | None) -> None:
+    ada, other = await added(empty, "Ada"), await added(empty, "Bob")
+    await added(empty, "Carl", Role.VIEWER)
+    await empty.change_account(other.id, AccountChange(is_disabled=True), BY)
+    before = await empty.newest_cursor()
+    with pytest.raises(LastAdmin):
+        await (empty.remove_account(ada.id, BY) if change is None else empty.change_account(ada.id, change, BY))
+    assert (await empty.account(ada.id), await empty.newest_cursor()) == (ada, before)
+    await empty.remove_account(other.id, BY)  # a disabled admin is none
+    await empty.change_account(ada.id, AccountChange(password_hash="new"), BY)
+
+
+async def test_a_hash_is_replaced_only_if_it_is_still_the_same(empty: Ledger) -> None:
+    ada = await added(empty)
+    await empty.rehash(ada.id, old="another", new="wrong")
+    assert await empty.password_of("Ada") == (ada, "hash of Ada")
+    before = await empty.newest_cursor()
+    await empty.rehash(ada.id, old="hash of Ada", new="stronger")
+    assert (await empty.password_of("Ada"), await empty.newest_cursor()) == ((ada, "stronger"), before)
+
+
+async def test_a_session_is_found_by_its_secret_until_it_ends(empty: Ledger) -> None:
+    ada = await added(empty)
+    session = await signed_in(empty, ada)
+    ada = await empty.account(ada.id)
+    assert ada.last_seen_at == session.created_at
+    assert await empty.session_by(sha256("secret")) == (session, ada)
+    assert await empty.session_by(sha256("other")) is None
+    assert await empty.sessions(ada.id) == [session]
+    with pytest.raises(NotFound):
+        await empty.end_session(session.id, AccountId("another"), SignOutReason.ENDED, CLIENT)
+    await empty.end_session(session.id, ada.id, SignOutReason.SIGNED_OUT, CLIENT)
+    with pytest.raises(NotFound):
+        await empty.end_session(session.id, ada.id, SignOutReason.SIGNED_OUT, CLIENT)
+    assert (await empty.session_by(sha256("secret")), await empty.sessions(ada.id)) == (None, [])
+    signed = [("account.signed_in", "Ada", "password"), ("account.signed_out", "Ada", "signed_out")]
+    assert (await changes(empty))[1:] == signed
+
+
+async def test_a_new_session_drops_those_that_have_expired(empty: Ledger) -> None:
+    ada = await added(empty)
+    await signed_in(empty, ada, "old", age_s=2 * 86400)
+    session = await signed_in(empty, ada, "new")
+    assert await empty.sessions(ada.id) == [session]
+
+
+async def test_a_new_password_ends_all_sessions_but_the_one_that_set_it(empty: Ledger) -> None:
+    ada, bob = await added(empty), await added(empty, "Bob")
+    one, two = await signed_in(empty, ada, "one"), await signed_in(empty, ada, "two")
+    other = await signed_in(empty, bob, "other")
+    await empty.change_account(ada.id, AccountChange(password_hash="new"), BY, keep=one.id)
+    assert await empty.sessions(ada.id) == [one]
+    await empty.change_account(ada.id, AccountChange(password_hash="newer"), BY)
+    assert (await empty.sessions(ada.id), await empty.sessions(bob.id)) == ([], [other])
+    ended = [word for name, _, word in await changes(empty) if name == "account.signed_out"]
+    assert ended == ["password_changed", "password_changed"]
+    assert await empty.accounts_of([one.id, two.id, other.id], []) == {other.id: await empty.account(bob.id)}
+
+
+async def test_nobody_signs_in_to_an_account_that_is_disabled_or_removed(empty: Ledger) -> None:
+    await added(empty, "root")
+    ada = await added(empty)
+    await signed_in(empty, ada)
+    await empty.change_account(ada.id, AccountChange(is_disabled=True), BY)
+    assert await empty.sessions(ada.id) == []
+    with pytest.raises(NotFound):
+        await signed_in(empty, ada)
+    await empty.change_account(ada.id, AccountChange(is_disabled=False), BY)
+    await signed_in(empty, ada)
+    await token_of(empty, ada)
+    await empty.remove_account(ada.id, BY)
+    with pytest.raises(NotFound):
+        await signed_in(empty, ada)
+    with pytest.raises(NotFound):
+        await token_of(empty, ada)
+    assert (await empty.session_by(sha256("secret")), await empty.token_by("dmill_12345678")) == (None, None)
+
+
+async def test_a_token_is_found_by_its_prefix_until_it_is_revoked(empty: Ledger) -> None:
+    ada, bob = await added(empty), await added(empty, "Bob")
+    token, other = await token_of(empty, ada), await token_of(empty, bob, "dmill_87654321")
+    assert await empty.token_by("dmill_12345678") == (token, sha256("dmill_12345678"), ada)
+    assert await empty.token_by("dmill_1234567") is None
+    assert (await empty.tokens(ada.id), await empty.tokens(None)) == ([token], [other, token])
+    assert await empty.accounts_of([], [token.id, TokenId("none")]) == {token.id: ada}
+    with pytest.raises(NotFound):
+        await empty.revoke_token(token.id, bob.id, BY)
+    await empty.revoke_token(token.id, ada.id, BY)
+    await empty.revoke_token(other.id, None, By())
+    with pytest.raises(NotFound):
+        await empty.revoke_token(token.id, None, BY)
+    assert await empty.tokens(None) == []
+    events = [event for event in await scenarios.all_events(empty) if event.data["token"]]
+    assert [(event.data["change"], event.data["token"]) for event in events] == [
+        ("token_made", "dmill_12345678"),
+        ("token_made", "dmill_87654321"),
+        ("token_revoked", "dmill_12345678"),
+        ("token_revoked", "dmill_87654321"),
+    ]
+
+
+async def test_when_something_was_used_is_recorded_without_an_event(empty: Ledger) -> None:
+    ada = await added(empty)
+    session, token = await signed_in(empty, ada), await token_of(empty, ada)
+    before, later = await empty.newest_cursor(), utc_now() + timedelta(minutes=5)
+    used = {session.id: later, SessionId("gone"): later}
+    await empty.note_use(used, {token.id: later}, {ada.id: later})
+    await empty.note_use({}, {}, {})
+    assert (await empty.sessions(ada.id))[0].last_used_at == later
+    assert (await empty.tokens(None))[0].last_used_at == later
+    assert (await empty.account(ada.id)).last_seen_at == later
+    assert await empty.newest_cursor() == before
+
+
+async def test_a_refused_sign_in_is_recorded_without_a_name_that_is_no_accounts(empty: Ledger) -> None:
+    """People type passwords into the field of the name."""
+    await added(empty)
+    await empty.refuse_sign_in("ADA", RefusalReason.WRONG_PASSWORD, CLIENT)
+    await empty.refuse_sign_in("my password", RefusalReason.UNKNOWN_NAME, CLIENT)
+    _, wrong, unknown = await scenarios.all_events(empty)
+    assert [name_and_account(event) for event in (wrong, unknown)] == [
+        (EventName.ACCOUNT_REFUSED, "Ada"),
+        (EventName.ACCOUNT_REFUSED, None),
+    ]
+    assert (wrong.data, unknown.data) == ({"reason": "wrong_password"}, {"reason": "unknown_name"})
+
+
+def name_and_account(event: Event) -> tuple[EventName, str | None]:
+    return event.name, event.subject.account
+
+
+async def test_other_processes_hear_of_every_change(engine: LedgerEngine) -> None:
+    """Their topic `accounts` moves, so that they check again who is signed in."""
+    one = await engine.open()
+    await added(one)
+    assert all("accounts" in moved for moved in engine.moved)
+    assert engine.moved
