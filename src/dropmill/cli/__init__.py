@@ -19,6 +19,8 @@ WORDS: Final = {
     "watch": "Follow events until Ctrl-C.",
     "notice": "Show TEXT on every page until it expires.",
     "config": "Check the script's config, show it and its history, restore it.",
+    "account": "Add, change and remove those who may sign in.",
+    "token": "Make and revoke tokens, with which programs sign in.",
     "doctor": "Check what a server with these settings needs.",
 }
 """What `dropmill --help` says about each word. The module of a word has its `command`."""

@@ -10,14 +10,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from dropmill.cli.format import printable, size_text, stop_with
+from dropmill.cli.offline import ledger_of
 from dropmill.cli.options import folder_options
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
@@ -138,7 +139,7 @@ async def _config_path(settings: Settings, is_named: bool) -> Path:
     """The config that the ledger names; without a usable ledger, that of the settings."""
     async with AsyncExitStack() as stack:
         try:
-            ledger = await stack.enter_async_context(_ledger(settings))
+            ledger = await stack.enter_async_context(ledger_of(settings))
         except (SettingsError, OSError):
             return settings.config
         location = await _location(settings, is_named, ledger)
@@ -157,7 +158,7 @@ def _place(found: tuple[Finding, str]) -> tuple[int, int]:
 
 
 async def _show(settings: Settings, is_named: bool, revision: str | None) -> int:
-    async with _ledger(settings) as ledger:
+    async with ledger_of(settings) as ledger:
         await _location(settings, is_named, ledger)
         sha256 = (await _newest(ledger)).sha256 if revision is None else await _find(ledger, revision)
         text = await ledger.revision_text(sha256)
@@ -166,7 +167,7 @@ async def _show(settings: Settings, is_named: bool, revision: str | None) -> int
 
 
 async def _history(settings: Settings, is_named: bool, limit: int, *, as_json: bool) -> int:
-    async with _ledger(settings) as ledger:
+    async with ledger_of(settings) as ledger:
         await _location(settings, is_named, ledger)
         newest = await _newest(ledger)
         before: str | None = None
@@ -183,7 +184,7 @@ async def _history(settings: Settings, is_named: bool, limit: int, *, as_json: b
 
 async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
     parser = ParserProcess(keeps_tags=settings.keeps_config_tags)
-    async with _ledger(settings) as ledger:
+    async with ledger_of(settings) as ledger:
         location = await _location(settings, is_named, ledger)
         if location is None:
             raise await _not_here(ledger)
@@ -202,26 +203,6 @@ async def _restore(settings: Settings, is_named: bool, revision: str) -> int:
     else:
         print(f"{sha256[:SHOWN]} is the newest revision now; before, it was {newest.sha256[:SHOWN]}.")
     return 0
-
-
-@asynccontextmanager
-async def _ledger(settings: Settings) -> AsyncIterator[ConfigLedger]:
-    """The ledger in the data folder, open until the block ends.
-
-    Raises:
-        SettingsError: there is none, or this version cannot use it.
-    """
-    from dropmill.app import offline_ledger  # 0.5 s, and more memory than `config check FILE` needs
-
-    data = settings.data.absolute()
-    if not await asyncio.to_thread(data.is_dir):
-        raise SettingsError(f"--data {data}: there is no such folder.")
-    ledger = offline_ledger(settings)
-    try:
-        await ledger.open(without_lock=True)
-        yield ledger
-    finally:
-        await ledger.close()
 
 
 async def _location(settings: Settings, is_named: bool, ledger: ConfigLedger) -> ConfigLocation | None:

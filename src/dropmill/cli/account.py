@@ -1,0 +1,148 @@
+"""`dropmill account`: who may sign in. Works on the data folder, whether or not a server runs on it.
+
+A running server ends what an account may no longer do within two seconds.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from dropmill.access.accounts import Accounts
+from dropmill.access.passwords import Passwords
+from dropmill.cli.format import printable
+from dropmill.cli.offline import asked_password, run_on_ledger
+from dropmill.cli.options import folder_options
+from dropmill.model.accounts import NAME_MAX, Account, checked_name
+from dropmill.model.caller import Role
+from dropmill.model.internal import Internal
+from dropmill.ports.ledger import Ledger
+from dropmill.text import time_text
+from dropmill.wire.accounts import account_json
+from dropmill.wire.encoding import dumps
+
+WHO: Final = Internal.COMMAND_LINE
+ROLES: Final = click.Choice([role.value for role in Role])
+
+
+@click.group("account")
+def command() -> None:
+    """Add, change and remove those who may sign in.
+
+    All of this works with or without a running server.
+    """
+
+
+def _password_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(command)
+    return folder_options(command)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--role", type=ROLES, default=Role.VIEWER.value, help="What it may do. Default: viewer")
+@_password_options
+def add(name: str, role: str, password_stdin: bool, **flags: Any) -> None:
+    """Add an account; asks twice for its password."""
+
+    async def work(ledger: Ledger) -> None:
+        checked_name(name)  # before a person types a password
+        account = await _accounts(ledger).add(WHO, name, Role(role), asked_password(from_stdin=password_stdin))
+        print(f"{printable(account.name)} can sign in now, as {account.role}.")
+
+    run_on_ledger(flags, work)
+
+
+@command.command()
+@click.argument("name")
+@_password_options
+def password(name: str, password_stdin: bool, **flags: Any) -> None:
+    """Set another password; ends the account's sessions, but not its tokens."""
+
+    async def work(ledger: Ledger) -> None:
+        account = await _accounts(ledger).named(WHO, name)
+        new = asked_password(from_stdin=password_stdin)
+        await _accounts(ledger).change(WHO, account.id, password=new)
+        print(f"{printable(account.name)} has another password now; its sessions have ended.")
+
+    run_on_ledger(flags, work)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("new_role", metavar="ROLE", type=ROLES)
+@folder_options
+def role(name: str, new_role: str, **flags: Any) -> None:
+    """Give an account another role."""
+
+    async def work(ledger: Ledger) -> None:
+        account = await _accounts(ledger).named(WHO, name)
+        await _accounts(ledger).change(WHO, account.id, role=Role(new_role))
+        print(f"{printable(account.name)} is {new_role} now.")
+
+    run_on_ledger(flags, work)
+
+
+@command.command()
+@click.argument("name")
+@folder_options
+def disable(name: str, **flags: Any) -> None:
+    """Keep an account from being used until it is enabled; ends its sessions."""
+    _set_disabled(name, True, "cannot be used now", flags)
+
+
+@command.command()
+@click.argument("name")
+@folder_options
+def enable(name: str, **flags: Any) -> None:
+    """Let a disabled account be used again."""
+    _set_disabled(name, False, "can be used again", flags)
+
+
+def _set_disabled(name: str, is_disabled: bool, said: str, flags: Any) -> None:
+    async def work(ledger: Ledger) -> None:
+        account = await _accounts(ledger).named(WHO, name)
+        await _accounts(ledger).change(WHO, account.id, is_disabled=is_disabled)
+        print(f"{printable(account.name)} {said}.")
+
+    run_on_ledger(flags, work)
+
+
+@command.command("list")
+@folder_options
+@click.option("--json", "as_json", is_flag=True, help="Print each account as one line of JSON.")
+def list_(as_json: bool, **flags: Any) -> None:
+    """List the accounts, newest first; also those that were removed."""
+
+    async def work(ledger: Ledger) -> None:
+        for account in await _accounts(ledger).list(WHO):
+            print(dumps(account_json(account)) if as_json else _line(account))
+
+    run_on_ledger(flags, work)
+
+
+@command.command()
+@click.argument("name")
+@folder_options
+def remove(name: str, **flags: Any) -> None:
+    """Remove an account with its sessions and tokens.
+
+    What it has sent stays. A later account of the same name does not see it.
+    """
+
+    async def work(ledger: Ledger) -> None:
+        account = await _accounts(ledger).named(WHO, name)
+        await _accounts(ledger).remove(WHO, account.id)
+        print(f"{printable(account.name)} was removed.")
+
+    run_on_ledger(flags, work)
+
+
+def _accounts(ledger: Ledger) -> Accounts:
+    return Accounts(ledger, Passwords())
+
+
+def _line(account: Account) -> str:
+    state = "removed" if account.removed_at else "disabled" if account.disabled_at else "-"
+    seen = time_text(account.last_seen_at) or "never seen"
+    return f"{printable(account.name):<{NAME_MAX // 3}}  {account.role:<8}  {state:<8}  {seen}"

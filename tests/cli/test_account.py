@@ -1,0 +1,130 @@
+"""`dropmill account` and `dropmill token` on the ledger alone; beside a server they are tested in `tests/web/api`."""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dropmill.access.secrets import token_prefix
+from dropmill.cli import main
+from dropmill.engines.sqlite.ledger import SqliteLedger
+
+PASSWORD = "correct horse battery\n"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command on a data folder with an empty ledger: exit code, standard output, standard error."""
+
+    async def made() -> None:
+        ledger = SqliteLedger(tmp_path / "ledger.sqlite", lambda _: None)
+        await ledger.open()
+        await ledger.close()
+
+    asyncio.run(made())
+    monkeypatch.setenv("DROPMILL_DATA", str(tmp_path))
+
+    def ended(*words: str, stdin: str = "") -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as caught:
+            main(list(words), prog_name="dropmill")
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return ended
+
+
+def added(run: Run, name: str, role: str = "viewer") -> None:
+    assert run("account", "add", name, "--role", role, "--password-stdin", stdin=PASSWORD)[0] == 0
+
+
+def accounts(run: Run) -> dict[str, tuple[str, bool, bool]]:
+    """Role, and whether disabled and removed, by name."""
+    found = [json.loads(line) for line in run("account", "list", "--json")[1].splitlines()]
+    return {one["name"]: (one["role"], bool(one["disabled_at"]), bool(one["removed_at"])) for one in found}
+
+
+def test_accounts_are_added_changed_and_removed(run: Run) -> None:
+    added(run, "Ada", "admin")
+    added(run, "bob")
+    assert run("account", "role", "BOB", "operator")[0] == 0
+    assert run("account", "disable", "bob")[0] == 0
+    assert accounts(run) == {"Ada": ("admin", False, False), "bob": ("operator", True, False)}
+    assert run("account", "enable", "bob")[0] == 0
+    assert run("account", "password", "bob", "--password-stdin", stdin="another password\n")[0] == 0
+    assert run("account", "remove", "bob")[0] == 0
+    assert accounts(run)["bob"] == ("operator", False, True)
+    code, out, _ = run("account", "list")
+    assert (code, [line.split()[:3] for line in out.splitlines()]) == (
+        0,
+        [["bob", "operator", "removed"], ["Ada", "admin", "-"]],
+    )
+
+
+def test_what_cannot_be_done_is_refused_with_one_line(run: Run) -> None:
+    added(run, "Ada", "admin")
+    refused = {
+        ("account", "add", "ADA", "--password-stdin"): "case does not distinguish names",
+        ("account", "add", "\x1b[2J", "--password-stdin"): "printable characters",
+        ("account", "role", "ada", "viewer"): "is the only admin",
+        ("account", "remove", "ada"): "is the only admin",
+        ("account", "disable", "nobody"): "There is no account 'nobody'",
+        ("token", "create", "--expires", "soon"): "--expires",
+        ("token", "revoke", "nothing"): "There is no such token",
+    }
+    for words, sentence in refused.items():
+        code, out, err = run(*words, stdin=PASSWORD)
+        assert (code, out, err.count("\n"), sentence in err) == (1, "", 1, True), err
+    for password in ("short\n", "", "\n"):
+        assert run("account", "add", "bob", "--password-stdin", stdin=password)[0] == 1
+    assert accounts(run) == {"Ada": ("admin", False, False)}
+
+
+def test_a_password_is_typed_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["correct horse battery", "correct horse batterie"]
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: typed.pop(0))
+    code, _, err = run("account", "add", "ada")
+    assert (code, "differ" in err) == (1, True)
+    typed += ["correct horse battery"] * 2
+    assert run("account", "add", "ada")[0] == 0
+
+
+def test_a_token_is_printed_alone_listed_without_its_secret_and_revoked(run: Run) -> None:
+    added(run, "Ada", "admin")
+    code, out, err = run("token", "create", "--scope", "send", "--scope", "read", "--expires", "90d", "--name", "night")
+    token = out.strip()
+    assert (code, err, out) == (0, "", f"{token}\n")
+    prefix = token_prefix(token)
+    assert prefix is not None
+    (found,) = [json.loads(line) for line in run("token", "list", "--json")[1].splitlines()]
+    assert (found["account"], found["scopes"], found["name"], found["prefix"]) == (
+        "Ada",
+        ["read", "send"],
+        "night",
+        prefix,
+    )
+    assert token not in run("token", "list")[1]
+    assert run("token", "revoke", found["id"])[0] == 0
+    assert run("token", "list")[1] == ""
+
+
+def test_without_a_name_a_token_is_for_the_only_account(run: Run) -> None:
+    assert "There are 0 accounts" in run("token", "create")[2]
+    added(run, "Ada", "admin")
+    added(run, "bob")
+    assert "There are 2 accounts" in run("token", "create")[2]
+    code, _, err = run("token", "create", "--account", "bob", "--scope", "admin")
+    assert (code, "cannot have the scope admin" in err) == (1, True)
+    run("account", "remove", "bob")
+    assert run("token", "create")[0] == 0
+
+
+def test_without_a_ledger_the_folder_is_named(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("account", "list", "--data", str(tmp_path / "nowhere"))
+    assert (code, "there is no such folder" in err) == (2, True)
