@@ -86,6 +86,7 @@ async def test_an_entry_names_the_first_file_and_counts_files_and_results(ledger
     assert filled.submission.client == CLIENT
     assert (filled.match, filled.submission.outcome) == (None, None)
     assert (bare.submission.id, bare.first_file, bare.result_count) == (empty, None, 0)
+    assert await ledger.first_files([submission_id, empty]) == {submission_id: filled.first_file}
 
 
 async def test_results_of_a_retried_and_of_a_removed_job_no_longer_count(ledger: Ledger) -> None:

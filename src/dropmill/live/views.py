@@ -18,6 +18,7 @@ from dropmill.model.uploads import File, UploadState
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.events import ViewLedger
 from dropmill.ports.ledger.history import SubmissionView
+from dropmill.wire.history import ListedSubmissionJson, listed_submission_json
 from dropmill.wire.jobs import JobJson, RuntimeState, job_json
 from dropmill.wire.submissions import FileJson, SubmissionJson, file_json, submission_json
 
@@ -68,12 +69,16 @@ class Views:
 
     async def submissions(
         self, caller: Caller, *, before: str | None, limit: int, state: str | None = None, text: str | None = None
-    ) -> tuple[list[SubmissionJson], str | None]:
-        """Submissions without their files, newest first, and where the next page begins; see `Ledger.submissions`."""
+    ) -> tuple[list[ListedSubmissionJson], str | None]:
+        """Submissions, newest first, each with its first file, and where the next page begins.
+
+        See `Ledger.submissions`.
+        """
         page = await self._ledger.submissions(
             before=before, limit=limit, state=state, text=text, visible_to=visible_to(caller)
         )
-        return [submission_json(submission) for submission in page.items], page.next
+        first_of = await self._ledger.first_files([submission.id for submission in page.items])
+        return [listed_submission_json(each, first_of.get(each.id)) for each in page.items], page.next
 
     async def history(
         self,

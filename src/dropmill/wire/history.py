@@ -6,9 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from dropmill.model.history import HistoryEntry, HistoryFile, HistoryPage
+from dropmill.model.submissions import Submission
 from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
-from dropmill.wire.submissions import AbortedJson, CountsJson, aborted_json, counts_json, submission_state
+from dropmill.wire.submissions import (
+    AbortedJson,
+    CountsJson,
+    SubmissionJson,
+    aborted_json,
+    counts_json,
+    submission_json,
+    submission_state,
+)
 
 CSV_COLUMNS = (
     "id",
@@ -68,6 +77,12 @@ class HistoryEntryJson(TypedDict):
     match: HistoryFileJson | None
 
 
+class ListedSubmissionJson(SubmissionJson):
+    """A submission in a list: without its files but the first."""
+
+    first_file: HistoryFileJson | None
+
+
 class HistoryPageJson(TypedDict):
     """A page of the history."""
 
@@ -83,6 +98,16 @@ def history_page_json(page: HistoryPage) -> HistoryPageJson:
         "previous": page.previous,
         "next": page.next,
     }
+
+
+def listed_submission_json(submission: Submission, first_file: HistoryFile | None) -> ListedSubmissionJson:
+    """A submission as lists show it.
+
+    Args:
+        submission: the record.
+        first_file: None if none was announced yet.
+    """
+    return {**submission_json(submission), "first_file": _file_json(first_file)}
 
 
 def _entry_json(entry: HistoryEntry) -> HistoryEntryJson:

@@ -52,6 +52,12 @@ def sent(server: Server) -> list[str]:
     return made[::-1]
 
 
+def test_a_plain_list_names_the_first_file_of_each_submission(server: Server, sent: list[str]) -> None:
+    listed = server.get("/submissions")["items"]
+    assert ids({"items": listed}) == sent
+    assert [item["first_file"]["name"] for item in listed] == ["last.csv", "broken.csv", "result one.csv"]
+
+
 def test_a_page_says_what_each_submission_was_and_how_it_ended(server: Server, sent: list[str]) -> None:
     page = server.get("/history")
     assert (ids(page), page["previous"], page["next"]) == (sent, None, None)

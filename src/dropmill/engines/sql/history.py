@@ -14,7 +14,7 @@ from dropmill.engines.sql.submissions import submission_of, wanted
 from dropmill.engines.sql.tables import files, jobs, submissions
 from dropmill.model.errors import BadParameter
 from dropmill.model.history import HISTORY_STATES, HistoryEntry, HistoryFile, HistoryFilter, HistoryPage
-from dropmill.model.ids import FileId, JobId, Owner
+from dropmill.model.ids import FileId, JobId, Owner, SubmissionId
 
 T = TypeVar("T")
 
@@ -141,16 +141,21 @@ def _found(
     return in_order[:limit], {seq: file_id for seq, file_id in file_of.items() if file_id is not None}
 
 
-def _entries(connection: Connection, page: Sequence[Row], match_of: Mapping[int, str]) -> Sequence[HistoryEntry]:
+def first_files(connection: Connection, submission_ids: Collection[SubmissionId]) -> Mapping[SubmissionId, HistoryFile]:
+    """See `Ledger.first_files`."""
     first_seqs: list[int] = []
-    for some in _some([row["seq"] for row in page]):
-        found = connection.execute(select(_first_of).where(submissions.c.seq.in_(some))).scalars()
+    for some in _some(submission_ids):
+        found = connection.execute(select(_first_of).where(submissions.c.id.in_(some))).scalars()
         first_seqs += [seq for seq in found if seq is not None]
-    first_of = {
-        row["submission_id"]: _file_of(row)
+    return {
+        SubmissionId(row["submission_id"]): _file_of(row)
         for some in _some(first_seqs)
         for row in connection.execute(_FILES.where(files.c.seq.in_(some))).mappings()
     }
+
+
+def _entries(connection: Connection, page: Sequence[Row], match_of: Mapping[int, str]) -> Sequence[HistoryEntry]:
+    first_of = first_files(connection, [SubmissionId(row["id"]) for row in page])
     matching = {
         row["id"]: _file_of(row)
         for some in _some([match_of[row["seq"]] for row in page if row["seq"] in match_of])

@@ -23,14 +23,14 @@ from dropmill.engines.sql import (
 )
 from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
-from dropmill.engines.sql.history import list_history
+from dropmill.engines.sql.history import first_files, list_history
 from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.model.accounts import Account, AccountChange, Session, Token
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.deliveries import Delivery
 from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
-from dropmill.model.history import HistoryFilter, HistoryPage
+from dropmill.model.history import HistoryFile, HistoryFilter, HistoryPage
 from dropmill.model.ids import (
     OPEN,
     AccountId,
@@ -363,6 +363,9 @@ class SqlLedger(SqlDatabase):
 
     async def next_due(self) -> datetime | None:
         return await self._read(next_due)
+
+    async def first_files(self, submission_ids: Collection[SubmissionId]) -> Mapping[SubmissionId, HistoryFile]:
+        return await self._read(first_files, submission_ids)
 
     async def places(self, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
         return await self._read(places, job_ids)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropmill.model.history import HistoryFilter, HistoryPage
+from dropmill.model.history import HistoryFile, HistoryFilter, HistoryPage
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
 from dropmill.model.jobs import Job
 from dropmill.model.results import Result
@@ -141,6 +141,9 @@ class HistoryLedger(SubmissionReader, FileReader, JobReader, Protocol):
 
     async def totals(self, *, visible_to: Owner | None = None) -> Totals:
         """Everything that was sent, as the changes of submissions and jobs have counted it."""
+
+    async def first_files(self, submission_ids: Collection[SubmissionId]) -> Mapping[SubmissionId, HistoryFile]:
+        """The first file of each of these submissions that has one."""
 
     async def places(self, job_ids: Collection[JobId]) -> Mapping[JobId, int]:
         """The queue positions of those jobs that can be claimed, 1 being next; later jobs of others may change them.
