@@ -71,6 +71,7 @@ WITHOUT_CALLER = {
     "Sessions.offers_first": "the same for all callers",
     "Subscriber.run": "of one caller, whom its constructor takes",
     "Subscriber.handle": "of one caller, whom its constructor takes",
+    "Subscriber.interject": "of one caller, whom its constructor takes",
     "Subscriber.greet": "of one caller, whom its constructor takes",
     "Subscriber.close": "of one caller, whom its constructor takes",
     "Subscriber.progress_seen": "of one caller, whom its constructor takes",

@@ -29,6 +29,9 @@ from dropmill.wire.submissions import SubmissionJson
 
 JOINED_MAX = 256  # topics and streams of one subscriber
 
+INTERJECTED = "interjected"  # in the inbox: the transport has a message of its own
+_NOT_JOINED = frozenset({PROGRESS, NOTICES, INTERJECTED})
+
 HELD_COST = 0.1  # of an event, or a join, that the feed has in memory: a poll repeats its joins four times a second
 
 
@@ -138,6 +141,7 @@ class Subscriber:
         self._joined: dict[str, _Followed | _Stream] = {}
         self._followed: frozenset[str] = frozenset()  # the topics among them
         self._sending = asyncio.Lock()  # a join's reply comes before its data
+        self._interjected: Outgoing | None = None
 
     async def run(self) -> None:
         """Deliver the events, output and progress of everything that was joined, until cancelled.
@@ -148,12 +152,20 @@ class Subscriber:
         while True:
             moved = await self._inbox.next()
             async with self._sending:
-                for name in moved - {PROGRESS, NOTICES}:
+                for name in moved - _NOT_JOINED:
                     await self._deliver_moved(name)
                 if NOTICES in moved:
                     await self._deliver_notices()
                 if PROGRESS in moved:
                     await self._deliver_progress()
+                if self._interjected is not None:
+                    message, self._interjected = self._interjected, None
+                    await self._send(message)
+
+    def interject(self, message: Outgoing) -> None:
+        """Have `run` send a message of the transport's own, such as a heartbeat; the newest, if it takes so long."""
+        self._interjected = message
+        self._inbox.notify(INTERJECTED)
 
     async def greet(self) -> None:
         """Send the notices to everybody; call it once, after the transport's own greeting."""

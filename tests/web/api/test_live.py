@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import threading
 from typing import Any
 
 import pytest
+from quart import Websocket
+from quart.ctx import WebsocketContext
 from tests.support.live_app import LiveApp
 from tests.support.scenarios import CLIENT
 from tests.support.server import Server, hear
@@ -291,3 +294,17 @@ async def test_a_long_poll_ends_when_the_server_stops(alone: LiveApp) -> None:
     found = await (await asyncio.wait_for(poll, 10)).get_json()
     assert (found["events"], found["cursor"]) == ([], 1)
     assert not alone.services.closers
+
+
+async def test_an_idle_socket_keeps_neither_its_handshake_nor_many_tasks(alone: LiveApp) -> None:
+    """What a socket holds while nothing happens is the server's memory with a thousand of them."""
+    count, before = 20, len(asyncio.all_tasks())
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connect(alone.address, proxy=None)) for _ in range(count)]
+        for client in clients:
+            assert json.loads(await client.recv())["type"] == "hello"
+        own = len([task for task in asyncio.all_tasks() if "websockets" in repr(task)])
+        assert len(asyncio.all_tasks()) - before - own <= 5 * count
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, Websocket | WebsocketContext)]
+    await alone.let_go()

@@ -14,7 +14,7 @@ import h11
 import pytest
 from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import FrameTooLargeError
-from quart import Quart, request, websocket
+from quart import Quart, abort, has_websocket_context, request, websocket
 from tests.support.serving_in_process import end_of, served, settled_tasks
 from tests.support.waiting import eventually
 from websockets.asyncio.client import connect
@@ -26,7 +26,15 @@ from dropmill.model.errors import TooLarge, Unavailable
 from dropmill.web.server import connection, hypercorn, takeover, tcp
 from dropmill.web.server import websocket as websocket_module
 from dropmill.web.server.body import UNREAD_MAX
-from dropmill.web.server.websocket import INCOMING_MAX, WS_BAD, WS_FLOOD
+from dropmill.web.server.capacity import Admission
+from dropmill.web.server.websocket import (
+    INCOMING_MAX,
+    WS_BAD,
+    WS_FLOOD,
+    WebSocketConnection,
+    current_socket,
+    text_frame,
+)
 
 MIB = 1024 * 1024
 HANDSHAKE = (
@@ -55,6 +63,8 @@ class Made:
         self.app.websocket("/echo")(self.echo)
         self.app.websocket("/deaf")(self.deaf)
         self.app.websocket("/twice")(self.twice)
+        self.app.websocket("/onwards")(self.onwards)
+        self.app.websocket("/refusing")(self.refusing)
 
     async def slow(self) -> str:
         try:
@@ -122,6 +132,27 @@ class Made:
         await websocket.close(4000, "first")
         await websocket.close(4001, "second")
         await websocket.send("never")
+
+    async def onwards(self) -> None:
+        current_socket().admit(Admission(lambda: self.endings.append("released")))
+        await websocket.accept()
+        current_socket().go_on(self.serve)
+
+    async def serve(self, socket: WebSocketConnection) -> None:
+        assert not has_websocket_context()
+        try:
+            while (text := await socket.receive()) != "return":
+                if text == "close":
+                    await socket.close(4000, "asked")
+                if text == "fail":
+                    raise RuntimeError("on purpose")
+                await socket.send(text_frame(text.encode()))
+        finally:
+            self.endings.append("ended")
+
+    async def refusing(self) -> None:
+        current_socket().admit(Admission(lambda: self.endings.append("released")))
+        abort(403)
 
     async def post(self, path: str, length: int, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection on which a request was begun; `body` is what is written of it now."""
@@ -539,6 +570,29 @@ async def test_a_handshake_of_another_version_is_refused_and_the_connection_ende
     await settled_tasks(baseline)
 
 
+@pytest.mark.parametrize(("said", "code"), [("close", 4000), ("return", 1000), ("fail", 1011)])
+async def test_a_handler_hands_its_socket_on_and_returns(made: Made, said: str, code: int) -> None:
+    baseline = len(asyncio.all_tasks())
+    async with connect(f"ws://127.0.0.1:{made.port}/onwards", proxy=None) as client:
+        for text in ("a", "x" * 200, "x" * 60_000):
+            await client.send(text)
+            assert await client.recv() == text
+        await client.send(said)
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == code
+    await settled_tasks(baseline)
+    assert made.endings == ["ended", "released"]
+
+
+async def test_a_socket_that_is_refused_after_it_was_admitted_is_released(made: Made) -> None:
+    with pytest.raises(InvalidStatus):
+        async with connect(f"ws://127.0.0.1:{made.port}/refusing", proxy=None):
+            pass
+    await eventually(lambda: made.endings == ["released"])
+
+
 async def test_a_socket_is_not_opened_where_there_is_none(made: Made) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with connect(f"ws://127.0.0.1:{made.port}/nowhere", proxy=None):
@@ -554,7 +608,7 @@ PING_FRAME = b"\x89\x82\0\0\0\0{}"
 
 
 @pytest.mark.parametrize("is_half_closed", [False, True])
-@pytest.mark.parametrize("path", [b"/echo", b"/deaf", b"/twice"])
+@pytest.mark.parametrize("path", [b"/echo", b"/deaf", b"/twice", b"/onwards"])
 @pytest.mark.parametrize("frames", [TEXT_FRAME * 2000, BINARY_FRAME * 500, PING_FRAME * 2000, TEXT_FRAME[:3], b""])
 async def test_hostile_sockets_leave_no_task_and_no_descriptor_behind(
     made: Made, monkeypatch: pytest.MonkeyPatch, frames: bytes, path: bytes, is_half_closed: bool

@@ -415,8 +415,8 @@ async def test_an_application_that_ends_ends_its_loan(pair: Pair, is_late: bool)
     inbox = hypercorn._Inbox(2)
     if is_late:
         inbox.close()
-    await inbox.put({"type": "http.request", LOAN: pair.loan})
-    await inbox.put({"type": "http.disconnect"})
+    await inbox.send({"type": "http.request", LOAN: pair.loan})
+    await inbox.send({"type": "http.disconnect"})
     inbox.close()
     assert pair.is_closed
     await pair.loan.wait_ended()

@@ -1,9 +1,8 @@
 """The socket, and the long poll for clients that cannot have one. Both are fed by the same subscriber."""
 
 import asyncio
-import contextlib
 import gzip
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from quart import Blueprint, Response, current_app, request, websocket
@@ -13,6 +12,7 @@ from dropmill.live.outgoing import Outgoing
 from dropmill.live.poll import Gathering, parse_seen
 from dropmill.live.presence import Viewer
 from dropmill.live.subscriber import JOINED_MAX, Subscriber
+from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadParameter, BadRequest, NotFound, OutOfSpace, Unavailable
 from dropmill.model.events import TOPIC_CONFIG
@@ -22,7 +22,7 @@ from dropmill.web.server.caller import current_caller
 from dropmill.web.server.capacity import Capacity, capacity_of
 from dropmill.web.server.compression import IN_THREAD, LEAST, accepts_gzip
 from dropmill.web.server.connection import end_with_client
-from dropmill.web.server.websocket import WS_FLOOD, text_frame
+from dropmill.web.server.websocket import WS_FLOOD, WebSocketConnection, current_socket, text_frame
 from dropmill.web.services import Services, services
 from dropmill.wire.socket import (
     BAD_MESSAGE,
@@ -66,10 +66,9 @@ def spread_s(capacity: Capacity) -> float:
     return min(max(capacity.sockets / SPREAD_SOCKETS_PER_S, SPREAD_MIN_S), SPREAD_MAX_S)
 
 
-def first_message(found: Services) -> Outgoing:
+def first_message(found: Services, capacity: Capacity) -> Outgoing:
     """`hello`, as of now."""
-    spread = spread_s(capacity_of(current_app))
-    return Outgoing(hello(utc_now(), HEARTBEAT_S, found.topics.of_ledger, __version__, spread))
+    return Outgoing(hello(utc_now(), HEARTBEAT_S, found.topics.of_ledger, __version__, spread_s(capacity)))
 
 
 # --- the socket ------------------------------------------------------------------------------------------------------
@@ -81,53 +80,100 @@ def _frame(message: Outgoing) -> bytes:
 
 @live.websocket("/live")
 async def socket() -> None:
-    """One subscriber's connection. Cancelled once either side closes it."""
-    capacity = capacity_of(current_app)
-    with capacity.admit_socket(current_caller().client.ip):
-        await _serve(services(), capacity)
+    """Accept a subscriber's connection; `_serve` goes on with it."""
+    capacity, found, caller = capacity_of(current_app), services(), current_caller()
+    current_socket().admit(capacity.admit_socket(caller.client.ip))
+    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in websocket.requested_subprotocols else None)
+    current_socket().go_on(lambda connection: _serve(connection, found, capacity, caller))
 
 
-async def _serve(found: Services, capacity: Capacity) -> None:
-    connection = websocket._get_current_object()  # type: ignore[attr-defined]  # our tasks use it too
-    await connection.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in connection.requested_subprotocols else None)
+class _Sender:
+    """Sends what a subscriber wants to send, and regularly looks whether a heartbeat is due, or the client is too slow.
 
-    sending: dict[Outgoing, float] = {}  # since when; a timeout for each message would cost as much as the message
-    loop = asyncio.get_running_loop()
+    A timer does so, because a task for each socket takes 2 KiB more, and a timeout for each message as much CPU as the
+    message.
+    """
 
-    async def send(message: Outgoing) -> None:
-        sending[message] = loop.time()
-        await connection._send(message.framed(_frame))  # `send` gives way to other tasks each time
-        del sending[message]
+    __slots__ = (
+        "_capacity",
+        "_connection",
+        "_due",
+        "_loop",
+        "_patience",
+        "_sending",
+        "_since",
+        "_subscriber",
+        "_timer",
+    )
 
-    async def beat() -> None:
-        due = loop.time() + HEARTBEAT_S
-        while True:
-            await asyncio.sleep(min(HEARTBEAT_S, SEND_TIMEOUT_S / CHECKS_PER_TIMEOUT))
-            if any(since <= loop.time() - SEND_TIMEOUT_S for since in sending.values()):
-                await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
-            if loop.time() >= due and not sending:  # otherwise it hears from us anyway
-                due = loop.time() + HEARTBEAT_S
-                with contextlib.suppress(TimeoutError):  # found the next time, if it still reads nothing
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
-                        await send(Outgoing(tick(utc_now(), spread_s(capacity))))
+    def __init__(self, connection: WebSocketConnection, capacity: Capacity) -> None:
+        self._connection = connection
+        self._capacity = capacity
+        self._loop = asyncio.get_running_loop()
+        self._sending = 0  # messages
+        self._since = 0.0  # the client has taken none of them
+        self._due = self._loop.time() + HEARTBEAT_S
+        self._timer: asyncio.TimerHandle | None = None
 
-    caller = current_caller()
-    subscriber = Subscriber(caller, services=found.live, send=send)
+    async def send(self, message: Outgoing) -> None:
+        if not self._sending:
+            self._since = self._loop.time()
+        self._sending += 1
+        await self._connection.send(message.framed(_frame))  # one that is cancelled is the last
+        self._sending -= 1
+        self._since = self._loop.time()
+
+    def begin(self, subscriber: Subscriber, patience: asyncio.Timeout) -> None:
+        """Have heartbeats sent by a subscriber, and let `patience` expire if the client is too slow."""
+        self._subscriber = subscriber
+        self._patience = patience
+        self._look_later()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_later(min(HEARTBEAT_S, SEND_TIMEOUT_S / CHECKS_PER_TIMEOUT), self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self._sending and self._since <= now - SEND_TIMEOUT_S:
+            self._patience.reschedule(now)
+            return
+        if now >= self._due and not self._sending:  # otherwise it hears from us anyway
+            self._due = now + HEARTBEAT_S
+            self._subscriber.interject(Outgoing(tick(utc_now(), spread_s(self._capacity))))
+        self._look_later()
+
+
+async def _serve(connection: WebSocketConnection, found: Services, capacity: Capacity, caller: Caller) -> None:
+    """Serve a subscriber until either side closes the connection, which cancels this."""
+    sender = _Sender(connection, capacity)
+    subscriber = Subscriber(caller, services=found.live, send=sender.send)
+    patience = asyncio.timeout(None)
     try:
         with found.held_open(caller, connection.close):
-            await send(first_message(found))
+            await sender.send(first_message(found, capacity))
             await subscriber.greet()
-            async with asyncio.TaskGroup() as group:
+            async with patience, asyncio.TaskGroup() as group:
+                sender.begin(subscriber, patience)
                 group.create_task(subscriber.run())
-                group.create_task(beat())
-                await _listen(connection, subscriber, send)
+                await _listen(connection, subscriber, sender.send)
     except* (OutOfSpace, Unavailable):  # a client that comes back joins after its cursor and misses nothing
         await connection.close(WS_TRY_AGAIN, "The ledger is not available now; come back in a moment.")
+    except* TimeoutError:
+        if not patience.expired():
+            raise
+        await connection.close(WS_TOO_SLOW, "You read too slowly; join again after your cursor.")
     finally:
+        sender.end()
         subscriber.close()
 
 
-async def _listen(connection: Any, subscriber: Subscriber, send: Any) -> None:
+async def _listen(
+    connection: WebSocketConnection, subscriber: Subscriber, send: Callable[[Outgoing], Awaitable[None]]
+) -> None:
     loop = asyncio.get_running_loop()
     allowance, since = float(MESSAGES_BURST), loop.time()
     while True:
@@ -227,7 +273,8 @@ async def _poll(asked: PollRequest) -> Response:
             subscriber.close()
         if not following.cancelled() and (error := following.exception()) is not None:
             raise error
-    messages, now_seen = gathering.answer(first_message(found), subscriber.progress_seen)
+    hello_now = first_message(found, capacity_of(current_app))
+    messages, now_seen = gathering.answer(hello_now, subscriber.progress_seen)
     messages.append(Outgoing(poll_end(now_seen.text())))
     return await _answer(messages)
 

@@ -10,7 +10,6 @@ Written against Hypercorn 0.18 and h11 0.16; `tests/web/server/test_connection.p
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -31,6 +30,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
 from dropmill.web.server.lending import LOAN, PieceTaken, SocketLoan
+from dropmill.web.server.mailbox import Mailbox
 from dropmill.web.server.refusal import answer_without_app, refusal
 from dropmill.web.server.takeover import MessageBuffer, SocketOpened, SocketStream
 from dropmill.web.server.tcp import TcpConnection
@@ -43,44 +43,32 @@ SEND_BODY = "dropmill.http.continue"
 """A message from the application to the server: send 100 Continue to the client (RFC 9110, section 10.1.1)."""
 
 
-class _Inbox:
-    """A bounded queue of messages for one application task. After `close`, `put` drops the message and returns.
+class _Inbox(Mailbox):
+    """The messages for one application task. After `close`, `send` drops the message and returns.
 
     `close` also ends a loan of the connection that the application has, or will never get.
     """
 
+    __slots__ = ("_is_closed", "_loan")
+
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._waiting: deque[Any] = deque()
-        self._has_room = asyncio.Event()
-        self._has_news = asyncio.Event()
+        super().__init__(size)
         self._is_closed = False
         self._loan: SocketLoan | None = None
 
-    async def put(self, message: Any) -> None:
-        while len(self._waiting) >= self._size and not self._is_closed:
-            self._has_room.clear()
-            await self._has_room.wait()
+    async def send(self, message: Any) -> None:
+        while self.is_full and not self._is_closed:
+            await self.wait_for_room()
         loan = message.get(LOAN) if isinstance(message, dict) else None
         if not self._is_closed:
             self._loan = self._loan if loan is None else loan
-            self._waiting.append(message)
-            self._has_news.set()
+            self.put(message)
         elif loan is not None:
             loan.end()
 
-    async def get(self) -> Any:
-        while not self._waiting:
-            self._has_news.clear()
-            await self._has_news.wait()
-        message = self._waiting.popleft()
-        self._has_room.set()
-        return message
-
     def close(self) -> None:
         self._is_closed = True
-        self._waiting.clear()
-        self._has_room.set()
+        self.clear()
         if self._loan is not None:
             self._loan.end()
 
@@ -102,7 +90,7 @@ class _TaskGroup(TaskGroup):
 
         running = self._task_group.create_task(_handle(run, config, scope, inbox.get, send, _no_threads, _no_threads))  # type: ignore[arg-type]
         running.add_done_callback(lambda _: inbox.close())  # it may be cancelled before it starts
-        return inbox.put
+        return inbox.send
 
 
 def _no_threads(*_: Any) -> None:
@@ -257,6 +245,9 @@ class _Http1Protocol(H11Protocol):
         return not isinstance(event, h11.ConnectionClosed)
 
     async def stream_send(self, event: Any) -> None:
+        if isinstance(event, Data):  # of a WebSocket: the most frequent
+            await self.send(RawData(data=event.data))
+            return
         if isinstance(event, Response) and event.status_code == HTTPStatus.CONTINUE:
             if self.connection.they_are_waiting_for_100_continue:
                 await self._send_h11_event(h11.InformationalResponse(status_code=event.status_code, headers=[]))

@@ -39,6 +39,8 @@ class SocketStream(WSStream):
         frame = None if message is None else message.get("frame")
         if frame is None:
             await super().app_send(message)
+            if self.handshake.accepted:
+                self.scope["headers"] = []  # kept as long as the socket
         elif not self.closed and self.state is ASGIWebsocketState.CONNECTED:
             await self.send(Data(stream_id=self.stream_id, data=frame))
 

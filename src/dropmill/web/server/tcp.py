@@ -147,18 +147,18 @@ class TcpConnection(TCPServer):
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Any) -> None:
-        if isinstance(event, SocketOpened):
-            self._is_socket = True
-            self.writer.transport.set_write_buffer_limits(high=SOCKET_UNSENT_MAX)
-            if self._admission is not None:
-                self._admission.release()  # sockets have their own limits
-        elif isinstance(event, RawData):
+        if isinstance(event, RawData):
             async with self.send_lock:
                 try:
                     self.writer.write(event.data)
                     await self._drain()
                 except (ConnectionError, RuntimeError):
                     await self.protocol.handle(Closed())
+        elif isinstance(event, SocketOpened):
+            self._is_socket = True
+            self.writer.transport.set_write_buffer_limits(high=SOCKET_UNSENT_MAX)
+            if self._admission is not None:
+                self._admission.release()  # sockets have their own limits
         elif isinstance(event, PieceTaken):
             if self._lender.has_earned(event):
                 await self._lend(event)
