@@ -1,6 +1,7 @@
 """Many clients that follow events over WebSockets, in one process: raw sockets, and each frame read once for all.
 
-Equal frames are parsed once, so that little of the machine goes to the measuring side.
+Equal frames are parsed once, so that little of the machine goes to the measuring side. No client of `watch` waits for
+the handshake of another one, as real ones do not.
 """
 
 import base64
@@ -53,25 +54,35 @@ class _Watcher:
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
         self.buffer = bytearray()
-        while b"\r\n\r\n" not in self.buffer:
-            self.buffer += self.socket.recv(PIECE)
-        del self.buffer[: self.buffer.index(b"\r\n\r\n") + 4]
         # 40: engine.io's message, socket.io's connect.
         join = json.dumps({"type": "join", "id": 1, "topic": topic, "after": after})
-        self.socket.sendall(_masked(b"40" if is_socketio else join.encode()))
+        self._first = b"40" if is_socketio else join.encode()
+        self._is_open = False
         self.count = 0
         self.cursor = 0
         self.is_ordered = True
         self.is_over = False
 
-    def frames(self) -> list[bytes]:
-        """The whole frames that have arrived."""
+    def open(self) -> None:
+        """Wait for the server's answer, and join."""
+        while not self._is_open:
+            self._receive()
+
+    def _receive(self) -> None:
         piece = self.socket.recv(PIECE)
         if not piece:
             raise ConnectionResetError(f"the server closed a socket: {bytes(self.buffer[-60:])!r}")
         self.buffer += piece
-        found = []
-        while len(self.buffer) >= 2:
+        if not self._is_open and (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            del self.buffer[: end + 4]
+            self.socket.sendall(_masked(self._first))
+            self._is_open = True
+
+    def frames(self) -> list[bytes]:
+        """The whole frames that have arrived; joins once the server has answered the handshake."""
+        self._receive()
+        found: list[bytes] = []
+        while self._is_open and len(self.buffer) >= 2:
             size, head = self.buffer[1], 2
             if size == 126:
                 size, head = struct.unpack(">H", self.buffer[2:4])[0] if len(self.buffer) >= 4 else PIECE, 4
@@ -82,6 +93,12 @@ class _Watcher:
             found.append(bytes(self.buffer[head : head + size]))
             del self.buffer[: head + size]
         return found
+
+
+def _opened(port: int, topic: str, after: int | None) -> _Watcher:
+    watcher = _Watcher(port, topic, after)
+    watcher.open()
+    return watcher
 
 
 def _masked(data: bytes) -> bytes:
@@ -183,7 +200,7 @@ def watch(
 def stay(port: int, count: int, ready: str, until: str, topic: str = "all") -> int:
     """Have so many sockets follow a topic, and drop what they read, until a file appears; returns how many."""
     chosen = selectors.DefaultSelector()
-    watchers = [_Watcher(port, topic, None) for _ in range(count)]
+    watchers = [_opened(port, topic, None) for _ in range(count)]
     for watcher in watchers:
         chosen.register(watcher.socket, selectors.EVENT_READ, watcher)
     Path(ready).touch()
@@ -198,7 +215,7 @@ def stay(port: int, count: int, ready: str, until: str, topic: str = "all") -> i
 
 def stall(port: int, count: int, ready: str, until: str) -> int:
     """Have so many sockets follow everything from the first event, and read nothing, until a file appears."""
-    watchers = [_Watcher(port, "all", 0) for _ in range(count)]
+    watchers = [_opened(port, "all", 0) for _ in range(count)]
     Path(ready).touch()
     end = time.monotonic() + PATIENCE_S
     while not Path(until).exists() and time.monotonic() < end:
