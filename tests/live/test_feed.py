@@ -158,6 +158,20 @@ async def test_those_who_catch_up_from_different_places_share_their_messages(roo
     assert len(shared) >= 3
 
 
+@pytest.mark.parametrize("behind", [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
+async def test_all_who_have_got_as_far_share_all_their_messages_wherever_a_block_ends(room: Room, behind: int) -> None:
+    """As all do who are connected when something happens, and all who lost the same server."""
+    topic, _ = await room.follow("all")
+    await opened(room.ledger, 3 * BLOCK + 7)
+    await room.caught_up()
+    after = room.feed.cursor - behind
+    (cursors, one), (_, other) = await room.all_after(topic, after), await room.all_after(topic, after)
+    assert cursors == list(range(after + 1, room.feed.cursor + 1))
+    assert [id(message) for message in one] == [id(message) for message in other]
+    if behind <= BLOCK:
+        assert len(one) == 1
+
+
 async def test_at_most_eight_read_at_once_and_reading_holds_up_nobody_who_is_not_behind(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,8 @@ EVENT_OVERHEAD = 150  # bytes of memory that an event takes beside its text
 READS_AT_ONCE = 8  # subscribers behind their ring that read the ledger, or output, at the same time
 
 BLOCK = 128
-"""Events of a ring that go together in a message: those who catch up from different cursors get the same messages."""
+"""Events of a ring that go together in a message: those who catch up from different cursors get the same messages. The
+newest go in one, wherever a block ends."""
 
 MESSAGES_AT_ONCE = 8  # blocks that one who catches up is given at once: a millisecond of work
 
@@ -186,23 +187,27 @@ class Ring:
         at = bisect_right(self._events, int(after), key=_cursor_of)
         found: list[OutgoingEvents] = []
         while at < len(self._events) and len(found) < MESSAGES_AT_ONCE:
-            number = self._first + at
-            end = (number // BLOCK + 1) * BLOCK - self._first
-            if end > len(self._events):
-                newest = self._newest.get(number)
-                if newest is None:
-                    newest = self._newest[number] = list(messages_of(self.topic.name, self._events[at:]))
-                    if len(self._newest) > BLOCKS_KEPT:
-                        del self._newest[next(iter(self._newest))]
-                found += newest
-            elif number % BLOCK:
-                found += messages_of(self.topic.name, self._events[at:end])
+            if len(self._events) - at <= BLOCK:
+                end = len(self._events)
+                found += self._newest_from(at)
             else:
-                found += self._block(number, at, end)
+                end = ((self._first + at) // BLOCK + 1) * BLOCK - self._first
+                found += self._block(at, end)
             at = end
         return found, at >= len(self._events)
 
-    def _block(self, number: int, at: int, end: int) -> Sequence[OutgoingEvents]:
+    def _newest_from(self, at: int) -> Sequence[OutgoingEvents]:
+        """All events from one on: the same messages for all who have got as far."""
+        newest = self._newest.get(self._first + at)
+        if newest is None:
+            newest = self._newest[self._first + at] = list(messages_of(self.topic.name, self._events[at:]))
+            if len(self._newest) > BLOCKS_KEPT:
+                del self._newest[next(iter(self._newest))]
+        return newest
+
+    def _block(self, at: int, end: int) -> Sequence[OutgoingEvents]:
+        """A block, or what is left of it for those who have its first events, as after a restart all have."""
+        number = self._first + at
         block = self._blocks.get(number)
         if block is None:
             block = self._blocks[number] = list(messages_of(self.topic.name, self._events[at:end]))
