@@ -66,8 +66,8 @@ coverage: test-setup ## Run the tests and print which branches of the source non
 	$(BIN)/coverage report
 
 faults: TOOLS += $(TOOLS_OF_FULL)
-faults: test-setup ## Run the fault tests in full size: kills, bad scripts, floods of output, clients in Go and Java
-	$(BIN)/python -m pytest tests/system/faults tests/system/clients --full -o faulthandler_timeout=0 $(ARGS)
+faults: test-setup ## Run the fault tests in full size: kills, cuts, bad scripts, floods of output, clients in Go and Java
+	$(BIN)/python -m pytest tests/system/faults tests/system/clients tests/system/browser/test_polling.py --full -o faulthandler_timeout=0 $(ARGS)
 
 soak: $(DEVELOPED) ## Put a server under mixed load for ten minutes and see that nothing grows: make soak ARGS='--minutes 1'
 	$(BIN)/python -m tests.system.soak $(ARGS)

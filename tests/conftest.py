@@ -38,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def is_full(request: pytest.FixtureRequest) -> bool:
+    """Whether everything is to be done in full size."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
 def bus() -> LocalBus:
     """The bus to which `ledger` publishes its commits."""
     return LocalBus()

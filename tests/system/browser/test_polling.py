@@ -109,14 +109,17 @@ def test_a_proxy_that_cuts_sockets_after_a_while_costs_no_event_and_causes_no_po
 
 @pytest.mark.parametrize("sockets", ["pass", "refuse"])
 def test_twenty_cuts_while_files_are_processed_cost_no_line_of_the_log(
-    open_page: Open, line: Proxy, site: Server, tmp_path: Path, sockets: Any
+    open_page: Open, line: Proxy, site: Server, tmp_path: Path, sockets: Any, is_full: bool
 ) -> None:
+    count, cuts = 500 if is_full else 100, 20
     line.sockets = sockets
     page = open_page("/", through=line)
-    submission = submit(page, *(text_file(tmp_path / f"{number}.txt") for number in range(100)))
-    for _ in range(20):
-        page.wait_for_timeout(150)
+    submission = submit(page, *(text_file(tmp_path / f"{number}.txt") for number in range(count)))
+    for number in range(cuts):
+        due = count * number // cuts
+        wait_until(lambda due=due: site.get(f"/submissions/{submission}")["counts"]["succeeded"] >= due)  # type: ignore[misc]
         line.cut()
+        page.wait_for_timeout(50)  # the page's own clock: it is not to be starved
     site.settled(submission)
     expect(verdict(page)).to_have_text(SETTLED)
     expect_whole_log(page, site, submission)
@@ -197,6 +200,52 @@ def test_after_a_restart_every_page_is_back_on_its_socket(
         polled += [seen for seen in page.evaluate("[...window.seen]") if seen == "polling"]
     context.close()
     assert polled == []
+
+
+FOLLOW = """async ([base, count]) => {
+    const { Live } = await import(`${base}/static/js/core/live.js`);
+    window.states = new Set();
+    window.lives = Array.from({ length: count }, () => {
+        const live = new Live();
+        live.cursors = [];
+        live.addEventListener("connection", ({ detail }) => window.states.add(detail));
+        live.addEventListener("events", ({ detail: { events } }) => {
+            live.cursors.push(...events.map(({ cursor }) => cursor));
+        });
+        live.start();
+        live.join("all", 0);
+        return live;
+    });
+}"""
+
+
+def test_a_restart_under_many_sockets_brings_all_back_and_nobody_polls_or_misses_an_event(
+    chromium: Browser, make_server: Callable[..., Server], is_full: bool
+) -> None:
+    """200 in full, fewer than the 255 that Chromium opens to one host: the page's own code, in one page."""
+    count = 200 if is_full else 30
+    server = make_server().start()
+    port = server.url.rpartition(":")[2]
+    context = chromium.new_context(base_url=server.url)
+    page = context.new_page()
+    page.goto("/")
+    page.evaluate(FOLLOW, ["", count])
+    are_live = f"() => lives.filter(({{ connection }}) => connection === 'live').length === {count}"
+    page.wait_for_function(are_live)
+    for end in (server.stop, server.kill):
+        server.settled(server.send(("a.txt", b"x"))["id"])
+        end()
+        page.wait_for_function("() => lives.every(({ connection }) => connection !== 'live')")
+        server.flags = ("--bind", f"127.0.0.1:{port}", *server.flags[2:])
+        server.start()
+        page.wait_for_function(are_live, timeout=60_000)
+    server.settled(server.send(("b.txt", b"x"))["id"])
+    cursors = [event["cursor"] for event in server.events()]
+    page.wait_for_function(f"() => lives.every((live) => live.cursors.length >= {len(cursors)})")
+    assert page.evaluate("lives.filter((live) => live.cursors.some((cursor, at) => cursor !== at + 1)).length") == 0
+    states = page.evaluate("[...states]")
+    context.close()
+    assert "polling" not in states
 
 
 # --- the badge -------------------------------------------------------------------------------------------------------

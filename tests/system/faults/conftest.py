@@ -10,12 +10,6 @@ from tests.system.faults.killed_saves import Saver
 
 
 @pytest.fixture
-def is_full(request: pytest.FixtureRequest) -> bool:
-    """Whether everything is to be done in full size."""
-    return bool(request.config.getoption("--full"))
-
-
-@pytest.fixture
 def chance() -> random.Random:
     """Random numbers; the seed is printed, and shown if the test fails."""
     seed = random.SystemRandom().randrange(1 << 32)
