@@ -13,7 +13,7 @@ from dropmill.live.notices import Notices
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.events import EventName
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import SubmissionId, new_notice_id
 from dropmill.model.notices import EXPIRES_MAX_S, TEXT_MAX
 
 __all__ = ["room"]
@@ -64,6 +64,44 @@ async def test_what_has_expired_is_neither_shown_nor_kept(room: Room, monkeypatc
     await notices.post(CALLER, "next", submission_id=None, expires_in_s=60)
     kept = await room.ledger.notices(posted.posted_at - timedelta(days=1))
     assert [notice.text for notice in kept] == ["next"]
+
+
+async def test_a_withdrawn_notice_leaves_every_page_it_was_for_also_those_that_come_back(room: Room) -> None:
+    notices = Notices(room.ledger)
+    one, other = await scenarios.opened(room.ledger), await scenarios.opened(room.ledger)
+    async with room.page() as (page, say), room.page() as (stranger, ask):
+        await say(join(f"submission:{one}"))
+        await ask(join(f"submission:{other}"))
+        posted = await notices.post(CALLER, "Wrong", submission_id=one, expires_in_s=3600)
+        kept = await notices.post(CALLER, "Right", submission_id=None, expires_in_s=3600)
+        await page.until(lambda: len(page.of("notice")) == 2)
+        for _ in range(2):  # the second time changes nothing
+            await notices.withdraw(CALLER, posted.id)
+        await notices.post(CALLER, "After", submission_id=None, expires_in_s=3600)
+        for each in (page, stranger):
+            await each.until(lambda each=each: "After" in [message["text"] for message in each.of("notice")])  # type: ignore[misc]
+        assert page.of("notice_withdrawn") == [{"type": "notice_withdrawn", "id": posted.id}]
+        assert stranger.of("notice_withdrawn") == []
+    async with room.page() as (back, say):
+        await say(join(f"submission:{one}"))
+        assert [message["text"] for message in back.of("notice")] == ["Right", "After"]
+        assert [message["id"] for message in back.of("notice_withdrawn")] == [posted.id]
+    assert [notice.text for notice in await notices.standing(CALLER)] == ["Right", "After"]
+    events = await scenarios.all_events(room.ledger)
+    withdrawn = [event for event in events if event.name is EventName.NOTICE_WITHDRAWN]
+    assert [(event.subject.submission_id, dict(event.data)) for event in withdrawn] == [(one, {"id": posted.id})]
+    assert kept.id != posted.id
+
+
+async def test_a_notice_that_there_is_not_or_that_has_expired_cannot_be_withdrawn(room: Room) -> None:
+    notices = Notices(room.ledger)
+    posted = await notices.post(CALLER, "short", submission_id=None, expires_in_s=1)
+    await eventually(lambda: utc_now() >= posted.expires_at)
+    before = await room.ledger.newest_cursor()
+    for notice_id in (posted.id, new_notice_id()):
+        with pytest.raises(NotFound):
+            await notices.withdraw(CALLER, notice_id)
+    assert await room.ledger.newest_cursor() == before
 
 
 @pytest.mark.parametrize(

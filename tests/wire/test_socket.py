@@ -134,6 +134,7 @@ def test_the_servers_messages_have_the_contracts_fields() -> None:
     assert socket.progress([progress]) == {"type": "progress", "files": [report]}
     notice = {"type": "notice", "id": "n", "text": "Restart at six", "expires_at": TEXT}
     assert socket.notice("n", "Restart at six", AT) == notice
+    assert socket.notice_withdrawn("n") == {"type": "notice_withdrawn", "id": "n"}
     presence = {"type": "presence", "topic": "config", "watching": 2, "names": None, "editing": True}
     assert socket.presence("config", 2, None, True) == presence
     assert socket.poll_end("s") == {"type": "poll", "seen": "s"}

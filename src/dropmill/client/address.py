@@ -4,6 +4,7 @@ If something else answers, or nobody, the error says whether a proxy of the envi
 """
 
 import urllib.request
+from http import HTTPStatus
 from typing import Final
 
 import httpx
@@ -126,5 +127,7 @@ class ServerAddress:
 
 def _is_ours(response: httpx.Response) -> bool:
     """Whether an answer can be Dropmill's own."""
+    if response.status_code == HTTPStatus.NO_CONTENT:  # nothing in it says whose it is
+        return True
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
     return bool(kind == ("application/json" if response.is_success else PROBLEM))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
+from urllib.parse import quote
 
 from dropmill.client.connection import PATIENCE_S, SHORT, Connection
 from dropmill.client.errors import ClientError, json_of
@@ -106,6 +107,23 @@ class ApiClient:
         """
         asked = {"text": text, "submission_id": submission_id, "expires_in": expires_in_s}
         return json_of(self._connection.once("POST", "/api/v1/notices", json=asked))
+
+    def notices(self) -> Sequence[Json]:
+        """The notices that have neither expired nor been withdrawn, the oldest first; each the Notice of the contract.
+
+        Raises:
+            ClientError: it was refused.
+        """
+        found: Sequence[Json] = json_of(self._connection.patiently("GET", "/api/v1/notices"))["items"]
+        return found
+
+    def withdraw_notice(self, notice_id: str) -> None:
+        """Take a notice off every page.
+
+        Raises:
+            ClientError: there is no such notice.
+        """
+        self._connection.patiently("DELETE", f"/api/v1/notices/{quote(notice_id, safe='')}")
 
     def files(self, submission_id: str) -> Iterator[RemoteFile]:
         """All files of a submission, in their order.

@@ -107,7 +107,7 @@ class Inbox:
 
 
 PROGRESS = "progress"
-"""What `Inbox.next` returns when there is new progress; `NOTICES`, when a notice was posted."""
+"""What `Inbox.next` returns when there is new progress; `NOTICES`, when a notice was posted or withdrawn."""
 
 
 class Batch(NamedTuple):
@@ -226,11 +226,15 @@ class Piece(NamedTuple):
 
 
 class StandingNotice:
-    """A notice with its message."""
+    """A notice with its message, which shows it or withdraws it."""
 
     def __init__(self, notice: Notice) -> None:
         self.notice = notice
-        self.message = Outgoing(socket.notice(notice.id, notice.text, notice.expires_at))
+        self.message = Outgoing(
+            socket.notice_withdrawn(notice.id)
+            if notice.is_withdrawn
+            else socket.notice(notice.id, notice.text, notice.expires_at)
+        )
 
 
 class Feed:
@@ -239,7 +243,7 @@ class Feed:
     Attributes:
         cursor: every event up to here has reached the rings.
         progress: the newest reports.
-        notices: those that had not expired when the last one was posted, the oldest first.
+        notices: those that had not expired when the last one was posted or withdrawn, the oldest first.
     """
 
     def __init__(self, ledger: FeedLedger, bus: Bus) -> None:
@@ -471,8 +475,8 @@ class Feed:
 
     async def _read_notices(self) -> None:
         found = await self._ledger.notices(utc_now())
-        known = {kept.notice.id: kept for kept in self.notices}
-        self.notices = [known.get(notice.id) or StandingNotice(notice) for notice in found]
+        known = {kept.notice: kept for kept in self.notices}
+        self.notices = [known.get(notice) or StandingNotice(notice) for notice in found]
         for inbox in self._inboxes:
             inbox.notify(NOTICES)
 

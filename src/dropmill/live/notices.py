@@ -1,4 +1,4 @@
-"""Posts notices, and lists those that have not expired."""
+"""Posts and withdraws notices, and lists those that people see."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -7,7 +7,7 @@ from dropmill.access.policy import visible_to
 from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest
-from dropmill.model.ids import SubmissionId, new_notice_id
+from dropmill.model.ids import NoticeId, SubmissionId, new_notice_id
 from dropmill.model.notices import EXPIRES_MAX_S, TEXT_MAX, Notice
 from dropmill.ports.ledger.notices import NoticeLedger
 
@@ -21,7 +21,7 @@ class Notices:
     async def post(
         self, caller: Caller, text: str, *, submission_id: SubmissionId | None, expires_in_s: float
     ) -> Notice:
-        """Post a notice; it is kept until it expires.
+        """Post a notice; it is shown until it expires or is withdrawn.
 
         Args:
             caller: who posts it.
@@ -51,5 +51,16 @@ class Notices:
         return notice
 
     async def standing(self, caller: Caller) -> Sequence[Notice]:
-        """The notices that have not expired, the oldest first: to everybody, and to what the caller may see."""
-        return await self._ledger.notices(utc_now(), visible_to=visible_to(caller))
+        """The notices that are shown, the oldest first: to everybody, and to what the caller may see."""
+        found = await self._ledger.notices(utc_now(), visible_to=visible_to(caller))
+        return [notice for notice in found if not notice.is_withdrawn]
+
+    async def withdraw(self, caller: Caller, notice_id: NoticeId) -> None:
+        """Take a notice off every page, also off those that are away now and come back. Twice is as once.
+
+        Raises:
+            NotFound: there is no such notice, or it has expired.
+        """
+        await self._ledger.withdraw_notice(
+            notice_id, utc_now(), caller.account, caller.client, visible_to=visible_to(caller)
+        )

@@ -13,7 +13,7 @@ from dropmill.live.outgoing import Outgoing
 from dropmill.model.numbers import whole_number
 
 ANSWER_BYTES_MAX = 1024 * 1024  # of one answer, but for its last message
-VOLATILE = frozenset({"sending", "presence", "notice"})
+VOLATILE = frozenset({"sending", "presence", "notice", "notice_withdrawn"})
 SEEN_MAX = 80  # characters of a token
 
 

@@ -21,7 +21,7 @@ from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
-from dropmill.model.ids import Cursor, FileId, JobId, NoticeId
+from dropmill.model.ids import Cursor, FileId, JobId
 from dropmill.ports.bus import NOTICES
 from dropmill.wire import socket
 from dropmill.wire.socket import Cancel, ClientMessage, Editing, Join, Leave, Retry
@@ -137,7 +137,7 @@ class Subscriber:
         self._lingers = viewer is not None
         self._viewer = viewer or Viewer(secrets.token_hex(8))
         self._inbox = feed.inbox(progress_seen)
-        self._noticed: set[NoticeId] = set()
+        self._noticed: set[Outgoing] = set()
         self._joined: dict[str, _Followed | _Stream] = {}
         self._followed: frozenset[str] = frozenset()  # the topics among them
         self._sending = asyncio.Lock()  # a join's reply comes before its data
@@ -356,8 +356,8 @@ class Subscriber:
         now = utc_now()
         for notice, message in [(kept.notice, kept.message) for kept in self._feed.notices]:
             is_ours = notice.submission_id is None or f"{SUBMISSION}{notice.submission_id}" in self._followed
-            if is_ours and notice.id not in self._noticed and notice.expires_at > now:
-                self._noticed.add(notice.id)
+            if is_ours and message not in self._noticed and notice.expires_at > now:
+                self._noticed.add(message)
                 await self._send(message)
 
     async def _deliver_progress(self) -> None:

@@ -36,6 +36,7 @@ class EventName(StrEnum):
     CONFIG_REJECTED = "config.rejected"
     CONFIG_PURGED = "config.purged"
     NOTICE_POSTED = "notice.posted"
+    NOTICE_WITHDRAWN = "notice.withdrawn"
     ACCOUNT_SIGNED_IN = "account.signed_in"
     ACCOUNT_SIGNED_OUT = "account.signed_out"
     ACCOUNT_REFUSED = "account.refused"
@@ -128,6 +129,7 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.CONFIG_REJECTED: EventKind(message="Config refused", keys=("errors",)),
     EventName.CONFIG_PURGED: EventKind(message="Config {sha256:.12} purged from the history", keys=("sha256",)),
     EventName.NOTICE_POSTED: EventKind(message="Notice: {text}", keys=("id", "text", "expires_at")),
+    EventName.NOTICE_WITHDRAWN: EventKind(message="Notice withdrawn", keys=("id",)),
     EventName.ACCOUNT_SIGNED_IN: EventKind(message="Signed in ({method})", keys=("method",)),
     EventName.ACCOUNT_SIGNED_OUT: EventKind(message="Signed out ({reason})", keys=("reason",)),
     EventName.ACCOUNT_REFUSED: EventKind(message="Sign-in refused ({reason})", keys=("reason",)),

@@ -15,6 +15,7 @@ class Notice:
     """A notice; kept until it expires.
 
     Attributes:
+        text: what it says; empty once it was withdrawn.
         submission_id: it is for those who follow this submission; None: for everybody.
         account: of who posted it; None without accounts.
     """
@@ -25,3 +26,8 @@ class Notice:
     posted_at: datetime
     expires_at: datetime
     account: str | None
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nobody is to see it any more; it is kept to tell those who have seen it."""
+        return not self.text

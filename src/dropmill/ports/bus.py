@@ -42,7 +42,7 @@ DELIVERIES = "deliveries"
 
 
 NOTICES = "notices"
-"""The stream that moves when a notice is posted. Not for clients."""
+"""The stream that moves when a notice is posted or withdrawn. Not for clients."""
 
 
 def senders_of(submission_id: SubmissionId) -> str:

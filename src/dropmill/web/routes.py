@@ -68,6 +68,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "POST live.poll": Action.READ,
     "POST live.presence": Action.CHANGE_CONFIG,
     "POST notices.post": Action.POST_NOTICE,
+    "DELETE notices.withdraw": Action.POST_NOTICE,
     "GET notices.standing": Action.READ,
     "GET config.read": Action.READ_CONFIG,
     "GET config.schema": Action.READ_CONFIG,

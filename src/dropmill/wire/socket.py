@@ -120,12 +120,19 @@ class Output(TypedDict):
 
 
 class NoticeMessage(TypedDict):
-    """An operator's message; to be shown until it expires."""
+    """An operator's message; to be shown until it expires or is withdrawn."""
 
     type: Literal["notice"]
     id: str
     text: str
     expires_at: str
+
+
+class NoticeWithdrawn(TypedDict):
+    """An operator's message that is not to be shown any more, wherever it was."""
+
+    type: Literal["notice_withdrawn"]
+    id: str
 
 
 class Presence(TypedDict):
@@ -174,6 +181,7 @@ ServerMessage = (
     | Sending
     | Output
     | NoticeMessage
+    | NoticeWithdrawn
     | Presence
     | Gap
     | Tick
@@ -245,6 +253,11 @@ def output(job_id: str, attempt: int, offset: int, end: int, text: str) -> Outpu
 def notice(notice_id: str, text: str, expires_at: datetime) -> NoticeMessage:
     """An operator's message."""
     return {"type": "notice", "id": notice_id, "text": text, "expires_at": time_text(expires_at)}
+
+
+def notice_withdrawn(notice_id: str) -> NoticeWithdrawn:
+    """An operator's message is not to be shown any more."""
+    return {"type": "notice_withdrawn", "id": notice_id}
 
 
 def presence(topic: str, watching: int, names: list[str] | None, editing: bool) -> Presence:

@@ -37,6 +37,7 @@ export class LivePage {
     });
     const notices = new Notices();
     this.#on("notice", (notice) => notices.show(notice));
+    this.#on("notice_withdrawn", ({ id }) => notices.remove(id));
     this.everySecond((now) => notices.expire(now));
     live.start();
   }

@@ -28,7 +28,7 @@ const PASSING = new Set(["unavailable", "storage_unavailable", "out_of_space", "
 /**
  * Dispatches CustomEvents: `connection` (Connection), `status` (something else that the badge shows has changed), `hello` (once
  * a connection), `snapshot`, `events` (EventsMessage), `progress` (ProgressMessage), `sending` ({topic, file_ids}), `output`
- * (OutputMessage), `notice` (NoticeMessage), `presence` (PresenceMessage), `refused` ({topic, error}): for good.
+ * (OutputMessage), `notice` (NoticeMessage), `notice_withdrawn` ({id}), `presence` (PresenceMessage), `refused` ({topic, error}): for good.
  */
 export class Live extends EventTarget {
   #url;
@@ -246,6 +246,7 @@ export class Live extends EventTarget {
       case "output":
       case "sending":
       case "notice":
+      case "notice_withdrawn":
       case "presence":
         this.#dispatch(message.type, message);
         break;

@@ -102,7 +102,7 @@ const FOLD_FILE = {
 export const IGNORED_EVENTS = new Set([
   "attempt.succeeded", "attempt.failed", "attempt.cancelled", "attempt.lost", // job.settled or job.queued has the outcome
   "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
-  "notice.posted", // the message `notice` shows it
+  "notice.posted", "notice.withdrawn", // core/notices.js shows and drops it, by messages of their own
   "account.signed_in", "account.signed_out", "account.refused", "account.changed", // about no submission
 ]);
 

@@ -333,9 +333,13 @@ def test_others_who_follow_who_edit_and_what_operators_say_are_shown_over_every_
     for page in (mine, theirs):
         expect(page.get_by_text("1 other page follows this submission.")).to_be_visible()
     notice = {"text": "Maintenance at ten.\nBack at <b>eleven</b>.", "submission_id": submission, "expires_in": 3600}
-    assert site.http.post("/api/v1/notices", json=notice).status_code == 201
+    posted = site.http.post("/api/v1/notices", json=notice)
+    assert posted.status_code == 201
     for page in (mine, theirs):
         expect(page.get_by_role("region", name="Notices")).to_have_text(re.compile("at ten.\nBack at <b>eleven</b>."))
+    assert site.http.delete(f"/api/v1/notices/{posted.json()['id']}").status_code == 204
+    for page in (mine, theirs):
+        expect(page.get_by_role("region", name="Notices")).to_be_empty()
     mine.goto("/config")
     theirs.goto("/config")
     write(mine, "# changed\n" + site.config.read_text())
@@ -343,3 +347,25 @@ def test_others_who_follow_who_edit_and_what_operators_say_are_shown_over_every_
     expect(mine.get_by_text("Somebody else has unsaved changes here.")).to_be_hidden()
     write(mine, site.config.read_text())
     expect(theirs.get_by_text("Somebody else has unsaved changes here.")).to_be_hidden()
+
+
+def test_a_notice_that_a_person_hides_is_hidden_in_all_tabs_of_the_browser_and_stays_so(
+    open_page: Open, site: Server
+) -> None:
+    first = open_page("/")
+    second = first.context.new_page()
+    second.goto("/history")
+    texts = ("Maintenance at ten.", "Be kind.")
+    posted = [site.http.post("/api/v1/notices", json={"text": text}).json()["id"] for text in texts]
+    for page in (first, second):
+        expect(page.get_by_role("region", name="Notices").get_by_role("paragraph")).to_have_count(2)
+    notices = first.get_by_role("region", name="Notices")
+    notices.get_by_role("button", name="Hide").first.click()
+    expect(first.get_by_role("main")).to_be_focused()
+    second.goto("/config")
+    for page in (first, second):
+        expect(page.get_by_role("region", name="Notices").get_by_role("paragraph")).to_have_text(["Be kind."])
+    first.reload()
+    expect(notices.get_by_role("paragraph")).to_have_text(["Be kind."])
+    for notice_id in posted:
+        site.http.delete(f"/api/v1/notices/{notice_id}")

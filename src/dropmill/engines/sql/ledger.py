@@ -37,6 +37,7 @@ from dropmill.model.ids import (
     Cursor,
     FileId,
     JobId,
+    NoticeId,
     Owner,
     SessionId,
     Sha256,
@@ -175,6 +176,17 @@ class SqlLedger(SqlDatabase):
         self, notice: Notice, client: ClientIdentity | None, *, visible_to: Owner | None = None
     ) -> None:
         await self._change(notices.post_notice, notice, client, visible_to)
+
+    async def withdraw_notice(
+        self,
+        notice_id: NoticeId,
+        now: datetime,
+        account: str | None,
+        client: ClientIdentity | None,
+        *,
+        visible_to: Owner | None = None,
+    ) -> None:
+        await self._change(notices.withdraw_notice, notice_id, now, account, client, visible_to)
 
     async def enter(self, node: Node) -> None:
         await self._change(nodes.enter, node)

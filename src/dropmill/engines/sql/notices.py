@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.tables import notices, submissions
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.client import ClientIdentity
+from dropmill.model.errors import NotFound
 from dropmill.model.events import EventName, Subject
 from dropmill.model.ids import NoticeId, Owner, SubmissionId
 from dropmill.model.notices import Notice
@@ -19,6 +20,8 @@ _STANDING = select(notices).where(notices.c.expires_at > bindparam("now")).order
 _STANDING_FOR_OWNER = _STANDING.outerjoin(submissions, submissions.c.id == notices.c.submission_id).where(
     notices.c.submission_id.is_(None) | (submissions.c.owner == bindparam("visible_to"))
 )
+_ONE = select(notices).where(notices.c.id == bindparam("key"), notices.c.expires_at > bindparam("now"))
+_WITHDRAW = update(notices).where(notices.c.id == bindparam("key")).values(text="")
 _DROP_EXPIRED = delete(notices).where(notices.c.expires_at <= bindparam("now"))
 
 
@@ -44,6 +47,28 @@ def post_notice(tx: Transaction, notice: Notice, client: ClientIdentity | None, 
         text=notice.text,
         expires_at=time_text(notice.expires_at),
     )
+
+
+def withdraw_notice(
+    tx: Transaction,
+    notice_id: NoticeId,
+    now: datetime,
+    account: str | None,
+    client: ClientIdentity | None,
+    visible_to: Owner | None,
+) -> None:
+    """See `Ledger.withdraw_notice`."""
+    row = tx.connection.execute(_ONE, {"key": notice_id, "now": now}).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such notice; it may have expired.")
+    notice = _notice_of(row)
+    if notice.submission_id is not None:
+        tx.submission(notice.submission_id, visible_to)
+    if notice.is_withdrawn:
+        return
+    tx.connection.execute(_WITHDRAW, {"key": notice_id})
+    subject = Subject(submission_id=notice.submission_id, account=account, client=client)
+    tx.moved[NOTICES] = tx.emit(EventName.NOTICE_WITHDRAWN, subject, id=notice_id)
 
 
 def standing_notices(connection: Connection, now: datetime, visible_to: Owner | None) -> Sequence[Notice]:

@@ -328,7 +328,7 @@ notices = Table(  # those that have not expired, and some that have
     metadata,
     Column("seq", BigKey, primary_key=True),
     Column("id", Id(32), nullable=False, unique=True),
-    Column("text", SafeText(), nullable=False),
+    Column("text", SafeText(), nullable=False),  # empty: withdrawn
     Column("submission_id", Id(32), ForeignKey("submissions.id")),
     Column("posted_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),

@@ -30,7 +30,7 @@ events = Blueprint("events", __name__, url_prefix="/api/v1")
 EVENT_STREAM = "text/event-stream"
 
 ALWAYS = frozenset({"snapshot", "events", "gap"})
-WHEN_FULL = ALWAYS | {"progress", "sending", "presence", "notice", "output"}
+WHEN_FULL = ALWAYS | {"progress", "sending", "presence", "notice", "notice_withdrawn", "output"}
 """The kinds of messages that a stream carries."""
 
 

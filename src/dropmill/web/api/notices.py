@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from quart import Blueprint
+from quart import Blueprint, Response
 
 from dropmill.model.errors import BadRequest
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import NoticeId, SubmissionId
 from dropmill.model.notices import EXPIRES_S
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
@@ -40,5 +40,12 @@ async def post() -> Any:
 
 @notices.get("")
 async def standing() -> Any:
-    """The notices that have not expired, the oldest first."""
+    """The notices that have neither expired nor been withdrawn, the oldest first."""
     return {"items": [notice_json(notice) for notice in await services().notices.standing(current_caller())]}
+
+
+@notices.delete("/<notice_id>")
+async def withdraw(notice_id: str) -> Response:
+    """Take a notice off every page."""
+    await services().notices.withdraw(current_caller(), NoticeId(notice_id))
+    return Response(status=204)
