@@ -1,6 +1,7 @@
 """One reader for all subscribers: rings, catching up, the budget, and what is read how often."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -170,6 +171,36 @@ async def test_all_who_have_got_as_far_share_all_their_messages_wherever_a_block
     assert [id(message) for message in one] == [id(message) for message in other]
     if behind <= BLOCK:
         assert len(one) == 1
+
+
+async def test_a_window_is_as_long_as_the_messages_of_the_last_one_were_dear(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, inbox = await room.follow("all")
+    monkeypatch.setattr(feed_module, "CPU_IDLE", 1000.0)  # the load of the process counts for nothing
+    monkeypatch.setattr(feed_module, "CPU_BUSY", 2000.0)
+    windows: list[float] = []
+    window_s = room.feed._window_s
+
+    def note_window_s() -> float:
+        windows.append(window_s())
+        return windows[-1]
+
+    monkeypatch.setattr(room.feed, "_window_s", note_window_s)
+
+    async def send() -> None:
+        await inbox.next()
+        until = time.thread_time() + 0.01
+        while time.thread_time() < until:
+            pass
+
+    for _ in range(2):
+        sending = asyncio.create_task(send())
+        await asyncio.sleep(0)
+        await scenarios.opened(room.ledger)
+        await sending
+    await eventually(lambda: max(windows, default=0.0) >= 0.01 / feed_module.DELIVERY_SHARE)
+    assert max(windows) <= feed_module.WINDOW_MAX_S
 
 
 async def test_at_most_eight_read_at_once_and_reading_holds_up_nobody_who_is_not_behind(
