@@ -13,7 +13,7 @@ from dropmill.live.notices import Notices
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest, NotFound
 from dropmill.model.events import EventName
-from dropmill.model.ids import SubmissionId, new_notice_id
+from dropmill.model.ids import Owner, SubmissionId, new_notice_id
 from dropmill.model.notices import EXPIRES_MAX_S, TEXT_MAX
 
 __all__ = ["room"]
@@ -102,6 +102,18 @@ async def test_a_notice_that_there_is_not_or_that_has_expired_cannot_be_withdraw
         with pytest.raises(NotFound):
             await notices.withdraw(CALLER, notice_id)
     assert await room.ledger.newest_cursor() == before
+
+
+async def test_a_notice_about_what_one_may_not_see_is_answered_like_one_that_there_is_not(room: Room) -> None:
+    one = await scenarios.opened(room.ledger)
+    posted = await Notices(room.ledger).post(CALLER, "Yours", submission_id=one, expires_in_s=60)
+    answers = []
+    for notice_id in (posted.id, new_notice_id()):
+        with pytest.raises(NotFound) as refused:
+            await room.ledger.withdraw_notice(notice_id, utc_now(), None, None, visible_to=Owner("browser:other"))
+        answers.append(refused.value.detail)
+    assert answers[0] == answers[1]
+    assert await Notices(room.ledger).standing(CALLER) == [posted]
 
 
 @pytest.mark.parametrize(

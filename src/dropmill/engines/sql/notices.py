@@ -59,11 +59,15 @@ def withdraw_notice(
 ) -> None:
     """See `Ledger.withdraw_notice`."""
     row = tx.connection.execute(_ONE, {"key": notice_id, "now": now}).mappings().one_or_none()
+    missing = NotFound("There is no such notice; it may have expired.")
     if row is None:
-        raise NotFound("There is no such notice; it may have expired.")
+        raise missing
     notice = _notice_of(row)
     if notice.submission_id is not None:
-        tx.submission(notice.submission_id, visible_to)
+        try:
+            tx.submission(notice.submission_id, visible_to)
+        except NotFound:  # the same answer, whether there is such a notice or not
+            raise missing from None
     if notice.is_withdrawn:
         return
     tx.connection.execute(_WITHDRAW, {"key": notice_id})
