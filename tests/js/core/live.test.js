@@ -49,7 +49,11 @@ let answer = null;
 let page = new EventTarget();
 Object.assign(globalThis, {
   WebSocket: FakeSocket,
-  document: Object.assign(new EventTarget(), { hidden: false, getElementById: () => null, documentElement: { dataset: {} } }),
+  document: Object.assign(new EventTarget(), {
+    hidden: false,
+    getElementById: () => null,
+    documentElement: { dataset: {}, classList: { contains: () => false } },
+  }),
   addEventListener: (/** @type {string} */ type, /** @type {() => void} */ listener) => page.addEventListener(type, listener),
   fetch: (/** @type {string} */ address, /** @type {any} */ { body, signal }) => new Promise((resolve, reject) => {
     assert.equal(address, "/api/v1/live");
