@@ -15,6 +15,7 @@ import { LivePage } from "../core/live-page.js";
 import { MergePanel, whoSaved } from "./merge-view.js";
 import { t } from "../core/messages.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
+import { released, whenReleased } from "../core/press.js";
 import { pageData } from "../core/page-data.js";
 import { problemText } from "../core/problem.js";
 import { RetryBar } from "./retry-bar.js";
@@ -86,14 +87,16 @@ function sayProblem(sentence) {
 
 // --- what the checks found ---
 
-check.addEventListener("report", (event) => {
+check.addEventListener("report", async (event) => {
+  await released();
   const { errors, warnings } = /** @type {CustomEvent<Report>} */ (event).detail;
   showMarks(errors, warnings);
   setText(part(document, "verdict"), errors.length ? "" : t("config.valid"));
   const found = [errors.length && t("config.errors", { n: errors.length }), warnings.length && t("config.warnings", { n: warnings.length })].filter(Boolean);
   announce(found.join(" ") || t("config.is_valid"));
 });
-check.addEventListener("unchecked", (event) => {
+check.addEventListener("unchecked", async (event) => {
+  await released();
   showMarks([], []);
   setText(part(document, "verdict"), t("config.unchecked", { reason: /** @type {CustomEvent<string>} */ (event).detail }));
 });
@@ -213,6 +216,7 @@ config.addEventListener("newer", async (event) => {
   void retryBar.look();
   const { etag } = /** @type {CustomEvent<Revision>} */ (event).detail;
   const entry = await describe(etag);
+  await released();
   if (config.etag !== etag) return; // a still newer one has its own event
   const sentence = t("config.newer.shown", { what: whoSaved(entry) });
   setText(part(document, "newer-text"), sentence);
@@ -235,7 +239,7 @@ page.follow("config", pageData().cursor, {
     if (events.some(({ name }) => name === "config.purged")) history.refresh();
   },
   presence({ editing }) {
-    part(document, "others-editing").hidden = !editing;
+    whenReleased(() => { part(document, "others-editing").hidden = !editing; });
   },
 });
 

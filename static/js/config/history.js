@@ -6,7 +6,8 @@ import { mountDiff } from "./diff.js";
 import { bytes, clientText, exactTime, localDateTime, localDateTimeSeconds, visible } from "../core/format.js";
 import { matchLines } from "./lines.js";
 import { t } from "../core/messages.js";
-import { announce, cloneTemplate, part, setText, setTime } from "../core/page.js";
+import { announce, cloneTemplate, part, setChildren, setText, setTime } from "../core/page.js";
+import { released } from "../core/press.js";
 
 /** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
 /** @typedef {"did" | "since" | "mine"} Way what a revision is compared with: the one before, the newest, the text in the editor */
@@ -116,6 +117,7 @@ export class HistoryPanel {
       this.#say(t("config.revision.not_read", { reason: reasonOf(error) }));
       return;
     }
+    await released();
     if (question !== this.#questions) return this.#newest; // a newer request is running
     this.#entries = page.items;
     this.#next = page.next;
@@ -188,8 +190,8 @@ export class HistoryPanel {
       if (part(row, "lines").textContent === "") this.#inSight.observe(row);
       return row;
     });
-    list.replaceChildren(...rows);
-    if (focused instanceof HTMLElement && list.contains(focused)) focused.focus(); // moving a row takes it away
+    setChildren(list, rows);
+    if (focused instanceof HTMLElement && list.contains(focused)) focused.focus(); // moving its row takes it away
     part(this.#root, "history-more").hidden = this.#next === null;
   }
 

@@ -8,6 +8,7 @@ import { encode } from "./lines.js";
 import { changes, conflicts, countMerged, merge, mergedText } from "./merge.js";
 import { t } from "../core/messages.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
+import { released } from "../core/press.js";
 
 /** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
 /** @typedef {import("./document.js").Revision} Revision */
@@ -87,6 +88,7 @@ export class MergePanel {
 
   /** @param {Revision} theirs */
   async #onConflict(theirs) {
+    await released();
     const isAnother = this.#theirs !== null && this.#theirs.etag !== theirs.etag;
     const isNews = this.#theirs?.etag !== theirs.etag;
     if (!isNews && this.#before === null) {

@@ -5,6 +5,7 @@ import { base } from "../core/base.js";
 import { visible } from "../core/format.js";
 import { t } from "../core/messages.js";
 import { announce, part, setText } from "../core/page.js";
+import { released } from "../core/press.js";
 import { failedInSubmission, failedRecently, retryAll } from "./failed-files.js";
 
 /** @typedef {import("./document.js").ConfigDocument} ConfigDocument */
@@ -41,6 +42,7 @@ export class RetryBar {
     const newest = this.#config.etag.slice(1, -1); // an ETag is the quoted SHA-256
     try {
       const jobs = this.#origin ? await failedInSubmission(this.#origin.submission_id, newest) : await failedRecently(newest, savedAt ?? "");
+      await released();
       if (question !== this.#questions || this.#isBusy) return;
       this.#jobs = jobs;
     } catch {

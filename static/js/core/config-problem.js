@@ -2,6 +2,7 @@
 
 import { base, seesConfig } from "./base.js";
 import { part, setText } from "./page.js";
+import { released } from "./press.js";
 import { label } from "./words.js";
 
 const POLL_SOON_MS = 5000; // while a notice is shown: restoring the file causes no event
@@ -27,6 +28,7 @@ export function followConfigProblem(live) {
     try {
       const response = await fetch(`${base}/readyz`);
       const { degraded, config_problem: problem } = await response.json(); // a 503 has this body, too
+      await released(); // a notice moves all that is below
       if (Array.isArray(degraded)) {
         degradedNotice.hidden = degraded.length === 0;
         const names = degraded.map((name) => label("part", name)).join(", ");

@@ -3,7 +3,7 @@
 import { api } from "./base.js";
 import { timeOfMinute } from "./format.js";
 import { t } from "./messages.js";
-import { part, setText } from "./page.js";
+import { paced, part, setText } from "./page.js";
 
 /** @typedef {import("./live.js").Live} Live */
 
@@ -13,14 +13,14 @@ const AWAY_MS = 20_000; // a connection that is lost for longer will not be back
 export function mountConnectionBadge(live) {
   const badge = part(document, "connection");
   const act = part(badge, "connection-act");
-  const render = () => draw(badge, live);
+  const render = paced(() => draw(badge, live));
   act.addEventListener("click", () => {
     if (live.isUpdated) location.reload();
     else live.tryNow();
   });
   live.addEventListener("status", render);
   setInterval(() => { if (live.lostAt) render(); }, 1000); // the seconds until the next attempt
-  render();
+  draw(badge, live);
 }
 
 /** @param {HTMLElement} badge @param {Live} live */

@@ -2,6 +2,7 @@
 
 import { visible } from "./format.js";
 import { cloneTemplate, part, setText } from "./page.js";
+import { whenReleased } from "./press.js";
 
 /** @typedef {import("./live.js").NoticeMessage} NoticeMessage */
 
@@ -28,7 +29,7 @@ export class Notices {
       hide(id, expiresAt);
       document.getElementById("main")?.focus(); // the button that had the focus is gone
     });
-    part(document, "notices").append(element);
+    whenReleased(() => { if (this.#known.get(id)?.element) part(document, "notices").append(element); }); // it moves all that is below
     this.#known.set(id, { element, expiresAt });
   }
 
@@ -40,7 +41,7 @@ export class Notices {
 
   /** @param {number} now ms since 1970 by the server's clock */
   expire(now) {
-    for (const [id, { element, expiresAt }] of this.#known) if (element && expiresAt <= now) this.remove(id);
+    for (const [id, { element, expiresAt }] of this.#known) if (element && expiresAt <= now) whenReleased(() => this.remove(id));
   }
 }
 

@@ -1,6 +1,7 @@
 // What pages use: parts by name, templates, local times, drawing at a limited rate, announcements to screen readers.
 
 import { exactTime, localDateTime } from "./format.js";
+import { whenReleased } from "./press.js";
 
 /**
  * The element `data-part="name"` below a root; throws if the template lacks it.
@@ -37,6 +38,24 @@ export function setText(element, text) {
 }
 
 /**
+ * Give an element these children. Those that stay in place are not moved: a moved one loses the focus and what is pressed in it.
+ * @param {Element} parent
+ * @param {Element[]} wanted
+ */
+export function setChildren(parent, wanted) {
+  let at = parent.firstElementChild;
+  for (const child of wanted) {
+    if (child === at) at = at.nextElementSibling;
+    else parent.insertBefore(child, at);
+  }
+  while (at) {
+    const next = at.nextElementSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+/**
  * Show a time in local time, with UTC as its tooltip.
  * @param {Element} element a `<time>`
  * @param {string} iso RFC 3339
@@ -60,14 +79,15 @@ let drawnAt = -Infinity;
 let every = DRAW_EVERY_MS;
 
 /**
- * Throttle a drawing function: it runs soon after a call, at most ten times a second, less often where drawing is slow.
+ * Throttle a drawing function: it runs soon after a call, at most ten times a second, less often where drawing is slow, and
+ * never while a control is pressed.
  * @param {() => void} draw
  * @returns {() => void}
  */
 export function paced(draw) {
   return () => {
     asked.add(draw);
-    timer ||= window.setTimeout(drawAsked, drawnAt + every - performance.now());
+    timer ||= window.setTimeout(() => whenReleased(drawAsked), drawnAt + every - performance.now());
   };
 }
 

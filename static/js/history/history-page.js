@@ -7,7 +7,8 @@ import { shownCounts } from "../core/counts.js";
 import { clientText, exactTime, visible } from "../core/format.js";
 import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
-import { announce, cloneTemplate, part, setText } from "../core/page.js";
+import { announce, cloneTemplate, paced, part, setChildren, setText } from "../core/page.js";
+import { released } from "../core/press.js";
 import { pageData } from "../core/page-data.js";
 import {
   TEXT_MIN, beginOf, byDay, dayLabel, doneOf, endOf, firstDay, folderOf, inLocalTime, isNarrow, lastDay, matchText, queryOf,
@@ -63,20 +64,6 @@ function rowOf(entry) {
   time.title = exactTime(entry.opened_at);
   setText(time, timeText(entry));
   return row;
-}
-
-/** @param {Element} parent @param {Element[]} wanted its children from now on; those that stay in place are not moved */
-function setChildren(parent, wanted) {
-  let at = parent.firstElementChild;
-  for (const child of wanted) {
-    if (child === at) at = at.nextElementSibling;
-    else parent.insertBefore(child, at);
-  }
-  while (at) {
-    const next = at.nextElementSibling;
-    at.remove();
-    at = next;
-  }
 }
 
 /** @param {HTMLElement} group @param {Entry[]} entries */
@@ -169,6 +156,7 @@ async function read() {
     const running = isGrouped ? await callJson("GET", `/history${searchOf({ q, from, to, state: "running", limit: runningLimit })}`) : null;
     const state = asked.state || "settled";
     const page = await callJson("GET", `/history${searchOf({ q, from, to, state, before, after, limit })}`);
+    await released();
     if (number !== newest) return;
     const settled = new Set(page.items.map((/** @type {Entry} */ entry) => entry.id));
     if (running) running.items = running.items.filter((/** @type {Entry} */ entry) => !settled.has(entry.id));
@@ -176,6 +164,7 @@ async function read() {
     problem.hidden = true;
     draw();
   } catch (error) {
+    await released();
     if (number !== newest) return;
     setText(problem, t("history.not_updated", { reason: error instanceof Error ? error.message : String(error) }));
     problem.hidden = false;
@@ -278,7 +267,7 @@ drawQuery();
 field("q").value = typed;
 if (!isRefused) draw();
 if (searchOf(query) !== given) read();
-setInterval(draw, CLOCK_MS);
+setInterval(paced(draw), CLOCK_MS);
 
 const livePage = new LivePage();
 livePage.follow(topic, cursor, { events: () => refresh(), snapshot: () => refresh() });

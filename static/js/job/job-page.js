@@ -8,6 +8,7 @@ import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
 import { OutputPanel } from "./output.js";
 import { announce, cloneTemplate, paced, part, setText } from "../core/page.js";
+import { released } from "../core/press.js";
 import { pageData } from "../core/page-data.js";
 import { problemText } from "../core/problem.js";
 import { sentenceOf, wordsOf } from "./failure.js";
@@ -305,6 +306,7 @@ async function refresh() {
   } catch {
     return; // the badge says that the server is away
   }
+  await released();
   if (question !== questions) return; // a newer request is running
   const before = job.state;
   job = fresh;
@@ -313,6 +315,7 @@ async function refresh() {
 }
 
 const askRefresh = paced(() => void refresh());
+const askDraw = paced(draw);
 
 /** @param {"cancel" | "retry"} action */
 async function act(action) {
@@ -363,7 +366,7 @@ if (seesConfig) page.follow("config", data.cursor, {
   events({ events }) {
     const saved = events.filter(({ name }) => name === "config.saved").at(-1);
     if (saved) newest = saved.data.sha256;
-    draw();
+    askDraw();
     const attempt = job.attempts.find((/** @type {Attempt} */ one) => one.number === compared);
     if (attempt) void compare(attempt);
   },

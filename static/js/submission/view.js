@@ -6,6 +6,7 @@ import { api } from "../core/base.js";
 import { ago, count, exactTime, visible } from "../core/format.js";
 import { t } from "../core/messages.js";
 import { announce, paced, part, setText } from "../core/page.js";
+import { whenReleased } from "../core/press.js";
 import { countOf } from "./arrange.js";
 import { Estimate } from "./estimate.js";
 import { LogView } from "./log.js";
@@ -125,9 +126,10 @@ export class SubmissionView {
    * @param {string} sentence "" hides it
    */
   set problem(sentence) {
-    const box = this.#part("problem");
-    box.hidden = sentence === "";
-    setText(this.#part("problem-text"), sentence);
+    whenReleased(() => {
+      this.#part("problem").hidden = sentence === "";
+      setText(this.#part("problem-text"), sentence);
+    });
   }
 
   /** Load the files behind the first ones of a long submission, while those are shown. @param {{id: string, files_next: string | null}} submission */
@@ -150,7 +152,7 @@ export class SubmissionView {
     const page = this.#page;
     if (page.live.connection === "offline") this.#model.stall();
     this.#log.isConnected = page.isConnected;
-    this.#rows.redraw(); // an open panel says whether its emptiness is known
+    whenReleased(() => this.#rows.redraw()); // an open panel says whether its emptiness is known
     this.#schedule(new Set());
   }
 

@@ -6,7 +6,8 @@ import { base } from "../core/base.js";
 import { shownCounts, totalOf } from "../core/counts.js";
 import { ago, exactTime, visible } from "../core/format.js";
 import { t } from "../core/messages.js";
-import { cloneTemplate, part, setText } from "../core/page.js";
+import { cloneTemplate, part, setChildren, setText } from "../core/page.js";
+import { released } from "../core/press.js";
 
 const KEY = `dropmill-submissions:${base}`;
 const KEPT = 10; // more than are shown, since some may be gone
@@ -93,11 +94,10 @@ export function mountRecent() {
     if (document.hidden || isOver || ids().length === 0) return;
     try {
       const submissions = await found();
+      await released();
       rows = new Map(submissions.map((submission) => [submission.id, rows.get(submission.id) ?? cloneTemplate("recent-template")]));
       for (const submission of submissions) fill(/** @type {HTMLElement} */ (rows.get(submission.id)), submission);
-      const list = part(section, "recent-list");
-      const isOther = list.childElementCount !== rows.size || [...rows.values()].some((row, at) => list.children[at] !== row);
-      if (isOther) list.replaceChildren(...rows.values()); // else a focus in it stays
+      setChildren(part(section, "recent-list"), [...rows.values()]);
       section.hidden = rows.size === 0;
       explanation.classList.toggle("shown", ids().length === 0);
       if (submissions.every(({ state }) => state === "settled")) return;

@@ -4,7 +4,7 @@
 import { api } from "../core/base.js";
 import { visible } from "../core/format.js";
 import { t } from "../core/messages.js";
-import { announce, part, setText } from "../core/page.js";
+import { announce, paced, part, setText } from "../core/page.js";
 import { holdPage } from "./leaving.js";
 import { Sending } from "./queue.js";
 import { canChecksum } from "./transfers.js";
@@ -57,7 +57,7 @@ class SendingView {
   /** @type {[Item, Entry][]} files that have changed since they broke off */
   #changed = [];
   #wanted = ""; // the path of the row that a file is picked for
-  #isAsked = false;
+  #ask = paced(() => this.#render());
 
   /** @param {Sending} sending @param {SubmissionModel} model @param {SubmissionView} view @param {Live} live */
   constructor(sending, model, view, live) {
@@ -114,15 +114,6 @@ class SendingView {
     this.#buttons[name].addEventListener("click", () => {
       this.#view.problem = "";
       action();
-    });
-  }
-
-  #ask() {
-    if (this.#isAsked) return; // thousands of changes in one turn are drawn once
-    this.#isAsked = true;
-    setTimeout(() => {
-      this.#isAsked = false;
-      this.#render();
     });
   }
 
