@@ -26,10 +26,11 @@ def test_a_day_has_its_name_or_its_date_in_the_language_of_the_page() -> None:
     ("query", "words"),
     [
         ("q=ab", "Type at least three characters."),
-        ("state=done", "must be one of running"),
-        ("from=yesterday", "must be a day"),
-        ("before=x", "must be the"),
-        ("before=1&after=1", "not both"),
+        ("state=done", "There is no such state to filter by."),
+        ("from=yesterday", "A date must be a day, such as 2026-11-20."),
+        ("before=x", "The address names a page of the list that does not exist."),
+        ("before=1&after=1", "The address names two pages of the list."),
+        ("q=e%CC%81a", "Type at least 3 characters."),
     ],
 )
 def test_what_cannot_be_asked_is_refused_on_the_page_which_keeps_what_was_typed(
@@ -42,6 +43,36 @@ def test_what_cannot_be_asked_is_refused_on_the_page_which_keeps_what_was_typed(
     assert 'type="search" name="q"' in page.text
     if query == "q=ab":
         assert 'value="ab"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("state=failed&state=failed", "The address gives the same filter twice."),
+        (f"q={'a' * 201}", "The text is longer than 200 characters."),
+    ],
+)
+def test_an_address_that_no_page_links_to_gets_a_page_that_says_why(server: Server, query: str, words: str) -> None:
+    page = server.http.get(f"/history?{query}", headers=HTML)
+    assert page.status_code == 400
+    assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("q=ab", "Geben Sie mindestens drei Zeichen ein."),
+        ("q=e%CC%81a", "Geben Sie mindestens 3 Zeichen ein."),
+        ("state=done", "Einen solchen Zustand gibt es nicht."),
+        ("from=yesterday", "Ein Datum muss ein Tag sein, etwa 2026-11-20."),
+        ("before=x", "Die Adresse nennt eine Seite der Liste, die es nicht gibt."),
+    ],
+)
+def test_the_reason_is_in_the_language_of_the_page(server: Server, query: str, words: str) -> None:
+    page = server.http.get(f"/history?{query}", headers=HTML | {"Accept-Language": "de"})
+    assert page.status_code == 400
+    assert words in page.text
+    assert "must" not in page.text.partition("<main")[2].partition("</main")[0]
 
 
 def test_what_is_asked_is_shown_as_text(server: Server) -> None:

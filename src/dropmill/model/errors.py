@@ -121,7 +121,11 @@ class BadRequest(DropmillError):
 
 
 class BadParameter(BadRequest):
-    """A query parameter has an unusable value."""
+    """A query parameter has an unusable value.
+
+    Where a page may show it, the member `reason` says why: `too_short`, `too_long` (`limit` is the number of
+    characters), `repeated`, `not_a_choice`, `not_a_time`, `not_a_page`, or `two_pages`.
+    """
 
     code = "bad_parameter"
     title = "A parameter cannot be used"

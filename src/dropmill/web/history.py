@@ -56,14 +56,14 @@ async def history_page(language: str) -> Response | Redirect:
     asked = {name: value or "" for name, value in {**filters, "before": before, "after": after}.items()}
     cursor = await services().topics.newest(current_caller())  # read before the list, so that no later event is missed
     wanted, running, page = HistoryFilter(), None, HistoryPage(entries=(), previous=None, next=None)
-    problem = ""
+    problem: BadParameter | None = None
     is_short = 0 < len(asked["q"].strip()) < TEXT_MIN
     if not is_short:
         try:
             wanted = wanted_history()
             running, page = await _shown(wanted, before, after)
         except BadParameter as error:
-            problem = error.detail
+            problem = error
     if after and page.previous is None and not problem and not is_short:
         # The newest page: from its beginning on, and with what runs.
         return redirect(_address(asked))
@@ -76,7 +76,7 @@ async def history_page(language: str) -> Response | Redirect:
             "running_limit": str(RUNNING),
             "cursor": cursor,
             "topic": services().topics.widest(current_caller()),
-            "is_refused": is_short or problem != "",
+            "is_refused": is_short or problem is not None,
             "shown": shown,
         },
         asked=asked,

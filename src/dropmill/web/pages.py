@@ -282,6 +282,8 @@ def problem_words(code: str, extra: Mapping[str, Any]) -> str | None:
         values["accept"] = ", ".join(extra["accept"])
     if "limit" in extra:
         values |= {"limit": size_text(extra["limit"]), "n": extra["limit"]}
+    if messages.has(f"problem.{code}.{extra.get('reason')}"):
+        code = f"{code}.{extra['reason']}"
     try:
         return message(f"problem.{code}", **values)
     except KeyError:

@@ -4,14 +4,15 @@ import { bytes, visible } from "./format.js";
 import { has, t } from "./messages.js";
 
 /** @type {Record<string, string[]>} members of the problem document that stand in a sentence; without them the server's words say more */
-const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"] };
+const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"], "bad_parameter.too_short": ["limit"], "bad_parameter.too_long": ["limit"], too_many_attempts: ["retry_after"] };
 
 /**
  * @param {Record<string, any>} problem of the server (application/problem+json), or of this page, which has only `detail`
  * @returns {string} a sentence; that of the server for codes that mean several things; "" if it has none
  */
 export function problemText(problem) {
-  const { code, file = "", accept = [], limit = 0 } = problem;
+  const { file = "", accept = [], limit = 0, retry_after: seconds, reason } = problem;
+  const code = has(`problem.${problem.code}.${reason}`) ? `${problem.code}.${reason}` : problem.code;
   if (!has(`problem.${code}`) || NEEDED[code]?.some((name) => problem[name] === undefined)) return problem.detail || problem.title || "";
-  return t(`problem.${code}`, { file: visible(file), accept: accept.join(", "), limit: bytes(limit), n: limit });
+  return t(`problem.${code}`, { file: visible(file), accept: accept.join(", "), limit: bytes(limit), n: seconds ?? limit });
 }

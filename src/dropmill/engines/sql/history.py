@@ -60,7 +60,7 @@ def list_history(
 ) -> HistoryPage:
     """See `Ledger.history`."""
     if before is not None and after is not None:
-        raise BadParameter("Give `before` or `after`, not both.")
+        raise BadParameter("Give `before` or `after`, not both.", reason="two_pages")
     older_than, newer_than = page_key(before), page_key(after, "after", "previous")
     conditions = wanted(one_of(asked.state, HISTORY_STATES), visible_to)
     # As an expression, so that the order of `seq` is read, not the index of times, which would have to be sorted.

@@ -21,7 +21,7 @@ def page_key(text: str | None, name: str = "before", of: str = "next") -> int | 
         return None
     key = whole_number(text)
     if key is None:
-        raise BadParameter(f"`{name}` must be the `{of}` of another page.")
+        raise BadParameter(f"`{name}` must be the `{of}` of another page.", reason="not_a_page")
     return key
 
 
@@ -39,7 +39,7 @@ def one_of(text: str | None, choices: Sequence[str]) -> str | None:
         BadParameter: it is none of `choices`.
     """
     if text is not None and text not in choices:
-        raise BadParameter(f"`state` must be one of {', '.join(choices)}.")
+        raise BadParameter(f"`state` must be one of {', '.join(choices)}.", reason="not_a_choice")
     return text
 
 

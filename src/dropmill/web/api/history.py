@@ -95,7 +95,7 @@ def search_text(given: str | None) -> str | None:
     if not text:
         return None
     if len(text) < TEXT_MIN:
-        raise BadParameter(f"`q` must have at least {TEXT_MIN} characters.")
+        raise BadParameter(f"`q` must have at least {TEXT_MIN} characters.", reason="too_short", limit=TEXT_MIN)
     return text
 
 
@@ -121,7 +121,9 @@ def moment(given: str | None, name: str, *, is_end: bool = False) -> datetime | 
             return _bounded(found)
     except ValueError:
         pass
-    raise BadParameter(f"`{name}` must be a day (2026-11-20) or a time with its zone (2026-11-20T08:15:00Z).")
+    raise BadParameter(
+        f"`{name}` must be a day (2026-11-20) or a time with its zone (2026-11-20T08:15:00Z).", reason="not_a_time"
+    )
 
 
 def _bounded(found: datetime) -> datetime:

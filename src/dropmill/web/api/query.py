@@ -11,8 +11,8 @@ TEXT_MAX = 200
 QUERY_MAX = 8 * 1024  # bytes of a whole query; the library needs time for each parameter in it
 
 
-def text(name: str) -> str | None:
-    """A short text; None if absent or empty.
+def text(name: str, most: int = TEXT_MAX) -> str | None:
+    """A text of at most so many characters; None if absent or empty.
 
     Raises:
         BadParameter: it is given twice, or too long.
@@ -21,9 +21,9 @@ def text(name: str) -> str | None:
         raise BadParameter(f"The query is longer than {QUERY_MAX} bytes.")
     values = request.args.getlist(name)
     if len(values) > 1:
-        raise BadParameter(f"`{name}` is given more than once.")
-    if values and len(values[0]) > TEXT_MAX:
-        raise BadParameter(f"`{name}` is longer than {TEXT_MAX} characters.")
+        raise BadParameter(f"`{name}` is given more than once.", reason="repeated")
+    if values and len(values[0]) > most:
+        raise BadParameter(f"`{name}` is longer than {most} characters.", reason="too_long", limit=most)
     return values[0] if values and values[0] else None
 
 
