@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from tests.support.editor_actions import write
+from tests.support.serve_with_accounts import PASSWORD
 from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,7 @@ TALLEST = 3000  # of a picture; the rest of a longer page looks alike
 THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 PATIENCE_S = 600  # for 10,000 files
 PAGE_PATIENCE_MS = 60_000
+ACCOUNTS = "tests.support.serve_with_accounts"
 
 SCRIPT = '''
 """Obeys the names of files."""
@@ -91,7 +93,7 @@ class Site:
     """The servers behind the pictures, and what was sent to them."""
 
     def __init__(self, folder: Path, many: int) -> None:
-        """Start both.
+        """Start them.
 
         Args:
             folder: takes everything.
@@ -101,12 +103,21 @@ class Site:
         self.many = many
         self.empty = _server(folder / "empty", "--reload")
         self.used = _server(folder / "used", "--concurrency", "2")
+        self.troubled = _server(folder / "troubled", "--auth", "off", bind="0.0.0.0:0")  # to show what pages say then
+        command, environment = (sys.executable, "-m", ACCOUNTS, "serve"), {"PYTHONPATH": str(ROOT)}
+        self.private = _server(folder / "private", command=command, environment=environment, is_fresh=True)
+        self.said = False  # whether the notices are posted
         self._sent: dict[str, str] = {}
 
     def end(self) -> None:
-        """End both."""
-        self.empty.end()
-        self.used.end()
+        """End them."""
+        for server in self.servers.values():
+            server.end()
+
+    @property
+    def servers(self) -> dict[str, Server]:
+        """By the name that a scene gives."""
+        return {"empty": self.empty, "used": self.used, "troubled": self.troubled, "private": self.private}
 
     def sent(self, kind: str) -> str:
         """The id of a submission: `one`, `failed`, `busy` or `many`."""
@@ -140,7 +151,7 @@ class Scene:
     """Something to be seen: where, and what is done there first."""
 
     path: Callable[[Site], str]
-    is_empty: bool = False
+    at: str = "used"
     act: Callable[[Page, Site], None] = lambda _page, _site: None
 
 
@@ -162,13 +173,82 @@ def _mistakes(page: Page, _site: Site) -> None:
     page.get_by_text("not the text 'high'").first.wait_for()
 
 
+def _away(page: Page, _site: Site) -> None:
+    page.clock.install()
+    page.route("**/api/v1/live", lambda route: route.abort())
+    page.route_web_socket("**/live", lambda socket: socket.close())
+    page.reload()
+    page.get_by_text("reconnecting", exact=True).wait_for()
+    page.clock.run_for(25_000)
+    page.get_by_text("away since").wait_for()
+
+
+def _polling(page: Page, _site: Site) -> None:
+    page.route_web_socket("**/live", lambda socket: socket.close())
+    page.reload()
+    page.get_by_text("live by polling").wait_for()
+    page.get_by_role("button", name="why?").click()
+
+
+def _notices(page: Page, site: Site) -> None:
+    texts = [
+        "Maintenance tonight from ten.\nWhat is sent before is processed.",
+        f"{'Ein sehr langes Wort: ' + 'ä' * 90}.",
+    ]
+    if not site.said:
+        for text in texts:
+            notice = {"text": text, "expires_in": 3600}
+            site.troubled.http.post("/api/v1/notices", json=notice).raise_for_status()
+        site.troubled.config.write_text("size: [640\n")
+        site.said = True
+    page.get_by_text("Ein sehr langes Wort").wait_for()
+    page.get_by_text("does not hold the newest revision").wait_for()
+
+
+def _watched(page: Page, site: Site) -> None:
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.get_by_text("1 other page follows").wait_for()
+
+
+def _edited(page: Page, site: Site) -> None:
+    other = page.context.new_page()
+    other.goto(page.url)
+    write(other, "# mine\n" + CONFIG)
+    page.get_by_text("Somebody else has unsaved changes here.").wait_for()
+
+
+def _sign_in(path: str, *, is_ended: bool = False) -> Callable[[Page, Site], None]:
+    def act(page: Page, site: Site) -> None:
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(lambda url: "/sign-in" not in url)
+        page.goto(path)
+        if path == "/account":
+            token = {"name": "nightly build on the cluster", "scopes": ["send", "read"], "expires_in": 604_800}
+            page.request.post("/api/v1/tokens", data=token, headers={"Sec-Fetch-Site": "same-origin"})
+            page.reload()
+        if path == "/account":
+            page.get_by_label("What it is for").fill("backup")
+            page.get_by_role("button", name="Make the token").click()
+        if is_ended:
+            page.get_by_text("live", exact=True).wait_for()
+            site.private.http.post("/test/end").raise_for_status()
+            page.get_by_role("dialog").wait_for()
+        if path == "/":
+            page.get_by_role("button", name="Account of ada").click()
+
+    return act
+
+
 def _shortcuts(page: Page, _site: Site) -> None:
     page.locator("body").press("?")
     page.get_by_role("dialog").wait_for()
 
 
 SCENES: dict[str, Scene] = {
-    "drop-empty": Scene(path=lambda _: "/", is_empty=True),
+    "drop-empty": Scene(path=lambda _: "/", at="empty"),
     "drop": Scene(path=lambda site: "/" if site.sent("one") else ""),
     "drop-3-files": Scene(path=lambda _: "/", act=_choose(3)),
     "drop-10000-files": Scene(path=lambda _: "/", act=lambda page, site: _choose(site.many)(page, site)),
@@ -179,19 +259,31 @@ SCENES: dict[str, Scene] = {
     "job-succeeded": Scene(path=lambda site: f"/jobs/{site.job('failed', 'succeeded')}"),
     "job-failed": Scene(path=lambda site: f"/jobs/{site.job('failed', 'failed')}"),
     "job-running": Scene(path=lambda site: f"/jobs/{site.job('busy', 'running')}"),
-    "history-empty": Scene(path=lambda _: "/history", is_empty=True),
+    "history-empty": Scene(path=lambda _: "/history", at="empty"),
     "history": Scene(path=lambda _: "/history"),
     "config": Scene(path=lambda _: "/config"),
     "config-mistakes": Scene(path=lambda _: "/config", act=_mistakes),
     "error": Scene(path=lambda _: "/nowhere"),
     "shortcuts": Scene(path=lambda _: "/", act=_shortcuts),
-    "styleguide": Scene(path=lambda _: "/styleguide", is_empty=True),
+    "badge-away": Scene(path=lambda site: f"/submissions/{site.sent('failed')}", act=_away),
+    "badge-polling": Scene(path=lambda site: f"/submissions/{site.sent('failed')}", act=_polling),
+    "notices": Scene(path=lambda _: "/", at="troubled", act=_notices),
+    "notices-history": Scene(path=lambda _: "/history", at="troubled", act=_notices),
+    "presence": Scene(path=lambda site: f"/submissions/{site.sent('failed')}", act=_watched),
+    "presence-config": Scene(path=lambda _: "/config", act=_edited),
+    "sign-in": Scene(path=lambda _: "/sign-in", at="private"),
+    "first-account": Scene(path=lambda _: "/test/first#first=secret", at="private"),
+    "account": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/account")),
+    "account-menu": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/")),
+    "people": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/people")),
+    "sign-in-again": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/history", is_ended=True)),
+    "styleguide": Scene(path=lambda _: "/styleguide", at="empty"),
 }
 
 
 def take(browser: Browser, site: Site, name: str, scene: Scene, into: Path) -> None:
     """Save the pictures of one scene."""
-    server = site.empty if scene.is_empty else site.used
+    server = site.servers[scene.at]
     path = scene.path(site)
     for width in WIDTHS:
         size = ViewportSize(width=width, height=HEIGHT)
@@ -233,12 +325,12 @@ def take_for_readme(browser: Browser, site: Site) -> None:
     context.close()
 
 
-def _server(folder: Path, *flags: str) -> Server:
+def _server(folder: Path, *flags: str, **options: Any) -> Server:
     folder.mkdir(parents=True)
     (folder / "thumbnails.py").write_text(SCRIPT)
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "config.schema.json").write_text(json.dumps(SCHEMA))
-    return Server(folder, "--processor", "thumbnails:process", "--grace", "0", *flags).start()
+    return Server(folder, "--processor", "thumbnails:process", "--grace", "0", *flags, **options).start()
 
 
 def _send(server: Server, names: Sequence[str], *, is_settled: bool) -> str:

@@ -13,7 +13,10 @@ from tests.support.services import services_of
 from dropmill.app import create_app
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Role
+from dropmill.model.client import ClientIdentity
 from dropmill.settings import Settings
+from dropmill.web import pages
 from dropmill.web.services import EXTENSION
 
 
@@ -52,3 +55,114 @@ async def test_the_first_page_has_the_words_of_the_scripts_author(
     assert (none["title"], none["intro"]) == (None, None)
     words = {"title": "Make <thumbnails>", "intro": "JPEG & PNG up to 2 GiB."}
     assert words.items() <= (await page_data(tmp_path, ledger, bus, "/", **words)).items()
+
+
+async def page_of(
+    folder: Path,
+    ledger: SqliteLedger,
+    bus: LocalBus,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    caller: Caller | None,
+    **settings: Any,
+) -> tuple[int, str, str | None]:
+    """Status, text and `Location` of a page that this caller asks for; None: nobody has signed in."""
+    app = create_app(Settings(data=folder, command=("true",), **settings), owns_sockets=True)
+    found = services_of(folder, ledger, bus)
+    found.settings = replace(found.settings, **settings)
+    app.extensions[EXTENSION] = found
+
+    async def find_caller(_connection: Any) -> Caller | None:
+        return caller
+
+    monkeypatch.setattr("dropmill.web.server.guard.find_caller", find_caller)
+    answer = await app.test_client().get(path, headers={"Host": "localhost", "Accept": "text/html"})
+    return answer.status_code, await answer.get_data(as_text=True), answer.headers.get("Location")
+
+
+def signed_in(role: Role, authentication: Authentication = Authentication.SESSION) -> Caller:
+    """Somebody who has signed in."""
+    client = ClientIdentity(ip="127.0.0.1")
+    return Caller(client=client, account="Ada", role=role, scopes=EVERY_SCOPE, authentication=authentication)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "base", "path"),
+    [
+        ("/history?state=failed", "", "/history?state=failed"),
+        ("/drop/jobs/j1", "/drop", "/drop/jobs/j1"),
+        (None, "", "/"),
+        ("", "/drop", "/drop/"),
+        ("//other.example/", "", "/"),
+        ("/\\other.example/", "", "/"),
+        ("/\t/other.example/", "", "/"),
+        ("/\r\nSet-Cookie: a=b", "", "/"),
+        ("https://other.example/", "", "/"),
+        ("javascript:alert(1)", "", "/"),
+        ("other", "", "/"),
+        ("/other", "/drop", "/drop/other"),
+        ("/dropped", "/drop", "/drop/dropped"),
+        ("//drop/other", "/drop", "/drop/"),
+    ],
+)
+def test_a_sign_in_leads_to_an_address_of_this_site_alone(wanted: str | None, base: str, path: str) -> None:
+    assert pages.local_path(wanted, base) == path
+
+
+async def test_whoever_needs_no_sign_in_is_led_on(
+    tmp_path: Path, ledger: SqliteLedger, bus: LocalBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everyone = Caller.everyone(ClientIdentity(ip="127.0.0.1"))
+    for caller in (everyone, signed_in(Role.VIEWER)):
+        answer = await page_of(tmp_path, ledger, bus, monkeypatch, "/sign-in?next=%2Fhistory%3Fq%3Dabc", caller)
+        assert (answer[0], answer[2]) == (303, "/history?q=abc")
+    status, text, _ = await page_of(tmp_path, ledger, bus, monkeypatch, "/sign-in?next=%2Fhistory", None)
+    assert status == 200
+    assert '<form class="fields" data-part="form" method="post">' in text
+    assert "account-menu" not in text
+    assert "sign-in-again" not in text
+
+
+async def test_the_menu_and_the_pages_of_accounts_are_for_whom_they_concern(
+    tmp_path: Path, ledger: SqliteLedger, bus: LocalBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everyone = Caller.everyone(ClientIdentity(ip="127.0.0.1"))
+    by_header = signed_in(Role.ADMIN, Authentication.HEADER)
+    found = {}
+    for name, caller in {
+        "open": everyone,
+        "viewer": signed_in(Role.VIEWER),
+        "admin": signed_in(Role.ADMIN),
+        "by header": by_header,
+    }.items():
+        first = (await page_of(tmp_path, ledger, bus, monkeypatch, "/history", caller))[1]
+        statuses = [
+            (await page_of(tmp_path, ledger, bus, monkeypatch, path, caller))[0] for path in ("/account", "/people")
+        ]
+        parts = [part in first for part in ('id="account-menu"', 'href="/people"', 'id="sign-in-again"')]
+        found[name] = (*statuses, *parts)
+    assert found == {
+        "open": (404, 404, False, False, False),
+        "viewer": (200, 403, True, False, True),
+        "admin": (200, 200, True, True, True),
+        "by header": (200, 200, True, True, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("auth", "bind", "is_said"),
+    [("off", "0.0.0.0:8000", True), ("off", "127.0.0.1:8000", False), ("auto", "127.0.0.1:8000", False)],
+)
+async def test_a_server_that_is_open_to_others_says_so_on_every_page(
+    tmp_path: Path,
+    ledger: SqliteLedger,
+    bus: LocalBus,
+    monkeypatch: pytest.MonkeyPatch,
+    auth: str,
+    bind: str,
+    is_said: bool,
+) -> None:
+    everyone = Caller.everyone(ClientIdentity(ip="127.0.0.1"))
+    for path in ("/", "/history", "/nowhere"):
+        text = (await page_of(tmp_path, ledger, bus, monkeypatch, path, everyone, auth=auth, bind=(bind,)))[1]
+        assert ("--auth off" in text.partition("<main")[0]) is is_said

@@ -197,6 +197,6 @@ def test_only_the_frame_of_all_pages_names_scripts_and_styles() -> None:
         text = path.read_text()
         if path.name != "base.html":
             assert "url_for('static'" not in text.replace('"', "'"), path.name
-        named = re.findall(r'{% set page_name = "(\w+)" %}', text)
+        named = re.findall(r'{% set page_name = "([\w-]+)" %}', text)
         assert {f"{name}.css" for name in named} <= pages
         assert bool(named) == ('extends "base.html"' in text), path.name

@@ -98,6 +98,8 @@ EXCEPTIONS = {
     *("Accept", "Authorization", "Location"),  # headers
     "sha256 \0",  # a header's value
     "Files",  # a drag's data type
+    *("Chrome", "Edg", "Edge", "Firefox", "Opera", "Safari"),  # browsers
+    *("Android", "Linux", "Macintosh", "Windows"),  # their systems
     *("Item", "Key", "Pair"),  # nodes of YAML's syntax tree
     *("changed outside of Dropmill", "at start-up"),  # messages that the server writes
 }

@@ -1,9 +1,10 @@
 """The pages `/`, `/history`, `/submissions/<id>`, `/jobs/<id>` and `/config`; `static/js` updates them live.
 
-Each page also works without scripts. A page reads from the capabilities, for its caller, and changes things only
-through the API.
+Each of them also works without scripts, and so does `/sign-in`; `/account` and `/people` need them. A page reads from
+the capabilities, for its caller, and changes things only through the API.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from dropmill import __version__, text
 from dropmill.access.policy import Action
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
+from dropmill.model.caller import Authentication, Caller, Role, Scope
 from dropmill.model.errors import BadRequest, DropmillError, NotFound, TooManyAttempts, Unavailable, WrongCredentials
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
@@ -29,6 +31,8 @@ from dropmill.web.server.guard import require_private
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.static_files import PageFiles, files_of
 from dropmill.wire.submissions import AbortedJson, CountsJson, submission_json
+
+NEXT_MAX = 4000  # characters of an address to go on to after a sign-in
 
 pages = Blueprint("pages", __name__)
 pages.after_request(compress_page)
@@ -51,9 +55,15 @@ async def drop() -> str:
 
 @pages.route("/sign-in", methods=["GET", "POST"])
 async def sign_in() -> Any:
-    """The page for signing in, with a form that needs no script. After it, the browser goes on to `next`."""
+    """The page for signing in, with a form that needs no script. After it, the browser goes on to `next`.
+
+    Whoever has signed in, or need not, goes there at once.
+    """
     found = services()
+    wanted = local_path(query.text("next", most=NEXT_MAX), found.settings.base_path)
     refused: DropmillError | None = None
+    if request.method == "GET" and caller_if_known() is not None:
+        return redirect(wanted, 303)
     if request.method == "POST":
         require_private(request, found.settings)
         try:
@@ -61,24 +71,22 @@ async def sign_in() -> Any:
         except (BadRequest, WrongCredentials, TooManyAttempts) as error:
             refused = error
         else:
-            response = Response(status=303, headers={"Location": _local_path(query.text("next"))})
+            response = Response(status=303, headers={"Location": wanted})
             sessions.set_cookie(response, signed_in)
             return response
     page = await render_template("sign-in.html", offers_first=found.sessions.offers_first, refused=refused)
     return page, refused.status if refused is not None else 200
 
 
-def _local_path(wanted: str | None) -> str:
-    """The page of this server to go on to; the first one if the address leads elsewhere."""
-    base = services().settings.base_path
-    # Browsers take a backslash for a slash, and two slashes for the beginning of a host.
-    if (
-        wanted is None
-        or not wanted.startswith("/")
-        or wanted.startswith("//")
-        or "\\" in wanted
-        or not wanted.isprintable()
-    ):
+def local_path(wanted: str | None, base: str) -> str:
+    """The page of this site to go on to; the first one if the address leads elsewhere, as a link of somebody else may.
+
+    Args:
+        wanted: a path, with or without `base`; None if none was given.
+        base: path prefix of this site behind a proxy; empty without one.
+    """
+    # Browsers read a backslash as a slash, leave out tabs and line ends, and take two slashes for the start of a host.
+    if wanted is None or not wanted.isprintable() or "\\" in wanted or not re.match("/(?!/)", wanted):
         return f"{base}/"
     return wanted if base and f"{wanted}/".startswith(f"{base}/") else f"{base}{wanted}"
 
@@ -180,6 +188,37 @@ async def config() -> str:
     )
 
 
+@pages.get("/account")
+async def account() -> str:
+    """The caller's own account: password, tokens, sessions.
+
+    Raises:
+        NotFound: the caller has none, as on a server without sign-in.
+    """
+    _require_account()
+    is_admin = current_caller().role is Role.ADMIN
+    scopes = [scope.value for scope in Scope if is_admin or scope not in (Scope.CONFIG, Scope.ADMIN)]
+    return await render_template("account.html", scopes=scopes)
+
+
+@pages.get("/people")
+async def people() -> str:
+    """Every account, for admins.
+
+    Raises:
+        NotFound: nobody has to sign in here.
+    """
+    _require_account()
+    roles = [role.value for role in Role]
+    return await render_template("people.html", page_data={"me": current_caller().account}, roles=roles)
+
+
+def _require_account() -> None:
+    """Raise NotFound for a caller without an account, as everybody is on a server without sign-in."""
+    if current_caller().account is None:
+        raise NotFound("There is nothing at this address.")
+
+
 @pages.get("/styleguide")
 async def styleguide() -> str:
     """Every component in each of its states, for who changes them.
@@ -221,13 +260,17 @@ async def _has_schema() -> bool:
 def everywhere() -> dict[str, Any]:
     """Values for every page: Dropmill's version, how the config file differs from the newest revision, what fails now.
 
-    The difference quotes the config, and is for those only who may see how the server is set up.
+    The difference quotes the config, and is for those only who may see how the server is set up. `me` is the account
+    that signed in; `is_exposed` says that nobody has to on a server that others can reach.
     """
     found: Services | None = current_app.extensions.get(EXTENSION)
+    caller = caller_if_known()
     problem = found.config.problem(current_caller()) if found is not None and may(Action.SEE_SERVER) else None
     return {
         "version": __version__,
         "config_problem": None if problem is None else problem.sentence,
+        "me": None if caller is None or caller.account is None else _me(caller),
+        "is_exposed": found is not None and found.settings.auth == "off" and not found.settings.is_loopback_only,
         "degraded": "" if found is None else ", ".join(label("part", name) for name in found.health.degraded),
     }
 
@@ -238,6 +281,12 @@ def may(action: str) -> bool:
     found: Services | None = current_app.extensions.get(EXTENSION)
     caller = caller_if_known()
     return found is not None and caller is not None and found.policy.may(caller, Action(action))
+
+
+def _me(caller: Caller) -> dict[str, Any]:
+    """The account that signed in, as pages show it."""
+    has_session = caller.authentication is Authentication.SESSION
+    return {"name": caller.account, "role": caller.role.value, "has_session": has_session}
 
 
 @pages.app_template_global("language")

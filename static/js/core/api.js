@@ -3,6 +3,7 @@
 import { api } from "./base.js";
 import { t } from "./messages.js";
 import { problemText } from "./problem.js";
+import { needsSignIn, session } from "./session.js";
 
 /** What the server says went wrong (application/problem+json), or that it could not be reached (status 0). */
 export class Problem extends Error {
@@ -30,6 +31,7 @@ export class Problem extends Error {
 export const reasonOf = (error) => (error instanceof Error ? error.message : String(error));
 
 /**
+ * Send a request. If the session has ended, it waits until the person has signed in again, and is sent once more.
  * @param {string} method
  * @param {string} path below /api/v1
  * @param {{body?: BodyInit, headers?: Record<string, string>, signal?: AbortSignal}} [options]
@@ -37,9 +39,25 @@ export const reasonOf = (error) => (error instanceof Error ? error.message : Str
  * @throws {Problem}
  */
 export async function call(method, path, options = {}) {
-  let response;
+  for (;;) {
+    const { signIns } = session;
+    const response = await answerOf(method, path, options);
+    if (response.ok) return response;
+    const problem = Problem.from(response.status, await response.text());
+    if (!needsSignIn(problem) || !(await session.again(signIns, options.signal))) throw problem;
+  }
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {{body?: BodyInit, headers?: Record<string, string>, signal?: AbortSignal}} options
+ * @returns {Promise<Response>} whatever its status
+ * @throws {Problem} the server cannot be reached
+ */
+async function answerOf(method, path, options) {
   try {
-    response = await fetch(`${api}${path}`, {
+    return await fetch(`${api}${path}`, {
       method,
       body: options.body,
       signal: options.signal,
@@ -48,8 +66,6 @@ export async function call(method, path, options = {}) {
   } catch {
     throw new Problem(0, { detail: t("core.unreachable") });
   }
-  if (!response.ok) throw Problem.from(response.status, await response.text());
-  return response;
 }
 
 /**
@@ -66,6 +82,17 @@ export async function callJson(method, path, value, signal) {
     : { signal, body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
   const text = await (await call(method, path, options)).text();
   return text ? JSON.parse(text) : null;
+}
+
+/**
+ * Sign in; the answer's cookie is the session.
+ * @param {{name: string, password: string, first?: string}} credentials `first`: the secret of the one-time link, which makes the
+ *   first account
+ * @returns {Promise<void>}
+ * @throws {Problem}
+ */
+export async function signIn(credentials) {
+  await callJson("POST", "/session", credentials);
 }
 
 /**

@@ -4,9 +4,12 @@ import { api } from "./base.js";
 import { timeOfMinute } from "./format.js";
 import { t } from "./messages.js";
 import { paced, part, setText } from "./page.js";
+import { session } from "./session.js";
 
 /** @typedef {import("./live.js").Live} Live */
 
+/** @type {Record<string, string>} the label of the button, where it does more than to try again */
+const ACTS = { updated: "reload", signed_out: "sign_in" };
 const AWAY_MS = 20_000; // a connection that is lost for longer will not be back at once
 
 /** @param {Live} live */
@@ -15,7 +18,9 @@ export function mountConnectionBadge(live) {
   const act = part(badge, "connection-act");
   const render = paced(() => draw(badge, live));
   act.addEventListener("click", () => {
-    if (live.isUpdated) location.reload();
+    const shown = badge.dataset.connection; // what was pressed; the state may have changed since
+    if (shown === "signed_out") session.ask();
+    else if (shown === "updated") location.reload();
     else live.tryNow();
   });
   live.addEventListener("status", render);
@@ -30,14 +35,14 @@ function draw(badge, live) {
   badge.dataset.connection = state;
   badge.title = hint;
   setText(part(badge, "connection-word"), word);
-  const isWaiting = live.lostAt > 0 && live.connection !== "refused";
+  const isWaiting = live.lostAt > 0 && live.connection !== "refused" && state !== "signed_out";
   const seconds = Math.ceil((live.retryAt - Date.now()) / 1000);
   const until = part(badge, "connection-in");
   until.hidden = !isWaiting || live.retryAt === 0 || seconds < 1;
   if (!until.hidden) setText(until, t("core.connection.in", { n: seconds }));
   const act = part(badge, "connection-act");
-  act.hidden = !(state === "updated" || isWaiting);
-  setText(act, t(state === "updated" ? "core.connection.reload" : "core.connection.now"));
+  act.hidden = !(state in ACTS || isWaiting);
+  setText(act, t(`core.connection.${ACTS[state] ?? "now"}`));
   const why = part(badge, "connection-why");
   why.hidden = state !== "polling";
   setText(part(document, "connection-blocked"), t(live.isSwallowed ? "core.connection.blocked_swallowed" : "core.connection.blocked_refused"));

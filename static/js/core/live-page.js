@@ -52,9 +52,9 @@ export class LivePage {
     return this.live.isConnected;
   }
 
-  /** @returns {boolean} whether there is no connection, and none is being opened for the first time */
+  /** @returns {boolean} whether there is no connection, none is being opened for the first time, and no sign-in is missing */
   get isAway() {
-    return !this.isConnected && this.live.connection !== "connecting";
+    return !this.isConnected && this.live.connection !== "connecting" && this.live.connection !== "signed_out";
   }
 
   /**

@@ -3,6 +3,7 @@
 
 import { api, version } from "./base.js";
 import { Positions } from "./positions.js";
+import { session } from "./session.js";
 import { LiveSocket } from "./socket.js";
 import { Choice } from "./transport.js";
 
@@ -12,8 +13,8 @@ import { Choice } from "./transport.js";
 /** @typedef {import("./socket.js").End} End */
 /** @typedef {{code: string, detail: string | null}} LiveError */
 /**
- * @typedef {"connecting" | "live" | "polling" | "reconnecting" | "offline" | "refused"} Connection
- *   `offline`: the device says so; `refused`: the server refuses all of it, for good
+ * @typedef {"connecting" | "live" | "polling" | "reconnecting" | "offline" | "signed_out" | "refused"} Connection
+ *   `offline`: the device says so; `signed_out`: the person has to sign in again; `refused`: the server refuses all of it, for good
  */
 /** @typedef {{topic: string, cursor: number, events: LiveEvent[]}} EventsMessage */
 /** @typedef {{file_id: string, stage: "upload" | "process", value: number, total: number | null, label: string | null}} ProgressMessage */
@@ -22,6 +23,7 @@ import { Choice } from "./transport.js";
 /** @typedef {{topic: string, watching: number, names: string[] | null, editing: boolean}} PresenceMessage */
 /** @typedef {{start: () => void, stop: () => void, changed: () => void, editing: (isDirty: boolean) => void}} Polls */
 
+const SIGN_IN = 401;
 const EDITING_MS = 30_000; // without a socket the server believes it for 60 s
 const PASSING = new Set(["unavailable", "storage_unavailable", "out_of_space", "too_many_connections"]); // of refused joins
 
@@ -34,6 +36,7 @@ export class Live extends EventTarget {
   #url;
   #positions = new Positions();
   #choice;
+  #session;
   /** @type {LiveSocket | null} */
   #socket = null;
   /** @type {Polls | null} while the socket is blocked */
@@ -63,22 +66,38 @@ export class Live extends EventTarget {
   /** @type {Map<string, LiveError>} joins that the server refuses, by topic */
   refusals = new Map();
 
-  /** @param {string} [url] @param {Pick<Storage, "getItem" | "setItem"> | null} [store] keeps whether the socket works here */
-  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${api}/live`, store = storage()) {
+  /**
+   * @param {string} [url]
+   * @param {Pick<Storage, "getItem" | "setItem"> | null} [store] keeps whether the socket works here
+   * @param {import("./session.js").Session} [signIn] asks the person when the session has ended
+   */
+  constructor(url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${api}/live`, store = storage(), signIn = session) {
     super();
+    this.#session = signIn;
     this.#url = url;
     this.#choice = new Choice(store);
     addEventListener("online", () => this.#resume());
     addEventListener("pageshow", () => this.#resume());
     addEventListener("pagehide", () => this.#polls?.stop()); // its lock would keep the page from being restored
     addEventListener("offline", () => {
-      if (this.connection !== "refused") this.#setConnection("offline");
+      if (!this.#isClosed) this.#setConnection("offline");
+    });
+    signIn.addEventListener("needed", () => this.#signedOut());
+    signIn.addEventListener("signed-in", () => {
+      if (this.connection !== "signed_out") return;
+      this.#setLost();
+      this.#open();
     });
   }
 
   /** @returns {boolean} whether events arrive, over whatever transport */
   get isConnected() {
     return this.connection === "live" || this.connection === "polling";
+  }
+
+  /** @returns {boolean} whether nothing comes before the person has done something */
+  get #isClosed() {
+    return this.connection === "refused" || this.connection === "signed_out";
   }
 
   /** @param {LiveError} error @returns {boolean} whether a join that was refused so is not tried again */
@@ -95,7 +114,7 @@ export class Live extends EventTarget {
 
   /** Try again now, whatever it waits for. */
   tryNow() {
-    if (this.isConnected || this.#socket) return;
+    if (this.isConnected || this.#socket || this.#isClosed) return;
     clearTimeout(this.#retry);
     this.#polls?.changed();
     this.#open();
@@ -149,6 +168,10 @@ export class Live extends EventTarget {
   #ended(end) {
     this.#asked.clear();
     const next = this.#choice.socketEnded(end);
+    if (next === "sign_in") {
+      this.#refused(SIGN_IN);
+      return;
+    }
     if (this.#polls && next !== "final") {
       this.#later(this.#choice.blockedDelay);
       return;
@@ -182,7 +205,7 @@ export class Live extends EventTarget {
     } finally {
       this.#isAsking = false;
     }
-    if (this.connection === "refused" || this.connection === "live") return;
+    if (this.#isClosed || this.connection === "live") return;
     if (this.#polls) {
       this.#setConnection("polling");
       this.#polls.start();
@@ -216,10 +239,31 @@ export class Live extends EventTarget {
   /** @param {{status: number}} problem */
   #failed({ status }) {
     if (!this.#polls && status !== 401 && status !== 403) return; // the socket is tried again
-    if (status === 401 || status === 403) {
+    if (status === 401 || status === 403) this.#refused(status);
+    else if (!this.#isClosed) this.#setLost();
+  }
+
+  /** @param {number} status 401 or 403 */
+  #refused(status) {
+    if (status === SIGN_IN && this.#session.canAsk) {
+      void this.#session.again();
+      this.#signedOut();
+    } else {
       this.#polls?.stop();
       this.#setConnection("refused");
-    } else this.#setLost();
+    }
+  }
+
+  /** The session has ended: nothing comes, and nothing is tried, until the person has signed in again. */
+  #signedOut() {
+    if (this.connection === "refused") return;
+    clearTimeout(this.#retry);
+    this.#polls?.stop();
+    this.#polls = null;
+    this.#socket?.close();
+    this.#socket = null;
+    this.#asked.clear();
+    this.#setConnection("signed_out");
   }
 
   // --- messages --------------------------------------------------------------------------------------------------------
@@ -299,7 +343,7 @@ export class Live extends EventTarget {
 
   /** The network is back, or the page: what there was may be dead without saying so. */
   #resume() {
-    if (this.connection === "refused" || this.connection === "connecting") return;
+    if (this.#isClosed || this.connection === "connecting") return;
     if (this.#polls) {
       this.#polls.start();
       this.#polls.changed();

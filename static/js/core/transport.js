@@ -13,7 +13,8 @@ const LONGEST_BLOCKED_RETRY_MS = 600_000;
 const KEPT_MS = 24 * 3600 * 1000; // that the socket is blocked; a network changes
 const RESTART = 1012;
 const TRY_AGAIN_LATER = 1013;
-const FINAL = new Set([4400, 4401, 4403]); // a retry would get the same answer
+const FINAL = new Set([4400, 4403]); // a retry would get the same answer
+const SIGN_IN = 4401;
 const KEY = "dropmill-socket"; // in localStorage: "works", or since when it is blocked, in ms since 1970
 
 export class Choice {
@@ -48,10 +49,11 @@ export class Choice {
   /**
    * A socket has ended.
    * @param {End} end
-   * @returns {"final" | "wait" | "ask"} `ask`: whether HTTP works; `httpAnswered` takes the answer
+   * @returns {"final" | "sign_in" | "wait" | "ask"} `ask`: whether HTTP works; `httpAnswered` takes the answer
    */
   socketEnded({ code, isGreeted }) {
     if (FINAL.has(code)) return "final";
+    if (code === SIGN_IN) return "sign_in";
     if (!isGreeted && code !== RESTART && code !== TRY_AGAIN_LATER) return "ask";
     this.#hasHttpWorked = false; // unknown since then
     return "wait";

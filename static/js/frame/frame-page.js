@@ -6,6 +6,7 @@ import { setTime } from "../core/page.js";
 import { mountShortcuts } from "../core/shortcuts.js";
 import { mountThemeButton } from "../core/theme.js";
 import { mountDrop } from "../upload/drop.js";
+import { mountAccount } from "./account.js";
 
 /** @param {string} id @returns {HTMLElement} */
 function named(id) {
@@ -19,6 +20,7 @@ languageButton.addEventListener("click", () => {
   document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
   location.reload(); // while this page sends, the browser asks first
 });
+mountAccount();
 mountThemeButton(/** @type {HTMLButtonElement} */ (named("theme-button")));
 mountDrop();
 mountShortcuts(named("shortcuts-button"), /** @type {HTMLDialogElement} */ (named("shortcuts")));

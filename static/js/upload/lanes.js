@@ -2,6 +2,7 @@
 // the moment waits again. No DOM; attempt.js sends one group.
 
 import { Problem } from "../core/api.js";
+import { needsSignIn, session } from "../core/session.js";
 import { t } from "../core/messages.js";
 import { attempt, hasMoved } from "./attempt.js";
 import { isTemporary } from "./retrying.js";
@@ -104,6 +105,7 @@ export class Lanes {
     let failures = 0;
     for (; group.length; group = this.#take()) {
       const { inPieces } = group[0];
+      const { signIns } = session;
       const ended = await attempt(this.#model, group, () => this.#retrying.recovered(lane)); // what was wrong is over with the next byte
       if (ended === null && inPieces) this.#keeper.turn(group[0], null, group[0].entry?.remark);
       if (ended === null || hasMoved(group)) {
@@ -119,7 +121,9 @@ export class Lanes {
         });
         continue;
       }
-      if (ended instanceof Problem) {
+      if (ended instanceof Problem && needsSignIn(ended)) {
+        await this.#untilSignedIn(group, ended.message, signIns);
+      } else if (ended instanceof Problem) {
         const isPassing = isTemporary(ended, inPieces);
         if (isPassing && ended.status === 0) await this.#dropUnreadable(group);
         const remark = ended.status === 460 ? t("sending.damaged") : ended.message;
@@ -130,6 +134,19 @@ export class Lanes {
       await this.#close(group, inPieces ? undefined : FAILED_MS, ended instanceof Problem && ended.status === 460);
     }
     this.#retrying.recovered(lane);
+  }
+
+  /**
+   * The session has ended: the files go on when the person has signed in again; if they do not want to, the files are held.
+   * @param {Send[]} group
+   * @param {string} remark
+   * @param {number} since the session's `signIns` when they began
+   */
+  async #untilSignedIn(group, remark, since) {
+    const going = group.filter(({ entry }) => isGoing(entry));
+    for (const send of going) this.#keeper.turn(send, "retrying", remark);
+    if (await session.again(since)) return;
+    for (const send of going) if (send.entry?.sending === "retrying") this.#keeper.turn(send, "refused", remark);
   }
 
   /**

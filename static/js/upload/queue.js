@@ -3,6 +3,7 @@
 
 import { Problem, callJson } from "../core/api.js";
 import { t } from "../core/messages.js";
+import { session } from "../core/session.js";
 import { FINAL_CAUSES } from "../submission/model.js";
 import { ANNOUNCED_AT_ONCE, Roll, isOpen } from "./announcing.js";
 import { fingerprintOf } from "./fingerprint.js";
@@ -146,6 +147,7 @@ export class Sending extends EventTarget {
   /** @param {string} [id] of an entry; without it, every paused or refused file goes on */
   resume(id) {
     this.#problem = null;
+    if (session.isNeeded) session.ask();
     if (id === undefined) this.#isPaused = false;
     const held = this.#chosen(id).filter(({ entry }) => entry?.sending === "paused" || entry?.sending === "refused");
     void this.#run(async () => {

@@ -68,12 +68,14 @@ Object.assign(globalThis, {
   }),
 });
 const { Live } = await import("../../../static/js/core/live.js");
+const { Session } = await import("../../../static/js/core/session.js");
 await import("../../../static/js/core/polls.js");
 
 const HELLO = { type: "hello", protocol: 1, heartbeat: 15, server_time: "2026-01-01T00:00:00Z", ledger: "l", version: "1", spread_s: 4 };
 
 /** @type {InstanceType<typeof Live>} */
 let live;
+let session = new Session();
 /** @type {[string, any][]} */
 let heard;
 /** @type {Map<string, string>} */
@@ -90,7 +92,8 @@ beforeEach(() => {
 
 function made() {
   const store = { getItem: (/** @type {string} */ key) => kept.get(key) ?? null, setItem: (/** @type {string} */ key, /** @type {string} */ value) => { kept.set(key, value); } };
-  const one = new Live("ws://server/api/v1/live", store);
+  session = new Session();
+  const one = new Live("ws://server/api/v1/live", store, session);
   heard = [];
   for (const type of ["connection", "hello", "snapshot", "events", "progress", "output", "refused", "notice", "presence"]) {
     one.addEventListener(type, (event) => heard.push([type, /** @type {CustomEvent} */ (event).detail]));
@@ -338,6 +341,33 @@ test("a refusal that would repeat is final", (t) => {
   assert.deepEqual([live.connection, FakeSocket.all.length], ["refused", 1]);
 });
 
+test("a session that ended is said, tried again by nothing but a sign-in, and then goes on where it was", (t) => {
+  session.canAsk = true;
+  const clock = start(t);
+  live.join("all", 0);
+  socket().says(events(1));
+  socket().ends(4401);
+  assert.deepEqual([live.connection, session.isNeeded], ["signed_out", true]);
+  page.dispatchEvent(new Event("online"));
+  live.tryNow();
+  clock.tick(600_000);
+  assert.deepEqual([live.connection, FakeSocket.all.length], ["signed_out", 1]);
+  session.decline();
+  session.ask();
+  assert.equal(live.connection, "signed_out");
+  session.signedIn();
+  assert.equal(FakeSocket.all.length, 2);
+  socket().says(HELLO);
+  assert.equal(live.connection, "live");
+  assert.deepEqual(socket().sent.map(({ topic, after }) => [topic, after]), [["all", 1]]);
+});
+
+test("where nobody can sign in again, a session that ended is a refusal", (t) => {
+  start(t);
+  socket().ends(4401);
+  assert.equal(live.connection, "refused");
+});
+
 test("offline is said at once, taken back by the next message, and ends with a new connection", (t) => {
   const clock = start(t);
   const first = socket();
@@ -453,6 +483,22 @@ test("a socket that is swallowed is given up, and that is said", async (t) => {
   clock.tick(8000);
   await turns();
   assert.deepEqual([live.connection, live.isSwallowed], ["polling", true]);
+});
+
+test("polls of a session that ended stop until the sign-in", async (t) => {
+  Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
+  session.canAsk = true;
+  const clock = await startBlocked(t);
+  assert.equal(live.connection, "polling");
+  session.ask();
+  const before = polls.length;
+  clock.tick(600_000);
+  await turns();
+  assert.deepEqual([live.connection, polls.length], ["signed_out", before]);
+  session.signedIn();
+  socket().says(HELLO);
+  assert.equal(live.connection, "live");
 });
 
 test("a refused join of a poll is reported like that of a socket", async (t) => {

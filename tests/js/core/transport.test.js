@@ -28,7 +28,8 @@ test("a restart, an overload and a socket that worked are no reason to ask over 
     assert.equal(choice.socketEnded(broken), "ask");
     assert.equal(choice.httpAnswered(true), false);
   }
-  for (const code of [4400, 4401, 4403]) assert.equal(choice.socketEnded({ ...broken, code }), "final");
+  for (const code of [4400, 4403]) assert.equal(choice.socketEnded({ ...broken, code }), "final");
+  assert.equal(choice.socketEnded({ ...broken, code: 4401 }), "sign_in");
 });
 
 test("it is remembered for a day where the socket never worked, and not at all where it did", () => {

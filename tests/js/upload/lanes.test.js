@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
 import { FakeServer } from "../fake-server.js";
+import { session } from "../../../static/js/core/session.js";
 import { SubmissionModel } from "../../../static/js/submission/model.js";
 import { Lanes } from "../../../static/js/upload/lanes.js";
 import { Retrying } from "../../../static/js/upload/retrying.js";
@@ -153,6 +154,37 @@ test("what the server refuses is not sent again", async () => {
   assert.deepEqual(desk.turns.at(-1), ["large.bin", "refused", "Too large."]);
   assert.deepEqual(desk.renewed, []);
   assert.equal(server.running, 0);
+});
+
+test("files whose session ended wait for the sign-in, and then go on", async (t) => {
+  session.canAsk = true;
+  t.after(() => { session.canAsk = false; });
+  const desk = new Desk();
+  desk.add([item("a.txt")], false);
+  desk.add([item("large.bin", MIB)], true);
+  let isSignedIn = false;
+  server.intercept = () => (isSignedIn ? null : { status: 401, body: { code: "sign_in_required", detail: "Sign in first." } });
+  session.addEventListener("needed", () => setTimeout(() => {
+    assert.deepEqual(desk.sends.map(({ entry }) => entry?.sending), ["retrying", "retrying"]);
+    isSignedIn = true;
+    session.signedIn();
+  }, 20), { once: true });
+  await desk.ended();
+  assert.ok(server.files.every(({ state }) => state === "stored"));
+});
+
+test("files whose sender does not want to sign in are held", async (t) => {
+  session.canAsk = true;
+  t.after(() => {
+    session.signedIn();
+    session.canAsk = false;
+  });
+  const desk = new Desk();
+  desk.add([item("large.bin", MIB)], true);
+  server.intercept = () => ({ status: 401, body: { code: "sign_in_required", detail: "Sign in first." } });
+  session.addEventListener("needed", () => setTimeout(() => session.decline(), 20), { once: true });
+  await desk.ended();
+  assert.deepEqual(desk.of("large.bin"), ["waiting", "sending", "retrying", "refused"]);
 });
 
 test("a file that cannot be read any more is dropped, and the others of its form are sent again", async () => {

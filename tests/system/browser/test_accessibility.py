@@ -3,17 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.support import accessibility
+from tests.support.accessibility import LOOKS, axe_script
 from tests.support.editor_actions import write
-from tests.support.missing import missing
 from tests.support.page_actions import press_submit, row, submit, text_file
 from tests.support.server import Server
 
-AXE = Path(__file__).parents[3] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CONFIG = """\
 # How thumbnails are made.
 size: 320          # longest edge, in pixels
@@ -27,20 +25,13 @@ quality:
 SCHEMA = {
     "properties": {"size": {"type": "integer", "minimum": 16, "description": "In pixels."}, "mode": {"enum": ["a"]}}
 }
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
-}
 Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """The checker's script; without it these tests are skipped with the line to run, but never in CI."""
-    if not AXE.exists():
-        missing("axe-core is not installed; run: make test-setup (needs node and npm)")
-    return AXE.read_text()
+    """The checker's script."""
+    return axe_script()
 
 
 @pytest.fixture(params=LOOKS)
@@ -52,13 +43,7 @@ def page(request: pytest.FixtureRequest, open_page: Open) -> Page:
 @pytest.fixture
 def require_accessible(axe: str, page: Page) -> Callable[[str], None]:
     """Fails if the page, as it is now, is in somebody's way; told is what it shows."""
-
-    def require(what: str) -> None:
-        page.evaluate(axe)
-        found = page.evaluate("(rules) => axe.run(document, { runOnly: rules })", RULES)
-        assert [(what, one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]] == []
-
-    return require
+    return lambda what: accessibility.require_accessible(page, axe, what)
 
 
 DROP = """() => {

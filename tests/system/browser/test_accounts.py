@@ -1,0 +1,319 @@
+"""Signing in, the own account, people, and a session that ends while a page is open."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from tests.support.accessibility import LOOKS, axe_script, require_accessible
+from tests.support.editor_actions import write
+from tests.support.page_actions import SETTLED, row, slow_down, sparse, submit, text_file, verdict
+from tests.support.serve_with_accounts import PASSWORD
+from tests.support.server import Server
+
+Open = Callable[..., Page]
+MIB = 1024 * 1024
+PROCESSOR = "def process(path):\n    print('done')\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on which people have to sign in."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "plain.py").write_text(PROCESSOR)
+    command = (sys.executable, "-m", "tests.support.serve_with_accounts", "serve")
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    server = Server(folder, "--processor", "plain:process", command=command, environment=environment, is_fresh=True)
+    try:
+        yield server.start()
+    finally:
+        server.end()
+
+
+def sign_in(page: Page, name: str = "ada", password: str = PASSWORD, path: str = "/") -> None:
+    """Sign in, and be where one wanted to go."""
+    page.goto(f"/sign-in?next={path}")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/sign-in" not in url)
+
+
+@pytest.fixture
+def page(open_page: Open) -> Page:
+    """A page of an admin."""
+    found = open_page("/sign-in")
+    sign_in(found)
+    return found
+
+
+def end_sessions(site: Server) -> None:
+    """Let every session expire."""
+    site.http.post("/test/end").raise_for_status()
+
+
+def dialog(page: Page) -> Locator:
+    """What asks to sign in again."""
+    return page.get_by_role("dialog", name="Sign in again")
+
+
+def sign_in_again(page: Page) -> None:
+    """Give the password in the dialog."""
+    dialog(page).get_by_label("Password").fill(PASSWORD)
+    dialog(page).get_by_role("button", name="Sign in").click()
+    expect(dialog(page)).to_be_hidden()
+
+
+def card(page: Page, name: str | re.Pattern[str]) -> Locator:
+    """A token, a session or a person."""
+    return page.get_by_role("listitem").filter(has_text=name)
+
+
+# --- signing in ------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_signs_in_goes_where_they_wanted_to_and_never_to_another_site(open_page: Open) -> None:
+    page = open_page("/sign-in?next=/history%3Fstate%3Dfailed")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(visible=True)).to_have_text("The name or the password is wrong.")
+    expect(page.get_by_label("Password")).to_be_focused()
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/history?state=failed")
+    page.goto("/sign-in?next=//other.test/")
+    page.wait_for_url(re.compile(r"127\.0\.0\.1:\d+/$"))
+
+
+def test_the_one_time_link_makes_the_first_account_and_its_secret_leaves_the_address(open_page: Open) -> None:
+    page = open_page("/test/first#first=the-secret")
+    expect(page.get_by_role("heading", name="Make the first account")).to_be_visible()
+    assert "the-secret" not in page.url
+    page.get_by_label("Name").fill("eve")
+    page.get_by_label("New password").fill(PASSWORD)
+    page.get_by_label("Repeat it").fill("something else")
+    page.get_by_role("button", name="Make the account").click()
+    expect(page.get_by_text("The two passwords are not the same.")).to_be_visible()
+    page.get_by_label("Repeat it").fill(PASSWORD)
+    page.get_by_role("button", name="Make the account").click()
+    expect(page.get_by_role("button", name="Account of eve")).to_be_visible()
+
+
+def test_without_scripts_the_form_posts_itself(open_page: Open) -> None:
+    page = open_page("/sign-in", java_script_enabled=False)
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Account of ada")).to_be_visible()
+
+
+def test_the_menu_leads_to_the_account_and_out(page: Page) -> None:
+    page.get_by_role("button", name="Account of ada").click()
+    menu = page.get_by_role("navigation", name="Your account")
+    expect(menu.get_by_role("link", name="People")).to_be_visible()
+    menu.get_by_role("link", name="Account").click()
+    page.wait_for_url("**/account")
+    expect(page.get_by_text("Signed in as ada, Admin.")).to_be_visible()
+    page.get_by_role("button", name="Account of ada").click()
+    menu.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    expect(page.get_by_role("button", name="Account of ada")).to_have_count(0)
+
+
+def test_a_viewer_finds_neither_people_nor_the_way_there(open_page: Open) -> None:
+    page = open_page("/sign-in")
+    sign_in(page, "bob")
+    page.get_by_role("button", name="Account of bob").click()
+    menu = page.get_by_role("navigation", name="Your account")
+    expect(menu.get_by_role("link", name="Account")).to_be_visible()
+    expect(menu.get_by_role("link", name="People")).to_have_count(0)
+    page.goto("/people")
+    expect(page.get_by_text("404")).to_be_visible()
+    page.goto("/account")
+    expect(page.get_by_label("Administer accounts")).to_have_count(0)
+
+
+# --- the own account -------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_made_shown_once_and_revoked(page: Page) -> None:
+    page.goto("/account")
+    page.get_by_label("What it is for").fill("nightly build")
+    page.get_by_label("See submissions").check()
+    page.get_by_label("Expires").select_option("in 7 days")
+    page.get_by_role("button", name="Make the token").click()
+    expect(page.get_by_text("dmill_abcdefgh")).to_be_visible()
+    made = card(page, "nightly build")
+    expect(made).to_contain_text("sends, reads")
+    expect(made).to_contain_text(re.compile("never used · expires "))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "dmill_abcdefgh"
+    page.reload()
+    expect(made).to_be_visible()
+    expect(page.get_by_text("dmill_abcdefgh")).to_have_count(0)
+    made.get_by_role("button", name="Revoke nightly build").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(made).to_be_visible()
+    made.get_by_role("button", name="Revoke nightly build").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(made).to_have_count(0)
+    expect(page.get_by_text("There are no tokens.")).to_be_visible()
+
+
+def test_sessions_are_listed_and_ended_and_a_new_password_ends_the_others(page: Page, open_page: Open) -> None:
+    other = open_page("/sign-in", user_agent="Mozilla/5.0 (Windows NT 10.0) Gecko/20100101 Firefox/132.0")
+    sign_in(other)
+    page.goto("/account")
+    expect(page.get_by_text("this one").filter(visible=True)).to_have_count(1)
+    card(page, "Firefox on Windows").get_by_role("button", name="Sign out").click()
+    expect(card(page, "Firefox on Windows")).to_have_count(0)
+    sign_in(other)
+    page.get_by_label("Current password").fill(PASSWORD)
+    page.get_by_label("New password").fill(f"{PASSWORD} too")
+    page.get_by_label("Repeat it").fill(f"{PASSWORD} too")
+    page.get_by_role("button", name="Change", exact=True).click()
+    expect(page.get_by_text("The password is changed.")).to_be_visible()
+    expect(card(page, "Firefox on Windows")).to_have_count(0)
+    page.get_by_label("Current password").fill(f"{PASSWORD} too")
+    page.get_by_label("New password").fill(PASSWORD)
+    page.get_by_label("Repeat it").fill(PASSWORD)
+    page.get_by_role("button", name="Change", exact=True).click()
+    expect(page.get_by_text("The password is changed.")).to_be_visible()
+
+
+# --- people ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_admin_adds_changes_disables_and_removes_people(page: Page, open_page: Open) -> None:
+    page.goto("/people")
+    page.get_by_role("main").get_by_label("Name").fill("carol")
+    page.get_by_role("combobox", name="Role", exact=True).select_option("Operator")
+    page.get_by_role("button", name="Add a person").click()
+    expect(page.get_by_text("carol can sign in with this password.")).to_be_visible()
+    password = page.locator("[data-part=handed-password]").text_content()
+    carol = open_page("/sign-in")
+    sign_in(carol, "carol", str(password))
+    expect(carol.get_by_role("button", name="Account of carol")).to_be_visible()
+    page.get_by_label("Role of carol").select_option("Viewer")
+    page.get_by_role("button", name="Disable carol").click()
+    expect(card(page, "carol")).to_contain_text("disabled since")
+    page.get_by_role("button", name="Enable carol").click()
+    expect(card(page, "carol")).to_contain_text("never signed in")
+    page.get_by_role("button", name="Give carol a new password").click()
+    page.get_by_role("dialog").get_by_role("button", name="New password").click()
+    expect(page.get_by_text("carol has this new password.")).to_be_visible()
+    page.get_by_role("button", name="Remove carol").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(card(page, "carol")).to_contain_text("removed")
+    expect(page.get_by_role("button", name="Remove carol")).to_have_count(0)
+
+
+def test_what_the_server_refuses_is_said_and_the_list_shows_what_is(page: Page) -> None:
+    page.goto("/people")
+    page.get_by_label("Role of ada").select_option("Viewer")
+    expect(page.get_by_role("alert").filter(visible=True)).to_contain_text("administer")
+    expect(page.get_by_label("Role of ada")).to_have_value("admin")
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The checker's script."""
+    return axe_script()
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_pages_of_accounts_are_in_nobody_s_way(
+    open_page: Open, site: Server, axe: str, look: str, language: str
+) -> None:
+    page = open_page("/test/first#first=the-secret", locale=language, **LOOKS[look])
+    require_accessible(page, axe, "the first account")
+    page.goto("/sign-in")
+    require_accessible(page, axe, "the sign-in")
+    page.locator("[name=name]").first.fill("ada")
+    page.locator("[name=password]").first.fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(visible=True)).to_be_visible()
+    require_accessible(page, axe, "a refused sign-in")
+    page.locator("[name=password]").first.fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/")
+    page.locator(".account-button").click()
+    require_accessible(page, axe, "the menu")
+    for path in ("/account", "/people"):
+        page.goto(path)
+        expect(page.locator(".card").first).to_be_visible()
+        require_accessible(page, axe, path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page.get_by_role("button", name=re.compile("bob")).last.click()
+    require_accessible(page, axe, "a question")
+    page.goto("/history")
+    expect(page.locator("[data-part=connection]")).to_have_attribute("data-connection", "live")
+    end_sessions(site)
+    expect(page.locator("#sign-in-again")).to_be_visible()
+    require_accessible(page, axe, "a session that has ended")
+
+
+# --- a session that ends ---------------------------------------------------------------------------------------------
+
+
+def test_a_page_whose_session_ends_keeps_its_draft_and_saves_it_after_a_sign_in(page: Page, site: Server) -> None:
+    page.goto("/config")
+    write(page, "greeting: kept\n")
+    expect(page.locator("[data-part=connection]")).to_contain_text("live")
+    end_sessions(site)
+    expect(dialog(page)).to_be_visible()
+    dialog(page).get_by_label("Password").fill("wrong")
+    dialog(page).get_by_role("button", name="Sign in").click()
+    expect(dialog(page).get_by_text("The name or the password is wrong.")).to_be_visible()
+    sign_in_again(page)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text(re.compile("^Saved"))).to_be_visible()
+    assert site.config.read_text() == "greeting: kept\n"
+
+
+def test_an_upload_whose_session_ends_goes_on_after_a_sign_in(page: Page, site: Server, tmp_path: Path) -> None:
+    slow_down(page, 4 * MIB)
+    submit(page, sparse(tmp_path / "large.bin", 24 * MIB), text_file(tmp_path / "small.txt"))
+    expect(row(page, "large.bin")).to_contain_text("%")
+    end_sessions(site)
+    expect(dialog(page)).to_be_visible()
+    slow_down(page, -1)
+    sign_in_again(page)
+    expect(verdict(page)).to_have_text(SETTLED)
+    expect(row(page, "large.bin")).to_contain_text("Succeeded")
+
+
+def test_whoever_does_not_sign_in_again_sees_so_and_can_later(page: Page, site: Server) -> None:
+    page.goto("/history")
+    badge = page.locator("[data-part=connection]")
+    expect(badge).to_contain_text("live")
+    end_sessions(site)
+    expect(dialog(page)).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog(page)).to_be_hidden()
+    expect(badge).to_contain_text("signed out")
+    badge.get_by_role("button", name="sign in").click()
+    sign_in_again(page)
+    expect(badge).to_contain_text("live")
+
+
+def test_a_sign_in_on_one_page_counts_for_the_other_pages_of_the_browser(page: Page, site: Server) -> None:
+    other = page.context.new_page()
+    other.goto("/history")
+    for one in (page, other):
+        expect(one.locator("[data-part=connection]")).to_contain_text("live")
+    end_sessions(site)
+    expect(dialog(page)).to_be_visible()
+    expect(dialog(other)).to_be_visible()
+    sign_in_again(other)
+    expect(dialog(page)).to_be_hidden()
