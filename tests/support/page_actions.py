@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 _DEVTOOLS: weakref.WeakKeyDictionary[Page, CDPSession] = weakref.WeakKeyDictionary()
 # Chromium logs every answer from 400 on; those that pages show to the person are no complaint, a missing script is.
 _ANSWERED = re.compile(
-    r"Failed to load resource: the server responded with a status of (40[149]|41[023]|422|460|50[37])"
+    r"Failed to load resource: the server responded with a status of (40[1349]|41[023]|422|460|50[37])"
 )
 # How a verdict begins when nothing is left to do.
 SETTLED = re.compile("^(Done: |Finished: |Failed|Cancelled|Not sent)")

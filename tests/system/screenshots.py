@@ -9,6 +9,7 @@ import argparse
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from tests.support.editor_actions import write
-from tests.support.serve_with_accounts import PASSWORD
+from tests.support.preloaded import DROPMILL
 from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ TALLEST = 3000  # of a picture; the rest of a longer page looks alike
 THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 PATIENCE_S = 600  # for 10,000 files
 PAGE_PATIENCE_MS = 60_000
-ACCOUNTS = "tests.support.serve_with_accounts"
+PASSWORD = "correct horse battery"
 
 SCRIPT = '''
 """Obeys the names of files."""
@@ -104,10 +105,17 @@ class Site:
         self.empty = _server(folder / "empty", "--reload")
         self.used = _server(folder / "used", "--concurrency", "2")
         self.troubled = _server(folder / "troubled", "--auth", "off", bind="0.0.0.0:0")  # to show what pages say then
-        command, environment = (sys.executable, "-m", ACCOUNTS, "serve"), {"PYTHONPATH": str(ROOT)}
-        self.private = _server(folder / "private", command=command, environment=environment, is_fresh=True)
+        self.private = _server(folder / "private", "--auth", "required")
+        self.private.stop()
+        self.account("add", "ada", "--role", "admin")
+        self.private.start()
         self.said = False  # whether the notices are posted
         self._sent: dict[str, str] = {}
+
+    def account(self, *words: str) -> None:
+        """Run `dropmill account` with `PASSWORD` on the server where people sign in."""
+        command = [*DROPMILL, "account", *words, "--password-stdin", "--data", str(self.private.data)]
+        subprocess.run(command, input=PASSWORD, text=True, check=True, cwd=self.private.folder, capture_output=True)
 
     def end(self) -> None:
         """End them."""
@@ -234,7 +242,7 @@ def _sign_in(path: str, *, is_ended: bool = False) -> Callable[[Page, Site], Non
             page.get_by_role("button", name="Make the token").click()
         if is_ended:
             page.get_by_text("live", exact=True).wait_for()
-            site.private.http.post("/test/end").raise_for_status()
+            site.account("password", "ada")  # ends its sessions
             page.get_by_role("dialog").wait_for()
         if path == "/":
             page.get_by_role("button", name="Account of ada").click()
@@ -272,7 +280,6 @@ SCENES: dict[str, Scene] = {
     "presence": Scene(path=lambda site: f"/submissions/{site.sent('failed')}", act=_watched),
     "presence-config": Scene(path=lambda _: "/config", act=_edited),
     "sign-in": Scene(path=lambda _: "/sign-in", at="private"),
-    "first-account": Scene(path=lambda _: "/test/first#first=secret", at="private"),
     "account": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/account")),
     "account-menu": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/")),
     "people": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/people")),

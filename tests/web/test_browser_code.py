@@ -78,6 +78,8 @@ def test_page_and_server_say_the_same_of_an_error(language: str, monkeypatch: py
         {"code": "bad_parameter", "reason": "too_long", "limit": 2000},
         {"code": "bad_parameter", "reason": "too_long"},
         {"code": "bad_parameter", "reason": "not_a_time"},
+        {"code": "too_many_attempts", "retry_after": 1},
+        {"code": "too_many_attempts", "retry_after": 20},
         {"code": "bad_parameter", "reason": "unheard_of"},
     ]
     areas = json.dumps(messages.embedded(language, ["core", "problem"]))

@@ -331,6 +331,8 @@ def problem_words(code: str, extra: Mapping[str, Any]) -> str | None:
         values["accept"] = ", ".join(extra["accept"])
     if "limit" in extra:
         values |= {"limit": size_text(extra["limit"]), "n": extra["limit"]}
+    if "retry_after" in extra:
+        values["n"] = extra["retry_after"]
     if messages.has(f"problem.{code}.{extra.get('reason')}"):
         code = f"{code}.{extra['reason']}"
     try:

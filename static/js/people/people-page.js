@@ -54,7 +54,7 @@ class PersonRow {
 
   /** @param {{role?: string, is_disabled?: boolean, password?: string}} change @returns {Promise<void>} */
   async #change(change) {
-    if (await act(get("people-problem"), () => callJson("PATCH", this.#address, change))) announce(t("account.changed"));
+    if (await act(get("people-problem"), () => callJson("PATCH", this.#address, change))) announce(t("account.person_changed"));
     await list(); // what it shows may not be what the server took
   }
 
