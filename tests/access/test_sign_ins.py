@@ -147,21 +147,34 @@ async def test_a_one_time_link_makes_the_first_admin_once(tmp_path: Path, bus: L
     ledger = SqliteLedger(tmp_path / "other.sqlite", bus.publish)
     await ledger.open()
     access = Access(ledger, bus)
-    assert not access.sessions.offers_first
+    assert not await access.sessions.offers_first()
     secret = await access.sessions.offer_first()
     assert secret is not None
     with pytest.raises(WrongCredentials):
         await access.sessions.sign_in_first(CLIENT, secret[:-1] + "_", "Ada", PASSWORD)
     with pytest.raises(BadRequest):
         await access.sessions.sign_in_first(CLIENT, secret, "Ada", "short")
-    assert access.sessions.offers_first
+    assert await access.sessions.offers_first()
     signed_in = await access.sessions.sign_in_first(CLIENT, secret, " Ada ", PASSWORD)
     assert (signed_in.account.name, signed_in.account.role) == ("Ada", Role.ADMIN)
     assert await access.sign_ins.by_session(signed_in.secret) is not None
-    assert not access.sessions.offers_first
+    assert not await access.sessions.offers_first()
     with pytest.raises(WrongCredentials):
         await access.sessions.sign_in_first(CLIENT, secret, "Bob", PASSWORD)
     assert await access.sessions.offer_first() is None
+    access.passwords.close()
+    await ledger.close()
+
+
+async def test_a_one_time_link_is_not_offered_once_the_command_line_has_made_an_account(
+    tmp_path: Path, bus: LocalBus
+) -> None:
+    ledger = SqliteLedger(tmp_path / "other.sqlite", bus.publish)
+    await ledger.open()
+    access = Access(ledger, bus)
+    assert await access.sessions.offer_first() is not None
+    await access.added(role=Role.ADMIN)
+    assert not await access.sessions.offers_first()
     access.passwords.close()
     await ledger.close()
 

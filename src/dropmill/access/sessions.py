@@ -106,9 +106,13 @@ class Sessions:
         self._first = digest(secret), asyncio.get_running_loop().time() + FIRST_S
         return secret
 
-    @property
-    def offers_first(self) -> bool:
-        """Whether a one-time link can be used now."""
+    async def offers_first(self) -> bool:
+        """Whether a one-time link can be used now; the command line may have made an account since it was printed."""
+        if self._is_in_time() and await self._ledger.has_accounts():
+            self._first = None
+        return self._is_in_time()
+
+    def _is_in_time(self) -> bool:
         return self._first is not None and asyncio.get_running_loop().time() < self._first[1]
 
     async def sign_in_first(self, client: ClientIdentity, secret: str, name: str, password: str) -> SignedIn:
@@ -137,7 +141,7 @@ class Sessions:
         return await self._begin(account, client, SignInMethod.FIRST)
 
     def _is_first(self, secret: str) -> bool:
-        if self._first is None or not self.offers_first or not is_session_secret(secret):
+        if self._first is None or not self._is_in_time() or not is_session_secret(secret):
             return False
         return hmac.compare_digest(self._first[0], digest(secret))
 

@@ -74,7 +74,7 @@ async def sign_in() -> Any:
             response = Response(status=303, headers={"Location": wanted})
             sessions.set_cookie(response, signed_in)
             return response
-    page = await render_template("sign-in.html", offers_first=found.sessions.offers_first, refused=refused)
+    page = await render_template("sign-in.html", offers_first=await found.sessions.offers_first(), refused=refused)
     return page, refused.status if refused is not None else 200
 
 

@@ -25,11 +25,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which people have to sign in: `ada` is an admin, `bob` a viewer."""
     server = server_of(tmp_path_factory.mktemp("site"))
     try:
-        server.start()  # makes the ledger
-        server.stop()
+        server.start()
         for name, role in (("ada", "admin"), ("bob", "viewer")):
             account(server, "add", name, "--role", role, "--password-stdin")
-        yield server.start()
+        yield server
     finally:
         server.end()
 
