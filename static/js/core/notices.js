@@ -29,8 +29,8 @@ export class Notices {
       hide(id, expiresAt);
       document.getElementById("main")?.focus(); // the button that had the focus is gone
     });
-    whenReleased(() => { if (this.#known.get(id)?.element) part(document, "notices").append(element); }); // it moves all that is below
     this.#known.set(id, { element, expiresAt });
+    whenReleased(() => { if (this.#known.get(id)?.element) part(document, "notices").append(element); }); // it moves all that is below
   }
 
   /** Show a notice no more. @param {string} id also of one that has not come yet, over a slower transport */
