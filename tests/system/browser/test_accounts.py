@@ -160,7 +160,7 @@ def test_a_viewer_finds_neither_people_nor_the_way_there(open_page: Open) -> Non
     page.goto("/people")
     expect(page.get_by_text("403")).to_be_visible()
     page.goto("/account")
-    expect(page.get_by_label("Administer accounts")).to_have_count(0)
+    expect(page.get_by_label("Administer accounts, and post notices")).to_have_count(0)
 
 
 # --- the own account -------------------------------------------------------------------------------------------------
