@@ -174,6 +174,12 @@ def test_the_webhook_has_a_whole_http_address(url: str) -> None:
         load({"on_settled": url})
 
 
+def test_an_allowed_origin_is_kept_as_browsers_send_it() -> None:
+    given = ["HTTPS://A.Example:443/", "http://[0:0::1]:8000", "http://localhost:3000"]
+    kept = ("https://a.example", "http://[::1]:8000", "http://localhost:3000")
+    assert load({"allowed_origin": given}).allowed_origin == kept
+
+
 def test_exit_codes_stand_between_commas() -> None:
     assert load({"retry_exit_codes": "75,111,-9"}).retry_exit_codes == (75, 111, -9)
     assert load(DROPMILL_RETRY_EXIT_CODES="75, 111").retry_exit_codes == (75, 111)
@@ -256,6 +262,12 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("idle_timeout", "0"),
         ("seal_after", "0"),
         ("auth", "maybe"),
+        ("allowed_origin", ["*"]),
+        ("allowed_origin", ["null"]),
+        ("allowed_origin", ["a.example"]),
+        ("allowed_origin", ["ftp://a.example"]),
+        ("allowed_origin", ["https://a.example/page"]),
+        ("allowed_origin", ["https://u@a.example"]),
         ("dns_servers", ["127.0.0.1"]),
         ("title", " "),
         ("title", "two\nlines"),

@@ -17,7 +17,7 @@ from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.caller import Caller
 from dropmill.settings import Settings
-from dropmill.web.routes import ROUTES, Open, keys_of, require_complete
+from dropmill.web.routes import ROUTES, Open, is_api, keys_of, require_complete
 
 __all__ = ["signed_in"]
 
@@ -90,7 +90,7 @@ async def test_head_and_options_open_nothing_that_is_closed(app: Quart, key: str
     if not path.startswith("/api/v1/uploads") and ROUTES[key] is not Open.TO_ALL:
         assert (await client.options(path)).status_code == 401
         asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
-        assert (await client.options(path, headers=asks)).status_code == 200
+        assert (await client.options(path, headers=asks)).status_code == (204 if is_api(path) else 200)
         assert (await client.options(path, headers=named(ADA))).status_code == 200
 
 
@@ -184,3 +184,18 @@ async def test_a_change_with_a_browsers_sign_in_says_which_page_it_comes_from(ap
         async with client.websocket("/api/v1/live", headers=named(BY_PAGE)) as opened:
             await opened.receive()
     assert refused.value.response.status_code == 403
+
+
+async def test_a_browsers_sign_in_is_for_our_own_pages_and_a_token_for_allowed_ones_too(
+    tmp_path: Path, ledger: SqliteLedger, bus: LocalBus, signed_in: None
+) -> None:
+    """Pages of one host with two ports are of one site, so a browser sends its cookie from the one to the other."""
+    async with all_routes(tmp_path, ledger, bus, allowed_origin=["http://localhost:3000"]) as (app, _):
+        client, other = app.test_client(), {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
+        for caller, more, status in ((BY_PAGE, other, 403), (BY_PAGE, OURS, 404), (ROOT, other, 404)):
+            answer = await client.post("/api/v1/jobs/x/retry", headers=named(caller) | more)
+            assert answer.status_code == status, (caller.account, more)
+        with pytest.raises(WebsocketResponseError) as refused:
+            async with client.websocket("/api/v1/live", headers=named(BY_PAGE) | other) as opened:
+                await opened.receive()
+        assert refused.value.response.status_code == 403

@@ -67,9 +67,10 @@ class AccessSettings:
     )
     allowed_origin: tuple[str, ...] = setting(
         "--allowed-origin",
-        values.text,
+        values.origin,
         (),
-        "Additional origin whose pages may call this server, such as https://a.example; may be given several times.",
+        "Additional origin whose pages may call this server, such as https://a.example; where people sign in, with a "
+        "token. May be given several times.",
         metavar="ORIGIN",
         many=True,
     )

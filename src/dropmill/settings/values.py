@@ -277,3 +277,17 @@ def public_url(value: str) -> PublicUrl:
     if ":" in host:
         host = ipaddress.IPv6Address(host).compressed
     return PublicUrl(scheme=parts.scheme, host=host, port=None if parts.port == default else parts.port, path=sub_path)
+
+
+def origin(value: str) -> str:
+    """An origin of http or https in the form in which browsers send it: lower case, without the scheme's default port.
+
+    `*` and `null` are refused: both would mean pages of anybody.
+    """
+    try:
+        found = public_url(value)
+    except ValueError:
+        found = None
+    if found is None or found.path:
+        raise ValueError("must be one origin: scheme, host and port, such as https://a.example")
+    return found.origin

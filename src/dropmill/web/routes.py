@@ -102,9 +102,9 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET static_files.built": Open.TO_ALL,
 }
 
-PREFLIGHT = "Access-Control-Request-Method"  # a browser that asks for another page whether it may ask
+PREFLIGHT = "Access-Control-Request-Method"  # a browser asks whether a page of another origin may send a request
 
-_CLOSED = ("/api/v1", "/send")  # whoever may not use it does not learn which addresses it has
+_API = ("/api/v1", "/send")
 
 
 def require_complete(rules: Iterable[Rule], routes: Mapping[str, Access] = ROUTES) -> None:
@@ -130,6 +130,11 @@ def keys_of(rule: Any) -> Iterable[str]:
     return {f"{method} {rule.endpoint}" for method in methods}
 
 
+def is_api(path: str) -> bool:
+    """Whether a path is for programs; the others are for people, probes and browsers that show a page."""
+    return any(f"{path}/".startswith(f"{prefix}/") for prefix in _API)
+
+
 def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = ROUTES) -> Access:
     """Who may send this request, or open this socket.
 
@@ -140,9 +145,8 @@ def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = RO
     method = "SOCKET" if isinstance(connection, Websocket) else connection.method
     if method == "OPTIONS" and PREFLIGHT in connection.headers:
         return Open.TO_ALL
-    if rule is None:
-        is_closed = any(f"{connection.path}/".startswith(f"{prefix}/") for prefix in _CLOSED)
-        return Open.TO_CALLERS if is_closed else Open.TO_ALL
+    if rule is None:  # whoever may not use the API does not learn which addresses it has
+        return Open.TO_CALLERS if is_api(connection.path) else Open.TO_ALL
     if method == "HEAD" and "GET" in rule.methods:
         method = "GET"
     found = routes.get(f"{method} {rule.endpoint}")

@@ -40,6 +40,7 @@ from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
 from dropmill.web.server.caller import caller_if_known, find_caller, keep_caller
 from dropmill.web.server.capacity import capacity_of
+from dropmill.web.server.cors import OtherOrigins
 from dropmill.web.server.forwarding import OWN_HOST
 from dropmill.web.server.headers import refuse_other_meanings
 from dropmill.web.services import services
@@ -100,6 +101,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         is_open: whether whoever reaches the server may use it without signing in.
     """
     hosts = allowed_hosts(settings)
+    others = OtherOrigins(settings.allowed_origin)
     is_open_on_loopback = is_open and settings.auth == "auto"
 
     async def check(connection: Any, *, is_unsafe: bool) -> None:
@@ -109,26 +111,29 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         if is_open_on_loopback:
             _check_direct(connection)
         if is_unsafe:
-            _check_origin(connection, settings.allowed_origin, settings.public_url)
+            _check_origin(connection, others, settings.public_url)
         caller = await find_caller(connection)
         if settings.private and caller is not None and caller.authentication is Authentication.NONE:
             caller = as_browser(caller, connection)
         if caller is not None:
             keep_caller(caller)
             if is_unsafe:
-                _check_own_page(connection, caller)
+                _check_own_page(connection, caller, settings.public_url)
         _check_access(access_of(connection, routes), caller)
         if services().is_draining and connection.path != "/healthz":
             raise Unavailable("The server is stopping; try again in a moment.")
 
     @app.before_request
-    async def _before_request() -> None:
+    async def _before_request() -> Response | None:
         await check(request, is_unsafe=request.method not in SAFE_METHODS)
+        if (answer := others.preflight(request)) is not None:
+            return answer
         if request.path not in PROBES:
             capacity_of(app).require_descriptors()
         if request.method not in SAFE_METHODS:
             refuse_other_meanings(request.headers)
             _end_with_sign_in()
+        return None
 
     @app.teardown_request
     async def _after_handling(_error: BaseException | None) -> None:
@@ -148,6 +153,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
             response.headers["Connection"] = "close"  # it is unclear where the next request would begin
         if settings.private and response.status_code < 400:
             give_cookie(response, access_of(request, routes), settings.base_path)
+        others.let_read(request, response)
         return _with_headers(response)
 
     @app.after_websocket
@@ -296,9 +302,9 @@ def _check_direct(connection: Any) -> None:
             )
 
 
-def _check_origin(connection: Any, allowed: tuple[str, ...], public: PublicUrl | None) -> None:
+def _check_origin(connection: Any, others: OtherOrigins, public: PublicUrl | None) -> None:
     origin = connection.headers.get("Origin")
-    if origin is not None and origin in allowed:
+    if origin in others:
         return
     site = connection.headers.get("Sec-Fetch-Site")
     if site is not None and site != "same-origin":
@@ -309,14 +315,18 @@ def _check_origin(connection: Any, allowed: tuple[str, ...], public: PublicUrl |
         )
 
 
-def _check_own_page(connection: Any, caller: Caller) -> None:
+def _check_own_page(connection: Any, caller: Caller, public: PublicUrl | None) -> None:
     # A browser sends these credentials whichever page asks. Each browser of today says which, at least in one of these.
-    is_sent_unasked = caller.authentication in (Authentication.SESSION, Authentication.HEADER)
-    if is_sent_unasked and "Origin" not in connection.headers and "Sec-Fetch-Site" not in connection.headers:
+    if caller.authentication not in (Authentication.SESSION, Authentication.HEADER):
+        return
+    origin = connection.headers.get("Origin")
+    if origin is None and "Sec-Fetch-Site" not in connection.headers:
         raise Forbidden(
             "A change with a browser's sign-in must say which page it comes from (Origin, Sec-Fetch-Site); programs "
             "sign in with a token."
         )
+    if origin is not None and origin not in _own_origins(connection, public):
+        raise Forbidden("A page of another origin signs in with a token; the browser's sign-in is for our own pages.")
 
 
 def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
