@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import dropmill
+from dropmill.model.caller import Role
 from dropmill.model.errors import SettingsError
 from dropmill.settings import GROUPS, SECRET_BYTES, Settings, environment_name, secrets_in, split_address
 
@@ -268,6 +269,15 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("allowed_origin", ["ftp://a.example"]),
         ("allowed_origin", ["https://a.example/page"]),
         ("allowed_origin", ["https://u@a.example"]),
+        ("auth_header", ""),
+        ("auth_header", "Remote User"),
+        ("auth_header", "Remote_User"),
+        ("auth_header", "Authorization"),
+        ("auth_header", "X-Forwarded-For"),
+        ("auth_group", ["ops"]),
+        ("auth_group", ["root=ops"]),
+        ("auth_group", ["admin="]),
+        ("auth_group", ["admin=a|b"]),
         ("dns_servers", ["127.0.0.1"]),
         ("title", " "),
         ("title", "two\nlines"),
@@ -309,6 +319,32 @@ def test_a_server_runs_one_processor() -> None:
 def test_what_cannot_go_with_a_reused_process_is_refused_by_name(flags: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         load({"reuse": "10", **flags})
+
+
+BY_HEADER = {"auth_header": "Remote-User", "trusted_proxy": ["127.0.0.1"]}
+GROUPED = {"auth_groups_header": "Remote-Groups", "auth_group": ["admin=ops"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"auth_header": "Remote-User"}, "--trusted-proxy"),
+        (BY_HEADER | {"auth": "off"}, "--auth off"),
+        (BY_HEADER | {"auth_groups_header": "Remote-Groups"}, "--auth-group"),
+        (BY_HEADER | {"auth_group": ["admin=ops"]}, "--auth-groups-header"),
+        (GROUPED, "--auth-header"),
+    ],
+)
+def test_a_sign_in_by_header_that_is_set_in_part_is_refused_by_name(flags: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load(flags)
+
+
+def test_groups_give_roles_as_flags_and_as_a_variable() -> None:
+    roles = ((Role.ADMIN, "ops"), (Role.OPERATOR, "night shift"))
+    assert load({**BY_HEADER, **GROUPED, "auth_group": ["admin=ops", "operator=night shift"]}).auth_group == roles
+    given = load({**BY_HEADER, "auth_groups_header": "Groups"}, DROPMILL_AUTH_GROUP="admin=ops, operator=night shift")
+    assert given.auth_group == roles
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.support.waiting import eventually
 from dropmill.access import sign_ins as sign_ins_module
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
+from dropmill.access.proxy import Claim
 from dropmill.access.sessions import Sessions, SignedIn
 from dropmill.access.sign_ins import SignIn, SignIns
 from dropmill.access.tokens import Tokens
@@ -22,7 +23,7 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.accounts import Account, owner_of
 from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Role, Scope
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import BadRequest, Forbidden, NotFound, TooManyAttempts, WrongCredentials
+from dropmill.model.errors import BadRequest, Forbidden, NameTaken, NotFound, TooManyAttempts, WrongCredentials
 from dropmill.model.events import EventName
 from dropmill.model.ids import Cursor, new_token_id
 from dropmill.model.internal import Internal
@@ -425,3 +426,50 @@ async def test_when_something_was_used_is_written_now_and_then(access: Access, m
     assert (await access.ledger.account(ada.id)).last_seen_at == found.last_used_at
     running.cancel()
     await asyncio.wait([running])
+
+
+# --- whom a proxy vouches for ----------------------------------------------------------------------------------------
+
+
+ADA = Claim(name="Ada", role=None)
+
+
+async def test_whom_a_proxy_vouches_for_has_an_account_from_the_first_visit_on(access: Access) -> None:
+    found = await access.sign_ins.by_proxy(ADA, CLIENT)
+    assert found is not None
+    assert (found.account.name, found.authentication, found.scopes) == ("Ada", Authentication.HEADER, EVERY_SCOPE)
+    await eventually(lambda: access.sign_ins._generation > 1)  # its own events have made it forget
+    again = await access.sign_ins.by_proxy(ADA, CLIENT)
+    assert again is not None
+    assert again.account.id == found.account.id
+    before = await access.ledger.newest_cursor()
+    assert await access.sign_ins.by_proxy(ADA, CLIENT) is again  # from memory
+    assert await access.ledger.newest_cursor() == before
+
+
+@pytest.mark.parametrize("what", ["disable", "remove", "role", "groups"])
+async def test_a_connection_that_a_proxy_vouches_for_ends_when_its_account_changes(access: Access, what: str) -> None:
+    found = await access.sign_ins.by_proxy(ADA, CLIENT)
+    assert found is not None
+    line = Line()
+    with access.sign_ins.held(caller_of(found), line.end):
+        match what:
+            case "disable":
+                await access.accounts.change(WHO, found.account.id, is_disabled=True)
+            case "remove":
+                await access.accounts.remove(WHO, found.account.id)
+            case "role":
+                await access.accounts.change(WHO, found.account.id, role=Role.OPERATOR)
+            case "groups":
+                await access.sign_ins.by_proxy(Claim(name="ada", role=Role.ADMIN), CLIENT)
+        await asyncio.wait_for(line.is_ended.wait(), 20)
+    again = await access.sign_ins.by_proxy(ADA, CLIENT)
+    assert (again is None) == (what == "disable")
+    assert what != "remove" or (again is not None and again.account.id != found.account.id)
+
+
+async def test_a_proxy_does_not_open_an_account_that_has_a_password(access: Access) -> None:
+    ada = await access.added("ada")
+    with pytest.raises(NameTaken):
+        await access.sign_ins.by_proxy(Claim(name="ADA", role=Role.ADMIN), CLIENT)
+    assert (await access.ledger.account(ada.id)).role is Role.VIEWER

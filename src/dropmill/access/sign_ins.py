@@ -1,4 +1,4 @@
-"""Who is behind a cookie or a token, from memory; and what ends when that changes.
+"""Who is behind a cookie, a token or a proxy's word, from memory; and what ends when that changes.
 
 Every change of an account, a session or a token is an event, whichever process made it. The topic `accounts` moves
 with it: then nothing in memory counts any more, and connections whose session or token is gone are ended. A commit of
@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from dropmill.access.proxy import Claim
 from dropmill.access.secrets import digest, is_session_secret, token_prefix
-from dropmill.model.accounts import Account, Session, Token
-from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Scope
+from dropmill.model.accounts import Account, Identity, Session, Token
+from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Credential, Scope
+from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.events import TOPIC_ACCOUNTS
@@ -38,15 +40,15 @@ End = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignIn:
-    """What a valid cookie or token stands for.
+    """What a valid cookie or token, or the word of a trusted proxy, stands for.
 
     Attributes:
-        credential: the session's or the token's id.
+        credential: the id of the session or the token; of the account, if a proxy vouches for it.
         expires_at: None: never.
     """
 
     account: Account
-    credential: SessionId | TokenId
+    credential: Credential
     scopes: frozenset[Scope]
     authentication: Authentication
     expires_at: datetime | None
@@ -61,21 +63,16 @@ class _Known:
 
 @dataclass(eq=False, slots=True)
 class _Holder:
-    """A connection that ends when its caller's session or token does.
+    """A connection that ends when its caller's session or token does, or its account changes.
 
     Attributes:
         outlives_session: whether it goes on when the session expires: an upload that has begun.
     """
 
     caller: Caller
-    credential: SessionId | TokenId
+    credential: Credential
     end: End
     outlives_session: bool
-
-    @property
-    def is_of_session(self) -> bool:
-        """Whether the caller has a session, not a token."""
-        return self.caller.session_id is not None
 
     def has_changed(self, account: Account | None) -> bool:
         """Whether the caller's account, None if the session or token is gone, is not what it was."""
@@ -96,12 +93,12 @@ class _Used:
     seen: dict[AccountId, datetime] = field(default_factory=dict)
 
     def note(
-        self, credential: SessionId | TokenId, account_id: AccountId | None, now: datetime, *, is_session: bool
+        self, credential: Credential, account_id: AccountId | None, now: datetime, authentication: Authentication
     ) -> None:
         """Note a use."""
-        if is_session:
+        if authentication is Authentication.SESSION:
             self.sessions[SessionId(credential)] = now
-        else:
+        elif authentication is Authentication.TOKEN:
             self.tokens[TokenId(credential)] = now
         if account_id is not None:
             self.seen[account_id] = now
@@ -123,7 +120,7 @@ class SignIns:
         self._idle = timedelta(seconds=idle_s)
         self._known: OrderedDict[Sha256, _Known] = OrderedDict()
         self._generation = 0  # rises with each change
-        self._fresh: set[SessionId | TokenId] = set()  # read from the ledger since the last change
+        self._fresh: set[Credential] = set()  # read from the ledger since the last change
         self._holders: set[_Holder] = set()
         self._is_stale = asyncio.Event()
         self._used = _Used()
@@ -164,6 +161,38 @@ class SignIns:
         if row is None or not hmac.compare_digest(row[1], key):
             return None
         return self._remember(key, generation, *self._of_token(row[0], row[2]))
+
+    async def by_proxy(self, claim: Claim, client: ClientIdentity) -> SignIn | None:
+        """The sign-in of somebody for whom a trusted proxy vouches; on the first visit with a new account.
+
+        Args:
+            claim: what the proxy says.
+            client: who asks, for the record.
+
+        Returns:
+            None if the account is disabled.
+
+        Raises:
+            NameTaken: the account would be new, and another one has the name.
+            OutOfSpace, Unavailable: the ledger cannot be read, or not be written.
+        """
+        key = digest(f"proxy {claim.role} {claim.name}")  # the form of no secret
+        found = self._from_memory(key)
+        if found is not None:
+            return found
+        generation, identity, unseen_since = self._generation, Identity.of_proxy(claim.name), utc_now() - self._idle
+        account = await self._ledger.account_by(identity)
+        is_new = account is None or account.last_seen_at is None or account.last_seen_at <= unseen_since
+        if account is None or is_new or claim.role not in (None, account.role):
+            account = await self._ledger.admit(identity, claim.name, claim.role, client, unseen_since=unseen_since)
+        sign_in = SignIn(
+            account=account,
+            credential=account.id,
+            scopes=EVERY_SCOPE,
+            authentication=Authentication.HEADER,
+            expires_at=None,
+        )
+        return self._remember(key, generation, sign_in, utc_now())
 
     def _of_session(self, session: Session, account: Account) -> tuple[SignIn, datetime]:
         sign_in = SignIn(
@@ -214,8 +243,7 @@ class SignIns:
         return sign_in
 
     def _note(self, sign_in: SignIn, now: datetime) -> None:
-        is_session = sign_in.authentication is Authentication.SESSION
-        self._used.note(sign_in.credential, sign_in.account.id, now, is_session=is_session)
+        self._used.note(sign_in.credential, sign_in.account.id, now, sign_in.authentication)
 
     def _is_over(self, sign_in: SignIn, used_at: datetime, now: datetime) -> bool:
         if sign_in.expires_at is not None and sign_in.expires_at <= now:
@@ -267,10 +295,14 @@ class SignIns:
             await self._is_stale.wait()
             self._is_stale.clear()
             holders, generation = list(self._holders), self._generation
-            sessions = {SessionId(holder.credential) for holder in holders if holder.is_of_session}
-            tokens = {TokenId(holder.credential) for holder in holders if not holder.is_of_session}
+            of = {
+                how: {one.credential for one in holders if one.caller.authentication is how} for how in Authentication
+            }
+            sessions = {SessionId(one) for one in of[Authentication.SESSION]}
+            tokens = {TokenId(one) for one in of[Authentication.TOKEN]}
+            by_proxy = {AccountId(one) for one in of[Authentication.HEADER]}
             try:
-                accounts = await self._ledger.accounts_of(sessions, tokens) if holders else {}
+                accounts = await self._ledger.accounts_of(sessions, tokens, by_proxy) if holders else {}
             except (OutOfSpace, Unavailable):
                 await asyncio.sleep(TRY_AGAIN_S)
                 self._is_stale.set()
@@ -284,7 +316,7 @@ class SignIns:
             await asyncio.sleep(NOTE_USE_S)
             now = utc_now()
             for holder in self._holders:
-                self._used.note(holder.credential, holder.caller.account_id, now, is_session=holder.is_of_session)
+                self._used.note(holder.credential, holder.caller.account_id, now, holder.caller.authentication)
             await self._end(holder for holder in list(self._holders) if holder.has_expired(now))
             used, self._used = self._used, _Used()
             try:

@@ -47,6 +47,24 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Somebody as another system knows them; the account that belongs to it needs no password.
+
+    Attributes:
+        issuer: the system.
+        subject: who, unique at the issuer; for a proxy, the name as `name_key` has it.
+    """
+
+    issuer: str
+    subject: str
+
+    @classmethod
+    def of_proxy(cls, name: str) -> "Identity":
+        """Whom a trusted proxy calls by this name."""
+        return cls(issuer="proxy", subject=name_key(name))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """A browser that is signed in.
 

@@ -7,6 +7,7 @@ another type: see `dropmill.model.internal`.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, AccountId, BrowserKey, LinkId, Owner, SessionId, TokenId
@@ -43,6 +44,10 @@ class Authentication(StrEnum):
     LINK = "link"
 
 
+Credential: TypeAlias = SessionId | TokenId | AccountId
+"""On what a caller's rights depend. That of a caller for whom a proxy signs in is the account itself."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
     """Who sends a request or has opened a socket. The same for everything on one connection of a browser.
@@ -51,7 +56,7 @@ class Caller:
         client: who that is as far as the network shows; grants no right.
         account: the name of who signed in; None without an account.
         account_id: of that account.
-        credential: the session or the token that was shown; None without one.
+        credential: the session or the token that was shown; the account for whom a proxy signs in; None without one.
         expires_at: when that expires; None: never, or there is none.
         owner: of what the caller sends; `OPEN` on a server without accounts.
         role: of the account; of a link, viewer.
@@ -64,7 +69,7 @@ class Caller:
     client: ClientIdentity
     account: str | None = None
     account_id: AccountId | None = None
-    credential: SessionId | TokenId | None = None
+    credential: Credential | None = None
     expires_at: datetime | None = None
     owner: Owner = OPEN
     role: Role

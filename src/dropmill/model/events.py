@@ -48,6 +48,7 @@ class SignInMethod(StrEnum):
 
     PASSWORD = "password"  # noqa: S105  # a word, no secret
     FIRST = "one_time_link"
+    PROXY = "proxy"
 
 
 class SignOutReason(StrEnum):

@@ -113,6 +113,7 @@ class Settings(
             raise SettingsError("--processor and --command are both set; a server runs one of them.")
         if settings.reuse is not None:
             _check_reuse(settings)
+        _check_auth_header(settings)
         if (settings.certfile is None) != (settings.keyfile is None):
             raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
         return settings
@@ -145,6 +146,19 @@ def _check_reuse(settings: Settings) -> None:
     ):
         if value is not None:
             raise SettingsError(f"--reuse and {flag} are both set; {flag} limits an attempt that has its own process.")
+
+
+def _check_auth_header(settings: Settings) -> None:
+    """Raise `SettingsError` for a sign-in by header that would let in nobody, or everybody."""
+    if settings.auth_header is None:
+        if settings.auth_groups_header is not None:
+            raise SettingsError("--auth-groups-header needs --auth-header, which says whose groups these are.")
+    elif not settings.trusted_proxy:
+        raise SettingsError("--auth-header needs --trusted-proxy: the addresses of the proxies that may say who it is.")
+    elif settings.auth == "off":
+        raise SettingsError("--auth-header and --auth off are both set, but nobody signs in on an open server.")
+    if (settings.auth_groups_header is None) != (not settings.auth_group):
+        raise SettingsError("--auth-groups-header and --auth-group go together; only one of them is set.")
 
 
 def this_host() -> str:

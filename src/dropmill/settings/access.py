@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from dropmill.model.caller import Role
 from dropmill.model.hosts import is_loopback
 from dropmill.settings import values
 from dropmill.settings.field import setting
@@ -72,6 +73,31 @@ class AccessSettings:
         "Additional origin whose pages may call this server, such as https://a.example; where people sign in, with a "
         "token. May be given several times.",
         metavar="ORIGIN",
+        many=True,
+    )
+
+    auth_header: str | None = setting(
+        "--auth-header",
+        values.header_name,
+        None,
+        "Header in which a proxy of --trusted-proxy says who is signed in there, such as Remote-User; from anybody "
+        "else it counts for nothing. The proxy must replace it in every request.",
+        metavar="NAME",
+    )
+    auth_groups_header: str | None = setting(
+        "--auth-groups-header",
+        values.header_name,
+        None,
+        "Header in which that proxy lists the person's groups, between commas, such as Remote-Groups.",
+        metavar="NAME",
+    )
+    auth_group: tuple[tuple[Role, str], ...] = setting(
+        "--auth-group",
+        values.role_and_group,
+        (),
+        "A group and the role that it gives at each visit, such as admin=ops; of several the highest counts, and "
+        "whoever is in none is a viewer. May be given several times. Without it roles are set per account.",
+        metavar="ROLE=GROUP",
         many=True,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from dropmill.model.caller import Role
 from dropmill.shellwords import split_words
 
 ENVIRONMENT_PREFIX: Final = "DROPMILL_"
@@ -277,6 +278,29 @@ def public_url(value: str) -> PublicUrl:
     if ":" in host:
         host = ipaddress.IPv6Address(host).compressed
     return PublicUrl(scheme=parts.scheme, host=host, port=None if parts.port == default else parts.port, path=sub_path)
+
+
+# What decides how a request is read, or who sent it: it cannot name somebody as well.
+_TAKEN_HEADERS = frozenset(
+    {"authorization", "cookie", "host", "origin", "connection", "content-length", "transfer-encoding", "upgrade"}
+) | {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+
+
+def header_name(value: str) -> str:
+    """The name of a request header that nothing else reads (RFC 9110, section 5.1)."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,100}", value) or value.lower() in _TAKEN_HEADERS:
+        raise ValueError("must be the name of a header that has no other meaning, such as Remote-User")
+    return value
+
+
+def role_and_group(value: str) -> tuple[Role, str]:
+    """`ROLE=GROUP` as a pair."""
+    role, equals, group = value.partition("=")
+    if role not in set(Role) or not equals or not group.strip() or not group.isprintable():
+        raise ValueError("must be viewer, operator or admin, an equals sign and a group, such as admin=ops")
+    if "," in group or "|" in group:
+        raise ValueError("must be one group; a name with , or | cannot be told from several")
+    return Role(role), group.strip()
 
 
 def origin(value: str) -> str:

@@ -11,13 +11,13 @@ from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.tables import accounts, sessions, tokens
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable
-from dropmill.model.accounts import Account, AccountChange, Session, Token, name_key, owner_of
-from dropmill.model.caller import Role, Scope
+from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token, name_key, owner_of
+from dropmill.model.caller import Credential, Role, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import LastAdmin, NameTaken, NotFound
 from dropmill.model.events import ChangeOfAccount, EventName, RefusalReason, SignInMethod, SignOutReason, Subject
-from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
+from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId, new_account_id
 from dropmill.ports.ledger.accounts import By
 from dropmill.wire.clients import client_from_json, client_json
 
@@ -28,6 +28,9 @@ _OF_ACCOUNT = [column.label(f"account_{column.name}") for column in accounts.c]
 # Built once: making a statement anew costs more than running it.
 _ACCOUNT = select(accounts).where(accounts.c.id == bindparam("key"))
 _NAMED = select(accounts).where(accounts.c.name_key == bindparam("key"), _IS_THERE)
+_IDENTIFIED = select(accounts).where(
+    accounts.c.issuer == bindparam("issuer"), accounts.c.subject == bindparam("subject"), _IS_THERE
+)
 _ACCOUNTS = select(accounts).order_by(accounts.c.seq.desc())
 _ANY_ACCOUNT = select(accounts.c.id).where(_IS_THERE).limit(1)
 _OTHER_ADMINS = select(func.count().label("others")).where(
@@ -65,6 +68,10 @@ def add_account(tx: Transaction, account: Account, password_hash: str, by: By, i
     """See `AccountLedger.add_account`."""
     if is_first and tx.one(_ANY_ACCOUNT) is not None:
         raise NameTaken("There is an account already; sign in with it.")
+    _add(tx, account, by, password_hash=password_hash)
+
+
+def _add(tx: Transaction, account: Account, by: By, **values: str) -> None:
     if tx.one(_NAMED, key=name_key(account.name)) is not None:
         raise NameTaken(f"There is an account {account.name!r} already; case does not distinguish names.")
     tx.connection.execute(
@@ -73,8 +80,8 @@ def add_account(tx: Transaction, account: Account, password_hash: str, by: By, i
             name=account.name,
             name_key=name_key(account.name),
             role=account.role.value,
-            password_hash=password_hash,
             created_at=account.created_at,
+            **values,
         )
     )
     _changed(tx, account, ChangeOfAccount.ADDED, by, role=account.role)
@@ -105,6 +112,33 @@ def change_account(
     if values:
         tx.connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
     return _existing(tx, account_id)
+
+
+def admit(
+    tx: Transaction,
+    identity: Identity,
+    name: str,
+    role: Role | None,
+    client: ClientIdentity,
+    unseen_since: datetime,
+) -> Account:
+    """See `AccountReader.admit`."""
+    row = tx.one(_IDENTIFIED, issuer=identity.issuer, subject=identity.subject)
+    if row is None:
+        account = Account(id=new_account_id(), name=name, role=role or Role.VIEWER, created_at=utc_now())
+        _add(tx, account, By(account=name, client=client), issuer=identity.issuer, subject=identity.subject)
+    else:
+        account = account_of(row)
+    if not account.is_usable:
+        return account
+    if role is not None and role is not account.role:
+        tx.run(_SET_ACCOUNT, key=account.id, role=role.value)
+        _changed(tx, account, ChangeOfAccount.ROLE, By(account=account.name, client=client), role=role)
+    if account.last_seen_at is None or account.last_seen_at <= unseen_since:
+        tx.run(_SEEN, key=account.id, last_seen_at=utc_now())
+        subject = Subject(account=account.name, client=client)
+        tx.emit(EventName.ACCOUNT_SIGNED_IN, subject, owner=account.owner, method=SignInMethod.PROXY.value)
+    return _existing(tx, account.id)
 
 
 def remove_account(tx: Transaction, account_id: AccountId, by: By) -> None:
@@ -276,11 +310,23 @@ def token_by(connection: Connection, prefix: str) -> tuple[Token, Sha256, Accoun
     return None if row is None else (token_of(row), Sha256(row["secret_sha256"]), account_of(_account_part(row)))
 
 
+def account_by(connection: Connection, identity: Identity) -> Account | None:
+    """See `AccountReader.account_by`."""
+    row = prepared.one(connection, _IDENTIFIED, {"issuer": identity.issuer, "subject": identity.subject})
+    return None if row is None else account_of(row)
+
+
 def accounts_of(
-    connection: Connection, session_ids: Collection[SessionId], token_ids: Collection[TokenId]
-) -> Mapping[SessionId | TokenId, Account]:
+    connection: Connection,
+    session_ids: Collection[SessionId],
+    token_ids: Collection[TokenId],
+    account_ids: Collection[AccountId],
+) -> Mapping[Credential, Account]:
     """See `AccountReader.accounts_of`."""
-    found: dict[SessionId | TokenId, Account] = {}
+    found: dict[Credential, Account] = {}
+    for account_id in account_ids:
+        if (row := prepared.one(connection, _ACCOUNT, {"key": account_id})) is not None:
+            found[account_id] = account_of(row)
     for table, ids in ((sessions, session_ids), (tokens, token_ids)):
         query: Select[Any] = select(table.c.id, *_OF_ACCOUNT).join(accounts, accounts.c.id == table.c.account_id)
         wanted = list(ids)
@@ -317,7 +363,7 @@ def has_accounts(connection: Connection) -> bool:
 def password_of(connection: Connection, name: str) -> tuple[Account, str] | None:
     """See `AccountLedger.password_of`."""
     row = _named(connection, name)
-    return None if row is None else (account_of(row), row["password_hash"])
+    return None if row is None or row["password_hash"] is None else (account_of(row), row["password_hash"])
 
 
 def list_sessions(connection: Connection, account_id: AccountId) -> Sequence[Session]:

@@ -25,7 +25,8 @@ from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.history import first_files, list_history
 from dropmill.engines.sql.uploads import announce_uploads
-from dropmill.model.accounts import Account, AccountChange, Session, Token
+from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.caller import Credential, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
 from dropmill.model.deliveries import Delivery
@@ -243,6 +244,11 @@ class SqlLedger(SqlDatabase):
     async def remove_account(self, account_id: AccountId, by: By) -> None:
         await self._change(accounts.remove_account, account_id, by)
 
+    async def admit(
+        self, identity: Identity, name: str, role: Role | None, client: ClientIdentity, *, unseen_since: datetime
+    ) -> Account:
+        return await self._change(accounts.admit, identity, name, role, client, unseen_since)
+
     async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
         await self._change(accounts.rehash, account_id, old, new)
 
@@ -410,10 +416,16 @@ class SqlLedger(SqlDatabase):
     async def token_by(self, prefix: str) -> tuple[Token, Sha256, Account] | None:
         return await self._read(accounts.token_by, prefix)
 
+    async def account_by(self, identity: Identity) -> Account | None:
+        return await self._read(accounts.account_by, identity)
+
     async def accounts_of(
-        self, sessions: Collection[SessionId], tokens: Collection[TokenId]
-    ) -> Mapping[SessionId | TokenId, Account]:
-        return await self._read(accounts.accounts_of, sessions, tokens)
+        self,
+        sessions: Collection[SessionId],
+        tokens: Collection[TokenId],
+        accounts_too: Collection[AccountId] = (),
+    ) -> Mapping[Credential, Account]:
+        return await self._read(accounts.accounts_of, sessions, tokens, accounts_too)
 
     async def accounts(self) -> Sequence[Account]:
         return await self._read(accounts.list_accounts)

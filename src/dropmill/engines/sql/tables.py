@@ -29,7 +29,7 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0015"
+SCHEMA_HEAD = "0016"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -343,14 +343,25 @@ accounts = Table(  # also those that were removed: submissions belong to their i
     Column("name", SafeText(64), nullable=False),
     Column("name_key", SafeText(400), nullable=False),  # see `model.accounts.name_key`
     Column("role", String(16), nullable=False),
-    Column("password_hash", Text),  # NULL once it is removed
+    Column("password_hash", Text),  # NULL once it is removed, and of those that only an identity opens
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
     Column("removed_at", UtcTime),
     Column("last_seen_at", UtcTime),
+    Column("issuer", SafeText(400)),  # see `model.accounts.Identity`; NULL without one
+    Column("subject", SafeText(400)),
 )
 _is_there = accounts.c.removed_at.is_(None)
 Index("uq_accounts_name_key", accounts.c.name_key, unique=True, sqlite_where=_is_there, postgresql_where=_is_there)
+_has_identity = _is_there & accounts.c.issuer.is_not(None)
+Index(
+    "uq_accounts_identity",
+    accounts.c.issuer,
+    accounts.c.subject,
+    unique=True,
+    sqlite_where=_has_identity,
+    postgresql_where=_has_identity,
+)
 
 sessions = Table(  # those that have not ended, and some that have expired
     "sessions",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from dropmill.model.accounts import Account, AccountChange, Session, Token
+from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.caller import Credential, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
@@ -25,7 +26,7 @@ class By:
 
 
 class AccountReader(Protocol):
-    """Reads what requests are checked with."""
+    """Finds who sends requests, and lets in whom others vouch for."""
 
     async def session_by(self, secret: Sha256) -> tuple[Session, Account] | None:
         """The session whose secret has this SHA-256, and its account; None if there is none. It may have expired."""
@@ -33,10 +34,35 @@ class AccountReader(Protocol):
     async def token_by(self, prefix: str) -> tuple[Token, Sha256, Account] | None:
         """The token with this prefix, the SHA-256 of the whole token, and its account; None if there is none."""
 
+    async def account_by(self, identity: Identity) -> Account | None:
+        """The account of an identity that is not removed; None if there is none."""
+
+    async def admit(
+        self, identity: Identity, name: str, role: Role | None, client: ClientIdentity, *, unseen_since: datetime
+    ) -> Account:
+        """The account of an identity, as it is now; on the first visit a new one without a password.
+
+        Records the addition or another role (`account.changed`), and a sign-in (`account.signed_in`). An account that
+        is disabled is returned as it is.
+
+        Args:
+            identity: who.
+            name: of a new account, checked.
+            role: that the account has from now on, also if no admin is left; None: what it has, of a new one viewer.
+            client: who asks.
+            unseen_since: whoever was last seen before this time signs in anew.
+
+        Raises:
+            NameTaken: the account would be new, and another one has the name.
+        """
+
     async def accounts_of(
-        self, sessions: Collection[SessionId], tokens: Collection[TokenId]
-    ) -> Mapping[SessionId | TokenId, Account]:
-        """The accounts of those sessions and tokens that are still there."""
+        self,
+        sessions: Collection[SessionId],
+        tokens: Collection[TokenId],
+        accounts_too: Collection[AccountId] = (),
+    ) -> Mapping[Credential, Account]:
+        """The accounts of those sessions and tokens that are still there, and those of the ids themselves."""
 
     async def note_use(
         self,
@@ -106,7 +132,7 @@ class AccountLedger(AccountReader, Protocol):
         """Whether there is an account that is not removed."""
 
     async def password_of(self, name: str) -> tuple[Account, str] | None:
-        """The account that has this name and is not removed, with the hash of its password; None if there is none."""
+        """The account that has this name and is not removed, with the hash of its password; None without either."""
 
     async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
         """Replace the hash of the same password; does nothing if it is not `old` any more. No event."""

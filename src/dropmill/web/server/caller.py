@@ -4,18 +4,23 @@ The guard finds the caller before any handler runs, in the same way for requests
 `current_caller`. By then the client's address is the one that a trusted proxy forwarded
 (`dropmill.web.server.forwarding`).
 
-A caller shows a session's cookie or a bearer token. A token in the address is never looked at: addresses end up in
+A caller shows a session's cookie or a bearer token, or a trusted proxy vouches for it; in this order, because whoever
+signs in here wants to be that account. A token in the address is never looked at: addresses end up in
 logs and histories.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from quart import Request, Websocket, g
 
+from dropmill.access.proxy import Vouched, claim_of
+from dropmill.access.sign_ins import SignIn
 from dropmill.model.accounts import owner_of
 from dropmill.model.caller import Caller
 from dropmill.model.client import ClientIdentity
+from dropmill.model.errors import NameTaken
 from dropmill.origin.network import identify
+from dropmill.web.server.forwarding import VOUCHED
 from dropmill.web.services import services
 
 Connection: TypeAlias = Request | Websocket
@@ -27,8 +32,11 @@ _BEARER = "bearer "
 async def find_caller(connection: Connection) -> Caller | None:
     """The caller of this request or socket; None if sign-in is required and nobody is signed in.
 
+    None too for whom a proxy vouches in vain; `why_refused` says why. Sign-in by password must stay open to them.
+
     Raises:
-        Unavailable: the ledger cannot be read.
+        BadRequest: a proxy's headers are malformed.
+        OutOfSpace, Unavailable: the ledger cannot be read, or a new account not be written.
     """
     found, client = services(), client_of(connection)
     sign_in = None
@@ -36,6 +44,9 @@ async def find_caller(connection: Connection) -> Caller | None:
         sign_in = await found.sign_ins.by_session(secret)
     if sign_in is None and (token := _bearer_token(connection)) is not None:
         sign_in = await found.sign_ins.by_token(token)
+    vouched: Any = connection.scope.get(VOUCHED)
+    if sign_in is None and vouched is not None:
+        sign_in = await _by_proxy(vouched, client)
     if sign_in is None:
         return Caller.everyone(client) if found.is_open else None
     return Caller(
@@ -49,6 +60,29 @@ async def find_caller(connection: Connection) -> Caller | None:
         scopes=sign_in.scopes,
         authentication=sign_in.authentication,
     )
+
+
+async def _by_proxy(vouched: Vouched, client: ClientIdentity) -> SignIn | None:
+    claim = claim_of(vouched, services().settings.auth_group)
+    if claim is None:
+        return None
+    try:
+        sign_in = await services().sign_ins.by_proxy(claim, client)
+    except NameTaken:
+        g.refusal = (
+            f"The proxy signs you in as {claim.name!r}, but this server has an account of that name with a password. "
+            "Sign in with it at /sign-in, or ask an admin to remove it."
+        )
+        return None
+    if sign_in is None:
+        g.refusal = f"The account {claim.name!r} is disabled; ask an admin."
+    return sign_in
+
+
+def why_refused() -> str | None:
+    """Why whom a proxy vouches for is nobody here; None if no proxy does."""
+    found: str | None = g.get("refusal")
+    return found
 
 
 def client_of(connection: Connection) -> ClientIdentity:

@@ -5,7 +5,9 @@ proxy forwards replace those of the connection, and every path gets the sub-path
 sub-path or strip it, because a missing one is added. `X-Forwarded-Prefix` is not read: the setting has the sub-path,
 and every URL that the server makes is the same for every client.
 
-Forwarding headers from any other peer are ignored here; with `--auth auto` the guard refuses them.
+Forwarding headers from any other peer are ignored here; with `--auth auto` the guard refuses them. The headers of
+`--auth-header` and `--auth-groups-header` are removed from every request, so that nothing else can believe them; those
+of a trusted peer are kept apart as `VOUCHED`.
 """
 
 from collections.abc import Iterable
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 
 from quart import Quart
 
+from dropmill.access.proxy import Vouched
 from dropmill.model.errors import SettingsError
 from dropmill.origin.network import client_address
 from dropmill.origin.proxies import TrustedProxies
@@ -24,6 +27,10 @@ PEER = "dropmill.peer"
 
 OWN_HOST = "dropmill.host"
 """Key of the scope: the Host header that arrived, if a trusted proxy forwarded another one."""
+
+VOUCHED = "dropmill.vouched"
+"""Key of the scope: what a trusted peer says of who is signed in there, as `Vouched`; missing if the peer is another,
+or no `--auth-header` is set."""
 
 _SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"), "wss": ("https", "wss")}
 
@@ -41,10 +48,13 @@ def install(app: Quart, settings: Settings) -> None:
         raise SettingsError(f"--public-url {settings.public_url}: /{first} is a path of Dropmill itself; use another.")
     app.jinja_env.globals["base"] = base
     proxies, inner = TrustedProxies(settings.trusted_proxy), app.asgi_app
+    user, groups = (settings.auth_header or "").lower(), (settings.auth_groups_header or "").lower()
 
     async def as_the_client_sees_it(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] in ("http", "websocket"):
             scope = {**scope, **_forwarded(scope, proxies)}
+            if user:
+                scope |= _vouched(scope, user, groups, is_trusted=scope[PEER] in proxies)
             if base:
                 path = target_path(scope["path"])
                 below = path[len(base) :] if path == base or path.startswith(base + "/") else path
@@ -71,9 +81,24 @@ def _forwarded(scope: Any, proxies: TrustedProxies) -> dict[str, Any]:
     return seen
 
 
+def _vouched(scope: Any, user: str, groups: str, *, is_trusted: bool) -> dict[str, Any]:
+    """The entries of the scope that the headers of a sign-in at a proxy replace."""
+    headers = scope["headers"]
+    seen: dict[str, Any] = {
+        "headers": [(n, v) for n, v in headers if n.lower() not in (user.encode(), groups.encode())]
+    }
+    if is_trusted:
+        seen[VOUCHED] = Vouched(names=_raw(headers, user), groups=_raw(headers, groups))
+    return seen
+
+
 def _values(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
+    return [value.decode("latin-1") for value in _raw(headers, name)]
+
+
+def _raw(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[bytes]:
     wanted = name.encode()
-    return [value.decode("latin-1") for found, value in headers if found.lower() == wanted]
+    return [value for found, value in headers if found.lower() == wanted]
 
 
 def _last(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:

@@ -38,7 +38,7 @@ from dropmill.web.routes import ROUTES, Access, Open, access_of
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
-from dropmill.web.server.caller import caller_if_known, find_caller, keep_caller
+from dropmill.web.server.caller import caller_if_known, find_caller, keep_caller, why_refused
 from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.cors import OtherOrigins
 from dropmill.web.server.forwarding import OWN_HOST
@@ -348,6 +348,8 @@ def _check_access(access: Access, caller: Caller | None) -> None:
     if access is Open.TO_ALL:
         return
     if caller is None:
+        if (why := why_refused()) is not None:
+            raise Forbidden(why)
         raise SignInRequired("Sign in, or send a token: Authorization: Bearer TOKEN.")
     if not isinstance(access, Open):
         services().policy.require(caller, access)
