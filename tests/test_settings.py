@@ -269,6 +269,9 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("allowed_origin", ["ftp://a.example"]),
         ("allowed_origin", ["https://a.example/page"]),
         ("allowed_origin", ["https://u@a.example"]),
+        ("jwt_issuer", "issuer.example"),
+        ("jwt_keys", "http://issuer.example/keys"),
+        ("jwt_keys", "ftp://issuer.example/keys"),
         ("auth_header", ""),
         ("auth_header", "Remote User"),
         ("auth_header", "Remote_User"),
@@ -338,6 +341,18 @@ GROUPED = {"auth_groups_header": "Remote-Groups", "auth_group": ["admin=ops"]}
 def test_a_sign_in_by_header_that_is_set_in_part_is_refused_by_name(flags: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         load(flags)
+
+
+JWT = {"jwt_issuer": "https://issuer.example", "jwt_audience": "dropmill", "jwt_keys": "/etc/keys.json"}
+
+
+@pytest.mark.parametrize("missing", sorted(JWT))
+def test_jwts_are_checked_in_full_or_not_at_all(missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"--{missing.replace('_', '-')} is not set"):
+        load({name: value for name, value in JWT.items() if name != missing})
+    with pytest.raises(SettingsError, match="--auth off"):
+        load(JWT | {"auth": "off"})
+    assert load({**JWT, "auth_group": ["admin=ops"]}).auth_group == ((Role.ADMIN, "ops"),)
 
 
 def test_groups_give_roles_as_flags_and_as_a_variable() -> None:

@@ -504,7 +504,20 @@ class Server:
         return passwords
 
     def _open_sign_ins(self, ledger: SqliteLedger, bus: LocalBus) -> SignIns:
-        sign_ins = SignIns(ledger=ledger, bus=bus, idle_s=self._settings.session_idle)
+        settings, jwts = self._settings, None
+        if settings.jwt_issuer and settings.jwt_audience and settings.jwt_keys:
+            from dropmill.access.jwt import Jwts  # its libraries take a while to load
+
+            jwts = Jwts(
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                keys=settings.jwt_keys,
+                name_claim=settings.jwt_name_claim,
+                groups_claim=settings.jwt_groups_claim,
+                roles=settings.auth_group,
+            )
+            self._run(jwts.run(), "keys of JWTs")
+        sign_ins = SignIns(ledger=ledger, bus=bus, idle_s=settings.session_idle, jwts=jwts)
         self._run(sign_ins.run(), "sign-ins")
         return sign_ins
 

@@ -279,27 +279,31 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 async def test_the_first_visit_of_an_identity_makes_an_account_that_no_password_opens(empty: Ledger) -> None:
     ada = Identity.of_proxy("Ada")
     assert await empty.account_by(ada) is None
-    made = await empty.admit(ada, "Ada", None, CLIENT, unseen_since=LONG_AGO)
+    made = await empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
     assert (made.name, made.role, made.is_usable) == ("Ada", Role.VIEWER, True)
     assert await empty.account_by(Identity.of_proxy("ADA")) == await empty.account_named("ada") == made
     assert await empty.password_of("Ada") is None
-    assert await empty.admit(ada, "ada", None, CLIENT, unseen_since=LONG_AGO) == made
+    assert await empty.admit(ada, "ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO) == made
     assert await changes(empty) == [("account.changed", "Ada", "added"), ("account.signed_in", "Ada", "proxy")]
 
 
 async def test_who_was_not_seen_for_long_signs_in_anew(empty: Ledger) -> None:
     ada = Identity.of_proxy("Ada")
-    made = await empty.admit(ada, "Ada", None, CLIENT, unseen_since=LONG_AGO)
-    again = await empty.admit(ada, "Ada", None, CLIENT, unseen_since=utc_now())
+    made = await empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
+    again = await empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=utc_now())
     assert again.id == made.id
     assert [name for name, *_ in await changes(empty)].count("account.signed_in") == 2
 
 
 async def test_an_identity_has_the_role_of_its_latest_visit_also_without_an_admin_left(empty: Ledger) -> None:
     ada = Identity.of_proxy("Ada")
-    made = await empty.admit(ada, "Ada", Role.ADMIN, CLIENT, unseen_since=LONG_AGO)
-    assert (await empty.admit(ada, "Ada", None, CLIENT, unseen_since=LONG_AGO)).role is Role.ADMIN
-    assert (await empty.admit(ada, "Ada", Role.VIEWER, CLIENT, unseen_since=LONG_AGO)).role is Role.VIEWER
+    made = await empty.admit(ada, "Ada", Role.ADMIN, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
+    assert (
+        await empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
+    ).role is Role.ADMIN
+    assert (
+        await empty.admit(ada, "Ada", Role.VIEWER, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
+    ).role is Role.VIEWER
     assert (await empty.account(made.id)).role is Role.VIEWER
     assert (await changes(empty))[-1] == ("account.changed", "Ada", "role")
 
@@ -307,7 +311,9 @@ async def test_an_identity_has_the_role_of_its_latest_visit_also_without_an_admi
 async def test_an_identity_gets_nothing_of_an_account_that_has_its_name(empty: Ledger) -> None:
     ada = await added(empty, "Ada")
     with pytest.raises(NameTaken):
-        await empty.admit(Identity.of_proxy("ada"), "ada", Role.ADMIN, CLIENT, unseen_since=LONG_AGO)
+        await empty.admit(
+            Identity.of_proxy("ada"), "ada", Role.ADMIN, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO
+        )
     assert await empty.accounts() == [ada]
     assert await empty.account_by(Identity(issuer="https://other.example", subject="ada")) is None
 
@@ -315,11 +321,13 @@ async def test_an_identity_gets_nothing_of_an_account_that_has_its_name(empty: L
 async def test_an_identity_of_a_disabled_account_is_left_as_it_is_and_of_a_removed_one_anew(empty: Ledger) -> None:
     await added(empty, "root")
     ada = Identity.of_proxy("Ada")
-    made = await empty.admit(ada, "Ada", None, CLIENT, unseen_since=LONG_AGO)
+    made = await empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
     disabled = await empty.change_account(made.id, AccountChange(is_disabled=True), BY)
-    assert await empty.admit(ada, "Ada", Role.ADMIN, CLIENT, unseen_since=utc_now()) == disabled
+    assert (
+        await empty.admit(ada, "Ada", Role.ADMIN, CLIENT, method=SignInMethod.PROXY, unseen_since=utc_now()) == disabled
+    )
     await empty.remove_account(made.id, BY)
-    again = await empty.admit(ada, "Ada", None, CLIENT, unseen_since=LONG_AGO)
+    again = await empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO)
     assert again.id != made.id
     assert await empty.accounts_of([], [], [made.id, again.id, AccountId("none")]) == {
         made.id: await empty.account(made.id),
@@ -329,5 +337,7 @@ async def test_an_identity_of_a_disabled_account_is_left_as_it_is_and_of_a_remov
 
 async def test_of_many_first_visits_at_once_one_makes_the_account(empty: Ledger) -> None:
     ada = Identity.of_proxy("Ada")
-    visits = [empty.admit(ada, "Ada", None, CLIENT, unseen_since=LONG_AGO) for _ in range(20)]
+    visits = [
+        empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO) for _ in range(20)
+    ]
     assert len({account.id for account in await asyncio.gather(*visits)}) == 1

@@ -6,7 +6,7 @@ client, too.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dropmill.model.accounts import checked_name
@@ -31,7 +31,7 @@ class Vouched:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """Whom a proxy vouches for.
+    """Whom a proxy, or an issuer of tokens, vouches for.
 
     Attributes:
         name: as an account's name may be.
@@ -55,11 +55,14 @@ def claim_of(vouched: Vouched, roles: Iterable[tuple[Role, str]]) -> Claim | Non
     name = _text(vouched.names, "--auth-header").strip()
     if not name:
         return None
-    given = {group.strip() for group in _BETWEEN_GROUPS.split(_text(vouched.groups, "--auth-groups-header"))}
-    roles = list(roles)
-    found = {role for role, group in roles if group in given}
-    role = max(found, key=list(Role).index, default=Role.VIEWER) if roles else None
-    return Claim(name=checked_name(name, "--auth-header"), role=role)
+    groups = [group.strip() for group in _BETWEEN_GROUPS.split(_text(vouched.groups, "--auth-groups-header"))]
+    return Claim(name=checked_name(name, "--auth-header"), role=role_of(groups, list(roles)))
+
+
+def role_of(groups: Collection[str], roles: Collection[tuple[Role, str]]) -> Role | None:
+    """The highest role that these groups give, viewer if they give none; None if groups decide nothing."""
+    found = {role for role, group in roles if group in groups}
+    return max(found, key=list(Role).index, default=Role.VIEWER) if roles else None
 
 
 def _text(values: Sequence[bytes], setting: str) -> str:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dropmill.access.proxy import Claim
 from dropmill.access.secrets import digest, is_session_secret, token_prefix
@@ -22,10 +22,13 @@ from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Credentia
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import OutOfSpace, Unavailable
-from dropmill.model.events import TOPIC_ACCOUNTS
+from dropmill.model.events import TOPIC_ACCOUNTS, SignInMethod
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.accounts import AccountReader
+
+if TYPE_CHECKING:
+    from dropmill.access.jwt import Jwts  # its libraries take a while to load, and most servers check no JWT
 
 KNOWN_MAX: Final = 10_000  # sessions and tokens in memory
 KNOWN_S: Final = 60.0  # then the ledger is read again, should a notification have been lost
@@ -43,7 +46,7 @@ class SignIn:
     """What a valid cookie or token, or the word of a trusted proxy, stands for.
 
     Attributes:
-        credential: the id of the session or the token; of the account, if a proxy vouches for it.
+        credential: the id of the session or the token; of the account, if a proxy or a JWT vouches for it.
         expires_at: None: never.
     """
 
@@ -107,16 +110,18 @@ class _Used:
 class SignIns:
     """Finds sign-ins, and ends what depends on them."""
 
-    def __init__(self, *, ledger: AccountReader, bus: Bus, idle_s: float) -> None:
+    def __init__(self, *, ledger: AccountReader, bus: Bus, idle_s: float, jwts: "Jwts | None" = None) -> None:
         """Know nobody yet.
 
         Args:
             ledger: has the sessions and tokens.
             bus: notifies of changes.
             idle_s: after how many seconds without use a session ends.
+            jwts: checks tokens that another system signs; None: there are none.
         """
         self._ledger = ledger
         self._bus = bus
+        self._jwts = jwts
         self._idle = timedelta(seconds=idle_s)
         self._known: OrderedDict[Sha256, _Known] = OrderedDict()
         self._generation = 0  # rises with each change
@@ -177,20 +182,67 @@ class SignIns:
             OutOfSpace, Unavailable: the ledger cannot be read, or not be written.
         """
         key = digest(f"proxy {claim.role} {claim.name}")  # the form of no secret
-        found = self._from_memory(key)
-        if found is not None:
-            return found
-        generation, identity, unseen_since = self._generation, Identity.of_proxy(claim.name), utc_now() - self._idle
+        identity = Identity.of_proxy(claim.name)
+        known = self._from_memory(key)
+        return known or await self._admitted(key, identity, claim, client, authentication=Authentication.HEADER)
+
+    async def by_jwt(self, token: str, client: ClientIdentity) -> SignIn | None:
+        """The sign-in of a token that another system signs; on the first visit with a new account.
+
+        Args:
+            token: what may be one.
+            client: who asks, for the record.
+
+        Returns:
+            None if the token is not valid, or the account is disabled.
+
+        Raises:
+            NameTaken: the account would be new, and another one has the name.
+            OutOfSpace, Unavailable: the ledger cannot be read, or not be written; or the keys cannot be read.
+        """
+        if self._jwts is None:
+            return None
+        key = digest(f"jwt {token}")  # the form of no other secret, or a session's would count here
+        if (known := self._from_memory(key)) is not None:
+            return known
+        signed = await self._jwts.check(token)
+        if signed is None:
+            return None
+        return await self._admitted(
+            key,
+            signed.identity,
+            signed.claim,
+            client,
+            authentication=Authentication.JWT,
+            scopes=signed.scopes,
+            expires_at=signed.expires_at,
+        )
+
+    async def _admitted(
+        self,
+        key: Sha256,
+        identity: Identity,
+        claim: Claim,
+        client: ClientIdentity,
+        *,
+        authentication: Authentication,
+        scopes: frozenset[Scope] = EVERY_SCOPE,
+        expires_at: datetime | None = None,
+    ) -> SignIn | None:
+        generation, unseen_since = self._generation, utc_now() - self._idle
         account = await self._ledger.account_by(identity)
         is_new = account is None or account.last_seen_at is None or account.last_seen_at <= unseen_since
         if account is None or is_new or claim.role not in (None, account.role):
-            account = await self._ledger.admit(identity, claim.name, claim.role, client, unseen_since=unseen_since)
+            method = SignInMethod.JWT if authentication is Authentication.JWT else SignInMethod.PROXY
+            account = await self._ledger.admit(
+                identity, claim.name, claim.role, client, method=method, unseen_since=unseen_since
+            )
         sign_in = SignIn(
             account=account,
             credential=account.id,
-            scopes=EVERY_SCOPE,
-            authentication=Authentication.HEADER,
-            expires_at=None,
+            scopes=scopes,
+            authentication=authentication,
+            expires_at=expires_at,
         )
         return self._remember(key, generation, sign_in, utc_now())
 
@@ -300,9 +352,9 @@ class SignIns:
             }
             sessions = {SessionId(one) for one in of[Authentication.SESSION]}
             tokens = {TokenId(one) for one in of[Authentication.TOKEN]}
-            by_proxy = {AccountId(one) for one in of[Authentication.HEADER]}
+            vouched = {AccountId(one) for one in of[Authentication.HEADER] | of[Authentication.JWT]}
             try:
-                accounts = await self._ledger.accounts_of(sessions, tokens, by_proxy) if holders else {}
+                accounts = await self._ledger.accounts_of(sessions, tokens, vouched) if holders else {}
             except (OutOfSpace, Unavailable):
                 await asyncio.sleep(TRY_AGAIN_S)
                 self._is_stale.set()

@@ -51,7 +51,7 @@ class Identity:
     """Somebody as another system knows them; the account that belongs to it needs no password.
 
     Attributes:
-        issuer: the system.
+        issuer: the system: `proxy`, or the URL of an issuer of tokens.
         subject: who, unique at the issuer; for a proxy, the name as `name_key` has it.
     """
 

@@ -45,7 +45,7 @@ class Authentication(StrEnum):
 
 
 Credential: TypeAlias = SessionId | TokenId | AccountId
-"""On what a caller's rights depend. That of a caller for whom a proxy signs in is the account itself."""
+"""On what a caller's rights depend. That of a caller for whom a proxy or a JWT vouches is the account itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,8 @@ class Caller:
         client: who that is as far as the network shows; grants no right.
         account: the name of who signed in; None without an account.
         account_id: of that account.
-        credential: the session or the token that was shown; the account for whom a proxy signs in; None without one.
+        credential: the session or the token that was shown; the account itself, for whom a proxy or a JWT vouches;
+            None without one.
         expires_at: when that expires; None: never, or there is none.
         owner: of what the caller sends; `OPEN` on a server without accounts.
         role: of the account; of a link, viewer.

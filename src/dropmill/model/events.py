@@ -49,6 +49,7 @@ class SignInMethod(StrEnum):
     PASSWORD = "password"  # noqa: S105  # a word, no secret
     FIRST = "one_time_link"
     PROXY = "proxy"
+    JWT = "jwt"
 
 
 class SignOutReason(StrEnum):

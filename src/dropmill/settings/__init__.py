@@ -114,6 +114,7 @@ class Settings(
         if settings.reuse is not None:
             _check_reuse(settings)
         _check_auth_header(settings)
+        _check_jwt(settings)
         if (settings.certfile is None) != (settings.keyfile is None):
             raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
         return settings
@@ -157,8 +158,19 @@ def _check_auth_header(settings: Settings) -> None:
         raise SettingsError("--auth-header needs --trusted-proxy: the addresses of the proxies that may say who it is.")
     elif settings.auth == "off":
         raise SettingsError("--auth-header and --auth off are both set, but nobody signs in on an open server.")
-    if (settings.auth_groups_header is None) != (not settings.auth_group):
+    has_groups = settings.auth_groups_header is not None
+    if has_groups != bool(settings.auth_group) and (has_groups or settings.auth_header or not settings.jwt_issuer):
         raise SettingsError("--auth-groups-header and --auth-group go together; only one of them is set.")
+
+
+def _check_jwt(settings: Settings) -> None:
+    """Raise `SettingsError` if JWTs could not be checked in full."""
+    given = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience, "keys": settings.jwt_keys}
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise SettingsError(f"--jwt-{missing[0]} is not set; --jwt-issuer, --jwt-audience and --jwt-keys go together.")
+    if not missing and settings.auth == "off":
+        raise SettingsError("--jwt-issuer and --auth off are both set, but nobody signs in on an open server.")
 
 
 def this_host() -> str:

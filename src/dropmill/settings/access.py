@@ -101,6 +101,42 @@ class AccessSettings:
         many=True,
     )
 
+    jwt_issuer: str | None = setting(
+        "--jwt-issuer",
+        values.http_url,
+        None,
+        "Issuer whose JWTs programs may send as bearer tokens, exactly as in their `iss`.",
+        metavar="URL",
+    )
+    jwt_audience: str | None = setting(
+        "--jwt-audience",
+        values.text,
+        None,
+        "Audience that such a JWT must be for (`aud`).",
+        metavar="TEXT",
+    )
+    jwt_keys: str | None = setting(
+        "--jwt-keys",
+        values.keys,
+        None,
+        "File or https URL of the JSON Web Key Set with which these are checked.",
+        metavar="FILE|URL",
+    )
+    jwt_name_claim: str = setting(
+        "--jwt-name-claim",
+        values.text,
+        "preferred_username",
+        "Claim of a JWT that names a new account; where it is missing, `sub` does.",
+        metavar="CLAIM",
+    )
+    jwt_groups_claim: str = setting(
+        "--jwt-groups-claim",
+        values.text,
+        "groups",
+        "Claim of a JWT with the groups for --auth-group.",
+        metavar="CLAIM",
+    )
+
     @property
     def is_called_from_elsewhere(self) -> bool:
         """Whether pages that are not of this machine may call the server."""

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from dropmill.model.caller import Role
+from dropmill.model.hosts import is_loopback
 from dropmill.shellwords import split_words
 
 ENVIRONMENT_PREFIX: Final = "DROPMILL_"
@@ -235,6 +236,16 @@ def http_url(value: str) -> str:
         is_usable = False
     if not is_usable or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("must be a whole address, such as https://example.com/dropmill")
+    return value
+
+
+def keys(value: str) -> str:
+    """A path, or a URL that nobody on the way can answer: https, or http to this machine."""
+    if "://" not in value:
+        return str(path(value))
+    parts = urlsplit(http_url(value))
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise ValueError("must be a file or an https URL: whoever answers decides who signs in")
     return value
 
 

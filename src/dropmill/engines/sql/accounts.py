@@ -120,6 +120,7 @@ def admit(
     name: str,
     role: Role | None,
     client: ClientIdentity,
+    method: SignInMethod,
     unseen_since: datetime,
 ) -> Account:
     """See `AccountReader.admit`."""
@@ -137,7 +138,7 @@ def admit(
     if account.last_seen_at is None or account.last_seen_at <= unseen_since:
         tx.run(_SEEN, key=account.id, last_seen_at=utc_now())
         subject = Subject(account=account.name, client=client)
-        tx.emit(EventName.ACCOUNT_SIGNED_IN, subject, owner=account.owner, method=SignInMethod.PROXY.value)
+        tx.emit(EventName.ACCOUNT_SIGNED_IN, subject, owner=account.owner, method=method.value)
     return _existing(tx, account.id)
 
 

@@ -245,9 +245,16 @@ class SqlLedger(SqlDatabase):
         await self._change(accounts.remove_account, account_id, by)
 
     async def admit(
-        self, identity: Identity, name: str, role: Role | None, client: ClientIdentity, *, unseen_since: datetime
+        self,
+        identity: Identity,
+        name: str,
+        role: Role | None,
+        client: ClientIdentity,
+        *,
+        method: SignInMethod,
+        unseen_since: datetime,
     ) -> Account:
-        return await self._change(accounts.admit, identity, name, role, client, unseen_since)
+        return await self._change(accounts.admit, identity, name, role, client, method, unseen_since)
 
     async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
         await self._change(accounts.rehash, account_id, old, new)

@@ -38,7 +38,14 @@ class AccountReader(Protocol):
         """The account of an identity that is not removed; None if there is none."""
 
     async def admit(
-        self, identity: Identity, name: str, role: Role | None, client: ClientIdentity, *, unseen_since: datetime
+        self,
+        identity: Identity,
+        name: str,
+        role: Role | None,
+        client: ClientIdentity,
+        *,
+        method: SignInMethod,
+        unseen_since: datetime,
     ) -> Account:
         """The account of an identity, as it is now; on the first visit a new one without a password.
 
@@ -50,6 +57,7 @@ class AccountReader(Protocol):
             name: of a new account, checked.
             role: that the account has from now on, also if no admin is left; None: what it has, of a new one viewer.
             client: who asks.
+            method: how.
             unseen_since: whoever was last seen before this time signs in anew.
 
         Raises:

@@ -32,7 +32,7 @@ _BEARER = "bearer "
 async def find_caller(connection: Connection) -> Caller | None:
     """The caller of this request or socket; None if sign-in is required and nobody is signed in.
 
-    None too for whom a proxy vouches in vain; `why_refused` says why. Sign-in by password must stay open to them.
+    None too for whom a proxy or a JWT vouches in vain; `why_refused` says why. Sign-in by password stays open to them.
 
     Raises:
         BadRequest: a proxy's headers are malformed.
@@ -43,7 +43,7 @@ async def find_caller(connection: Connection) -> Caller | None:
     if (secret := _cookie(connection)) is not None:
         sign_in = await found.sign_ins.by_session(secret)
     if sign_in is None and (token := _bearer_token(connection)) is not None:
-        sign_in = await found.sign_ins.by_token(token)
+        sign_in = await found.sign_ins.by_token(token) or await _by_jwt(token, client)
     vouched: Any = connection.scope.get(VOUCHED)
     if sign_in is None and vouched is not None:
         sign_in = await _by_proxy(vouched, client)
@@ -60,6 +60,17 @@ async def find_caller(connection: Connection) -> Caller | None:
         scopes=sign_in.scopes,
         authentication=sign_in.authentication,
     )
+
+
+async def _by_jwt(token: str, client: ClientIdentity) -> SignIn | None:
+    try:
+        return await services().sign_ins.by_jwt(token, client)
+    except NameTaken:
+        g.refusal = (
+            "The token is of somebody who has no account here yet, and another account has the name. Ask an admin to "
+            "remove that."
+        )
+        return None
 
 
 async def _by_proxy(vouched: Vouched, client: ClientIdentity) -> SignIn | None:
@@ -80,7 +91,7 @@ async def _by_proxy(vouched: Vouched, client: ClientIdentity) -> SignIn | None:
 
 
 def why_refused() -> str | None:
-    """Why whom a proxy vouches for is nobody here; None if no proxy does."""
+    """Why somebody for whom a proxy or a JWT vouches is nobody here; None if none does."""
     found: str | None = g.get("refusal")
     return found
 
