@@ -67,7 +67,9 @@ async def test_each_caller_gets_in_where_the_policy_says_so(app: Quart, key: str
     method, access = key.partition(" ")[0], ROUTES[key]
     for caller in WHO:
         answer = await client.open(path, method=method, headers={**named(caller), **OURS}, query_string=AT_ONCE)
-        if access is Open.TO_ALL:
+        if key == "GET pages.sign_in" and caller is not None:
+            expected = {303}  # to where there is something to do
+        elif access is Open.TO_ALL:
             expected = set()
         elif caller is None:
             expected = {303} if key.startswith("GET pages.") else {401}
