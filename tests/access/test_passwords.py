@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
@@ -63,3 +64,28 @@ async def test_a_bounded_number_waits(passwords: Passwords, monkeypatch: pytest.
         await passwords.hash(GOOD)
     await asyncio.gather(*waiting)
     assert await passwords.matches(GOOD, await passwords.hash(GOOD))
+
+
+class Counting(PasswordHasher):
+    """Counts what costs time."""
+
+    computed = 0
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self.computed += 1
+        return super().hash(password, salt=salt)
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002  # the library's name
+        self.computed += 1
+        return super().verify(hash, password)
+
+
+async def test_a_name_that_is_nobodys_costs_the_same_from_the_first_time_on() -> None:
+    hasher = Counting(time_cost=1, memory_cost=8, parallelism=1)
+    passwords = Passwords(hasher)
+    known = await passwords.hash(GOOD)
+    for password, of in ((GOOD, None), ("wrong password", known), (GOOD, known), ("x" * 2000, known), ("", None)):
+        hasher.computed = 0
+        assert await passwords.matches(password, of) is (password == GOOD and of is not None)
+        assert hasher.computed == 1
+    passwords.close()

@@ -5,6 +5,8 @@ number wait.
 """
 
 import asyncio
+import base64
+import os
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from dropmill.model.errors import BadRequest, Unavailable
 
@@ -51,7 +54,7 @@ class Passwords:
         self._hasher = hasher or PasswordHasher(time_cost=2, memory_cost=46 * 1024, parallelism=1)
         self._threads = ThreadPoolExecutor(THREADS, "passwords")
         self._taken = 0
-        self._nobodys: str | None = None
+        self._nobodys = _hash_of_nothing(self._hasher)
 
     def close(self) -> None:
         """Wait for the hashes that are being made."""
@@ -83,12 +86,8 @@ class Passwords:
         return self._hasher.check_needs_rehash(known)
 
     def _check(self, password: bytes, known: str | None) -> bool:
-        if known is None:
-            if self._nobodys is None:
-                self._nobodys = self._hasher.hash(b"nobody's password")
-            known, password = self._nobodys, b""
         try:
-            return self._hasher.verify(known, password)
+            return self._hasher.verify(self._nobodys if known is None else known, password)
         except (VerificationError, InvalidHashError):
             return False
 
@@ -104,6 +103,15 @@ class Passwords:
 
     def _done(self) -> None:
         self._taken -= 1
+
+
+def _hash_of_nothing(hasher: PasswordHasher) -> str:
+    """A hash that no password has, made without computing one, which would make the first unknown name take longer."""
+    salt, digest = (
+        base64.b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${digest}"
 
 
 def _bytes(password: str) -> bytes | None:
