@@ -34,6 +34,7 @@ NO_OPERATIONS = {
     "live": "what subscribers share; the feed follows only what `Topics` lets a caller into",
     "health": "which parts of the server fail now",
     "sign_ins": "find out who a caller is",
+    "refusals": "count who was refused",
     "is_open": "a flag",
     "is_draining": "a flag",
     "closers": "end sockets and polls when the server stops",

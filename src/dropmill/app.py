@@ -22,6 +22,7 @@ from dropmill import assets
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
+from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
 from dropmill.access.tokens import Tokens
@@ -277,8 +278,13 @@ class Server:
         topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy)
         jobs = Jobs(ledger=ledger, executor=processing.executor)
         passwords = self._open_passwords()
+        refusals = self._open_refusals(ledger)
         sessions = Sessions(
-            ledger, passwords, idle_s=self._settings.session_idle, lifetime_s=self._settings.session_lifetime
+            ledger,
+            passwords,
+            refusals,
+            idle_s=self._settings.session_idle,
+            lifetime_s=self._settings.session_lifetime,
         )
         if not self._is_open and (first := await sessions.offer_first()) is not None:
             self.first_path = f"/sign-in#first={first}"
@@ -302,6 +308,7 @@ class Server:
             sessions=sessions,
             tokens=Tokens(ledger),
             sign_ins=self._open_sign_ins(ledger, bus),
+            refusals=refusals,
             is_open=self._is_open,
         )
 
@@ -502,6 +509,12 @@ class Server:
         passwords = Passwords()
         self._stack.callback(passwords.close)
         return passwords
+
+    def _open_refusals(self, ledger: SqliteLedger) -> Refusals:
+        refusals = Refusals(ledger)
+        self._stack.push_async_callback(refusals.record, all_of_it=True)
+        self._run(refusals.run(), "refusals")
+        return refusals
 
     def _open_sign_ins(self, ledger: SqliteLedger, bus: LocalBus) -> SignIns:
         settings, jwts = self._settings, None

@@ -10,6 +10,7 @@ from tests.support import scenarios
 from tests.support.scenarios import CLIENT
 
 from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.by import By
 from dropmill.model.caller import Role, Scope
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import LastAdmin, NameTaken, NotFound
@@ -25,7 +26,6 @@ from dropmill.model.ids import (
     new_token_id,
 )
 from dropmill.ports.ledger import Ledger
-from dropmill.ports.ledger.accounts import By
 
 BY = By(account="root", client=CLIENT)
 
@@ -248,17 +248,21 @@ async def test_when_something_was_used_is_recorded_without_an_event(empty: Ledge
     assert await empty.newest_cursor() == before
 
 
-async def test_a_refused_sign_in_is_recorded_without_a_name_that_is_no_accounts(empty: Ledger) -> None:
-    """People type passwords into the field of the name."""
-    await added(empty)
-    await empty.refuse_sign_in("ADA", RefusalReason.WRONG_PASSWORD, CLIENT)
-    await empty.refuse_sign_in("my password", RefusalReason.UNKNOWN_NAME, CLIENT)
+async def test_a_refusal_is_recorded_with_the_account_if_it_is_of_one(empty: Ledger) -> None:
+    ada = await added(empty)
+    await empty.record_refusal(ada.id, RefusalReason.FORBIDDEN, CLIENT, count=3, route="PUT config.save")
+    await empty.record_refusal(None, RefusalReason.UNKNOWN_NAME, CLIENT)
     _, wrong, unknown = await scenarios.all_events(empty)
     assert [name_and_account(event) for event in (wrong, unknown)] == [
         (EventName.ACCOUNT_REFUSED, "Ada"),
         (EventName.ACCOUNT_REFUSED, None),
     ]
-    assert (wrong.data, unknown.data) == ({"reason": "wrong_password"}, {"reason": "unknown_name"})
+    assert (wrong.data, unknown.data) == (
+        {"reason": "forbidden", "count": 3, "route": "PUT config.save"},
+        {"reason": "unknown_name", "count": 1, "route": None},
+    )
+    assert (wrong.owner, unknown.owner) == (ada.owner, None)
+    assert "accounts" not in wrong.topics  # nobody's sign-in changes, and whoever is refused decides how often
 
 
 def name_and_account(event: Event) -> tuple[EventName, str | None]:

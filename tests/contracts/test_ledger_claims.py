@@ -17,10 +17,11 @@ from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED, blob, in_line
 from dropmill.engines.sql import claim as claim_module
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.tables import jobs
+from dropmill.model.by import By
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound, UploadTaken
 from dropmill.model.events import EventName
-from dropmill.model.ids import JobId, SubmissionId, new_job_id, new_submission_id
+from dropmill.model.ids import Cursor, JobId, SubmissionId, new_job_id, new_submission_id
 from dropmill.model.jobs import (
     AttemptOutcome,
     AttemptSpec,
@@ -412,6 +413,29 @@ async def test_all_of_a_submission_is_cancelled_page_by_page_whatever_its_jobs_b
     assert sorted(await ledger.cancels_asked()) == sorted((job_id, 1) for job_id in waiting[1:])
     with pytest.raises(NotFound):
         await ledger.request_cancels(new_submission_id(), after=None, limit=2)
+
+
+async def test_who_asks_to_cancel_and_to_retry_is_recorded_once_for_all_jobs_of_a_change(ledger: Ledger) -> None:
+    """As the sender's they would say nothing about who did it; the sender follows the submission and hears of it."""
+    olga = By(account="olga", client=replace(scenarios.CLIENT, ip="198.51.100.7"))
+    submission_id = await scenarios.opened(ledger)
+    running = await scenarios.running(ledger, submission_id)
+    await fill(ledger, submission_id, 2)
+    for _ in range(2):  # asking for the same again is no news
+        await ledger.request_cancels(submission_id, after=None, limit=9, by=olga)
+        await ledger.request_cancel(running, by=olga)
+    await ledger.end_attempt(running, 1, CANCELLED)
+    await ledger.retry_failed(submission_id, after=None, limit=9, by=olga)
+    await ledger.retry_failed(submission_id, after=None, limit=9, by=olga)
+    requested = (EventName.JOB_CANCEL_REQUESTED, EventName.JOB_RETRY_REQUESTED)
+    page = await ledger.events(f"submission:{submission_id}", after=Cursor(0), limit=100)
+    found = [event for event in page.events if event.name in requested]
+    assert [(event.name, event.data["count"]) for event in found] == [(name, 3) for name in requested]
+    assert {(event.subject.account, event.subject.client) for event in found} == {(olga.account, olga.client)}
+    audit = await ledger.events("audit", after=Cursor(0), limit=100)
+    assert [event for event in audit.events if event.subject.submission_id == submission_id] == found
+    settled = next(event for event in page.events if event.name is EventName.JOB_SETTLED)
+    assert settled.subject.client != olga.client
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from tests.support.fakes.outputs import FakeOutputs
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
+from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
 from dropmill.access.tokens import Tokens
@@ -61,6 +62,7 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
     policy = Policy()
     topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs(), policy=policy)
     jobs = Jobs(ledger=ledger, executor=executor)
+    refusals = Refusals(ledger)
     return Services(
         settings=settings,
         policy=policy,
@@ -85,7 +87,8 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         log=EventLog(folder / "log", ledger, bus),
         health=health,
         accounts=Accounts(ledger, passwords),
-        sessions=Sessions(ledger, passwords, idle_s=60, lifetime_s=60),
+        sessions=Sessions(ledger, passwords, refusals, idle_s=60, lifetime_s=60),
         tokens=Tokens(ledger),
         sign_ins=SignIns(ledger=ledger, bus=bus, idle_s=60),
+        refusals=refusals,
     )

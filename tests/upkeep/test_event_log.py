@@ -60,6 +60,11 @@ class FakeLedger:
         events = self.all[after : after + limit]
         return EventPage(events=events, cursor=events[-1].cursor if events else after)
 
+    async def events_before(
+        self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
+    ) -> EventPage:
+        raise NotImplementedError
+
     async def newest_cursor(self) -> Cursor:
         return Cursor(len(self.all))
 

@@ -49,6 +49,9 @@ class Action(StrEnum):
     ADMINISTER = "administer"
     """Add, change and remove accounts."""
 
+    READ_AUDIT = "read_audit"
+    """See what people did to the server, and what they were refused, with their addresses."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
@@ -78,6 +81,7 @@ RULES: Final[Mapping[Action, Rule]] = {
     Action.CHANGE_CONFIG: Rule(role=Role.ADMIN, scope=Scope.CONFIG),
     Action.MANAGE_SIGN_INS: Rule(role=Role.VIEWER, scope=Scope.ADMIN),
     Action.ADMINISTER: Rule(role=Role.ADMIN, scope=Scope.ADMIN),
+    Action.READ_AUDIT: Rule(role=Role.ADMIN, scope=Scope.ADMIN, is_about_all=True),
 }
 
 _RANK: Final[Mapping[Role, int]] = {role: rank for rank, role in enumerate(Role)}

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NoReturn
 
-from dropmill.access.accounts import by, require_own
 from dropmill.access.passwords import Passwords, checked_password
+from dropmill.access.refusals import Refusals
 from dropmill.access.secrets import digest, is_session_secret, new_session_secret
 from dropmill.access.throttle import Throttle
 from dropmill.model.accounts import Account, AccountChange, Session, checked_name, name_key
+from dropmill.model.by import By, by
 from dropmill.model.caller import Caller, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import BadRequest, NameTaken, NotFound, Unavailable, WrongCredentials
+from dropmill.model.errors import BadRequest, NameTaken, NotFound, TooManyAttempts, Unavailable, WrongCredentials
 from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.ids import AccountId, SessionId, Sha256, new_account_id, new_session_id
-from dropmill.ports.ledger.accounts import AccountLedger, By
+from dropmill.ports.ledger.accounts import AccountLedger
 
 FIRST_S: Final = 15 * 60.0  # how long the one-time link is good for
 
@@ -42,17 +43,21 @@ class SignedIn:
 class Sessions:
     """Begins and ends sessions."""
 
-    def __init__(self, ledger: AccountLedger, passwords: Passwords, *, idle_s: float, lifetime_s: float) -> None:
+    def __init__(
+        self, ledger: AccountLedger, passwords: Passwords, refusals: Refusals, *, idle_s: float, lifetime_s: float
+    ) -> None:
         """Nobody can use a one-time link until `offer_first`.
 
         Args:
             ledger: keeps them.
             passwords: checks passwords.
+            refusals: records who is refused.
             idle_s: after how many seconds without use a session ends.
             lifetime_s: after how many seconds it ends however often it is used.
         """
         self._ledger = ledger
         self._passwords = passwords
+        self._refusals = refusals
         self._idle = timedelta(seconds=idle_s)
         self._lifetime = timedelta(seconds=lifetime_s)
         self._throttle = Throttle()
@@ -71,11 +76,11 @@ class Sessions:
         key = name_key(name)
         account, known, is_right = await self._check(key, client, name, password)
         if account is None or known is None:
-            await self._refuse(name, RefusalReason.UNKNOWN_NAME, client)
+            self._refuse(None, RefusalReason.UNKNOWN_NAME, client)
         if not is_right:
-            await self._refuse(name, RefusalReason.WRONG_PASSWORD, client)
+            self._refuse(account.id, RefusalReason.WRONG_PASSWORD, client)
         if not account.is_usable:
-            await self._refuse(name, RefusalReason.DISABLED, client)
+            self._refuse(account.id, RefusalReason.DISABLED, client)
         if self._passwords.is_weak(known):
             await self._ledger.rehash(account.id, old=known, new=await self._passwords.hash(password))
         try:
@@ -89,7 +94,13 @@ class Sessions:
         self, key: str, client: ClientIdentity, name: str, password: str
     ) -> tuple[Account | None, str | None, bool]:
         """The account of a name, the hash of its password, and whether this is the password; counts as an attempt."""
-        self._throttle.begin(key, client.ip)
+        try:
+            self._throttle.begin(key, client.ip)
+        except TooManyAttempts:
+            found = await self._ledger.password_of(name)
+            account_id = None if found is None else found[0].id
+            self._refusals.note(RefusalReason.THROTTLED, client, account_id=account_id)
+            raise
         try:
             found = await self._ledger.password_of(name)
             account, known = (None, None) if found is None else found
@@ -124,16 +135,20 @@ class Sessions:
             TooManyAttempts: too many failed before.
         """
         name, password = checked_name(name), checked_password(password)
-        self._throttle.begin("", client.ip)
+        try:
+            self._throttle.begin("", client.ip)
+        except TooManyAttempts:
+            self._refusals.note(RefusalReason.THROTTLED, client)
+            raise
         if not self._is_first(secret):
-            await self._refuse("", RefusalReason.WRONG_LINK, client, _WRONG_LINK)
+            self._refuse(None, RefusalReason.WRONG_LINK, client, _WRONG_LINK)
         self._first, offered = None, self._first  # before the first await: it is spent once
         account = Account(id=new_account_id(), name=name, role=Role.ADMIN, created_at=utc_now())
         try:
             password_hash = await self._passwords.hash(password)
             await self._ledger.add_account(account, password_hash, By(account=name, client=client), is_first=True)
         except NameTaken:
-            await self._refuse("", RefusalReason.WRONG_LINK, client, "There is an account already; sign in with it.")
+            self._refuse(None, RefusalReason.WRONG_LINK, client, "There is an account already; sign in with it.")
         except BaseException:  # nothing was made; also if the client left
             self._first = offered
             raise
@@ -158,8 +173,10 @@ class Sessions:
         await self._ledger.begin_session(session, digest(secret), method)
         return SignedIn(account=account, session=session, secret=secret)
 
-    async def _refuse(self, name: str, reason: RefusalReason, client: ClientIdentity, detail: str = _WRONG) -> NoReturn:
-        await self._ledger.refuse_sign_in(name, reason, client)
+    def _refuse(
+        self, account_id: AccountId | None, reason: RefusalReason, client: ClientIdentity, detail: str = _WRONG
+    ) -> NoReturn:
+        self._refusals.note(reason, client, account_id=account_id)
         raise WrongCredentials(detail)
 
     # --- one's own ---------------------------------------------------------------------------------------------------
@@ -174,14 +191,9 @@ class Sessions:
                 return
 
     async def list(self, caller: Caller) -> Sequence[Session]:
-        """The sessions of the caller's account, the newest first.
-
-        Raises:
-            Forbidden: the caller's token is not for that.
-        """
+        """The sessions of the caller's account, the newest first."""
         if caller.account_id is None:
             return []
-        require_own(caller)
         now = utc_now()
         found = await self._ledger.sessions(caller.account_id)
         return [one for one in found if one.expires_at > now and one.last_used_at + self._idle > now]
@@ -190,27 +202,23 @@ class Sessions:
         """End a session of the caller's account.
 
         Raises:
-            Forbidden: the caller's token is not for that.
             NotFound: the account has no such session.
         """
-        require_own(caller)
         await self._ledger.end_session(session_id, _account_of(caller), SignOutReason.ENDED, caller.client)
 
     async def change_password(self, caller: Caller, current: str, new: str) -> None:
         """Set the password of the caller's account, and end its other sessions.
 
         Raises:
-            Forbidden: the caller's token is not for that.
             BadRequest: the new password cannot be one, or there is no account.
             WrongCredentials: `current` is not its password.
             TooManyAttempts: too many failed before.
         """
-        require_own(caller)
         account_id, name = _account_of(caller), caller.account or ""
         checked_password(new, "new")
         account, _, is_right = await self._check(name_key(name), caller.client, name, current)
         if account is None or account.id != account_id or not is_right:
-            await self._refuse(name, RefusalReason.WRONG_PASSWORD, caller.client, "The current password is wrong.")
+            self._refuse(account_id, RefusalReason.WRONG_PASSWORD, caller.client, "The current password is wrong.")
         change = AccountChange(password_hash=await self._passwords.hash(new))
         await self._ledger.change_account(account_id, change, by(caller), keep=caller.session_id)
         self._throttle.succeeded(name_key(name), caller.client.ip)

@@ -85,7 +85,7 @@ class Throttle:
     def succeeded(self, name: str, ip: str) -> None:
         """Take back what `begin` counted, and forget failures of this name at this address."""
         self.withdraw(name, ip)
-        self._failures.pop((OF_NAME_AND_ADDRESS, f"{_network(ip)} {name}"), None)
+        self._failures.pop((OF_NAME_AND_ADDRESS, f"{network_of(ip)} {name}"), None)
 
     def _wait_s(self, key: _Key, now: float) -> float:
         found = self._failures.get(key)
@@ -100,12 +100,12 @@ class Throttle:
 
 
 def _keys(name: str, ip: str) -> tuple[_Key, _Key, _Key]:
-    network = _network(ip)
+    network = network_of(ip)
     return (OF_NAME_AND_ADDRESS, f"{network} {name}"), (OF_ADDRESS, network), (OF_NAME, name)
 
 
-def _network(ip: str) -> str:
-    """The address; of IPv6 its /64, because one client has all of it."""
+def network_of(ip: str) -> str:
+    """The address of a client; of IPv6 its /64, because one client has all of it."""
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:

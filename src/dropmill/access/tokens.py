@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Final
 
-from dropmill.access.accounts import by, require_admin, require_own
 from dropmill.access.secrets import SHOWN, digest, new_token
 from dropmill.model.accounts import Account, Token, checked_name
+from dropmill.model.by import by
 from dropmill.model.caller import EVERY_SCOPE, Caller, Role, Scope
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest, Forbidden
@@ -29,7 +29,7 @@ def scopes_of(role: Role) -> frozenset[Scope]:
 
 
 class Tokens:
-    """Makes and revokes tokens."""
+    """Makes and revokes tokens, for callers who may `MANAGE_SIGN_INS` (`dropmill.access.policy`)."""
 
     def __init__(self, ledger: AccountLedger) -> None:
         self._ledger = ledger
@@ -52,11 +52,10 @@ class Tokens:
 
         Raises:
             BadRequest: there is no account, or a value is unusable.
-            Forbidden: the caller does not have these scopes, or its token is not for that.
+            Forbidden: the caller does not have these scopes.
         """
         if caller.account_id is None:
             raise BadRequest("Nobody is signed in on this server, so a token would have no account.")
-        require_own(caller)
         account = await self._ledger.account(caller.account_id)
         allowed = scopes_of(account.role) & caller.scopes
         return await self._make(caller, account, allowed, scopes, expires_in_s, name)
@@ -70,12 +69,11 @@ class Tokens:
         expires_in_s: float | None = None,
         name: str | None = None,
     ) -> tuple[Token, str]:
-        """As `make`, of any account; for admins.
+        """As `make`, of any account; for who may `ADMINISTER`.
 
         Raises:
             BadRequest, Forbidden: see `make`.
         """
-        require_admin(caller)
         return await self._make(caller, account, scopes_of(account.role), scopes, expires_in_s, name)
 
     async def _make(
@@ -108,12 +106,7 @@ class Tokens:
         return token, secret
 
     async def list(self, caller: Caller) -> Sequence[Token]:
-        """The tokens of the caller's account, the newest first; some may have expired.
-
-        Raises:
-            Forbidden: the caller's token is not for that.
-        """
-        require_own(caller)
+        """The tokens of the caller's account, the newest first; some may have expired."""
         return [] if caller.account_id is None else await self._ledger.tokens(caller.account_id)
 
     async def revoke(self, caller: Caller, token_id: TokenId) -> None:
@@ -121,29 +114,20 @@ class Tokens:
 
         Raises:
             BadRequest: there is no account.
-            Forbidden: the caller's token is not for that.
             NotFound: the account has no such token.
         """
         if caller.account_id is None:
             raise BadRequest("Nobody is signed in on this server.")
-        require_own(caller)
         await self._ledger.revoke_token(token_id, caller.account_id, by(caller))
 
     async def list_all(self, caller: AnyCaller) -> Sequence[Token]:
-        """The tokens of all accounts, the newest first; for admins.
-
-        Raises:
-            Forbidden: the caller is none.
-        """
-        require_admin(caller)
+        """The tokens of all accounts, the newest first; for who may `ADMINISTER`."""
         return await self._ledger.tokens(None)
 
     async def revoke_any(self, caller: AnyCaller, token_id: TokenId) -> None:
-        """Revoke a token of any account; for admins.
+        """Revoke a token of any account; for who may `ADMINISTER`.
 
         Raises:
-            Forbidden: the caller is none.
             NotFound: there is no such token.
         """
-        require_admin(caller)
         await self._ledger.revoke_token(token_id, None, by(caller))

@@ -26,6 +26,8 @@ class EventName(StrEnum):
     UPLOAD_STORED = "upload.stored"
     UPLOAD_ABORTED = "upload.aborted"
     JOB_QUEUED = "job.queued"
+    JOB_CANCEL_REQUESTED = "job.cancel_requested"
+    JOB_RETRY_REQUESTED = "job.retry_requested"
     JOB_SETTLED = "job.settled"
     ATTEMPT_STARTED = "attempt.started"
     ATTEMPT_SUCCEEDED = "attempt.succeeded"
@@ -61,12 +63,15 @@ class SignOutReason(StrEnum):
 
 
 class RefusalReason(StrEnum):
-    """Why a sign-in was refused. Whoever tried is not told which."""
+    """Why somebody was refused. Whoever tries to sign in is not told which of the first three it was."""
 
     WRONG_PASSWORD = "wrong_password"  # noqa: S105  # a word, no secret
     UNKNOWN_NAME = "unknown_name"
     DISABLED = "disabled"
     WRONG_LINK = "wrong_one_time_link"
+    THROTTLED = "throttled"  # too many sign-ins failed before
+    BAD_CREDENTIALS = "bad_credentials"  # a cookie or a token that is nobody's, any more at least
+    FORBIDDEN = "forbidden"  # a role or scope that does not suffice, or a page of another site
 
 
 class ChangeOfAccount(StrEnum):
@@ -106,6 +111,8 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.UPLOAD_STORED: EventKind(message="Upload stored", keys=("size", "sha256"), state="stored"),
     EventName.UPLOAD_ABORTED: EventKind(message="Upload aborted: {reason}", keys=("cause", "reason"), state="aborted"),
     EventName.JOB_QUEUED: EventKind(message="Waiting for its turn ({reason})", keys=("reason",), state="queued"),
+    EventName.JOB_CANCEL_REQUESTED: EventKind(message="Cancel requested, jobs: {count}", keys=("count",)),
+    EventName.JOB_RETRY_REQUESTED: EventKind(message="Retry requested, jobs: {count}", keys=("count",)),
     EventName.JOB_SETTLED: EventKind(
         message="Job {state}",
         keys=("state", "exit_code", "error", "duration", "output_size", "result_count", "results"),
@@ -134,7 +141,9 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.NOTICE_WITHDRAWN: EventKind(message="Notice withdrawn", keys=("id",)),
     EventName.ACCOUNT_SIGNED_IN: EventKind(message="Signed in ({method})", keys=("method",)),
     EventName.ACCOUNT_SIGNED_OUT: EventKind(message="Signed out ({reason})", keys=("reason",)),
-    EventName.ACCOUNT_REFUSED: EventKind(message="Sign-in refused ({reason})", keys=("reason",)),
+    EventName.ACCOUNT_REFUSED: EventKind(
+        message="Refused ({reason}), times: {count}", keys=("reason", "count", "route")
+    ),
     EventName.ACCOUNT_CHANGED: EventKind(
         message="Account changed: {change}, by {by}", keys=("change", "role", "token", "by")
     ),
@@ -148,10 +157,14 @@ DATA_KEYS: Mapping[EventName, tuple[str, ...]] = {name: kind.keys for name, kind
 before schema 0011 have none); `counts` as in a Submission; `error` is `{"type", "message"}` or None; `number` counts
 how often the submission has settled; `results` are the first `RESULTS_TOLD` of `result_count`, as `{"path", "size"}`.
 
+`job.cancel_requested` and `job.retry_requested` say who asked: their client and account are not the sender's. They are
+about one job, or without `subject.job_id` about `count` jobs of a submission; what becomes of each has its own events.
+
 Of `account.*`: `method` is a `SignInMethod`, `reason` of `account.signed_out` a `SignOutReason` and of
 `account.refused` a `RefusalReason`, `change` a `ChangeOfAccount`; `role` is the new one, for `added` and `role`;
 `token` the prefix of the token that was made or revoked; `by` the name of the account that did it, None for the command
-line. None of them is ever a secret.
+line. A refusal that goes on is recorded once in a while, `count` times, with the `route` that was first asked for, as
+`dropmill.web.routes` names it. None of them is ever a secret.
 """
 
 RESULTS_TOLD = 3  # results in one event: enough for a row of the page, and many events stay small
@@ -163,7 +176,8 @@ class Subject:
 
     Attributes:
         name: the client's name of the file.
-        client: as known when the event happened.
+        account: of the sender, of who asked (see `DATA_KEYS`), or, for `account.*`, the one that it is about.
+        client: of the sender or of who asked, as known when the event happened.
     """
 
     submission_id: SubmissionId | None = None
@@ -200,7 +214,20 @@ class Event:
 TOPIC_ALL = "all"
 TOPIC_CONFIG = "config"
 TOPIC_ACCOUNTS = "accounts"
-"""Moves with every `account.*` event, so that processes hear of revocations. Clients cannot join it."""
+"""Moves with every change of accounts, sessions and tokens, so that processes hear of revocations. Clients cannot join
+it. Refusals change nothing, and whoever is refused must not have everybody's sign-in read anew."""
+
+TOPIC_AUDIT = "audit"
+"""The events of `AUDITED`. Read through `dropmill.upkeep.event_log.EventLog` alone; clients cannot join it."""
+
+AUDITED = frozenset(
+    {
+        *(name for name in EventName if name.value.startswith(("account.", "config.", "notice."))),
+        EventName.JOB_CANCEL_REQUESTED,
+        EventName.JOB_RETRY_REQUESTED,
+    }
+)
+"""What people did to the server, its accounts, and what others have sent, and what they were refused."""
 
 OWN_TOPIC = re.compile(r"account:[0-9a-f]{32}|browser:[0-9a-f]{64}")
 """The topics with all that is about one owner. Each is named as that owner."""
@@ -217,7 +244,7 @@ def topics_of(name: EventName, subject: Subject, owner: Owner | None = None) -> 
     topics = [TOPIC_ALL]
     if name.value.startswith("config."):
         topics.append(TOPIC_CONFIG)
-    if name.value.startswith("account."):
+    if name.value.startswith("account.") and name is not EventName.ACCOUNT_REFUSED:
         topics.append(TOPIC_ACCOUNTS)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")

@@ -1,6 +1,7 @@
 """Cancel and retry, of one job or of all jobs of a submission; HTTP and sockets both call this."""
 
 from dropmill.access.policy import visible_to
+from dropmill.model.by import by
 from dropmill.model.caller import Caller
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
@@ -24,7 +25,7 @@ class Jobs:
             NotFound: there is no such job.
             IllegalTransition: it has settled already.
         """
-        if await self._ledger.request_cancel(job_id, visible_to=visible_to(caller)) is JobState.RUNNING:
+        if await self._ledger.request_cancel(job_id, visible_to=visible_to(caller), by=by(caller)) is JobState.RUNNING:
             self._executor.cancel(job_id)
 
     async def retry(self, caller: Caller, job_id: JobId) -> None:
@@ -35,7 +36,7 @@ class Jobs:
             IllegalTransition: it has not settled.
             Removed: its file is no longer kept.
         """
-        await self._ledger.retry_job(job_id, visible_to=visible_to(caller))
+        await self._ledger.retry_job(job_id, visible_to=visible_to(caller), by=by(caller))
         self._executor.wake()
 
     async def cancel_submission(self, caller: Caller, submission_id: SubmissionId) -> None:
@@ -49,7 +50,9 @@ class Jobs:
         owner = visible_to(caller)
         after: str | None = None
         while True:
-            page = await self._ledger.request_cancels(submission_id, after=after, limit=JOBS_A_CHANGE, visible_to=owner)
+            page = await self._ledger.request_cancels(
+                submission_id, after=after, limit=JOBS_A_CHANGE, visible_to=owner, by=by(caller)
+            )
             for job_id in page.items:
                 self._executor.cancel(job_id)
             if page.next is None:
@@ -68,7 +71,9 @@ class Jobs:
         owner = visible_to(caller)
         after: str | None = None
         while True:
-            page = await self._ledger.retry_failed(submission_id, after=after, limit=JOBS_A_CHANGE, visible_to=owner)
+            page = await self._ledger.retry_failed(
+                submission_id, after=after, limit=JOBS_A_CHANGE, visible_to=owner, by=by(caller)
+            )
             if page.items:
                 self._executor.wake()
             if page.next is None:

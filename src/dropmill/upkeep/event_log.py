@@ -23,11 +23,11 @@ from dropmill.access.policy import visible_to
 from dropmill.health import LONGEST_RETRY_S, Health
 from dropmill.model.caller import Caller
 from dropmill.model.errors import SettingsError
-from dropmill.model.events import TOPIC_ALL, Event
+from dropmill.model.events import TOPIC_ALL, TOPIC_AUDIT, Event
 from dropmill.model.faults import TEMPORARY, translated
 from dropmill.model.ids import Cursor, Owner
 from dropmill.ports.bus import Bus
-from dropmill.ports.ledger.events import EventLedger
+from dropmill.ports.ledger.events import EventLedger, EventPage
 from dropmill.private import FOLDER_MODE, opener
 from dropmill.wire.log_line import log_line
 
@@ -139,6 +139,12 @@ class EventLog:
         owner = visible_to(caller)
         page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ), visible_to=owner)
         return self._texts(page.events, limit, owner)
+
+    async def audit(self, caller: Caller, *, before: Cursor | None, limit: int) -> EventPage:
+        """The last audited events before a cursor, None: the last ones, oldest first; for who may `READ_AUDIT`."""
+        if before is None:
+            before = Cursor(await self._ledger.newest_cursor() + 1)
+        return await self._ledger.events_before(TOPIC_AUDIT, before=before, limit=limit, visible_to=visible_to(caller))
 
     async def _texts(self, events: Sequence[Event], limit: int, owner: Owner | None) -> AsyncIterator[bytes]:
         while events:

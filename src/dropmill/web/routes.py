@@ -64,6 +64,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET downloads.archive": Action.READ,
     "GET history.read": Action.READ,
     "GET log.lines": Action.READ,
+    "GET log.audit": Action.READ_AUDIT,
     "GET events.read_events": Action.READ,
     "SOCKET live.socket": Action.READ,
     "GET live.poll_by_query": Action.READ,
@@ -133,6 +134,13 @@ def keys_of(rule: Any) -> Iterable[str]:
 def is_api(path: str) -> bool:
     """Whether a path is for programs; the others are for people, probes and browsers that show a page."""
     return any(f"{path}/".startswith(f"{prefix}/") for prefix in _API)
+
+
+def name_of(connection: Request | Websocket) -> str | None:
+    """The route of a request or a socket as the audit names it; None where there is none, or a path of no route."""
+    if connection.url_rule is None:
+        return None
+    return f"{'SOCKET' if isinstance(connection, Websocket) else connection.method} {connection.url_rule.endpoint}"
 
 
 def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = ROUTES) -> Access:

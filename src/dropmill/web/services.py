@@ -11,6 +11,7 @@ from quart import current_app
 
 from dropmill.access.accounts import Accounts
 from dropmill.access.policy import Policy
+from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
 from dropmill.access.tokens import Tokens
@@ -67,6 +68,7 @@ class Services:
     sessions: Sessions
     tokens: Tokens
     sign_ins: SignIns
+    refusals: Refusals
     is_open: bool = True
     is_draining: bool = False
     closers: set[Closer] = field(default_factory=set)

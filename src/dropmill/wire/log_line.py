@@ -66,8 +66,13 @@ def _log_line_json(event: Event) -> LogLineJson:
         "domain": names.get("domain"),
         "account": subject.account,
         "user_agent": None if client is None else client.user_agent,
-        "message": _message(event)[:MESSAGE_MAX],
+        "message": message_of(event),
     }
+
+
+def message_of(event: Event) -> str:
+    """A sentence about an event, of at most `MESSAGE_MAX` characters, which may be any."""
+    return _message(event)[:MESSAGE_MAX]
 
 
 def _message(event: Event) -> str:
@@ -83,4 +88,6 @@ def _message(event: Event) -> str:
     if error := data.get("error"):
         return f"{error['type']}: {error['message']}"
     shown = {key: "unknown" if value is None else value for key, value in data.items()}
+    if event.name is EventName.ACCOUNT_CHANGED and event.subject.client is None:
+        shown["by"] = "the command line"
     return str(data.get("message") or CATALOGUE[event.name].message.format_map(shown))

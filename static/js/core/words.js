@@ -94,6 +94,9 @@ export function eventAbout({ name, subject, data }) {
       return has(`core.queued.${data.reason}`) ? `${file}: ${t(`core.queued.${data.reason}`)}` : file; // unless it is its first time
     case "client.identified":
       return [subject.client?.ip, hostOf(data)].filter(Boolean).join(" ");
+    case "job.cancel_requested":
+    case "job.retry_requested":
+      return file || t("core.about.submission");
     case "submission.opened":
     case "submission.sealed":
     case "submission.settled":

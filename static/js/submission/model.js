@@ -101,6 +101,7 @@ const FOLD_FILE = {
 /** Events that change no submission, each for its reason. The live log shows them all the same. */
 export const IGNORED_EVENTS = new Set([
   "attempt.succeeded", "attempt.failed", "attempt.cancelled", "attempt.lost", // job.settled or job.queued has the outcome
+  "job.cancel_requested", "job.retry_requested", // what comes of them has events of its own
   "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
   "notice.posted", "notice.withdrawn", // core/notices.js shows and drops it, by messages of their own
   "account.signed_in", "account.signed_out", "account.refused", "account.changed", // about no submission

@@ -68,6 +68,8 @@ CALLS: Mapping[str, Call] = {
         "account:" + "a" * 32, before=Cursor(9), limit=500
     ),
     "older events of the config": lambda ledger, s, j: ledger.events_before("config", before=Cursor(9), limit=500),
+    "the audit": lambda ledger, s, j: ledger.events("audit", after=Cursor(0), limit=500),
+    "the audit backwards": lambda ledger, s, j: ledger.events_before("audit", before=Cursor(9), limit=500),
     "events of the config": lambda ledger, s, j: ledger.events("config", after=Cursor(0), limit=500),
     "what the config file holds": lambda ledger, s, j: ledger.config_position(
         ConfigLocation(host="here", path="/config.yaml", data_folder="/data")

@@ -59,6 +59,8 @@ test("the log says what an event is about", () => {
   assert.equal(about("job.settled", { state: "failed" }), `${file}: failed`);
   assert.equal(about("job.queued", { reason: "stored" }), file);
   assert.equal(about("job.queued", { reason: "retry" }), `${file}: retry requested`);
+  assert.equal(about("job.cancel_requested", { count: 1 }), file);
+  assert.equal(about("job.retry_requested", { count: 3 }, /** @type {any} */ ({ name: null })), "submission");
   assert.equal(about("submission.sealed", {}, /** @type {any} */ ({ name: null })), "submission");
   assert.equal(about("client.identified", { host: null }), "no host name");
   assert.equal(about("client.identified", { host: "pc7", verified: false }), "pc7 (not confirmed)");

@@ -12,13 +12,13 @@ from dropmill.engines.sql.tables import accounts, sessions, tokens
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token, name_key, owner_of
+from dropmill.model.by import By
 from dropmill.model.caller import Credential, Role, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import LastAdmin, NameTaken, NotFound
 from dropmill.model.events import ChangeOfAccount, EventName, RefusalReason, SignInMethod, SignOutReason, Subject
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId, new_account_id
-from dropmill.ports.ledger.accounts import By
 from dropmill.wire.clients import client_from_json, client_json
 
 SOME = 500  # ids in one query: SQLite takes 32,766
@@ -91,7 +91,7 @@ def change_account(
     tx: Transaction, account_id: AccountId, change: AccountChange, by: By, keep: SessionId | None
 ) -> Account:
     """See `AccountLedger.change_account`."""
-    account = _existing(tx, account_id)
+    account = require_existing(tx, account_id)
     is_disabled = account.disabled_at is not None if change.is_disabled is None else change.is_disabled
     role = change.role or account.role
     if is_disabled or role is not Role.ADMIN:
@@ -111,7 +111,7 @@ def change_account(
         _end_sessions(tx, account, keep, SignOutReason.PASSWORD_CHANGED, by.client)
     if values:
         tx.connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
-    return _existing(tx, account_id)
+    return require_existing(tx, account_id)
 
 
 def admit(
@@ -139,12 +139,12 @@ def admit(
         tx.run(_SEEN, key=account.id, last_seen_at=utc_now())
         subject = Subject(account=account.name, client=client)
         tx.emit(EventName.ACCOUNT_SIGNED_IN, subject, owner=account.owner, method=method.value)
-    return _existing(tx, account.id)
+    return require_existing(tx, account.id)
 
 
 def remove_account(tx: Transaction, account_id: AccountId, by: By) -> None:
     """See `AccountLedger.remove_account`."""
-    account = _existing(tx, account_id)
+    account = require_existing(tx, account_id)
     _keep_an_admin(tx, account)
     _end_sessions(tx, account, None, SignOutReason.ENDED, by.client)
     tx.connection.execute(delete(tokens).where(tokens.c.account_id == account_id))
@@ -158,7 +158,12 @@ def rehash(tx: Transaction, account_id: AccountId, old: str, new: str) -> None:
     tx.run(_REHASH, key=account_id, old=old, password_hash=new)
 
 
-def _existing(tx: Transaction, account_id: AccountId) -> Account:
+def require_existing(tx: Transaction, account_id: AccountId) -> Account:
+    """An account that was not removed.
+
+    Raises:
+        NotFound: there is none.
+    """
     row = tx.one(_ACCOUNT, key=account_id)
     if row is None or row["removed_at"] is not None:
         raise NotFound("There is no such account.")
@@ -195,20 +200,29 @@ def _changed(
 # --- changes of sessions and tokens ----------------------------------------------------------------------------------
 
 
-def refuse_sign_in(tx: Transaction, name: str, reason: RefusalReason, client: ClientIdentity) -> None:
-    """See `AccountLedger.refuse_sign_in`."""
-    found = _named(tx.connection, name)
+def record_refusal(
+    tx: Transaction,
+    account_id: AccountId | None,
+    reason: RefusalReason,
+    client: ClientIdentity,
+    count: int,
+    route: str | None,
+) -> None:
+    """See `AccountLedger.record_refusal`."""
+    found = None if account_id is None else tx.one(_ACCOUNT, key=account_id)
     tx.emit(
         EventName.ACCOUNT_REFUSED,
         Subject(account=None if found is None else found["name"], client=client),
         owner=None if found is None else owner_of(found["id"]),
         reason=reason.value,
+        count=count,
+        route=route,
     )
 
 
 def begin_session(tx: Transaction, session: Session, secret: Sha256, method: SignInMethod) -> None:
     """See `AccountLedger.begin_session`."""
-    account = _existing(tx, session.account_id)
+    account = require_existing(tx, session.account_id)
     if not account.is_usable:
         raise NotFound("There is no such account.")
     is_over = (sessions.c.account_id == account.id) & (sessions.c.expires_at <= session.created_at)
@@ -240,7 +254,7 @@ def end_session(
     is_it = (sessions.c.id == session_id) & (sessions.c.account_id == account_id)
     if not tx.connection.execute(delete(sessions).where(is_it)).rowcount:
         raise NotFound("There is no such session.")
-    _signed_out(tx, _existing(tx, account_id), reason, client)
+    _signed_out(tx, require_existing(tx, account_id), reason, client)
 
 
 def _end_sessions(
@@ -258,7 +272,7 @@ def _signed_out(tx: Transaction, account: Account, reason: SignOutReason, client
 
 def add_token(tx: Transaction, token: Token, secret: Sha256, by: By) -> None:
     """See `AccountLedger.add_token`."""
-    account = _existing(tx, token.account_id)
+    account = require_existing(tx, token.account_id)
     tx.connection.execute(
         insert(tokens).values(
             id=token.id,
@@ -281,7 +295,7 @@ def revoke_token(tx: Transaction, token_id: TokenId, account_id: AccountId | Non
     if found is None or account_id not in (None, found.account_id):
         raise NotFound("There is no such token.")
     tx.connection.execute(delete(tokens).where(tokens.c.id == token_id))
-    _changed(tx, _existing(tx, found.account_id), ChangeOfAccount.TOKEN_REVOKED, by, token=found.prefix)
+    _changed(tx, require_existing(tx, found.account_id), ChangeOfAccount.TOKEN_REVOKED, by, token=found.prefix)
 
 
 def note_use(

@@ -7,10 +7,10 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row
-from dropmill.engines.sql.tables import events, is_about_config
+from dropmill.engines.sql.tables import events, is_about_config, is_audited
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.errors import NotFound
-from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG, Event, EventName, Subject
+from dropmill.model.events import TOPIC_ALL, TOPIC_AUDIT, TOPIC_CONFIG, Event, EventName, Subject
 from dropmill.model.ids import Cursor, FileId, JobId, Owner, SubmissionId
 from dropmill.ports.ledger.events import EventPage
 from dropmill.wire.clients import client_from_json
@@ -60,10 +60,12 @@ def _preceding(*conditions: ColumnElement[bool]) -> Select[Any]:
 _CONDITIONS: Mapping[str, Sequence[ColumnElement[bool]]] = {
     TOPIC_ALL: (),
     TOPIC_CONFIG: (is_about_config,),
+    TOPIC_AUDIT: (is_audited,),
     "submission": (events.c.submission_id == bindparam("key"),),
     "account": (events.c.owner == bindparam("key"),),
     "browser": (events.c.owner == bindparam("key"),),
 }
+_WITHOUT_KEY = (TOPIC_ALL, TOPIC_CONFIG, TOPIC_AUDIT)
 _IS_OWNED = events.c.owner == bindparam("visible_to")
 _EVENTS = {kind: _following(*conditions) for kind, conditions in _CONDITIONS.items()}
 _EVENTS_OF_OWNER = {kind: _following(*conditions, _IS_OWNED) for kind, conditions in _CONDITIONS.items()}
@@ -107,7 +109,7 @@ def events_before(
 
 def _kind_and_key(topic: str) -> tuple[str, str]:
     kind, _, key = topic.partition(":")
-    if kind not in _CONDITIONS or (kind in (TOPIC_ALL, TOPIC_CONFIG)) != (kind == topic) or (not key and kind != topic):
+    if kind not in _CONDITIONS or (kind in _WITHOUT_KEY) != (kind == topic) or (not key and kind != topic):
         raise NotFound("There is no such topic.")
     if kind in ("account", "browser"):
         key = topic  # the owner's whole name

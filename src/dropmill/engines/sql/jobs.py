@@ -13,6 +13,7 @@ from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
 from dropmill.engines.sql.tables import attempts, files, jobs, results
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable
+from dropmill.model.by import By
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound, Removed
 from dropmill.model.events import RESULTS_TOLD, EventName, Subject
@@ -246,12 +247,20 @@ def seconds_between(start: datetime | None, end: datetime) -> float | None:
     return None if start is None else max((end - start).total_seconds(), 0.0)
 
 
-def request_cancel(tx: Transaction, job_id: JobId, visible_to: Owner | None) -> JobState:
+def request_cancel(tx: Transaction, job_id: JobId, visible_to: Owner | None, by: By) -> JobState:
     """See `Ledger.request_cancel`."""
     row = job_row(tx, job_id, visible_to)
     if JobState(row["state"]).is_final:
         raise IllegalTransition("The job has settled already; there is nothing to cancel.")
+    if row["cancel_asked_at"] is None:
+        _requested(tx, EventName.JOB_CANCEL_REQUESTED, subject_of(tx, row), by, 1)
     return _cancel(tx, row)
+
+
+def _requested(tx: Transaction, name: EventName, subject: Subject, by: By, count: int) -> None:
+    """Record who asks for a cancel or a retry, before what comes of it. None of no job."""
+    if count:
+        tx.emit(name, replace(subject, account=by.account, client=by.client), count=count)
 
 
 def _cancel(tx: Transaction, row: Row) -> JobState:
@@ -265,22 +274,25 @@ def _cancel(tx: Transaction, row: Row) -> JobState:
 
 
 def request_cancels(
-    tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int, visible_to: Owner | None
+    tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int, visible_to: Owner | None, by: By
 ) -> Page[JobId]:
     """See `Ledger.request_cancels`."""
     tx.submission(submission_id, visible_to)
     some, following = _some_jobs(tx, submission_id, (JobState.QUEUED, JobState.RUNNING), after, limit)
+    asked = sum(row["cancel_asked_at"] is None for row in some)
+    _requested(tx, EventName.JOB_CANCEL_REQUESTED, tx.subject(submission_id), by, asked)
     running = [JobId(row["id"]) for row in some if _cancel(tx, row) is JobState.RUNNING]
     return Page(items=running, next=following)
 
 
-def retry_job(tx: Transaction, job_id: JobId, visible_to: Owner | None) -> None:
+def retry_job(tx: Transaction, job_id: JobId, visible_to: Owner | None, by: By) -> None:
     """See `Ledger.retry_job`."""
     row = job_row(tx, job_id, visible_to)
     require_transition(JOB_TRANSITIONS, JobState(row["state"]), JobState.QUEUED, "job")
     if row["state"] == JobState.RUNNING:  # only lost attempts and the retry policy requeue a running job
         raise IllegalTransition("The job is running; cancel it first.")
     _require_kept(row)
+    _requested(tx, EventName.JOB_RETRY_REQUESTED, subject_of(tx, row), by, 1)
     _retry(tx, row)
 
 
@@ -319,11 +331,12 @@ def _some_jobs(
 
 
 def retry_failed(
-    tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int, visible_to: Owner | None
+    tx: Transaction, submission_id: SubmissionId, after: str | None, limit: int, visible_to: Owner | None, by: By
 ) -> Page[JobId]:
     """See `Ledger.retry_failed`."""
     tx.submission(submission_id, visible_to)
     some, following = _some_jobs(tx, submission_id, (JobState.FAILED, JobState.CANCELLED), after, limit)
+    _requested(tx, EventName.JOB_RETRY_REQUESTED, tx.subject(submission_id), by, len(some))
     for row in some:
         _require_kept(row)
         _retry(tx, row)

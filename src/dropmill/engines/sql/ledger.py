@@ -26,6 +26,7 @@ from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.history import first_files, list_history
 from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.by import THIS_MACHINE, By
 from dropmill.model.caller import Credential, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.config import ConfigLocation, ConfigRevision
@@ -52,7 +53,6 @@ from dropmill.model.results import Result
 from dropmill.model.retention import KeptBytes
 from dropmill.model.submissions import Submission
 from dropmill.model.uploads import AbortCause, File, StoredBlob
-from dropmill.ports.ledger.accounts import By
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
 from dropmill.ports.ledger.history import SubmissionView, Totals
@@ -142,21 +142,35 @@ class SqlLedger(SqlDatabase):
     async def lose_attempt(self, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
         return await self._change(attempts.lose_attempt, job_id, number, max_attempts)
 
-    async def request_cancel(self, job_id: JobId, *, visible_to: Owner | None = None) -> JobState:
-        return await self._change(jobs.request_cancel, job_id, visible_to)
+    async def request_cancel(
+        self, job_id: JobId, *, visible_to: Owner | None = None, by: By = THIS_MACHINE
+    ) -> JobState:
+        return await self._change(jobs.request_cancel, job_id, visible_to, by)
 
     async def request_cancels(
-        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+        self,
+        submission_id: SubmissionId,
+        *,
+        after: str | None,
+        limit: int,
+        visible_to: Owner | None = None,
+        by: By = THIS_MACHINE,
     ) -> Page[JobId]:
-        return await self._change(jobs.request_cancels, submission_id, after, limit, visible_to)
+        return await self._change(jobs.request_cancels, submission_id, after, limit, visible_to, by)
 
-    async def retry_job(self, job_id: JobId, *, visible_to: Owner | None = None) -> None:
-        await self._change(jobs.retry_job, job_id, visible_to)
+    async def retry_job(self, job_id: JobId, *, visible_to: Owner | None = None, by: By = THIS_MACHINE) -> None:
+        await self._change(jobs.retry_job, job_id, visible_to, by)
 
     async def retry_failed(
-        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+        self,
+        submission_id: SubmissionId,
+        *,
+        after: str | None,
+        limit: int,
+        visible_to: Owner | None = None,
+        by: By = THIS_MACHINE,
     ) -> Page[JobId]:
-        return await self._change(jobs.retry_failed, submission_id, after, limit, visible_to)
+        return await self._change(jobs.retry_failed, submission_id, after, limit, visible_to, by)
 
     async def begin_removal(self, submission_id: SubmissionId, settled_at: datetime) -> bool:
         return await self._change(retention.begin_removal, submission_id, settled_at)
@@ -259,8 +273,16 @@ class SqlLedger(SqlDatabase):
     async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
         await self._change(accounts.rehash, account_id, old, new)
 
-    async def refuse_sign_in(self, name: str, reason: RefusalReason, client: ClientIdentity) -> None:
-        await self._change(accounts.refuse_sign_in, name, reason, client)
+    async def record_refusal(
+        self,
+        account_id: AccountId | None,
+        reason: RefusalReason,
+        client: ClientIdentity,
+        *,
+        count: int = 1,
+        route: str | None = None,
+    ) -> None:
+        await self._change(accounts.record_refusal, account_id, reason, client, count, route)
 
     async def begin_session(self, session: Session, secret: Sha256, method: SignInMethod) -> None:
         await self._change(accounts.begin_session, session, secret, method)

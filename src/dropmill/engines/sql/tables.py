@@ -27,9 +27,10 @@ from sqlalchemy import (
 )
 
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
+from dropmill.model.events import AUDITED
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0016"
+SCHEMA_HEAD = "0017"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -265,6 +266,9 @@ _partial_index("ix_events_account", events.c.account, events.c.cursor, where=eve
 _ABOUT_CONFIG = ("config.saved", "config.rejected", "config.purged")
 _partial_index("ix_events_config", events.c.cursor, where=events.c.name.in_(_ABOUT_CONFIG))
 is_about_config = _is_one_of(events.c.name, *_ABOUT_CONFIG)
+_AUDITED = sorted(AUDITED)  # another set needs a migration
+_partial_index("ix_events_audited", events.c.cursor, where=events.c.name.in_(_AUDITED))
+is_audited = _is_one_of(events.c.name, *_AUDITED)
 
 owners = Table(  # what each has sent, summed up over all submissions
     "owners",
@@ -333,6 +337,7 @@ notices = Table(  # those that have not expired, and some that have
     Column("posted_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
     Column("account", SafeText(200)),
+    Column("account_id", Id(32)),  # whom it is for, as `submission_id` is; `account` has posted it
 )
 
 accounts = Table(  # also those that were removed: submissions belong to their ids

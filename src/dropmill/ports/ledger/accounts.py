@@ -1,28 +1,15 @@
 """Accounts, sessions and tokens. Every change of what somebody may do is an event: other processes hear of it so."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.by import By
 from dropmill.model.caller import Credential, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class By:
-    """Who changes an account, for the record.
-
-    Attributes:
-        account: the name of the account; None: the command line.
-        client: None: the command line.
-    """
-
-    account: str | None = None
-    client: ClientIdentity | None = None
 
 
 class AccountReader(Protocol):
@@ -81,7 +68,14 @@ class AccountReader(Protocol):
         """Record when these were last used, and the accounts last seen. No event; does nothing about what is gone."""
 
 
-class AccountLedger(AccountReader, Protocol):
+class AccountNames(Protocol):
+    """Finds accounts by their names."""
+
+    async def account_named(self, name: str) -> Account | None:
+        """The account that has this name and is not removed; None if there is none."""
+
+
+class AccountLedger(AccountReader, AccountNames, Protocol):
     """Keeps accounts, sessions and tokens."""
 
     async def add_account(self, account: Account, password_hash: str, by: By, *, is_first: bool = False) -> None:
@@ -133,9 +127,6 @@ class AccountLedger(AccountReader, Protocol):
             NotFound: there is none.
         """
 
-    async def account_named(self, name: str) -> Account | None:
-        """The account that has this name and is not removed; None if there is none."""
-
     async def has_accounts(self) -> bool:
         """Whether there is an account that is not removed."""
 
@@ -145,13 +136,24 @@ class AccountLedger(AccountReader, Protocol):
     async def rehash(self, account_id: AccountId, *, old: str, new: str) -> None:
         """Replace the hash of the same password; does nothing if it is not `old` any more. No event."""
 
-    async def refuse_sign_in(self, name: str, reason: RefusalReason, client: ClientIdentity) -> None:
-        """Record that a sign-in was refused (`account.refused`).
+    async def record_refusal(
+        self,
+        account_id: AccountId | None,
+        reason: RefusalReason,
+        client: ClientIdentity,
+        *,
+        count: int = 1,
+        route: str | None = None,
+    ) -> None:
+        """Record that somebody was refused (`account.refused`); see `dropmill.access.refusals`.
 
         Args:
-            name: as it was given; recorded only if there is such an account, because people type passwords there.
+            account_id: whose name or credentials were given; None if they are nobody's. What was typed is never
+                recorded, because people type passwords where names belong.
             reason: why.
             client: who tried.
+            count: how often since this was last recorded.
+            route: what was asked for, as `dropmill.web.routes` names it; None for a sign-in.
         """
 
     async def begin_session(self, session: Session, secret: Sha256, method: SignInMethod) -> None:

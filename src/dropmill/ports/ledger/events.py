@@ -37,21 +37,21 @@ class EventLedger(Protocol):
             visible_to: only those about what this owner has sent; None: all. Events of the config have no owner.
         """
 
+    async def events_before(
+        self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
+    ) -> EventPage:
+        """The last events of a topic before a cursor, oldest first as always; see `events`."""
+
     async def newest_cursor(self) -> Cursor:
         """The cursor of the newest event; 0 if there is none."""
 
 
 class FeedLedger(EventLedger, SubmissionReader, JobReader, NoticeLedger, Protocol):
-    """The reads for following events, notices and the output of running jobs, and for reading events backwards."""
+    """The reads for following events, notices and the output of running jobs."""
 
     @property
     def id(self) -> LedgerId:
         """The ledger's id: made once, kept through restarts. A cursor of another ledger means nothing in this one."""
-
-    async def events_before(
-        self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
-    ) -> EventPage:
-        """The last events of a topic before a cursor, oldest first as always; see `events`."""
 
 
 class ViewLedger(HistoryLedger, EventLedger, Protocol):

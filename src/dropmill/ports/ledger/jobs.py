@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from dropmill.model.by import THIS_MACHINE, By
 from dropmill.model.ids import JobId, Owner, SubmissionId
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, JobState, RetryPolicy
 from dropmill.ports.ledger.config import RevisionReader
@@ -64,10 +65,15 @@ class AttemptLedger(RevisionReader, Protocol):
 
 
 class JobLedger(Protocol):
-    """Cancels jobs and queues them again. `visible_to` is an owner, as in `history`: jobs of others are not found."""
+    """Cancels jobs and queues them again; each change records by whom.
 
-    async def request_cancel(self, job_id: JobId, *, visible_to: Owner | None = None) -> JobState:
-        """Settle a queued job as cancelled, or record that a running one is to be cancelled.
+    `visible_to` is an owner, as in `history`: jobs of others are not found.
+    """
+
+    async def request_cancel(
+        self, job_id: JobId, *, visible_to: Owner | None = None, by: By = THIS_MACHINE
+    ) -> JobState:
+        """Settle a queued job as cancelled, or record that a running one is to be cancelled (`job.cancel_requested`).
 
         Returns:
             `cancelled`; or `running`: the node that runs the attempt will end it, and its event is the answer.
@@ -76,15 +82,21 @@ class JobLedger(Protocol):
             IllegalTransition: the job has settled already.
         """
 
-    async def retry_job(self, job_id: JobId, *, visible_to: Owner | None = None) -> None:
-        """Requeue a settled job with the newest config revision.
+    async def retry_job(self, job_id: JobId, *, visible_to: Owner | None = None, by: By = THIS_MACHINE) -> None:
+        """Requeue a settled job with the newest config revision (`job.retry_requested`).
 
         Raises:
             Removed: its file's bytes are no longer kept.
         """
 
     async def retry_failed(
-        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+        self,
+        submission_id: SubmissionId,
+        *,
+        after: str | None,
+        limit: int,
+        visible_to: Owner | None = None,
+        by: By = THIS_MACHINE,
     ) -> Page[JobId]:
         """Requeue the next `limit` failed or cancelled jobs of a submission, in one transaction.
 
@@ -93,7 +105,13 @@ class JobLedger(Protocol):
         """
 
     async def request_cancels(
-        self, submission_id: SubmissionId, *, after: str | None, limit: int, visible_to: Owner | None = None
+        self,
+        submission_id: SubmissionId,
+        *,
+        after: str | None,
+        limit: int,
+        visible_to: Owner | None = None,
+        by: By = THIS_MACHINE,
     ) -> Page[JobId]:
         """Do `request_cancel` for the next `limit` queued or running jobs of a submission, in one transaction.
 

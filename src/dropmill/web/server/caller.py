@@ -96,6 +96,11 @@ def why_refused() -> str | None:
     return found
 
 
+def shows_credentials(connection: Connection) -> bool:
+    """Whether a request or socket shows a session's cookie or a bearer token, a valid one or not."""
+    return _cookie(connection) is not None or _bearer_token(connection) is not None
+
+
 def client_of(connection: Connection) -> ClientIdentity:
     """Who sent a request, as far as the network shows."""
     return identify(connection.remote_addr, connection.headers.get("User-Agent"))

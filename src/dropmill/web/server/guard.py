@@ -32,13 +32,21 @@ from dropmill.model.errors import (
     TooManyUploads,
     Unavailable,
 )
+from dropmill.model.events import RefusalReason
 from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
-from dropmill.web.routes import ROUTES, Access, Open, access_of
+from dropmill.web.routes import ROUTES, Access, Open, access_of, name_of
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
-from dropmill.web.server.caller import caller_if_known, find_caller, keep_caller, why_refused
+from dropmill.web.server.caller import (
+    caller_if_known,
+    client_of,
+    find_caller,
+    keep_caller,
+    shows_credentials,
+    why_refused,
+)
 from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.cors import OtherOrigins
 from dropmill.web.server.forwarding import OWN_HOST
@@ -162,6 +170,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
 
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
+        _note_refusal(error)
         if isinstance(error, SignInRequired) and _is_page():
             return _to_sign_in(settings.base_path)
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
@@ -365,6 +374,23 @@ def _to_sign_in(base: str) -> Response:
     asked = request.query_string.decode("latin-1")
     path = f"{base}{request.path}" + (f"?{asked}" if asked else "")
     return Response("", status=303, headers={"Location": f"{base}/sign-in?{urlencode({'next': path})}"})
+
+
+def _note_refusal(error: DropmillError) -> None:
+    """Count for the audit that the current request or socket was refused, if it was for rights or credentials.
+
+    Nobody without credentials is no news; neither is who was signed out during the request. Sign-ins count their own.
+    """
+    connection: Any = request if has_request_context() else websocket
+    caller = caller_if_known()
+    if isinstance(error, Forbidden) and not isinstance(error, InsecureSignIn):
+        reason = RefusalReason.FORBIDDEN
+    elif isinstance(error, SignInRequired) and caller is None and shows_credentials(connection):
+        reason = RefusalReason.BAD_CREDENTIALS
+    else:
+        return
+    account_id = None if caller is None else caller.account_id
+    services().refusals.note(reason, client_of(connection), account_id=account_id, route=name_of(connection))
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
