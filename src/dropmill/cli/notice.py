@@ -1,4 +1,4 @@
-"""`dropmill notice`: tells something to everybody who has a page open, or follows one submission."""
+"""`dropmill notice`: tells something to everybody with a page open, who follows one submission, or has one account."""
 
 import click
 
@@ -14,6 +14,7 @@ EXPIRES = "24h"
 @click.command("notice")
 @click.argument("text", required=False)
 @click.option("--submission", metavar="ID", help="Only for those who follow this submission.")
+@click.option("--account", metavar="NAME", help="Only on the pages of this account.")
 @click.option("--expires", metavar="AGE", help=f"When it disappears, such as 30m or 7d. Default: {EXPIRES}")
 @click.option("--list", "is_list", is_flag=True, help="Print the notices that are shown now.")
 @click.option("--withdraw", metavar="ID", help="Take a notice off every page.")
@@ -22,6 +23,7 @@ EXPIRES = "24h"
 def command(
     text: str | None,
     submission: str | None,
+    account: str | None,
     expires: str | None,
     is_list: bool,
     withdraw: str | None,
@@ -32,13 +34,15 @@ def command(
 ) -> None:
     """Show TEXT on every page until it expires.
 
-    With --submission: on the pages of that submission. Who opens a page later sees it, too. Without TEXT: --list or
-    --withdraw.
+    With --submission: on the pages of that submission; with --account: on the pages of that account. Who opens a page
+    later sees it, too. Without TEXT: --list or --withdraw.
     """
     if (text is not None) + is_list + (withdraw is not None) != 1:
         raise click.UsageError("Give one of TEXT, --list and --withdraw ID.")
-    if text is None and (submission is not None or expires is not None):
-        raise click.UsageError("--submission and --expires belong to a TEXT.")
+    if text is None and not (submission is None and account is None and expires is None):
+        raise click.UsageError("--submission, --account and --expires belong to a TEXT.")
+    if submission is not None and account is not None:
+        raise click.UsageError("Give --submission or --account, not both.")
     try:
         expires_in_s = values.age(expires or EXPIRES)
     except ValueError as error:
@@ -46,7 +50,7 @@ def command(
     try:
         with ApiClient(server, token=token, insecure_http=insecure_http) as client:
             if text is not None:
-                posted = client.post_notice(text, submission_id=submission, expires_in_s=expires_in_s)
+                posted = client.post_notice(text, submission_id=submission, account=account, expires_in_s=expires_in_s)
                 print(dumps(posted) if as_json else f"{_until(posted)}. Withdraw it with --withdraw {posted['id']}")
             elif withdraw is not None:
                 client.withdraw_notice(withdraw)
@@ -62,7 +66,8 @@ def _until(notice: Json) -> str:
 
 
 def _line(notice: Json) -> str:
-    about = notice["submission_id"]
+    about, account = notice["submission_id"], notice["account_id"]
     whom = "to everybody" if about is None else f"to submission {printable(str(about))}"
+    whom = whom if account is None else f"to account {printable(str(account))}"
     text = printable(str(notice["text"]).replace("\n", " "))
     return f"{printable(str(notice['id']))}  {_until(notice)} {whom}: {text}"

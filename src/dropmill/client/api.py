@@ -99,13 +99,15 @@ class ApiClient:
         """
         return json_of(self._connection.patiently("GET", f"/api/v1/submissions/{submission_id}"))
 
-    def post_notice(self, text: str, *, submission_id: str | None = None, expires_in_s: float) -> Json:
+    def post_notice(
+        self, text: str, *, submission_id: str | None = None, account: str | None = None, expires_in_s: float
+    ) -> Json:
         """Post a notice; the answer is the Notice of the contract.
 
         Raises:
             ClientError: it was refused. If the connection was lost, it may have been posted.
         """
-        asked = {"text": text, "submission_id": submission_id, "expires_in": expires_in_s}
+        asked = {"text": text, "submission_id": submission_id, "account": account, "expires_in": expires_in_s}
         return json_of(self._connection.once("POST", "/api/v1/notices", json=asked))
 
     def notices(self) -> Sequence[Json]:

@@ -356,6 +356,7 @@ class Subscriber:
         now = utc_now()
         for notice, message in [(kept.notice, kept.message) for kept in self._feed.notices]:
             is_ours = notice.submission_id is None or f"{SUBMISSION}{notice.submission_id}" in self._followed
+            is_ours = is_ours and notice.account_id in (None, self._caller.account_id)
             if is_ours and message not in self._noticed and notice.expires_at > now:
                 self._noticed.add(message)
                 await self._send(message)

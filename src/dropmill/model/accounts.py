@@ -125,6 +125,12 @@ def owner_of(account_id: AccountId) -> Owner:
     return Owner(f"account:{account_id}")
 
 
+def id_in(owner: Owner) -> AccountId | None:
+    """The account in an owner that `owner_of` made; None in any other."""
+    kind, _, account_id = owner.partition(":")
+    return AccountId(account_id) if kind == "account" else None
+
+
 def checked_name(name: str, of: str = "name") -> str:
     """A name without the blanks around it.
 

@@ -7,11 +7,12 @@ from dropmill.text import time_text
 
 
 class NoticeJson(TypedDict):
-    """What an operator tells everybody, or those who follow one submission."""
+    """What an operator tells everybody, those who follow one submission, or the account `account_id`."""
 
     id: str
     text: str
     submission_id: str | None
+    account_id: str | None
     posted_at: str
     expires_at: str
     account: str | None
@@ -23,6 +24,7 @@ def notice_json(notice: Notice) -> NoticeJson:
         "id": notice.id,
         "text": notice.text,
         "submission_id": notice.submission_id,
+        "account_id": notice.account_id,
         "posted_at": time_text(notice.posted_at),
         "expires_at": time_text(notice.expires_at),
         "account": notice.account,

@@ -7,9 +7,10 @@ from typing import Protocol
 from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import NoticeId, Owner
 from dropmill.model.notices import Notice
+from dropmill.ports.ledger.accounts import AccountNames
 
 
-class NoticeLedger(Protocol):
+class NoticeLedger(AccountNames, Protocol):
     """Keeps notices."""
 
     async def post_notice(
@@ -23,7 +24,7 @@ class NoticeLedger(Protocol):
             visible_to: a submission of another owner is not found; None: those of all owners are.
 
         Raises:
-            NotFound: there is no such submission.
+            NotFound: there is no such submission, or no such account.
         """
 
     async def withdraw_notice(
