@@ -12,7 +12,7 @@ that came before, `is_sending` whether more are on their way, `is_ended` whether
 afterwards. Of sockets `reply` the codes of refusals, `close` the close codes, 1006 meaning none was said; `is_silent`
 whether nothing need happen. Of the config `config` what is the matter with its file meanwhile (`play.STATES`),
 `is_warned` whether the check has warnings; `then` may be `cut`: sent over and over, each time one byte more of it.
-`script` and `identity` have their own: `scripts`, `identities`.
+`script`, `identity` and `auth` have their own: `scripts`, `identities`, `sign_ins`.
 An expectation in free text cannot be checked; then only what holds after every case is.
 """
 

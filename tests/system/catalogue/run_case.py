@@ -29,6 +29,7 @@ from tests.support.waiting import wait_until
 from tests.system.catalogue.cases import Case, Unplayable, frame
 from tests.system.catalogue.identities import Recorder
 from tests.system.catalogue.scripts import play_script
+from tests.system.catalogue.sign_ins import Guarded
 
 FLAGS = ("--processor", "leaves:process", "--max-file-size", "2GiB", "--min-free", "0", "--idle-timeout", "5")
 MAX_FILE_SIZE = 2 << 30
@@ -81,16 +82,22 @@ class Target:
         return answer.content, answer.headers["ETag"]
 
     def end(self) -> None:
-        """End the server, and the one that records identities."""
+        """End the server, the one that records identities, and the one that requires sign-in."""
         self.server.end()
-        if "recorder" in vars(self):
-            self.recorder.end()
+        for other in ("recorder", "guarded"):
+            if other in vars(self):
+                vars(self)[other].end()
         self._folders.cleanup()
 
     @functools.cached_property
     def recorder(self) -> Recorder:
         """The server behind a proxy; started when first needed, in a folder that is none of the first server's."""
         return Recorder(Path(self._folders.name))
+
+    @functools.cached_property
+    def guarded(self) -> Guarded:
+        """The server that requires sign-in; started when first needed."""
+        return Guarded(Path(self._folders.name) / "guarded")
 
     def play(self, case: Case) -> None:
         """Do what a case says, and look at what it left."""
@@ -342,7 +349,7 @@ def _exchange(target: Target, text: bytes) -> Answer:
 
 
 def play_query(target: Target, case: Case) -> None:
-    """Ask each list with that query."""
+    """Ask each list with that query; where sign-in is required, as nobody and as an admin, too."""
     (text,) = case.texts({})
     for path in LISTS:
         line = b"GET %b?%b HTTP/1.1\r\nHost: %b\r\n\r\n"
@@ -350,6 +357,18 @@ def play_query(target: Target, case: Case) -> None:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(line % (path.encode(), text.lstrip(b"?"), target.server.host.encode()))
             require_expected(case, read_answer(connection))
+        nobodys, admins = target.guarded.play_query(path, text.lstrip(b"?"))
+        assert nobodys[0] in (401, *(status for status in case.expect.get("status", ()) if status >= 400)), nobodys
+        require_expected(case, admins)
+    target.guarded.require_sound()
+
+
+def play_identity(target: Target, case: Case) -> None:
+    """See who is recorded; what a request claims about its sender signs nobody in."""
+    target.recorder.play(case)
+    (given,) = case.texts({})
+    if re.match(rb"[A-Za-z-]+: ", given):
+        target.guarded.play_unasked(given)
 
 
 # --- sockets ---------------------------------------------------------------------------------------------------------
@@ -637,6 +656,7 @@ PLAYS: Mapping[str, Callable[[Target, Case], None]] = {
     "query": play_query,
     "ws_message": play_socket,
     "ws_frame": play_socket,
-    "identity": lambda target, case: target.recorder.play(case),
+    "identity": play_identity,
+    "auth": lambda target, case: target.guarded.play(case),
     "script": lambda _, case: play_script(case),
 }
