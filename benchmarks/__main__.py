@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import config, drips, healthz, history, live, memory, page, paired, queueing, reads, uploads
+from benchmarks import access, config, drips, healthz, history, live, memory, page, paired, queueing, reads, uploads
 from benchmarks.bench import BEFORE, FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
 from benchmarks.peers import dispatch
@@ -39,6 +39,7 @@ SUBJECTS: dict[str, Subject] = {
     "page": page,
     "history": history,
     "config": config,
+    "access": access,
     "live": live,
 }
 

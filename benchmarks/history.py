@@ -34,7 +34,7 @@ def measure(bench: Bench) -> Sequence[Table]:
     rows: list[Sequence[str]] = []
     for count in (short, long):
         bench.say(f"history: making a ledger of {count} jobs")
-        with _served(bench, count, 0) as program:
+        with served(bench, count, 0) as program:
             newest = get_json(program, f"{SUBMISSIONS}?limit=1")["items"][0]["id"]
             for name, path in {
                 "GET /submissions": SUBMISSIONS,
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Sequence[Table]:
     for number in range(bench.rounds):
         bench.say(f"history, round {number + 1}: a start with {queued} jobs in line")
         began = time.monotonic()
-        with _served(bench, long, queued) as program:
+        with served(bench, long, queued) as program:
             made = time.monotonic()
             _timed(program, "/healthz", 1)
             started.append(time.monotonic() - made + program.started_s)
@@ -74,14 +74,16 @@ def measure(bench: Bench) -> Sequence[Table]:
 
 def run(bench: Bench) -> None:
     """First pages beside a long history, marked as work."""
-    with _served(bench, bench.scale.history_jobs, 0) as program:
+    with served(bench, bench.scale.history_jobs, 0) as program:
         for path in (SUBMISSIONS, "/api/v1/jobs"):
             count = bench.scale.requests // 4
             with bench.work(f"GET {path}", program, count, "request"):
                 _timed(program, path, count)
 
 
-def _served(bench: Bench, settled: int, queued: int) -> Program:
+def served(bench: Bench, settled: int, queued: int, *flags: str) -> Program:
+    """A server on a ledger with so many settled jobs, and so many that wait; `flags` are more words for it."""
+
     def arguments(folder: Path) -> Sequence[str]:
         (folder / "config.yaml").write_bytes(CONFIG)
         words = ["-m", "benchmarks.history", str(folder / "data"), str(settled), str(queued)]
@@ -91,7 +93,7 @@ def _served(bench: Bench, settled: int, queued: int) -> Program:
         hang = "benchmarks.processors:wait"  # so that those in line stay there
         return [
             *("-m", "dropmill", "serve", "--bind", "127.0.0.1:0", "--data", f"{folder}/data", "--concurrency", "1"),
-            *("--config", f"{folder}/config.yaml", "--processor", hang, "--grace", "0"),
+            *("--config", f"{folder}/config.yaml", "--processor", hang, "--grace", "0", *flags),
         ]
 
     return bench.program(arguments)

@@ -7,7 +7,7 @@ pair runs both trees within a minute, in alternating order, and what is compared
 import io
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench, Work
@@ -55,11 +55,23 @@ def measure(name: str, run: Callable[[Bench], None], bench: Bench, commit: str, 
         for one in order:
             bench.say(f"{name}, pair {number + 1} of {pairs}: {'this tree' if one is ROOT else commit}")
             found[one].append(bench.marked_work(one, run))
-    rows = []
-    for label in found[ROOT][0]:
-        ours, theirs = ([run[label] for run in found[one]] for one in (ROOT, tree))
+    return Table(
+        title=f"{name.capitalize()}: this tree against {commit}, {pairs} pairs",
+        columns=("work", "wall, this", f"wall, {commit}", "ratio", "CPU, this", f"CPU, {commit}", "ratio"),
+        rows=rows(found[ROOT], found[tree]),
+        notes=[
+            "Milliseconds, the server's processes together. Ratios are within each pair; below 1, this tree is cheaper."
+        ],
+    )
+
+
+def rows(one: Sequence[Mapping[str, Work]], other: Sequence[Mapping[str, Work]]) -> list[Sequence[str]]:
+    """A row for each label: what the work cost one side and the other, and the ratios of those that ran in turn."""
+    made: list[Sequence[str]] = []
+    for label in one[0]:
+        ours, theirs = ([run[label] for run in side] for side in (one, other))
         unit = ours[0].unit
-        rows.append(
+        made.append(
             (
                 f"{label}, a {unit}",
                 _costs([work.wall_s / work.amount for work in ours]),
@@ -70,14 +82,7 @@ def measure(name: str, run: Callable[[Bench], None], bench: Bench, commit: str, 
                 _ratios([(a.cpu_s, b.cpu_s) for a, b in zip(ours, theirs, strict=True)]),
             )
         )
-    return Table(
-        title=f"{name.capitalize()}: this tree against {commit}, {pairs} pairs",
-        columns=("work", "wall, this", f"wall, {commit}", "ratio", "CPU, this", f"CPU, {commit}", "ratio"),
-        rows=rows,
-        notes=[
-            "Milliseconds, the server's processes together. Ratios are within each pair; below 1, this tree is cheaper."
-        ],
-    )
+    return made
 
 
 def _costs(seconds: list[float]) -> str:
