@@ -88,11 +88,12 @@ export class MergePanel {
 
   /** @param {Revision} theirs */
   async #onConflict(theirs) {
+    const isSaving = this.#config.isSaving; // only until this event is dispatched
     await released();
     const isAnother = this.#theirs !== null && this.#theirs.etag !== theirs.etag;
     const isNews = this.#theirs?.etag !== theirs.etag;
     if (!isNews && this.#before === null) {
-      if (this.#config.isSaving) this.#root.focus(); // a repeated save fails for the reason given here
+      if (isSaving) this.#root.focus(); // a repeated save fails for the reason given here
       return;
     }
     this.#theirs = theirs;
