@@ -21,6 +21,8 @@ TOOLS := chromium=chromium curl=curl openssl=openssl node=nodejs npm=npm strace=
 TOOLS_OF_FULL := go=golang-go java=default-jdk-headless
 TOOLS_OF_BENCH := chromium=chromium gcc=build-essential node=nodejs npm=npm nginx=nginx-light openssl=openssl \
 	strace=strace
+# The tests wait for servers, browsers and time limits more than they compute: one process more than there are processors.
+PROCESSES := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n + 1 : 4 )))
 FONTS := fonts-dejavu-core tesseract-ocr-eng
 MISSING = $(foreach tool,$(TOOLS),$(if $(shell command -v $(firstword $(subst =, ,$(tool)))),,$(lastword $(subst =, ,$(tool)))))
 NODE_MODULES := frontend/node_modules/.package-lock.json
@@ -57,11 +59,11 @@ test: test-setup ## Run every test, browser tests included
 	@if command -v node >/dev/null; then \
 		LC_ALL=en_US.UTF-8 node --import ./tests/js/as-modules.mjs --test --test-reporter=spec tests/js/*/*.test.js; \
 	else echo "The unit tests of the browser code need node; run: sudo apt-get install nodejs"; [ -z "$$CI" ]; fi
-	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal --durations=20 $(ARGS)
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal --durations=20 $(ARGS)
 
 coverage: test-setup ## Run the tests and print which branches of the source none of them took
 	rm -rf .coverage
-	-$(BIN)/coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
+	-$(BIN)/coverage run -m pytest --numprocesses=$(PROCESSES) --dist=worksteal $(ARGS)
 	-$(BIN)/coverage combine --quiet # what a killed process left may be of no use
 	$(BIN)/coverage report
 
