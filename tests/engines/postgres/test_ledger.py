@@ -70,6 +70,7 @@ async def test_a_database_of_before_the_causes_of_aborted_uploads_is_migrated(co
     await ledger.close()
     with psycopg.connect(conninfo) as connection:
         connection.execute("DROP TABLE ledgers, notices, tokens, sessions, accounts")
+        connection.execute("DROP INDEX ix_events_audited")
         connection.execute("ALTER TABLE files DROP COLUMN cause")
         connection.execute("ALTER TABLE submissions DROP COLUMN given_up, DROP COLUMN replaced")
         connection.execute("UPDATE alembic_version SET version_num = '0010'")

@@ -380,7 +380,10 @@ def _note_refusal(error: DropmillError) -> None:
     """Count for the audit that the current request or socket was refused, if it was for rights or credentials.
 
     Nobody without credentials is no news; neither is who was signed out during the request. Sign-ins count their own.
+    Where nobody signs in, there is nobody to name, and `dropmill doctor` must leave no trace.
     """
+    if services().is_open:
+        return
     connection: Any = request if has_request_context() else websocket
     caller = caller_if_known()
     if isinstance(error, Forbidden) and not isinstance(error, InsecureSignIn):
