@@ -1,15 +1,18 @@
 """One attempt in a slot, without a process: what its report pipe may hold, and what a start that fails leaves."""
 
+import asyncio
 import errno
 import os
+from collections.abc import Callable
 
 import pytest
 
 from dropmill.model.ids import new_job_id
 from dropmill.model.jobs import JobError
 from dropmill.model.output import OutputBounds
+from dropmill.processing import run as run_module
 from dropmill.processing.output import OutputStream
-from dropmill.processing.run import REPORT_BYTES, OnReport, Run
+from dropmill.processing.run import CHUNK_BYTES, REPORT_BYTES, OnReport, Run
 
 
 class NoSlot:
@@ -81,3 +84,61 @@ async def test_a_start_without_descriptors_leaves_none_open(monkeypatch: pytest.
             run.start(b"{}")
     assert made
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+class OneScript(NoSlot):
+    """A slot whose script has written all at once and ended when its start returns."""
+
+    def __init__(self, output: bytes) -> None:
+        super().__init__()
+        self._output = output
+
+    def send(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        assert os.write(descriptors[0], self._output) == len(self._output)
+
+
+class FullSink:
+    """Takes a piece, and has no room until the test makes some."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.has_room = True
+        self.resumes: list[Callable[[], None]] = []
+        self.is_waited_for = asyncio.Event()
+
+    def write(self, data: bytes) -> bool:
+        self.data += data
+        self.has_room = False
+        return False
+
+    def when_room(self, resume: Callable[[], None]) -> None:
+        self.resumes = [resume]  # as the stream: one may wait
+        self.is_waited_for.set()
+
+    def make_room(self) -> None:
+        self.has_room = True
+        self.resumes.pop()()
+
+
+async def test_watching_does_not_begin_while_the_rest_of_the_output_waits_for_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The watcher took the place of who waited for room, and the attempt never ended."""
+    monkeypatch.setattr(run_module, "WATCH_AFTER_S", 0.0)
+    output, sink = os.urandom(CHUNK_BYTES - 1) + b"\n", FullSink()
+    run = Run(OneScript(output), sink, lambda *_: None)
+    monkeypatch.setattr(run_module, "CHUNK_BYTES", CHUNK_BYTES // 2)
+    run.start(b"")
+    run.has_ended({"ended": 0, "is_tidy": True, "is_input_same": True})
+    ending = asyncio.create_task(run.ended())
+    await sink.is_waited_for.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)  # the timer is due
+    sink.make_room()
+    async with asyncio.timeout(20):
+        while not ending.done():
+            if sink.resumes:
+                sink.make_room()
+            await asyncio.sleep(0)
+    assert (await ending).exit_code == 0
+    assert sink.data == output

@@ -109,7 +109,7 @@ class Run:
         self._answer: asyncio.Future[Mapping[str, Any] | None] = self._loop.create_future()
         self._reason: StopReason | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watching: asyncio.TimerHandle | None = None  # None: the pipes are watched, or closed
+        self._watching: asyncio.TimerHandle | None = None  # begins to watch the pipes; None: it has, or never will
         self._output = self._report = -1
         self._line = bytearray()
         self._is_line_too_long = False
@@ -142,6 +142,14 @@ class Run:
         self._watching = None
         self._loop.add_reader(self._output, self._on_output)
         self._loop.add_reader(self._report, self._on_report_data)
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+            return
+        self._loop.remove_reader(self._output)
+        self._loop.remove_reader(self._report)
 
     def limit(self, timeout_s: float, grace_s: float) -> None:
         """End the attempt as timed out if it still runs after `timeout_s`; `grace_s` as for `stop`."""
@@ -196,11 +204,8 @@ class Run:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._watching is not None:
-                self._watching.cancel()
+            self._stop_watching()
             for descriptor in (self._output, self._report):
-                if self._watching is None:
-                    self._loop.remove_reader(descriptor)
                 os.close(descriptor)
         if answer is not None and "refused" in answer:
             if answer["refused"] is None:
@@ -233,8 +238,7 @@ class Run:
 
     async def _drain(self) -> None:
         """Read what is still in the pipes. Not to their end, because another process might hold them open."""
-        if self._watching is None:
-            self._loop.remove_reader(self._output)
+        self._stop_watching()  # whoever reads beside this would take its place in the queue for room
         for _ in range(DRAIN_CHUNKS):
             if not self._sink.has_room:
                 room = asyncio.Event()
@@ -253,7 +257,7 @@ class Run:
     def _on_report_data(self) -> bool:
         data = _read(self._report)
         if not data:
-            if data is not None and self._watching is None:
+            if data is not None:
                 self._loop.remove_reader(self._report)
             return False
         self.take_reports(data)
