@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test coverage faults soak catalogue check fix bench bench-setup screenshots assets lock clean
+.PHONY: help install run test-setup test test-js test-python coverage faults soak catalogue check fix bench bench-setup screenshots assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,10 +55,14 @@ test-setup: $(DEVELOPED) ## Install what the tests need, Chromium included
 	$(call install_missing,tests are skipped,$(FONTS))
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_MODULES); fi
 
-test: test-setup ## Run every test, browser tests included
+test: test-js test-python ## Run every test, browser tests included
+
+test-js: test-setup
 	@if command -v node >/dev/null; then \
 		LC_ALL=en_US.UTF-8 node --import ./tests/js/as-modules.mjs --test --test-reporter=spec tests/js/*/*.test.js; \
 	else echo "The unit tests of the browser code need node; run: sudo apt-get install nodejs"; [ -z "$$CI" ]; fi
+
+test-python: test-setup
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal --durations=20 $(ARGS)
 
 coverage: test-setup ## Run the tests and print which branches of the source none of them took
@@ -68,7 +72,8 @@ coverage: test-setup ## Run the tests and print which branches of the source non
 	$(BIN)/coverage report
 
 faults: TOOLS += $(TOOLS_OF_FULL)
-faults: test-setup ## Run the fault tests in full size: kills, cuts, bad scripts, floods of output, clients in Go and Java
+faults: export SEED ?= new
+faults: test-js ## Run the fault tests in full size: kills, cuts, bad scripts, floods of output, clients in Go and Java
 	$(BIN)/python -m pytest tests/system/faults tests/system/clients tests/system/browser/test_polling.py --full -o faulthandler_timeout=0 $(ARGS)
 
 soak: $(DEVELOPED) ## Put a server under mixed load for ten minutes and see that nothing grows: make soak ARGS='--minutes 1'
