@@ -29,6 +29,8 @@ def require_accessible(page: Page, axe: str, what: str) -> None:
         axe: the checker's script.
         what: what the page shows, for the message.
     """
+    page.wait_for_load_state()  # an element counts as visible before the styles have come, in sizes that nobody sees
     page.evaluate(axe)
     found = page.evaluate("(rules) => axe.run(document, { runOnly: rules })", RULES)
-    assert [(what, one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]] == []
+    told = [(what, one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]]
+    assert not told, told
