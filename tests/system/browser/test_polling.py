@@ -285,7 +285,7 @@ def test_a_lost_connection_counts_down_can_be_tried_now_and_is_away_after_a_whil
     expect(now).to_be_visible()
     is_open = True
     now.click()
-    page.clock.run_for(1000)
+    page.clock.resume()
     expect(badge(page)).to_have_text("live")
     expect(now).to_be_hidden()
 

@@ -155,11 +155,16 @@ def test_a_large_upload_survives_any_number_of_cuts(make_server: Make, chance: r
                 for at in range(offset - offset % len(block), size, len(block)):
                     connection.sendall(block[max(0, offset - at) :])
                 connection.recv(65536)
-            now = asyncio.run(head(server, url))
-            assert offset <= now <= offset + proxy.carried - sent_before
-            if now < size:
-                assert [path.stat().st_size for path in (server.data / "incoming").iterdir()] in ([now], [])
-            offset = now
+
+            def stands(begun_at: int = offset, sent: int = proxy.carried - sent_before) -> int | None:
+                now = asyncio.run(head(server, url))
+                assert begun_at <= now <= begun_at + sent
+                if now == size or [path.stat().st_size for path in (server.data / "incoming").iterdir()] in ([now], []):
+                    return now + 1
+                assert now == begun_at  # asked before the server read what was cut off, never in its middle
+                return None
+
+            offset = wait_until(stands) - 1
             done += 1
             assert done <= cuts + 1
     submission = server.get("/submissions?limit=1")["items"][0]["id"]
