@@ -106,8 +106,9 @@ def is_secret(field: "dataclasses.Field[Any]") -> bool:
 
 
 def test_a_secret_is_no_flag_and_is_not_shown() -> None:
-    assert [name for name, field in FIELDS.items() if is_secret(field)] == ["webhook_secret"]
-    assert FIELDS["webhook_secret"].metadata["flag"] is None
+    secrets = {name for name, field in FIELDS.items() if is_secret(field)}
+    assert secrets == {"webhook_secret", "oidc_client_secret"}
+    assert all(FIELDS[name].metadata["flag"] is None for name in secrets)
     settings = load(DROPMILL_WEBHOOK_SECRET="hidden", DROPMILL_ON_SETTLED="https://a.example/hook")
     assert settings.webhook_secret == "hidden"
     assert "hidden" not in repr(settings)
@@ -272,6 +273,12 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("jwt_issuer", "issuer.example"),
         ("jwt_keys", "http://issuer.example/keys"),
         ("jwt_keys", "ftp://issuer.example/keys"),
+        ("oidc_issuer", "http://id.example"),
+        ("oidc_issuer", "https://id.example/?realm=main"),
+        ("oidc_issuer", "https://me:secret@id.example"),
+        ("oidc_issuer", "id.example"),
+        ("oidc_scope", ["openid profile"]),
+        ("oidc_roles", ["root=ops"]),
         ("auth_header", ""),
         ("auth_header", "Remote User"),
         ("auth_header", "Remote_User"),
@@ -353,6 +360,44 @@ def test_jwts_are_checked_in_full_or_not_at_all(missing: str) -> None:
     with pytest.raises(SettingsError, match="--auth off"):
         load(JWT | {"auth": "off"})
     assert load({**JWT, "auth_group": ["admin=ops"]}).auth_group == ((Role.ADMIN, "ops"),)
+
+
+OIDC = {
+    "oidc_issuer": "https://id.example/realms/main",
+    "oidc_client_id": "drop",
+    "public_url": "https://drop.example",
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({name: value for name, value in OIDC.items() if name != "public_url"}, "--public-url"),
+        ({name: value for name, value in OIDC.items() if name != "oidc_client_id"}, "--oidc-client-id"),
+        ({"oidc_client_id": "drop", "public_url": "https://drop.example"}, "--oidc-issuer"),
+        ({"oidc_roles": ["admin=ops"]}, "--oidc-issuer"),
+        (OIDC | {"auth": "off"}, "--auth off"),
+    ],
+    ids=["no public URL", "no client id", "no issuer", "roles alone", "open server"],
+)
+def test_a_provider_with_which_nobody_could_sign_in_is_refused_by_name(flags: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        Settings.load(flags, {})
+
+
+def test_a_provider_is_set_by_variables_and_its_secret_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("geheim\n")
+    found = Settings.load(
+        {},
+        {f"DROPMILL_{name.upper()}": value for name, value in OIDC.items()}
+        | {"DROPMILL_OIDC_CLIENT_SECRET_FILE": str(tmp_path / "secret")}
+        | {"DROPMILL_OIDC_ROLES": "admin=ops, operator=staff"},
+    )
+    assert found.oidc_roles == ((Role.ADMIN, "ops"), (Role.OPERATOR, "staff"))
+    assert found.oidc_client_secret == "geheim"
+    assert "geheim" in found.secrets
+    assert "geheim" not in repr(found)
+    assert Settings.load({**OIDC, "auth_group": ["admin=ops"]}, {}).auth_group == ((Role.ADMIN, "ops"),)
 
 
 def test_groups_give_roles_as_flags_and_as_a_variable() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quart import Quart
 
@@ -84,6 +84,9 @@ from dropmill.web.pages import pages
 from dropmill.web.server import connection, forwarding, guard
 from dropmill.web.server.capacity import Capacity, CapacityLimits
 from dropmill.web.services import EXTENSION, Services
+
+if TYPE_CHECKING:
+    from dropmill.access.oidc import Oidc  # its libraries take a while to load, and most servers have no provider
 
 log = logging.getLogger(__name__)
 
@@ -308,6 +311,7 @@ class Server:
             sessions=sessions,
             tokens=Tokens(ledger),
             sign_ins=self._open_sign_ins(ledger, bus),
+            oidc=self._open_oidc(ledger, sessions, refusals),
             refusals=refusals,
             is_open=self._is_open,
         )
@@ -533,6 +537,17 @@ class Server:
         sign_ins = SignIns(ledger=ledger, bus=bus, idle_s=settings.session_idle, jwts=jwts)
         self._run(sign_ins.run(), "sign-ins")
         return sign_ins
+
+    def _open_oidc(self, ledger: SqliteLedger, sessions: Sessions, refusals: Refusals) -> "Oidc | None":
+        if self._settings.oidc_issuer is None:
+            return None
+        from dropmill.access.oidc import Oidc, OidcSettings  # its libraries take a while to load
+
+        if (settings := OidcSettings.from_settings(self._settings)) is None:
+            return None
+        oidc = Oidc(settings, ledger=ledger, sessions=sessions, refusals=refusals)
+        self._run(oidc.run(), "identity provider")
+        return oidc
 
     def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
         return Views(

@@ -143,6 +143,7 @@ def with_public_key_as_secret() -> str:
         pytest.param(lambda: "..", id="empty parts"),
         pytest.param(lambda: "é.é.é", id="no ASCII"),
         pytest.param(lambda: "W10.W10.W10", id="lists"),
+        pytest.param(lambda: f"{encoded(b'[' * 5000)}.W10.W10", id="nested deeply"),
         pytest.param(lambda: "dmill_" + "x" * 46, id="a token of ours"),
     ],
 )
@@ -158,7 +159,7 @@ async def test_where_a_token_says_its_key_is_does_not_count(start: Start) -> Non
 async def test_an_unknown_key_has_the_keys_read_again_but_not_at_once_twice(
     start: Start, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jwts, reads = start(), 0
+    reads = 0
     reading = jwt_module._read_file
 
     def read(path: Path) -> bytes:
@@ -168,6 +169,7 @@ async def test_an_unknown_key_has_the_keys_read_again_but_not_at_once_twice(
 
     monkeypatch.setattr(jwt_module, "_read_file", read)
     monkeypatch.setattr(jwt_module, "REFRESH_S", 0.2)
+    jwts = start()
     assert await jwts.check(signed(NEW)) is None
     write(keys, NEW)
     for _ in range(20):
@@ -183,7 +185,14 @@ async def test_keys_that_cannot_be_read_make_no_token_invalid(start: Start, keys
     missing = start(str(tmp_path / "missing.json"))
     with pytest.raises(Unavailable):
         await missing.check(signed())
-    for text in ("", "[]", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "eA", "kid": "ec"}]}', "x" * 2_000_000):
+    for text in (
+        "",
+        "[" * 100_000,
+        "[]",
+        '{"keys": []}',
+        '{"keys": [{"kty": "oct", "k": "eA", "kid": "ec"}]}',
+        "x" * 2_000_000,
+    ):
         keys.write_text(text)
         with pytest.raises(Unavailable):
             await start().check(signed())

@@ -9,7 +9,8 @@ from tests.contracts.ledgers import LedgerEngine
 from tests.support import scenarios
 from tests.support.scenarios import CLIENT
 
-from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.engines.sql import accounts as engine
+from dropmill.model.accounts import Account, AccountChange, Identity, PendingSignIn, Session, Token
 from dropmill.model.by import By
 from dropmill.model.caller import Role, Scope
 from dropmill.model.clock import utc_now
@@ -345,3 +346,56 @@ async def test_of_many_first_visits_at_once_one_makes_the_account(empty: Ledger)
         empty.admit(ada, "Ada", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO) for _ in range(20)
     ]
     assert len({account.id for account in await asyncio.gather(*visits)}) == 1
+
+
+# --- sign-ins that an identity provider has not answered -------------------------------------------------------------
+
+
+def pending(state: str, browser: str = "browser", network: str = "192.0.2.1", age_s: float = 0) -> PendingSignIn:
+    return PendingSignIn(
+        state=sha256(state),
+        browser=sha256(browser),
+        network=network,
+        next="/history?q=ü",
+        expires_at=utc_now().replace(microsecond=0) + timedelta(seconds=600 - age_s),
+    )
+
+
+async def test_what_a_browser_has_begun_is_taken_once_and_by_that_browser(empty: Ledger) -> None:
+    now = utc_now()
+    begun = pending("state")
+    await empty.add_pending_sign_in(begun, now)
+    assert await empty.take_pending_sign_in(sha256("other"), begun.browser, now) is None
+    assert await empty.take_pending_sign_in(begun.state, sha256("other"), now) is None
+    taken = await asyncio.gather(*(empty.take_pending_sign_in(begun.state, begun.browser, now) for _ in range(5)))
+    assert [one for one in taken if one is not None] == [begun]
+    assert await scenarios.all_events(empty) == []
+
+
+async def test_what_was_begun_too_long_ago_is_not_taken(empty: Ledger) -> None:
+    begun = pending("state")
+    await empty.add_pending_sign_in(begun, utc_now())
+    assert await empty.take_pending_sign_in(begun.state, begun.browser, begun.expires_at) is None
+    assert await empty.take_pending_sign_in(begun.state, begun.browser, utc_now()) is None, "it is gone"
+
+
+async def test_of_many_that_were_begun_the_oldest_are_dropped(empty: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PENDING_PER_NETWORK", 2)
+    monkeypatch.setattr(engine, "PENDING_MAX", 3)
+    now = utc_now()
+    for state, network in (("a", "A"), ("b", "A"), ("c", "A"), ("d", "B"), ("e", "C")):
+        await empty.add_pending_sign_in(pending(state, network=network), now)
+    left = [s for s in "abcde" if await empty.take_pending_sign_in(sha256(s), sha256("browser"), now) is not None]
+    assert left == ["c", "d", "e"]
+    await empty.add_pending_sign_in(pending("old", age_s=700), now)
+    await empty.add_pending_sign_in(pending("new"), now)
+    assert await empty.take_pending_sign_in(sha256("old"), sha256("browser"), now - timedelta(days=1)) is None
+
+
+async def test_whoever_is_admitted_for_a_session_signs_in_once_by_the_record(empty: Ledger) -> None:
+    identity = Identity(issuer="https://id.example", subject="u-1")
+    account = await empty.admit(identity, "Ada", None, CLIENT, method=SignInMethod.OIDC, unseen_since=None)
+    assert (account.role, account.has_password) == (Role.VIEWER, False)
+    await signed_in(empty, account)
+    found = [e.name for e in await scenarios.all_events(empty)]
+    assert found == [EventName.ACCOUNT_CHANGED, EventName.ACCOUNT_SIGNED_IN]

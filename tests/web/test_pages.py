@@ -16,7 +16,7 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.settings import Settings
-from dropmill.web import pages
+from dropmill.web import sign_in
 from dropmill.web.services import EXTENSION
 
 
@@ -106,7 +106,7 @@ def signed_in(role: Role, authentication: Authentication = Authentication.SESSIO
     ],
 )
 def test_a_sign_in_leads_to_an_address_of_this_site_alone(wanted: str | None, base: str, path: str) -> None:
-    assert pages.local_path(wanted, base) == path
+    assert sign_in.local_path(wanted, base) == path
 
 
 async def test_whoever_needs_no_sign_in_is_led_on(

@@ -8,15 +8,24 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from dropmill.access.passwords import Passwords, checked_password
+from dropmill.access.proxy import Claim
 from dropmill.access.refusals import Refusals
 from dropmill.access.secrets import digest, is_session_secret, new_session_secret
 from dropmill.access.throttle import Throttle
-from dropmill.model.accounts import Account, AccountChange, Session, checked_name, name_key
+from dropmill.model.accounts import Account, AccountChange, Identity, Session, checked_name, name_key
 from dropmill.model.by import By, by
 from dropmill.model.caller import Caller, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import BadRequest, NameTaken, NotFound, TooManyAttempts, Unavailable, WrongCredentials
+from dropmill.model.errors import (
+    BadRequest,
+    NameTaken,
+    NotFound,
+    SignInFailed,
+    TooManyAttempts,
+    Unavailable,
+    WrongCredentials,
+)
 from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.ids import AccountId, SessionId, Sha256, new_account_id, new_session_id
 from dropmill.ports.ledger.accounts import AccountLedger
@@ -24,6 +33,10 @@ from dropmill.ports.ledger.accounts import AccountLedger
 FIRST_S: Final = 15 * 60.0  # how long the one-time link is good for
 
 _WRONG: Final = "The name or the password is wrong."
+_NAME_TAKEN: Final = (
+    "You have no account here yet, and another account has your name. Sign in with that one, or ask an admin to "
+    "remove it."
+)
 _WRONG_LINK: Final = "The link was used, or has expired; a new start of the server prints another one."
 
 
@@ -89,6 +102,32 @@ class Sessions:
             raise WrongCredentials(_WRONG) from None
         self._throttle.succeeded(key, client.ip)
         return signed_in
+
+    async def sign_in_vouched(
+        self, client: ClientIdentity, identity: Identity, claim: Claim, method: SignInMethod
+    ) -> SignedIn:
+        """Begin a session of whom somebody else vouches for; on the first time with a new account.
+
+        Raises:
+            SignInFailed: the account is disabled; or it would be new, and another one has the name.
+            OutOfSpace, Unavailable: the ledger cannot be written.
+        """
+        try:
+            account = await self._ledger.admit(
+                identity, claim.name, claim.role, client, method=method, unseen_since=None
+            )
+        except NameTaken:
+            taken = await self._ledger.account_named(claim.name)
+            account_id = None if taken is None else taken.id
+            self._refusals.note(RefusalReason.NAME_TAKEN, client, account_id=account_id)
+            raise SignInFailed(_NAME_TAKEN, reason="name_taken") from None
+        try:
+            if account.is_usable:
+                return await self._begin(account, client, method)
+        except NotFound:  # it was removed or disabled meanwhile
+            pass
+        self._refusals.note(RefusalReason.DISABLED, client, account_id=account.id)
+        raise SignInFailed("Your account on this server is disabled; ask an admin.", reason="disabled")
 
     async def _check(
         self, key: str, client: ClientIdentity, name: str, password: str

@@ -35,7 +35,7 @@ IDLE_CONNECTION_S = 15.0  # also bounds how long headers may take
 def command(**flags: Any) -> None:
     """Serve the drop zone until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-    for noisy in ("hypercorn.error", "alembic", "watchfiles"):
+    for noisy in ("hypercorn.error", "alembic", "watchfiles", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = Settings.load(flags, os.environ)

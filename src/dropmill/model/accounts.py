@@ -11,7 +11,7 @@ from datetime import datetime
 from dropmill.model.caller import Role, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import BadRequest
-from dropmill.model.ids import AccountId, Owner, SessionId, TokenId
+from dropmill.model.ids import AccountId, Owner, SessionId, Sha256, TokenId
 
 NAME_MAX = 64  # characters
 
@@ -25,6 +25,7 @@ class Account:
         disabled_at: since when it cannot be used; None while it can.
         removed_at: since when it is gone for good; None while it is there. Its name may belong to another account.
         last_seen_at: when a session or a token of it was last used, to about a minute; None: never.
+        has_password: whether it can be signed in to with one; one that only an identity opens has none.
     """
 
     id: AccountId
@@ -34,6 +35,7 @@ class Account:
     disabled_at: datetime | None = None
     removed_at: datetime | None = None
     last_seen_at: datetime | None = None
+    has_password: bool = True
 
     @property
     def is_usable(self) -> bool:
@@ -82,6 +84,25 @@ class Session:
     last_used_at: datetime
     expires_at: datetime
     client: ClientIdentity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingSignIn:
+    """A sign-in that a browser has begun, and an identity provider has not answered yet.
+
+    Attributes:
+        state: SHA-256 of the secret that the provider sends back.
+        browser: SHA-256 of the secret in the browser's cookie.
+        network: from where it was begun, as `dropmill.access.throttle.network_of` names it.
+        next: the path on this site to go on to.
+        expires_at: when an answer comes too late.
+    """
+
+    state: Sha256
+    browser: Sha256
+    network: str
+    next: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,6 +60,7 @@ class Caller:
             None without one.
         expires_at: when that expires; None: never, or there is none.
         owner: of what the caller sends; `OPEN` on a server without accounts.
+        has_password: whether that account can be signed in to with a password.
         role: of the account; of a link, viewer.
         scopes: what the credential may be used for.
         browser: SHA-256 of the key in the browser's cookie, in hexadecimal; None without one.
@@ -73,6 +74,7 @@ class Caller:
     credential: Credential | None = None
     expires_at: datetime | None = None
     owner: Owner = OPEN
+    has_password: bool = False
     role: Role
     scopes: frozenset[Scope]
     browser: BrowserKey | None = None

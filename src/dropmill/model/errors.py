@@ -26,7 +26,8 @@
     ├── UploadGone                 410, terminated, expired or lost
     ├── TusVersionMismatch         412
     ├── SignInRequired             401
-    │   └── WrongCredentials       401
+    │   ├── WrongCredentials       401
+    │   └── SignInFailed           401, with the reason
     ├── TooManyAttempts            429
     ├── Forbidden                  403
     │   └── InsecureSignIn         403
@@ -43,6 +44,7 @@
     ├── ConfigEditRefused          409, with the reason
     ├── OutOfSpace                 507
     └── Unavailable                503
+        ├── ProviderUnavailable    503, of sign-in
         ├── UploadTaken            503
         ├── StorageUnavailable     503, an error of disk or database
         └── BytesLost              503
@@ -276,6 +278,16 @@ class WrongCredentials(SignInRequired):
     title = "Not signed in"
 
 
+class SignInFailed(SignInRequired):
+    """A sign-in with an identity provider failed.
+
+    `reason` is `state`, `denied`, `answer`, `name`, `name_taken` or `disabled`; docs/errors.md says what each means.
+    """
+
+    code = "sign_in_failed"
+    title = "Not signed in"
+
+
 class TooManyAttempts(DropmillError):
     """Too many sign-ins failed lately for this name or address. `retry_after` is in how many seconds to try again."""
 
@@ -402,6 +414,13 @@ class Unavailable(DropmillError):
     code = "unavailable"
     status = 503
     title = "Not available now"
+
+
+class ProviderUnavailable(Unavailable):
+    """The identity provider does not answer as it should. Accounts with a password are not concerned."""
+
+    code = "provider_unavailable"
+    title = "The identity provider does not answer"
 
 
 class UploadTaken(Unavailable):

@@ -52,6 +52,7 @@ class SignInMethod(StrEnum):
     FIRST = "one_time_link"
     PROXY = "proxy"
     JWT = "jwt"
+    OIDC = "oidc"
 
 
 class SignOutReason(StrEnum):
@@ -70,6 +71,10 @@ class RefusalReason(StrEnum):
     DISABLED = "disabled"
     WRONG_LINK = "wrong_one_time_link"
     THROTTLED = "throttled"  # too many sign-ins failed before
+    WRONG_STATE = "wrong_state"  # of no sign-in that this browser has begun, or of one that expired or was answered
+    PROVIDER_DENIED = "provider_denied"  # the identity provider let nobody in
+    PROVIDER_FAILED = "provider_failed"  # its answer cannot be trusted, or there is none
+    NAME_TAKEN = "name_taken"  # the provider's name for somebody new is that of another account
     BAD_CREDENTIALS = "bad_credentials"  # a cookie or a token that is nobody's, any more at least
     FORBIDDEN = "forbidden"  # a role or scope that does not suffice, or a page of another site
 

@@ -115,6 +115,7 @@ class Settings(
             _check_reuse(settings)
         _check_auth_header(settings)
         _check_jwt(settings)
+        _check_oidc(settings)
         if (settings.certfile is None) != (settings.keyfile is None):
             raise SettingsError("--certfile and --keyfile go together; only one of them is set.")
         return settings
@@ -159,7 +160,8 @@ def _check_auth_header(settings: Settings) -> None:
     elif settings.auth == "off":
         raise SettingsError("--auth-header and --auth off are both set, but nobody signs in on an open server.")
     has_groups = settings.auth_groups_header is not None
-    if has_groups != bool(settings.auth_group) and (has_groups or settings.auth_header or not settings.jwt_issuer):
+    has_claims = settings.jwt_issuer is not None or settings.oidc_issuer is not None
+    if has_groups != bool(settings.auth_group) and (has_groups or settings.auth_header or not has_claims):
         raise SettingsError("--auth-groups-header and --auth-group go together; only one of them is set.")
 
 
@@ -171,6 +173,29 @@ def _check_jwt(settings: Settings) -> None:
         raise SettingsError(f"--jwt-{missing[0]} is not set; --jwt-issuer, --jwt-audience and --jwt-keys go together.")
     if not missing and settings.auth == "off":
         raise SettingsError("--jwt-issuer and --auth off are both set, but nobody signs in on an open server.")
+
+
+def _check_oidc(settings: Settings) -> None:
+    """Raise `SettingsError` if nobody could sign in with the provider."""
+    if settings.oidc_issuer is None:
+        given = [name for name in _OF_PROVIDER if getattr(settings, name)]
+        if given:
+            raise SettingsError(f"{_OF_PROVIDER[given[0]]} is set, but --oidc-issuer, its provider, is not.")
+    elif settings.oidc_client_id is None:
+        raise SettingsError("--oidc-issuer needs --oidc-client-id, by which the provider knows this server.")
+    elif settings.public_url is None:
+        raise SettingsError(
+            "--oidc-issuer needs --public-url: the provider sends browsers back to that address, and must know it."
+        )
+    elif settings.auth == "off":
+        raise SettingsError("--oidc-issuer and --auth off are both set, but nobody signs in on an open server.")
+
+
+_OF_PROVIDER: Final = {
+    "oidc_client_id": "--oidc-client-id",
+    "oidc_client_secret": "DROPMILL_OIDC_CLIENT_SECRET",
+    "oidc_roles": "--oidc-roles",
+}
 
 
 def this_host() -> str:

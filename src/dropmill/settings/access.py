@@ -137,6 +137,70 @@ class AccessSettings:
         metavar="CLAIM",
     )
 
+    oidc_issuer: str | None = setting(
+        "--oidc-issuer",
+        values.issuer,
+        None,
+        "Identity provider with which people may sign in (OpenID Connect): its issuer, exactly as it calls itself. "
+        "Needs --oidc-client-id and --public-url.",
+        metavar="URL",
+    )
+    oidc_client_id: str | None = setting(
+        "--oidc-client-id",
+        values.line,
+        None,
+        "Client id of this server at the provider.",
+        metavar="ID",
+    )
+    oidc_client_secret: str | None = setting(
+        None,
+        values.text,
+        None,
+        "Client secret of this server there, if the provider wants one. Only as a variable, or better in a file that "
+        "DROPMILL_OIDC_CLIENT_SECRET_FILE names: other users can read a command line.",
+        metavar="SECRET",
+        is_secret=True,
+    )
+    oidc_name: str | None = setting(
+        "--oidc-name",
+        values.line,
+        None,
+        "How the sign-in page calls the provider. By default the host of the issuer.",
+        metavar="TEXT",
+    )
+    oidc_scope: tuple[str, ...] = setting(
+        "--oidc-scope",
+        values.scope,
+        (),
+        "Additional scope to ask the provider for, beside openid and profile; some send groups only for groups, and a "
+        "name only for email. May be given several times.",
+        metavar="SCOPE",
+        many=True,
+    )
+    oidc_name_claim: str = setting(
+        "--oidc-name-claim",
+        values.text,
+        "preferred_username",
+        "Claim of the provider that names a new account; where it is missing, `sub` does.",
+        metavar="CLAIM",
+    )
+    oidc_groups_claim: str = setting(
+        "--oidc-groups-claim",
+        values.text,
+        "groups",
+        "Claim of the provider with the groups that give roles.",
+        metavar="CLAIM",
+    )
+    oidc_roles: tuple[tuple[Role, str], ...] = setting(
+        "--oidc-roles",
+        values.role_and_group,
+        (),
+        "A group of the provider and the role that it gives at each sign-in, such as admin=ops, instead of those of "
+        "--auth-group. May be given several times.",
+        metavar="ROLE=GROUP",
+        many=True,
+    )
+
     @property
     def is_called_from_elsewhere(self) -> bool:
         """Whether pages that are not of this machine may call the server."""

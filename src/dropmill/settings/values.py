@@ -239,14 +239,34 @@ def http_url(value: str) -> str:
     return value
 
 
-def keys(value: str) -> str:
-    """A path, or a URL that nobody on the way can answer: https, or http to this machine."""
-    if "://" not in value:
-        return str(path(value))
+def secure_url(value: str) -> str:
+    """A URL that nobody on the way can answer: https, or http to this machine."""
     parts = urlsplit(http_url(value))
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        raise ValueError("must be a file or an https URL: whoever answers decides who signs in")
+        raise ValueError("must be an https URL: whoever answers decides who signs in")
     return value
+
+
+def issuer(value: str) -> str:
+    """The URL of an issuer (OpenID Connect Discovery 1.0, section 3): without query and fragment."""
+    parts = urlsplit(secure_url(value))
+    if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise ValueError("must be scheme, host and path only, such as https://id.example.com/realms/main")
+    if len(value) > LINE_MAX:
+        raise ValueError(f"must have at most {LINE_MAX} characters")
+    return value
+
+
+def scope(value: str) -> str:
+    """A word of OAuth's `scope` (RFC 6749, section 3.3)."""
+    if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}", value):
+        raise ValueError("must be one scope, such as groups")
+    return value
+
+
+def keys(value: str) -> str:
+    """A path, or a `secure_url`."""
+    return secure_url(value) if "://" in value else str(path(value))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,35 +4,31 @@ Each of them also works without scripts, and so does `/sign-in`; `/account` and 
 the capabilities, for its caller, and changes things only through the API.
 """
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
-from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from quart import Blueprint, current_app, redirect, render_template, request, url_for
 
 from dropmill import __version__, text
 from dropmill.access.policy import Action
 from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
 from dropmill.model.caller import Authentication, Caller, Role, Scope
-from dropmill.model.errors import BadRequest, DropmillError, NotFound, TooManyAttempts, Unavailable, WrongCredentials
+from dropmill.model.errors import NotFound, Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
 from dropmill.text import time_text
 from dropmill.web import messages
-from dropmill.web.api import query, sessions
+from dropmill.web.api import query
 from dropmill.web.history import history_page
-from dropmill.web.server import body
 from dropmill.web.server.caller import caller_if_known, current_caller
 from dropmill.web.server.compression import compress_page
-from dropmill.web.server.guard import require_private
 from dropmill.web.services import EXTENSION, Services, services
+from dropmill.web.sign_in import begin, finish, sign_in_page
 from dropmill.web.static_files import PageFiles, files_of
 from dropmill.wire.submissions import AbortedJson, CountsJson, submission_json
-
-NEXT_MAX = 4000  # characters of an address to go on to after a sign-in
 
 pages = Blueprint("pages", __name__)
 pages.after_request(compress_page)
@@ -55,40 +51,20 @@ async def drop() -> str:
 
 @pages.route("/sign-in", methods=["GET", "POST"])
 async def sign_in() -> Any:
-    """The page for signing in, with a form that needs no script. After it, the browser goes on to `next`.
-
-    Whoever has signed in, or need not, goes there at once.
-    """
-    found = services()
-    wanted = local_path(query.text("next", most=NEXT_MAX), found.settings.base_path)
-    refused: DropmillError | None = None
-    if request.method == "GET" and caller_if_known() is not None:
-        return redirect(wanted, 303)
-    if request.method == "POST":
-        require_private(request, found.settings)
-        try:
-            signed_in = await sessions.by_fields(await body.read_form(limit=sessions.BODY_MAX))
-        except (BadRequest, WrongCredentials, TooManyAttempts) as error:
-            refused = error
-        else:
-            response = Response(status=303, headers={"Location": wanted})
-            sessions.set_cookie(response, signed_in)
-            return response
-    page = await render_template("sign-in.html", offers_first=await found.sessions.offers_first(), refused=refused)
-    return page, refused.status if refused is not None else 200
+    """The page for signing in."""
+    return await sign_in_page()
 
 
-def local_path(wanted: str | None, base: str) -> str:
-    """The page of this site to go on to; the first one if the address leads elsewhere, as a link of somebody else may.
+@pages.get("/sign-in/oidc")
+async def sign_in_with_provider() -> Any:
+    """The way to the identity provider."""
+    return await begin()
 
-    Args:
-        wanted: a path, with or without `base`; None if none was given.
-        base: path prefix of this site behind a proxy; empty without one.
-    """
-    # Browsers read a backslash as a slash, leave out tabs and line ends, and take two slashes for the start of a host.
-    if wanted is None or not wanted.isprintable() or "\\" in wanted or not re.match("/(?!/)", wanted):
-        return f"{base}/"
-    return wanted if base and f"{wanted}/".startswith(f"{base}/") else f"{base}{wanted}"
+
+@pages.get("/sign-in/oidc/callback")
+async def back_from_provider() -> Any:
+    """Where the identity provider sends the browser back to."""
+    return await finish()
 
 
 @pages.get("/history")
@@ -286,7 +262,17 @@ def may(action: str) -> bool:
 def _me(caller: Caller) -> dict[str, Any]:
     """The account that signed in, as pages show it."""
     has_session = caller.authentication is Authentication.SESSION
-    return {"name": caller.account, "role": caller.role.value, "has_session": has_session}
+    found = services()
+    provider = None
+    if found.oidc is not None:  # for who has no password here, and must sign in again; any page of that account will do
+        provider = {"name": found.oidc.name, "url": f"{found.settings.public_url}/sign-in/oidc?next=/account"}
+    return {
+        "name": caller.account,
+        "role": caller.role.value,
+        "has_session": has_session,
+        "has_password": has_session and caller.has_password,
+        "provider": provider,
+    }
 
 
 @pages.app_template_global("language")

@@ -30,6 +30,8 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET pages.drop": Open.TO_CALLERS,
     "GET pages.sign_in": Open.TO_ALL,
     "POST pages.sign_in": Open.TO_ALL,
+    "GET pages.sign_in_with_provider": Open.TO_ALL,
+    "GET pages.back_from_provider": Open.TO_ALL,
     "GET pages.account": Action.MANAGE_SIGN_INS,
     "GET pages.people": Action.ADMINISTER,
     "GET pages.history": Action.READ,

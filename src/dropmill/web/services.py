@@ -6,6 +6,7 @@ The ledger is not part of it: handlers read and change things only through a cap
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from quart import current_app
 
@@ -31,6 +32,9 @@ from dropmill.processing.processor import Processor
 from dropmill.settings import Settings
 from dropmill.upkeep.event_log import EventLog
 
+if TYPE_CHECKING:
+    from dropmill.access.oidc import Oidc  # its libraries take a while to load, and most servers have no provider
+
 EXTENSION = "dropmill"
 
 SIGN_IN = 4401  # WebSocket close code: sign in again
@@ -44,6 +48,7 @@ class Services:
     """Everything that is open while the server runs.
 
     Attributes:
+        oidc: signs people in with an identity provider; None without one.
         is_open: whether whoever reaches the server may use it without signing in.
         is_draining: whether the server is stopping and refuses new work.
         closers: functions that end one socket, long poll or event stream, given a close code and a reason.
@@ -69,6 +74,7 @@ class Services:
     tokens: Tokens
     sign_ins: SignIns
     refusals: Refusals
+    oidc: "Oidc | None" = None
     is_open: bool = True
     is_draining: bool = False
     closers: set[Closer] = field(default_factory=set)

@@ -13,13 +13,14 @@ import { act, mountForm, say } from "./form.js";
 /** @typedef {import("./account-words.js").Token} Token */
 /** @typedef {import("./account-words.js").Session} Session */
 
-/** Whoever has signed in elsewhere, with a proxy, has neither password nor sessions here. */
-const hasSession = document.querySelector("[data-part=password-form]") !== null;
+/** Whoever has signed in elsewhere has no password here, and with a proxy no sessions. */
+const hasPassword = document.querySelector("[data-part=password-form]") !== null;
+const hasSession = document.querySelector("[data-part=session-list]") !== null;
 const get = (/** @type {string} */ name) => part(document, name);
 
 // --- password ----------------------------------------------------------------------------------------------------------
 
-if (hasSession) mountForm(/** @type {HTMLFormElement} */ (get("password-form")), get("password-problem"), async (fields, form) => {
+if (hasPassword) mountForm(/** @type {HTMLFormElement} */ (get("password-form")), get("password-problem"), async (fields, form) => {
   get("password-done").hidden = true;
   if (fields.get("new") !== fields.get("repeat")) throw new Error(t("account.not_the_same"));
   await callJson("PUT", "/session/password", { current: fields.get("current"), new: fields.get("new") });

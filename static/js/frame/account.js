@@ -40,28 +40,36 @@ const asksBeforeLeaving = () => !dispatchEvent(new Event("beforeunload", { cance
 
 /** @param {HTMLDialogElement} dialog */
 function mountDialog(dialog) {
-  const form = /** @type {HTMLFormElement} */ (part(dialog, "sign-in-form"));
-  const password = /** @type {HTMLInputElement} */ (form.elements.namedItem("password"));
-  const name = /** @type {HTMLInputElement} */ (form.elements.namedItem("name"));
-  const problem = part(dialog, "sign-in-problem");
-  let isAsking = false;
+  const form = dialog.querySelector("form"); // without it, the person has no password here, and signs in on another page
+  const account = /** @type {HTMLElement} */ (dialog.querySelector("[data-account]")).dataset.account;
 
   session.canAsk = true;
   session.addEventListener("needed", () => {
     if (!dialog.open) dialog.showModal();
   });
-  session.addEventListener("signed-in", () => {
-    password.value = "";
-    problem.hidden = true;
-    dialog.close();
-  });
+  session.addEventListener("signed-in", () => dialog.close());
   channel?.addEventListener("message", ({ data }) => {
-    if (data === name.value) session.signedIn(); // another account would see other things than this page shows
+    if (data === account) session.signedIn(); // another account would see other things than this page shows
   });
+  channel?.postMessage(account); // who opens this page is signed in, perhaps because another one asked for it
   dialog.addEventListener("close", () => {
     if (session.isNeeded) session.decline();
   });
   part(dialog, "sign-in-later").addEventListener("click", () => dialog.close());
+  if (form) mountPassword(form);
+}
+
+/** @param {HTMLFormElement} form */
+function mountPassword(form) {
+  const password = /** @type {HTMLInputElement} */ (form.elements.namedItem("password"));
+  const name = /** @type {HTMLInputElement} */ (form.elements.namedItem("name"));
+  const problem = part(form, "sign-in-problem");
+  let isAsking = false;
+
+  session.addEventListener("signed-in", () => {
+    password.value = "";
+    problem.hidden = true;
+  });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (isAsking) return;

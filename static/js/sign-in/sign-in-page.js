@@ -13,6 +13,8 @@ const repeat = /** @type {HTMLInputElement | null} */ (form.querySelector("[data
 const first = field("first");
 const secret = new URLSearchParams(location.hash.slice(1)).get("first");
 
+// What the provider sent back in the address is spent, and is of no use in the browser's history.
+if (document.querySelector("[data-part=failed]")) history.replaceState(null, "", form.action);
 if (secret !== null) history.replaceState(null, "", location.pathname + location.search); // it stays out of the browser's history
 if (first && secret) {
   first.value = secret;

@@ -268,6 +268,31 @@ def check_certificate(settings: Settings) -> Findings:
     yield ok(said) if days >= EXPIRES_SOON_DAYS else warn(said)
 
 
+def check_provider(settings: Settings) -> Findings:
+    """The identity provider says what it is, and this server can use what it says."""
+    if settings.oidc_issuer is None:
+        yield ok("no identity provider; --oidc-issuer is not set")
+        return
+    from httpx import HTTPError
+    from joserfc.errors import JoseError
+
+    from dropmill.access.oidc import CALLBACK, read_provider
+
+    try:
+        found = asyncio.run(read_provider(settings.oidc_issuer))
+    except (OSError, HTTPError, ValueError, JoseError) as error:
+        yield fail(f"{settings.oidc_issuer} cannot be used: {error or type(error).__name__}")
+        return
+    yield ok(
+        f"{settings.oidc_issuer} answers, keys: {len(found.keys)}; it must know the redirect URI "
+        f"{settings.public_url}{CALLBACK}"
+    )
+    if not found.has_algorithm:
+        yield fail("it names no signature that the server accepts: RSA, ECDSA or Ed25519 with a public key")
+    if found.has_pkce is False:
+        yield warn("it does not name S256 among its ways of PKCE, which the server always uses")
+
+
 HOST_CHECKS: Mapping[str, Check] = {
     "data folder": check_data_folder,
     "lock": check_lock,
@@ -279,6 +304,7 @@ HOST_CHECKS: Mapping[str, Check] = {
     "kernel": check_kernel,
     "DNS": check_dns,
     "certificate": check_certificate,
+    "provider": check_provider,
 }
 
 

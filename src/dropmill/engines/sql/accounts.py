@@ -4,14 +4,23 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, true, update
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row
-from dropmill.engines.sql.tables import accounts, sessions, tokens
+from dropmill.engines.sql.tables import accounts, pending_sign_ins, sessions, tokens
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable
-from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token, name_key, owner_of
+from dropmill.model.accounts import (
+    Account,
+    AccountChange,
+    Identity,
+    PendingSignIn,
+    Session,
+    Token,
+    name_key,
+    owner_of,
+)
 from dropmill.model.by import By
 from dropmill.model.caller import Credential, Role, Scope
 from dropmill.model.client import ClientIdentity
@@ -19,6 +28,7 @@ from dropmill.model.clock import utc_now
 from dropmill.model.errors import LastAdmin, NameTaken, NotFound
 from dropmill.model.events import ChangeOfAccount, EventName, RefusalReason, SignInMethod, SignOutReason, Subject
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId, new_account_id
+from dropmill.ports.ledger.accounts import PENDING_MAX, PENDING_PER_NETWORK
 from dropmill.wire.clients import client_from_json, client_json
 
 SOME = 500  # ids in one query: SQLite takes 32,766
@@ -58,6 +68,9 @@ _TOKEN = (
 )
 _TOKENS = select(tokens).order_by(tokens.c.seq.desc())
 _TOKENS_OF = _TOKENS.where(tokens.c.account_id == bindparam("key"))
+_PENDING = select(pending_sign_ins).where(
+    pending_sign_ins.c.state_sha256 == bindparam("state"), pending_sign_ins.c.browser_sha256 == bindparam("browser")
+)
 _USE_TOKEN = update(tokens).where(tokens.c.id == bindparam("key"))
 
 
@@ -121,7 +134,7 @@ def admit(
     role: Role | None,
     client: ClientIdentity,
     method: SignInMethod,
-    unseen_since: datetime,
+    unseen_since: datetime | None,
 ) -> Account:
     """See `AccountReader.admit`."""
     row = tx.one(_IDENTIFIED, issuer=identity.issuer, subject=identity.subject)
@@ -135,7 +148,7 @@ def admit(
     if role is not None and role is not account.role:
         tx.run(_SET_ACCOUNT, key=account.id, role=role.value)
         _changed(tx, account, ChangeOfAccount.ROLE, By(account=account.name, client=client), role=role)
-    if account.last_seen_at is None or account.last_seen_at <= unseen_since:
+    if unseen_since is not None and (account.last_seen_at is None or account.last_seen_at <= unseen_since):
         tx.run(_SEEN, key=account.id, last_seen_at=utc_now())
         subject = Subject(account=account.name, client=client)
         tx.emit(EventName.ACCOUNT_SIGNED_IN, subject, owner=account.owner, method=method.value)
@@ -298,6 +311,34 @@ def revoke_token(tx: Transaction, token_id: TokenId, account_id: AccountId | Non
     _changed(tx, require_existing(tx, found.account_id), ChangeOfAccount.TOKEN_REVOKED, by, token=found.prefix)
 
 
+def add_pending_sign_in(tx: Transaction, pending: PendingSignIn, now: datetime) -> None:
+    """See `PendingSignIns.add_pending_sign_in`."""
+    table = pending_sign_ins
+    tx.connection.execute(delete(table).where(table.c.expires_at <= now))
+    for where, most in (((table.c.network == pending.network), PENDING_PER_NETWORK), (true(), PENDING_MAX)):
+        oldest_kept = select(table.c.seq).where(where).order_by(table.c.seq.desc()).offset(most - 1).limit(1)
+        tx.connection.execute(delete(table).where(where, table.c.seq <= oldest_kept.scalar_subquery()))
+    tx.connection.execute(
+        insert(table).values(
+            state_sha256=pending.state,
+            browser_sha256=pending.browser,
+            network=pending.network,
+            next=pending.next,
+            expires_at=pending.expires_at,
+        )
+    )
+
+
+def take_pending_sign_in(tx: Transaction, state: Sha256, browser: Sha256, now: datetime) -> PendingSignIn | None:
+    """See `PendingSignIns.take_pending_sign_in`."""
+    row = tx.one(_PENDING, state=state, browser=browser)
+    if row is None:
+        return None
+    tx.connection.execute(delete(pending_sign_ins).where(pending_sign_ins.c.seq == row["seq"]))
+    found = pending_sign_in_of(row)
+    return found if found.expires_at > now else None
+
+
 def note_use(
     tx: Transaction,
     used_sessions: Mapping[SessionId, datetime],
@@ -415,6 +456,7 @@ def account_of(row: Row) -> Account:
         disabled_at=row["disabled_at"],
         removed_at=row["removed_at"],
         last_seen_at=row["last_seen_at"],
+        has_password=row["password_hash"] is not None,
     )
 
 
@@ -429,6 +471,17 @@ def session_of(row: Row) -> Session:
         last_used_at=row["last_used_at"],
         expires_at=row["expires_at"],
         client=client,
+    )
+
+
+def pending_sign_in_of(row: Row) -> PendingSignIn:
+    """A sign-in that has begun."""
+    return PendingSignIn(
+        state=Sha256(row["state_sha256"]),
+        browser=Sha256(row["browser_sha256"]),
+        network=row["network"],
+        next=row["next"],
+        expires_at=row["expires_at"],
     )
 
 

@@ -25,7 +25,7 @@ from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.history import first_files, list_history
 from dropmill.engines.sql.uploads import announce_uploads
-from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.accounts import Account, AccountChange, Identity, PendingSignIn, Session, Token
 from dropmill.model.by import THIS_MACHINE, By
 from dropmill.model.caller import Credential, Role
 from dropmill.model.client import ClientIdentity
@@ -266,7 +266,7 @@ class SqlLedger(SqlDatabase):
         client: ClientIdentity,
         *,
         method: SignInMethod,
-        unseen_since: datetime,
+        unseen_since: datetime | None,
     ) -> Account:
         return await self._change(accounts.admit, identity, name, role, client, method, unseen_since)
 
@@ -297,6 +297,12 @@ class SqlLedger(SqlDatabase):
 
     async def revoke_token(self, token_id: TokenId, account_id: AccountId | None, by: By) -> None:
         await self._change(accounts.revoke_token, token_id, account_id, by)
+
+    async def add_pending_sign_in(self, pending: PendingSignIn, now: datetime) -> None:
+        await self._change(accounts.add_pending_sign_in, pending, now)
+
+    async def take_pending_sign_in(self, state: Sha256, browser: Sha256, now: datetime) -> PendingSignIn | None:
+        return await self._change(accounts.take_pending_sign_in, state, browser, now)
 
     async def note_use(
         self,

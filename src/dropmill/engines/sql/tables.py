@@ -30,7 +30,7 @@ from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText
 from dropmill.model.events import AUDITED
 from dropmill.model.ids import OPEN
 
-SCHEMA_HEAD = "0017"
+SCHEMA_HEAD = "0019"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -397,6 +397,18 @@ tokens = Table(
     Column("last_used_at", UtcTime),
 )
 Index("ix_tokens_account", tokens.c.account_id, tokens.c.seq)
+
+pending_sign_ins = Table(  # some have expired; see `model.accounts.PendingSignIn`
+    "pending_sign_ins",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("state_sha256", Id(64), nullable=False, unique=True),
+    Column("browser_sha256", Id(64), nullable=False),
+    Column("network", SafeText(64), nullable=False),
+    Column("next", SafeText(), nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+Index("ix_pending_sign_ins_network", pending_sign_ins.c.network, pending_sign_ins.c.seq)
 
 config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held
     "config_files",

@@ -2,14 +2,17 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
-from dropmill.model.accounts import Account, AccountChange, Identity, Session, Token
+from dropmill.model.accounts import Account, AccountChange, Identity, PendingSignIn, Session, Token
 from dropmill.model.by import By
 from dropmill.model.caller import Credential, Role
 from dropmill.model.client import ClientIdentity
 from dropmill.model.events import RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
+
+PENDING_PER_NETWORK: Final = 500  # a company behind one address, at nine o'clock
+PENDING_MAX: Final = 20_000
 
 
 class AccountReader(Protocol):
@@ -32,7 +35,7 @@ class AccountReader(Protocol):
         client: ClientIdentity,
         *,
         method: SignInMethod,
-        unseen_since: datetime,
+        unseen_since: datetime | None,
     ) -> Account:
         """The account of an identity, as it is now; on the first visit a new one without a password.
 
@@ -45,7 +48,8 @@ class AccountReader(Protocol):
             role: that the account has from now on, also if no admin is left; None: what it has, of a new one viewer.
             client: who asks.
             method: how.
-            unseen_since: whoever was last seen before this time signs in anew.
+            unseen_since: whoever was last seen before this time signs in anew; None: nobody does, because a session
+                follows, and `begin_session` records that.
 
         Raises:
             NameTaken: the account would be new, and another one has the name.
@@ -75,7 +79,25 @@ class AccountNames(Protocol):
         """The account that has this name and is not removed; None if there is none."""
 
 
-class AccountLedger(AccountReader, AccountNames, Protocol):
+class PendingSignIns(Protocol):
+    """Keeps what browsers have begun and an identity provider has not answered. No events: nobody is named yet."""
+
+    async def add_pending_sign_in(self, pending: PendingSignIn, now: datetime) -> None:
+        """Keep one, and drop those that have expired by `now`.
+
+        Whoever asks decides how many there are: over `PENDING_PER_NETWORK` from one network, or `PENDING_MAX` in all,
+        the oldest of these are dropped.
+        """
+
+    async def take_pending_sign_in(self, state: Sha256, browser: Sha256, now: datetime) -> PendingSignIn | None:
+        """The one that this browser has begun with this state, which is taken away: another call finds nothing.
+
+        Returns:
+            None if there is none, or it has expired. One of another browser stays.
+        """
+
+
+class AccountLedger(AccountReader, AccountNames, PendingSignIns, Protocol):
     """Keeps accounts, sessions and tokens."""
 
     async def add_account(self, account: Account, password_hash: str, by: By, *, is_first: bool = False) -> None:

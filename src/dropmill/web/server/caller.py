@@ -56,6 +56,7 @@ async def find_caller(connection: Connection) -> Caller | None:
         credential=sign_in.credential,
         expires_at=sign_in.expires_at,
         owner=owner_of(sign_in.account.id),
+        has_password=sign_in.account.has_password,
         role=sign_in.account.role,
         scopes=sign_in.scopes,
         authentication=sign_in.authentication,
@@ -107,14 +108,19 @@ def client_of(connection: Connection) -> ClientIdentity:
 
 
 def cookie_name(connection: Connection, base: str) -> str:
-    """The name of the session's cookie.
+    """The name of the session's cookie."""
+    return prefixed(COOKIE, connection, base)
+
+
+def prefixed(name: str, connection: Connection, base: str) -> str:
+    """The name of a cookie that only this site may set.
 
     On https its prefix has browsers refuse one that another site, or plain http, set under our name
     (https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1, and "Cookie Prefixes" in its draft successor).
     """
     if connection.scheme not in ("https", "wss"):
-        return COOKIE
-    return f"__Secure-{COOKIE}" if base else f"__Host-{COOKIE}"
+        return name
+    return f"__Secure-{name}" if base else f"__Host-{name}"
 
 
 def keep_caller(caller: Caller) -> None:
