@@ -98,7 +98,7 @@ class Access:
     async def sign_in(self) -> SignedIn:
         """Sign in at the provider and come back."""
         browser, answer = await self.begun()
-        assert (await self.oidc.take(CLIENT, browser, answer.get("state"))).next == "/history"
+        assert (await self.oidc.take(CLIENT, browser, answer)).next == "/history"
         return await self.oidc.finish(CLIENT, browser, answer)
 
     async def refused(self) -> tuple[str, str | None]:
@@ -221,7 +221,7 @@ async def test_a_key_that_the_provider_has_changed_meanwhile_is_read(start: Star
     provider.key = new_key("two")
     provider.keys = [provider.key]
     provider.asked.clear()
-    await access.oidc.take(CLIENT, browser, answer["state"])
+    await access.oidc.take(CLIENT, browser, answer)
     assert (await access.oidc.finish(CLIENT, browser, answer)).account.name == "ada"
     assert provider.asked == [TOKEN, DISCOVERY, KEYS], "the keys were read once, although they had just been read"
 
@@ -234,14 +234,14 @@ async def test_a_state_is_good_once_and_in_its_browser_alone(start: Start) -> No
     browser, answer = await access.begun()
     other, _ = await access.begun()
     assert other != browser
-    for wrong in (other, None, "", "x" * 43):
+    for somebody in (other, None, "", "x" * 43):
         with pytest.raises(SignInFailed) as caught:
-            await access.oidc.take(CLIENT, wrong, answer["state"])
+            await access.oidc.take(CLIENT, somebody, answer)
         assert caught.value.extra == {"reason": "state"}
-    await access.oidc.take(CLIENT, browser, answer["state"])
-    for state in (answer["state"], None, "", "x" * 43, "x" * 5000):
+    await access.oidc.take(CLIENT, browser, answer)
+    for wrong in (answer, {}, {"state": ""}, {"state": "x" * 43}, {"state": "x" * 5000}):
         with pytest.raises(SignInFailed):
-            await access.oidc.take(CLIENT, browser, state)
+            await access.oidc.take(CLIENT, browser, wrong)
     assert set(await access.audited()) == {"wrong_state"}
 
 
@@ -251,7 +251,7 @@ async def test_two_tabs_of_a_browser_sign_in_side_by_side(start: Start) -> None:
     same, second = await access.begun(browser)
     assert same == browser
     for answer in (first, second):
-        await access.oidc.take(CLIENT, browser, answer["state"])
+        await access.oidc.take(CLIENT, browser, answer)
         assert (await access.oidc.finish(CLIENT, browser, answer)).account.name == "ada"
 
 
@@ -260,7 +260,7 @@ async def test_a_state_expires(start: Start, monkeypatch: pytest.MonkeyPatch) ->
     access = start()
     browser, answer = await access.begun()
     with pytest.raises(SignInFailed):
-        await access.oidc.take(CLIENT, browser, answer["state"])
+        await access.oidc.take(CLIENT, browser, answer)
 
 
 async def test_the_answer_to_one_sign_in_does_not_fit_another(start: Start) -> None:
@@ -268,7 +268,7 @@ async def test_the_answer_to_one_sign_in_does_not_fit_another(start: Start) -> N
     access = start()
     _, of_attacker = await access.begun()
     browser, answer = await access.begun()
-    await access.oidc.take(CLIENT, browser, answer["state"])
+    await access.oidc.take(CLIENT, browser, answer)
     with pytest.raises(SignInFailed):
         await access.oidc.finish(CLIENT, browser, {**answer, "code": of_attacker["code"]})
 
@@ -276,7 +276,7 @@ async def test_the_answer_to_one_sign_in_does_not_fit_another(start: Start) -> N
 async def test_nothing_in_the_ledger_is_worth_anything(start: Start, ledger: SqliteLedger) -> None:
     access = start()
     browser, answer = await access.begun()
-    await access.oidc.take(CLIENT, browser, answer["state"])
+    await access.oidc.take(CLIENT, browser, answer)
     signed_in = await access.oidc.finish(CLIENT, browser, answer)
     browser, answer = await access.begun(browser)
     await ledger.close()

@@ -105,6 +105,11 @@ class Site:
         self.empty = _server(folder / "empty", "--reload")
         self.used = _server(folder / "used", "--concurrency", "2")
         self.troubled = _server(folder / "troubled", "--auth", "off", bind="0.0.0.0:0")  # to show what pages say then
+        office = ("--oidc-issuer", "https://id.example.com", "--oidc-client-id", "drop", "--oidc-name", "Example ID")
+        self.office = _server(folder / "office", *office, "--public-url", "https://drop.example.com")
+        self.office.stop()
+        self.account("add", "ada", "--role", "admin", at=self.office)
+        self.office.start()
         self.private = _server(folder / "private", "--auth", "required")
         self.private.stop()
         self.account("add", "ada", "--role", "admin")
@@ -112,10 +117,11 @@ class Site:
         self.said = False  # whether the notices are posted
         self._sent: dict[str, str] = {}
 
-    def account(self, *words: str) -> None:
-        """Run `dropmill account` with `PASSWORD` on the server where people sign in."""
-        command = [*DROPMILL, "account", *words, "--password-stdin", "--data", str(self.private.data)]
-        subprocess.run(command, input=PASSWORD, text=True, check=True, cwd=self.private.folder, capture_output=True)
+    def account(self, *words: str, at: Server | None = None) -> None:
+        """Run `dropmill account` with `PASSWORD` on a server; None: the one where people sign in with passwords."""
+        server = at or self.private
+        command = [*DROPMILL, "account", *words, "--password-stdin", "--data", str(server.data)]
+        subprocess.run(command, input=PASSWORD, text=True, check=True, cwd=server.folder, capture_output=True)
 
     def end(self) -> None:
         """End them."""
@@ -125,7 +131,10 @@ class Site:
     @property
     def servers(self) -> dict[str, Server]:
         """By the name that a scene gives."""
-        return {"empty": self.empty, "used": self.used, "troubled": self.troubled, "private": self.private}
+        return {
+            "empty": self.empty, "used": self.used, "troubled": self.troubled,
+            "private": self.private, "office": self.office,
+        }
 
     def sent(self, kind: str) -> str:
         """The id of a submission: `one`, `failed`, `busy` or `many`."""
@@ -280,6 +289,8 @@ SCENES: dict[str, Scene] = {
     "presence": Scene(path=lambda site: f"/submissions/{site.sent('failed')}", act=_watched),
     "presence-config": Scene(path=lambda _: "/config", act=_edited),
     "sign-in": Scene(path=lambda _: "/sign-in", at="private"),
+    "sign-in-provider": Scene(path=lambda _: "/sign-in", at="office"),
+    "sign-in-failed": Scene(path=lambda _: "/sign-in/oidc/callback?state=x", at="office"),
     "account": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/account")),
     "account-menu": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/")),
     "people": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/people")),

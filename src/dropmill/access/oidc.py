@@ -312,16 +312,23 @@ class Oidc:
 
     # --- finish ------------------------------------------------------------------------------------------------------
 
-    async def take(self, client: ClientIdentity, browser: str | None, state: str | None) -> PendingSignIn:
+    async def take(self, client: ClientIdentity, browser: str | None, answer: Mapping[str, str]) -> PendingSignIn:
         """What an answer of the provider belongs to. It is taken away: nobody can answer it a second time.
+
+        Args:
+            client: who comes back.
+            browser: the secret in the browser's cookie; None without one.
+            answer: the parameters of the address.
 
         Raises:
             SignInFailed: this browser has begun nothing with this state, or too long ago, or it was answered before.
             OutOfSpace, Unavailable: the ledger cannot be written.
         """
-        found = None
+        found, state = None, answer.get("state")
         if browser is not None and state is not None and is_session_secret(browser) and is_session_secret(state):
             found = await self._ledger.take_pending_sign_in(digest(state), digest(browser), utc_now())
+        if found is None and answer.get("error") in _DENIALS:  # some providers do not send the state with an error
+            self._refuse_error(client, answer["error"])
         if found is None:
             self._refusals.note(RefusalReason.WRONG_STATE, client)
             raise SignInFailed(

@@ -94,7 +94,7 @@ async def finish() -> Any:
     try:
         require_private(request, services().settings)
         answer = _answer()
-        pending = await oidc.take(client, browser, answer.get("state"))
+        pending = await oidc.take(client, browser, answer)
         wanted = pending.next
         signed_in = await oidc.finish(client, browser or "", answer)
     except DropmillError as error:
