@@ -132,8 +132,11 @@ class Site:
     def servers(self) -> dict[str, Server]:
         """By the name that a scene gives."""
         return {
-            "empty": self.empty, "used": self.used, "troubled": self.troubled,
-            "private": self.private, "office": self.office,
+            "empty": self.empty,
+            "used": self.used,
+            "troubled": self.troubled,
+            "private": self.private,
+            "office": self.office,
         }
 
     def sent(self, kind: str) -> str:
