@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dropmill.access.passwords import Passwords, checked_password
+from dropmill.access.passwords import Passwords
 from dropmill.model.accounts import Account, AccountChange, checked_name
 from dropmill.model.by import by
 from dropmill.model.caller import Role
@@ -39,11 +39,11 @@ class Accounts:
         """Add an account.
 
         Raises:
-            BadRequest: the name or the password cannot be one.
+            BadRequest: the name or the password (`BadPassword`) cannot be one.
             NameTaken: another account has the name.
         """
         name = checked_name(name)
-        password_hash = await self._passwords.hash(checked_password(password))
+        password_hash = await self._passwords.new(password, name)
         account = Account(id=new_account_id(), name=name, role=role, created_at=utc_now())
         await self._ledger.add_account(account, password_hash, by(caller))
         return account
@@ -60,11 +60,14 @@ class Accounts:
         """Change an account; None leaves what it is. A new password and disabling it end its sessions.
 
         Raises:
-            BadRequest: the password cannot be one.
+            BadPassword: the password cannot be one.
             NotFound: there is none, or it was removed.
             LastAdmin: no usable admin would be left.
         """
-        password_hash = None if password is None else await self._passwords.hash(checked_password(password))
+        password_hash = None
+        if password is not None:
+            known = await self._ledger.account(account_id)
+            password_hash = await self._passwords.new(password, known.name)
         change = AccountChange(role=role, is_disabled=is_disabled, password_hash=password_hash)
         return await self._ledger.change_account(account_id, change, by(caller))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NoReturn
 
-from dropmill.access.passwords import Passwords, checked_password
+from dropmill.access.passwords import Passwords, require_possible
 from dropmill.access.proxy import Claim
 from dropmill.access.refusals import Refusals
 from dropmill.access.secrets import digest, is_session_secret, new_session_secret
@@ -169,11 +169,11 @@ class Sessions:
         """Make the first account, an admin, and begin a session of it. Spends the one-time link.
 
         Raises:
-            BadRequest: the name or the password cannot be one; the link can still be used.
+            BadRequest: the name or the password (`BadPassword`) cannot be one; the link can still be used.
             WrongCredentials: the link is another, was used or has expired, or there is an account already.
             TooManyAttempts: too many failed before.
         """
-        name, password = checked_name(name), checked_password(password)
+        name, _ = checked_name(name), require_possible(password)
         try:
             self._throttle.begin("", client.ip)
         except TooManyAttempts:
@@ -184,12 +184,13 @@ class Sessions:
         self._first, offered = None, self._first  # before the first await: it is spent once
         account = Account(id=new_account_id(), name=name, role=Role.ADMIN, created_at=utc_now())
         try:
-            password_hash = await self._passwords.hash(password)
+            password_hash = await self._passwords.new(password, name)
             await self._ledger.add_account(account, password_hash, By(account=name, client=client), is_first=True)
         except NameTaken:
             self._refuse(None, RefusalReason.WRONG_LINK, client, "There is an account already; sign in with it.")
         except BaseException:  # nothing was made; also if the client left
             self._first = offered
+            self._throttle.withdraw("", client.ip)  # whoever has the link is not guessing
             raise
         self._throttle.succeeded("", client.ip)
         return await self._begin(account, client, SignInMethod.FIRST)
@@ -249,18 +250,18 @@ class Sessions:
         """Set the password of the caller's account, and end its other sessions.
 
         Raises:
-            BadRequest: the new password cannot be one, or there is no account.
+            BadRequest: the new password cannot be one (`BadPassword`), or there is no account.
             WrongCredentials: `current` is not its password.
             TooManyAttempts: too many failed before.
         """
         account_id, name = _account_of(caller), caller.account or ""
-        checked_password(new, "new")
+        require_possible(new, of="new")  # before a hash is made to check the current one
         account, _, is_right = await self._check(name_key(name), caller.client, name, current)
         if account is None or account.id != account_id or not is_right:
             self._refuse(account_id, RefusalReason.WRONG_PASSWORD, caller.client, "The current password is wrong.")
-        change = AccountChange(password_hash=await self._passwords.hash(new))
-        await self._ledger.change_account(account_id, change, by(caller), keep=caller.session_id)
         self._throttle.succeeded(name_key(name), caller.client.ip)
+        change = AccountChange(password_hash=await self._passwords.new(new, name, of="new"))
+        await self._ledger.change_account(account_id, change, by(caller), keep=caller.session_id)
 
 
 def _account_of(caller: Caller) -> AccountId:

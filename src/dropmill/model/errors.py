@@ -10,7 +10,8 @@
     │   ├── MalformedUpload        400, says what was kept
     │   ├── NothingSent            400
     │   ├── BadFileName            400
-    │   └── BadParameter           400
+    │   ├── BadParameter           400
+    │   └── BadPassword            400, with the reason
     ├── UnsupportedMediaType       415
     │   └── FileTypeNotAccepted    415
     ├── RequestTooSlow             408
@@ -131,6 +132,17 @@ class BadParameter(BadRequest):
 
     code = "bad_parameter"
     title = "A parameter cannot be used"
+
+
+class BadPassword(BadRequest):
+    """A new password cannot be one.
+
+    The member `reason` says why: `too_short`, `too_long` (`limit` is the number of characters or bytes), `well_known`
+    or `like_name`.
+    """
+
+    code = "bad_password"
+    title = "The password cannot be used"
 
 
 class BadFileName(BadRequest):

@@ -4,7 +4,7 @@ import { bytes, visible } from "./format.js";
 import { has, t } from "./messages.js";
 
 /** @type {Record<string, string[]>} members of the problem document that stand in a sentence; without them the server's words say more */
-const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"], "bad_parameter.too_short": ["limit"], "bad_parameter.too_long": ["limit"], too_many_attempts: ["retry_after"] };
+const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"], "bad_parameter.too_short": ["limit"], "bad_parameter.too_long": ["limit"], "bad_password.too_short": ["limit"], "bad_password.too_long": ["limit"], too_many_attempts: ["retry_after"] };
 
 /**
  * @param {Record<string, any>} problem of the server (application/problem+json), or of this page, which has only `detail`
