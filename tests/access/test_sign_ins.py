@@ -16,6 +16,7 @@ from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
 from dropmill.access.proxy import Claim
 from dropmill.access.refusals import Refusals
+from dropmill.access.secrets import digest
 from dropmill.access.sessions import Sessions, SignedIn
 from dropmill.access.sign_ins import SignIn, SignIns
 from dropmill.access.tokens import Tokens
@@ -25,7 +26,7 @@ from dropmill.model.accounts import Account, owner_of
 from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Role, Scope
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest, Forbidden, NameTaken, NotFound, TooManyAttempts, WrongCredentials
-from dropmill.model.events import EventName
+from dropmill.model.events import Event, EventName, SignOutReason
 from dropmill.model.ids import Cursor
 from dropmill.model.internal import Internal
 
@@ -333,6 +334,37 @@ async def test_a_new_password_ends_the_other_sessions(access: Access) -> None:
     with pytest.raises(WrongCredentials):
         await access.signed_in()
     await access.sessions.sign_in(CLIENT, "Ada", "another password")
+
+
+async def test_a_browser_that_signs_in_anew_has_one_session(access: Access) -> None:
+    """Whatever it shows: its own session of any account ends, and nothing else."""
+    await access.added()
+    await access.added("Bob")
+    other = await access.signed_in()
+    first = await access.signed_in()
+    second = await access.sessions.sign_in(CLIENT, "Bob", PASSWORD, replaced=first.secret)
+    assert await access.ledger.session_by(digest(first.secret)) is None
+    for shown in (first.secret, "x" * 43, "", "no secret at all"):
+        third = await access.sessions.sign_in(CLIENT, "Ada", PASSWORD, replaced=shown)
+        assert third.secret not in (first.secret, second.secret)
+    for kept in (other, second):
+        assert await access.ledger.session_by(digest(kept.secret)) is not None
+    reasons = [event.data["reason"] for event in await signed_out(access)]
+    assert reasons == [SignOutReason.REPLACED]
+
+
+async def test_a_failed_sign_in_ends_no_session(access: Access) -> None:
+    await access.added()
+    first = await access.signed_in()
+    with pytest.raises(WrongCredentials):
+        await access.sessions.sign_in(CLIENT, "Ada", "another password", replaced=first.secret)
+    assert await access.ledger.session_by(digest(first.secret)) is not None
+
+
+async def signed_out(access: Access) -> list[Event]:
+    """Which sessions were ended, as events."""
+    page = await access.ledger.events("all", after=Cursor(0), limit=1000)
+    return [event for event in page.events if event.name is EventName.ACCOUNT_SIGNED_OUT]
 
 
 async def test_nobody_ends_a_session_or_a_token_of_another_account(access: Access) -> None:

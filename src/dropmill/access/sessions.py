@@ -1,6 +1,7 @@
 """Signing in and out: sessions of browsers, and the one-time link for the first admin."""
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,8 +79,16 @@ class Sessions:
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
-    async def sign_in(self, client: ClientIdentity, name: str, password: str) -> SignedIn:
+    async def sign_in(
+        self, client: ClientIdentity, name: str, password: str, *, replaced: str | None = None
+    ) -> SignedIn:
         """Begin a session.
+
+        Args:
+            client: who signs in.
+            name: of the account, in any case.
+            password: its.
+            replaced: what the browser shows as the secret of its session, which ends with this.
 
         Raises:
             WrongCredentials: the name or the password is wrong, or the account is disabled; the error is the same.
@@ -97,7 +106,7 @@ class Sessions:
         if self._passwords.is_weak(known):
             await self._ledger.rehash(account.id, old=known, new=await self._passwords.hash(password))
         try:
-            signed_in = await self._begin(account, client, SignInMethod.PASSWORD)
+            signed_in = await self._begin(account, client, SignInMethod.PASSWORD, replaced)
         except NotFound:  # it was removed or disabled meanwhile
             raise WrongCredentials(_WRONG) from None
         self._throttle.succeeded(key, client.ip)
@@ -195,12 +204,24 @@ class Sessions:
         self._throttle.succeeded("", client.ip)
         return await self._begin(account, client, SignInMethod.FIRST)
 
+    async def _replace(self, secret: str | None, client: ClientIdentity) -> None:
+        """End the session that a browser had; it cannot show its secret any more, but somebody else may have it."""
+        found = None
+        if secret is not None and is_session_secret(secret):
+            found = await self._ledger.session_by(digest(secret))
+        if found is not None:
+            session, account = found
+            with contextlib.suppress(NotFound):
+                await self._ledger.end_session(session.id, account.id, SignOutReason.REPLACED, client)
+
     def _is_first(self, secret: str) -> bool:
         if self._first is None or not self._is_in_time() or not is_session_secret(secret):
             return False
         return hmac.compare_digest(self._first[0], digest(secret))
 
-    async def _begin(self, account: Account, client: ClientIdentity, method: SignInMethod) -> SignedIn:
+    async def _begin(
+        self, account: Account, client: ClientIdentity, method: SignInMethod, replaced: str | None = None
+    ) -> SignedIn:
         now, secret = utc_now(), new_session_secret()
         session = Session(
             id=new_session_id(),
@@ -211,6 +232,7 @@ class Sessions:
             client=client,
         )
         await self._ledger.begin_session(session, digest(secret), method)
+        await self._replace(replaced, client)
         return SignedIn(account=account, session=session, secret=secret)
 
     def _refuse(

@@ -60,6 +60,7 @@ class SignOutReason(StrEnum):
 
     SIGNED_OUT = "signed_out"
     ENDED = "ended"  # in the list of sessions
+    REPLACED = "replaced"  # the same browser has signed in anew
     PASSWORD_CHANGED = "password_changed"  # noqa: S105  # a word, no secret
 
 

@@ -9,7 +9,7 @@ from dropmill.access.sessions import SignedIn
 from dropmill.model.errors import BadRequest
 from dropmill.model.ids import SessionId
 from dropmill.web.server import body
-from dropmill.web.server.caller import client_of, cookie_name, current_caller
+from dropmill.web.server.caller import client_of, cookie_name, current_caller, session_cookie
 from dropmill.web.server.guard import require_private
 from dropmill.web.services import services
 from dropmill.wire.accounts import session_json, signed_in_json
@@ -52,7 +52,7 @@ async def by_fields(given: Mapping[str, Any]) -> SignedIn:
     if "first" in given:
         (first,) = words(given, "first")
         return await services().sessions.sign_in_first(client, first, name, password)
-    return await services().sessions.sign_in(client, name, password)
+    return await services().sessions.sign_in(client, name, password, replaced=session_cookie(request))
 
 
 @sessions.get("/session")

@@ -40,7 +40,7 @@ async def find_caller(connection: Connection) -> Caller | None:
     """
     found, client = services(), client_of(connection)
     sign_in = None
-    if (secret := _cookie(connection)) is not None:
+    if (secret := session_cookie(connection)) is not None:
         sign_in = await found.sign_ins.by_session(secret)
     if sign_in is None and (token := _bearer_token(connection)) is not None:
         sign_in = await found.sign_ins.by_token(token) or await _by_jwt(token, client)
@@ -99,7 +99,7 @@ def why_refused() -> str | None:
 
 def shows_credentials(connection: Connection) -> bool:
     """Whether a request or socket shows a session's cookie or a bearer token, a valid one or not."""
-    return _cookie(connection) is not None or _bearer_token(connection) is not None
+    return session_cookie(connection) is not None or _bearer_token(connection) is not None
 
 
 def client_of(connection: Connection) -> ClientIdentity:
@@ -117,6 +117,11 @@ def prefixed(name: str, connection: Connection, base: str) -> str:
 
     On https its prefix has browsers refuse one that another site, or plain http, set under our name
     (https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1, and "Cookie Prefixes" in its draft successor).
+
+    Args:
+        name: without a prefix.
+        connection: that brings or gets it.
+        base: path prefix of this site behind a proxy; empty without one.
     """
     if connection.scheme not in ("https", "wss"):
         return name
@@ -144,7 +149,8 @@ def caller_if_known() -> Caller | None:
     return found
 
 
-def _cookie(connection: Connection) -> str | None:
+def session_cookie(connection: Connection) -> str | None:
+    """What a request or socket shows as a session's secret; None without."""
     if "Cookie" not in connection.headers:
         return None
     secret: str | None = connection.cookies.get(cookie_name(connection, services().settings.base_path))
