@@ -23,7 +23,7 @@ from dropmill.text import time_text
 from dropmill.web import messages
 from dropmill.web.api import query
 from dropmill.web.history import history_page
-from dropmill.web.server.caller import caller_if_known, current_caller
+from dropmill.web.server.caller import caller_if_known, current_caller, prefixed
 from dropmill.web.server.compression import compress_page
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.sign_in import begin, finish, sign_in_page
@@ -279,7 +279,13 @@ def _me(caller: Caller) -> dict[str, Any]:
 def language() -> str:
     """The language of this page: chosen by the person, else by the browser."""
     accepted = request.accept_languages.best_match(messages.LANGUAGES)
-    return messages.choose(request.cookies.get(messages.COOKIE), accepted)
+    return messages.choose(request.cookies.get(language_cookie()), accepted)
+
+
+@pages.app_template_global("language_cookie")
+def language_cookie() -> str:
+    """The name of the cookie that holds the language which the person has chosen. The page sets it."""
+    return prefixed(messages.COOKIE, request, services().settings.base_path)
 
 
 @pages.app_template_global("page_files")

@@ -5,6 +5,7 @@ import { callJson, reasonOf, signIn } from "../core/api.js";
 import { base } from "../core/base.js";
 import { part, setText } from "../core/page.js";
 import { session } from "../core/session.js";
+import { forgetPerson } from "./forget.js";
 
 /** Says to the other pages of this browser who has signed in again. Without it, each page asks by itself. */
 const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel(`dropmill-session:${base}`) : null;
@@ -26,6 +27,7 @@ function mountSignOut(button) {
     session.canAsk = false; // the page is about to leave
     try {
       await callJson("DELETE", "/session");
+      await forgetPerson();
       location.assign(`${base}/sign-in`);
     } catch (error) {
       session.canAsk = true;

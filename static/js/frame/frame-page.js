@@ -17,7 +17,8 @@ function named(id) {
 
 const languageButton = named("language-button");
 languageButton.addEventListener("click", () => {
-  document.cookie = `dropmill_language=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax`;
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `${languageButton.dataset.cookie}=${languageButton.lang}; path=${base}/; max-age=31536000; samesite=lax${secure}`;
   location.reload(); // while this page sends, the browser asks first
 });
 mountAccount();

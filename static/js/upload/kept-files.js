@@ -68,6 +68,9 @@ const sweep = (isWanted) => run("readwrite", (store) => {
   });
 });
 
+/** Forget the files of every submission: whoever chose them has signed out. */
+export const forgetFiles = () => run("readwrite", (store) => store.clear());
+
 /** What this browser remembers of one submission's files. */
 export class KeptFiles {
   #submission;

@@ -125,8 +125,32 @@ async def test_below_a_path_and_over_https_the_cookie_says_so(make_app: Make) ->
     app = await make_app(private="yes", public_url="https://drop.example/files")
     answer = await app.test_client().get("/", headers={"Host": "drop.example"}, scheme="https")
     flags = answer.headers["Set-Cookie"]
+    assert flags.startswith("__Secure-dropmill_browser=")
     assert "; Secure" in flags
+    assert "; HttpOnly" in flags
+    assert "SameSite=Lax" in flags
     assert "Path=/files/" in flags
+
+
+async def test_a_cookie_of_another_site_is_not_taken_for_ours_over_https(make_app: Make) -> None:
+    """One that came over plain http has no prefix; browsers refuse a prefix that was set without https."""
+    app = await make_app(private="yes", allowed_host=["drop.example"])
+    host = {"Host": "drop.example"}
+    answer = await app.test_client().get("/", headers=host, scheme="https")
+    name, _, secret = answer.headers["Set-Cookie"].partition(";")[0].partition("=")
+    assert name == "__Host-dropmill_browser"
+    for shown, is_new in ((name, False), ("dropmill_browser", True), ("__Secure-dropmill_browser", True)):
+        again = await app.test_client().get("/", headers={**host, "Cookie": f"{shown}={secret}"}, scheme="https")
+        assert (secret not in again.headers["Set-Cookie"]) is is_new
+
+
+async def test_the_language_is_read_from_a_cookie_with_the_prefix_of_https(make_app: Make) -> None:
+    app = await make_app(allowed_host=["drop.example"])
+    for scheme, name in (("http", "dropmill_language"), ("https", "__Host-dropmill_language")):
+        headers = {"Host": "drop.example", "Cookie": f"{name}=de"}
+        page = await (await app.test_client().get("/", headers=headers, scheme=scheme)).get_data(as_text=True)
+        assert f'data-cookie="{name}"' in page
+        assert '<html lang="de"' in page
 
 
 async def test_without_the_setting_nobody_is_given_a_cookie(make_app: Make) -> None:

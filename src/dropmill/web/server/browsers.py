@@ -15,7 +15,7 @@ from dropmill.access.policy import Action
 from dropmill.model.caller import Caller
 from dropmill.model.ids import BrowserKey, Owner
 from dropmill.web.routes import Access
-from dropmill.web.server.caller import Connection
+from dropmill.web.server.caller import Connection, prefixed
 
 COOKIE = "dropmill_browser"
 SECRET_BYTES = 32
@@ -24,9 +24,15 @@ MAX_AGE_S = 400 * 24 * 3600  # the most that browsers keep one; each page that i
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")  # `SECRET_BYTES` in base64
 
 
-def as_browser(caller: Caller, connection: Connection) -> Caller:
-    """The caller as the browser whose cookie it sends; as a new one if it sends none of ours."""
-    given = connection.cookies.get(COOKIE, "")
+def as_browser(caller: Caller, connection: Connection, base: str) -> Caller:
+    """The caller as the browser whose cookie it sends; as a new one if it sends none of ours.
+
+    Args:
+        caller: who asks.
+        connection: the request or socket.
+        base: how the paths of URLs begin.
+    """
+    given = connection.cookies.get(prefixed(COOKIE, connection, base), "")
     g.is_new_browser = _SECRET.fullmatch(given) is None
     g.browser_secret = secrets.token_urlsafe(SECRET_BYTES) if g.is_new_browser else given
     key = BrowserKey(hashlib.sha256(g.browser_secret.encode()).hexdigest())
@@ -46,7 +52,7 @@ def give_cookie(response: Response, access: Access, base: str) -> None:
     if secret is None or not (request.blueprint == "pages" or has_sent):
         return
     response.set_cookie(
-        COOKIE,
+        prefixed(COOKIE, request, base),
         secret,
         max_age=MAX_AGE_S,
         path=f"{base}/",

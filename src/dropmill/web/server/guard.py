@@ -122,7 +122,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
             _check_origin(connection, others, settings.public_url)
         caller = await find_caller(connection)
         if settings.private and caller is not None and caller.authentication is Authentication.NONE:
-            caller = as_browser(caller, connection)
+            caller = as_browser(caller, connection, settings.base_path)
         if caller is not None:
             keep_caller(caller)
             if is_unsafe:
