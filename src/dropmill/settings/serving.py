@@ -55,6 +55,21 @@ class ServingSettings:
         "The certificate's private key in PEM format, without a passphrase.",
         metavar="FILE",
     )
+    hsts: float = setting(
+        "--hsts",
+        values.age,
+        30 * 86400.0,
+        "Time for which browsers that came by https use nothing else for this host name, on any port "
+        "(Strict-Transport-Security). Default: 30d. For a name that is served by https for good, 365d.",
+        metavar="AGE",
+    )
+    hsts_subdomains: bool = setting(
+        "--hsts-subdomains",
+        values.switch,
+        False,
+        "Have --hsts count for all names below this host name, too.",
+        metavar="",
+    )
     write_timeout: float = setting(
         "--write-timeout",
         values.seconds,

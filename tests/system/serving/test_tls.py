@@ -4,6 +4,7 @@ import contextlib
 import os
 import ssl
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,50 @@ def test_an_error_asks_for_it_too_and_http_never_does(https: Server, server: Ser
     refused = https.http.get("/nothing", headers={"Host": NAME})
     assert (refused.status_code, "Strict-Transport-Security" in refused.headers) == (404, True)
     assert "Strict-Transport-Security" not in server.http.get("/healthz").headers
+
+
+def test_its_owner_has_browsers_stay_with_https_for_a_year_and_below_the_name(
+    make_server: Make, certificate: tuple[Path, Path]
+) -> None:
+    tls = ("--certfile", str(certificate[0]), "--keyfile", str(certificate[1]), "--allowed-host", NAME)
+    server = make_server(*tls, "--hsts", "365d", "--hsts-subdomains", certificate=certificate[0]).start()
+    for path in ("/", "/healthz", "/nothing", "/static/favicon.svg", "/api/v1/jobs"):
+        answer = server.http.get(path, headers={"Host": NAME})
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains", path
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_versions_of_tls_are_refused(
+    https: Server, certificate: tuple[Path, Path], version: ssl.TLSVersion
+) -> None:
+    context = trusting(certificate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that is the point
+        context.minimum_version = context.maximum_version = version
+    context.set_ciphers("ALL:@SECLEVEL=0")  # otherwise our own side would refuse
+    with https.connect() as plain, pytest.raises((ssl.SSLError, ConnectionResetError)):
+        context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_the_newest_version_of_tls_is_preferred(https: Server, certificate: tuple[Path, Path]) -> None:
+    for newest, expected in ((ssl.TLSVersion.MAXIMUM_SUPPORTED, "TLSv1.3"), (ssl.TLSVersion.TLSv1_2, "TLSv1.2")):
+        context = trusting(certificate)
+        context.maximum_version = newest
+        with context.wrap_socket(https.connect(), server_hostname="localhost") as connection:
+            assert connection.version() == expected
+
+
+@pytest.mark.parametrize("name", ["AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"])
+def test_only_ciphers_with_forward_secrecy_and_authentication_are_offered(
+    https: Server, certificate: tuple[Path, Path], name: str
+) -> None:
+    for ciphers, is_taken in ((name, False), ("ECDHE-ECDSA-AES128-GCM-SHA256", True)):
+        context = trusting(certificate)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+        refused = contextlib.nullcontext() if is_taken else pytest.raises((ssl.SSLError, ConnectionResetError))
+        with https.connect() as plain, refused, context.wrap_socket(plain, server_hostname="localhost") as connection:
+            assert connection.cipher() is not None
 
 
 @pytest.mark.parametrize(("origin", "status"), [("https://{host}", 201), ("http://{host}", 403)])

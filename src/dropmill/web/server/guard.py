@@ -80,10 +80,6 @@ EXACT = "no-store, no-transform"
 """`Cache-Control` of answers whose bytes or ETag the client relies on: a proxy must not compress or rewrite them
 (RFC 9111, section 5.2.2.6)."""
 
-HSTS = "max-age=2592000"
-"""30 days. It applies to every port of the host name, also to other services on that machine, and no one can revoke it
-in a browser before it expires. So it is neither a year nor includes subdomains."""
-
 PROBES = frozenset({"/healthz", "/readyz"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDING_HEADERS = (
@@ -111,6 +107,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
     hosts = allowed_hosts(settings)
     others = OtherOrigins(settings.allowed_origin)
     is_open_on_loopback = is_open and settings.auth == "auto"
+    hsts = f"max-age={settings.hsts:.0f}" + ("; includeSubDomains" if settings.hsts_subdomains else "")
 
     async def check(connection: Any, *, is_unsafe: bool) -> None:
         _check_framing(connection)
@@ -162,11 +159,11 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         if settings.private and response.status_code < 400:
             give_cookie(response, access_of(request, routes), settings.base_path)
         others.let_read(request, response)
-        return _with_headers(response)
+        return _with_headers(response, hsts)
 
     @app.after_websocket
     async def _after_websocket(response: Any) -> Any:
-        return response and _with_headers(response)  # None unless the socket was refused
+        return response and _with_headers(response, hsts)  # None unless the socket was refused
 
     @app.errorhandler(DropmillError)
     async def _refused(error: DropmillError) -> Response:
@@ -255,7 +252,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
-def _with_headers(response: Response) -> Response:
+def _with_headers(response: Response, hsts: str) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
@@ -263,7 +260,7 @@ def _with_headers(response: Response) -> Response:
     is_https = connection.scheme in ("https", "wss")
     is_loopback = _host_name(connection.headers.get("Host", "")) in LOOPBACK_NAMES
     if is_https and not is_loopback:
-        response.headers.setdefault("Strict-Transport-Security", HSTS)
+        response.headers.setdefault("Strict-Transport-Security", hsts)
     if not is_https and not is_loopback:
         response.headers.pop("Cross-Origin-Opener-Policy", None)  # browsers ignore it there, and warn
     return response
