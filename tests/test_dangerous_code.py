@@ -62,7 +62,13 @@ def test_no_text_is_run_as_code() -> None:
     found = {
         path: names
         for path, tree in TREES.items()
-        if (names := {name for name, _ in calls(tree) if name in ("eval", "exec", "compile", "__import__")})
+        if (
+            names := {
+                name
+                for name, _ in calls(tree)
+                if name in ("eval", "exec", "compile", "__import__", "render_template_string")
+            }
+        )
     }
     assert found == RUNS_TEXT
 
@@ -74,6 +80,42 @@ def test_no_shell_is_started() -> None:
                 path
             )
             assert not any(word.arg == "shell" for word in call.keywords), path
+
+
+VARIABLE_PATTERNS = {
+    "configfile/schema/messages.py",  # of the schema that lies beside the config, in a child process with a time limit
+    "configfile/schema/schema.py",
+    "configfile/yaml/locate.py",  # a number
+    "intake/multipart.py",  # a boundary, through `re.escape`
+}
+FORMATS = {("wire/log_line.py", "CATALOGUE[event.name].message.format_map")}  # a text of the code, by an event's name
+PATTERN = {"compile", "match", "fullmatch", "search", "sub", "findall", "finditer", "split"}
+
+
+def test_no_pattern_is_made_from_foreign_text() -> None:
+    """Regular expressions are written in the code, perhaps with constants of the code in them."""
+    found = set()
+    for path, tree in TREES.items():
+        for name, call in calls(tree):
+            if not name.startswith("re.") or name[3:] not in PATTERN:
+                continue
+            parts = {ast.unparse(node) for node in ast.walk(call.args[0]) if isinstance(node, ast.Name | ast.Attribute)}
+            if not all(re.fullmatch(r"(re\.)?_?[A-Z][A-Z0-9_]*|len", part) for part in parts):
+                found.add(path)
+    assert found == VARIABLE_PATTERNS
+
+
+def test_no_foreign_text_is_a_format() -> None:
+    """`"...".format(...)`, of texts in the code; a catalogue's texts are in the code, too."""
+    found = {
+        (path, ast.unparse(call.func))
+        for path, tree in TREES.items()
+        for name, call in calls(tree)
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("format", "format_map")
+        and not isinstance(call.func.value, ast.Constant)
+    }
+    assert found == FORMATS
 
 
 def test_no_foreign_object_is_made_and_no_xml_is_read() -> None:
@@ -103,6 +145,21 @@ def test_no_query_is_put_together_from_text() -> None:
             assert method != "exec_driver_sql", path
             if "sqlalchemy" in imported(tree) and name in ("text", "sa.text", "literal_column"):
                 assert all(isinstance(one, ast.Constant) for one in call.args), (path, ast.unparse(call))
+
+
+def test_no_script_sets_a_property_by_a_foreign_name() -> None:
+    """`object[name] = value` with a name from elsewhere could change every object (`__proto__`)."""
+    found = {
+        (path.name, name)
+        for path in SCRIPTS.rglob("*.js")
+        for name in re.findall(r"([\w#.]+\[[A-Za-z_]\w*\]) = ", path.read_text())
+    }
+    assert found == {
+        ("lines.js", "match[at]"),  # a list, by place
+        ("parallel.js", "results[at]"),
+        ("row-layout.js", "this.#kinds[index]"),
+        ("history.js", "this.#pair[side]"),  # `from` or `to`
+    }
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.js")), ids=lambda path: path.relative_to(SCRIPTS).as_posix())

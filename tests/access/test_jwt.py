@@ -83,6 +83,11 @@ async def test_a_token_says_who_it_is_of(start: Start, key: Any, alg: str) -> No
     assert time.time() < found.expires_at.timestamp() <= time.time() + 600
 
 
+@pytest.mark.parametrize("kind", [None, "JWT", "at+jwt", "application/at+jwt", "AT+JWT"])
+async def test_an_access_token_need_not_say_what_it_is(start: Start, kind: str | None) -> None:
+    assert await start().check(signed(header={"typ": kind} if kind else {}, typ="Bearer")) is not None
+
+
 async def test_claims_give_no_more_than_they_say(start: Start) -> None:
     jwts = start()
 
@@ -127,6 +132,13 @@ def with_public_key_as_secret() -> str:
         pytest.param(lambda: signed(exp="soon"), id="expires at a text"),
         pytest.param(lambda: signed(exp=10**30), id="expires beyond all time"),
         pytest.param(lambda: signed(nbf=int(time.time()) + 600), id="not valid yet"),
+        pytest.param(lambda: signed(nonce="n"), id="id token"),
+        pytest.param(lambda: signed(at_hash="h"), id="id token of a code"),
+        pytest.param(lambda: signed(typ="ID"), id="id token of Keycloak"),
+        pytest.param(lambda: signed(typ="Refresh"), id="refresh token of Keycloak"),
+        pytest.param(lambda: signed(events={}), id="logout token"),
+        pytest.param(lambda: signed(header={"typ": "logout+jwt"}), id="logout token by its header"),
+        pytest.param(lambda: signed(header={"typ": "dpop+jwt"}), id="proof of possession"),
         pytest.param(lambda: signed(sub=None), id="no subject"),
         pytest.param(lambda: signed(sub=""), id="empty subject"),
         pytest.param(lambda: signed(sub=7), id="subject is a number"),

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Literal
 
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, Type, extract_parameters
 
 from dropmill.access import passwords as passwords_module
 from dropmill.access.passwords import PASSWORD_MAX, PASSWORD_MIN, Passwords, require_possible
@@ -98,6 +98,16 @@ async def test_a_hash_of_weaker_parameters_still_counts_and_is_known_as_weak(pas
     assert await strong.matches(GOOD, known)
     assert (strong.is_weak(known), strong.is_weak(await strong.hash(GOOD))) == (True, False)
     strong.close()
+
+
+async def test_passwords_are_hashed_with_what_owasp_recommends() -> None:
+    """Its Password Storage Cheat Sheet: Argon2id with 46 MiB, one pass and one lane at least."""
+    passwords = Passwords()
+    made = extract_parameters(await passwords.hash(GOOD))
+    passwords.close()
+    assert made.type is Type.ID
+    assert made.memory_cost >= 46 * 1024
+    assert (made.time_cost >= 1, made.parallelism, made.salt_len >= 16, made.hash_len >= 32) == (True, 1, True, True)
 
 
 async def test_a_bounded_number_waits(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:

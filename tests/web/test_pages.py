@@ -19,6 +19,8 @@ from dropmill.settings import Settings
 from dropmill.web import sign_in
 from dropmill.web.services import EXTENSION
 
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
 
 async def page_data(folder: Path, ledger: SqliteLedger, bus: LocalBus, path: str, **settings: Any) -> Any:
     """The JSON in a page of a server with these settings."""
@@ -32,6 +34,31 @@ async def page_data(folder: Path, ledger: SqliteLedger, bus: LocalBus, path: str
     data = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', text, re.DOTALL)
     assert data is not None
     return json.loads(data[1])
+
+
+async def test_what_a_page_gives_its_scripts_ends_no_script(
+    tmp_path: Path, ledger: SqliteLedger, bus: LocalBus
+) -> None:
+    """Foreign text lies in JSON inside HTML: it must end neither."""
+    title = "</script><script>alert('1')</script><!-- & \u2028"
+    assert (await page_data(tmp_path, ledger, bus, "/", title=title))["title"] == title
+
+
+def test_fields_for_passwords_hide_what_is_typed_and_let_managers_fill_them_in() -> None:
+    found = set()
+    for path in sorted(TEMPLATES.glob("*.html")):
+        for field in re.findall(r"<input[^>]*>", path.read_text()):
+            name = re.search(r'(?:name|data-part)="(password|current|new|repeat)"', field)
+            if name is None and 'type="password"' not in field:
+                continue
+            found.add((path.name, name and name[1]))
+            assert 'type="password"' in field, (path, field)
+            assert re.search(r'autocomplete="(current|new)-password"', field), (path, field)
+            assert not re.search(r"onpaste|readonly|maxlength", field), (path, field)
+    assert {name for name, _ in found} == {"account.html", "base.html", "sign-in.html"}
+    for script in sorted((TEMPLATES.parent / "static" / "js").rglob("*.js")):
+        text = script.read_text()
+        assert not ("password" in text and re.search(r'addEventListener\("(paste|copy|cut)"', text)), script
 
 
 @pytest.mark.parametrize("is_submission", [False, True])

@@ -82,6 +82,15 @@ async def test_each_caller_gets_in_where_the_policy_says_so(app: Quart, key: str
             assert (await answer.get_json())["code"] == "sign_in_required"
 
 
+def test_no_safe_method_is_for_a_change() -> None:
+    """Links, images and crawlers ask by GET and HEAD. HEAD of an upload takes the turn, as the tus protocol has it."""
+    changes = {Action.SEND, Action.CONTROL, Action.CHANGE_CONFIG, Action.POST_NOTICE}
+    safe = {key for key in ROUTES if key.startswith(("GET ", "HEAD ", "OPTIONS "))}
+    assert {key for key in safe if ROUTES[key] in changes} == {"HEAD uploads.head"}
+    for name in ("sign_in", "sign_out", "make", "revoke", "add", "change", "remove", "end"):
+        assert not {key for key in safe if key.endswith(f".{name}")} - {"GET pages.sign_in"}
+
+
 @pytest.mark.parametrize(("key", "path"), REQUESTS)
 async def test_head_and_options_open_nothing_that_is_closed(app: Quart, key: str, path: str) -> None:
     """`HEAD` is answered as `GET`. Only a browser's question whether it may ask needs nobody to sign in."""

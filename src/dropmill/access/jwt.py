@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import Key
 
@@ -39,6 +39,8 @@ from dropmill.model.errors import BadRequest, Unavailable
 TOKEN_MAX: Final = 8 * 1024  # characters
 REFRESH_S: Final = 60.0  # between two reads of the keys, whatever tokens arrive
 OWN_SCOPE: Final = "dropmill:"
+ACCESS_KINDS: Final = frozenset({"jwt", "at+jwt"})  # `typ` of a header; RFC 9068 wants the second, few issuers write it
+OTHER_CLAIMS: Final = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})  # of id tokens and of logout tokens
 USUAL_SCOPES: Final = frozenset({Scope.SEND, Scope.READ})
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,9 @@ class Jwts:
         if key is None:
             return None
         try:
-            return self._signed(verified_claims(token, key, self._expected))
+            claims = verified_claims(token, key, self._expected)
+            _require_access_token(jws.extract_compact(token.encode()).headers(), claims)
+            return self._signed(claims)
         except (JoseError, BadRequest, ValueError, OverflowError) as error:
             log.debug("A JWT was refused: %s", type(error).__name__)  # what it says is not ours to log
             return None
@@ -154,6 +158,17 @@ class Jwts:
         else:
             text = await asyncio.to_thread(_read_file, Path(self._source))
         return await asyncio.to_thread(usable_keys, text)
+
+
+def _require_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
+    """Return unless the issuer signed this for another purpose (RFC 8725, section 3.11), though perhaps for us.
+
+    Raises:
+        ValueError: it is an id token, a logout token, a refresh token or a request.
+    """
+    kind = str(header.get("typ") or "JWT").lower().removeprefix("application/")
+    if kind not in ACCESS_KINDS or not OTHER_CLAIMS.isdisjoint(claims) or claims.get("typ", "Bearer") != "Bearer":
+        raise ValueError("it is no access token")
 
 
 def _read_file(path: Path) -> bytes:

@@ -298,6 +298,32 @@ def test_what_is_no_account_is_refused(server: Server, given: Any) -> None:
     assert client(server, "root").post("/api/v1/accounts", json=given).status_code == 400
 
 
+def test_fields_that_nobody_asked_for_set_nothing(server: Server) -> None:
+    """A request cannot set what its call is not for."""
+    root = client(server, "root")
+    more = {
+        "id": "a" * 32,
+        "created_at": "2000-01-01T00:00:00Z",
+        "removed_at": "2000-01-01T00:00:00Z",
+        "is_disabled": True,
+    }
+    made = root.post("/api/v1/accounts", json={"name": "kim", "role": "viewer", "password": PASSWORD, **more}).json()
+    assert (made["id"] != more["id"], made["created_at"] > "2026", made["removed_at"], made["disabled_at"]) == (
+        True,
+        True,
+        None,
+        None,
+    )
+    kim = client(server, "kim")
+    given = {"current": PASSWORD, "new": "another password", "role": "admin", "name": "root", "id": more["id"]}
+    assert kim.put("/api/v1/session/password", json=given).status_code == 204
+    assert kim.get("/api/v1/session").json()["role"] == "viewer"
+    changed = root.patch(
+        f"/api/v1/accounts/{made['id']}", json={"name": "root", "id": more["id"], "removed_at": "x"}
+    ).json()
+    assert (changed["id"], changed["name"], changed["removed_at"]) == (made["id"], "kim", None)
+
+
 # --- the start -------------------------------------------------------------------------------------------------------
 
 
