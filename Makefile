@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test-setup test test-js test-python coverage faults soak catalogue check fix bench bench-setup screenshots assets lock clean
+.PHONY: help install run test-setup test test-js test-python coverage faults soak catalogue check audit fix bench bench-setup screenshots assets lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,10 @@ check: $(DEVELOPED) ## Lint, formatting, types, floors, and whether the locked r
 	$(UV) lock --check --offline --quiet --python $(BIN)/python
 	@for name in $(REQUIREMENTS); do $(MAKE) --no-print-directory export-$$name | diff $$name - \
 		|| { echo "$$name is not what uv.lock says; run: make lock"; exit 1; }; done
+
+audit: $(DEVELOPED) $(NODE_MODULES) ## Compare the locked packages with known vulnerabilities; needs the network
+	$(UV) audit --frozen
+	npm --prefix frontend audit
 
 fix: $(DEVELOPED) ## Fix what ruff can fix
 	$(BIN)/ruff check --fix

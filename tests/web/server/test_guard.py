@@ -253,6 +253,20 @@ def test_every_answer_carries_the_security_headers(server: Server, method: str, 
     assert "Server" not in answer.headers
 
 
+def test_the_security_headers_say_what_they_must() -> None:
+    given = [part.split() for part in HEADERS["Content-Security-Policy"].split(";")]
+    policy = {name: set(sources) for name, *sources in given}
+    for name in ("default-src", "base-uri", "frame-ancestors"):
+        assert policy[name] == {"'none'"}
+    assert "object-src" not in policy  # so the default counts
+    assert policy["connect-src"] == policy["script-src"] == policy["style-src"] == policy["form-action"] == {"'self'"}
+    assert set().union(*policy.values()) <= {"'none'", "'self'", "data:", "blob:", "'script'"}
+    assert policy["require-trusted-types-for"] == {"'script'"}
+    assert HEADERS["X-Content-Type-Options"] == "nosniff"
+    assert HEADERS["Referrer-Policy"] == "same-origin"
+    assert HEADERS["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
 def test_a_refused_socket_carries_them_too(server: Server) -> None:
     answer = refusal_of_socket(server, Origin="null")
     assert {name: answer.headers[name] for name in HEADERS} == HEADERS
