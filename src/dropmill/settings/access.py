@@ -40,8 +40,8 @@ class AccessSettings:
         "--insecure-http",
         values.switch,
         False,
-        "Let people sign in over plain http from other machines; everyone on the network in between can read their "
-        "passwords.",
+        "Let people sign in, and programs send tokens, over plain http from other machines; everyone on the network in "
+        "between can read passwords and tokens.",
         metavar="",
     )
     session_idle: float = setting(

@@ -388,6 +388,28 @@ def test_nobody_signs_in_over_plain_http_from_elsewhere_unless_told_to(make_serv
         assert code_of(started.http.post("/api/v1/session", json=given)) == (401, "wrong_credentials")
 
 
+def test_no_token_works_over_plain_http_from_elsewhere_unless_told_to(make_server: Callable[..., Server]) -> None:
+    """Whoever sent it must notice, though others may have read it by then."""
+    for flags, status in (((), 403), (("--insecure-http",), 200)):
+        started = make_server("--auth", "required", "--allowed-host", "drop.example", *flags).start()
+        root = client(started)
+        assert root.post("/api/v1/session", json=first_sign_in(started)).status_code == 204
+        token = root.post("/api/v1/tokens", json={}).json()["token"]
+        answer = started.http.get("/api/v1/jobs", headers={**bearer(token), "Host": "drop.example"})
+        assert answer.status_code == status
+        if status == 403:
+            assert code_of(answer) == (403, "insecure_http")
+            nobodys = started.http.get("/api/v1/jobs", headers={**bearer("x"), "Host": "drop.example"})
+            assert nobodys.content == answer.content  # it was not looked at
+        assert started.http.get("/api/v1/jobs", headers=bearer(token)).status_code == 200
+        if status == 403:
+            with started.connect() as plain, pytest.raises(InvalidStatus) as caught:
+                websockets.sync.client.connect(
+                    "ws://drop.example/api/v1/live", sock=plain, additional_headers=bearer(token), proxy=None
+                ).close()
+            assert caught.value.response.status_code == 403
+
+
 def test_who_guesses_has_to_wait_and_others_need_not(make_server: Callable[..., Server], tmp_path: Path) -> None:
     started = make_server("--auth", "required").start()
     for _ in range(5):

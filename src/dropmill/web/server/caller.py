@@ -42,7 +42,7 @@ async def find_caller(connection: Connection) -> Caller | None:
     sign_in = None
     if (secret := session_cookie(connection)) is not None:
         sign_in = await found.sign_ins.by_session(secret)
-    if sign_in is None and (token := _bearer_token(connection)) is not None:
+    if sign_in is None and (token := bearer_token(connection)) is not None:
         sign_in = await found.sign_ins.by_token(token) or await _by_jwt(token, client)
     vouched: Any = connection.scope.get(VOUCHED)
     if sign_in is None and vouched is not None:
@@ -99,7 +99,7 @@ def why_refused() -> str | None:
 
 def shows_credentials(connection: Connection) -> bool:
     """Whether a request or socket shows a session's cookie or a bearer token, a valid one or not."""
-    return session_cookie(connection) is not None or _bearer_token(connection) is not None
+    return session_cookie(connection) is not None or bearer_token(connection) is not None
 
 
 def client_of(connection: Connection) -> ClientIdentity:
@@ -157,6 +157,7 @@ def session_cookie(connection: Connection) -> str | None:
     return secret
 
 
-def _bearer_token(connection: Connection) -> str | None:
+def bearer_token(connection: Connection) -> str | None:
+    """What a request or socket shows as a token; None without."""
     given: str = connection.headers.get("Authorization", "")
     return given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else None

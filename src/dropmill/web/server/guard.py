@@ -40,6 +40,7 @@ from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
 from dropmill.web.server.caller import (
+    bearer_token,
     caller_if_known,
     client_of,
     find_caller,
@@ -117,6 +118,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
             _check_direct(connection)
         if is_unsafe:
             _check_origin(connection, others, settings.public_url)
+        if not is_open and bearer_token(connection) is not None:
+            require_private(connection, settings)
         caller = await find_caller(connection)
         if settings.private and caller is not None and caller.authentication is Authentication.NONE:
             caller = as_browser(caller, connection, settings.base_path)
@@ -217,7 +220,7 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
 
 
 def require_private(connection: Any, settings: Settings) -> None:
-    """Return if a password in this request cannot be read on the way.
+    """Return if a password or token in this request cannot be read on the way.
 
     What counts is the name under which the browser reached us: a loopback name leads to its own machine, also through
     a tunnel or into a container.
@@ -229,8 +232,8 @@ def require_private(connection: Any, settings: Settings) -> None:
         return
     if _host_name(connection.headers.get("Host", "")) not in LOOPBACK_NAMES:
         raise InsecureSignIn(
-            "Others on the network could read your password; use https. In a network that you trust, start the server "
-            "with --insecure-http."
+            "Others on the network could read your password or token; use https. In a network that you trust, start "
+            "the server with --insecure-http."
         )
 
 
