@@ -12,6 +12,7 @@ import dropmill.web
 from dropmill.access.accounts import Accounts
 from dropmill.access.oidc import Oidc
 from dropmill.access.policy import Policy
+from dropmill.access.quotas import Quotas
 from dropmill.access.sessions import Sessions
 from dropmill.access.tokens import Tokens
 from dropmill.configfile.revisions import ConfigFile
@@ -68,6 +69,7 @@ WITHOUT_CALLER = {
     "EventLog.make_durable": WORK_OF_ITS_OWN,
     "Topics.of_ledger": "the same for all callers",
     "Topics.require_answer": "tells nothing but that the ledger can be read, to probes that nobody signs in for",
+    "Jobs.wake": "a hint; the ledger decides what may run",
     "Sessions.sign_in": "who signs in is not known yet",
     "Sessions.sign_in_first": "who signs in is not known yet",
     "Sessions.sign_in_vouched": "who signs in is not known yet",
@@ -84,7 +86,7 @@ WITHOUT_CALLER = {
 
 CAPABILITIES = (
     *(Policy, Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog),
-    *(Accounts, Sessions, Tokens),
+    *(Accounts, Sessions, Tokens, Quotas),
 )
 PORTS_IN_WEB = {"BlobStore", "Inflow"}  # where bytes are stored, and what they may be taken from
 

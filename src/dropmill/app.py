@@ -22,6 +22,7 @@ from dropmill import assets
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
+from dropmill.access.quotas import Quotas
 from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
@@ -75,6 +76,7 @@ from dropmill.web.api.live import live
 from dropmill.web.api.log import log as log_blueprint
 from dropmill.web.api.notices import notices
 from dropmill.web.api.ops import ops
+from dropmill.web.api.quotas import quotas as quotas_blueprint
 from dropmill.web.api.sessions import sessions as sessions_blueprint
 from dropmill.web.api.submissions import submissions
 from dropmill.web.api.tokens import tokens as tokens_blueprint
@@ -124,7 +126,7 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings, is_open=is_open)
     api = (submissions, jobs, history, downloads, config, live, events, notices, log_blueprint, uploads_blueprint, send)
-    access = (sessions_blueprint, tokens_blueprint, accounts_blueprint)
+    access = (sessions_blueprint, tokens_blueprint, accounts_blueprint, quotas_blueprint)
     for blueprint in (pages, *api, *access, ops):
         app.register_blueprint(blueprint)
     routes.require_complete(app.url_map.iter_rules())
@@ -313,6 +315,7 @@ class Server:
             sign_ins=self._open_sign_ins(ledger, bus),
             oidc=self._open_oidc(ledger, sessions, refusals),
             refusals=refusals,
+            quotas=Quotas(ledger),
             is_open=self._is_open,
         )
 
@@ -338,6 +341,7 @@ class Server:
             records_deliveries=self._settings.on_settled is not None,
             keep_revisions=self._settings.keep_revisions,
             health=self._health,
+            limits=self._settings.owner_limits,
         )
         await ledger.open()
         self._stack.push_async_callback(ledger.close)
@@ -625,7 +629,8 @@ def _end_this_process() -> None:
 
 def offline_ledger(settings: Settings) -> SqliteLedger:
     """The ledger in the data folder, for a command that may run beside the server: open it with `without_lock=True`."""
-    return SqliteLedger(settings.data.absolute() / "ledger.sqlite", lambda _: None)  # the server alone drops revisions
+    # Without `keep_revisions`: the server alone drops revisions.
+    return SqliteLedger(settings.data.absolute() / "ledger.sqlite", lambda _: None, limits=settings.owner_limits)
 
 
 def examine_ledger(settings: Settings) -> Examined | None:

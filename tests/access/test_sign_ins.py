@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 from tests.support.scenarios import CLIENT
 from tests.support.waiting import eventually
 
+from dropmill.access import known_browsers
 from dropmill.access import sign_ins as sign_ins_module
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
@@ -140,15 +141,43 @@ async def test_who_guesses_has_to_wait_also_with_the_right_password(access: Acce
     assert [(event.subject.account, event.subject.client) for event in refused] == [("Ada", CLIENT)] * 2
 
 
+async def test_who_has_signed_in_before_gets_in_while_others_fail_with_the_name(access: Access) -> None:
+    """Also at the same address. A mark of another account, and of an older password, is worth nothing."""
+    ada = await access.added()
+    await access.added("Bob")
+    mine, others = await access.signed_in(), await access.signed_in("Bob")
+    older = mine.mark
+    mine_now = await access.caller(mine)
+    mark = await access.sessions.change_password(mine_now, PASSWORD, "another password")
+
+    async def guessed(**shown: str | None) -> None:
+        with pytest.raises((WrongCredentials, TooManyAttempts)):
+            await access.sessions.sign_in(CLIENT, "Ada", "wrong password", **shown)
+
+    for _ in range(8):
+        await guessed()
+    for worthless in (others.mark, older, mark[:-1] + ("0" if mark[-1] != "0" else "1"), "x", ""):
+        with pytest.raises(TooManyAttempts):
+            await access.sessions.sign_in(CLIENT, "Ada", "another password", mark=worthless)
+    signed_in = await access.sessions.sign_in(CLIENT, "Ada", "another password", mark=mark)
+    assert signed_in.account.id == ada.id
+    for _ in range(5):
+        await guessed(mark=signed_in.mark)
+    with pytest.raises(TooManyAttempts):
+        await access.sessions.sign_in(CLIENT, "Ada", "another password", mark=signed_in.mark)
+    await access.sessions.sign_in(CLIENT, "Ada", "another password", mark=mark)
+
+
 async def test_a_weak_hash_is_replaced_when_its_password_is_known(access: Access) -> None:
     ada = await access.added()
     strong = Passwords(PasswordHasher(time_cost=2, memory_cost=16, parallelism=1))
     sessions = Sessions(access.ledger, strong, access.refusals, idle_s=60, lifetime_s=60)
-    await sessions.sign_in(CLIENT, "Ada", PASSWORD)
+    mark = (await sessions.sign_in(CLIENT, "Ada", PASSWORD)).mark
     known = await access.ledger.password_of("Ada")
     assert known is not None
     assert known[0].id == ada.id
     assert not strong.is_weak(known[1])
+    assert known_browsers.number_of(mark, ada.id, known[1]) is not None
     await sessions.sign_in(CLIENT, "Ada", PASSWORD)
     strong.close()
 

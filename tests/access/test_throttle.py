@@ -2,7 +2,15 @@
 
 import pytest
 
-from dropmill.access.throttle import FORGOTTEN_S, KNOWN_MAX, OF_ADDRESS, OF_NAME, OF_NAME_AND_ADDRESS, Throttle
+from dropmill.access.throttle import (
+    FORGOTTEN_S,
+    KNOWN_MAX,
+    OF_ADDRESS,
+    OF_BROWSER,
+    OF_NAME,
+    OF_NAME_AND_ADDRESS,
+    Throttle,
+)
 from dropmill.model.errors import TooManyAttempts
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -99,6 +107,26 @@ def test_failures_are_forgotten_after_a_while() -> None:
         failed(throttle, clock, "ada", HERE)
     clock.now += FORGOTTEN_S + 1
     assert failed(throttle, clock, "ada", HERE) == 0
+
+
+def test_a_browser_that_is_known_waits_for_nobody_and_keeps_nobody_waiting() -> None:
+    """However many others fail with the name, and at the address; and it does not guess fast either."""
+    clock = Hands()
+    throttle = Throttle(clock)
+    for number in range(2 * OF_NAME.free):
+        failed(throttle, clock, "ada", f"198.51.{number // 200}.{number % 200}")
+    for number in range(2 * OF_ADDRESS.free):
+        failed(throttle, clock, f"name {number}", HERE)
+    waits = [failed(throttle, clock, "ada", HERE) for _ in range(2)]
+    assert min(waits) > 0
+    throttle.begin("ada", HERE, "browser")
+    throttle.succeeded("ada", HERE, "browser")
+    for _ in range(OF_BROWSER.free):
+        throttle.begin("ada", THERE, "browser")
+    with pytest.raises(TooManyAttempts):
+        throttle.begin("ada", THERE, "browser")
+    throttle.begin("bob", THERE)
+    throttle.begin("ada", THERE, "another browser")
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

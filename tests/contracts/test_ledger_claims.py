@@ -17,11 +17,12 @@ from tests.support.scenarios import CANCELLED, FAILED, SUCCEEDED, blob, in_line
 from dropmill.engines.sql import claim as claim_module
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.tables import jobs
+from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.by import By
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IllegalTransition, NotFound, UploadTaken
 from dropmill.model.events import EventName
-from dropmill.model.ids import Cursor, JobId, SubmissionId, new_job_id, new_submission_id
+from dropmill.model.ids import OPEN, Cursor, JobId, SubmissionId, new_job_id, new_submission_id
 from dropmill.model.jobs import (
     AttemptOutcome,
     AttemptSpec,
@@ -59,7 +60,13 @@ async def drained(ledger: Ledger) -> Sequence[JobId]:
 
 async def put_into(ledger: SqlLedger, queue: str, job_id: JobId) -> None:
     """Have a job wait in a queue of its own; that is for nobody to order yet."""
-    await ledger._change(lambda tx: tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(queue=queue)))
+
+    def change(tx: Transaction) -> None:
+        tx.turns.leave(None, OPEN)
+        tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(queue=queue))
+        tx.turns.join(queue, OPEN, 1, tx.cursor)
+
+    await ledger._change(change)
 
 
 # --- turns and places ------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from tests.support.fakes.outputs import FakeOutputs
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
+from dropmill.access.quotas import Quotas
 from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
@@ -91,4 +92,5 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         tokens=Tokens(ledger),
         sign_ins=SignIns(ledger=ledger, bus=bus, idle_s=60),
         refusals=refusals,
+        quotas=Quotas(ledger),
     )

@@ -20,6 +20,8 @@ from dropmill.model.errors import (
     RequestTooSlow,
     TooManyAttempts,
     TooManyConnections,
+    TooManyRequests,
+    TooManySubmissions,
     TooManyUploads,
     Unavailable,
 )
@@ -134,7 +136,8 @@ def test_a_page_that_sends_retries_exactly_the_errors_that_pass() -> None:
         const { isTemporary } = await import("./static/js/upload/retrying.js");
         console.log(JSON.stringify(given.filter(([, status]) => isTemporary({ status }, false)).map(([code]) => code)));
     """
-    passing = (Unavailable, RequestTooSlow, TooManyUploads, TooManyConnections, TooManyAttempts)
+    too_many = (TooManyUploads, TooManyConnections, TooManyAttempts, TooManySubmissions, TooManyRequests)
+    passing = (Unavailable, RequestTooSlow, *too_many)
     expected = [error.code for error in ERRORS if issubclass(error, passing)]
     assert answer_of(script, [(error.code, error.status) for error in ERRORS]) == expected
 

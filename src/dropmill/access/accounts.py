@@ -10,6 +10,7 @@ from dropmill.model.clock import utc_now
 from dropmill.model.errors import NotFound
 from dropmill.model.ids import AccountId, new_account_id
 from dropmill.model.internal import AnyCaller
+from dropmill.model.quotas import LimitChange
 from dropmill.ports.ledger.accounts import AccountLedger
 
 
@@ -56,8 +57,11 @@ class Accounts:
         role: Role | None = None,
         is_disabled: bool | None = None,
         password: str | None = None,
+        limits: LimitChange | None = None,
     ) -> Account:
         """Change an account; None leaves what it is. A new password and disabling it end its sessions.
+
+        Lower limits remove nothing of what it has: they refuse what is new.
 
         Raises:
             BadPassword: the password cannot be one.
@@ -68,7 +72,7 @@ class Accounts:
         if password is not None:
             known = await self._ledger.account(account_id)
             password_hash = await self._passwords.new(password, known.name)
-        change = AccountChange(role=role, is_disabled=is_disabled, password_hash=password_hash)
+        change = AccountChange(role=role, is_disabled=is_disabled, password_hash=password_hash, limits=limits)
         return await self._ledger.change_account(account_id, change, by(caller))
 
     async def remove(self, caller: AnyCaller, account_id: AccountId) -> None:

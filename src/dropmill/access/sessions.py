@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NoReturn
 
+from dropmill.access import known_browsers
 from dropmill.access.passwords import Passwords, require_possible
 from dropmill.access.proxy import Claim
 from dropmill.access.refusals import Refusals
@@ -47,11 +48,13 @@ class SignedIn:
 
     Attributes:
         secret: for the browser's cookie; not kept anywhere else.
+        mark: for another cookie, see `known_browsers`; None of whoever has signed in without a password.
     """
 
     account: Account
     session: Session
     secret: str
+    mark: str | None
 
 
 class Sessions:
@@ -80,7 +83,13 @@ class Sessions:
     # --- in ----------------------------------------------------------------------------------------------------------
 
     async def sign_in(
-        self, client: ClientIdentity, name: str, password: str, *, replaced: str | None = None
+        self,
+        client: ClientIdentity,
+        name: str,
+        password: str,
+        *,
+        replaced: str | None = None,
+        mark: str | None = None,
     ) -> SignedIn:
         """Begin a session.
 
@@ -89,6 +98,7 @@ class Sessions:
             name: of the account, in any case.
             password: its.
             replaced: what the browser shows as the secret of its session, which ends with this.
+            mark: what the browser got when somebody last signed in there; None without.
 
         Raises:
             WrongCredentials: the name or the password is wrong, or the account is disabled; the error is the same.
@@ -96,7 +106,8 @@ class Sessions:
             Unavailable: too many passwords are being checked.
         """
         key = name_key(name)
-        account, known, is_right = await self._check(key, client, name, password)
+        browser = await self._browser(name, mark)
+        account, known, is_right = await self._check(key, client, name, password, browser)
         if account is None or known is None:
             self._refuse(None, RefusalReason.UNKNOWN_NAME, client)
         if not is_right:
@@ -104,12 +115,13 @@ class Sessions:
         if not account.is_usable:
             self._refuse(account.id, RefusalReason.DISABLED, client)
         if self._passwords.is_weak(known):
-            await self._ledger.rehash(account.id, old=known, new=await self._passwords.hash(password))
+            old, known = known, await self._passwords.hash(password)
+            await self._ledger.rehash(account.id, old=old, new=known)
         try:
-            signed_in = await self._begin(account, client, SignInMethod.PASSWORD, replaced)
+            signed_in = await self._begin(account, client, SignInMethod.PASSWORD, replaced, password_hash=known)
         except NotFound:  # it was removed or disabled meanwhile
             raise WrongCredentials(_WRONG) from None
-        self._throttle.succeeded(key, client.ip)
+        self._throttle.succeeded(key, client.ip, browser)
         return signed_in
 
     async def sign_in_vouched(
@@ -138,12 +150,17 @@ class Sessions:
         self._refusals.note(RefusalReason.DISABLED, client, account_id=account.id)
         raise SignInFailed("Your account on this server is disabled; ask an admin.", reason="disabled")
 
+    async def _browser(self, name: str, mark: str | None) -> str | None:
+        """The number of the browser that shows this mark; None if it is not one of the account with this name."""
+        found = None if mark is None else await self._ledger.password_of(name)
+        return None if found is None else known_browsers.number_of(mark, found[0].id, found[1])
+
     async def _check(
-        self, key: str, client: ClientIdentity, name: str, password: str
+        self, key: str, client: ClientIdentity, name: str, password: str, browser: str | None
     ) -> tuple[Account | None, str | None, bool]:
         """The account of a name, the hash of its password, and whether this is the password; counts as an attempt."""
         try:
-            self._throttle.begin(key, client.ip)
+            self._throttle.begin(key, client.ip, browser)
         except TooManyAttempts:
             found = await self._ledger.password_of(name)
             account_id = None if found is None else found[0].id
@@ -154,7 +171,7 @@ class Sessions:
             account, known = (None, None) if found is None else found
             return account, known, await self._passwords.matches(password, known)
         except Unavailable:
-            self._throttle.withdraw(key, client.ip)
+            self._throttle.withdraw(key, client.ip, browser)
             raise
 
     async def offer_first(self) -> str | None:
@@ -202,7 +219,7 @@ class Sessions:
             self._throttle.withdraw("", client.ip)  # whoever has the link is not guessing
             raise
         self._throttle.succeeded("", client.ip)
-        return await self._begin(account, client, SignInMethod.FIRST)
+        return await self._begin(account, client, SignInMethod.FIRST, password_hash=password_hash)
 
     async def _replace(self, secret: str | None, client: ClientIdentity) -> None:
         """End the session that a browser had; it cannot show its secret any more, but somebody else may have it."""
@@ -220,7 +237,13 @@ class Sessions:
         return hmac.compare_digest(self._first[0], digest(secret))
 
     async def _begin(
-        self, account: Account, client: ClientIdentity, method: SignInMethod, replaced: str | None = None
+        self,
+        account: Account,
+        client: ClientIdentity,
+        method: SignInMethod,
+        replaced: str | None = None,
+        *,
+        password_hash: str | None = None,
     ) -> SignedIn:
         now, secret = utc_now(), new_session_secret()
         session = Session(
@@ -233,7 +256,8 @@ class Sessions:
         )
         await self._ledger.begin_session(session, digest(secret), method)
         await self._replace(replaced, client)
-        return SignedIn(account=account, session=session, secret=secret)
+        mark = None if password_hash is None else known_browsers.new_mark(account.id, password_hash)
+        return SignedIn(account=account, session=session, secret=secret, mark=mark)
 
     def _refuse(
         self, account_id: AccountId | None, reason: RefusalReason, client: ClientIdentity, detail: str = _WRONG
@@ -268,8 +292,8 @@ class Sessions:
         """
         await self._ledger.end_session(session_id, _account_of(caller), SignOutReason.ENDED, caller.client)
 
-    async def change_password(self, caller: Caller, current: str, new: str) -> None:
-        """Set the password of the caller's account, and end its other sessions.
+    async def change_password(self, caller: Caller, current: str, new: str) -> str:
+        """Set the password of the caller's account, and end its other sessions; returns a new mark for the browser.
 
         Raises:
             BadRequest: the new password cannot be one (`BadPassword`), or there is no account.
@@ -278,12 +302,15 @@ class Sessions:
         """
         account_id, name = _account_of(caller), caller.account or ""
         require_possible(new, of="new")  # before a hash is made to check the current one
-        account, _, is_right = await self._check(name_key(name), caller.client, name, current)
+        browser = None if caller.session_id is None else f"session {caller.session_id}"
+        account, _, is_right = await self._check(name_key(name), caller.client, name, current, browser)
         if account is None or account.id != account_id or not is_right:
             self._refuse(account_id, RefusalReason.WRONG_PASSWORD, caller.client, "The current password is wrong.")
-        self._throttle.succeeded(name_key(name), caller.client.ip)
-        change = AccountChange(password_hash=await self._passwords.new(new, name, of="new"))
+        self._throttle.succeeded(name_key(name), caller.client.ip, browser)
+        password_hash = await self._passwords.new(new, name, of="new")
+        change = AccountChange(password_hash=password_hash)
         await self._ledger.change_account(account_id, change, by(caller), keep=caller.session_id)
+        return known_browsers.new_mark(account_id, password_hash)
 
 
 def _account_of(caller: Caller) -> AccountId:

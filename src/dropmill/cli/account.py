@@ -10,18 +10,23 @@ import click
 
 from dropmill.access.accounts import Accounts
 from dropmill.access.passwords import Passwords
+from dropmill.access.quotas import Quotas
 from dropmill.cli.format import printable
 from dropmill.cli.offline import asked_password, run_on_ledger
 from dropmill.cli.options import folder_options
 from dropmill.model.accounts import NAME_MAX, Account, checked_name
 from dropmill.model.caller import Role
 from dropmill.model.internal import Internal
+from dropmill.model.quotas import ACCOUNT_LIMITS, LimitChange, Quota
 from dropmill.ports.ledger import Ledger
+from dropmill.settings import values
 from dropmill.text import time_text
 from dropmill.wire.accounts import account_json
 from dropmill.wire.encoding import dumps
+from dropmill.wire.quotas import NONE
 
 WHO: Final = Internal.COMMAND_LINE
+DEFAULT: Final = "default"
 ROLES: Final = click.Choice([role.value for role in Role])
 
 
@@ -115,10 +120,74 @@ def list_(as_json: bool, **flags: Any) -> None:
     """List the accounts, newest first; also those that were removed."""
 
     async def work(ledger: Ledger) -> None:
-        for account in await _accounts(ledger).list(WHO):
-            print(dumps(account_json(account)) if as_json else _line(account))
+        listed = await _accounts(ledger).list(WHO)
+        quotas = await Quotas(ledger).of_accounts(WHO, listed)
+        for account in listed:
+            print(dumps(account_json(account, quotas[account.id])) if as_json else _line(account))
 
     run_on_ledger(flags, work)
+
+
+class _Limit(click.ParamType[Any]):
+    """A limit; None for none, and `default` for the server's."""
+
+    def __init__(self, parse: Callable[[str], int], name: str) -> None:
+        self._parse = parse
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As `LimitChange` has it."""
+        if value in (DEFAULT, NONE):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}, {NONE} or {DEFAULT}.", param, ctx)
+
+
+_SIZE, _COUNT = _Limit(values.size, "size"), _Limit(values.count, "n")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--storage", type=_SIZE, help="Size of the files that are kept for it at most, such as 20GiB.")
+@click.option("--submissions-a-day", type=_COUNT, help="Submissions that it opens on one day of UTC.")
+@click.option("--open-submissions", type=_COUNT, help="Submissions that it has open at once.")
+@click.option("--running", type=_COUNT, help="Jobs of it that run at once; further ones wait.")
+@click.option("--sockets", type=_COUNT, help="WebSockets, polls and event streams that it has open at once.")
+@folder_options
+@click.option("--json", "as_json", is_flag=True, help="Print the account as one line of JSON.")
+def limits(name: str, as_json: bool, **flags: Any) -> None:
+    """Give an account limits of its own, and print what it has.
+
+    `none` lifts a limit, `default` takes the server's again. What an account has stays, also above a lower limit.
+    """
+    given = {limit: flags.pop(limit) for limit in ACCOUNT_LIMITS}
+    change = LimitChange(
+        own={limit: None if most == NONE else most for limit, most in given.items() if most not in (None, DEFAULT)},
+        dropped=frozenset(limit for limit, most in given.items() if most == DEFAULT),
+    )
+
+    async def work(ledger: Ledger) -> None:
+        account = await _accounts(ledger).named(WHO, name)
+        if change.own or change.dropped:
+            await _accounts(ledger).change(WHO, account.id, limits=change)
+        quota = (await Quotas(ledger).of_accounts(WHO, [account]))[account.id]
+        if as_json:
+            print(dumps(account_json(account, quota)))
+            return
+        for limit in ACCOUNT_LIMITS:
+            print(_limit_line(limit, quota))
+
+    run_on_ledger(flags, work)
+
+
+def _limit_line(limit: str, quota: Quota) -> str:
+    """One limit of an account, and what it has of it, as far as the ledger knows."""
+    most, used = getattr(quota.limits, limit), getattr(quota.usage, limit, None)
+    of_limit = "no limit" if most is None else f"{most:,}"
+    whose = "its own" if limit in quota.own else "the server's"
+    return f"{limit.replace('_', '-'):<18} {'-' if used is None else f'{used:,}':>20} of {of_limit} ({whose})"
 
 
 @command.command()

@@ -6,7 +6,7 @@ Bytes are counted as they arrive: a `Content-Length` may be absent or wrong.
 import asyncio
 import collections
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dropmill.intake import file_types
@@ -26,6 +26,9 @@ from dropmill.ports.ledger.uploads import SubmissionUsage
 from dropmill.settings import size_in_words
 
 SIZE_MAX = 2**63 - 1  # bytes of a file: what the ledger can store
+HOLD_EVERY_BYTES = 8 * 1024 * 1024
+"""Bytes of a file between two looks at its owner's quota: by so much each upload of unknown size may exceed it on the
+disk, until it is stopped. A look is a commit."""
 CHECK_DISK_EVERY_BYTES = 64 * 1024 * 1024  # of one request between two checks of the free disk: 0.1 s at full speed
 
 
@@ -193,6 +196,10 @@ class Gate:
                 yield piece
 
 
+Hold = Callable[[int], Awaitable[int | None]]
+"""Tells the ledger how many bytes of a file came; see `UploadLedger.hold_upload`."""
+
+
 class Meter:
     """Counts the files and bytes of one request."""
 
@@ -202,6 +209,18 @@ class Meter:
         self._files = usage.files
         self._bytes = usage.size
         self._unchecked = 0
+        self._hold: Hold | None = None
+        self._may_reach = 0  # size of the file up to which its owner's quota need not be looked at
+
+    def watch_quota(self, hold: Hold, file_size: int = 0) -> None:
+        """Have the owner's quota watched while the bytes of a file come that may be more than the ledger knows of.
+
+        Args:
+            hold: raises once they are too many.
+            file_size: bytes of the file that have come before.
+        """
+        self._hold = hold
+        self._may_reach = file_size + HOLD_EVERY_BYTES
 
     def check_type(self, path: str, media_type: str) -> None:
         """Refuse a file of a type that is not accepted; see `Gate.check_type`."""
@@ -231,16 +250,24 @@ class Meter:
             room = min(room, limits.max_file_size - file_size)
         if limits.max_submission_size is not None:
             room = min(room, limits.max_submission_size - self._bytes)
+        if self._hold is not None:
+            room = min(room, self._may_reach - file_size)
         return max(room, 0)
 
     async def take(self, file_size: int, length: int) -> None:
         """Count `length` more bytes, with which the file has `file_size`.
 
         Raises:
-            FileTooLarge, TooLarge, OutOfSpace: over a limit.
+            FileTooLarge, TooLarge, QuotaExceeded, OutOfSpace: over a limit.
         """
         self._gate.check_size(file_size, self._path)
         self._gate.check_submission(SubmissionUsage(size=self._bytes + length))
+        if self._hold is not None and file_size > self._may_reach:
+            room = await self._hold(file_size)
+            if room is None:
+                self._hold = None
+            else:
+                self._may_reach = file_size + min(room, HOLD_EVERY_BYTES)
         self._bytes += length
         self._unchecked += length
         if self._unchecked >= CHECK_DISK_EVERY_BYTES:

@@ -72,7 +72,8 @@ class PatchReader:
 
         Raises:
             ChecksumMismatch: the bytes do not match the checksum.
-            FileTooLarge, TooLarge, OutOfSpace, RequestTooSlow: without a checksum, what came before is kept.
+            FileTooLarge, TooLarge, QuotaExceeded, OutOfSpace, RequestTooSlow: without a checksum, what came before is
+                kept.
             Unavailable: the patch was given up; without a checksum, what came before is kept.
         """
         if patch.checksum is None:
@@ -144,10 +145,12 @@ class PatchReader:
                 )
             if loop.time() >= extend_at:
                 extend_at = loop.time() + EXTEND_EVERY_S
+                # Of a file without a size, what came counts in its owner's quota.
+                has_counted = upload.size is None and patch.checksum is None
                 await self._ledger.extend_upload(
                     upload.file_id,
                     size=upload.size,
-                    received=patch.offset,
+                    received=writer.size if has_counted else patch.offset,
                     expires_at=utc_now() + self._expiry,
                     fence=upload.fence,
                 )

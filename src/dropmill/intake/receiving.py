@@ -267,8 +267,13 @@ class Receiver:
         )
         body.arriving = arriving
         self._arrivals.begin(arriving)
+        body.meter.watch_quota(partial(self._hold, arriving))
         if body.alone is None:
             body.alone = loop.call_at(arriving.goes_alone_at, self._end_of_waiting, body)
+
+    async def _hold(self, arriving: Arriving, received: int) -> int | None:
+        await arriving.started()
+        return await self._ledger.hold_upload(arriving.file_id, received)
 
     async def _open(self, body: IncomingBody) -> SubmissionId:
         """The submission of a body, opened now if there is none.

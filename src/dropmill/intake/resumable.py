@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from dropmill.access.policy import visible_to
 from dropmill.health import Health
@@ -188,7 +189,7 @@ class Uploads:
         Raises:
             BadRequest: the metadata cannot be read, or names another SHA-256.
             FileTypeNotAccepted: it is of none of the types.
-            FileTooLarge, TooLarge, OutOfSpace: it is over a limit.
+            FileTooLarge, TooLarge, QuotaExceeded, TooManySubmissions, OutOfSpace: it is over a limit.
             NotFound, IllegalTransition: the submission that it would join does not exist, or is sealed.
         """
         self._intake.require_running()
@@ -232,7 +233,7 @@ class Uploads:
         Raises:
             BadRequest: `files` is not of that form.
             FileTypeNotAccepted: one file is of none of the types; none is created.
-            FileTooLarge, TooManyFiles, TooLarge, OutOfSpace: one file is over a limit; none is created.
+            FileTooLarge, TooManyFiles, TooLarge, QuotaExceeded, OutOfSpace: one file is over a limit; none is created.
             NotFound, IllegalTransition: the submission does not exist, or is sealed.
         """
         announced = self.check_announcement(caller, files)
@@ -361,7 +362,8 @@ class Uploads:
             NotFound, UploadGone: there is no such upload, or no longer.
             OffsetMismatch: its offset is another.
             ChecksumMismatch: the bytes do not match; none of them is kept.
-            FileTooLarge, TooLarge, OutOfSpace, RequestTooSlow: without a checksum, what came before is kept.
+            FileTooLarge, TooLarge, QuotaExceeded, OutOfSpace, RequestTooSlow: without a checksum, what came before is
+                kept.
             DigestMismatch: the whole file has another SHA-256; nothing is kept.
 
         Cancelling, because the client left, keeps what has come, unless there is a checksum.
@@ -400,12 +402,19 @@ class Uploads:
                         f"Upload-Offset is {patch.offset}, but the upload is at {writer.size}.", offset=writer.size
                     )
                 meter = await self._meter(upload, writer)
+                was_sized = upload.size is not None
                 upload = self._with_size(upload, patch.size, writer.size)
                 brought = patch.content_length or 0
                 if upload.size is not None and patch.offset + brought > upload.size:
                     raise too_many_bytes()
                 await self._gate.check_room(brought)
                 upload = await self._take_turn(live, upload)
+                if upload.size is None:
+                    # A chunk with a checksum may be dropped; what the ledger has as received must not be.
+                    hold = partial(self._ledger.hold_upload, file_id, is_kept=patch.checksum is None)
+                    meter.watch_quota(hold, writer.size)
+                elif not was_sized:
+                    await self._note(upload, writer, writer.size)  # before a byte comes that its owner may not send
                 sender.begin(upload.submission_id)
                 try:
                     await self._reader.take(upload, writer, patch, meter)

@@ -185,6 +185,20 @@ class Intake:
         if owner is not None:
             await self._ledger.submission_usage(submission_id, visible_to=owner)
 
+    async def require_quota(self, caller: Caller, size: int) -> None:
+        """Refuse what the caller's quota has no room for, before anything is opened for it or a byte of it is read.
+
+        Others may take the room meanwhile: the ledger looks again when it records the files.
+
+        Args:
+            caller: who wants to send.
+            size: how many bytes.
+
+        Raises:
+            QuotaExceeded: the owner of what the caller sends would have more than it may.
+        """
+        (await self._ledger.quotas([caller.owner]))[caller.owner].require(storage=size, total_size=size)
+
     async def open(
         self,
         caller: Caller,
@@ -204,6 +218,7 @@ class Intake:
 
         Raises:
             IdempotencyMismatch: the same key came with another request.
+            QuotaExceeded, TooManySubmissions: the owner may open none.
         """
         self.require_running()
         key = request_key(idempotency_key, "announcement", *(file.said for file in announced))
@@ -370,6 +385,8 @@ class Intake:
         self._gate.check_size(size, path)
         self._gate.check_submission(SubmissionUsage(files=1, size=size or 0))
         await self._gate.check_room(size or 0)
+        if size is not None and size > SMALL_BYTES and idempotency_key is None:  # a repeat brings nothing new
+            await self.require_quota(caller, size)
         key = request_key(idempotency_key, "file", path, expected_sha256)
         body = IncomingBody(
             caller=caller,

@@ -65,7 +65,7 @@ class LiveServices:
         feed: what is new.
         presence: who else is there.
         orders: cancels and retries.
-        joins: limits the joins of one address.
+        joins: limits the joins of one account, or of one address without one.
     """
 
     policy: Policy
@@ -118,7 +118,7 @@ class Subscriber:
         """Start without subscriptions.
 
         Args:
-            caller: who opened the connection; joins are charged to its address.
+            caller: who opened the connection; joins are charged to its account, or to its address without one.
             services: what all subscribers share.
             send: sends one message; waits while the client is slow, for a bounded time.
             viewer: who watches, for a client that polls; it lingers after `close`. None: this connection.
@@ -127,6 +127,7 @@ class Subscriber:
         """
         feed = services.feed
         self._caller = caller
+        self._joiner = caller.account_id or caller.client.ip
         self._policy = services.policy
         self._topics = services.topics
         self._feed = feed
@@ -198,7 +199,7 @@ class Subscriber:
                 match message:
                     case Join():
                         brought = await self._join(message)
-                        self._joins.charge(self._caller.client.ip, max(0, brought - known))
+                        self._joins.charge(self._joiner, max(0, brought - known))
                         return
                     case Leave():
                         if message.topic not in self._joined:
@@ -230,7 +231,7 @@ class Subscriber:
             cost = HELD_COST
         elif join.after is not None and join.topic == TOPIC_ALL:  # it has an event for each cursor
             known = max(0, await self._feed.newest() - join.after)
-        await self._joins.admit(self._caller.client.ip, cost + known)
+        await self._joins.admit(self._joiner, cost + known)
         return known
 
     async def _join(self, join: Join) -> float:

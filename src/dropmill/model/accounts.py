@@ -12,6 +12,7 @@ from dropmill.model.caller import Role, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import BadRequest
 from dropmill.model.ids import AccountId, Owner, SessionId, Sha256, TokenId
+from dropmill.model.quotas import LimitChange
 
 NAME_MAX = 64  # characters
 
@@ -134,11 +135,13 @@ class AccountChange:
 
     Attributes:
         password_hash: as `access.passwords` makes it.
+        limits: what becomes of its own limits.
     """
 
     role: Role | None = None
     is_disabled: bool | None = None
     password_hash: str | None = None
+    limits: LimitChange | None = None
 
 
 def owner_of(account_id: AccountId) -> Owner:

@@ -17,10 +17,13 @@
     ├── RequestTooSlow             408
     ├── TooLarge                   413
     │   ├── FileTooLarge           413
-    │   └── TooManyFiles           413
+    │   ├── TooManyFiles           413
+    │   └── QuotaExceeded          413
     ├── RangeNotSatisfiable        416
     ├── TooManyUploads             429
     ├── TooManyConnections         429
+    ├── TooManySubmissions         429
+    ├── TooManyRequests            429
     ├── OffsetMismatch             409
     ├── ChecksumMismatch           460, of a chunk (tus checksum extension)
     ├── DigestMismatch             400, of a whole file
@@ -211,6 +214,16 @@ class TooManyFiles(TooLarge):
     title = "Too many files"
 
 
+class QuotaExceeded(TooLarge):
+    """The owner would have more than its quota. Nothing that it has is removed.
+
+    Members: `reason`, one of `storage`, `total_size`, `files` and `submissions`; `limit`; `used`, what it has now.
+    """
+
+    code = "quota_exceeded"
+    title = "The quota is used up"
+
+
 class TooManyUploads(DropmillError):
     """One address has as many uploads under way as the limit allows."""
 
@@ -225,6 +238,25 @@ class TooManyConnections(DropmillError):
     code = "too_many_connections"
     status = 429
     title = "Too many connections at once"
+
+
+class TooManySubmissions(DropmillError):
+    """The owner has opened as many submissions as it may now. `retry_after` is in how many seconds to try again.
+
+    Members besides: `reason`, `submissions_a_day` or `open_submissions`, and `limit`.
+    """
+
+    code = "too_many_submissions"
+    status = 429
+    title = "Too many submissions"
+
+
+class TooManyRequests(DropmillError):
+    """An account or an address sent more requests than it may. `retry_after` is in how many seconds to try again."""
+
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests"
 
 
 class OffsetMismatch(DropmillError):

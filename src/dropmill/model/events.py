@@ -88,6 +88,7 @@ class ChangeOfAccount(StrEnum):
     DISABLED = "disabled"
     ENABLED = "enabled"
     PASSWORD = "password"  # noqa: S105  # a word, no secret
+    LIMITS = "limits"
     REMOVED = "removed"
     TOKEN_MADE = "token_made"  # noqa: S105  # a word, no secret
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a word, no secret

@@ -28,6 +28,10 @@ class Jobs:
         if await self._ledger.request_cancel(job_id, visible_to=visible_to(caller), by=by(caller)) is JobState.RUNNING:
             self._executor.cancel(job_id)
 
+    def wake(self) -> None:
+        """Have jobs looked for that may run now: an owner's limit was raised."""
+        self._executor.wake()
+
     async def retry(self, caller: Caller, job_id: JobId) -> None:
         """Queue a settled job again, with the newest config.
 

@@ -21,6 +21,7 @@ from dropmill.settings.intake import IntakeSettings
 from dropmill.settings.live import LiveSettings
 from dropmill.settings.origin import OriginSettings
 from dropmill.settings.processing import ProcessingSettings
+from dropmill.settings.quotas import QuotaSettings
 from dropmill.settings.serving import ServingSettings
 from dropmill.settings.upkeep import UpkeepSettings
 from dropmill.settings.values import ENVIRONMENT_PREFIX, PublicUrl, size_in_words, split_address
@@ -51,6 +52,7 @@ class Settings(
     ConfigSettings,
     IntakeSettings,
     AccessSettings,
+    QuotaSettings,
     OriginSettings,
     LiveSettings,
     UpkeepSettings,
@@ -127,6 +129,7 @@ GROUPS: Final[Mapping[str, tuple["Field[Any]", ...]]] = {
     "Config": fields(ConfigSettings),
     "Uploads": fields(IntakeSettings),
     "Access": fields(AccessSettings),
+    "Quotas": fields(QuotaSettings),
     "Proxies and host names": fields(OriginSettings),
     "Live updates": fields(LiveSettings),
     "Retention, event log and webhook": fields(UpkeepSettings),

@@ -14,7 +14,7 @@ class LiveSettings:
         "--join-rate",
         values.count,
         2000,
-        "Events per second that clients at one address may get by joining topics, averaged over 10 seconds; further "
-        "joins wait.",
+        "Events per second that one account, or one address without an account, may get by joining topics, averaged "
+        "over 10 seconds; further joins wait.",
         metavar="N",
     )

@@ -29,6 +29,8 @@ _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**1
 _SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _AGE_UNITS = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400, "W": 7 * 86400}
 
+_RATE_UNITS = {"s": 1, "m": 60, "h": 3600}
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
@@ -100,6 +102,22 @@ def count(value: str) -> int:
     if number < 1:
         raise ValueError("must be at least 1")
     return number
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """So many times in so many seconds."""
+
+    times: int
+    seconds: int
+
+
+def rate(value: str) -> Rate:
+    """A number of times per second, minute or hour: `5/s`, `600/m`, `10000/h`."""
+    times, slash, unit = value.partition("/")
+    if not slash or unit.strip().lower() not in _RATE_UNITS:
+        raise ValueError("must be a number per second, minute or hour, such as 10/s, 600/m or 10000/h")
+    return Rate(times=count(times), seconds=_RATE_UNITS[unit.strip().lower()])
 
 
 def seconds(value: str) -> float:

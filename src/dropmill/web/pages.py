@@ -19,6 +19,7 @@ from dropmill.model.caller import Authentication, Caller, Role, Scope
 from dropmill.model.errors import NotFound, Unavailable
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
+from dropmill.model.quotas import Quota
 from dropmill.text import time_text
 from dropmill.web import messages
 from dropmill.web.api import query
@@ -174,7 +175,8 @@ async def account() -> str:
     _require_account()
     is_admin = current_caller().role is Role.ADMIN
     scopes = [scope.value for scope in Scope if is_admin or scope not in (Scope.CONFIG, Scope.ADMIN)]
-    return await render_template("account.html", scopes=scopes)
+    quota = await services().quotas.own(current_caller())
+    return await render_template("account.html", scopes=scopes, use=_use(quota))
 
 
 @pages.get("/people")
@@ -187,6 +189,22 @@ async def people() -> str:
     _require_account()
     roles = [role.value for role in Role]
     return await render_template("people.html", page_data={"me": current_caller().account}, roles=roles)
+
+
+def _use(quota: Quota) -> list[Markup]:
+    """What somebody has, and may have, in sentences."""
+    limits, usage = quota.limits, quota.usage
+    used, limit = size_text(usage.storage), limits.storage
+    kept = "account.kept" if limit is None else "account.kept_of"
+    counted = (
+        ("submissions_a_day", usage.submissions_a_day, limits.submissions_a_day),
+        ("open_submissions", usage.open_submissions, limits.open_submissions),
+        ("running", usage.running, limits.running),
+    )
+    return [
+        message(kept, used=used, limit=None if limit is None else size_text(limit)),
+        *(message(f"account.{name}_of", used=has, limit=most) for name, has, most in counted if most is not None),
+    ]
 
 
 def _require_account() -> None:
@@ -323,7 +341,9 @@ def problem_words(code: str, extra: Mapping[str, Any]) -> str | None:
         values["accept"] = ", ".join(extra["accept"])
     if "limit" in extra:
         values |= {"limit": size_text(extra["limit"]), "n": extra["limit"]}
-    if "retry_after" in extra:
+    if "used" in extra:
+        values["used"] = size_text(extra["used"])
+    if "retry_after" in extra and code != "too_many_submissions":  # its sentences name the limit
         values["n"] = extra["retry_after"]
     if messages.has(f"problem.{code}.{extra.get('reason')}"):
         code = f"{code}.{extra['reason']}"

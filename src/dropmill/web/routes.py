@@ -88,6 +88,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "DELETE config.purge": Action.CHANGE_CONFIG,
     "POST sessions.sign_in": Open.TO_ALL,
     "GET sessions.who": Open.TO_CALLERS,
+    "GET quotas.own": Open.TO_CALLERS,
     "DELETE sessions.sign_out": Open.TO_CALLERS,
     "PUT sessions.change_password": Action.MANAGE_SIGN_INS,
     "GET sessions.index": Action.MANAGE_SIGN_INS,
@@ -143,6 +144,14 @@ def name_of(connection: Request | Websocket) -> str | None:
     if connection.url_rule is None:
         return None
     return f"{'SOCKET' if isinstance(connection, Websocket) else connection.method} {connection.url_rule.endpoint}"
+
+
+def route_of(connection: Request | Websocket) -> str | None:
+    """The key in `ROUTES` of a request or a socket; None for a path of no route."""
+    name, rule = name_of(connection), connection.url_rule
+    if name is not None and rule is not None and name.startswith("HEAD ") and "GET" in (rule.methods or ()):
+        return f"GET {rule.endpoint}"
+    return name
 
 
 def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = ROUTES) -> Access:

@@ -12,6 +12,7 @@ from quart import current_app
 
 from dropmill.access.accounts import Accounts
 from dropmill.access.policy import Policy
+from dropmill.access.quotas import Quotas
 from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
@@ -74,6 +75,7 @@ class Services:
     tokens: Tokens
     sign_ins: SignIns
     refusals: Refusals
+    quotas: Quotas
     oidc: "Oidc | None" = None
     is_open: bool = True
     is_draining: bool = False

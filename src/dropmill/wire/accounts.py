@@ -4,7 +4,9 @@ from typing import TypedDict
 
 from dropmill.model.accounts import Account, Session, Token
 from dropmill.model.caller import Caller
+from dropmill.model.quotas import Quota
 from dropmill.text import time_text
+from dropmill.wire.quotas import OwnLimitsJson, QuotaJson, own_limits_json, quota_json
 
 
 class SignedInJson(TypedDict):
@@ -26,6 +28,8 @@ class AccountJson(TypedDict):
     disabled_at: str | None
     removed_at: str | None
     last_seen_at: str | None
+    own_limits: OwnLimitsJson
+    quota: QuotaJson
 
 
 class SessionJson(TypedDict):
@@ -62,7 +66,7 @@ def signed_in_json(caller: Caller) -> SignedInJson:
     }
 
 
-def account_json(account: Account) -> AccountJson:
+def account_json(account: Account, quota: Quota) -> AccountJson:
     """An account."""
     return {
         "id": account.id,
@@ -72,6 +76,8 @@ def account_json(account: Account) -> AccountJson:
         "disabled_at": time_text(account.disabled_at),
         "removed_at": time_text(account.removed_at),
         "last_seen_at": time_text(account.last_seen_at),
+        "own_limits": own_limits_json(quota),
+        "quota": quota_json(quota),
     }
 
 

@@ -1,11 +1,12 @@
 // What the pages of accounts say of tokens, sessions and people. No DOM.
 
-import { ago, localDateTime } from "../core/format.js";
+import { ago, bytes, localDateTime } from "../core/format.js";
 import { t } from "../core/messages.js";
 
 /** @typedef {{id: string, name: string | null, scopes: string[], prefix: string, created_at: string, expires_at: string | null, last_used_at: string | null}} Token as the API answers it */
 /** @typedef {{id: string, created_at: string, last_used_at: string, expires_at: string, client: string, user_agent: string | null, is_current: boolean}} Session */
-/** @typedef {{id: string, name: string, role: string, created_at: string, disabled_at: string | null, removed_at: string | null, last_seen_at: string | null}} Person */
+/** @typedef {{id: string, name: string, role: string, created_at: string, disabled_at: string | null, removed_at: string | null, last_seen_at: string | null, quota: Quota}} Person */
+/** @typedef {{limits: {storage: number | null}, usage: {storage: number}}} Quota as far as pages of admins show it */
 
 const DAY_S = 24 * 3600;
 
@@ -53,6 +54,12 @@ export function personState({ disabled_at: disabled, removed_at: removed, last_s
   if (removed) return t("account.removed_at", { time: localDateTime(removed) });
   if (disabled) return t("account.disabled_at", { time: localDateTime(disabled) });
   return seen ? t("account.seen", { time: ago(seen) }) : t("account.never_seen");
+}
+
+/** @param {Quota} quota @returns {string} what is kept of somebody's files */
+export function keptWords({ limits, usage }) {
+  const used = bytes(usage.storage);
+  return limits.storage === null ? t("account.kept", { used }) : t("account.kept_of", { used, limit: bytes(limits.storage) });
 }
 
 /** @param {Person[]} people @returns {Person[]} by name; those that are gone last */

@@ -1,7 +1,7 @@
 // /people: who may sign in, and what they may do. For admins.
 
 import "../frame/frame-page.js";
-import { inOrder, newPassword, personState } from "../account/account-words.js";
+import { inOrder, keptWords, newPassword, personState } from "../account/account-words.js";
 import { confirmed } from "../account/confirm.js";
 import { mountCopy } from "../account/copy.js";
 import { act, mountForm, say } from "../account/form.js";
@@ -40,6 +40,7 @@ class PersonRow {
     const isMe = person.name === pageData().me;
     setText(this.#part("name"), name);
     setText(this.#part("state"), personState(person));
+    setText(this.#part("kept"), keptWords(person.quota));
     this.#part("you").hidden = !isMe || isGone;
     this.element.toggleAttribute("data-gone", isGone || person.disabled_at !== null);
     this.#role.value = person.role;

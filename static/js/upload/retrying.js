@@ -5,12 +5,17 @@ import { Problem } from "../core/api.js";
 const FIRST_MS = 500;
 const LONGEST_MS = 20_000;
 
+const LONGEST_WAIT_S = 120; // nobody watches a page for a longer Retry-After, such as the rest of a day
+
 /**
  * Whether a retry may succeed although nobody changes anything.
- * @param {Pick<Problem, "status">} problem
+ * @param {{status: number, body?: Record<string, any>}} problem
  * @param {boolean} isUpload a tus upload, where 409 and 460 mean: ask for its offset
  */
-export const isTemporary = ({ status }, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
+export const isTemporary = ({ status, body }, isUpload) => !(body?.retry_after > LONGEST_WAIT_S) && isPassing(status, isUpload);
+
+/** @param {number} status @param {boolean} isUpload */
+const isPassing = (status, isUpload) => status === 0 || status === 408 || status === 423 || status === 429
   || (status >= 500 && status !== 507) || (isUpload && (status === 409 || status === 460));
 
 /** The waiting of several loops, which share one view of what is wrong. */
@@ -47,7 +52,8 @@ export class Retrying {
       this.#troubles.set(who, problem); // a first failure is shown in the row only: most retries succeed
       this.#changed();
     }
-    const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+    const backOff = Math.min(LONGEST_MS, FIRST_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+    const wait = Math.max(backOff, (problem.body.retry_after ?? 0) * 1000);
     await new Promise((/** @type {(_: void) => void} */ resolve) => {
       const wake = () => {
         clearTimeout(timer);

@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import "../browser.js";
-import { deviceOf, expirySeconds, inOrder, isExpired, newPassword, personState, scopeWords, tokenName, tokenTimes } from "../../../static/js/account/account-words.js";
+import { deviceOf, expirySeconds, inOrder, isExpired, keptWords, newPassword, personState, scopeWords, tokenName, tokenTimes } from "../../../static/js/account/account-words.js";
 
 const CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
 const TOKEN = { id: "t", name: null, scopes: ["send"], prefix: "dmill_ab", created_at: "2026-01-02T00:00:00Z", expires_at: null, last_used_at: null };
-const PERSON = { id: "a", name: "ada", role: "admin", created_at: "2026-01-02T00:00:00Z", disabled_at: null, removed_at: null, last_seen_at: null };
+const PERSON = { id: "a", name: "ada", role: "admin", created_at: "2026-01-02T00:00:00Z", disabled_at: null, removed_at: null, last_seen_at: null, quota: { limits: { storage: null }, usage: { storage: 0 } } };
 
 test("a device is a browser and a system, as people call them", () => {
   assert.equal(deviceOf(CHROME), "Chrome on Linux");
@@ -42,6 +42,11 @@ test("people are sorted by name; those that are gone come last and say so", () =
   assert.match(personState(gone), /^removed /);
   assert.match(personState({ ...PERSON, disabled_at: "2026-02-03T00:00:00Z" }), /^disabled since /);
   assert.equal(personState({ ...PERSON, last_seen_at: new Date().toISOString() }), "last seen just now");
+});
+
+test("what is kept of somebody's files stands beside their limit, if they have one", () => {
+  assert.equal(keptWords({ limits: { storage: null }, usage: { storage: 3 * 1024 ** 3 } }), "3 GiB of files are kept here.");
+  assert.equal(keptWords({ limits: { storage: 20 * 1024 ** 3 }, usage: { storage: 12.3 * 1024 ** 3 } }), "12.3 GiB of 20 GiB of files are kept here.");
 });
 
 test("a made password is long enough, and never the same", () => {

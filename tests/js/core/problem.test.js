@@ -25,6 +25,11 @@ test("the sentence has what the problem document has", () => {
 });
 
 test("a code that means several things, or lacks what its sentence needs, has the server's words", () => {
+  const full = { code: "quota_exceeded", reason: "storage", limit: 20 * 1024 ** 3, used: 1024 ** 3 };
+  assert.equal(problemText(full), "Das wäre mehr als die 20 GiB, die Sie hier aufbewahren dürfen; 1 GiB sind belegt. Was entfernt wird, macht Platz.");
+  const often = { code: "too_many_submissions", reason: "submissions_a_day", limit: 20, retry_after: 70_000 };
+  assert.equal(problemText(often), "Sie dürfen nur 20 Sendungen am Tag abschicken. Der nächste Tag beginnt um Mitternacht UTC.");
+  assert.equal(problemText({ code: "too_many_requests", retry_after: 7 }), "Zu viele Anfragen. Versuchen Sie es in 7 Sekunden noch einmal.");
   assert.equal(problemText({ code: "illegal_transition", detail: "The job has ended." }), "The job has ended.");
   assert.equal(problemText({ code: "too_large", detail: "The body is larger than 1 MiB." }), "The body is larger than 1 MiB.");
   assert.equal(problemText({ code: "nothing_known", title: "Title" }), "Title");

@@ -13,6 +13,11 @@ test("only failures that pass without anyone's help are temporary", () => {
   assert.deepEqual(temporary(true), [0, 408, 409, 423, 429, 460, 500, 502, 503]);
 });
 
+test("what may go on only much later is not waited for", () => {
+  const asked = (/** @type {number} */ seconds) => isTemporary({ status: 429, body: { retry_after: seconds } }, true);
+  assert.deepEqual([asked(5), asked(120), asked(121), asked(40_000)], [true, true, false, false]);
+});
+
 test("a request is repeated until it succeeds, and a problem that repeats is said until then", async () => {
   /** @type {string[]} */
   const said = [];

@@ -100,10 +100,24 @@ def test_a_socket_of_nobody_is_refused_before_it_is_accepted(server: Server) -> 
 
 def test_a_cookie_is_kept_from_scripts_and_other_sites(server: Server) -> None:
     answer = client(server).post("/api/v1/session", json={"name": "Ada", "password": PASSWORD})
-    cookie = answer.headers["Set-Cookie"]
+    session, mark = answer.headers.get_list("Set-Cookie")
     assert re.fullmatch(
-        r"dropmill_session=[\w-]{43}; Expires=[^;]+; Max-Age=2592000; HttpOnly; Path=/; SameSite=Lax", cookie
+        r"dropmill_session=[\w-]{43}; Expires=[^;]+; Max-Age=2592000; HttpOnly; Path=/; SameSite=Lax", session
     )
+    assert re.fullmatch(
+        r"dropmill_known=[0-9a-f.]{97}; Expires=[^;]+; Max-Age=31536000; HttpOnly; Path=/; SameSite=Strict", mark
+    )
+
+
+def test_who_has_signed_in_here_before_is_not_kept_out_by_others_who_fail(server: Server) -> None:
+    """From the same address, as behind a proxy or in an office; not even after signing out."""
+    browser = client(server, "bob")
+    assert browser.delete("/api/v1/session").status_code == 204
+    wrong = {"name": "bob", "password": "a wrong password"}
+    stranger = client(server)
+    answers = [code_of(stranger.post("/api/v1/session", json=wrong)) for _ in range(12)]
+    assert (429, "too_many_attempts") in answers
+    assert browser.post("/api/v1/session", json=wrong | {"password": PASSWORD}).status_code == 204
 
 
 def test_who_signs_in_is_told_who_they_are_until_they_sign_out(server: Server) -> None:
@@ -114,7 +128,7 @@ def test_who_signs_in_is_told_who_they_are_until_they_sign_out(server: Server) -
     cookies = dict(browser.cookies)
     answer = browser.delete("/api/v1/session")
     assert answer.status_code == 204
-    assert not browser.cookies
+    assert set(browser.cookies) == {"dropmill_known"}
     assert (
         browser.get(
             "/api/v1/session", headers={"Cookie": f"dropmill_session={cookies['dropmill_session']}"}
@@ -243,7 +257,8 @@ def test_accounts_are_added_changed_listed_and_removed(server: Server) -> None:
     root = client(server, "root")
     path = "/api/v1/accounts"
     made = root.post(path, json={"name": "Zoe", "role": "operator", "password": PASSWORD}).json()
-    assert made.keys() == {"id", "name", "role", "created_at", "disabled_at", "removed_at", "last_seen_at"}
+    times = {"created_at", "disabled_at", "removed_at", "last_seen_at"}
+    assert made.keys() == {"id", "name", "role", *times, "own_limits", "quota"}
     assert code_of(root.post(path, json={"name": "ZOE", "role": "viewer", "password": PASSWORD})) == (409, "name_taken")
     own = f"{path}/{made['id']}"
     assert root.patch(own, json={"role": "viewer", "is_disabled": True}).json()["disabled_at"] is not None

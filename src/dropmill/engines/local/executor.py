@@ -28,7 +28,8 @@ class _Loan:
     """One attempt's loan of a slot (`dropmill.processing.attempt.SlotLoan`).
 
     Attributes:
-        has_found_none: whether a claim was made for the slot and found no job.
+        has_claimed: whether a claim was made for the slot.
+        has_found_none: whether it found no job.
     """
 
     def __init__(self, executor: "SlotExecutor", tasks: asyncio.TaskGroup, slot: Slot) -> None:
@@ -41,6 +42,10 @@ class _Loan:
     def next_claim(self) -> Claim | None:
         self._hints = self._executor.begin_claim_for(self._slot)
         return None if self._hints is None else Claim()
+
+    @property
+    def has_claimed(self) -> bool:
+        return self._hints is not None
 
     def end(self, recorded: Ended | None) -> None:
         order = recorded.orders[0] if recorded is not None and recorded.orders else None
@@ -75,7 +80,6 @@ class SlotExecutor:
         self._on_failure = on_failure
         self._hints = 0  # number of hints so far
         self._wakes = 0  # those of them that no claim has answered yet
-        self._has_more = False  # whether the last claim found a job: there may be another
         self._is_woken = asyncio.Event()
         self._claim_at = 0.0  # by the loop's clock, if no hint comes before; the first claim is made at once
         self._may_be_late = True  # whether jobs may wait for their time (`Job.not_before`)
@@ -206,11 +210,17 @@ class SlotExecutor:
             self.wake()
         elif loan.has_found_none:
             await self._note_due()
+        elif not loan.has_claimed:
+            self.wake()  # its owner may have one more running now
 
     def begin_claim_for(self, slot: Slot) -> int | None:
-        """Begin a claim for a slot whose attempt has ended; see `_begin_claim`. None: none may be, or need be, made."""
+        """Begin a claim for a slot whose attempt has ended; see `_begin_claim`. None: none may be made.
+
+        Also if the last claim found no job: its owner may have had as many running as it may. This claim costs two
+        look-ups, in the change that records the end.
+        """
         is_ready = slot.is_alive and not slot.is_watching and not self._is_draining  # files are checked before a claim
-        return self._begin_claim() if is_ready and (self._wakes or self._has_more) else None
+        return self._begin_claim() if is_ready else None
 
     def _begin_claim(self) -> int:
         """Count a claim as an answer to a hint; returns the number of hints that came before it."""
@@ -225,7 +235,6 @@ class SlotExecutor:
             hints: what `_begin_claim` returned.
             is_found: False if it found none.
         """
-        self._has_more = is_found
         if not is_found:
             self._wakes = min(self._wakes, self._hints - hints)  # this claim has answered the older ones
         elif not self._wakes:

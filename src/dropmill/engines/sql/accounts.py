@@ -122,6 +122,9 @@ def change_account(
         values["password_hash"] = change.password_hash
         _changed(tx, account, ChangeOfAccount.PASSWORD, by)
         _end_sessions(tx, account, keep, SignOutReason.PASSWORD_CHANGED, by.client)
+    if change.limits is not None and (change.limits.own or change.limits.dropped):
+        tx.quotas.set_limits(account.owner, change.limits)
+        _changed(tx, account, ChangeOfAccount.LIMITS, by)
     if values:
         tx.connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
     return require_existing(tx, account_id)

@@ -23,12 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dropmill.engines.sql import events
 from dropmill.engines.sql.tables import ledgers
-from dropmill.engines.sql.transaction import Transaction
+from dropmill.engines.sql.transaction import NO_LIMITS, Transaction
 from dropmill.health import Health
 from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
 from dropmill.model.events import TOPIC_ALL
 from dropmill.model.ids import Cursor, LedgerId, NodeId, new_ledger_id
 from dropmill.model.nodes import Node
+from dropmill.model.quotas import Limits
 
 BATCH_MAX = 256  # changes in one commit: enough to hide the fsync, few enough to keep a change under 50 ms
 QUEUE_MAX = 4096  # changes handed over and not yet taken; beyond it, callers wait
@@ -57,12 +58,14 @@ class LedgerOptions(TypedDict, total=False):
         records_deliveries: whether the ledger records a delivery to the webhook each time a submission settles;
             False if absent.
         keep_revisions: how many of the newest config revisions keep their text; None or absent: all do.
+        limits: of owners that have none of their own; no limits if absent.
         health: the health board that shows whether the database works; None or absent: a board that nobody reads.
     """
 
     records_deliveries: bool
     keep_revisions: int | None
     health: Health | None
+    limits: Limits
 
 
 class SqlDatabase(ABC):
@@ -87,6 +90,7 @@ class SqlDatabase(ABC):
         self._health = options.get("health") or Health()
         self._records_deliveries = options.get("records_deliveries", False)
         self._keep_revisions = options.get("keep_revisions")
+        self._limits = options.get("limits", NO_LIMITS)
         self._engine = engine
         self._connection: Connection | None = None  # the writer's, used in its thread only
         self._on_commit = on_commit
@@ -299,7 +303,13 @@ class SqlDatabase(ABC):
             with connection.begin():
                 token = self.begin(connection, is_writer=True)
                 newest = events.newest_cursor(connection)
-                tx = Transaction(connection, newest, node=self._node, records_deliveries=self._records_deliveries)
+                tx = Transaction(
+                    connection,
+                    newest,
+                    node=self._node,
+                    records_deliveries=self._records_deliveries,
+                    limits=self._limits,
+                )
                 results = [change(tx) for change in handed]
                 tx.flush()
                 is_committing = True

@@ -135,8 +135,11 @@ def set_job(tx: Transaction, row: Row, state: JobState, **values: Any) -> None:
     Raises:
         IllegalTransition: no such move.
     """
-    require_transition(JOB_TRANSITIONS, JobState(row["state"]), state, "job")
+    before = JobState(row["state"])
+    require_transition(JOB_TRANSITIONS, before, state, "job")
     tx.run(SET_JOB, key=row["seq"], state=state.value, **values)
+    if JobState.RUNNING in (before, state):
+        tx.quotas.add(row["owner"], running=(state is JobState.RUNNING) - (before is JobState.RUNNING))
     tx.move(row["submission_id"], row["state"], state.value)
     more_results = values.get("result_count", row["result_count"]) - row["result_count"]
     if more_results:
@@ -205,6 +208,8 @@ def requeue(tx: Transaction, row: Row, reason: str, **values: Any) -> None:
 def settle_job(tx: Transaction, row: Row, state: JobState, outcome: AttemptOutcome, now: datetime) -> None:
     """Move a job to a final state (`job.settled`), and settle its submission if it was the last."""
     error = outcome.error
+    if row["tag"] is not None:
+        tx.turns.leave(row["queue"], row["owner"])
     set_job(
         tx,
         row,

@@ -24,6 +24,7 @@ from dropmill.engines.sql import (
 from dropmill.engines.sql.claim import claim_jobs, next_due, places
 from dropmill.engines.sql.database import SqlDatabase
 from dropmill.engines.sql.history import first_files, list_history
+from dropmill.engines.sql.quotas import quotas_of
 from dropmill.engines.sql.uploads import announce_uploads
 from dropmill.model.accounts import Account, AccountChange, Identity, PendingSignIn, Session, Token
 from dropmill.model.by import THIS_MACHINE, By
@@ -49,6 +50,7 @@ from dropmill.model.ids import (
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
 from dropmill.model.nodes import Node
 from dropmill.model.notices import Notice
+from dropmill.model.quotas import Quota
 from dropmill.model.results import Result
 from dropmill.model.retention import KeptBytes
 from dropmill.model.submissions import Submission
@@ -107,6 +109,9 @@ class SqlLedger(SqlDatabase):
         self, file_id: FileId, *, size: int | None, received: int, expires_at: datetime | None, fence: int
     ) -> None:
         await self._change(uploads.extend_upload, file_id, size, received, expires_at, fence)
+
+    async def hold_upload(self, file_id: FileId, received: int, *, is_kept: bool = True) -> int | None:
+        return await self._change(uploads.hold_upload, file_id, received, is_kept)
 
     async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId, *, fence: int | None = None) -> None:
         await self._change(uploads.store_upload, file_id, blob, job_id, fence)
@@ -482,6 +487,9 @@ class SqlLedger(SqlDatabase):
 
     async def tokens(self, account_id: AccountId | None) -> Sequence[Token]:
         return await self._read(accounts.list_tokens, account_id)
+
+    async def quotas(self, holders: Collection[Owner]) -> Mapping[Owner, Quota]:
+        return await self._read(quotas_of, holders, self._limits)
 
     async def newest_cursor(self) -> Cursor:
         return await self._read(events.newest_cursor)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, select, true, update
 
+from dropmill.engines.sql.quotas import holders_of
 from dropmill.engines.sql.tables import attempts, events, files, jobs, results, submissions
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.clock import utc_now
@@ -13,6 +14,9 @@ from dropmill.model.retention import KeptBytes
 from dropmill.model.uploads import UploadState
 
 _MARK_FILES = update(files).where(files.c.submission_id == bindparam("key"), files.c.state == UploadState.STORED.value)
+_STORED_BYTES = select(cast(func.coalesce(func.sum(files.c.size), 0), BigInteger).label("size")).where(
+    files.c.submission_id == bindparam("key"), files.c.state == UploadState.STORED.value
+)
 _is_kept = submissions.c.removed_at.is_(None)
 _KEPT = select(cast(func.sum(submissions.c.kept_bytes), BigInteger)).where(_is_kept)
 _OLDEST = (
@@ -53,7 +57,10 @@ def begin_removal(tx: Transaction, submission_id: SubmissionId, settled_at: date
     if row["settled_at"] != settled_at or row["removed_at"] is not None:
         return False
     now = utc_now()
+    held = tx.one(_STORED_BYTES, key=submission_id)
     tx.run(_MARK_FILES, key=submission_id, removed_at=now)
+    for holder in holders_of(row):
+        tx.quotas.add(holder, storage=-(held["size"] if held else 0))
     tx.keep(submission_id, -row["kept_bytes"])
     tx.change(submission_id, removed_at=now, is_removing=True, result_count=0)
     return True

@@ -10,6 +10,7 @@ from dropmill.engines.sql import search
 from dropmill.engines.sql.clients import Row, client_of
 from dropmill.engines.sql.events import newest_cursor
 from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
+from dropmill.engines.sql.quotas import holders_of
 from dropmill.engines.sql.tables import files, jobs, owners, submissions
 from dropmill.engines.sql.transaction import COUNTS, SUMS, Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
@@ -70,8 +71,10 @@ def open_submission(
     is_announced: bool,
     key: RequestKey | None,
     owner: Owner,
+    *,
+    stays_open: bool = True,
 ) -> SubmissionId:
-    """See `Ledger.open_submission`."""
+    """See `Ledger.open_submission`; `stays_open`: whether it is open after this change."""
     if key is not None:
         tx.flush_submissions()
         first = tx.one(_SUBMISSION_BY_KEY, of_owner=owner, key=key.text) if is_storable(key.text) else None
@@ -86,6 +89,8 @@ def open_submission(
         if first is not None:
             tx.change(first["id"], idempotency_key=None)
             tx.flush_submissions()
+    for holder in holders_of({"owner": owner}):
+        tx.quotas.open_submission(holder, stays_open=stays_open)
     tx.run(
         _ADD_SUBMISSION,
         id=submission_id,
@@ -120,7 +125,7 @@ def open_for_upload(
     tx: Transaction, upload: ResumableUpload, client: ClientIdentity, account: str | None, owner: Owner
 ) -> None:
     """See `Ledger.open_for_upload`."""
-    open_submission(tx, upload.submission_id, client, account, True, None, owner)
+    open_submission(tx, upload.submission_id, client, account, True, None, owner, stays_open=False)
     announce_uploads(tx, [upload])
     _seal(tx, upload.submission_id)
 
@@ -129,7 +134,7 @@ def receive_one(
     tx: Transaction, client: ClientIdentity, account: str | None, file: WholeFile, owner: Owner
 ) -> SubmissionView:
     """See `Ledger.receive_one`."""
-    open_submission(tx, file.submission_id, client, account, False, None, owner)
+    open_submission(tx, file.submission_id, client, account, False, None, owner, stays_open=False)
     stored = store_new_file(tx, file)
     _seal(tx, file.submission_id)
     submission = submission_of(tx.submission(file.submission_id))
@@ -169,6 +174,8 @@ def seal_submission(tx: Transaction, submission_id: SubmissionId, cause: AbortCa
 def _seal(tx: Transaction, submission_id: SubmissionId) -> None:
     row = tx.submission(submission_id)
     tx.change(submission_id, is_open=False)
+    for holder in holders_of(row):
+        tx.quotas.add(holder, open_submissions=-1)
     tx.emit(EventName.SUBMISSION_SEALED, tx.subject(submission_id), counts={name: row[name] for name in COUNTS})
 
 

@@ -29,8 +29,9 @@ from sqlalchemy import (
 from dropmill.engines.sql.types import BigKey, Id, JsonText, PathBytes, SafeText, UtcTime
 from dropmill.model.events import AUDITED
 from dropmill.model.ids import OPEN
+from dropmill.model.quotas import LIMIT_NAMES
 
-SCHEMA_HEAD = "0019"
+SCHEMA_HEAD = "0020"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -189,7 +190,7 @@ Index("ix_jobs_owner_state", jobs.c.owner, jobs.c.state, jobs.c.seq)
 is_claimable = jobs.c.tag.is_not(None)
 is_late = jobs.c.not_before.is_not(None)
 is_to_be_cancelled = jobs.c.cancel_asked_at.is_not(None)
-_partial_index("ix_jobs_line", jobs.c.queue, jobs.c.tag, jobs.c.queued_cursor, where=is_claimable)
+_partial_index("ix_jobs_line", jobs.c.queue, jobs.c.owner, jobs.c.tag, jobs.c.queued_cursor, where=is_claimable)
 _partial_index("ix_jobs_late", jobs.c.not_before, where=is_late)
 _partial_index("ix_jobs_to_cancel", jobs.c.id, where=is_to_be_cancelled)
 Index("ix_jobs_submission", jobs.c.submission_id, jobs.c.seq)
@@ -226,8 +227,21 @@ queues = Table(  # how far each queue has come
     "queues",
     metadata,
     Column("name", SafeText(200), primary_key=True),  # "" of jobs without one
-    Column("turn", BigInteger, nullable=False),  # tag of the newest claim
+    Column("turn", BigInteger, nullable=False),  # tag of the owner of the newest claim
 )
+
+turns = Table(  # the owners that have, or had, jobs in a queue; see `turns`
+    "turns",
+    metadata,
+    Column("queue", SafeText(200), primary_key=True),
+    Column("owner", Id(OWNER_MAX), primary_key=True),
+    Column("turn", BigInteger, nullable=False),  # tag of its newest job that was claimed
+    Column("tag", BigInteger),  # its turn among the owners; NULL while none of its jobs waits
+    Column("since", BigInteger, nullable=False),  # orders owners of the same tag
+    Column("waiting", BigInteger, nullable=False),  # jobs that can be claimed
+)
+has_turn = turns.c.tag.is_not(None)
+_partial_index("ix_turns_next", turns.c.queue, turns.c.tag, turns.c.since, where=has_turn)
 
 results = Table(
     "results",
@@ -284,6 +298,21 @@ owners = Table(  # what each has sent, summed up over all submissions
     Column("failed", BigInteger, **_count()),
     Column("cancelled", BigInteger, **_count()),
     Column("kept_bytes", BigInteger, **_count()),
+)
+
+quotas = Table(  # of owners, and of whatever else has limits
+    "quotas",
+    metadata,
+    Column("holder", Id(OWNER_MAX), primary_key=True),
+    Column("storage", BigInteger, **_count()),
+    Column("total_size", BigInteger, **_count()),
+    Column("files", BigInteger, **_count()),
+    Column("submissions", BigInteger, **_count()),
+    Column("day", Id(10)),  # to which the next column belongs, in UTC
+    Column("submissions_a_day", BigInteger, **_count()),
+    Column("open_submissions", BigInteger, **_count()),
+    Column("running", BigInteger, **_count()),
+    *(Column(f"most_{name}", BigInteger) for name in LIMIT_NAMES),  # its own limits; NULL: the server's counts
 )
 
 search_texts = Table(  # what is found by words; `search` says how

@@ -8,13 +8,16 @@ from sqlalchemy import BigInteger, Connection, Executable, Select, bindparam, in
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row, client_of
-from dropmill.engines.sql.tables import deliveries, events, owners, queues, search_texts, submissions
+from dropmill.engines.sql.quotas import QuotaBook, holders_of
+from dropmill.engines.sql.tables import deliveries, events, owners, search_texts, submissions
+from dropmill.engines.sql.turns import Turns
 from dropmill.model.clock import utc_now
 from dropmill.model.config import ConfigRevision
 from dropmill.model.errors import NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.nodes import Node
+from dropmill.model.quotas import Limits
 from dropmill.model.submissions import Counts
 from dropmill.ports.bus import DELIVERIES
 from dropmill.wire.clients import client_json
@@ -24,9 +27,8 @@ _SUBMISSION = select(submissions).where(submissions.c.id == bindparam("key"))
 _SET_SUBMISSION = update(submissions).where(submissions.c.seq == bindparam("key"))
 _ADD_EVENTS = insert(events)
 _ADD_DELIVERY = insert(deliveries)
-_TURN = select(queues).where(queues.c.name == bindparam("key"))
-_ADD_TURN = insert(queues)
-_SET_TURN = update(queues).where(queues.c.name == bindparam("key"))
+
+NO_LIMITS = Limits()
 
 COUNTS = ("announced", "receiving", "aborted", "queued", "running", "succeeded", "failed", "cancelled")
 
@@ -48,7 +50,13 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: Connection, newest_cursor: int, *, node: Node | None = None, records_deliveries: bool = False
+        self,
+        connection: Connection,
+        newest_cursor: int,
+        *,
+        node: Node | None = None,
+        records_deliveries: bool = False,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         """Gather nothing yet.
 
@@ -57,8 +65,11 @@ class Transaction:
             newest_cursor: of the newest event in the ledger.
             node: owns the work that begins here; None for a process that begins none.
             records_deliveries: whether to record a delivery to the webhook each time a submission settles.
+            limits: of owners that have none of their own.
         """
         self.connection = connection
+        self.quotas = QuotaBook(connection, limits)
+        self.turns = Turns(connection)
         self.node = node
         self._records_deliveries = records_deliveries
         self.cursor = newest_cursor
@@ -69,8 +80,6 @@ class Transaction:
         self._owned: dict[str, Counter[str]] = {}  # to be added to each owner's sums
         self._subjects: dict[str, Subject] = {}
         self._texts: list[dict[str, Any]] = []
-        self._turns: dict[str, int] = {}  # of each queue that was read
-        self._turns_in_table: dict[str, int] = {}
         self.revisions: dict[int, ConfigRevision] = {}  # those read so far; `config` fills both
         self.newest_revision: ConfigRevision | None = None
 
@@ -187,34 +196,41 @@ class Transaction:
         return self.next_tags(submission_id, queue, 1)[0]
 
     def next_tags(self, submission_id: str, queue: str | None, jobs: int) -> range:
-        """The tags of jobs that are queued now: after the submission's other jobs, and after every claimed one.
+        """The tags of jobs that wait from now on: after those of their submission, and after all claimed of the owner.
 
         Call it before the jobs are counted as queued. If no job of the submission is queued, its last tag does not
         count: otherwise ten thousand cancelled jobs would still delay the one that is retried.
         """
         row = self.submission(submission_id)
-        first: int = max(self._turn(queue or ""), row["last_tag"] if row["queued"] else 0) + 1
+        owner = row["owner"]
+        first: int = max(self.turns.newest(queue, owner), row["last_tag"] if row["queued"] else 0) + 1
         self.change(submission_id, last_tag=first + jobs - 1)
+        self.turns.join(queue, owner, jobs, self.cursor)
         return range(first, first + jobs)
-
-    def take_turn(self, queue: str | None, tag: int) -> None:
-        """Note that a job with this tag is claimed."""
-        name = queue or ""
-        self._turns[name] = max(self._turn(name), tag)
-
-    def _turn(self, name: str) -> int:
-        if name not in self._turns:
-            row = self.one(_TURN, key=name)
-            if row is not None:
-                self._turns_in_table[name] = row["turn"]
-            self._turns[name] = self._turns_in_table.get(name, 0)
-        return self._turns[name]
 
     def keep(self, submission_id: str, size: int) -> None:
         """Count bytes that the submission now holds on disk; negative once they are removed."""
         row = self.submission(submission_id)
         self.change(submission_id, kept_bytes=row["kept_bytes"] + size)
         self.count(row["owner"], "kept_bytes", size)
+
+    def take(self, submission_id: str, *, files: int = 0, size: int) -> None:
+        """Count files of a submission, and bytes that they hold, in the quotas of its holders.
+
+        Raises:
+            QuotaExceeded: more than a limit; nothing was counted.
+        """
+        more = {"files": files, "storage": size, "total_size": size}
+        holders = holders_of(self.submission(submission_id))
+        for holder in holders:
+            self.quotas.require(holder, **more)
+        for holder in holders:
+            self.quotas.add(holder, **more)
+
+    def give_back(self, submission_id: str, *, files: int = 0, size: int) -> None:
+        """Take files and bytes that will not come out of the quotas again. Negative ones add, whatever the limits."""
+        for holder in holders_of(self.submission(submission_id)):
+            self.quotas.add(holder, files=-files, storage=-size, total_size=-size)
 
     def find_by(self, row_id: int, file_id: str | None, text: str) -> None:
         """Add a row of `search_texts`; `flush` writes it."""
@@ -251,11 +267,9 @@ class Transaction:
             if changed and not prepared.run(self.connection, _adding(frozenset(changed)), [{"key": owner, **sums}]):
                 self.run(_ADD_OWNER, owner=owner, **changed)
         self._owned.clear()
-        for name, turn in self._turns.items():
-            if name not in self._turns_in_table:
-                self.run(_ADD_TURN, name=name, turn=turn)
-            elif turn != self._turns_in_table[name]:
-                self.run(_SET_TURN, key=name, turn=turn)
+        self.turns.flush()
+        self.turns.flush_queues()
+        self.quotas.flush()
         if self._events:
             prepared.run(self.connection, _ADD_EVENTS, self._events)
 

@@ -11,6 +11,7 @@ from dropmill.engines.sql import config, search
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.jobs import add_job, add_jobs, jobs_of, new_job
 from dropmill.engines.sql.paging import seen_by
+from dropmill.engines.sql.quotas import holders_of
 from dropmill.engines.sql.tables import files, is_unfinished, jobs, results, submissions
 from dropmill.engines.sql.transaction import Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
@@ -200,6 +201,7 @@ def _new_row(tx: Transaction, state: UploadState, **values: Any) -> dict[str, An
     number = counts_of(
         tx.submission(submission_id)
     ).total  # every file is counted in one state, and none is ever deleted
+    tx.take(submission_id, files=1, size=values["size"] or 0)
     search.add_file(tx, submission_id, values["id"], number, values["name"], values["path"])
     tx.move(submission_id, None, state.value)
     return {"state": state.value, "number": number, **values}
@@ -242,8 +244,40 @@ def extend_upload(
     """See `Ledger.extend_upload`."""
     row = _file(tx, file_id)
     _require_turn(row, fence)
-    if row["partial"] is not None:
-        tx.run(_SET_FILE, key=row["seq"], size=size, received=received, expires_at=expires_at)
+    if row["partial"] is None:
+        return
+    submission_id = row["submission_id"]
+    tx.give_back(submission_id, size=_held(row) - (received if size is None else size))
+    if row["size"] is None and size is not None:
+        _require_kept(tx, submission_id)
+    tx.run(_SET_FILE, key=row["seq"], size=size, received=received, expires_at=expires_at)
+
+
+def hold_upload(tx: Transaction, file_id: FileId, received: int, is_kept: bool) -> int | None:
+    """See `Ledger.hold_upload`."""
+    row = _file(tx, file_id)
+    submission_id = row["submission_id"]
+    holders = holders_of(tx.submission(submission_id))
+    more = received - _held(row)
+    if is_kept and row["size"] is None and row["state"] == UploadState.RECEIVING:
+        tx.take(submission_id, size=more)
+        tx.run(_SET_FILE, key=row["seq"], received=received)
+        more = 0
+    for holder in holders:
+        tx.quotas.require(holder, storage=more, total_size=more)
+    rooms = [tx.quotas.room(holder) for holder in holders]
+    return min((room - more for room in rooms if room is not None), default=None)
+
+
+def _held(row: Row) -> int:
+    """The bytes with which a file counts, until it is aborted: its size, or while that is unknown what came of it."""
+    held: int = row["received"] if row["size"] is None else row["size"]
+    return held
+
+
+def _require_kept(tx: Transaction, submission_id: str) -> None:
+    for holder in holders_of(tx.submission(submission_id)):
+        tx.quotas.require_kept(holder)
 
 
 def _require_turn(row: Row, fence: int) -> None:
@@ -265,6 +299,7 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
         _require_turn(row, fence)
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.STORED, "upload")
     config.newest(tx)  # without a config nothing is stored
+    tx.take(row["submission_id"], size=blob.size - _held(row))
     tx.run(
         _SET_FILE,
         key=row["seq"],
@@ -324,6 +359,8 @@ def _store_files(
     submission = tx.submission(submission_id)
     if count_new and not submission["is_open"]:
         raise SubmissionSealed("The submission is sealed; open another one.")
+    held = sum(_held(row) for row in announced.values())
+    tx.take(submission_id, files=count_new, size=sum(file.blob.size for file in whole) - held)
     number = counts_of(submission).total
     tags = tx.next_tags(submission_id, None, len(whole))
     added: list[dict[str, Any]] = []
@@ -388,6 +425,7 @@ def abort_upload(tx: Transaction, file_id: FileId, cause: AbortCause, reason: st
 def abort(tx: Transaction, row: Row, cause: AbortCause, reason: str) -> None:
     """Abort the upload of a file's row."""
     tx.move(row["submission_id"], row["state"], UploadState.ABORTED.value)
+    tx.give_back(row["submission_id"], files=1, size=_held(row))
     _set_cause(tx, row, cause, reason, state=UploadState.ABORTED.value, partial=None)
     tx.settle(row["submission_id"])
 

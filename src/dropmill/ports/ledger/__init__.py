@@ -15,6 +15,7 @@ from dropmill.ports.ledger.history import HistoryLedger
 from dropmill.ports.ledger.jobs import AttemptLedger, JobLedger
 from dropmill.ports.ledger.nodes import NodeLedger
 from dropmill.ports.ledger.notices import NoticeLedger
+from dropmill.ports.ledger.quotas import QuotaLedger
 from dropmill.ports.ledger.retention import RetentionLedger
 from dropmill.ports.ledger.submissions import IntakeLedger
 
@@ -31,6 +32,7 @@ class Ledger(
     NodeLedger,
     NoticeLedger,
     AccountLedger,
+    QuotaLedger,
     Protocol,
 ):
     """Everything an engine implements."""

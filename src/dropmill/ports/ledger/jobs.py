@@ -20,7 +20,8 @@ class AttemptLedger(RevisionReader, Protocol):
     async def claim(self, claim: Claim) -> Sequence[AttemptSpec]:
         """Start attempts of the next jobs in the queue, for this node (`attempt.started`).
 
-        Submissions take turns, one job each. A job whose time has not come is not in the queue yet.
+        Owners take turns, one job each, and within an owner its submissions do. An owner that has as many jobs running
+        as it may is passed over. A job whose time has not come is not in the queue yet.
 
         Returns:
             At most `claim.most`; fewer if no more are queued. For a claim id seen before: the attempts it started that

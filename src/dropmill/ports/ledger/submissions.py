@@ -9,6 +9,7 @@ from dropmill.model.client import ClientIdentity
 from dropmill.model.ids import OPEN, Owner, SubmissionId
 from dropmill.model.uploads import AbortCause
 from dropmill.ports.ledger.history import FileReader, SubmissionReader, SubmissionView
+from dropmill.ports.ledger.quotas import QuotaLedger
 from dropmill.ports.ledger.uploads import UploadLedger, WholeFile
 
 
@@ -56,6 +57,7 @@ class SubmissionLedger(Protocol):
 
         Raises:
             IdempotencyMismatch: a request with another fingerprint opened that one; nothing is changed.
+            QuotaExceeded, TooManySubmissions: the owner may open no other; nothing is changed.
         """
 
     async def identify_client(
@@ -78,6 +80,9 @@ class SubmissionLedger(Protocol):
 
         Returns:
             The submission as this change left it.
+
+        Raises:
+            QuotaExceeded, TooManySubmissions: the owner may not send it; nothing is changed.
         """
 
     async def seal_submission(self, submission_id: SubmissionId, cause: AbortCause = AbortCause.CANCELLED) -> None:
@@ -92,5 +97,5 @@ class SubmissionLedger(Protocol):
         """Some of the open announced submissions that no file came to since `before`."""
 
 
-class IntakeLedger(SubmissionLedger, UploadLedger, SubmissionReader, FileReader, Protocol):
+class IntakeLedger(SubmissionLedger, UploadLedger, SubmissionReader, FileReader, QuotaLedger, Protocol):
     """The changes and reads for receiving submissions, whether their files come in one request or in many."""

@@ -107,20 +107,36 @@ class FormUploads:
 
 
 class UploadLedger(Protocol):
-    """Records each upload from its announcement to its end."""
+    """Records each upload from its announcement to its end.
+
+    A file counts in its owner's quota from here on, with its size, or while that is unknown with the bytes that were
+    recorded of it. `QuotaExceeded` means that it would be over a limit, and that nothing was changed.
+    """
 
     async def start_upload(
         self, file_id: FileId, submission_id: SubmissionId, name: str, path: str, size: int | None
     ) -> None:
-        """Record that a file's bytes begin to arrive (`upload.started`)."""
+        """Record that a file's bytes begin to arrive (`upload.started`).
+
+        Raises:
+            QuotaExceeded: see above.
+        """
 
     async def announce_uploads(self, uploads: Sequence[ResumableUpload]) -> None:
-        """Record files that will come to an open submission; all of them or none."""
+        """Record files that will come to an open submission; all of them or none.
+
+        Raises:
+            QuotaExceeded: see above.
+        """
 
     async def open_for_upload(
         self, upload: ResumableUpload, client: ClientIdentity, account: str | None, *, owner: Owner = OPEN
     ) -> None:
-        """Open an owner's submission for one announced file and seal it, so that it settles with that file's job."""
+        """Open an owner's submission for one announced file and seal it, so that it settles with that file's job.
+
+        Raises:
+            QuotaExceeded, TooManySubmissions: see above, and `SubmissionLedger.open_submission`.
+        """
 
     async def begin_upload(self, file_id: FileId) -> None:
         """Record that an announced file begins to arrive in one piece (`upload.started`).
@@ -140,6 +156,8 @@ class UploadLedger(Protocol):
     ) -> None:
         """Record the offset of a resumable upload; changes nothing once it has ended. No event.
 
+        An offset is recorded whatever the quota, because the bytes are there; a size that is given now is not.
+
         Args:
             size: of the whole file; None if unknown.
             received: bytes on disk.
@@ -148,6 +166,21 @@ class UploadLedger(Protocol):
 
         Raises:
             UploadTaken: another node has taken the turn since.
+            QuotaExceeded: the size was not known before; see above.
+        """
+
+    async def hold_upload(self, file_id: FileId, received: int, *, is_kept: bool = True) -> int | None:
+        """Record how much has come of a file that is arriving, if its size is unknown. No event.
+
+        Args:
+            received: bytes that came, on disk or not.
+            is_kept: whether they stay if this process ends now; otherwise nothing is recorded.
+
+        Returns:
+            How many more bytes may come; None: any number. Other uploads of the owner may take them meanwhile.
+
+        Raises:
+            QuotaExceeded: see above.
         """
 
     async def store_upload(self, file_id: FileId, blob: StoredBlob, job_id: JobId, *, fence: int | None = None) -> None:
@@ -158,6 +191,7 @@ class UploadLedger(Protocol):
 
         Raises:
             UploadTaken: another node has taken the turn since.
+            QuotaExceeded: see above.
         """
 
     async def store_files(self, files: Sequence[WholeFile]) -> None:
@@ -168,6 +202,7 @@ class UploadLedger(Protocol):
         Raises:
             SubmissionSealed: no new file may come to a file's submission.
             IllegalTransition: an announced file has begun in another request, or has ended.
+            QuotaExceeded: see above.
         """
 
     async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from quart import Blueprint, Response, request
 
+from dropmill.model.accounts import Account
 from dropmill.model.caller import Role
 from dropmill.model.errors import BadRequest
 from dropmill.model.ids import AccountId
@@ -12,8 +13,9 @@ from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
 from dropmill.web.server.guard import require_private
 from dropmill.web.services import services
-from dropmill.wire.accounts import account_json
+from dropmill.wire.accounts import AccountJson, account_json
 from dropmill.wire.encoding import Json
+from dropmill.wire.quotas import limit_change_of
 
 accounts = Blueprint("accounts", __name__, url_prefix="/api/v1/accounts")
 
@@ -21,7 +23,10 @@ accounts = Blueprint("accounts", __name__, url_prefix="/api/v1/accounts")
 @accounts.get("")
 async def index() -> Any:
     """All accounts, the newest first; also those that were removed."""
-    return {"items": [account_json(account) for account in await services().accounts.list(current_caller())]}
+    found, caller = services(), current_caller()
+    listed = await found.accounts.list(caller)
+    quotas = await found.quotas.of_accounts(caller, listed)
+    return {"items": [account_json(account, quotas[account.id]) for account in listed]}
 
 
 @accounts.post("")
@@ -33,13 +38,14 @@ async def add() -> Any:
     role = _role(given)
     if role is None:
         raise BadRequest(f"`role` must be one of {', '.join(Role)}.")
-    return account_json(await services().accounts.add(current_caller(), name, role, password)), 201
+    return await _shown(await services().accounts.add(current_caller(), name, role, password)), 201
 
 
 @accounts.patch("/<account_id>")
 async def change(account_id: str) -> Any:
-    """Change the role or the password of an account, or whether it is disabled."""
+    """Change the role, the password or the limits of an account, or whether it is disabled."""
     given = await body.read_json_object(limit=BODY_MAX)
+    limits = limit_change_of(given["limits"]) if "limits" in given else None
     is_disabled, password = given.get("is_disabled"), given.get("password")
     if not (is_disabled is None or isinstance(is_disabled, bool)):
         raise BadRequest("`is_disabled` must be true or false.")
@@ -47,9 +53,16 @@ async def change(account_id: str) -> Any:
         require_private(request, services().settings)
         (password,) = words(given, "password")
     changed = await services().accounts.change(
-        current_caller(), AccountId(account_id), role=_role(given), is_disabled=is_disabled, password=password
+        current_caller(),
+        AccountId(account_id),
+        role=_role(given),
+        is_disabled=is_disabled,
+        password=password,
+        limits=limits,
     )
-    return account_json(changed)
+    if limits is not None:
+        services().jobs.wake()
+    return await _shown(changed)
 
 
 @accounts.delete("/<account_id>")
@@ -57,6 +70,11 @@ async def remove(account_id: str) -> Response:
     """Remove an account with its sessions and tokens."""
     await services().accounts.remove(current_caller(), AccountId(account_id))
     return Response(status=204)
+
+
+async def _shown(account: Account) -> AccountJson:
+    quotas = await services().quotas.of_accounts(current_caller(), [account])
+    return account_json(account, quotas[account.id])
 
 
 def _role(given: Json) -> Role | None:

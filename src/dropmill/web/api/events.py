@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from quart import Blueprint, current_app, request
+from quart import Blueprint, request
 
 from dropmill.live.outgoing import Outgoing, OutgoingEvents
 from dropmill.live.subscriber import Subscriber
@@ -19,7 +19,6 @@ from dropmill.model.numbers import whole_number
 from dropmill.web.api import live, query
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.caller import current_caller
-from dropmill.web.server.capacity import capacity_of
 from dropmill.web.services import Services, services
 from dropmill.wire.encoding import dumps
 from dropmill.wire.events import EventPageJson, event_page_json
@@ -57,7 +56,7 @@ async def read_events() -> Any:
     after, of_ledger = await _after(found, caller), query.text("ledger")
     page = await topic.page(after=after, of_ledger=of_ledger, limit=limit)
     if wait_s and not page.events and not page.is_cut:
-        with capacity_of(current_app).admit_socket(caller.client.ip):
+        with await live.admit_socket(caller):
             return await _next_page(found, caller, topic, after, limit, wait_s)
     return _page(found, page)
 
@@ -123,7 +122,7 @@ async def _stream_of(found: Services, caller: Caller, topic: Topic) -> Any:
     after = await _after(found, caller, request.headers.get("Last-Event-ID"))
     await topic.events(after=after, limit=1)  # so that an error of the ledger still has a status
     join = parse_join(f"{topic.name}@{after}", of_ledger)
-    admission = capacity_of(current_app).admit_socket(caller.client.ip)
+    admission = await live.admit_socket(caller)
     stream = _stream(found, caller, [join, *outputs], kinds)
     weakref.finalize(stream, admission.release)  # also if the client has left before it began
     return stream, {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}

@@ -19,7 +19,7 @@ from dropmill.model.events import TOPIC_CONFIG
 from dropmill.web.api import query
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
-from dropmill.web.server.capacity import Capacity, capacity_of
+from dropmill.web.server.capacity import Admission, Capacity, capacity_of
 from dropmill.web.server.compression import IN_THREAD, LEAST, accepts_gzip
 from dropmill.web.server.connection import end_with_client
 from dropmill.web.server.websocket import WS_FLOOD, WebSocketConnection, current_socket, text_frame
@@ -71,6 +71,17 @@ def first_message(found: Services, capacity: Capacity) -> Outgoing:
     return Outgoing(hello(utc_now(), HEARTBEAT_S, found.topics.of_ledger, __version__, spread_s(capacity)))
 
 
+async def admit_socket(caller: Caller) -> Admission:
+    """Count a caller's WebSocket, poll or event stream.
+
+    Raises:
+        TooManyConnections: its address or its owner has reached its limit.
+        OutOfSpace, Unavailable: the server has reached its own, or the ledger cannot be read.
+    """
+    most = await services().quotas.sockets(caller)
+    return capacity_of(current_app).admit_socket(caller.client.ip, owner=caller.owner, most=most)
+
+
 # --- the socket ------------------------------------------------------------------------------------------------------
 
 
@@ -82,7 +93,7 @@ def _frame(message: Outgoing) -> bytes:
 async def socket() -> None:
     """Accept a subscriber's connection; `_serve` goes on with it."""
     capacity, found, caller = capacity_of(current_app), services(), current_caller()
-    current_socket().admit(capacity.admit_socket(caller.client.ip))
+    current_socket().admit(await admit_socket(caller))
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in websocket.requested_subprotocols else None)
     current_socket().go_on(lambda connection: _serve(connection, found, capacity, caller))
 
@@ -249,7 +260,7 @@ async def _poll(asked: PollRequest) -> Response:
     async def give_up(_code: int, _reason: str) -> None:
         over.set()
 
-    with capacity_of(current_app).admit_socket(caller.client.ip):
+    with await admit_socket(caller):
         subscriber = Subscriber(
             caller,
             services=found.live,

@@ -9,7 +9,7 @@ from dropmill.access.sessions import SignedIn
 from dropmill.model.errors import BadRequest
 from dropmill.model.ids import SessionId
 from dropmill.web.server import body
-from dropmill.web.server.caller import client_of, cookie_name, current_caller, session_cookie
+from dropmill.web.server.caller import client_of, cookie_name, current_caller, prefixed, session_cookie
 from dropmill.web.server.guard import require_private
 from dropmill.web.services import services
 from dropmill.wire.accounts import session_json, signed_in_json
@@ -17,6 +17,9 @@ from dropmill.wire.accounts import session_json, signed_in_json
 sessions = Blueprint("sessions", __name__, url_prefix="/api/v1")
 
 BODY_MAX = 16 * 1024
+
+KNOWN_COOKIE = "dropmill_known"
+KNOWN_S = 365 * 86400
 
 
 def words(given: Mapping[str, Any], *names: str) -> list[str]:
@@ -52,7 +55,8 @@ async def by_fields(given: Mapping[str, Any]) -> SignedIn:
     if "first" in given:
         (first,) = words(given, "first")
         return await services().sessions.sign_in_first(client, first, name, password)
-    return await services().sessions.sign_in(client, name, password, replaced=session_cookie(request))
+    mark = request.cookies.get(prefixed(KNOWN_COOKIE, request, services().settings.base_path))
+    return await services().sessions.sign_in(client, name, password, replaced=session_cookie(request), mark=mark)
 
 
 @sessions.get("/session")
@@ -75,8 +79,10 @@ async def change_password() -> Response:
     """Set another password, and end the account's other sessions."""
     require_private(request, services().settings)
     current, new = words(await body.read_json_object(limit=BODY_MAX), "current", "new")
-    await services().sessions.change_password(current_caller(), current, new)
-    return Response(status=204)
+    mark = await services().sessions.change_password(current_caller(), current, new)
+    response = Response(status=204)
+    _set_mark(response, mark)
+    return response
 
 
 @sessions.get("/sessions")
@@ -104,6 +110,22 @@ def set_cookie(response: Response, signed_in: SignedIn) -> None:
         secure=request.scheme == "https",
         httponly=True,
         samesite="Lax",
+    )
+    if signed_in.mark is not None:
+        _set_mark(response, signed_in.mark)
+
+
+def _set_mark(response: Response, mark: str) -> None:
+    """Have the browser known to whoever signed in; it stays so after they have signed out."""
+    base = services().settings.base_path
+    response.set_cookie(
+        prefixed(KNOWN_COOKIE, request, base),
+        mark,
+        max_age=KNOWN_S,
+        path=base or "/",
+        secure=request.scheme == "https",
+        httponly=True,
+        samesite="Strict",
     )
 
 

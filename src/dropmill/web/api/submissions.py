@@ -5,8 +5,9 @@ from typing import Any
 from quart import Blueprint, Response, jsonify, redirect, request, url_for
 
 from dropmill.intake.receiving import Receipt
-from dropmill.model.errors import BadRequest, NothingSent
+from dropmill.model.errors import BadRequest, DropmillError, NothingSent
 from dropmill.model.ids import SubmissionId
+from dropmill.model.uploads import AbortCause
 from dropmill.web.api import query
 from dropmill.web.server import body
 from dropmill.web.server.caller import current_caller
@@ -72,9 +73,16 @@ async def create() -> Response:
         announced = await body.read_json_object()
         found, caller = services(), current_caller()
         files = found.uploads.check_announcement(caller, announced.get("files"))
-        submission_id, is_new = await found.intake.open(caller, idempotency_key=idempotency_key(), announced=files)
+        key = idempotency_key()
+        if files and key is None:  # a repeat brings nothing new
+            await found.intake.require_quota(caller, sum(file.size or 0 for file in files))
+        submission_id, is_new = await found.intake.open(caller, idempotency_key=key, announced=files)
         if is_new:
-            await found.uploads.announce(caller, submission_id, announced.get("files"))
+            try:
+                await found.uploads.announce(caller, submission_id, announced.get("files"))
+            except DropmillError:  # it stays empty, and nobody knows its id
+                await found.intake.seal(caller, submission_id, AbortCause.REFUSED)
+                raise
         return await _created(submission_id)
     _check_form_headers()
     receipt = await services().intake.receive_multipart(

@@ -142,6 +142,7 @@ class Capacity:
         self._had_enough_at = -ENOUGH_FOR_S
         self._connections = _Count(self.limits.connections, self.limits.connections_per_client, "connections")
         self._sockets = _Count(self.limits.sockets, self.limits.sockets_per_client, "sockets")
+        self._sockets_of: collections.Counter[str] = collections.Counter()
 
     @property
     def sockets(self) -> int:
@@ -163,13 +164,32 @@ class Capacity:
             raise _short_of_descriptors()
         return self._connections.admit(address, is_proxy=address in self._proxies)
 
-    def admit_socket(self, address: str) -> Admission:
-        """Admit a WebSocket.
+    def admit_socket(self, address: str, *, owner: str = "", most: int | None = None) -> Admission:
+        """Admit a WebSocket, a poll or an event stream.
+
+        Args:
+            address: the client's.
+            owner: whose quota it counts in; "" of nobody.
+            most: how many the owner may have open; None: any number.
 
         Raises:
-            TooManyConnections, Unavailable: as for a connection.
+            TooManyConnections: the address or the owner has reached its limit.
+            Unavailable: as for a connection.
         """
-        return self._sockets.admit(address, is_proxy=address in self._proxies)
+        if most is not None and self._sockets_of[owner] >= most:
+            raise TooManyConnections(
+                f"{most} live connections are open already, the most that one account may have; close some pages."
+            )
+        admission = self._sockets.admit(address, is_proxy=address in self._proxies)
+        self._sockets_of[owner] += 1
+
+        def release() -> None:
+            admission.release()
+            self._sockets_of[owner] -= 1
+            if not self._sockets_of[owner]:
+                del self._sockets_of[owner]
+
+        return Admission(release)
 
     def is_reserved(self, descriptor: int) -> bool:
         """Whether a new descriptor is one of those for our own files.

@@ -27,7 +27,6 @@ from dropmill.model.errors import (
     MisdirectedRequest,
     RangeNotSatisfiable,
     SignInRequired,
-    TooManyAttempts,
     TooManyConnections,
     TooManyUploads,
     Unavailable,
@@ -35,7 +34,7 @@ from dropmill.model.errors import (
 from dropmill.model.events import RefusalReason
 from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
-from dropmill.web.routes import ROUTES, Access, Open, access_of, name_of
+from dropmill.web.routes import ROUTES, Access, Open, access_of, name_of, route_of
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
@@ -52,6 +51,7 @@ from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.cors import OtherOrigins
 from dropmill.web.server.forwarding import OWN_HOST
 from dropmill.web.server.headers import refuse_other_meanings
+from dropmill.web.server.rates import UNCOUNTED, RequestRates
 from dropmill.web.services import services
 from dropmill.wire.encoding import dumps
 from dropmill.wire.problem import MEDIA_TYPE, problem_json
@@ -109,6 +109,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
     others = OtherOrigins(settings.allowed_origin)
     is_open_on_loopback = is_open and settings.auth == "auto"
     hsts = f"max-age={settings.hsts:.0f}" + ("; includeSubDomains" if settings.hsts_subdomains else "")
+    rates = None if settings.rate_limit is None else RequestRates(settings.rate_limit)
 
     async def check(connection: Any, *, is_unsafe: bool) -> None:
         _check_framing(connection)
@@ -121,6 +122,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         if not is_open and bearer_token(connection) is not None:
             require_private(connection, settings)
         caller = await find_caller(connection)
+        if rates is not None and route_of(connection) not in UNCOUNTED:
+            rates.require(caller, client_of(connection).ip)
         if settings.private and caller is not None and caller.authentication is Authentication.NONE:
             caller = as_browser(caller, connection, settings.base_path)
         if caller is not None:
@@ -176,8 +179,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         response = await _answer(error.status, error.title, error.detail, error.code, error.extra)
         if isinstance(error, Unavailable | TooManyUploads | TooManyConnections):
             response.headers["Retry-After"] = "5"
-        if isinstance(error, TooManyAttempts):
-            response.headers["Retry-After"] = str(error.extra["retry_after"])
+        if (retry_after := error.extra.get("retry_after")) is not None:
+            response.headers["Retry-After"] = str(retry_after)
         if isinstance(error, RangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{error.extra['size']}"
         if isinstance(error, SignInRequired):
