@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,3 +129,32 @@ def test_without_a_name_a_token_is_for_the_only_account(run: Run) -> None:
 def test_without_a_ledger_the_folder_is_named(run: Run, tmp_path: Path) -> None:
     code, _, err = run("account", "list", "--data", str(tmp_path / "nowhere"))
     assert (code, "there is no such folder" in err) == (2, True)
+
+
+def own_limits(run: Run, name: str) -> object:
+    return json.loads(run("account", "limits", name, "--json")[1])["own_limits"]
+
+
+def test_an_account_gets_limits_of_its_own_and_loses_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DROPMILL_QUOTA_STORAGE", "20GiB")
+    added(run, "ada")
+    code, said, _ = run("account", "limits", "ada")
+    assert code == 0
+    assert re.search(r"(?m)^storage +0 of 21,474,836,480 \(the server's\)$", said)
+    assert run("account", "limits", "ADA", "--storage", "50GB", "--running", "none", "--sockets", "3")[0] == 0
+    assert own_limits(run, "ada") == {"storage": 50 * 10**9, "running": "none", "sockets": 3}
+    _, said, _ = run("account", "limits", "ada", "--storage", "default", "--open-submissions", "2")
+    assert "no limit (its own)" in said
+    assert own_limits(run, "ada") == {"open_submissions": 2, "running": "none", "sockets": 3}
+
+
+@pytest.mark.parametrize(
+    "words", [("--storage", "much"), ("--storage", "-1"), ("--running", "0"), ("--running", "1.5"), ("--files", "3")]
+)
+def test_a_limit_that_is_none_is_refused_with_what_it_may_be(run: Run, words: tuple[str, str]) -> None:
+    added(run, "ada")
+    code, _, problem = run("account", "limits", "ada", *words)
+    assert code == 2
+    assert "none or default" in problem or "No such option" in problem
+    assert own_limits(run, "ada") == {}
+    assert run("account", "limits", "bob")[0] == 1

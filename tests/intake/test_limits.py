@@ -13,15 +13,19 @@ from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import DiskBlobWriter
 from dropmill.intake import limits
 from dropmill.intake.limits import Gate, UploadLimits
+from dropmill.intake.tus import Checksum
 from dropmill.model.errors import (
+    ChecksumMismatch,
     FileTooLarge,
     OutOfSpace,
+    QuotaExceeded,
     RequestTooSlow,
     TooLarge,
     TooManyFiles,
     TooManyUploads,
     Unavailable,
 )
+from dropmill.ports.ledger.uploads import SubmissionUsage
 
 
 class FullDisk(DiskBlobStore):
@@ -201,3 +205,48 @@ async def test_a_slow_disk_does_not_count_against_the_client(desk: Desk, monkeyp
     monkeypatch.setattr(DiskBlobWriter, "write", slow)
     await counter.append(upload, 0, *(CONTENT[at : at + 65536] for at in range(0, len(CONTENT), 65536)))
     await counter.require_stored(upload)
+
+
+async def test_a_quota_is_looked_at_in_steps_that_end_where_it_does(desk: Desk) -> None:
+    """A loan brings no byte past the next look; whoever has no limit is looked at once."""
+    gate = Gate(UploadLimits(idle_timeout_s=1, min_free=0), desk.blobs)
+    looks: list[int] = []
+    most = 2 * limits.HOLD_EVERY_BYTES - 10
+    is_limited = True
+
+    async def hold(received: int) -> int | None:
+        looks.append(received)
+        if is_limited and received > most:
+            raise QuotaExceeded("Too much.")
+        return most - received if is_limited else None
+
+    meter = gate.meter(SubmissionUsage())
+    meter.watch_quota(hold, 5)
+    assert meter.room(5) == limits.HOLD_EVERY_BYTES
+    size = 5 + limits.HOLD_EVERY_BYTES
+    await meter.take(size, size)
+    assert (looks, meter.room(size)) == ([], 0)
+    await meter.take(size + 1, 1)
+    assert meter.room(size + 1) == most - size - 1 < limits.HOLD_EVERY_BYTES
+    await meter.take(most, most - size - 1)
+    assert meter.room(most) == 0
+    with pytest.raises(QuotaExceeded):
+        await meter.take(most + 1, 1)
+    assert looks == [size + 1, most + 1]
+    is_limited = False
+    await meter.take(size * 9, 1)
+    await meter.take(size * 99, 1)
+    assert len(looks) == 3
+
+
+async def test_a_chunk_with_a_checksum_that_is_dropped_was_never_counted(desk: Desk) -> None:
+    """What the ledger has as received would have to be on the disk after a restart."""
+    counter = Counter(desk)
+    deferred = await counter.create(None)
+    chunk = bytes(limits.HOLD_EVERY_BYTES + 1)
+    with pytest.raises(ChecksumMismatch):
+        await counter.uploads.append(
+            CALLER, deferred.file_id, sent(chunk), offset=0, checksum=Checksum(algorithm="sha256", digest=b"another")
+        )
+    assert (await desk.ledger.upload(deferred.file_id)).received == 0
+    assert (await desk.ledger.quotas([CALLER.owner]))[CALLER.owner].usage.storage == 0

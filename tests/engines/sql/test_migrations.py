@@ -23,8 +23,9 @@ from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import SettingsError
 from dropmill.model.history import HistoryFilter
-from dropmill.model.ids import OPEN, Cursor, SubmissionId, new_submission_id
+from dropmill.model.ids import OPEN, Cursor, Owner, SubmissionId, new_submission_id
 from dropmill.model.jobs import Claim
+from dropmill.model.quotas import Usage
 from dropmill.model.submissions import Counts, Outcome
 from dropmill.model.uploads import AbortCause
 from dropmill.ports.ledger.submissions import RequestKey
@@ -257,6 +258,48 @@ async def test_jobs_that_waited_before_the_migration_keep_their_turns(tmp_path: 
     claimed = [order.job_id for order in await ledger.claim(Claim(most=99))]
     assert [job_id for job_id in claimed if job_id != "late"] == waiting
     assert set(claimed) == {*waiting, "late"}
+    await ledger.close()
+
+
+async def test_what_owners_have_is_counted_when_quotas_come(tmp_path: Path) -> None:
+    """Schema 0020; what waits keeps its turns, and the next claims take it."""
+    path = made_with(tmp_path, "0019")
+    old = sqlite3.connect(path)
+    add_row(old, "config_revisions", number=1, sha256="c" * 64, size=1, text=b"a", saved_at=AT)
+    add_row(old, "queues", name="", turn=40)
+    one, two = "account:" + "1" * 32, "account:" + "2" * 32
+    kept: list[dict[str, Any]] = [
+        {"state": "stored", "size": 100, "received": 100},
+        {"state": "stored", "size": 7, "received": 7, "removed_at": AT},
+        {"state": "receiving", "size": None, "received": 20},
+        {"state": "announced", "size": 3, "received": 0},
+        {"state": "aborted", "size": 999, "received": 9},
+    ]
+    for seq, (name, owner, is_open, running) in enumerate((("s1", one, 1, 2), ("s2", one, 0, 0), ("s3", two, 1, 0)), 1):
+        sums = {"running": running, "queued": 2}
+        add_row(
+            old, "submissions", seq=seq, id=name, owner=owner, ip="192.0.2.7", opened_at=AT, is_open=is_open, **sums
+        )
+        for number, file in enumerate(kept):
+            add_row(old, "files", id=f"{name}{number}", submission_id=name, name="a", path="a", number=number, **file)
+        for number in range(2):
+            job = {"id": f"j{name}{number}", "submission_id": name, "file_id": f"{name}{number}", "owner": owner}
+            turn = {"tag": 41 + number, "queued_cursor": 10 * seq + number, "queued_at": AT}
+            add_row(old, "jobs", state="queued", config_number=1, **job, **turn)
+    old.commit()
+    old.close()
+
+    ledger = SqliteLedger(path, lambda _: None)
+    await ledger.open()
+    await ledger.enter(scenarios.node())
+    found = await ledger.quotas([Owner(one), Owner(two)])
+    assert found[Owner(one)].usage == Usage(
+        storage=246, total_size=260, files=8, submissions=2, open_submissions=1, running=2
+    )
+    assert found[Owner(two)].usage == Usage(storage=123, total_size=130, files=4, submissions=1, open_submissions=1)
+    wanted = ["js10", "js30", "js20", "js31", "js11", "js21"]
+    assert await scenarios.in_line(ledger) == wanted
+    assert [order.job_id for order in await ledger.claim(Claim(most=9))] == wanted
     await ledger.close()
 
 
