@@ -103,7 +103,12 @@ def _of(forms: Mapping[str, Any], form: str) -> str:
     return found
 
 
+def number(language: str, value: float) -> str:
+    """A number with the separators of a language."""
+    return format_decimal(value, locale=language)
+
+
 def _shown(language: str, value: object) -> Markup:
     if isinstance(value, bool) or not isinstance(value, int):
         return escape(value)
-    return escape(format_decimal(value, locale=language))
+    return escape(number(language, value))

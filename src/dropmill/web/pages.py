@@ -361,8 +361,13 @@ def embedded_messages(areas: Sequence[str]) -> Mapping[str, object]:
 
 @pages.app_template_filter("size")
 def size_text(size: int | None) -> str:
-    """A size in bytes as people read it; "" for None."""
-    return "" if size is None else text.size_text(size)
+    """A size in bytes as people read it in the page's language; "" for None."""
+    if size is None:
+        return ""
+    if size < 1024:
+        return message("core.bytes", n=size)
+    number, _, unit = text.size_text(size).partition(" ")
+    return f"{messages.number(language(), float(number))} {unit}"
 
 
 _FAMILIES = {

@@ -4,13 +4,9 @@ import { bytes, visible } from "./format.js";
 import { has, t } from "./messages.js";
 
 /** @type {Record<string, string[]>} members of the problem document that stand in a sentence; without them the server's words say more */
-<<<<<<< HEAD
-const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"], "bad_parameter.too_short": ["limit"], "bad_parameter.too_long": ["limit"], "bad_password.too_short": ["limit"], "bad_password.too_long": ["limit"], too_many_attempts: ["retry_after"] };
-=======
-const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"], "bad_parameter.too_short": ["limit"], "bad_parameter.too_long": ["limit"], too_many_attempts: ["retry_after"], too_many_requests: ["retry_after"], "quota_exceeded.storage": ["limit", "used"] };
+const NEEDED = { file_type_not_accepted: ["file", "accept"], file_too_large: ["file", "limit"], too_large: ["limit"], too_many_files: ["limit"], "bad_parameter.too_short": ["limit"], "bad_parameter.too_long": ["limit"], "bad_password.too_short": ["limit"], "bad_password.too_long": ["limit"], too_many_attempts: ["retry_after"], too_many_requests: ["retry_after"], "quota_exceeded.storage": ["limit", "used"] };
 /** @type {Set<string>} their sentences name the limit, not the time until the next try */
 const OF_LIMIT = new Set(["too_many_submissions"]);
->>>>>>> 45f1581 (quotas: limit what one owner has, runs and asks for)
 
 /**
  * @param {Record<string, any>} problem of the server (application/problem+json), or of this page, which has only `detail`
