@@ -4,15 +4,15 @@
 import { forgetFiles } from "../upload/kept-files.js";
 
 /** What is left in localStorage; whatever else is ours goes, so that a new key is not left by oversight. */
-const OF_THE_DEVICE = new Set(["dropmill-shortcuts", "dropmill-socket", "dropmill-theme", "dropmill-wrap"]);
+const OF_THE_DEVICE = new Set(["dropmill-client", "dropmill-shortcuts", "dropmill-socket", "dropmill-theme", "dropmill-wrap"]);
 
 /** Forget what the next person at this browser should not find. */
 export async function forgetPerson() {
+  await forgetFiles();
   try {
     const ours = Object.keys(localStorage).filter((key) => key.startsWith("dropmill-"));
     for (const key of ours) if (!OF_THE_DEVICE.has(key)) localStorage.removeItem(key);
   } catch {
     // storage is disabled: nothing is kept
   }
-  await forgetFiles();
 }
