@@ -10,6 +10,7 @@ import pytest
 
 import dropmill.web
 from dropmill.access.accounts import Accounts
+from dropmill.access.links import Links
 from dropmill.access.oidc import Oidc
 from dropmill.access.policy import Policy
 from dropmill.access.quotas import Quotas
@@ -37,6 +38,7 @@ NO_OPERATIONS = {
     "health": "which parts of the server fail now",
     "sign_ins": "find out who a caller is",
     "oidc": "signs in with an identity provider; who that is is not known yet",
+    "visits": "find out who a caller is that has entered a link",
     "refusals": "count who was refused",
     "is_open": "a flag",
     "is_draining": "a flag",
@@ -52,6 +54,7 @@ WITHOUT_CALLER = {
     "Intake.recover": WORK_OF_ITS_OWN,
     "Intake.run": WORK_OF_ITS_OWN,
     "Intake.sweep": WORK_OF_ITS_OWN,
+    "Intake.seal_stale": WORK_OF_ITS_OWN,
     "Intake.drain": WORK_OF_ITS_OWN,
     "Intake.received": MEMORY_ONLY,
     "Intake.require_running": FOR_UPLOADS,
@@ -75,6 +78,9 @@ WITHOUT_CALLER = {
     "Sessions.sign_in_vouched": "who signs in is not known yet",
     "Sessions.offer_first": "for the terminal, at the start",
     "Sessions.offers_first": "the same for all callers",
+    "Links.live": "tells nothing but that there is a link, to who knows its id",
+    "Links.opened_by": "who shows the secret is not known yet",
+    "Links.enter": "who enters is not known yet",
     "Subscriber.run": "of one caller, whom its constructor takes",
     "Subscriber.handle": "of one caller, whom its constructor takes",
     "Subscriber.interject": "of one caller, whom its constructor takes",
@@ -86,7 +92,7 @@ WITHOUT_CALLER = {
 
 CAPABILITIES = (
     *(Policy, Intake, Uploads, Jobs, ConfigFile, Views, Topics, Notices, EventLog),
-    *(Accounts, Sessions, Tokens, Quotas),
+    *(Accounts, Sessions, Tokens, Quotas, Links),
 )
 PORTS_IN_WEB = {"BlobStore", "Inflow"}  # where bytes are stored, and what they may be taken from
 

@@ -69,7 +69,7 @@ def test_every_event_is_listed_with_its_keys_and_topics() -> None:
         _, meaning, keys, topics = listed[name.value]
         assert meaning
         assert tuple(re.findall(r"`(\w+)`", keys)) == DATA_KEYS[name]
-        is_about_submission = not name.value.startswith(("config.", "account."))
+        is_about_submission = not name.value.startswith(("config.", "account.", "link."))
         subject = Subject(submission_id=SubmissionId("<id>") if is_about_submission else None)
         assert tuple(re.findall(r"`([^`]+)`", topics)) == topics_of(name, subject)
 

@@ -20,6 +20,7 @@ from quart import Quart
 
 from dropmill import assets
 from dropmill.access.accounts import Accounts
+from dropmill.access.links import Links
 from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
 from dropmill.access.quotas import Quotas
@@ -27,6 +28,7 @@ from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
 from dropmill.access.tokens import Tokens
+from dropmill.access.visits import Visits
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
@@ -71,7 +73,9 @@ from dropmill.web.api.config import config
 from dropmill.web.api.downloads import downloads
 from dropmill.web.api.events import events
 from dropmill.web.api.history import history
+from dropmill.web.api.invitations import invitations
 from dropmill.web.api.jobs import jobs
+from dropmill.web.api.links import links as links_blueprint
 from dropmill.web.api.live import live
 from dropmill.web.api.log import log as log_blueprint
 from dropmill.web.api.notices import notices
@@ -82,8 +86,9 @@ from dropmill.web.api.submissions import submissions
 from dropmill.web.api.tokens import tokens as tokens_blueprint
 from dropmill.web.api.uploads import send
 from dropmill.web.api.uploads import uploads as uploads_blueprint
+from dropmill.web.link_pages import link_pages
 from dropmill.web.pages import pages
-from dropmill.web.server import connection, forwarding, guard
+from dropmill.web.server import connection, forwarding, guard, link_paths
 from dropmill.web.server.capacity import Capacity, CapacityLimits
 from dropmill.web.services import EXTENSION, Services
 
@@ -126,10 +131,11 @@ def create_app(settings: Settings, *, owns_sockets: bool = False) -> Quart:
     connection.install(app, Capacity(CapacityLimits.from_settings(settings), TrustedProxies(settings.trusted_proxy)))
     guard.install(app, settings, is_open=is_open)
     api = (submissions, jobs, history, downloads, config, live, events, notices, log_blueprint, uploads_blueprint, send)
-    access = (sessions_blueprint, tokens_blueprint, accounts_blueprint, quotas_blueprint)
-    for blueprint in (pages, *api, *access, ops):
+    access = (sessions_blueprint, tokens_blueprint, accounts_blueprint, quotas_blueprint, links_blueprint, invitations)
+    for blueprint in (pages, link_pages, *api, *access, ops):
         app.register_blueprint(blueprint)
     routes.require_complete(app.url_map.iter_rules())
+    link_paths.install(app)
     forwarding.install(app, settings)
     server = Server(
         app, settings, Processor.from_settings(settings, Path.cwd()), is_open=is_open, owns_sockets=owns_sockets
@@ -316,6 +322,8 @@ class Server:
             oidc=self._open_oidc(ledger, sessions, refusals),
             refusals=refusals,
             quotas=Quotas(ledger),
+            links=Links(ledger, passwords, refusals),
+            visits=self._open_visits(ledger, bus),
             is_open=self._is_open,
         )
 
@@ -552,6 +560,11 @@ class Server:
         oidc = Oidc(settings, ledger=ledger, sessions=sessions, refusals=refusals)
         self._run(oidc.run(), "identity provider")
         return oidc
+
+    def _open_visits(self, ledger: SqliteLedger, bus: LocalBus) -> Visits:
+        visits = Visits(ledger=ledger, bus=bus)
+        self._run(visits.run(), "visits")
+        return visits
 
     def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
         return Views(

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.callers import ADA, BOB, CALLERS, OPAL, READER, ROOT, SENDER
+from tests.support.callers import ADA, BOB, CALLERS, OPAL, READER, ROOT, SENDER, VISITORS
 from tests.support.scenarios import CALLER, GUEST
 
 from dropmill.access.policy import RULES, Action, Policy, visible_to
-from dropmill.model.caller import Caller, Role
+from dropmill.model.caller import EVERY_SCOPE, Caller, Role
 from dropmill.model.errors import Forbidden
 from dropmill.model.ids import BrowserKey, Owner
 from dropmill.model.internal import Internal
@@ -15,8 +15,10 @@ from dropmill.model.internal import Internal
 POLICY = Policy()
 BROWSER = replace(CALLER, owner=Owner("browser:" + "b" * 64), browser=BrowserKey("b" * 64))
 
-VIEWERS = {Action.SEND, Action.READ, Action.CONTROL, Action.MANAGE_SIGN_INS}
-OPERATORS = VIEWERS | {Action.FOLLOW_ALL, Action.SEE_SERVER, Action.POST_NOTICE, Action.READ_CONFIG}
+VIEWERS = {Action.SEND, Action.READ, Action.READ_RESULTS, Action.CONTROL, Action.MANAGE_SIGN_INS}
+OPERATORS = VIEWERS | {
+    *(Action.FOLLOW_ALL, Action.SEE_SERVER, Action.POST_NOTICE, Action.READ_CONFIG, Action.MAKE_LINKS)
+}
 
 
 def allowed(caller: Caller, policy: Policy = POLICY) -> set[Action]:
@@ -35,7 +37,7 @@ def test_each_role_includes_the_one_before_it() -> None:
 
 def test_a_credential_does_what_its_scopes_say_whatever_the_role_is() -> None:
     assert allowed(SENDER) == {Action.SEND, Action.CONTROL}
-    assert allowed(READER) == {Action.READ, Action.FOLLOW_ALL, Action.SEE_SERVER}
+    assert allowed(READER) == {Action.READ, Action.READ_RESULTS, Action.FOLLOW_ALL, Action.SEE_SERVER}
     assert allowed(replace(ROOT, scopes=frozenset())) == set()
 
 
@@ -83,6 +85,21 @@ def test_a_config_that_is_readable_is_so_to_viewers_and_no_more_than_that() -> N
     assert allowed(ADA) == VIEWERS  # the other server's
 
 
+@pytest.mark.parametrize("policy", [POLICY, Policy(is_config_readable=True)], ids=["strict", "config readable"])
+def test_a_visitor_of_a_link_may_send_and_look_and_nothing_else(policy: Policy) -> None:
+    of = {name: allowed(caller, policy) for name, caller in VISITORS.items()}
+    assert of == {
+        "visitor": {Action.SEND, Action.READ, Action.READ_RESULTS},
+        "visitor who only sends": {Action.SEND, Action.READ},
+        "visitor who looks": {Action.READ, Action.READ_RESULTS},
+    }
+    for caller in VISITORS.values():
+        assert visible_to(caller) == caller.owner
+        assert allowed(replace(caller, role=Role.ADMIN, scopes=EVERY_SCOPE), policy) <= {
+            *(Action.SEND, Action.READ, Action.READ_RESULTS)
+        }
+
+
 @pytest.mark.parametrize(
     ("caller", "action", "words"),
     [
@@ -90,6 +107,7 @@ def test_a_config_that_is_readable_is_so_to_viewers_and_no_more_than_that() -> N
         (OPAL, Action.CHANGE_CONFIG, "the role admin; your account is operator"),
         (READER, Action.SEND, "the scope send"),
         (BROWSER, Action.FOLLOW_ALL, "your own"),
+        (VISITORS["visitor"], Action.CONTROL, "not for this"),
     ],
 )
 def test_a_refusal_says_what_is_missing(caller: Caller, action: Action, words: str) -> None:

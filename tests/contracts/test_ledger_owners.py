@@ -82,7 +82,7 @@ async def found(ledger: Ledger, text: str, **more: Any) -> tuple[list[Submission
 # --- owners ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("owner", [ADA, BOB, LINK, OPEN])
+@pytest.mark.parametrize("owner", [ADA, BOB, OPEN])
 async def test_what_is_somebody_elses_is_not_there(ledger: Ledger, owner: Owner) -> None:
     """Every read says the same of it as of what was never sent."""
     mine, other = await opened(ledger, owner), await opened(ledger, Owner("account:12"))

@@ -157,12 +157,12 @@ async def test_a_clock_that_steps_seals_no_submission_early(desk: Desk, wall_clo
     await desk.intake.open(CALLER)
     for step_s in (30 * DAY_S, -60 * DAY_S, 45 * DAY_S):
         wall_clock.step(step_s)
-        await desk.intake._seal_stale()
+        await desk.intake.seal_stale()
         assert (await desk.submission()).is_open
     desk.intake = desk.intake_with(seal_after_s=0.0)
     await asyncio.sleep(0.01)
     wall_clock.step(-wall_clock.ahead_s)
-    await desk.intake._seal_stale()
+    await desk.intake.seal_stale()
     assert not (await desk.submission()).is_open
 
 

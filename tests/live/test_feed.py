@@ -16,8 +16,9 @@ from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live import feed as feed_module
 from dropmill.live.feed import BLOCK, READS_AT_ONCE, Feed, Inbox
+from dropmill.live.guests import View
 from dropmill.live.outgoing import EVENTS_MAX, OutgoingEvents
-from dropmill.live.topics import Topic, Topics, View
+from dropmill.live.topics import Topic, Topics
 from dropmill.live.views import Views
 from dropmill.model.errors import StorageUnavailable
 from dropmill.model.ids import Cursor

@@ -17,6 +17,7 @@ from dropmill.model.ids import (
     Owner,
     Sha256,
     SubmissionId,
+    VisitId,
     new_file_id,
     new_job_id,
     new_node_id,
@@ -36,6 +37,7 @@ GUEST = Caller(
     client=CLIENT,
     role=Role.VIEWER,
     scopes=frozenset({Scope.READ}),
+    credential=VisitId("0" * 32),
     link=LinkId("0" * 32),
     authentication=Authentication.LINK,
 )

@@ -6,6 +6,7 @@ from tests.support.fakes.executor import FakeExecutor
 from tests.support.fakes.outputs import FakeOutputs
 
 from dropmill.access.accounts import Accounts
+from dropmill.access.links import Links
 from dropmill.access.passwords import Passwords
 from dropmill.access.policy import Policy
 from dropmill.access.quotas import Quotas
@@ -13,6 +14,7 @@ from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
 from dropmill.access.sign_ins import SignIns
 from dropmill.access.tokens import Tokens
+from dropmill.access.visits import Visits
 from dropmill.configfile.parser import ParserProcess
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
@@ -93,4 +95,6 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
         sign_ins=SignIns(ledger=ledger, bus=bus, idle_s=60),
         refusals=refusals,
         quotas=Quotas(ledger),
+        links=Links(ledger, passwords, refusals),
+        visits=Visits(ledger=ledger, bus=bus),
     )

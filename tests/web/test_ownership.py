@@ -28,7 +28,7 @@ from dropmill.model.results import Result
 from dropmill.model.uploads import UploadState
 from dropmill.ports.ledger.uploads import ResumableUpload
 from dropmill.settings import Settings
-from dropmill.web.routes import keys_of
+from dropmill.web.routes import BELOW_LINKS_ALONE, keys_of
 
 __all__ = ["signed_in"]
 
@@ -44,7 +44,7 @@ REQUESTS = [
     for rule in RULES
     if rule.arguments & set(IDS)
     for key in sorted(keys_of(rule))
-    if key != "OPTIONS uploads.options"
+    if key != "OPTIONS uploads.options" and key not in BELOW_LINKS_ALONE
 ]
 
 

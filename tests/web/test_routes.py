@@ -9,7 +9,7 @@ import pytest
 from quart import Quart
 from quart.testing import WebsocketResponseError
 from tests.support.all_routes import all_routes
-from tests.support.callers import ADA, BY_PAGE, CALLERS, OPAL, ROOT, named, signed_in
+from tests.support.callers import ADA, BY_PAGE, CALLERS, LINK_ID, OPAL, ROOT, VISITORS, named, signed_in
 
 from dropmill.access.policy import Action, Policy
 from dropmill.app import create_app
@@ -17,7 +17,7 @@ from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.caller import Caller
 from dropmill.settings import Settings
-from dropmill.web.routes import ROUTES, Open, is_api, keys_of, require_complete
+from dropmill.web.routes import BELOW_LINKS, BELOW_LINKS_ALONE, ROUTES, Open, is_api, keys_of, require_complete
 
 __all__ = ["signed_in"]
 
@@ -69,6 +69,9 @@ async def test_each_caller_gets_in_where_the_policy_says_so(app: Quart, key: str
         answer = await client.open(path, method=method, headers={**named(caller), **OURS}, query_string=AT_ONCE)
         if key == "GET pages.sign_in" and caller is not None:
             expected = {303}  # to where there is something to do
+        elif key in BELOW_LINKS_ALONE:
+            expected = {401} if caller is None and is_api(path) else set()
+            assert expected or answer.status_code == 404
         elif access is Open.TO_ALL:
             expected = set()
         elif caller is None:
@@ -92,13 +95,43 @@ def test_no_safe_method_is_for_a_change() -> None:
 
 
 @pytest.mark.parametrize(("key", "path"), REQUESTS)
+async def test_below_a_link_there_is_what_its_visitor_may_use_and_nothing_else(app: Quart, key: str, path: str) -> None:
+    """Whatever else there is elsewhere answers as an address that does not exist, whoever asks."""
+    client: Any = app.test_client()
+    method, access = key.partition(" ")[0], ROUTES[key]
+
+    async def ask(caller: Caller | None, path: str) -> tuple[int, bytes]:
+        answer = await client.open(path, method=method, headers={**named(caller), **OURS}, query_string=AT_ONCE)
+        return answer.status_code, await answer.get_data()
+
+    if key == "GET pages.submission":
+        return  # below a link, this is the path of another page
+    is_page = key.startswith(("GET link_pages.", "POST link_pages."))
+    below = re.sub(r"^/[rs]/x", "", path) if is_page else path
+    for caller in (None, ADA, ROOT, BY_PAGE, *VISITORS.values()):
+        for letter in "rs":
+            prefix = f"/{letter}/{LINK_ID}"
+            nothing = await ask(caller, f"{prefix}/api/v1/nothing")
+            assert nothing[0] == 404
+            got = await ask(caller, prefix + below)
+            is_visitor = caller in VISITORS.values()
+            may = access is Open.TO_ALL or (
+                is_visitor and caller is not None and isinstance(access, Action) and Policy().may(caller, access)
+            )
+            if key not in BELOW_LINKS or not may:
+                assert got == nothing, (caller, key)
+            elif not is_page and access is not Open.TO_ALL:
+                assert got != nothing, (caller, key)
+
+
+@pytest.mark.parametrize(("key", "path"), REQUESTS)
 async def test_head_and_options_open_nothing_that_is_closed(app: Quart, key: str, path: str) -> None:
     """`HEAD` is answered as `GET`. Only a browser's question whether it may ask needs nobody to sign in."""
     client: Any = app.test_client()
     if key.startswith("GET "):
         head = await client.open(path, method="HEAD", query_string=AT_ONCE)
         assert head.status_code == (await client.get(path, query_string=AT_ONCE)).status_code
-    if not path.startswith("/api/v1/uploads") and ROUTES[key] is not Open.TO_ALL:
+    if not path.startswith("/api/v1/uploads") and ROUTES[key] is not Open.TO_ALL and key not in BELOW_LINKS_ALONE:
         assert (await client.options(path)).status_code == 401
         asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
         assert (await client.options(path, headers=asks)).status_code == (204 if is_api(path) else 200)

@@ -48,6 +48,7 @@ def test_a_page_has_its_entries_and_both_cursors() -> None:
         "settled_at": TEXT,
         "account": None,
         "aborted_as": {"cancelled": 0, "replaced": 0},
+        "link": None,
         "first_file": file,
         "file_count": 3,
         "result_count": 4,

@@ -1,13 +1,13 @@
 """A submission, its files and their jobs, as clients get them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
 
 from dropmill.model.client import ClientIdentity
-from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
+from dropmill.model.ids import FileId, JobId, LinkId, Sha256, SubmissionId
 from dropmill.model.jobs import Attempt, AttemptState, Job, JobError, JobState, Progress
 from dropmill.model.results import Result
-from dropmill.model.submissions import Counts, Submission
+from dropmill.model.submissions import ByLink, Counts, Submission
 from dropmill.model.uploads import AbortCause, File, UploadState
 from dropmill.wire.encoding import dumps
 from dropmill.wire.jobs import RuntimeState
@@ -94,7 +94,11 @@ def test_a_submission_has_the_contracts_shape() -> None:
         "account": "ada",
         "counts": counts,
         "aborted_as": {"cancelled": 0, "replaced": 0},
+        "link": None,
     }
+    by_link = ByLink(id=LinkId("l"), label="Drawings", name="Grace")
+    named = submission_json(replace(submission, by_link=by_link))
+    assert named["link"] == {"id": "l", "label": "Drawings", "name": "Grace"}
     file = file_json(_file(UploadState.STORED), RuntimeState())
     assert submission_json(submission, [file], "7") == {**shape, "files": [file], "files_next": "7"}
 

@@ -24,7 +24,10 @@ class Action(StrEnum):
     """Open, fill and seal a submission, and continue its uploads."""
 
     READ = "read"
-    """See submissions, files, results, output, events and notices."""
+    """See submissions, files, events and notices."""
+
+    READ_RESULTS = "read_results"
+    """See what becomes of files: jobs with their output and results. Some links show only that files have arrived."""
 
     CONTROL = "control"
     """Cancel jobs, and queue them again."""
@@ -45,6 +48,9 @@ class Action(StrEnum):
 
     MANAGE_SIGN_INS = "manage_sign_ins"
     """See and end one's own sessions, make and revoke one's own tokens, set one's own password."""
+
+    MAKE_LINKS = "make_links"
+    """Let people without an account send files, or look at a submission; see such links, and revoke them."""
 
     ADMINISTER = "administer"
     """Add, change and remove accounts."""
@@ -73,6 +79,7 @@ class Rule:
 RULES: Final[Mapping[Action, Rule]] = {
     Action.SEND: Rule(role=Role.VIEWER, scope=Scope.SEND, is_about_own=True),
     Action.READ: Rule(role=Role.VIEWER, scope=Scope.READ, is_about_own=True),
+    Action.READ_RESULTS: Rule(role=Role.VIEWER, scope=Scope.READ, is_about_own=True),
     Action.CONTROL: Rule(role=Role.VIEWER, scope=Scope.SEND, is_about_own=True),
     Action.FOLLOW_ALL: Rule(role=Role.OPERATOR, scope=Scope.READ, is_about_all=True),
     Action.SEE_SERVER: Rule(role=Role.OPERATOR, scope=Scope.READ),
@@ -80,9 +87,13 @@ RULES: Final[Mapping[Action, Rule]] = {
     Action.READ_CONFIG: Rule(role=Role.OPERATOR, scope=Scope.CONFIG),
     Action.CHANGE_CONFIG: Rule(role=Role.ADMIN, scope=Scope.CONFIG),
     Action.MANAGE_SIGN_INS: Rule(role=Role.VIEWER, scope=Scope.ADMIN),
+    Action.MAKE_LINKS: Rule(role=Role.OPERATOR, scope=Scope.ADMIN, is_about_own=True),
     Action.ADMINISTER: Rule(role=Role.ADMIN, scope=Scope.ADMIN),
     Action.READ_AUDIT: Rule(role=Role.ADMIN, scope=Scope.ADMIN, is_about_all=True),
 }
+
+FOR_VISITORS: Final = frozenset({Action.SEND, Action.READ, Action.READ_RESULTS})
+"""What somebody may do at most who has followed a link, whatever the rules say of viewers."""
 
 _RANK: Final[Mapping[Role, int]] = {role: rank for rank, role in enumerate(Role)}
 
@@ -109,6 +120,10 @@ class Policy:
             owner: of what it is done to; None: whoever that is, because the ledger will look.
         """
         rule = self._rules[action]
+        if caller.link is not None and action not in FOR_VISITORS:
+            return False
+        if action is Action.READ_RESULTS and not caller.sees_results:
+            return False
         if _RANK[caller.role] < _RANK[rule.role] or rule.scope not in caller.scopes:
             return False
         if rule.is_about_all:
@@ -124,6 +139,8 @@ class Policy:
         if self.may(caller, action):
             return
         rule = self._rules[action]
+        if caller.link is not None:
+            raise Forbidden("The link is not for this.")
         if _RANK[caller.role] < _RANK[rule.role]:
             raise Forbidden(f"This needs the role {rule.role.value}; your account is {caller.role.value}.")
         if rule.scope not in caller.scopes:

@@ -74,7 +74,7 @@ class Throttle:
         wait_s = max(self._wait_s(key, now) for key in keys)
         if wait_s > 0:
             seconds = math.ceil(wait_s)
-            raise TooManyAttempts(f"Too many sign-ins failed; try again in {seconds} s.", retry_after=seconds)
+            raise TooManyAttempts(f"Too many attempts failed; try again in {seconds} s.", retry_after=seconds)
         for key in keys:
             found = self._failures.setdefault(key, _Failures(0, now))
             found.count, found.last = found.count + 1, now

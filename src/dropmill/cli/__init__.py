@@ -18,6 +18,7 @@ WORDS: Final = {
     "send": "Send files and folders as one submission.",
     "watch": "Follow events until Ctrl-C.",
     "notice": "Show TEXT on every page until it expires.",
+    "link": "Let people without an account send files, or look at a submission.",
     "log": "Print what has happened, or who did what (--audit).",
     "config": "Check the script's config, show it and its history, restore it.",
     "account": "Add, change and remove those who may sign in.",

@@ -127,6 +127,40 @@ class ApiClient:
         """
         self._connection.patiently("DELETE", f"/api/v1/notices/{quote(notice_id, safe='')}")
 
+    def make_link(self, wanted: Mapping[str, object]) -> Json:
+        """Make a link; the answer has its address, which no other answer has.
+
+        Args:
+            wanted: as `POST /api/v1/links` takes it.
+
+        Raises:
+            ClientError: it was refused. If the connection was lost, it may have been made.
+        """
+        return json_of(self._connection.once("POST", "/api/v1/links", json=dict(wanted)))
+
+    def links(self) -> Iterator[Json]:
+        """The links that the caller may see, the newest first; each the Link of the API.
+
+        Raises:
+            ClientError: it was refused.
+        """
+        following: str | None = None
+        while True:
+            parameters: dict[str, str | int] = {"limit": _PAGE} | ({"before": following} if following else {})
+            page = json_of(self._connection.patiently("GET", "/api/v1/links", params=parameters))
+            yield from page["items"]
+            following = page["next"]
+            if following is None:
+                return
+
+    def revoke_link(self, link_id: str) -> None:
+        """End a link.
+
+        Raises:
+            ClientError: there is no such link, or it is revoked.
+        """
+        self._connection.once("DELETE", f"/api/v1/links/{quote(link_id, safe='')}")
+
     def files(self, submission_id: str) -> Iterator[RemoteFile]:
         """All files of a submission, in their order.
 

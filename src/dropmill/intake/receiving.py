@@ -26,6 +26,7 @@ from dropmill.model.errors import (
     DigestMismatch,
     DropmillError,
     IllegalTransition,
+    LinkEnded,
     MalformedUpload,
     NotFound,
     NothingSent,
@@ -481,7 +482,7 @@ def _why(error: BaseException | None) -> tuple[AbortCause, str]:
             return AbortCause.CUT_OFF, "the connection was cut"
         case MalformedUpload() | RequestTooSlow():
             return AbortCause.CUT_OFF, error.detail
-        case TooLarge() | UnsupportedMediaType() | BadFileName():
+        case TooLarge() | UnsupportedMediaType() | BadFileName() | LinkEnded():
             return AbortCause.REFUSED, error.detail
         case DigestMismatch():
             return AbortCause.DAMAGED, error.detail

@@ -33,6 +33,7 @@ from dropmill.model.errors import (
     DigestMismatch,
     DropmillError,
     IllegalTransition,
+    LinkEnded,
     NotFound,
     OffsetMismatch,
     OutOfSpace,
@@ -61,6 +62,9 @@ TERMINATION_REASONS: Mapping[str, str] = {
     AbortCause.UNREADABLE.value: "the client could not read it any more",
 }
 """Why a client terminates an upload, by cause."""
+
+_REFUSED = (DigestMismatch, LinkEnded)
+"""Errors of a whole file that will not go away."""
 
 _BYTES_GONE = "The bytes that were received are no longer on the server's disk; start a new upload."
 
@@ -567,10 +571,9 @@ class Uploads:
             await self._intake.store(
                 upload.file_id, upload.submission_id, writer, upload.expected_sha256, fence=upload.fence
             )
-        except (BytesLost, DigestMismatch) as error:
+        except (BytesLost, *_REFUSED) as error:
             await writer.abort()
-            cause = AbortCause.DAMAGED if isinstance(error, DigestMismatch) else AbortCause.SERVER_FAILED
-            await self._ledger.abort_upload(upload.file_id, cause, error.detail)
+            await self._ledger.abort_upload(upload.file_id, _cause_of(error), error.detail)
             if isinstance(error, BytesLost):
                 raise UploadGone(_BYTES_GONE) from error
             raise
@@ -581,7 +584,7 @@ class Uploads:
         live = self._turns.get(file_id)
         error = None if finishing.cancelled() else finishing.exception()
         self._to_finish.discard(file_id)
-        if error is not None and not isinstance(error, DigestMismatch | UploadGone):
+        if error is not None and not isinstance(error, (*_REFUSED, UploadGone)):
             log.warning("All bytes of the upload %s came, but it could not be stored yet: %s", file_id, error)
             self._to_finish.add(file_id)
             if live is not None:
@@ -615,3 +618,14 @@ class Uploads:
             except BytesLost as error:
                 raise await self._gone(live, upload) from error
         return live.writer
+
+
+def _cause_of(error: DropmillError) -> AbortCause:
+    """Why an upload of which all bytes came is aborted."""
+    match error:
+        case DigestMismatch():
+            return AbortCause.DAMAGED
+        case LinkEnded():
+            return AbortCause.REFUSED
+        case _:
+            return AbortCause.SERVER_FAILED

@@ -21,10 +21,11 @@ from dropmill.intake.receiving import IncomingBody, Receipt, Receiver, as_one_pa
 from dropmill.intake.repeats import Repeated, request_key
 from dropmill.intake.senders import Senders
 from dropmill.model.caller import Caller
-from dropmill.model.clock import Clock
+from dropmill.model.clock import Clock, utc_now
 from dropmill.model.errors import DropmillError, IllegalTransition, NotFound, Unavailable
 from dropmill.model.ids import FileId, Owner, Sha256, SubmissionId, new_submission_id
 from dropmill.model.internal import AnyCaller, Internal
+from dropmill.model.quotas import holder_of
 from dropmill.model.uploads import AbortCause
 from dropmill.origin.resolver import Resolver
 from dropmill.ports.blobs import SMALL_BYTES, BlobStore, BlobWriter
@@ -120,11 +121,17 @@ class Intake:
         """Seal announced submissions that nobody fills any more, until cancelled."""
         while True:
             await asyncio.sleep(min(SWEEP_EVERY_S, self._seal_after_s))
-            await self._health.insist("intake", self._seal_stale)
+            await self._health.insist("intake", self.seal_stale)
 
-    async def _seal_stale(self) -> None:
+    async def seal_stale(self) -> None:
+        """Seal announced submissions that nobody fills any more, or that came by links which have ended.
+
+        Raises:
+            OutOfSpace, Unavailable: the ledger fails.
+        """
         before = self._clock.ago(self._seal_after_s)
-        for submission_id in await self._ledger.stale_submissions(before, limit=SWEEP_MAX):
+        stale = await self._ledger.stale_submissions(before, limit=SWEEP_MAX)
+        for submission_id in {*stale, *await self._ledger.unsealed_by_links(utc_now(), limit=SWEEP_MAX)}:
             await self.seal(Internal.SERVER, submission_id, AbortCause.EXPIRED)
 
     async def sweep(self) -> int:
@@ -197,7 +204,8 @@ class Intake:
         Raises:
             QuotaExceeded: the owner of what the caller sends would have more than it may.
         """
-        (await self._ledger.quotas([caller.owner]))[caller.owner].require(storage=size, total_size=size)
+        holder = caller.owner if caller.link is None else holder_of(caller.link)
+        (await self._ledger.quotas([holder]))[holder].require(storage=size, total_size=size)
 
     async def open(
         self,

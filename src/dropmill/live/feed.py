@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dropmill.live.guests import View, event_as_seen
 from dropmill.live.outgoing import EVENTS_MAX, EncodedEvent, Outgoing, OutgoingEvents, messages_of
 from dropmill.live.progress import RecentProgress
-from dropmill.live.topics import AttemptOutput, Topic, View
+from dropmill.live.topics import AttemptOutput, Topic
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, OutOfSpace, Unavailable
 from dropmill.model.events import TOPIC_ALL, Event
@@ -361,7 +362,7 @@ class Feed:
         page = await ring.topic.events(after=after, limit=EVENTS_MAX)
         if page.is_cut:
             return Batch((), after, is_cut=True)
-        encoded = [_encoded(event, ring.topic.view) for event in page.events]
+        encoded = [_encoded(event) for event in page.events]
         start = ring.start  # as of now: the feed may have gone on
         if start is not None and after < start <= page.cursor:
             older = [event for event in encoded if event.cursor <= start]
@@ -524,11 +525,15 @@ class Feed:
         for event in events:
             self.progress.forget_ended(event)
             for view in View:
-                encoded = None
+                seen = encoded = None
                 for topic in event.topics:
                     ring = self._rings.get((topic, view))
                     if ring is not None and ring.start is not None:
-                        encoded = encoded or _encoded(event, view)
+                        if seen is None:
+                            seen = event_as_seen(event, view)
+                        if seen is None:
+                            break
+                        encoded = encoded or _encoded(seen)
                         ring.append(encoded)
                         grown.add(ring)
         return grown
@@ -557,8 +562,8 @@ def _cursor_of(event: EncodedEvent) -> int:
     return event.cursor
 
 
-def _encoded(event: Event, view: View) -> EncodedEvent:
-    return EncodedEvent(event.cursor, event_text(event, with_client=view is View.FULL))
+def _encoded(event: Event) -> EncodedEvent:
+    return EncodedEvent(event.cursor, event_text(event))
 
 
 async def _read_output(reader: AttemptOutput, offset: int) -> Piece | None:

@@ -13,10 +13,11 @@ from typing import Final, Protocol
 
 from dropmill.access.policy import Action, Policy
 from dropmill.live.feed import PROGRESS, Feed
+from dropmill.live.guests import View, view_of
 from dropmill.live.joins import JoinRates
 from dropmill.live.outgoing import Outgoing
 from dropmill.live.presence import Presence, Viewer
-from dropmill.live.topics import OUTPUT, SUBMISSION, AttemptOutput, Topic, Topics, view_of
+from dropmill.live.topics import OUTPUT, SUBMISSION, AttemptOutput, Topic, Topics
 from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import DropmillError, NotFound
@@ -356,7 +357,8 @@ class Subscriber:
     async def _deliver_notices(self) -> None:
         now = utc_now()
         for notice, message in [(kept.notice, kept.message) for kept in self._feed.notices]:
-            is_ours = notice.submission_id is None or f"{SUBMISSION}{notice.submission_id}" in self._followed
+            is_to_all = notice.submission_id is None and self._caller.link is None  # else it is for those who work here
+            is_ours = is_to_all or f"{SUBMISSION}{notice.submission_id}" in self._followed
             is_ours = is_ours and notice.account_id in (None, self._caller.account_id)
             if is_ours and message not in self._noticed and notice.expires_at > now:
                 self._noticed.add(message)
@@ -364,14 +366,19 @@ class Subscriber:
 
     async def _deliver_progress(self) -> None:
         number = self._feed.progress.number
-        message = self._feed.progress.message(self._inbox.progress_seen, self._followed)
-        if message is not None:
-            await self._send(message)
+        await self._send_progress(self._inbox.progress_seen, self._followed)
         self._inbox.progress_seen = number
 
     async def _deliver_progress_of(self, topic: Topic) -> None:
         """Send what a client that comes with a cursor may have missed; a snapshot has it."""
-        message = self._feed.progress.message(0, frozenset({topic.name}))
+        await self._send_progress(0, frozenset({topic.name}))
+
+    async def _send_progress(self, seen: int, topics: frozenset[str]) -> None:
+        if (
+            view_of(self._caller) is View.ARRIVALS
+        ):  # it would tell that the script runs; how far the files are, it knows
+            return
+        message = self._feed.progress.message(seen, topics)
         if message is not None:
             await self._send(message)
 

@@ -6,14 +6,15 @@ exist for it.
 """
 
 from collections import OrderedDict
-from collections.abc import Set
-from enum import Enum
+from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from dropmill.access.policy import Action, Policy, visible_to
+from dropmill.live.guests import View, event_as_seen, view_of
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
-from dropmill.model.events import OWN_TOPIC, TOPIC_ALL, TOPIC_CONFIG
+from dropmill.model.events import OWN_TOPIC, TOPIC_ALL, TOPIC_CONFIG, Event
 from dropmill.model.ids import Cursor, FileId, JobId, LedgerId, Owner, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
@@ -27,18 +28,6 @@ KNOWN_MAX = 10_000  # submissions that somebody is known to see; a client that p
 
 SUBMISSION = "submission:"
 OUTPUT = "output:"
-
-
-class View(Enum):
-    """What a caller gets to see of a topic: all, or without who sent it."""
-
-    FULL = "full"
-    GUEST = "guest"
-
-
-def view_of(caller: Caller) -> View:
-    """What a caller gets to see: whoever holds a link does not see who sent something."""
-    return View.FULL if caller.link is None else View.GUEST
 
 
 class Topic:
@@ -61,12 +50,17 @@ class Topic:
 
     @property
     def has_presence(self) -> bool:
-        """Whether those who follow it hear of each other."""
-        return self._submission_id is not None or self.name == TOPIC_CONFIG
+        """Whether those who follow it hear of each other. Visitors of a link neither hear nor are heard of."""
+        return self.view is View.FULL and (self._submission_id is not None or self.name == TOPIC_CONFIG)
 
     async def events(self, *, after: Cursor, limit: int) -> EventPage:
         """The events after a cursor, in cursor order."""
-        return await self._ledger.events(self.name, after=after, limit=limit)
+        while True:
+            page = await self._ledger.events(self.name, after=after, limit=limit)
+            seen = self._seen(page.events)
+            if seen or page.is_cut or not page.events:
+                return replace(page, events=seen)
+            after = page.cursor
 
     async def page(self, *, after: Cursor, of_ledger: str | None, limit: int) -> EventPage:
         """The events after a client's cursor.
@@ -85,7 +79,13 @@ class Topic:
 
     async def events_before(self, *, before: Cursor, limit: int) -> EventPage:
         """The last events before a cursor, in cursor order."""
-        return await self._ledger.events_before(self.name, before=before, limit=limit)
+        page = await self._ledger.events_before(self.name, before=before, limit=limit)
+        return replace(page, events=self._seen(page.events))
+
+    def _seen(self, events: Sequence[Event]) -> Sequence[Event]:
+        if self.view is View.FULL:
+            return events
+        return [seen for event in events if (seen := event_as_seen(event, self.view)) is not None]
 
     async def snapshot(self) -> tuple[SubmissionJson | None, Cursor]:
         """The current state, and the cursor to follow from. The state is None for a topic that consists of events only.
@@ -95,10 +95,7 @@ class Topic:
         """
         if self._submission_id is None:
             return None, await self._ledger.newest_cursor()
-        state, cursor = await self._views.submission(self._caller, self._submission_id)
-        if self.view is View.GUEST:
-            state |= {"client": None, "account": None}
-        return state, cursor
+        return await self._views.submission(self._caller, self._submission_id)
 
     def senders(self) -> Set[FileId]:
         """The files of the submission that are being sent now; none for another topic."""
@@ -214,6 +211,8 @@ class Topics:
         Raises:
             NotFound: there is no such job or attempt, or the caller may not see it.
         """
+        if not self._policy.may(caller, Action.READ_RESULTS):
+            raise NotFound("There is no such job.")
         job = await self._ledger.job(job_id, visible_to=visible_to(caller))
         numbers = [each.number for each in job.attempts]
         if attempt is None:

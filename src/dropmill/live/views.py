@@ -8,10 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dropmill.access.policy import visible_to
+from dropmill.live.guests import View, file_as_seen, job_as_seen, submission_as_seen, view_of
 from dropmill.model.caller import Caller
+from dropmill.model.errors import BadParameter
 from dropmill.model.history import HistoryFilter, HistoryPage
 from dropmill.model.ids import Cursor, FileId, JobId, SubmissionId
 from dropmill.model.jobs import Job, JobState
+from dropmill.model.links import path_of
 from dropmill.model.results import Result
 from dropmill.model.submissions import Submission
 from dropmill.model.uploads import File, UploadState
@@ -74,11 +77,15 @@ class Views:
 
         See `Ledger.submissions`.
         """
+        if caller.link is not None and (state is not None or text is not None):
+            raise BadParameter("A link's own submissions are listed without `state` and `q`.")
         page = await self._ledger.submissions(
             before=before, limit=limit, state=state, text=text, visible_to=visible_to(caller)
         )
         first_of = await self._ledger.first_files([submission.id for submission in page.items])
-        return [listed_submission_json(each, first_of.get(each.id)) for each in page.items], page.next
+        view = view_of(caller)
+        listed = [listed_submission_json(each, first_of.get(each.id)) for each in page.items]
+        return [submission_as_seen(shape, view) for shape in listed], page.next
 
     async def history(
         self,
@@ -101,22 +108,25 @@ class Views:
             NotFound: there is none.
         """
         view = await self._ledger.view_submission(submission_id, limit=FILES_SHOWN, visible_to=visible_to(caller))
-        files = await self._files(view.files)
-        return submission_json(view.submission, files, view.files_next), view.cursor
+        files = await self._files(caller, view.files)
+        shape = submission_json(view.submission, files, view.files_next)
+        return submission_as_seen(shape, view_of(caller)), view.cursor
 
     def new_submission(self, caller: Caller, view: SubmissionView) -> SubmissionJson:
         """A Submission as the caller's own request left it, without another read: `position` of its jobs is null."""
-        files = [self._file(file, {}) for file in view.files]
-        return submission_json(view.submission, files, view.files_next)
+        files = [self._file(caller, file, {}) for file in view.files]
+        return submission_as_seen(submission_json(view.submission, files, view.files_next), view_of(caller))
 
     async def files(
         self, caller: Caller, submission_id: SubmissionId, *, after: str | None, limit: int, state: str | None
     ) -> tuple[list[FileJson], str | None]:
         """A page of a submission's files in their order, and where the next begins."""
+        if view_of(caller) is View.ARRIVALS and state in list(JobState):
+            raise BadParameter("This link shows no jobs.")
         view = await self._ledger.view_submission(
             submission_id, after=after, limit=limit, state=state, visible_to=visible_to(caller)
         )
-        return await self._files(view.files), view.files_next
+        return await self._files(caller, view.files), view.files_next
 
     async def file(self, caller: Caller, file_id: FileId) -> File:
         """The record of a file, with its job.
@@ -145,7 +155,7 @@ class Views:
             submission_id=submission_id,
             visible_to=visible_to(caller),
         )
-        return await self._jobs(page.items), page.next
+        return await self._jobs(caller, page.items), page.next
 
     async def job(self, caller: Caller, job_id: JobId) -> JobJson:
         """A Job.
@@ -153,7 +163,7 @@ class Views:
         Raises:
             NotFound: there is none.
         """
-        return (await self._jobs([await self._ledger.job(job_id, visible_to=visible_to(caller))]))[0]
+        return (await self._jobs(caller, [await self._ledger.job(job_id, visible_to=visible_to(caller))]))[0]
 
     async def job_with_file(self, caller: Caller, job_id: JobId) -> JobView:
         """A job with its file and submission.
@@ -165,7 +175,7 @@ class Views:
         job = await self._ledger.job(job_id, visible_to=visible_to(caller))
         file = await self._ledger.file(job.file_id)  # of the same owner, as the submission is
         view = await self._ledger.view_submission(job.submission_id, limit=1)
-        [shape] = await self._jobs([job])
+        [shape] = await self._jobs(caller, [job])
         return JobView(cursor=cursor, job=job, shape=shape, file=file, submission=view.submission)
 
     async def result(self, caller: Caller, job_id: JobId, path: str, attempt: int | None) -> Result:
@@ -211,25 +221,30 @@ class Views:
         """The files of a submission, which the caller has read before, that are being sent now."""
         return self._senders(submission_id)
 
-    async def _jobs(self, jobs: Sequence[Job]) -> list[JobJson]:
-        places = await self._places(jobs)
-        return [job_json(job, self._runtime(job.file_id, job, places), self._base_path) for job in jobs]
+    async def _jobs(self, caller: Caller, jobs: Sequence[Job]) -> list[JobJson]:
+        places, base, view = await self._places(jobs), self._base(caller), view_of(caller)
+        shapes = [job_json(job, self._runtime(job.file_id, job, places), base) for job in jobs]
+        return [job_as_seen(shape, view) for shape in shapes]
 
-    async def _files(self, files: Sequence[File]) -> list[FileJson]:
+    async def _files(self, caller: Caller, files: Sequence[File]) -> list[FileJson]:
         places = await self._places([file.job for file in files if file.job is not None])
-        return [self._file(file, places) for file in files]
+        return [self._file(caller, file, places) for file in files]
+
+    def _base(self, caller: Caller) -> str:
+        """How the paths of URLs begin for a caller."""
+        return self._base_path if caller.link is None else f"{self._base_path}{path_of(caller)}"
 
     async def _places(self, jobs: Sequence[Job]) -> Mapping[JobId, int]:
         """The queue positions of all jobs of a page: one read, or none if no job is queued."""
         waiting = [job.id for job in jobs if job.state is JobState.QUEUED]
         return await self._ledger.places(waiting) if waiting else {}
 
-    def _file(self, file: File, places: Mapping[JobId, int]) -> FileJson:
+    def _file(self, caller: Caller, file: File, places: Mapping[JobId, int]) -> FileJson:
         runtime = self._runtime(file.id, file.job, places)
         if file.state in (UploadState.ANNOUNCED, UploadState.RECEIVING):
             received = self._received(file.id) if file.state is UploadState.RECEIVING else None
             runtime = RuntimeState(received=received, is_sending=file.id in self._senders(file.submission_id))
-        return file_json(file, runtime, self._base_path)
+        return file_as_seen(file_json(file, runtime, self._base(caller)), view_of(caller))
 
     def _runtime(self, file_id: FileId, job: Job | None, places: Mapping[JobId, int]) -> RuntimeState:
         if job is None or job.state.is_final:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from dropmill.model.client import ClientIdentity
-from dropmill.model.ids import OPEN, AccountId, BrowserKey, LinkId, Owner, SessionId, TokenId
+from dropmill.model.ids import OPEN, AccountId, BrowserKey, LinkId, Owner, SessionId, TokenId, VisitId
 
 
 class Role(StrEnum):
@@ -44,7 +44,7 @@ class Authentication(StrEnum):
     LINK = "link"
 
 
-Credential: TypeAlias = SessionId | TokenId | AccountId
+Credential: TypeAlias = SessionId | TokenId | AccountId | VisitId
 """On what a caller's rights depend. That of a caller for whom a proxy or a JWT vouches is the account itself."""
 
 
@@ -57,14 +57,16 @@ class Caller:
         account: the name of who signed in; None without an account.
         account_id: of that account.
         credential: the session or the token that was shown; the account itself, for whom a proxy or a JWT vouches;
-            None without one.
+            the visit of a link; None without one.
         expires_at: when that expires; None: never, or there is none.
-        owner: of what the caller sends; `OPEN` on a server without accounts.
+        owner: of what the caller sends; `OPEN` on a server without accounts. Of a link, who its visitor is, see
+            `dropmill.model.links`.
         has_password: whether that account can be signed in to with a password.
         role: of the account; of a link, viewer.
         scopes: what the credential may be used for.
         browser: SHA-256 of the key in the browser's cookie, in hexadecimal; None without one.
         link: the link that the caller followed; None without one.
+        sees_results: whether the caller sees what the script makes of files; only a link may leave that out.
         authentication: how the caller signed in.
     """
 
@@ -79,6 +81,7 @@ class Caller:
     scopes: frozenset[Scope]
     browser: BrowserKey | None = None
     link: LinkId | None = None
+    sees_results: bool = True
     authentication: Authentication
 
     @property

@@ -5,6 +5,7 @@
     │   ├── ProcessorError         the processor cannot be used
     │   └── DataFolderInUse        another process owns the data folder
     ├── NotFound                   404
+    │   └── LinkEnded              404
     ├── Removed                    410
     ├── BadRequest                 400
     │   ├── MalformedUpload        400, says what was kept
@@ -19,6 +20,7 @@
     │   ├── FileTooLarge           413
     │   ├── TooManyFiles           413
     │   └── QuotaExceeded          413
+    │       └── LinkUsedUp         413
     ├── RangeNotSatisfiable        416
     ├── TooManyUploads             429
     ├── TooManyConnections         429
@@ -35,6 +37,8 @@
     ├── TooManyAttempts            429
     ├── Forbidden                  403
     │   └── InsecureSignIn         403
+    ├── LinkAsks                   403
+    │   └── WrongPassphrase        403
     ├── MisdirectedRequest         421
     ├── IllegalTransition          409
     │   ├── SubmissionSealed       409
@@ -108,6 +112,13 @@ class NotFound(DropmillError):
     code = "not_found"
     status = 404
     title = "Not found"
+
+
+class LinkEnded(NotFound):
+    """The link by which something is sent has expired or was revoked."""
+
+    code = "link_ended"
+    title = "The link has ended"
 
 
 class Removed(DropmillError):
@@ -224,6 +235,13 @@ class QuotaExceeded(TooLarge):
     title = "The quota is used up"
 
 
+class LinkUsedUp(QuotaExceeded):
+    """As much was sent by the link as its maker allows."""
+
+    code = "link_used_up"
+    title = "The link is used up"
+
+
 class TooManyUploads(DropmillError):
     """One address has as many uploads under way as the limit allows."""
 
@@ -333,7 +351,7 @@ class SignInFailed(SignInRequired):
 
 
 class TooManyAttempts(DropmillError):
-    """Too many sign-ins failed lately for this name or address. `retry_after` is in how many seconds to try again."""
+    """Too many attempts failed lately for this name, link or address. `retry_after`: try again in so many seconds."""
 
     code = "too_many_attempts"
     status = 429
@@ -353,6 +371,21 @@ class InsecureSignIn(Forbidden):
 
     code = "insecure_http"
     title = "Not over plain http"
+
+
+class LinkAsks(DropmillError):
+    """The link needs something besides its secret: a passphrase, a name."""
+
+    code = "link_asks"
+    status = 403
+    title = "The link asks for more"
+
+
+class WrongPassphrase(LinkAsks):
+    """The passphrase is not the link's."""
+
+    code = "wrong_passphrase"
+    title = "Wrong passphrase"
 
 
 class MisdirectedRequest(DropmillError):

@@ -39,6 +39,9 @@ class EventName(StrEnum):
     CONFIG_PURGED = "config.purged"
     NOTICE_POSTED = "notice.posted"
     NOTICE_WITHDRAWN = "notice.withdrawn"
+    LINK_MADE = "link.made"
+    LINK_USED = "link.used"
+    LINK_REVOKED = "link.revoked"
     ACCOUNT_SIGNED_IN = "account.signed_in"
     ACCOUNT_SIGNED_OUT = "account.signed_out"
     ACCOUNT_REFUSED = "account.refused"
@@ -77,6 +80,7 @@ class RefusalReason(StrEnum):
     PROVIDER_FAILED = "provider_failed"  # its answer cannot be trusted, or there is none
     NAME_TAKEN = "name_taken"  # the provider's name for somebody new is that of another account
     BAD_CREDENTIALS = "bad_credentials"  # a cookie or a token that is nobody's, any more at least
+    WRONG_PASSPHRASE = "wrong_passphrase"  # noqa: S105  # a word, no secret
     FORBIDDEN = "forbidden"  # a role or scope that does not suffice, or a page of another site
 
 
@@ -146,6 +150,11 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.CONFIG_PURGED: EventKind(message="Config {sha256:.12} purged from the history", keys=("sha256",)),
     EventName.NOTICE_POSTED: EventKind(message="Notice: {text}", keys=("id", "text", "expires_at")),
     EventName.NOTICE_WITHDRAWN: EventKind(message="Notice withdrawn", keys=("id",)),
+    EventName.LINK_MADE: EventKind(
+        message="Link made ({kind}): {label}", keys=("link", "kind", "label", "submission", "expires_at", "by")
+    ),
+    EventName.LINK_USED: EventKind(message="Link entered ({kind}): {label}", keys=("link", "kind", "label", "name")),
+    EventName.LINK_REVOKED: EventKind(message="Link revoked ({kind}): {label}", keys=("link", "kind", "label", "by")),
     EventName.ACCOUNT_SIGNED_IN: EventKind(message="Signed in ({method})", keys=("method",)),
     EventName.ACCOUNT_SIGNED_OUT: EventKind(message="Signed out ({reason})", keys=("reason",)),
     EventName.ACCOUNT_REFUSED: EventKind(
@@ -172,6 +181,10 @@ Of `account.*`: `method` is a `SignInMethod`, `reason` of `account.signed_out` a
 `token` the prefix of the token that was made or revoked; `by` the name of the account that did it, None for the command
 line. A refusal that goes on is recorded once in a while, `count` times, with the `route` that was first asked for, as
 `dropmill.web.routes` names it. None of them is ever a secret.
+
+Of `link.*`: `link` is its id, `kind` a `LinkKind`, `submission` the one that a result link shows, `name` who the
+visitor said to be, None without, and `by` as above.
+`link.used` is recorded once for each browser that enters; its client is that browser's.
 """
 
 RESULTS_TOLD = 3  # results in one event: enough for a row of the page, and many events stay small
@@ -224,17 +237,20 @@ TOPIC_ACCOUNTS = "accounts"
 """Moves with every change of accounts, sessions and tokens, so that processes hear of revocations. Clients cannot join
 it. Refusals change nothing, and whoever is refused must not have everybody's sign-in read anew."""
 
+TOPIC_LINKS = "links"
+"""Moves when a link is revoked. Clients cannot join it."""
+
 TOPIC_AUDIT = "audit"
 """The events of `AUDITED`. Read through `dropmill.upkeep.event_log.EventLog` alone; clients cannot join it."""
 
 AUDITED = frozenset(
     {
-        *(name for name in EventName if name.value.startswith(("account.", "config.", "notice."))),
+        *(name for name in EventName if name.value.startswith(("account.", "config.", "link.", "notice."))),
         EventName.JOB_CANCEL_REQUESTED,
         EventName.JOB_RETRY_REQUESTED,
     }
 )
-"""What people did to the server, its accounts, and what others have sent, and what they were refused."""
+"""What people did to the server, its accounts and links, and what others have sent, and what they were refused."""
 
 OWN_TOPIC = re.compile(r"account:[0-9a-f]{32}|browser:[0-9a-f]{64}")
 """The topics with all that is about one owner. Each is named as that owner."""
@@ -253,6 +269,8 @@ def topics_of(name: EventName, subject: Subject, owner: Owner | None = None) -> 
         topics.append(TOPIC_CONFIG)
     if name.value.startswith("account.") and name is not EventName.ACCOUNT_REFUSED:
         topics.append(TOPIC_ACCOUNTS)
+    if name is EventName.LINK_REVOKED:
+        topics.append(TOPIC_LINKS)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")
     if owner is not None and OWN_TOPIC.fullmatch(owner):

@@ -17,11 +17,13 @@ NoticeId = NewType("NoticeId", str)
 AccountId = NewType("AccountId", str)
 SessionId = NewType("SessionId", str)
 TokenId = NewType("TokenId", str)
+VisitId = NewType("VisitId", str)
 
 Owner = NewType("Owner", str)
 """The owner of a submission and of all its files, jobs and events. Made of ids, never of names.
 
-`account:<id>`, `browser:<hash>`, `link:<id>:<hash of the browser>` (a link has many senders), or `OPEN`.
+`account:<id>`, `browser:<hash>`, or `OPEN`. Somebody who has followed a link owns nothing: `link:<id>:<hash of the
+browser>` is who sent a submission, and `submission:<id>` who sees that one alone. See `dropmill.model.links`.
 """
 
 OPEN = Owner("open")
@@ -104,6 +106,16 @@ def new_session_id() -> SessionId:
 def new_token_id() -> TokenId:
     """A new token id. It names the token in lists; it is no part of the token."""
     return TokenId(_random_id())
+
+
+def new_link_id() -> LinkId:
+    """A new link id. It is part of the link's address; the secret in it is another."""
+    return LinkId(_random_id())
+
+
+def new_visit_id() -> VisitId:
+    """A new visit id. It names the visit; the secret in the cookie is another."""
+    return VisitId(_random_id())
 
 
 def new_ledger_id() -> LedgerId:

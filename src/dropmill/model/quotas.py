@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final, TypeAlias
 
-from dropmill.model.errors import QuotaExceeded
-from dropmill.model.ids import Owner
+from dropmill.model.errors import LinkUsedUp, QuotaExceeded
+from dropmill.model.ids import LinkId, Owner
 
 COUNT_MAX: Final = 2**63 - 2  # the largest limit; one more is how the ledger writes that there is none
 
@@ -47,6 +47,14 @@ OwnLimits: TypeAlias = Mapping[str, int | None]
 """The limits that one holder has instead of the server's, by the names of `Limits`; None: no limit."""
 
 LIMIT_NAMES: Final = tuple(field.name for field in fields(Limits))
+
+_LINK: Final = "link:"
+
+
+def holder_of(link_id: LinkId) -> Owner:
+    """The holder that a link is, beside the owner of what is sent by it."""
+    return Owner(_LINK + link_id)
+
 
 ACCOUNT_LIMITS: Final = ("storage", "submissions_a_day", "open_submissions", "running", "sockets")
 """Those that people set, for all or for one account."""
@@ -102,17 +110,22 @@ class Quota:
         for name, by in more.items():
             most, used = getattr(self.limits, name), getattr(self.usage, name)
             if by > 0 and most is not None and used + by > most:
-                raise exceeded(name, most, used)
+                raise exceeded(self.holder, name, most, used)
 
 
-def exceeded(name: str, most: int, used: int) -> QuotaExceeded:
+def exceeded(holder: str, name: str, most: int, used: int) -> QuotaExceeded:
     """The error of whoever would have more than a limit.
 
     Args:
+        holder: who.
         name: of the limit: `storage`, `total_size`, `files` or `submissions`.
         most: the limit.
         used: what the holder has now.
     """
+    if holder.startswith(_LINK):
+        limited = "bytes" if name == "total_size" else name
+        detail = f"By this link no more than {most:,} {limited} can be sent in all."
+        return LinkUsedUp(detail, reason="size" if name == "total_size" else name, limit=most)
     match name:
         case "storage":
             detail = f"That would be more than the {most:,} bytes of files that you may keep here; {used:,} are used."

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from dropmill.model.client import ClientIdentity
-from dropmill.model.ids import SubmissionId
+from dropmill.model.ids import LinkId, SubmissionId
 
 
 class Outcome(StrEnum):
@@ -56,6 +56,20 @@ class Counts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ByLink:
+    """By which link a submission came, and from whom.
+
+    Attributes:
+        label: of the link.
+        name: who the sender said to be, which nobody has checked; None without.
+    """
+
+    id: LinkId
+    label: str
+    name: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
     """One press of Submit.
 
@@ -65,6 +79,7 @@ class Submission:
         times_settled: how often it settled; more than once after a retry.
         given_up: how many of its aborted files their client cancelled.
         replaced: how many of them were stored when they were sent again, each as a further file.
+        by_link: None unless it came by a link.
     """
 
     id: SubmissionId
@@ -77,6 +92,7 @@ class Submission:
     counts: Counts
     given_up: int = 0
     replaced: int = 0
+    by_link: ByLink | None = None
 
     @property
     def is_settled(self) -> bool:

@@ -37,6 +37,7 @@ BLANK: HistoryEntryJson = {
     "account": None,
     "counts": counts_json(Counts()),
     "aborted_as": {"cancelled": 0, "replaced": 0},
+    "link": None,
     "first_file": None,
     "file_count": 0,
     "result_count": 0,

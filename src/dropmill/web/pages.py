@@ -26,6 +26,7 @@ from dropmill.web.api import query
 from dropmill.web.history import history_page
 from dropmill.web.server.caller import caller_if_known, current_caller, prefixed
 from dropmill.web.server.compression import compress_page
+from dropmill.web.server.link_paths import link_path
 from dropmill.web.services import EXTENSION, Services, services
 from dropmill.web.sign_in import begin, finish, sign_in_page
 from dropmill.web.static_files import PageFiles, files_of
@@ -41,7 +42,7 @@ async def drop() -> str:
     settings = services().settings
     return await render_template(
         "upload.html",
-        page_data={"title": settings.title, "intro": settings.intro, **_rules_for_files()},
+        page_data={"title": settings.title, "intro": settings.intro, **rules_for_files()},
         title=settings.title,
         intro=settings.intro,
         accept=",".join(settings.accept),
@@ -91,13 +92,13 @@ async def submission(submission_id: str) -> str:
     shape, cursor = await services().views.submission(current_caller(), SubmissionId(submission_id))
     return await render_template(
         "submission.html",
-        page_data={"submission": shape, "cursor": cursor, **_rules_for_files()},
+        page_data={"submission": shape, "cursor": cursor, **rules_for_files()},
         submission=shape,
         accept=",".join(services().settings.accept),
     )
 
 
-def _rules_for_files() -> dict[str, Any]:
+def rules_for_files() -> dict[str, Any]:
     """What a page checks before it sends a file; the server checks the same.
 
     `accept_extensions` are the extensions that the media types in `accept` stand for: a file with one of them is
@@ -255,7 +256,8 @@ def everywhere() -> dict[str, Any]:
     """Values for every page: Dropmill's version, how the config file differs from the newest revision, what fails now.
 
     The difference quotes the config, and is for those only who may see how the server is set up. `me` is the account
-    that signed in; `is_exposed` says that nobody has to on a server that others can reach.
+    that signed in; `is_exposed` says that nobody has to on a server that others can reach. `link_base` is the prefix of
+    the link below which the page is, None elsewhere: whoever is there should be led nowhere else.
     """
     found: Services | None = current_app.extensions.get(EXTENSION)
     caller = caller_if_known()
@@ -265,6 +267,7 @@ def everywhere() -> dict[str, Any]:
         "config_problem": None if problem is None else problem.sentence,
         "me": None if caller is None or caller.account is None else _me(caller),
         "is_exposed": found is not None and found.settings.auth == "off" and not found.settings.is_loopback_only,
+        "link_base": None if (link := link_path(request)) is None else link.base,
         "degraded": "" if found is None else ", ".join(label("part", name) for name in found.health.degraded),
     }
 

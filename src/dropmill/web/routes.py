@@ -40,6 +40,12 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET pages.job": Action.READ,
     "GET pages.config": Action.READ_CONFIG,
     "GET pages.styleguide": Open.TO_CALLERS,
+    "GET link_pages.home": Open.TO_ALL,
+    "GET link_pages.door": Open.TO_ALL,
+    "POST link_pages.door": Open.TO_ALL,
+    "GET link_pages.submission": Action.READ,
+    "POST invitations.enter": Open.TO_ALL,
+    "GET invitations.read": Action.READ,
     "POST submissions.create": Action.SEND,
     "POST submissions.add_files": Action.SEND,
     "POST submissions.seal": Action.SEND,
@@ -57,13 +63,13 @@ ROUTES: Final[Mapping[str, Access]] = {
     "DELETE uploads.terminate": Action.SEND,
     "POST uploads.override": Action.SEND,
     "GET jobs.index": Action.READ,
-    "GET jobs.read": Action.READ,
-    "GET jobs.output": Action.READ,
+    "GET jobs.read": Action.READ_RESULTS,
+    "GET jobs.output": Action.READ_RESULTS,
     "POST jobs.cancel": Action.CONTROL,
     "POST jobs.retry": Action.CONTROL,
-    "GET downloads.result": Action.READ,
-    "GET downloads.content": Action.READ,
-    "GET downloads.archive": Action.READ,
+    "GET downloads.result": Action.READ_RESULTS,
+    "GET downloads.content": Action.READ_RESULTS,
+    "GET downloads.archive": Action.READ_RESULTS,
     "GET history.read": Action.READ,
     "GET log.lines": Action.READ,
     "GET log.audit": Action.READ_AUDIT,
@@ -96,6 +102,9 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET tokens.index": Action.MANAGE_SIGN_INS,
     "POST tokens.make": Action.MANAGE_SIGN_INS,
     "DELETE tokens.revoke": Action.MANAGE_SIGN_INS,
+    "GET links.index": Action.MAKE_LINKS,
+    "POST links.make": Action.MAKE_LINKS,
+    "DELETE links.revoke": Action.MAKE_LINKS,
     "GET accounts.index": Action.ADMINISTER,
     "POST accounts.add": Action.ADMINISTER,
     "PATCH accounts.change": Action.ADMINISTER,
@@ -105,6 +114,26 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET static": Open.TO_ALL,
     "GET static_files.built": Open.TO_ALL,
 }
+
+BELOW_LINKS_ALONE: Final = frozenset(
+    {
+        *("GET link_pages.home", "GET link_pages.door", "POST link_pages.door", "GET link_pages.submission"),
+        *("POST invitations.enter", "GET invitations.read"),
+    }
+)
+"""What there is below a link, and nowhere else."""
+
+BELOW_LINKS: Final = BELOW_LINKS_ALONE | {
+    *("POST submissions.create", "POST submissions.add_files", "POST submissions.seal"),
+    *("GET submissions.index", "GET submissions.read", "GET submissions.files"),
+    *("OPTIONS uploads.options", "POST uploads.create", "POST uploads.override"),
+    *("HEAD uploads.head", "PATCH uploads.append", "DELETE uploads.terminate"),
+    *("GET jobs.read", "GET jobs.output"),
+    *("GET downloads.result", "GET downloads.content", "GET downloads.archive"),
+    *("GET static", "GET static_files.built"),
+    *("GET events.read_events", "SOCKET live.socket", "GET live.poll_by_query", "POST live.poll"),
+}
+"""What there is below a link. All other routes are none there, whatever their action."""
 
 PREFLIGHT = "Access-Control-Request-Method"  # a browser asks whether a page of another origin may send a request
 
@@ -154,6 +183,25 @@ def route_of(connection: Request | Websocket) -> str | None:
     return name
 
 
+def is_there(connection: Request | Websocket, *, below_link: bool) -> bool:
+    """Whether there is a route at this address: below a link there are others than elsewhere."""
+    key = _key_of(connection)
+    return key is not None and (key in BELOW_LINKS if below_link else key not in BELOW_LINKS_ALONE)
+
+
+def access_without_route(connection: Request | Websocket) -> Open:
+    """Who may hear that there is nothing here: whoever may not use the API does not learn which addresses it has."""
+    return Open.TO_CALLERS if is_api(connection.path) else Open.TO_ALL
+
+
+def _key_of(connection: Request | Websocket) -> str | None:
+    rule: Any = connection.url_rule
+    if rule is None:
+        return None
+    method = "SOCKET" if isinstance(connection, Websocket) else connection.method
+    return f"GET {rule.endpoint}" if method == "HEAD" and "GET" in rule.methods else f"{method} {rule.endpoint}"
+
+
 def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = ROUTES) -> Access:
     """Who may send this request, or open this socket.
 
@@ -164,11 +212,9 @@ def access_of(connection: Request | Websocket, routes: Mapping[str, Access] = RO
     method = "SOCKET" if isinstance(connection, Websocket) else connection.method
     if method == "OPTIONS" and PREFLIGHT in connection.headers:
         return Open.TO_ALL
-    if rule is None:  # whoever may not use the API does not learn which addresses it has
-        return Open.TO_CALLERS if is_api(connection.path) else Open.TO_ALL
-    if method == "HEAD" and "GET" in rule.methods:
-        method = "GET"
-    found = routes.get(f"{method} {rule.endpoint}")
+    if (key := _key_of(connection)) is None:
+        return access_without_route(connection)
+    found = routes.get(key)
     if found is not None:
         return found
     if method == "OPTIONS":

@@ -4,19 +4,21 @@ The ledger is not part of it: handlers read and change things only through a cap
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quart import current_app
 
 from dropmill.access.accounts import Accounts
+from dropmill.access.links import Links
 from dropmill.access.policy import Policy
 from dropmill.access.quotas import Quotas
 from dropmill.access.refusals import Refusals
 from dropmill.access.sessions import Sessions
-from dropmill.access.sign_ins import SignIns
+from dropmill.access.sign_ins import End, SignIns
 from dropmill.access.tokens import Tokens
+from dropmill.access.visits import Visits
 from dropmill.configfile.revisions import ConfigFile
 from dropmill.health import Health
 from dropmill.intake.resumable import Uploads
@@ -76,21 +78,35 @@ class Services:
     sign_ins: SignIns
     refusals: Refusals
     quotas: Quotas
+    links: Links
+    visits: Visits
     oidc: "Oidc | None" = None
     is_open: bool = True
     is_draining: bool = False
     closers: set[Closer] = field(default_factory=set)
 
+    def held(self, caller: Caller, end: End, *, outlives_expiry: bool = False) -> AbstractContextManager[None]:
+        """Have `end` called if what the caller's rights depend on ends meanwhile: a sign-in, or a link.
+
+        Args:
+            caller: whose connection it is.
+            end: ends the connection; called at most once.
+            outlives_expiry: whether the connection goes on when it ends because its time is over.
+        """
+        if caller.link is not None:
+            return self.visits.held(caller, end, outlives_expiry=outlives_expiry)
+        return self.sign_ins.held(caller, end, outlives_session=outlives_expiry)
+
     @contextmanager
     def held_open(self, caller: Caller, close: Closer) -> Iterator[None]:
-        """Have `close` called once the server stops, or the caller is no longer signed in."""
+        """Have `close` called once the server stops, or the caller is no longer signed in, or the link has ended."""
 
         async def sign_out() -> None:
-            await close(SIGN_IN, "You are no longer signed in.")
+            await close(SIGN_IN, "You are no longer signed in." if caller.link is None else "The link has ended.")
 
         self.closers.add(close)
         try:
-            with self.sign_ins.held(caller, sign_out):
+            with self.held(caller, sign_out):
                 yield
         finally:
             self.closers.discard(close)

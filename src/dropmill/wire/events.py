@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from dropmill.model.events import Event, EventName
+from dropmill.model.events import Event
 from dropmill.model.ids import LedgerId
 from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
@@ -62,20 +62,9 @@ def event_json(event: Event) -> EventJson:
     }
 
 
-def event_text(event: Event, *, with_client: bool = True) -> bytes:
-    """An event as JSON text.
-
-    Args:
-        event: the event.
-        with_client: whether it says who sent the submission. Without, `client` and `account` are null, and so is what
-            `client.identified` found.
-    """
-    shape = event_json(event)
-    if not with_client:
-        shape["subject"] |= {"client": None, "account": None}
-        if event.name is EventName.CLIENT_IDENTIFIED:
-            shape["data"] = dict.fromkeys(shape["data"])
-    return dumps(shape).encode()
+def event_text(event: Event) -> bytes:
+    """An event as JSON text."""
+    return dumps(event_json(event)).encode()
 
 
 def event_page_json(events: Sequence[Event], cursor: int, *, has_gap: bool, of_ledger: LedgerId) -> EventPageJson:

@@ -11,9 +11,11 @@ from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
 from dropmill.wire.submissions import (
     AbortedJson,
+    ByLinkJson,
     CountsJson,
     SubmissionJson,
     aborted_json,
+    by_link_json,
     counts_json,
     submission_json,
     submission_state,
@@ -71,6 +73,7 @@ class HistoryEntryJson(TypedDict):
     account: str | None
     counts: CountsJson
     aborted_as: AbortedJson
+    link: ByLinkJson | None
     first_file: HistoryFileJson | None
     file_count: int
     result_count: int
@@ -122,6 +125,7 @@ def _entry_json(entry: HistoryEntry) -> HistoryEntryJson:
         "account": submission.account,
         "counts": counts_json(submission.counts),
         "aborted_as": aborted_json(submission),
+        "link": by_link_json(submission.by_link),
         "first_file": _file_json(entry.first_file),
         "file_count": submission.counts.total - submission.replaced,
         "result_count": entry.result_count,

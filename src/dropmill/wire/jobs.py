@@ -52,16 +52,16 @@ class ResultJson(TypedDict):
 
 
 class AttemptJson(TypedDict):
-    """One execution of a job."""
+    """One execution of a job. Visitors of a link get null for `config_revision` and `host`."""
 
     number: int
     state: str
     exit_code: int | None
-    config_revision: str
+    config_revision: str | None
     started_at: str
     settled_at: str | None
     output_size: int
-    host: str
+    host: str | None
 
 
 class JobJson(TypedDict):

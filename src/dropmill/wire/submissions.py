@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
-from dropmill.model.submissions import Counts, Submission
+from dropmill.model.submissions import ByLink, Counts, Submission
 from dropmill.model.uploads import File, UploadState
 from dropmill.text import time_text
 from dropmill.wire.clients import ClientJson, client_json
@@ -54,6 +54,14 @@ class FileJson(TypedDict):
     cause: NotRequired[str | None]
 
 
+class ByLinkJson(TypedDict):
+    """The link by which a submission came; `name` is who the sender said to be, which nobody has checked."""
+
+    id: str
+    label: str
+    name: str | None
+
+
 class SubmissionJson(TypedDict):
     """One press of Submit. Lists leave out `files` and `files_next`."""
 
@@ -65,6 +73,7 @@ class SubmissionJson(TypedDict):
     account: str | None
     counts: CountsJson
     aborted_as: AbortedJson
+    link: ByLinkJson | None
     files: NotRequired[list[FileJson]]
     files_next: NotRequired[str | None]
 
@@ -86,6 +95,11 @@ def counts_json(counts: Counts) -> CountsJson:
 def aborted_json(submission: Submission) -> AbortedJson:
     """How many of a submission's aborted files are no failure."""
     return {"cancelled": submission.given_up, "replaced": submission.replaced}
+
+
+def by_link_json(by_link: ByLink | None) -> ByLinkJson | None:
+    """By which link a submission came; None stays None."""
+    return None if by_link is None else {"id": by_link.id, "label": by_link.label, "name": by_link.name}
 
 
 def submission_state(submission: Submission) -> str:
@@ -114,6 +128,7 @@ def submission_json(
         "account": submission.account,
         "counts": counts_json(submission.counts),
         "aborted_as": aborted_json(submission),
+        "link": by_link_json(submission.by_link),
     }
     if files is not None:
         shape["files"] = list(files)

@@ -104,6 +104,7 @@ export const IGNORED_EVENTS = new Set([
   "job.cancel_requested", "job.retry_requested", // what comes of them has events of its own
   "config.saved", "config.rejected", "config.purged", // of the topic `config`: config-page.js, config-problem.js
   "notice.posted", "notice.withdrawn", // core/notices.js shows and drops it, by messages of their own
+  "link.made", "link.used", "link.revoked", // about no submission
   "account.signed_in", "account.signed_out", "account.refused", "account.changed", // about no submission
 ]);
 

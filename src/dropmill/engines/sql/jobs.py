@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, func, insert, select, 
 
 from dropmill.engines.sql import config, search
 from dropmill.engines.sql.clients import Row
-from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
+from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by, sees
 from dropmill.engines.sql.tables import attempts, files, jobs, results
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.engines.sql.types import is_storable
@@ -124,7 +124,7 @@ def job_row(tx: Transaction, job_id: str, visible_to: Owner | None = None) -> Ro
         NotFound: there is no such job, or none of that owner; None: of any.
     """
     row = tx.one(_JOB, key=job_id)
-    if row is None or visible_to not in (None, row["owner"]):
+    if row is None or (visible_to is not None and not sees(visible_to, tx.submission(row["submission_id"]))):
         raise NotFound("There is no such job.")
     return row
 

@@ -15,6 +15,7 @@ from dropmill.engines.sql import (
     deliveries,
     events,
     jobs,
+    links,
     nodes,
     notices,
     retention,
@@ -40,14 +41,17 @@ from dropmill.model.ids import (
     Cursor,
     FileId,
     JobId,
+    LinkId,
     NoticeId,
     Owner,
     SessionId,
     Sha256,
     SubmissionId,
     TokenId,
+    VisitId,
 )
 from dropmill.model.jobs import AttemptOutcome, AttemptSpec, Claim, Ended, Job, JobState, RetryPolicy
+from dropmill.model.links import Link, Visit
 from dropmill.model.nodes import Node
 from dropmill.model.notices import Notice
 from dropmill.model.quotas import Quota
@@ -58,6 +62,7 @@ from dropmill.model.uploads import AbortCause, File, StoredBlob
 from dropmill.ports.ledger.config import ConfigPosition
 from dropmill.ports.ledger.events import EventPage
 from dropmill.ports.ledger.history import SubmissionView, Totals
+from dropmill.ports.ledger.links import LinkLock
 from dropmill.ports.ledger.nodes import Recovery
 from dropmill.ports.ledger.page import Page
 from dropmill.ports.ledger.submissions import RequestKey
@@ -317,6 +322,15 @@ class SqlLedger(SqlDatabase):
     ) -> None:
         await self._change(accounts.note_use, sessions, tokens, accounts_seen)
 
+    async def add_link(self, link: Link, lock: LinkLock, by: By, *, visible_to: Owner | None = None) -> None:
+        await self._change(links.add_link, link, lock, by, visible_to)
+
+    async def revoke_link(self, link_id: LinkId, by: By, *, visible_to: Owner | None = None) -> None:
+        await self._change(links.revoke_link, link_id, by, visible_to)
+
+    async def begin_visit(self, visit: Visit) -> None:
+        await self._change(links.begin_visit, visit)
+
     def _forget_bytes(self) -> None:
         with self._translated():
             self.forget_bytes()
@@ -490,6 +504,24 @@ class SqlLedger(SqlDatabase):
 
     async def quotas(self, holders: Collection[Owner]) -> Mapping[Owner, Quota]:
         return await self._read(quotas_of, holders, self._limits)
+
+    async def link(self, link_id: LinkId) -> Link | None:
+        return await self._read(links.get_link, link_id)
+
+    async def lock_of(self, link_id: LinkId) -> tuple[Link, LinkLock] | None:
+        return await self._read(links.lock_of, link_id)
+
+    async def visit_by(self, secret: Sha256) -> tuple[Visit, Link] | None:
+        return await self._read(links.visit_by, secret)
+
+    async def links_of(self, visits: Collection[VisitId]) -> Mapping[VisitId, Link]:
+        return await self._read(links.links_of, visits)
+
+    async def links(self, *, before: str | None, limit: int, visible_to: Owner | None = None) -> Page[Link]:
+        return await self._read(links.list_links, before, limit, visible_to)
+
+    async def unsealed_by_links(self, now: datetime, *, limit: int) -> Sequence[SubmissionId]:
+        return await self._read(links.unsealed_by_links, now, limit)
 
     async def newest_cursor(self) -> Cursor:
         return await self._read(events.newest_cursor)

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import Column, ColumnElement, Select, false, select
 
 from dropmill.engines.sql.clients import Row
+from dropmill.engines.sql.tables import jobs, submissions
 from dropmill.model.errors import BadParameter
 from dropmill.model.ids import Owner
+from dropmill.model.links import link_in, only_in
 from dropmill.model.numbers import whole_number
 
 
@@ -43,6 +45,37 @@ def one_of(text: str | None, choices: Sequence[str]) -> str | None:
     return text
 
 
-def seen_by(query: Select[Any], owner: ColumnElement[Any], visible_to: Owner | None) -> Select[Any]:
-    """The query, restricted to rows of the owner `visible_to`; None: not restricted."""
-    return query if visible_to is None else query.where(owner == visible_to)
+def seen_by(query: Select[Any], owner: Column[Any], visible_to: Owner | None) -> Select[Any]:
+    """The query, restricted to rows that `visible_to` sees; None: not restricted."""
+    return query if visible_to is None else query.where(is_seen(owner, visible_to))
+
+
+def is_seen(owner: Column[Any], visible_to: Owner) -> ColumnElement[bool]:
+    """Whether somebody sees a row: its owner, or, of submissions and jobs, who follows a link to it.
+
+    Args:
+        owner: the column of the table.
+        visible_to: who.
+    """
+    if link_in(visible_to) is not None:
+        is_it = submissions.c.sender == visible_to
+    elif (one := only_in(visible_to)) is not None:
+        is_it = submissions.c.id == one
+    else:
+        return owner == visible_to
+    if owner.table is submissions:
+        return is_it
+    if owner.table is jobs:
+        return jobs.c.submission_id.in_(select(submissions.c.id).where(is_it))
+    return false()
+
+
+def sees(visible_to: Owner | None, submission: Row) -> bool:
+    """Whether somebody sees a submission's row; None: whoever sees everything."""
+    if visible_to is None:
+        return True
+    if link_in(visible_to) is not None:
+        return bool(submission["sender"] == visible_to)
+    if (one := only_in(visible_to)) is not None:
+        return bool(submission["id"] == one)
+    return bool(submission["owner"] == visible_to)

@@ -4,7 +4,8 @@ Every change of a ledger sees what the changes before it left, of all processes.
 get the last byte.
 """
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, insert, select, update
@@ -13,9 +14,9 @@ from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.tables import quotas
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import TooManySubmissions
+from dropmill.model.errors import LinkUsedUp, QuotaExceeded, TooManySubmissions
 from dropmill.model.ids import Owner
-from dropmill.model.quotas import COUNT_MAX, LIMIT_NAMES, LimitChange, Limits, Quota, Usage, exceeded
+from dropmill.model.quotas import COUNT_MAX, LIMIT_NAMES, LimitChange, Limits, Quota, Usage, exceeded, holder_of
 
 NO_LIMIT: Final = COUNT_MAX + 1
 _MOST: Final = {name: f"most_{name}" for name in LIMIT_NAMES}  # column of the holder's own limit
@@ -81,7 +82,7 @@ class QuotaBook:
         for name, by in more.items():
             most = self._most(row, name)
             if by > 0 and most is not None and row[name] + by > most:
-                raise exceeded(name, most, row[name])
+                raise exceeded(holder, name, most, row[name])
 
     def require_kept(self, holder: str) -> None:
         """Return if a holder's files are within its limits.
@@ -93,7 +94,7 @@ class QuotaBook:
         for name in ("storage", "total_size"):
             most = self._most(row, name)
             if most is not None and row[name] > most:
-                raise exceeded(name, most, row[name])
+                raise exceeded(holder, name, most, row[name])
 
     def room(self, holder: str) -> int | None:
         """How many more bytes a holder may send; None: any number. Negative if it has more than it may."""
@@ -185,7 +186,23 @@ class QuotaBook:
 
 def holders_of(submission: Row) -> tuple[str, ...]:
     """Whose quotas a submission's files count in."""
-    return (submission["owner"],)
+    link_id = submission["link_id"]
+    return (submission["owner"],) if link_id is None else (submission["owner"], holder_of(link_id))
+
+
+@contextlib.contextmanager
+def as_told_to(submission: Row) -> Iterator[None]:
+    """Tell whoever sends by a link nothing of the quotas of its maker.
+
+    Raises:
+        LinkUsedUp: instead of an error that says what the maker may have.
+    """
+    try:
+        yield
+    except (QuotaExceeded, TooManySubmissions) as error:
+        if submission["link_id"] is None or isinstance(error, LinkUsedUp):
+            raise
+        raise LinkUsedUp("Whoever made this link can take no more now.", reason="maker", limit=None) from None
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

@@ -1,16 +1,17 @@
 """Submissions: changes, queries and rows."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, cast, exists, func, insert, select
 
-from dropmill.engines.sql import search
+from dropmill.engines.sql import links, search
 from dropmill.engines.sql.clients import Row, client_of
 from dropmill.engines.sql.events import newest_cursor
-from dropmill.engines.sql.paging import one_of, page_key, page_of, seen_by
-from dropmill.engines.sql.quotas import holders_of
+from dropmill.engines.sql.paging import is_seen, one_of, page_key, page_of, seen_by
+from dropmill.engines.sql.quotas import as_told_to, holders_of
 from dropmill.engines.sql.tables import files, jobs, owners, submissions
 from dropmill.engines.sql.transaction import COUNTS, SUMS, Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
@@ -19,9 +20,10 @@ from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import IdempotencyMismatch, NotFound
 from dropmill.model.events import EventName
-from dropmill.model.ids import Cursor, Owner, SubmissionId
+from dropmill.model.ids import Cursor, LinkId, Owner, SubmissionId
 from dropmill.model.jobs import JobState
-from dropmill.model.submissions import Submission
+from dropmill.model.links import link_in
+from dropmill.model.submissions import ByLink, Submission
 from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.ports.ledger.history import SubmissionView, Totals
 from dropmill.ports.ledger.page import Page
@@ -32,6 +34,7 @@ _SUBMISSION_BY_KEY = select(submissions).where(
     submissions.c.owner == bindparam("of_owner"), submissions.c.idempotency_key == bindparam("key")
 )
 _ADD_SUBMISSION = insert(submissions)
+_BY_LINK = ("sender", "link_id", "link_label", "said_name")
 _STALE = (
     select(submissions.c.id)
     .where(submissions.c.settled_at.is_(None), submissions.c.is_open, submissions.c.is_announced)
@@ -57,6 +60,9 @@ def submission_of(row: Row) -> Submission:
         counts=counts_of(row),
         given_up=row["given_up"],
         replaced=row["replaced"],
+        by_link=None
+        if row["link_id"] is None
+        else ByLink(id=LinkId(row["link_id"]), label=row["link_label"], name=row["said_name"]),
     )
 
 
@@ -75,9 +81,14 @@ def open_submission(
     stays_open: bool = True,
 ) -> SubmissionId:
     """See `Ledger.open_submission`; `stays_open`: whether it is open after this change."""
+    sender = owner
+    of_link: dict[str, Any] = dict.fromkeys(_BY_LINK)
+    if link_in(sender) is not None:
+        owner, of_link = links.opened_by(tx, sender)
+    text = None if key is None else key_of(key, sender)
     if key is not None:
         tx.flush_submissions()
-        first = tx.one(_SUBMISSION_BY_KEY, of_owner=owner, key=key.text) if is_storable(key.text) else None
+        first = tx.one(_SUBMISSION_BY_KEY, of_owner=owner, key=text) if is_storable(key.text) else None
         if first is not None and not _is_void(first):
             # None: recorded by a version without fingerprints
             if first["idempotency_fingerprint"] not in (None, key.fingerprint):
@@ -89,8 +100,10 @@ def open_submission(
         if first is not None:
             tx.change(first["id"], idempotency_key=None)
             tx.flush_submissions()
-    for holder in holders_of({"owner": owner}):
-        tx.quotas.open_submission(holder, stays_open=stays_open)
+    counted = {"owner": owner, **of_link}
+    with as_told_to(counted):
+        for holder in holders_of(counted):
+            tx.quotas.open_submission(holder, stays_open=stays_open)
     tx.run(
         _ADD_SUBMISSION,
         id=submission_id,
@@ -106,13 +119,21 @@ def open_submission(
         is_identified=False,
         is_announced=is_announced,
         node=None if tx.node is None else tx.node.id,
-        idempotency_key=None if key is None else key.text,
+        idempotency_key=text,
         idempotency_fingerprint=None if key is None else key.fingerprint,
+        **of_link,
     )
     tx.count(owner, "submissions", 1)
     search.add_client(tx, submission_id)
     tx.emit(EventName.SUBMISSION_OPENED, tx.subject(submission_id))
     return submission_id
+
+
+def key_of(key: RequestKey, sender: Owner) -> str:
+    """The text under which a key is kept. Keys belong to senders, of which a link's maker has many."""
+    if link_in(sender) is None:
+        return key.text
+    return hashlib.sha256(f"{sender} {key.text}".encode()).hexdigest()
 
 
 def _is_void(row: Row) -> bool:
@@ -168,7 +189,8 @@ def seal_submission(tx: Transaction, submission_id: SubmissionId, cause: AbortCa
     for file in announced:
         abort(tx, file, cause, "the submission was sealed before it came")
     _seal(tx, submission_id)
-    tx.settle(submission_id)
+    if tx.settle(submission_id):
+        links.give_back(tx, submission_id)
 
 
 def _seal(tx: Transaction, submission_id: SubmissionId) -> None:
@@ -215,7 +237,7 @@ def view_submission(
 
 def wanted(state: str | None, visible_to: Owner | None) -> list[ColumnElement[bool]]:
     """The conditions for submissions in a state, one of `HISTORY_STATES`, that an owner may see."""
-    conditions: list[ColumnElement[bool]] = [] if visible_to is None else [submissions.c.owner == visible_to]
+    conditions: list[ColumnElement[bool]] = [] if visible_to is None else [is_seen(submissions.c.owner, visible_to)]
     # Few submissions have no time of settling; an index of their own finds them however long the history is.
     match state:
         case "running":

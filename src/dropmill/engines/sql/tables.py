@@ -81,7 +81,7 @@ submissions = Table(
     Column(
         "is_announced", Boolean, nullable=False
     ),  # opened before its files come: survives the request that opened it
-    Column("idempotency_key", SafeText(400)),  # as the client sent it
+    Column("idempotency_key", SafeText(400)),  # as the client sent it; see `submissions.key_of`
     Column("idempotency_fingerprint", Id(64)),
     Column("announced", Integer, **_count()),
     Column("receiving", Integer, **_count()),
@@ -100,6 +100,11 @@ submissions = Table(
     Column("is_removing", Boolean, nullable=False, server_default=false()),
     Column("node", Id(32)),  # receives the one request; NULL if it was opened before nodes were recorded
     Column("last_tag", BigInteger, **_count()),  # highest tag of its jobs
+    # of one that came by a link; the owner is the link's maker:
+    Column("sender", Id(OWNER_MAX)),  # `model.links.sender_of`
+    Column("link_id", Id(32)),
+    Column("link_label", SafeText(200)),  # as the link has it
+    Column("said_name", SafeText(64)),  # who the sender said to be
     # Reserved for servers with several processors; not used yet:
     Column("processor", SafeText()),
     Column("options", JsonText),
@@ -117,6 +122,8 @@ _partial_index(
     submissions.c.seq,
     where=submissions.c.outcome.is_not(None),
 )
+_is_by_link = submissions.c.sender.is_not(None)
+_partial_index("ix_submissions_sender", submissions.c.sender, submissions.c.seq, where=_is_by_link)
 _is_kept = submissions.c.removed_at.is_(None)
 _partial_index("ix_submissions_unsettled", submissions.c.seq, where=submissions.c.settled_at.is_(None))
 _partial_index("ix_submissions_kept", submissions.c.settled_at, submissions.c.kept_bytes, where=_is_kept)
@@ -438,6 +445,43 @@ pending_sign_ins = Table(  # some have expired; see `model.accounts.PendingSignI
     Column("expires_at", UtcTime, nullable=False),
 )
 Index("ix_pending_sign_ins_network", pending_sign_ins.c.network, pending_sign_ins.c.seq)
+
+links = Table(  # also those that have ended: submissions name them; each is a holder in `quotas`
+    "links",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("owner", Id(OWNER_MAX), nullable=False),
+    Column("account_id", Id(32), ForeignKey("accounts.id")),  # that made it; NULL on a server without accounts
+    Column("made_by", SafeText(200)),
+    Column("secret_sha256", Id(64), nullable=False),
+    Column("passphrase_hash", Text),
+    Column("label", SafeText(200), nullable=False),
+    Column("text", SafeText()),
+    Column("submission_id", Id(32), ForeignKey("submissions.id")),
+    Column("asks_name", Boolean, nullable=False),
+    Column("shows_results", Boolean, nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    Column("visits", BigInteger, **_count()),
+)
+Index("ix_links_owner", links.c.owner, links.c.seq)
+
+visits = Table(  # browsers that have entered a link
+    "visits",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("id", Id(32), nullable=False, unique=True),
+    Column("link_id", Id(32), ForeignKey("links.id"), nullable=False),
+    Column("secret_sha256", Id(64), nullable=False, unique=True),  # the browser's key
+    Column("name", SafeText(64)),  # who the visitor said to be
+    Column("began_at", UtcTime, nullable=False),
+    Column("client", JsonText, nullable=False),
+)
+Index("ix_visits_link", visits.c.link_id, visits.c.seq)
 
 config_files = Table(  # those that servers edit, each with the newest revision that it is known to have held
     "config_files",

@@ -8,7 +8,8 @@ from sqlalchemy import BigInteger, Connection, Executable, Select, bindparam, in
 
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row, client_of
-from dropmill.engines.sql.quotas import QuotaBook, holders_of
+from dropmill.engines.sql.paging import sees
+from dropmill.engines.sql.quotas import QuotaBook, as_told_to, holders_of
 from dropmill.engines.sql.tables import deliveries, events, owners, search_texts, submissions
 from dropmill.engines.sql.turns import Turns
 from dropmill.model.clock import utc_now
@@ -96,7 +97,7 @@ class Transaction:
         if several:
             prepared.run(self.connection, statement, several)
 
-    def emit(self, name: EventName, subject: Subject, owner: Owner | None = None, **data: Any) -> int:
+    def emit(self, name: EventName, subject: Subject, /, owner: Owner | None = None, **data: Any) -> int:
         """Append an event; returns its cursor.
 
         Args:
@@ -135,7 +136,7 @@ class Transaction:
 
         Args:
             submission_id: its id.
-            visible_to: one of another owner is not found; None: those of all owners are.
+            visible_to: one that this owner does not see is not found; None: all are.
 
         Raises:
             NotFound: there is none.
@@ -146,7 +147,7 @@ class Transaction:
             if found is None:
                 raise NotFound("There is no such submission.")
             row = self._submissions[submission_id] = dict(found)
-        if visible_to not in (None, row["owner"]):
+        if not sees(visible_to, row):
             raise NotFound("There is no such submission.")
         return row
 
@@ -171,12 +172,12 @@ class Transaction:
         """Add to one of an owner's sums."""
         self._owned.setdefault(owner, Counter())[name] += by
 
-    def settle(self, submission_id: str) -> None:
-        """Record that a submission settled (`submission.settled`), if it did."""
+    def settle(self, submission_id: str) -> bool:
+        """Record that a submission settled (`submission.settled`), if it did; returns whether it did now."""
         row = self.submission(submission_id)
         counts = counts_of(row)
         if row["is_open"] or counts.in_progress or row["settled_at"] is not None:
-            return
+            return False
         outcome = counts.outcome(row["given_up"], row["replaced"])
         self.change(
             submission_id,
@@ -190,6 +191,7 @@ class Transaction:
             now = row["settled_at"]
             self.run(_ADD_DELIVERY, submission_id=submission_id, settled_at=now, due_at=now, **data)
             self.moved[DELIVERIES] = cursor
+        return True
 
     def next_tag(self, submission_id: str, queue: str | None) -> int:
         """The tag of a job that is queued now; see `next_tags`."""
@@ -221,9 +223,11 @@ class Transaction:
             QuotaExceeded: more than a limit; nothing was counted.
         """
         more = {"files": files, "storage": size, "total_size": size}
-        holders = holders_of(self.submission(submission_id))
-        for holder in holders:
-            self.quotas.require(holder, **more)
+        submission = self.submission(submission_id)
+        holders = holders_of(submission)
+        with as_told_to(submission):
+            for holder in holders:
+                self.quotas.require(holder, **more)
         for holder in holders:
             self.quotas.add(holder, **more)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, cast, func, insert, select, update
 
-from dropmill.engines.sql import config, search
+from dropmill.engines.sql import config, links, search
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.jobs import add_job, add_jobs, jobs_of, new_job
 from dropmill.engines.sql.paging import seen_by
-from dropmill.engines.sql.quotas import holders_of
+from dropmill.engines.sql.quotas import as_told_to, holders_of
 from dropmill.engines.sql.tables import files, is_unfinished, jobs, results, submissions
 from dropmill.engines.sql.transaction import Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
@@ -156,6 +156,7 @@ def start_upload(
     """See `Ledger.start_upload`."""
     if not tx.submission(submission_id)["is_open"]:
         raise SubmissionSealed("The submission is sealed; open another one.")
+    links.require_live(tx, submission_id)
     row = _new_row(
         tx,
         UploadState.RECEIVING,
@@ -179,6 +180,7 @@ def announce_uploads(tx: Transaction, uploads: Sequence[ResumableUpload]) -> Non
 def _announced_row(tx: Transaction, upload: ResumableUpload) -> dict[str, Any]:
     if not tx.submission(upload.submission_id)["is_open"]:
         raise IllegalTransition("The submission is sealed; open another one.")
+    links.require_live(tx, upload.submission_id)
     return _new_row(
         tx,
         UploadState.ANNOUNCED,
@@ -214,6 +216,7 @@ def _node(tx: Transaction) -> NodeId | None:
 def begin_upload(tx: Transaction, file_id: FileId) -> None:
     """See `Ledger.begin_upload`."""
     row = _file(tx, file_id)
+    links.require_live(tx, row["submission_id"])
     _begin(tx, row, partial=None, node=_node(tx))
 
 
@@ -257,14 +260,16 @@ def hold_upload(tx: Transaction, file_id: FileId, received: int, is_kept: bool) 
     """See `Ledger.hold_upload`."""
     row = _file(tx, file_id)
     submission_id = row["submission_id"]
-    holders = holders_of(tx.submission(submission_id))
+    submission = tx.submission(submission_id)
+    holders = holders_of(submission)
     more = received - _held(row)
     if is_kept and row["size"] is None and row["state"] == UploadState.RECEIVING:
         tx.take(submission_id, size=more)
         tx.run(_SET_FILE, key=row["seq"], received=received)
         more = 0
-    for holder in holders:
-        tx.quotas.require(holder, storage=more, total_size=more)
+    with as_told_to(submission):
+        for holder in holders:
+            tx.quotas.require(holder, storage=more, total_size=more)
     rooms = [tx.quotas.room(holder) for holder in holders]
     return min((room - more for room in rooms if room is not None), default=None)
 
@@ -276,8 +281,10 @@ def _held(row: Row) -> int:
 
 
 def _require_kept(tx: Transaction, submission_id: str) -> None:
-    for holder in holders_of(tx.submission(submission_id)):
-        tx.quotas.require_kept(holder)
+    submission = tx.submission(submission_id)
+    with as_told_to(submission):
+        for holder in holders_of(submission):
+            tx.quotas.require_kept(holder)
 
 
 def _require_turn(row: Row, fence: int) -> None:
@@ -298,6 +305,7 @@ def store_upload(tx: Transaction, file_id: FileId, blob: StoredBlob, job_id: Job
     if fence is not None:
         _require_turn(row, fence)
     require_transition(UPLOAD_TRANSITIONS, UploadState(row["state"]), UploadState.STORED, "upload")
+    links.require_live(tx, row["submission_id"], has_begun=True)
     config.newest(tx)  # without a config nothing is stored
     tx.take(row["submission_id"], size=blob.size - _held(row))
     tx.run(
@@ -359,6 +367,7 @@ def _store_files(
     submission = tx.submission(submission_id)
     if count_new and not submission["is_open"]:
         raise SubmissionSealed("The submission is sealed; open another one.")
+    links.require_live(tx, submission_id, has_begun=True)
     held = sum(_held(row) for row in announced.values())
     tx.take(submission_id, files=count_new, size=sum(file.blob.size for file in whole) - held)
     number = counts_of(submission).total
@@ -369,7 +378,7 @@ def _store_files(
     came: list[tuple[str, int, int]] = []
     for file, tag in zip(whole, tags, strict=True):
         row = announced.get(file.file_id)
-        name, path, size = (file.name, file.path, None) if row is None else (row["name"], row["path"], row["size"])
+        name, path, said = (file.name, file.path, None) if row is None else (row["name"], row["path"], row["size"])
         bytes_of_file = {
             "state": UploadState.STORED.value,
             "size": file.blob.size,
@@ -388,7 +397,7 @@ def _store_files(
             came.append((path, file.blob.size, row["number"]))
             stored.append({"key": row["seq"], "partial": None, **bytes_of_file})
         subject = replace(tx.subject(submission_id), file_id=file.file_id, name=name)
-        tx.emit(EventName.UPLOAD_STARTED, subject, size=size, path=path)
+        tx.emit(EventName.UPLOAD_STARTED, subject, size=said, path=path)
         tx.emit(EventName.UPLOAD_STORED, subject, size=file.blob.size, sha256=file.blob.sha256)
         queued.append(new_job(tx, file.job_id, submission_id, subject, tag))
     tx.run_all(_ADD_FILE, added)
@@ -427,7 +436,8 @@ def abort(tx: Transaction, row: Row, cause: AbortCause, reason: str) -> None:
     tx.move(row["submission_id"], row["state"], UploadState.ABORTED.value)
     tx.give_back(row["submission_id"], files=1, size=_held(row))
     _set_cause(tx, row, cause, reason, state=UploadState.ABORTED.value, partial=None)
-    tx.settle(row["submission_id"])
+    if tx.settle(row["submission_id"]):
+        links.give_back(tx, row["submission_id"])
 
 
 def _has_broken_off(row: Row) -> bool:
@@ -487,7 +497,7 @@ _OWNED_FILE = _FILE.join(submissions, submissions.c.id == files.c.submission_id)
 
 def get_file(connection: Connection, file_id: FileId, visible_to: Owner | None) -> File:
     """See `Ledger.file`."""
-    wanted = _FILE if visible_to is None else _OWNED_FILE.where(submissions.c.owner == visible_to)
+    wanted = _FILE if visible_to is None else seen_by(_OWNED_FILE, submissions.c.owner, visible_to)
     row = connection.execute(wanted, {"key": file_id}).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such file.")

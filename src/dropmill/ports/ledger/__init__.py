@@ -13,6 +13,7 @@ from dropmill.ports.ledger.deliveries import DeliveryLedger
 from dropmill.ports.ledger.events import FeedLedger
 from dropmill.ports.ledger.history import HistoryLedger
 from dropmill.ports.ledger.jobs import AttemptLedger, JobLedger
+from dropmill.ports.ledger.links import LinkLedger
 from dropmill.ports.ledger.nodes import NodeLedger
 from dropmill.ports.ledger.notices import NoticeLedger
 from dropmill.ports.ledger.quotas import QuotaLedger
@@ -32,6 +33,7 @@ class Ledger(
     NodeLedger,
     NoticeLedger,
     AccountLedger,
+    LinkLedger,
     QuotaLedger,
     Protocol,
 ):

@@ -49,7 +49,9 @@ class SubmissionLedger(Protocol):
             account: who signed in; None without accounts.
             is_announced: whether it outlives the request, and this process, until it is sealed.
             key: what a repeat of the request will show; None if there is none.
-            owner: of the submission, and of all its files, jobs and events.
+            owner: of the submission, and of all its files, jobs and events. A visitor of a link (`sender_of`) owns
+                nothing: it is the link's maker's, and the visitor sees it. It counts for the link, as all that comes to
+                it does: each change of files refuses what the link's maker does not allow.
 
         Returns:
             Its id; or, without any change, the id of the submission that the same key opened before, unless that one
@@ -58,6 +60,7 @@ class SubmissionLedger(Protocol):
         Raises:
             IdempotencyMismatch: a request with another fingerprint opened that one; nothing is changed.
             QuotaExceeded, TooManySubmissions: the owner may open no other; nothing is changed.
+            LinkEnded, LinkUsedUp: it would come by a link that takes no more.
         """
 
     async def identify_client(
@@ -95,6 +98,9 @@ class SubmissionLedger(Protocol):
 
     async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
         """Some of the open announced submissions that no file came to since `before`."""
+
+    async def unsealed_by_links(self, now: datetime, *, limit: int) -> Sequence[SubmissionId]:
+        """Some of the open announced submissions that came by links which have ended."""
 
 
 class IntakeLedger(SubmissionLedger, UploadLedger, SubmissionReader, FileReader, QuotaLedger, Protocol):

@@ -40,7 +40,7 @@ def as_browser(caller: Caller, connection: Connection, base: str) -> Caller:
 
 
 def give_cookie(response: Response, access: Access, base: str) -> None:
-    """Have a browser keep its cookie, with a page or the first submission; does nothing without `as_browser`.
+    """Have a browser keep its cookie, with a page, or its first submission or link; nothing without `as_browser`.
 
     Args:
         response: to the current request, which succeeded.
@@ -48,7 +48,7 @@ def give_cookie(response: Response, access: Access, base: str) -> None:
         base: how the paths of URLs begin.
     """
     secret = g.get("browser_secret")
-    has_sent = access is Action.SEND and g.get("is_new_browser", False)
+    has_sent = access in (Action.SEND, Action.MAKE_LINKS) and g.get("is_new_browser", False)
     if secret is None or not (request.blueprint == "pages" or has_sent):
         return
     response.set_cookie(

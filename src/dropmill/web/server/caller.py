@@ -5,8 +5,11 @@ The guard finds the caller before any handler runs, in the same way for requests
 (`dropmill.web.server.forwarding`).
 
 A caller shows a session's cookie or a bearer token, or a trusted proxy vouches for it; in this order, because whoever
-signs in here wants to be that account. A token in the address is never looked at: addresses end up in
-logs and histories.
+signs in here wants to be that account. A token in the address is never looked at: addresses end up in logs and
+histories.
+
+Below a link (`dropmill.web.server.link_paths`) the link's own cookie is looked at and nothing else, and nowhere else is
+it looked at: whoever is signed in acts there as any other visitor, and no visitor acts as an account.
 """
 
 from typing import Any, TypeAlias
@@ -15,22 +18,27 @@ from quart import Request, Websocket, g
 
 from dropmill.access.proxy import Vouched, claim_of
 from dropmill.access.sign_ins import SignIn
+from dropmill.access.visits import Entry
 from dropmill.model.accounts import owner_of
 from dropmill.model.caller import Caller
 from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import NameTaken
 from dropmill.origin.network import identify
 from dropmill.web.server.forwarding import VOUCHED
+from dropmill.web.server.link_paths import LinkPath, link_path
 from dropmill.web.services import services
 
 Connection: TypeAlias = Request | Websocket
 
 COOKIE = "dropmill_session"
+LINK_COOKIE = "dropmill_link"
 _BEARER = "bearer "
 
 
 async def find_caller(connection: Connection) -> Caller | None:
     """The caller of this request or socket; None if sign-in is required and nobody is signed in.
+
+    Below a link: None if this browser has not entered it, or it has ended, however open the server is.
 
     None too for whom a proxy or a JWT vouches in vain; `why_refused` says why. Sign-in by password stays open to them.
 
@@ -39,6 +47,9 @@ async def find_caller(connection: Connection) -> Caller | None:
         OutOfSpace, Unavailable: the ledger cannot be read, or a new account not be written.
     """
     found, client = services(), client_of(connection)
+    if (link := link_path(connection)) is not None:
+        entry = g.entry = await _entry(connection, link)
+        return None if entry is None else entry.caller(client)
     sign_in = None
     if (secret := session_cookie(connection)) is not None:
         sign_in = await found.sign_ins.by_session(secret)
@@ -61,6 +72,20 @@ async def find_caller(connection: Connection) -> Caller | None:
         scopes=sign_in.scopes,
         authentication=sign_in.authentication,
     )
+
+
+async def _entry(connection: Connection, link: LinkPath) -> Entry | None:
+    if "Cookie" not in connection.headers:
+        return None
+    secret = connection.cookies.get(link_cookie_name(connection))
+    entry = None if secret is None else await services().visits.by_cookie(link.id, secret)
+    return entry if entry is not None and entry.link.kind is link.kind else None
+
+
+def current_entry() -> Entry | None:
+    """The visit of the link below which the current request or socket is addressed; None without one."""
+    found: Entry | None = g.get("entry")
+    return found
 
 
 async def _by_jwt(token: str, client: ClientIdentity) -> SignIn | None:
@@ -126,6 +151,11 @@ def prefixed(name: str, connection: Connection, base: str) -> str:
     if connection.scheme not in ("https", "wss"):
         return name
     return f"__Secure-{name}" if base else f"__Host-{name}"
+
+
+def link_cookie_name(connection: Connection) -> str:
+    """The name of a link's cookie. Its path is the link's own, so on https it cannot have the prefix `__Host-`."""
+    return f"__Secure-{LINK_COOKIE}" if connection.scheme in ("https", "wss") else LINK_COOKIE
 
 
 def keep_caller(caller: Caller) -> None:

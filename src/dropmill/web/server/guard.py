@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from quart import Quart, Response, current_app, g, has_request_context, render_template, request, websocket
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import NotFound as NoRoute
 
 from dropmill.model.caller import Authentication, Caller
 from dropmill.model.errors import (
@@ -24,6 +25,7 @@ from dropmill.model.errors import (
     DropmillError,
     Forbidden,
     InsecureSignIn,
+    LinkEnded,
     MisdirectedRequest,
     RangeNotSatisfiable,
     SignInRequired,
@@ -34,7 +36,17 @@ from dropmill.model.errors import (
 from dropmill.model.events import RefusalReason
 from dropmill.model.faults import fault_of
 from dropmill.settings import PublicUrl, Settings, split_address
-from dropmill.web.routes import ROUTES, Access, Open, access_of, name_of, route_of
+from dropmill.web.routes import (
+    PREFLIGHT,
+    ROUTES,
+    Access,
+    Open,
+    access_of,
+    access_without_route,
+    is_there,
+    name_of,
+    route_of,
+)
 from dropmill.web.server.accept import preferred_type
 from dropmill.web.server.body import BoundedRequest
 from dropmill.web.server.browsers import as_browser, give_cookie
@@ -51,6 +63,7 @@ from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.cors import OtherOrigins
 from dropmill.web.server.forwarding import OWN_HOST
 from dropmill.web.server.headers import refuse_other_meanings
+from dropmill.web.server.link_paths import link_path
 from dropmill.web.server.rates import UNCOUNTED, RequestRates
 from dropmill.web.services import services
 from dropmill.wire.encoding import dumps
@@ -73,6 +86,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+
+HEADERS_OF_LINKS = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not bound
@@ -130,7 +145,13 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
             keep_caller(caller)
             if is_unsafe:
                 _check_own_page(connection, caller, settings.public_url)
-        _check_access(access_of(connection, routes), caller)
+        if link_path(connection) is not None:
+            _check_visitor(connection, access_of(connection, routes), caller)
+        elif connection.url_rule is None or is_there(connection, below_link=False):
+            _check_access(access_of(connection, routes), caller)
+        else:
+            _check_access(access_without_route(connection), caller)
+            raise NoRoute
         if services().is_draining and connection.path != "/healthz":
             raise Unavailable("The server is stopping; try again in a moment.")
 
@@ -241,17 +262,22 @@ def require_private(connection: Any, settings: Settings) -> None:
 
 
 def _end_with_sign_in() -> None:
-    """Refuse the rest of the current request's body when its caller is signed out. Expiry does not end an upload."""
+    """Refuse the rest of the current request's body when its caller is signed out, or the link revoked.
+
+    Expiry does not end an upload.
+    """
     caller = caller_if_known()
     receiving: BoundedRequest = request._get_current_object()  # type: ignore[attr-defined]  # another task refuses it
     if caller is None or caller.credential is None or receiving.has_arrived:
         return
 
     async def refuse() -> None:
-        receiving.refuse_rest(SignInRequired("You were signed out; the rest of the request was not taken."))
+        signed_out = SignInRequired("You were signed out; the rest of the request was not taken.")
+        ended = LinkEnded("The link was revoked; the rest of the request was not taken.")
+        receiving.refuse_rest(signed_out if caller.link is None else ended)
 
     g.held_body = held = contextlib.ExitStack()
-    held.enter_context(services().sign_ins.held(caller, refuse, outlives_session=True))
+    held.enter_context(services().held(caller, refuse, outlives_expiry=True))
 
 
 def _bracketed(host: str) -> str:
@@ -263,6 +289,8 @@ def _with_headers(response: Response, hsts: str) -> Response:
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     connection: Any = request if has_request_context() else websocket
+    if link_path(connection) is not None:
+        response.headers.update(HEADERS_OF_LINKS)
     is_https = connection.scheme in ("https", "wss")
     is_loopback = _host_name(connection.headers.get("Host", "")) in LOOPBACK_NAMES
     if is_https and not is_loopback:
@@ -315,7 +343,7 @@ def _check_direct(connection: Any) -> None:
 
 
 def _check_origin(connection: Any, others: OtherOrigins, public: PublicUrl | None) -> None:
-    origin = connection.headers.get("Origin")
+    origin = _origin_in(connection)
     if origin in others:
         return
     site = connection.headers.get("Sec-Fetch-Site")
@@ -329,16 +357,30 @@ def _check_origin(connection: Any, others: OtherOrigins, public: PublicUrl | Non
 
 def _check_own_page(connection: Any, caller: Caller, public: PublicUrl | None) -> None:
     # A browser sends these credentials whichever page asks. Each browser of today says which, at least in one of these.
-    if caller.authentication not in (Authentication.SESSION, Authentication.HEADER):
+    # What a page of another site could do with a link's cookie is so little that `SameSite` is enough where neither is
+    # sent: programs may keep that cookie, too.
+    if caller.authentication not in (Authentication.SESSION, Authentication.HEADER, Authentication.LINK):
         return
-    origin = connection.headers.get("Origin")
-    if origin is None and "Sec-Fetch-Site" not in connection.headers:
+    origin = _origin_in(connection)
+    is_visitor = caller.authentication is Authentication.LINK
+    if origin is None and "Sec-Fetch-Site" not in connection.headers and not is_visitor:
         raise Forbidden(
             "A change with a browser's sign-in must say which page it comes from (Origin, Sec-Fetch-Site); programs "
             "sign in with a token."
         )
     if origin is not None and origin not in _own_origins(connection, public):
         raise Forbidden("A page of another origin signs in with a token; the browser's sign-in is for our own pages.")
+
+
+def _origin_in(connection: Any) -> str | None:
+    """The origin that a request names; None if it names none.
+
+    A form on a page of a link names `null`, because such a page is `no-referrer`; that it is a page of ours says
+    `Sec-Fetch-Site`, which no page can set.
+    """
+    origin: str | None = connection.headers.get("Origin")
+    is_own_form = origin == "null" and connection.headers.get("Sec-Fetch-Site") == "same-origin"
+    return None if is_own_form else origin
 
 
 def _own_origins(connection: Any, public: PublicUrl | None) -> set[str]:
@@ -365,6 +407,18 @@ def _check_access(access: Access, caller: Caller | None) -> None:
         raise SignInRequired("Sign in, or send a token: Authorization: Bearer TOKEN.")
     if not isinstance(access, Open):
         services().policy.require(caller, access)
+
+
+def _check_visitor(connection: Any, access: Access, caller: Caller | None) -> None:
+    """Return if somebody below a link may do this. Whatever may not be done there is not there."""
+    if has_request_context() and request.method == "OPTIONS" and PREFLIGHT in request.headers:
+        return
+    if not is_there(connection, below_link=True):
+        raise NoRoute
+    if access is Open.TO_ALL:
+        return
+    if caller is None or (not isinstance(access, Open) and not services().policy.may(caller, access)):
+        raise NoRoute
 
 
 def _is_page() -> bool:
@@ -418,7 +472,7 @@ def _http_detail(status: int) -> str:
     if has_request_context():
         if status == HTTPStatus.METHOD_NOT_ALLOWED and _is_below("/send"):
             return _SEND_BY_PUT
-        if status == HTTPStatus.NOT_FOUND and request.path.endswith("/"):
+        if status == HTTPStatus.NOT_FOUND and request.path.endswith("/") and link_path(request) is None:
             address, adapter = request.path.rstrip("/"), current_app.create_url_adapter(request)
             if address and adapter is not None and adapter.allowed_methods(address):
                 return "There is nothing at this address, but there is without the slash at its end."

@@ -9,6 +9,7 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import suppress_body
 
 from dropmill.web.server.guard import HEADERS
+from dropmill.web.server.link_paths import without_secrets
 from dropmill.wire.encoding import dumps
 from dropmill.wire.problem import MEDIA_TYPE, problem_json
 
@@ -64,7 +65,7 @@ async def answer_without_app(stream: HTTPStream | WSStream, status: int) -> None
         if stream.context.terminated.is_set():
             status = HTTPStatus.SERVICE_UNAVAILABLE
         else:
-            log.error("%s %r ended without an answer", method, stream.scope["path"])
+            log.error("%s %r ended without an answer", method, without_secrets(stream.scope["path"]))
     head, body = refusal(status)
     await stream.send(Response(stream_id=stream.stream_id, headers=head, status_code=status))
     if not suppress_body(method, status):
