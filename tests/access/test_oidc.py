@@ -226,6 +226,30 @@ async def test_a_key_that_the_provider_has_changed_meanwhile_is_read(start: Star
     assert provider.asked == [TOKEN, DISCOVERY, KEYS], "the keys were read once, although they had just been read"
 
 
+async def test_a_key_that_was_changed_under_its_old_id_is_read(start: Start, provider: IdentityProvider) -> None:
+    access = start()
+    browser, answer = await access.begun()
+    provider.key = new_key("one")
+    provider.keys = [provider.key]
+    await access.oidc.take(CLIENT, browser, answer)
+    assert (await access.oidc.finish(CLIENT, browser, answer)).account.name == "ada"
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_secrets_and_codes_arrive_as_they_are(start: Start, provider: IdentityProvider, method: str) -> None:
+    secret, code = "a+b/c=&%~*'()! \"ü", "4/0A-b_c~d.e*f'g(h)! i&j=k%l+m"
+    access = start(client_secret=secret)
+    provider.document["token_endpoint_auth_methods_supported"] = [method]
+    provider.comes_back = {"code": code}
+    assert await access.refused() == ("sign_in_failed", "answer")
+    (seen,) = provider.seen
+    assert seen["code"] == code
+    if method == "client_secret_post":
+        assert seen["client_secret"] == secret
+    else:
+        assert base64.b64decode(seen["authorization"].removeprefix("Basic ")).decode("latin-1") == f"drop:{secret}"
+
+
 # --- states ----------------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +456,7 @@ async def test_nobody_is_sent_to_a_provider_that_does_not_say_what_it_is(
         {"jwks_uri": "file:///etc/keys"},
         {"userinfo_endpoint": 7},
         {"token_endpoint": None},
+        {"jwks_uri": "https://xn--a/keys"},
     ],
     ids=str,
 )

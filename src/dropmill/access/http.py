@@ -76,7 +76,10 @@ async def fetch(url: str, most: int, **headers: str) -> bytes:
         ValueError: it is none with status 200, or too long.
     """
     async with asyncio.timeout(CALL_S), httpx.AsyncClient(**await client_options(most)) as client:
-        answer = await client.get(url, headers=headers)
+        try:
+            answer = await client.get(url, headers=headers)
+        except httpx.InvalidURL:
+            raise ValueError("the address cannot be called") from None
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"the answer has status {answer.status_code}")
         return answer.content

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import authlib.deprecate
 import httpx
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import BadSignatureError, JoseError
 
 from dropmill.access import http
 from dropmill.access.jose import (
@@ -164,6 +164,10 @@ def _shown(named: object) -> str:
         return secure_url(named if isinstance(named, str) and len(named) < 300 else "")
     except ValueError:
         return "something else"
+
+
+class _UnknownKey(ValueError):
+    """An id token was signed with a key that the provider has not published."""
 
 
 # --- signing in ------------------------------------------------------------------------------------------------------
@@ -406,22 +410,24 @@ class Oidc:
         return found
 
     async def _verified(self, client: ClientIdentity, token: str) -> Mapping[str, Any]:
-        """The claims of an id token; after reading the keys again if it was signed with an unknown one."""
+        """The claims of an id token; after reading the keys again if it was not signed with one of those known."""
         try:
             key_id = key_id_of(token, ID_TOKEN_MAX)
-            if (key := self._key(key_id)) is None:
+            try:
+                claims = self._claims_by_key(key_id, token)
+            except (_UnknownKey, BadSignatureError):  # some providers change the key and not its id
                 await self._provider.again(is_patient=True)
-                key = self._key(key_id)
-            if key is None:
-                raise ValueError("it was signed with an unknown key")
-            claims = verified_claims(token, key, self._expected)
+                claims = self._claims_by_key(key_id, token)
             subject_of(claims)
         except (JoseError, ValueError, OverflowError) as error:
             self._is_wrong(client, f"the id token is not valid: {_words_of(error)}")
         return claims
 
-    def _key(self, key_id: str | None) -> Any:
-        return None if self._provider.value is None else key_of(self._provider.value.keys, key_id)
+    def _claims_by_key(self, key_id: str | None, token: str) -> Mapping[str, Any]:
+        key = None if self._provider.value is None else key_of(self._provider.value.keys, key_id)
+        if key is None:
+            raise _UnknownKey
+        return verified_claims(token, key, self._expected)
 
     async def _completed(
         self, client: ClientIdentity, provider: Provider, claims: Mapping[str, Any], token: object
@@ -549,5 +555,5 @@ def _known(error: object) -> str:
 def _words_of(error: Exception) -> str:
     """What is wrong with a token. Never the error's own words: they may quote it."""
     claim = getattr(error, "claim", None)
-    kind = getattr(error, "error", None) or type(error).__name__
+    kind = getattr(error, "error", None) or type(error).__name__.strip("_")
     return f"{kind}, {claim}" if isinstance(claim, str) else str(kind)
