@@ -29,6 +29,7 @@ from tests.support.identity_provider import (
     new_key,
 )
 from tests.support.scenarios import CLIENT, all_events
+from tests.support.waiting import eventually
 
 from dropmill.access import http, oidc
 from dropmill.access.accounts import Accounts
@@ -39,7 +40,7 @@ from dropmill.access.sessions import Sessions, SignedIn
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.model.accounts import Identity
 from dropmill.model.caller import Role
-from dropmill.model.errors import DropmillError, ProviderUnavailable, SignInFailed
+from dropmill.model.errors import DropmillError, ProviderUnavailable, SignInFailed, Unavailable
 from dropmill.model.events import EventName
 from dropmill.model.internal import Internal
 
@@ -524,9 +525,40 @@ async def test_invented_codes_have_to_wait_and_an_outage_makes_nobody_wait(
         assert (await access.refused())[0] == "provider_unavailable"
     provider.answers.clear()
     provider.comes_back = {"code": "invented"}
-    codes = [(await access.refused())[0] for _ in range(7)]
-    assert codes == ["sign_in_failed"] * 5 + ["too_many_attempts"] * 2
-    assert provider.asked.count(TOKEN) == 35, "who has to wait makes the server call nobody"
+    codes = [(await access.refused())[0] for _ in range(22)]
+    assert codes == ["sign_in_failed"] * 20 + ["too_many_attempts"] * 2
+    assert provider.asked.count(TOKEN) == 50, "who has to wait makes the server call nobody"
+
+
+async def test_a_company_behind_one_address_signs_in_at_once(start: Start, provider: IdentityProvider) -> None:
+    access = start()
+    begun = [await access.begun() for _ in range(15)]
+
+    async def finish(browser: str, answer: dict[str, str]) -> str:
+        await access.oidc.take(CLIENT, browser, answer)
+        return (await access.oidc.finish(CLIENT, browser, answer)).account.name
+
+    assert set(await asyncio.gather(*(finish(*one) for one in begun))) == {"ada"}
+
+
+async def test_more_than_can_be_asked_at_once_have_to_try_again(
+    start: Start, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "AT_ONCE", 1)
+    access = start()
+    first, second = await access.begun(), await access.begun()
+    for browser, answer in (first, second):
+        await access.oidc.take(CLIENT, browser, answer)
+    provider.answers[TOKEN] = Handler.hang
+    waiting = asyncio.create_task(access.oidc.finish(CLIENT, *first))
+    await eventually(lambda: TOKEN in provider.asked)
+    with pytest.raises(Unavailable):
+        await access.oidc.finish(CLIENT, *second)
+    waiting.cancel()  # the client has left
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    provider.answers.clear()
+    assert (await access.sign_in()).account.name == "ada"
 
 
 async def test_the_log_has_each_reason_once_and_no_word_of_the_provider(

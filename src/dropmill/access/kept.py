@@ -95,7 +95,8 @@ class Kept(Generic[T]):
             await asyncio.sleep(self._rest_s)
             self._is_resting = False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), KEEP_S)
+                async with asyncio.timeout(KEEP_S):  # `wait_for` of Python 3.11 loses a cancellation beside the event
+                    await self._wanted.wait()
 
     def _say(self, problem: str) -> None:
         """Log a problem when it is another one than last time: clients decide how often is read."""

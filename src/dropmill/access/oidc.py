@@ -489,9 +489,8 @@ class Oidc:
         """
         if self._calls >= AT_ONCE:
             raise Unavailable("Too many people sign in at this moment; try again.")
-        name = f"oidc {network_of(client.ip)}"  # not of an account: nobody elsewhere has to wait
         try:
-            self._throttle.begin(name, client.ip)
+            self._throttle.begin(None, client.ip)
         except TooManyAttempts:
             self._refusals.note(RefusalReason.THROTTLED, client)
             raise
@@ -501,10 +500,10 @@ class Oidc:
         except SignInFailed:
             raise
         except BaseException:  # no answer is nobody's guess
-            self._throttle.withdraw(name, client.ip)
+            self._throttle.withdraw(None, client.ip)
             raise
         else:
-            self._throttle.succeeded(name, client.ip)
+            self._throttle.succeeded(None, client.ip)
         finally:
             self._calls -= 1
 

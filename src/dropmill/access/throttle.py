@@ -58,11 +58,12 @@ class Throttle:
         self._monotonic = monotonic
         self._failures: OrderedDict[_Key, _Failures] = OrderedDict()
 
-    def begin(self, name: str, ip: str, browser: str | None = None) -> None:
+    def begin(self, name: str | None, ip: str, browser: str | None = None) -> None:
         """Count an attempt.
 
         Args:
-            name: the key of what is guessed at: of an account's name, or of a link.
+            name: the key of what is guessed at: of an account's name, or of a link; None: at nothing that
+                has a name, so that failures count for the address alone.
             ip: of the client.
             browser: number of the browser, if it is known to the account; None: it is not.
 
@@ -82,17 +83,18 @@ class Throttle:
         while len(self._failures) > KNOWN_MAX:
             self._failures.popitem(last=False)
 
-    def withdraw(self, name: str, ip: str, browser: str | None = None) -> None:
+    def withdraw(self, name: str | None, ip: str, browser: str | None = None) -> None:
         """Take back what `begin` counted: the attempt was not looked at."""
         for key in _keys(name, ip, browser):
             found = self._failures.get(key)
             if found is not None:
                 found.count -= 1
 
-    def succeeded(self, name: str, ip: str, browser: str | None = None) -> None:
+    def succeeded(self, name: str | None, ip: str, browser: str | None = None) -> None:
         """Take back what `begin` counted, and forget failures of this name at this address, or in this browser."""
         self.withdraw(name, ip, browser)
-        self._failures.pop(_keys(name, ip, browser)[0], None)
+        if name is not None:
+            self._failures.pop(_keys(name, ip, browser)[0], None)
 
     def _wait_s(self, key: _Key, now: float) -> float:
         found = self._failures.get(key)
@@ -106,10 +108,12 @@ class Throttle:
         return 0.0 if over < 0 else found.last + min(2.0 ** min(over, 16), limit.most_s) - now
 
 
-def _keys(name: str, ip: str, browser: str | None) -> tuple[_Key, ...]:
+def _keys(name: str | None, ip: str, browser: str | None) -> tuple[_Key, ...]:
     if browser is not None:
         return ((OF_BROWSER, browser),)
     network = network_of(ip)
+    if name is None:
+        return ((OF_ADDRESS, network),)
     return (OF_NAME_AND_ADDRESS, f"{network} {name}"), (OF_ADDRESS, network), (OF_NAME, name)
 
 
