@@ -340,13 +340,16 @@ class Oidc:
             )
         return found
 
-    async def finish(self, client: ClientIdentity, browser: str, answer: Mapping[str, str]) -> SignedIn:
+    async def finish(
+        self, client: ClientIdentity, browser: str, answer: Mapping[str, str], *, replaced: str | None = None
+    ) -> SignedIn:
         """Sign in whom the provider names.
 
         Args:
             client: who comes back.
             browser: the secret in the browser's cookie.
             answer: the parameters of the address, after `take` has taken its `state`.
+            replaced: what the browser shows as the secret of its session, which ends with this.
 
         Raises:
             SignInFailed: the provider denies it, or its answer is not valid; or the account is disabled or cannot be
@@ -370,7 +373,7 @@ class Oidc:
         state = answer["state"]
         async with self._call(client):
             claims = await self._claims(client, provider, code, state, browser)
-        return await self._signed_in(client, claims)
+        return await self._signed_in(client, claims, replaced)
 
     async def _claims(
         self, client: ClientIdentity, provider: Provider, code: str, state: str, browser: str
@@ -449,7 +452,7 @@ class Oidc:
             self._is_wrong(client, "the userinfo endpoint's answer is about somebody else")
         return {**more, **claims}
 
-    async def _signed_in(self, client: ClientIdentity, claims: Mapping[str, Any]) -> SignedIn:
+    async def _signed_in(self, client: ClientIdentity, claims: Mapping[str, Any], replaced: str | None) -> SignedIn:
         settings, subject = self._settings, subject_of(claims)
         name = claims.get(settings.name_claim)
         try:
@@ -461,7 +464,8 @@ class Oidc:
             ) from None
         role = role_of(words(claims.get(settings.groups_claim)), settings.roles)
         identity = Identity(issuer=settings.issuer, subject=subject)
-        return await self._sessions.sign_in_vouched(client, identity, Claim(name=checked, role=role), SignInMethod.OIDC)
+        claim = Claim(name=checked, role=role)
+        return await self._sessions.sign_in_vouched(client, identity, claim, SignInMethod.OIDC, replaced=replaced)
 
     # --- calls -------------------------------------------------------------------------------------------------------
 

@@ -125,9 +125,22 @@ class Sessions:
         return signed_in
 
     async def sign_in_vouched(
-        self, client: ClientIdentity, identity: Identity, claim: Claim, method: SignInMethod
+        self,
+        client: ClientIdentity,
+        identity: Identity,
+        claim: Claim,
+        method: SignInMethod,
+        *,
+        replaced: str | None = None,
     ) -> SignedIn:
         """Begin a session of whom somebody else vouches for; on the first time with a new account.
+
+        Args:
+            client: who signs in.
+            identity: who that is elsewhere.
+            claim: the name of a new account, and the role that the groups give.
+            method: how.
+            replaced: what the browser shows as the secret of its session, which ends with this.
 
         Raises:
             SignInFailed: the account is disabled; or it would be new, and another one has the name.
@@ -144,7 +157,7 @@ class Sessions:
             raise SignInFailed(_NAME_TAKEN, reason="name_taken") from None
         try:
             if account.is_usable:
-                return await self._begin(account, client, method)
+                return await self._begin(account, client, method, replaced)
         except NotFound:  # it was removed or disabled meanwhile
             pass
         self._refusals.note(RefusalReason.DISABLED, client, account_id=account.id)

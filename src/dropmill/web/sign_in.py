@@ -20,7 +20,7 @@ from dropmill.model.errors import (
 )
 from dropmill.web.api import query, sessions
 from dropmill.web.server import body
-from dropmill.web.server.caller import caller_if_known, client_of, prefixed
+from dropmill.web.server.caller import caller_if_known, client_of, prefixed, session_cookie
 from dropmill.web.server.guard import require_private
 from dropmill.web.services import services
 
@@ -96,7 +96,7 @@ async def finish() -> Any:
         answer = _answer()
         pending = await oidc.take(client, browser, answer)
         wanted = pending.next
-        signed_in = await oidc.finish(client, browser or "", answer)
+        signed_in = await oidc.finish(client, browser or "", answer, replaced=session_cookie(request))
     except DropmillError as error:
         return await _failed(error, wanted)
     response = Response(status=303, headers={"Location": wanted})

@@ -174,6 +174,18 @@ def test_groups_give_the_role_at_each_sign_in_and_end_what_was_open(provider: Id
     wait_until(lambda: first.who == ("rita", "viewer"))
 
 
+def test_the_session_that_the_browser_had_ends(provider: IdentityProvider, browser: Open, site: Server) -> None:
+    ada, copy = browser(), browser()
+    back = ada.begin()
+    form = {"name": "root", "password": PASSWORD}
+    ada.http.post("/sign-in", data=form, headers={"Origin": site.url})
+    copy.http.cookies.set("dropmill_session", ada.http.cookies["dropmill_session"], domain="127.0.0.1")
+    assert copy.who == ("root", "admin")
+    assert ada.http.get(back).status_code == 303
+    assert ada.who == ("ada", "viewer")
+    wait_until(lambda: copy.who is None)
+
+
 @pytest.mark.parametrize("wanted", ["//other.example/", "https://other.example/", "/\\other.example", "javascript:x"])
 def test_nobody_is_led_to_another_site(provider: IdentityProvider, browser: Open, wanted: str) -> None:
     assert browser().sign_in(wanted).headers["Location"] == "/"
