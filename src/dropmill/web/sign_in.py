@@ -53,7 +53,7 @@ async def sign_in_page() -> Any:
 
 
 async def begin() -> Any:
-    """Send the browser to the provider.
+    """Send the browser to the provider; by way of the page with the button, if another site has led here.
 
     Raises:
         NotFound: this server has none.
@@ -63,6 +63,8 @@ async def begin() -> Any:
         raise NotFound("There is nothing at this address.")
     if caller_if_known() is not None:
         return redirect(wanted, 303)
+    if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):  # no session without the person's wish
+        return redirect(_address(wanted), 303)
     try:
         require_private(request, services().settings)
         begun = await oidc.begin(client_of(request), _browser(), wanted)
@@ -129,19 +131,26 @@ async def _failed(error: DropmillError, wanted: str) -> Response:
 
 async def _page(wanted: str, *, refused: DropmillError | None = None, failed: DropmillError | None = None) -> str:
     found = services()
-    base = found.settings.base_path
-    after = "" if wanted == f"{base}/" else "?" + urlencode({"next": wanted})
     provider = None
     if found.oidc is not None:  # on the public URL: whoever comes back there must have the cookie there
-        provider = {"name": found.oidc.name, "url": f"{found.settings.public_url}/sign-in/oidc{after}"}
+        provider = {"name": found.oidc.name, "url": f"{found.settings.public_url}/sign-in/oidc{_after(wanted)}"}
     return await render_template(
         "sign-in.html",
         offers_first=await found.sessions.offers_first(),
         refused=refused,
         failed=failed,
         provider=provider,
-        address=f"{base}/sign-in{after}",
+        address=_address(wanted),
     )
+
+
+def _address(wanted: str) -> str:
+    """The path of the sign-in page that leads on to where somebody wants to go."""
+    return f"{services().settings.base_path}/sign-in{_after(wanted)}"
+
+
+def _after(wanted: str) -> str:
+    return "" if wanted == f"{services().settings.base_path}/" else "?" + urlencode({"next": wanted})
 
 
 def _wanted() -> str:

@@ -200,6 +200,18 @@ def test_a_sign_out_ends_the_session_here(provider: IdentityProvider, browser: O
     assert (page.url.path, page.status_code) == ("/sign-in", 200)
 
 
+@pytest.mark.parametrize("site_of_link", ["cross-site", "same-site"])
+def test_a_link_of_another_site_begins_nothing(provider: IdentityProvider, browser: Open, site_of_link: str) -> None:
+    """Whoever is signed in at the provider would be signed in here without having pressed anything."""
+    ada = browser()
+    answer = ada.http.get("/sign-in/oidc?next=/history", headers={"Sec-Fetch-Site": site_of_link})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in?next=%2Fhistory")
+    assert "Set-Cookie" not in answer.headers
+    for own in ("same-origin", "none"):
+        ada.http.headers["Sec-Fetch-Site"] = own
+        ada.begin()
+
+
 def test_an_account_of_the_provider_has_no_password(provider: IdentityProvider, browser: Open, site: Server) -> None:
     ada = browser()
     ada.sign_in()
