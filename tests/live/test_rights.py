@@ -12,6 +12,7 @@ from dropmill.access.policy import Policy
 from dropmill.live.notices import Notices
 from dropmill.live.subscriber import COMMANDS
 from dropmill.live.topics import Topics
+from dropmill.model.by import by
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
 from dropmill.model.ids import BrowserKey, JobId, Owner, SubmissionId
@@ -62,6 +63,19 @@ async def test_each_caller_follows_its_own_and_operators_everything(room: Room) 
 async def test_who_may_read_the_config_may_follow_it(room: Room) -> None:
     topics = Topics(ledger=room.ledger, views=room.views, outputs=room.outputs, policy=Policy(is_config_readable=True))
     assert await allowed(topics, ADA, list(SHARED)) == ["config"]
+
+
+async def test_the_audit_is_followed_by_admins_with_the_scope(room: Room) -> None:
+    assert await allowed(room.topics, ROOT, ["audit"]) == ["audit"] == await allowed(room.topics, CALLER, ["audit"])
+    for caller in (OPAL, ADA, BROWSER, READER, GUEST):
+        assert await allowed(room.topics, caller, ["audit"]) == []
+    async with room.page(ROOT) as (page, say):
+        assert (await say(join("audit", await room.ledger.newest_cursor())))["ok"]
+        submission_id = await scenarios.opened(room.ledger, owner=ADA.owner)
+        job_id = await scenarios.queued(room.ledger, submission_id)
+        await room.ledger.request_cancel(job_id, by=by(BOB))
+        await page.until(lambda: bool(page.of("events", "audit")))
+        assert [event["name"] for event in page.of("events", "audit")[0]["events"]] == ["job.cancel_requested"]
 
 
 async def test_a_browser_that_is_known_by_its_cookie_hears_of_its_own_and_of_the_config(room: Room) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from dropmill.model.clock import utc_now
-from dropmill.model.events import CATALOGUE, DATA_KEYS, Event, EventName, Subject, topics_of
+from dropmill.model.events import AUDITED, CATALOGUE, DATA_KEYS, KIND_OF_AUDITED, Event, EventName, Subject, topics_of
 from dropmill.model.ids import OPEN, Cursor, Owner, SubmissionId
 
 
@@ -26,6 +26,7 @@ def test_topics_follow_from_name_and_subject(name: EventName) -> None:
     own = [topic for topic, kind in (("config", "config."), ("accounts", "account.")) if name.startswith(kind)]
     if name is EventName.ACCOUNT_REFUSED:
         own = []  # it changes no sign-in that a process remembers
+    own += ["audit"] if name in AUDITED else []
     assert topics_of(name, Subject()) == ("all", *own)
     subject = Subject(submission_id=SubmissionId("s1"), account="ada")
     assert topics_of(name, subject) == ("all", *own, "submission:s1")  # names are no owners
@@ -35,3 +36,7 @@ def test_topics_follow_from_name_and_subject(name: EventName) -> None:
         assert event.topics == topics_of(name, subject, owner)
     for owner in (OPEN, Owner("link:" + "f" * 32 + ":" + "0" * 64), Owner("account:ada"), Owner("all")):
         assert topics_of(name, Subject(), owner) == ("all", *own)
+
+
+def test_every_audited_event_has_a_kind_by_which_the_audit_is_narrowed_down() -> None:
+    assert KIND_OF_AUDITED.keys() == AUDITED

@@ -35,6 +35,7 @@ THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 PATIENCE_S = 600  # for 10,000 files
 PAGE_PATIENCE_MS = 60_000
 PASSWORD = "correct horse battery"
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 
 SCRIPT = '''
 """Obeys the names of files."""
@@ -247,8 +248,13 @@ def _sign_in(path: str, *, is_ended: bool = False) -> Callable[[Page, Site], Non
         page.goto(path)
         if path == "/account":
             token = {"name": "nightly build on the cluster", "scopes": ["send", "read"], "expires_in": 604_800}
-            page.request.post("/api/v1/tokens", data=token, headers={"Sec-Fetch-Site": "same-origin"})
+            page.request.post("/api/v1/tokens", data=token, headers=OWN_PAGE)
             page.reload()
+        if path == "/audit":
+            wrong = {"name": "eve@example.com", "password": "x" * 12}
+            for _ in range(3):
+                page.request.post("/api/v1/session", data=wrong, headers=OWN_PAGE)
+            page.get_by_text("Refused: unknown name").first.wait_for()
         if path == "/account":
             page.get_by_label("What it is for").fill("backup")
             page.get_by_role("button", name="Make the token").click()
@@ -297,6 +303,7 @@ SCENES: dict[str, Scene] = {
     "account": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/account")),
     "account-menu": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/")),
     "people": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/people")),
+    "audit": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/audit")),
     "sign-in-again": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/history", is_ended=True)),
     "styleguide": Scene(path=lambda _: "/styleguide", at="empty"),
 }

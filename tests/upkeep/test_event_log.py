@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.scenarios import CALLER
 from tests.support.waiting import eventually
 
 from dropmill.engines.local.bus import LocalBus
 from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import SettingsError, Unavailable
-from dropmill.model.events import Event, EventName, Subject
+from dropmill.model.events import AuditKind, Event, EventName, Subject
 from dropmill.model.ids import Cursor, FileId, Owner, SubmissionId
 from dropmill.ports.ledger.events import EventPage
 from dropmill.upkeep import event_log
@@ -63,7 +64,10 @@ class FakeLedger:
     async def events_before(
         self, topic: str, *, before: Cursor, limit: int, visible_to: Owner | None = None
     ) -> EventPage:
-        raise NotImplementedError
+        assert topic == "audit"
+        self.reads += 1
+        events = [one for one in self.all if one.cursor < before][-limit:]
+        return EventPage(events=events, cursor=Cursor(0 if not events or events[0].cursor == 1 else events[0].cursor))
 
     async def newest_cursor(self) -> Cursor:
         return Cursor(len(self.all))
@@ -459,3 +463,32 @@ async def test_a_disk_too_full_to_rotate_is_tried_again(path: Path, monkeypatch:
         await log.flush()
     await log.flush()
     assert whole_story(path) == upto(16)
+
+
+# --- the audit -------------------------------------------------------------------------------------------------------
+
+
+async def test_one_request_searches_the_audit_so_far_and_says_where_to_search_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for a rare thing among many must not keep a reader busy for long."""
+    monkeypatch.setattr(event_log, "EVENTS_PER_WRITE", 10)
+    monkeypatch.setattr(event_log, "AUDIT_SEARCHED", 30)
+    ledger = FakeLedger()
+    for cursor in range(1, 101):
+        kind = EventName.ACCOUNT_SIGNED_IN if cursor % 50 == 20 else EventName.CONFIG_SAVED
+        ledger.all.append(replace(event(cursor), name=kind))
+    log = make(tmp_path / "log", ledger)
+
+    async def read(before: int | None, kind: AuditKind, limit: int) -> tuple[list[int], int]:
+        ledger.reads = 0
+        page = await log.audit(CALLER, before=None if before is None else Cursor(before), kind=kind, limit=limit)
+        assert ledger.reads <= 3
+        return [one.cursor for one in page.events], page.cursor
+
+    assert await read(None, AuditKind.SIGN_INS, 5) == ([], 71)
+    assert await read(71, AuditKind.SIGN_INS, 5) == ([70], 41)
+    assert await read(41, AuditKind.SIGN_INS, 5) == ([20], 11)
+    assert await read(11, AuditKind.SIGN_INS, 5) == ([], 0)
+    assert await read(None, AuditKind.CONFIG, 3) == ([98, 99, 100], 98)
+    assert await read(4, AuditKind.CONFIG, 3) == ([1, 2, 3], 0)  # there is nothing older

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from dropmill.model.events import EventName
+from dropmill.model.events import ChangeOfAccount, EventName, RefusalReason, SignInMethod, SignOutReason
 from dropmill.model.jobs import AttemptState, JobState
 from dropmill.model.uploads import AbortCause, UploadState
 from dropmill.web import messages
@@ -35,6 +35,17 @@ def test_every_event_and_every_state_has_a_label_and_no_label_is_for_nothing() -
     assert events == {name.value for name in EventName}
     of_the_page = {"paused", "retrying", "refused", "broken", "given_up"}
     assert states == {*UploadState, *JobState, *AttemptState, "open", "processing", "settled"} | of_the_page
+
+
+def test_the_audit_has_words_for_all_that_events_say_and_for_nothing_else() -> None:
+    keys = messages.area("en", "audit")
+    for kind, words in {
+        "signed_in": SignInMethod,
+        "signed_out": SignOutReason,
+        "refused": RefusalReason,
+        "changed": ChangeOfAccount,
+    }.items():
+        assert {key.partition(".")[2] for key in keys if key.startswith(f"{kind}.")} == {*words}, kind
 
 
 @pytest.mark.parametrize("name", AREAS)

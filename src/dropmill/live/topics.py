@@ -14,7 +14,7 @@ from dropmill.live.guests import View, event_as_seen, view_of
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
 from dropmill.model.errors import NotFound
-from dropmill.model.events import OWN_TOPIC, TOPIC_ALL, TOPIC_CONFIG, Event
+from dropmill.model.events import OWN_TOPIC, TOPIC_ALL, TOPIC_AUDIT, TOPIC_CONFIG, Event
 from dropmill.model.ids import Cursor, FileId, JobId, LedgerId, Owner, SubmissionId
 from dropmill.model.jobs import AttemptState, Job
 from dropmill.model.output import OutputChunk
@@ -186,6 +186,8 @@ class Topics:
             return self._policy.may(caller, Action.FOLLOW_ALL)
         if name == TOPIC_CONFIG:
             return self._policy.may(caller, Action.READ_CONFIG)
+        if name == TOPIC_AUDIT:
+            return self._policy.may(caller, Action.READ_AUDIT)
         return OWN_TOPIC.fullmatch(name) is not None and self._policy.may(caller, Action.READ, Owner(name))
 
     async def _require(self, caller: Caller, submission_id: SubmissionId) -> None:

@@ -241,7 +241,7 @@ TOPIC_LINKS = "links"
 """Moves when a link is revoked. Clients cannot join it."""
 
 TOPIC_AUDIT = "audit"
-"""The events of `AUDITED`. Read through `dropmill.upkeep.event_log.EventLog` alone; clients cannot join it."""
+"""The events of `AUDITED`, for who may read the audit."""
 
 AUDITED = frozenset(
     {
@@ -251,6 +251,37 @@ AUDITED = frozenset(
     }
 )
 """What people did to the server, its accounts and links, and what others have sent, and what they were refused."""
+
+
+class AuditKind(StrEnum):
+    """What the audit can be narrowed down to."""
+
+    SIGN_INS = "sign_ins"
+    REFUSALS = "refusals"
+    ACCOUNTS = "accounts"
+    CONFIG = "config"
+    JOBS = "jobs"
+    NOTICES = "notices"
+    LINKS = "links"
+
+
+KIND_OF_AUDITED: Mapping[EventName, AuditKind] = {
+    EventName.ACCOUNT_SIGNED_IN: AuditKind.SIGN_INS,
+    EventName.ACCOUNT_SIGNED_OUT: AuditKind.SIGN_INS,
+    EventName.ACCOUNT_REFUSED: AuditKind.REFUSALS,
+    EventName.ACCOUNT_CHANGED: AuditKind.ACCOUNTS,
+    EventName.CONFIG_SAVED: AuditKind.CONFIG,
+    EventName.CONFIG_REJECTED: AuditKind.CONFIG,
+    EventName.CONFIG_PURGED: AuditKind.CONFIG,
+    EventName.JOB_CANCEL_REQUESTED: AuditKind.JOBS,
+    EventName.JOB_RETRY_REQUESTED: AuditKind.JOBS,
+    EventName.NOTICE_POSTED: AuditKind.NOTICES,
+    EventName.NOTICE_WITHDRAWN: AuditKind.NOTICES,
+    EventName.LINK_MADE: AuditKind.LINKS,
+    EventName.LINK_USED: AuditKind.LINKS,
+    EventName.LINK_REVOKED: AuditKind.LINKS,
+}
+"""Of each event in `AUDITED`."""
 
 OWN_TOPIC = re.compile(r"account:[0-9a-f]{32}|browser:[0-9a-f]{64}")
 """The topics with all that is about one owner. Each is named as that owner."""
@@ -271,6 +302,8 @@ def topics_of(name: EventName, subject: Subject, owner: Owner | None = None) -> 
         topics.append(TOPIC_ACCOUNTS)
     if name is EventName.LINK_REVOKED:
         topics.append(TOPIC_LINKS)
+    if name in AUDITED:
+        topics.append(TOPIC_AUDIT)
     if subject.submission_id is not None:
         topics.append(f"submission:{subject.submission_id}")
     if owner is not None and OWN_TOPIC.fullmatch(owner):

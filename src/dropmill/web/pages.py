@@ -1,7 +1,7 @@
 """The pages `/`, `/history`, `/submissions/<id>`, `/jobs/<id>` and `/config`; `static/js` updates them live.
 
-Each of them also works without scripts, and so does `/sign-in`; `/account` and `/people` need them. A page reads from
-the capabilities, for its caller, and changes things only through the API.
+Each of them also works without scripts, and so does `/sign-in`; `/account`, `/people` and `/audit` need them. A page
+reads from the capabilities, for its caller, and changes things only through the API.
 """
 
 import unicodedata
@@ -17,6 +17,7 @@ from dropmill.configfile.schema.schema import SchemaUnusable
 from dropmill.intake import file_types
 from dropmill.model.caller import Authentication, Caller, Role, Scope
 from dropmill.model.errors import NotFound, Unavailable
+from dropmill.model.events import AuditKind
 from dropmill.model.ids import JobId, SubmissionId
 from dropmill.model.jobs import JobState
 from dropmill.model.quotas import Quota
@@ -206,6 +207,13 @@ def _use(quota: Quota) -> list[Markup]:
         message(kept, used=used, limit=None if limit is None else size_text(limit)),
         *(message(f"account.{name}_of", used=has, limit=most) for name, has, most in counted if most is not None),
     ]
+
+
+@pages.get("/audit")
+async def audit() -> str:
+    """Who did what, and who was refused, for admins."""
+    cursor = await services().topics.newest(current_caller())  # the page reads its list later
+    return await render_template("audit.html", page_data={"cursor": cursor}, kinds=["", *AuditKind])
 
 
 def _require_account() -> None:

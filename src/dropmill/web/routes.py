@@ -34,6 +34,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET pages.back_from_provider": Open.TO_ALL,
     "GET pages.account": Action.MANAGE_SIGN_INS,
     "GET pages.people": Action.ADMINISTER,
+    "GET pages.audit": Action.READ_AUDIT,
     "GET pages.history": Action.READ,
     "GET pages.submissions": Action.READ,
     "GET pages.submission": Action.READ,

@@ -246,6 +246,78 @@ def test_what_the_server_refuses_is_said_and_the_list_shows_what_is(page: Page) 
     expect(page.get_by_label("Role of ada")).to_have_value("admin")
 
 
+# --- the audit -------------------------------------------------------------------------------------------------------
+
+
+def records(page: Page) -> Locator:
+    """The lines of the audit."""
+    return page.get_by_role("list", name="Audit").get_by_role("listitem")
+
+
+def test_the_audit_says_what_happens_as_it_happens_and_the_menu_leads_there(page: Page, open_page: Open) -> None:
+    page.get_by_role("button", name="Account of ada").click()
+    page.get_by_role("navigation", name="Your account").get_by_role("link", name="Audit").click()
+    first = records(page).first
+    expect(first).to_contain_text("Signed in with a password")
+    expect(first).to_contain_text("ada")
+    expect(first).to_contain_text("127.0.0.1")
+    expect(page.locator("[data-part=connection]")).to_contain_text("live")
+    other = open_page("/sign-in", user_agent="Mozilla/5.0 (Windows NT 10.0) Gecko/20100101 Firefox/132.0")
+    sign_in(other, "bob")
+    expect(first).to_contain_text("bob")
+    expect(first).to_contain_text("Firefox on Windows")
+    other.goto("/audit")
+    expect(other.get_by_text("403")).to_be_visible()
+    expect(first).to_contain_text("Refused: not allowed · at GET pages.audit")
+
+
+def test_the_audit_is_narrowed_down_and_the_address_keeps_it(page: Page, open_page: Open) -> None:
+    stranger = open_page("/sign-in")
+    stranger.get_by_label("Name").fill("nobody-of-this-name")
+    stranger.get_by_label("Password").fill("a password of theirs")
+    stranger.keyboard.press("Enter")
+    expect(stranger.get_by_role("alert").filter(visible=True)).to_be_visible()
+    page.goto("/audit")
+    page.get_by_role("link", name="Refusals").click()
+    expect(records(page).filter(has_text="Refused: unknown name")).not_to_have_count(0)
+    expect(records(page).filter(has_text="Signed in with")).to_have_count(0)
+    assert "nobody-of-this-name" not in page.content()  # people type passwords into that field
+    page.get_by_role("link", name="All", exact=True).click()
+    page.get_by_label("Account or address").fill("bob")
+    page.keyboard.press("Enter")
+    expect(records(page).filter(has_text="Added bob, Viewer")).to_have_count(1)
+    expect(records(page).filter(has_text="ada")).to_have_count(0)
+    page.get_by_role("link", name="Notices").click()
+    expect(page.get_by_text("Nothing like that is recorded.")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Account or address")).to_have_value("bob")
+    expect(page.get_by_role("link", name="Notices")).to_have_attribute("aria-current", "true")
+    page.go_back()
+    expect(records(page).filter(has_text="Added bob, Viewer")).to_have_count(1)
+
+
+def test_older_records_are_appended_and_new_ones_put_in_front(page: Page) -> None:
+    own_page = {"Sec-Fetch-Site": "same-origin"}
+
+    def post(number: int) -> None:
+        answer = page.request.post(
+            "/api/v1/notices", data={"text": f"number {number}", "expires_in": 1}, headers=own_page
+        )
+        assert answer.status == 201
+
+    for number in range(60):
+        post(number)
+    page.goto("/audit?kind=notices")
+    expect(records(page)).to_have_count(50)
+    page.get_by_role("button", name="Show older").click()
+    expect(records(page)).to_have_count(60)
+    expect(records(page).last).to_contain_text("Posted a notice: number 0")
+    expect(page.get_by_role("button", name="Show older")).to_be_hidden()
+    post(60)
+    expect(records(page).first).to_contain_text("number 60")
+    expect(records(page)).to_have_count(61)
+
+
 @pytest.fixture(scope="module")
 def axe() -> str:
     """The checker's script."""
@@ -269,11 +341,12 @@ def test_the_pages_of_accounts_are_in_nobody_s_way(
     page.wait_for_url("**/")
     page.locator(".account-button").click()
     require_accessible(page, axe, "the menu")
-    for path in ("/account", "/people"):
+    for path in ("/account", "/people", "/audit"):
         page.goto(path)
-        expect(page.locator(".card").first).to_be_visible()
+        expect(page.locator(".card, .record").first).to_be_visible()
         require_accessible(page, axe, path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page.goto("/people")
     page.get_by_role("button", name=re.compile("bob")).last.click()
     require_accessible(page, axe, "a question")
     page.goto("/history")

@@ -14,6 +14,8 @@ from tests.support.server import Server, clean_environment
 from tests.support.waiting import PATIENCE_S, wait_until
 from tests.web.api.test_accounts import PASSWORD, bearer, client, code_of, first_sign_in
 
+from dropmill.model.events import AuditKind
+
 SLOW = "import time\n\ndef process(file, results):\n    time.sleep(60 if file.name == 'slow' else 0)\n"
 
 
@@ -81,7 +83,40 @@ def test_the_audit_is_paged_backwards(server: Server) -> None:
     assert cursors == [event["cursor"] for event in root.get("/api/v1/audit", params={"limit": 1000}).json()["items"]]
 
 
-@pytest.mark.parametrize("query", [{"limit": 0}, {"before": "x"}, {"before": -1}, {"before": 2**64}])
+def test_the_audit_is_narrowed_down_to_a_kind_and_to_somebody(server: Server) -> None:
+    root, ada = client(server, "root"), client(server, "ada")
+    ada.post("/api/v1/tokens", json={"scopes": ["read"], "expires_in": 60})
+
+    def narrowed(**query: Any) -> list[Any]:
+        answer = root.get("/api/v1/audit", params=query | {"limit": 1000})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["items"])
+
+    everything = narrowed()
+    kinds = {kind: narrowed(kind=kind) for kind in AuditKind}
+    found = [event["cursor"] for some in kinds.values() for event in some]
+    assert sorted(found, reverse=True) == [event["cursor"] for event in everything]
+    assert {event["name"] for event in kinds[AuditKind.SIGN_INS]} == {"account.signed_in"}
+    made = [event["subject"]["account"] for event in narrowed(who="ROOT", kind="accounts")]
+    assert made[-4:] == ["bob", "ada", "olga", "root"]  # root made them
+    changes = [event["data"]["change"] for event in narrowed(who="ada", kind="accounts")]
+    assert changes == ["token_made", "added"]
+    assert narrowed(who="127.0.0.1") == [event for event in everything if event["subject"]["client"]]
+    assert narrowed(who="127.0.0.2") == narrowed(who="a") == []
+    paged: list[Any] = []
+    before: int | None = None
+    while before != 0:
+        query: dict[str, Any] = {"limit": 2, "who": "ada"} | ({} if before is None else {"before": before})
+        page = root.get("/api/v1/audit", params=query).json()
+        paged += page["items"]
+        before = page["next"] or 0
+    assert paged == narrowed(who="ada")
+
+
+BAD_PAGES = [{"limit": 0}, {"before": "x"}, {"before": -1}, {"before": 2**64}, {"kind": "x"}, {"who": "x" * 201}]
+
+
+@pytest.mark.parametrize("query", BAD_PAGES)
 def test_a_bad_page_is_refused(server: Server, query: dict[str, Any]) -> None:
     assert client(server, "root").get("/api/v1/audit", params=query).status_code == 400
 

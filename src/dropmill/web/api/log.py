@@ -4,6 +4,8 @@ from typing import Any
 
 from quart import Blueprint, Response
 
+from dropmill.model.errors import BadParameter
+from dropmill.model.events import AuditKind
 from dropmill.model.ids import Cursor
 from dropmill.web.api import query
 from dropmill.web.server.caller import current_caller
@@ -24,6 +26,14 @@ async def lines() -> Response:
 @log.get("/audit")
 async def audit() -> Any:
     """What people did to the server and what others have sent, and what they were refused; the newest first."""
-    before, limit = query.number("before"), query.limit()
-    page = await services().log.audit(current_caller(), before=None if before is None else Cursor(before), limit=limit)
+    before, limit, kind = query.number("before"), query.limit(), query.text("kind")
+    if kind is not None and kind not in list(AuditKind):
+        raise BadParameter(f"`kind` must be one of {', '.join(AuditKind)}.")
+    page = await services().log.audit(
+        current_caller(),
+        before=None if before is None else Cursor(before),
+        limit=limit,
+        kind=None if kind is None else AuditKind(kind),
+        who=query.text("who"),
+    )
     return {"items": [event_json(event) for event in reversed(page.events)], "next": page.cursor or None}
