@@ -1,21 +1,25 @@
 """Who may follow what, and which commands somebody may send over a socket."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 from tests.live.test_subscriber import Room, join, room
 from tests.support import scenarios
 from tests.support.callers import ADA, BOB, OPAL, READER, ROOT, SENDER
-from tests.support.scenarios import CALLER, GUEST
+from tests.support.scenarios import CALLER, CLIENT, GUEST
 
 from dropmill.access.policy import Policy
 from dropmill.live.notices import Notices
 from dropmill.live.subscriber import COMMANDS
-from dropmill.live.topics import Topics
+from dropmill.live.topics import Topics, View
+from dropmill.model.accounts import Account
 from dropmill.model.by import by
-from dropmill.model.caller import Caller
-from dropmill.model.errors import NotFound
-from dropmill.model.ids import BrowserKey, JobId, Owner, SubmissionId
+from dropmill.model.caller import Caller, Role
+from dropmill.model.clock import utc_now
+from dropmill.model.errors import NameTaken, NotFound
+from dropmill.model.events import RefusalReason
+from dropmill.model.ids import AccountId, BrowserKey, Cursor, JobId, Owner, SubmissionId
 from dropmill.wire import socket
 from dropmill.wire.socket import Cancel, Editing, Leave, Retry
 
@@ -76,6 +80,70 @@ async def test_the_audit_is_followed_by_admins_with_the_scope(room: Room) -> Non
         await room.ledger.request_cancel(job_id, by=by(BOB))
         await page.until(lambda: bool(page.of("events", "audit")))
         assert [event["name"] for event in page.of("events", "audit")[0]["events"]] == ["job.cancel_requested"]
+
+
+async def refuse(room: Room, account: Caller | None) -> None:
+    """Record that somebody was refused."""
+    account_id = None
+    if account is not None:
+        account_id = AccountId(account.owner.removeprefix("account:"))
+        made = Account(id=account_id, name=account.account or "", role=Role.VIEWER, created_at=utc_now())
+        with contextlib.suppress(NameTaken):
+            await room.ledger.add_account(made, "no hash", by(ROOT))
+    await room.ledger.record_refusal(account_id, RefusalReason.FORBIDDEN, CLIENT, count=1, route=None)
+
+
+async def heard(room: Room, caller: Caller, topic: str, after: Cursor, last: str) -> list[str]:
+    """The names of the events that a caller hears on a topic, to one at least; pages have the same."""
+    async with room.page(caller) as (page, say):
+        assert (await say(join(topic, after)))["ok"]
+
+        def names() -> list[str]:
+            return [event["name"] for message in page.of("events", topic) for event in message["events"]]
+
+        await page.until(lambda: last in names())
+        found = await room.topics.authorise(caller, topic)
+        read = await found.page(after=after, of_ledger=None, limit=1)  # the first ones may be hidden
+        assert [event.name.value for event in read.events] == names()[:1]
+        newest = Cursor(await room.ledger.newest_cursor() + 1)
+        before = await found.events_before(before=newest, limit=1)
+        assert [event.name.value for event in before.events] == names()[-1:]
+        return names()
+
+
+async def test_what_others_do_with_their_accounts_is_heard_by_admins_alone(room: Room) -> None:
+    """Sign-ins, refusals and addresses of people are not needed to operate the server."""
+    start = await room.ledger.newest_cursor()
+    for account in (ADA, None, ADA):
+        await refuse(room, account)
+    await scenarios.opened(room.ledger, owner=ADA.owner)
+    opened, about_ada = "submission.opened", ["account.changed", "account.refused", "account.refused"]
+    everything = ["account.changed", *3 * ["account.refused"], opened]
+    assert await heard(room, ROOT, "all", start, opened) == everything
+    assert await heard(room, OPAL, "all", start, opened) == [opened]
+    assert await heard(room, READER, "all", start, opened) == [opened]  # the audit needs the scope, too
+    assert await heard(room, OPAL, ADA.owner, start, opened) == [opened]
+    assert await heard(room, ADA, ADA.owner, start, opened) == [*about_ada, opened]
+    assert await heard(room, ROOT, ADA.owner, start, opened) == [*about_ada, opened]
+
+
+async def test_what_comes_next_is_hidden_like_what_came_before(room: Room) -> None:
+    async with room.page(OPAL) as (page, say), room.page(ROOT) as (other, ask):
+        for one in (say, ask):
+            assert (await one(join("all", None)))["ok"]
+        await refuse(room, None)
+        await scenarios.opened(room.ledger, owner=ADA.owner)
+        await refuse(room, None)
+        await scenarios.opened(room.ledger, owner=ADA.owner)
+        newest = await room.ledger.newest_cursor()
+        await page.until(lambda: newest in page.cursors())
+        await other.until(lambda: newest in other.cursors())
+        assert [len(other.cursors()), len(page.cursors())] == [4, 2]
+
+
+async def test_viewers_who_may_read_the_config_are_not_told_who_saved_it(room: Room) -> None:
+    topics = Topics(ledger=room.ledger, views=room.views, outputs=room.outputs, policy=Policy(is_config_readable=True))
+    assert [topics.view_of(caller, "config") for caller in (ADA, OPAL, ROOT)] == [View.GUEST, View.FULL, View.FULL]
 
 
 async def test_a_browser_that_is_known_by_its_cookie_hears_of_its_own_and_of_the_config(room: Room) -> None:

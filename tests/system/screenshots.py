@@ -114,6 +114,7 @@ class Site:
         self.private = _server(folder / "private", "--auth", "required")
         self.private.stop()
         self.account("add", "ada", "--role", "admin")
+        self.account("add", "olga", "--role", "operator")
         self.private.start()
         self.said = False  # whether the notices are posted
         self._sent: dict[str, str] = {}
@@ -239,9 +240,9 @@ def _edited(page: Page, site: Site) -> None:
     page.get_by_text("Somebody else has unsaved changes here.").wait_for()
 
 
-def _sign_in(path: str, *, is_ended: bool = False) -> Callable[[Page, Site], None]:
+def _sign_in(path: str, name: str = "ada", *, is_ended: bool = False) -> Callable[[Page, Site], None]:
     def act(page: Page, site: Site) -> None:
-        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Name").fill(name)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url(lambda url: "/sign-in" not in url)
@@ -304,6 +305,7 @@ SCENES: dict[str, Scene] = {
     "account-menu": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/")),
     "people": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/people")),
     "audit": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/audit")),
+    "config-view": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/config", "olga")),
     "sign-in-again": Scene(path=lambda _: "/sign-in", at="private", act=_sign_in("/history", is_ended=True)),
     "styleguide": Scene(path=lambda _: "/styleguide", at="empty"),
 }

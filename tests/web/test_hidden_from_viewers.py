@@ -1,6 +1,7 @@
 """What a viewer is not shown of the server: how it is set up, its config, and what is wrong with it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,34 @@ async def test_the_page_of_the_history_follows_what_its_reader_may_hear(get: Get
     expected: dict[Caller, Any] = {ADA: ADA.owner, OPAL: "all", ROOT: "all"}
     for caller, topic in expected.items():
         assert f'"topic": "{topic}"' in await get("/history", caller)
+
+
+def make_config_readable(found: Services) -> None:
+    """As `--config-readable` does."""
+    found.policy = found.topics._policy = Policy(is_config_readable=True)
+
+
+async def test_who_may_read_the_config_but_not_change_it_gets_no_editor(get: Get, found: Services) -> None:
+    for caller, has_editor in ((OPAL, False), (ROOT, True)):
+        page = await get("/config", caller)
+        assert ('data-part="save"' in page) is ('data-part="fields"' in page) is has_editor
+        assert ('<p class="notice">You may read the config, but not change it' in page) is not has_editor
+    make_config_readable(found)
+    assert 'data-part="save"' not in await get("/config", ADA)
+
+
+async def test_revisions_name_people_to_operators_alone(get: Get, found: Services, ledger: SqliteLedger) -> None:
+    newest = await ledger.newest_revision()
+    await ledger.save_revision(
+        b"by: the admin\n",
+        base=None if newest is None else newest.sha256,
+        client=replace(scenarios.CLIENT, ip="10.77.0.7"),
+        account="root-of-all",
+        message=None,
+    )
+    make_config_readable(found)
+    for caller, is_named in ((ADA, False), (OPAL, True)):
+        for path in ("/api/v1/config/revisions", "/api/v1/events?topic=config&limit=1000", "/config"):
+            text = await get(path, caller)
+            assert ("10.77.0.7" in text) is is_named, path
+            assert ("root-of-all" in text) is (is_named and path != "/config"), path

@@ -41,7 +41,10 @@ class Action(StrEnum):
     POST_NOTICE = "post_notice"
 
     READ_CONFIG = "read_config"
-    """See the config and its history, which names people."""
+    """See the config and its history."""
+
+    SEE_AUTHORS = "see_authors"
+    """See who saved the config, and from where."""
 
     CHANGE_CONFIG = "change_config"
     """Save, restore and purge the config, and have texts checked, which takes long."""
@@ -85,6 +88,7 @@ RULES: Final[Mapping[Action, Rule]] = {
     Action.SEE_SERVER: Rule(role=Role.OPERATOR, scope=Scope.READ),
     Action.POST_NOTICE: Rule(role=Role.OPERATOR, scope=Scope.ADMIN),
     Action.READ_CONFIG: Rule(role=Role.OPERATOR, scope=Scope.CONFIG),
+    Action.SEE_AUTHORS: Rule(role=Role.OPERATOR, scope=Scope.CONFIG),
     Action.CHANGE_CONFIG: Rule(role=Role.ADMIN, scope=Scope.CONFIG),
     Action.MANAGE_SIGN_INS: Rule(role=Role.VIEWER, scope=Scope.ADMIN),
     Action.MAKE_LINKS: Rule(role=Role.OPERATOR, scope=Scope.ADMIN, is_about_own=True),
@@ -146,6 +150,11 @@ class Policy:
         if rule.scope not in caller.scopes:
             raise Forbidden(f"This needs a credential with the scope {rule.scope.value}.")
         raise Forbidden("This shows what others have sent; you may see your own.")
+
+
+def may_read_audit(caller: Caller) -> bool:
+    """Whether a caller sees what others did with their accounts, whatever else it sees of them."""
+    return Policy().may(caller, Action.READ_AUDIT)  # no setting changes this rule
 
 
 def visible_to(caller: AnyCaller) -> Owner | None:

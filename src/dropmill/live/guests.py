@@ -1,6 +1,6 @@
-"""What those see of a submission who have followed a link: less than its owner does.
+"""What callers see of topics and submissions who may not see all: above all those who have followed a link.
 
-Nobody of them sees who sent it and from where, on which host the script ran, and with which config. A sender who is not
+Nobody of these sees who sent it and from where, on which host the script ran, and with which config. A sender who is not
 shown results sees files arrive and nothing of what becomes of them: what is stored counts as `succeeded` there, and a
 submission as settled once it is sealed and nothing of it is on its way.
 """
@@ -11,25 +11,29 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from dropmill.model.caller import Caller
-from dropmill.model.events import Event, EventName
+from dropmill.model.events import ABOUT_ACCOUNTS, Event, EventName
 from dropmill.model.uploads import UploadState
 from dropmill.wire.jobs import JobJson
 from dropmill.wire.submissions import CountsJson, FileJson, SubmissionJson
 
 
 class View(Enum):
-    """What a caller gets to see of a submission."""
+    """What a caller gets to see of a topic or a submission."""
 
     FULL = "full"
+
+    WORK = "work"
+    """All but the events of accounts, which are for who may read the audit."""
+
     GUEST = "guest"
-    """All but who sent it, and where the script runs."""
+    """All but who did it, and where the script runs: for guests, and for viewers who may read the config."""
 
     ARRIVALS = "arrivals"
     """Of that, only the files that arrive."""
 
 
 def view_of(caller: Caller) -> View:
-    """What a caller gets to see."""
+    """What a caller gets to see of a submission; `Topics.view_of` says it of topics."""
     if caller.link is None:
         return View.FULL
     return View.GUEST if caller.sees_results else View.ARRIVALS
@@ -55,6 +59,8 @@ def event_as_seen(event: Event, view: View) -> Event | None:
     """An event; None if it is not for this view."""
     if view is View.FULL:
         return event
+    if view is View.WORK:
+        return None if event.name in ABOUT_ACCOUNTS else event
     if view is View.ARRIVALS and event.name not in ARRIVAL_EVENTS:
         return None
     data = {**event.data, **dict.fromkeys(_UNKNOWN.get(event.name, ()))}

@@ -228,7 +228,8 @@ class Subscriber:
     async def _wait_to_join(self, join: Join) -> float:
         """Wait until the client may join; returns what was charged in advance of what the join brings."""
         cost, known = 1.0, 0.0
-        if join.after is not None and self._feed.holds(join.topic, view_of(self._caller), join.after):
+        view = self._topics.view_of(self._caller, join.topic)
+        if join.after is not None and self._feed.holds(join.topic, view, join.after):
             cost = HELD_COST
         elif join.after is not None and join.topic == TOPIC_ALL:  # it has an event for each cursor
             known = max(0, await self._feed.newest() - join.after)

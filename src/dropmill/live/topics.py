@@ -39,9 +39,17 @@ class Topic:
         senders_stream: moves when `senders` changes; None unless the topic is a submission's.
     """
 
-    def __init__(self, caller: Caller, name: str, submission_id: SubmissionId | None, ledger: FeedLedger, views: Views):
+    def __init__(
+        self,
+        caller: Caller,
+        name: str,
+        view: View,
+        submission_id: SubmissionId | None,
+        ledger: FeedLedger,
+        views: Views,
+    ) -> None:
         self.name = name
-        self.view = view_of(caller)
+        self.view = view
         self.senders_stream = None if submission_id is None else senders_of(submission_id)
         self._caller = caller
         self._submission_id = submission_id
@@ -54,12 +62,14 @@ class Topic:
         return self.view is View.FULL and (self._submission_id is not None or self.name == TOPIC_CONFIG)
 
     async def events(self, *, after: Cursor, limit: int) -> EventPage:
-        """The events after a cursor, in cursor order."""
+        """The events after a cursor, in cursor order; a page without any is the last one."""
+        is_cut = False
         while True:
             page = await self._ledger.events(self.name, after=after, limit=limit)
+            is_cut = is_cut or page.is_cut
             seen = self._seen(page.events)
-            if seen or page.is_cut or not page.events:
-                return replace(page, events=seen)
+            if seen or not page.events:
+                return replace(page, events=seen, is_cut=is_cut)
             after = page.cursor
 
     async def page(self, *, after: Cursor, of_ledger: str | None, limit: int) -> EventPage:
@@ -78,9 +88,13 @@ class Topic:
         return EventPage(events=(), cursor=await self._ledger.newest_cursor(), is_cut=True)
 
     async def events_before(self, *, before: Cursor, limit: int) -> EventPage:
-        """The last events before a cursor, in cursor order."""
-        page = await self._ledger.events_before(self.name, before=before, limit=limit)
-        return replace(page, events=self._seen(page.events))
+        """The last events before a cursor, in cursor order; a page without any is the oldest one."""
+        while True:
+            page = await self._ledger.events_before(self.name, before=before, limit=limit)
+            seen = self._seen(page.events)
+            if seen or not page.cursor:
+                return replace(page, events=seen)
+            before = page.cursor
 
     def _seen(self, events: Sequence[Event]) -> Sequence[Event]:
         if self.view is View.FULL:
@@ -179,7 +193,16 @@ class Topics:
             await self._require(caller, submission_id)
         elif not self._may_follow(caller, name):
             raise NotFound("There is no such topic.")
-        return Topic(caller, name, submission_id, self._ledger, self._views)
+        return Topic(caller, name, self.view_of(caller, name), submission_id, self._ledger, self._views)
+
+    def view_of(self, caller: Caller, name: str) -> View:
+        """What a caller gets to see of a topic, if it may follow it."""
+        if caller.link is not None:
+            return view_of(caller)
+        if name == TOPIC_CONFIG:
+            return View.FULL if self._policy.may(caller, Action.SEE_AUTHORS) else View.GUEST
+        is_of_others = name == TOPIC_ALL or (OWN_TOPIC.fullmatch(name) is not None and name != caller.owner)
+        return View.WORK if is_of_others and not self._policy.may(caller, Action.READ_AUDIT) else View.FULL
 
     def _may_follow(self, caller: Caller, name: str) -> bool:
         if name == TOPIC_ALL:

@@ -252,6 +252,9 @@ AUDITED = frozenset(
 )
 """What people did to the server, its accounts and links, and what others have sent, and what they were refused."""
 
+ABOUT_ACCOUNTS = frozenset(name for name in EventName if name.value.startswith("account."))
+"""What people did with accounts, sessions and tokens: for themselves, and for who may read the audit."""
+
 
 class AuditKind(StrEnum):
     """What the audit can be narrowed down to."""

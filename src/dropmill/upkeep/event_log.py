@@ -19,12 +19,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from dropmill.access.policy import visible_to
+from dropmill.access.policy import may_read_audit, visible_to
 from dropmill.health import LONGEST_RETRY_S, Health
 from dropmill.model.accounts import name_key
 from dropmill.model.caller import Caller
 from dropmill.model.errors import SettingsError
-from dropmill.model.events import KIND_OF_AUDITED, TOPIC_ALL, TOPIC_AUDIT, AuditKind, Event
+from dropmill.model.events import ABOUT_ACCOUNTS, KIND_OF_AUDITED, TOPIC_ALL, TOPIC_AUDIT, AuditKind, Event
 from dropmill.model.faults import TEMPORARY, translated
 from dropmill.model.ids import Cursor, Owner
 from dropmill.ports.bus import Bus
@@ -134,13 +134,14 @@ class EventLog:
         """The lines after a cursor, at most `limit`, in cursor order and several at a time; read from the ledger.
 
         Who does not see everybody's things gets the lines about their own; those of the config are about nobody's.
+        Those about accounts of others are for who may `READ_AUDIT`.
 
         Raises:
             OutOfSpace, Unavailable: the ledger cannot be read; if that happens later, the iterator raises it.
         """
         owner = visible_to(caller)
         page = await self._ledger.events(TOPIC_ALL, after=after, limit=min(limit, EVENTS_PER_READ), visible_to=owner)
-        return self._texts(page.events, limit, owner)
+        return self._texts(page.events, limit, owner, hides_accounts=owner is None and not may_read_audit(caller))
 
     async def audit(
         self,
@@ -183,10 +184,14 @@ class EventLog:
                 break
         return EventPage(events=found[::-1], cursor=before)
 
-    async def _texts(self, events: Sequence[Event], limit: int, owner: Owner | None) -> AsyncIterator[bytes]:
+    async def _texts(
+        self, events: Sequence[Event], limit: int, owner: Owner | None, *, hides_accounts: bool
+    ) -> AsyncIterator[bytes]:
         while events:
-            yield await asyncio.to_thread(_text, events)
-            limit -= len(events)
+            shown = [event for event in events if not hides_accounts or event.name not in ABOUT_ACCOUNTS]
+            if shown:
+                yield await asyncio.to_thread(_text, shown)
+            limit -= len(shown)
             if limit == 0:
                 return
             after = events[-1].cursor

@@ -149,7 +149,7 @@ async def job(job_id: str) -> str:
 
 @pages.get("/config")
 async def config() -> str:
-    """The script's config: read-only without scripts, with an editor otherwise.
+    """The script's config: with an editor for who may change it, read-only for others and without scripts.
 
     `job` names the job that somebody wants to fix. After a save, the page offers to retry what failed in its
     submission.
@@ -158,8 +158,13 @@ async def config() -> str:
     config_text, revision = await services().config.read(current_caller())
     came_from = await _origin(query.text("job"))
     return await render_template(
-        "config.html",
-        page_data={"cursor": cursor, "has_schema": await _has_schema(), "came_from": came_from},
+        "config.html" if may(Action.CHANGE_CONFIG) else "config-view.html",
+        page_data={
+            "cursor": cursor,
+            "has_schema": await _has_schema(),
+            "came_from": came_from,
+            "sees_authors": may(Action.SEE_AUTHORS),
+        },
         came_from=came_from,
         text=config_text.decode(errors="replace").removeprefix("\ufeff"),
         revision=revision,

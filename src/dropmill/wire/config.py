@@ -19,14 +19,19 @@ class RevisionJson(TypedDict):
     is_purged: bool
 
 
-def revision_json(revision: ConfigRevision) -> RevisionJson:
-    """A revision, without its text."""
+def revision_json(revision: ConfigRevision, *, with_author: bool = True) -> RevisionJson:
+    """A revision, without its text.
+
+    Args:
+        revision: the revision.
+        with_author: whether it says who saved it; without, `account` and `client` are null.
+    """
     return {
         "sha256": revision.sha256,
         "saved_at": time_text(revision.saved_at),
         "size": revision.size,
         "message": revision.message,
-        "account": revision.account,
-        "client": client_json(revision.client),
+        "account": revision.account if with_author else None,
+        "client": client_json(revision.client) if with_author else None,
         "is_purged": revision.purged_at is not None,
     }

@@ -10,6 +10,8 @@ import { visible } from "../core/format.js";
 
 /** @typedef {import("./check.js").Finding} Finding */
 
+// It takes the focus, so that keys can scroll and select, but shows no caret and no keyboard.
+const readOnly = [EditorState.readOnly.of(true), EditorView.editable.of(false), EditorView.contentAttributes.of({ "aria-readonly": "true", tabindex: "0" })];
 const NARROW = "(max-width: 48rem)";
 
 /** Dispatches `edit` when the text has changed. */
@@ -18,9 +20,9 @@ export class YamlEditor extends EventTarget {
 
   /**
    * @param {HTMLElement} host gets a shadow root
-   * @param {{text: string, label: string, extensions: import("@codemirror/state").Extension}} options
+   * @param {{text: string, label: string, extensions: import("@codemirror/state").Extension, isReadOnly?: boolean}} options
    */
-  constructor(host, { text, label, extensions }) {
+  constructor(host, { text, label, extensions, isReadOnly = false }) {
     super();
     const root = host.attachShadow({ mode: "open" });
     const state = EditorState.create({
@@ -40,6 +42,7 @@ export class YamlEditor extends EventTarget {
         EditorView.updateListener.of((update) => {
           if (update.docChanged) this.dispatchEvent(new Event("edit"));
         }),
+        isReadOnly ? readOnly : [],
         extensions,
       ],
     });

@@ -35,9 +35,10 @@ const keyOf = ({ sha256, saved_at }) => `${saved_at} ${sha256}`;
 const BY_THE_SERVER = { "changed outside of Dropmill": "config.revision.on_server", "at start-up": "config.revision.at_start" };
 
 /** @param {Entry} entry @returns {string} */
-function titleOf({ message, client }) {
+function titleOf({ message, client }, seesAuthors = true) {
+  if (!message && !seesAuthors) return t("config.revision.saved");
   if (!message) return t(client ? "config.revision.saved_here" : "config.revision.on_server");
-  return !client && message in BY_THE_SERVER ? t(BY_THE_SERVER[message]) : visible(message);
+  return !client && message in BY_THE_SERVER && seesAuthors ? t(BY_THE_SERVER[message]) : visible(message);
 }
 
 /** @param {Entry} entry @returns {string} account, address and host; "" for a change on the server */
@@ -48,6 +49,8 @@ export class HistoryPanel {
   #root;
   #dialog;
   #config;
+  #mayChange;
+  #seesAuthors;
   /** @type {Entry[]} newest first */
   #entries = [];
   /** @type {string | null} cursor of the next page; null: there is none */
@@ -75,11 +78,14 @@ export class HistoryPanel {
    * @param {HTMLElement} root
    * @param {HTMLDialogElement} dialog
    * @param {ConfigDocument} config
+   * @param {{mayChange: boolean, seesAuthors: boolean}} [rights] whether the person may restore and remove, and whether it is said who saved
    */
-  constructor(root, dialog, config) {
+  constructor(root, dialog, config, { mayChange, seesAuthors } = { mayChange: true, seesAuthors: true }) {
     this.#root = root;
     this.#dialog = dialog;
     this.#config = config;
+    this.#mayChange = mayChange;
+    this.#seesAuthors = seesAuthors;
     part(root, "history-more").addEventListener("click", () => this.#showMore());
     part(dialog, "compare-close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => this.#closed());
@@ -186,7 +192,7 @@ export class HistoryPanel {
       setText(part(row, "mark"), index === 0 ? t("config.revision.newest") : entry.is_purged ? t("config.revision.purged") : "");
       setText(part(row, "size"), entry.is_purged ? "" : ` · ${bytes(entry.size)}`);
       setText(part(row, "when"), this.#timeOf(entry, index));
-      part(row, "restore").hidden = index === 0 || entry.is_purged || entry.sha256 === this.#entries[0].sha256;
+      part(row, "restore").hidden = !this.#mayChange || index === 0 || entry.is_purged || entry.sha256 === this.#entries[0].sha256;
       if (part(row, "lines").textContent === "") this.#inSight.observe(row);
       return row;
     });
@@ -199,7 +205,7 @@ export class HistoryPanel {
   #row(entry) {
     const row = cloneTemplate("revision-template");
     row.dataset.key = keyOf(entry);
-    const title = titleOf(entry);
+    const title = this.#titleOf(entry);
     const time = localDateTimeSeconds(entry.saved_at);
     part(row, "what").textContent = title;
     const who = whoOf(entry);
@@ -251,6 +257,11 @@ export class HistoryPanel {
       this.#lines.set(sha256, lines);
     }
     return lines;
+  }
+
+  /** @param {Entry} entry @returns {string} */
+  #titleOf(entry) {
+    return titleOf(entry, this.#seesAuthors);
   }
 
   // --- comparing ---
@@ -326,7 +337,7 @@ export class HistoryPanel {
     const entry = this.#entry(key);
     if (!entry) return t("config.compare.unknown");
     const index = this.#entries.indexOf(entry);
-    return [titleOf(entry), this.#timeOf(entry, index), index === 0 ? t("config.revision.newest") : ""].filter(Boolean).join(" · ");
+    return [this.#titleOf(entry), this.#timeOf(entry, index), index === 0 ? t("config.revision.newest") : ""].filter(Boolean).join(" · ");
   }
 
   #drawPicks() {
@@ -339,13 +350,14 @@ export class HistoryPanel {
       pick.replaceChildren(...[...keys, ...(keys.includes(chosen) ? [] : [chosen])].map((key) => new Option(this.#labelOf(key), key, false, key === chosen)));
       const entry = this.#entry(chosen);
       const isNewest = entry !== undefined && entry.sha256 === this.#entries[0].sha256;
-      const facts = entry ? [entry.account, clientText(entry.client) || t("config.revision.where_server"), entry.is_purged ? t("config.revision.purged") : bytes(entry.size)] : [];
+      const place = entry && this.#seesAuthors && (clientText(entry.client) || t("config.revision.where_server"));
+      const facts = entry ? [entry.account, place, entry.is_purged ? t("config.revision.purged") : bytes(entry.size)] : [];
       setText(part(box, "facts"), facts.filter(Boolean).map((text) => visible(String(text))).join(" · "));
       part(box, "facts").title = entry ? `${exactTime(entry.saved_at)}\nSHA-256 ${entry.sha256}` : "";
-      part(box, "restore").hidden = !entry || entry.is_purged || isNewest;
+      part(box, "restore").hidden = !this.#mayChange || !entry || entry.is_purged || isNewest;
     }
     const subject = this.#subject && (this.#entry(keyOf(this.#subject)) ?? this.#subject); // it may have been purged since
-    part(this.#dialog, "purge").hidden = !subject || subject.is_purged || subject.sha256 === this.#entries[0].sha256;
+    part(this.#dialog, "purge").hidden = !this.#mayChange || !subject || subject.is_purged || subject.sha256 === this.#entries[0].sha256;
     if (!subject) return;
     for (const button of this.#dialog.querySelectorAll("[data-way]")) {
       const way = /** @type {Way} */ (/** @type {HTMLElement} */ (button).dataset.way);
@@ -360,7 +372,7 @@ export class HistoryPanel {
   /** @param {Entry | undefined} entry @param {HTMLElement} where @param {HTMLElement} from the pressed button */
   #askRestore(entry, where, from) {
     if (!entry) return;
-    const named = { title: titleOf(entry), time: localDateTimeSeconds(entry.saved_at) };
+    const named = { title: this.#titleOf(entry), time: localDateTimeSeconds(entry.saved_at) };
     this.#ask(where, from, {
       text: this.#config.isUnsaved ? t("config.revision.restore_ask_unsaved", named) : t("config.revision.restore_ask", named),
       yes: t("config.revision.restore_yes"),
@@ -377,7 +389,7 @@ export class HistoryPanel {
   #askPurge(entry, where, from) {
     if (!entry) return;
     this.#ask(where, from, {
-      text: t("config.revision.purge_ask", { title: titleOf(entry), time: localDateTimeSeconds(entry.saved_at) }),
+      text: t("config.revision.purge_ask", { title: this.#titleOf(entry), time: localDateTimeSeconds(entry.saved_at) }),
       yes: t("config.revision.purge_yes"),
       act: async () => {
         await call("DELETE", `/config/revisions/${entry.sha256}`);

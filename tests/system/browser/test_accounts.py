@@ -22,11 +22,11 @@ PROCESSOR = "def process(path):\n    print('done')\n"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on which people have to sign in: `ada` is an admin, `bob` a viewer."""
+    """A server on which people have to sign in: `ada` is an admin, `olga` an operator, `bob` a viewer."""
     server = server_of(tmp_path_factory.mktemp("site"))
     try:
         server.start()
-        for name, role in (("ada", "admin"), ("bob", "viewer")):
+        for name, role in (("ada", "admin"), ("olga", "operator"), ("bob", "viewer")):
             account(server, "add", name, "--role", role, "--password-stdin")
         yield server
     finally:
@@ -354,6 +354,36 @@ def test_the_pages_of_accounts_are_in_nobody_s_way(
     end_sessions(site)
     expect(page.locator("#sign-in-again")).to_be_visible()
     require_accessible(page, axe, "a session that has ended")
+
+
+# --- the config, read only -------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_change_the_config_reads_it_as_others_save_it(page: Page, open_page: Open, axe: str) -> None:
+    reader = open_page("/sign-in")
+    sign_in(reader, "olga", path="/config")
+    text = reader.get_by_label("config.yaml, read only")
+    expect(reader.get_by_text("You may read the config, but not change it")).to_be_visible()
+    expect(text).to_have_attribute("aria-readonly", "true")
+    for name in ("Save", "See changes", "Restore", "Remove for good"):
+        expect(reader.get_by_role("button", name=name)).to_have_count(0)
+    page.goto("/config")
+    write(page, "greeting: read by olga\n")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(text).to_contain_text("greeting: read by olga")
+    text.click()
+    reader.keyboard.type("mine")
+    expect(text).not_to_contain_text("mine")
+    reader.keyboard.press("Control+s")
+    newest = reader.get_by_role("listitem").filter(has_text="newest")
+    expect(newest).to_contain_text("ada · 127.0.0.1")
+    newest.get_by_role("button", name=re.compile("^Compare")).click()
+    expect(reader.get_by_role("dialog").get_by_text("greeting: read by olga")).to_be_visible()
+    for name in ("Restore", "Remove for good"):
+        expect(reader.get_by_role("button", name=name)).to_have_count(0)
+    require_accessible(reader, axe, "a comparison")
+    reader.keyboard.press("Escape")
+    require_accessible(reader, axe, "the config, read only")
 
 
 # --- a session that ends ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 from quart import Blueprint, Response, jsonify, request
 
+from dropmill.access.policy import Action
 from dropmill.configfile.file_sync import sha256_of
 from dropmill.configfile.revisions import etag
 from dropmill.configfile.schema.file import SCHEMA_NAME
@@ -111,8 +112,10 @@ async def changes() -> Any:
 @config.get("/revisions")
 async def revisions() -> Any:
     """The config's history, newest first."""
-    page = await services().config.revisions(current_caller(), before=query.text("before"), limit=query.limit())
-    return {"items": [revision_json(item) for item in page.items], "next": page.next}
+    caller = current_caller()
+    page = await services().config.revisions(caller, before=query.text("before"), limit=query.limit())
+    with_author = services().policy.may(caller, Action.SEE_AUTHORS)
+    return {"items": [revision_json(item, with_author=with_author) for item in page.items], "next": page.next}
 
 
 @config.get("/revisions/<sha256>")
