@@ -286,10 +286,10 @@ class Server:
         self._open_clean_up(intake, processing.runner)
         views = self._open_views(ledger, bus, intake, uploads)
         policy = Policy(is_config_readable=self._settings.config_readable)
-        topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy)
+        refusals = self._open_refusals(ledger)
+        topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy, refusals=refusals)
         jobs = Jobs(ledger=ledger, executor=processing.executor)
         passwords = self._open_passwords()
-        refusals = self._open_refusals(ledger)
         sessions = Sessions(
             ledger,
             passwords,
@@ -311,7 +311,7 @@ class Server:
             resolver=resolver,
             views=views,
             topics=topics,
-            live=self._open_live(ledger, bus, policy, topics, jobs),
+            live=self._open_live(ledger, bus, policy, topics, jobs, refusals),
             notices=Notices(ledger),
             log=event_log,
             health=self._health,
@@ -508,7 +508,7 @@ class Server:
         self._run(CleanUp(sweeps, self._health).run(), "clean-up")
 
     def _open_live(
-        self, ledger: SqliteLedger, bus: LocalBus, policy: Policy, topics: Topics, jobs: Jobs
+        self, ledger: SqliteLedger, bus: LocalBus, policy: Policy, topics: Topics, jobs: Jobs, refusals: Refusals
     ) -> LiveServices:
         feed = Feed(ledger, bus)
         self._run(feed.run(), "feed")
@@ -519,6 +519,7 @@ class Server:
             presence=Presence(),
             orders=jobs,
             joins=JoinRates(self._settings.join_rate),
+            refusals=refusals,
         )
 
     def _open_passwords(self) -> Passwords:

@@ -17,7 +17,14 @@ BROWSER = replace(CALLER, owner=Owner("browser:" + "b" * 64), browser=BrowserKey
 
 VIEWERS = {Action.SEND, Action.READ, Action.READ_RESULTS, Action.CONTROL, Action.MANAGE_SIGN_INS}
 OPERATORS = VIEWERS | {
-    *(Action.FOLLOW_ALL, Action.SEE_SERVER, Action.POST_NOTICE, Action.READ_CONFIG, Action.SEE_AUTHORS, Action.MAKE_LINKS)
+    *(
+        Action.FOLLOW_ALL,
+        Action.SEE_SERVER,
+        Action.POST_NOTICE,
+        Action.READ_CONFIG,
+        Action.SEE_AUTHORS,
+        Action.MAKE_LINKS,
+    )
 }
 
 

@@ -12,6 +12,7 @@ from tests.support.scenarios import CALLER
 from tests.support.waiting import eventually
 
 from dropmill.access.policy import Policy
+from dropmill.access.refusals import Refusals
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.live import feed as feed_module
@@ -56,7 +57,9 @@ class Room:
     def __init__(self, ledger: SqliteLedger, bus: LocalBus) -> None:
         self.ledger = ledger
         views = Views(ledger=ledger, bus=bus, received=lambda _: None, senders=lambda _: frozenset())
-        self.topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs(), policy=Policy())
+        self.topics = Topics(
+            ledger=ledger, views=views, outputs=FakeOutputs(), policy=Policy(), refusals=Refusals(ledger)
+        )
         self.feed = Feed(ledger, bus)
 
     async def follow(self, name: str) -> tuple[Topic, Inbox]:

@@ -10,9 +10,10 @@ from tests.support.callers import ADA, BOB, OPAL, READER, ROOT, SENDER
 from tests.support.scenarios import CALLER, CLIENT, GUEST
 
 from dropmill.access.policy import Policy
+from dropmill.live.guests import View
 from dropmill.live.notices import Notices
 from dropmill.live.subscriber import COMMANDS
-from dropmill.live.topics import Topics, View
+from dropmill.live.topics import Topics
 from dropmill.model.accounts import Account
 from dropmill.model.by import by
 from dropmill.model.caller import Caller, Role
@@ -65,7 +66,7 @@ async def test_each_caller_follows_its_own_and_operators_everything(room: Room) 
 
 
 async def test_who_may_read_the_config_may_follow_it(room: Room) -> None:
-    topics = Topics(ledger=room.ledger, views=room.views, outputs=room.outputs, policy=Policy(is_config_readable=True))
+    topics = room.topics_of(Policy(is_config_readable=True))
     assert await allowed(topics, ADA, list(SHARED)) == ["config"]
 
 
@@ -142,7 +143,7 @@ async def test_what_comes_next_is_hidden_like_what_came_before(room: Room) -> No
 
 
 async def test_viewers_who_may_read_the_config_are_not_told_who_saved_it(room: Room) -> None:
-    topics = Topics(ledger=room.ledger, views=room.views, outputs=room.outputs, policy=Policy(is_config_readable=True))
+    topics = room.topics_of(Policy(is_config_readable=True))
     assert [topics.view_of(caller, "config") for caller in (ADA, OPAL, ROOT)] == [View.GUEST, View.FULL, View.FULL]
 
 
@@ -236,3 +237,25 @@ async def test_a_notice_to_a_submission_is_listed_to_its_owner_and_to_operators(
     for nowhere in (submission_id, SubmissionId("0" * 32)):
         with pytest.raises(NotFound, match="There is no such submission"):
             await notices.post(BOB, "x", submission_id=nowhere, expires_in_s=60)
+
+
+async def test_the_audit_has_commands_and_joins_that_were_refused(room: Room) -> None:
+    submission_id = await scenarios.opened(room.ledger, owner=BOB.owner)
+    start = await room.ledger.newest_cursor()
+    for caller, message in (
+        (READER, Retry(id=1, job_id=JobId("0" * 32))),
+        (ADA, join("all", 0)),
+        (OPAL, join("audit", None)),
+        (BOB, join(ADA.owner, 0)),
+        (SENDER, join(f"submission:{submission_id}", 0)),  # a join is a read, and that scope is missing
+        (ADA, join(f"submission:{submission_id}", 0)),  # like a guess: it is not found, over HTTP too
+        (ADA, join("nothing", 0)),
+    ):
+        page_of = replace(caller, client=replace(CLIENT, ip=f"10.0.{len(str(message))}.7"))
+        async with room.page(page_of) as (_, say):
+            assert not (await say(message))["ok"]
+    await room.refusals.record()
+    page = await room.ledger.events("audit", after=start, limit=100)
+    assert {(event.name.value, event.data["reason"]) for event in page.events} == {("account.refused", "forbidden")}
+    routes = sorted(event.data["route"] for event in page.events)
+    assert routes == ["MESSAGE join", "MESSAGE retry", "TOPIC account", "TOPIC all", "TOPIC audit"]

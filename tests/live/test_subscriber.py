@@ -15,6 +15,7 @@ from tests.support.scenarios import CALLER, LIVENESS_S, SUCCEEDED, all_events
 from tests.support.waiting import eventually
 
 from dropmill.access.policy import Policy
+from dropmill.access.refusals import Refusals
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.intake.senders import Senders
@@ -106,8 +107,13 @@ class Room:
         self.joins = JoinRates(1e9)
         self.senders = Senders(bus)
         self.views = Views(ledger=ledger, bus=bus, received=lambda _: 5, senders=self.senders.of)
-        self.topics = Topics(ledger=ledger, views=self.views, outputs=self.outputs, policy=Policy())
+        self.refusals = Refusals(ledger)
+        self.topics = self.topics_of(Policy())
         self.feed, self.presence = Feed(ledger, bus), Presence()
+
+    def topics_of(self, policy: Policy) -> Topics:
+        """What callers may follow by another policy."""
+        return Topics(ledger=self.ledger, views=self.views, outputs=self.outputs, policy=policy, refusals=self.refusals)
 
     async def caught_up(self) -> None:
         """Return when the feed has read what was committed; otherwise a join gets the rest a window later."""
@@ -127,6 +133,7 @@ class Room:
             presence=self.presence,
             orders=self.orders,
             joins=self.joins,
+            refusals=self.refusals,
         )
         subscriber = Subscriber(caller, services=services, send=page.send)
 

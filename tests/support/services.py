@@ -63,9 +63,9 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
     )
     views = Views(ledger=ledger, bus=bus, received=lambda _: None, senders=intake.senders.of)
     policy = Policy()
-    topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs(), policy=policy)
-    jobs = Jobs(ledger=ledger, executor=executor)
     refusals = Refusals(ledger)
+    topics = Topics(ledger=ledger, views=views, outputs=FakeOutputs(), policy=policy, refusals=refusals)
+    jobs = Jobs(ledger=ledger, executor=executor)
     return Services(
         settings=settings,
         policy=policy,
@@ -85,6 +85,7 @@ def services_of(folder: Path, ledger: Ledger, bus: Bus) -> Services:
             presence=Presence(),
             orders=jobs,
             joins=JoinRates(1e9),
+            refusals=refusals,
         ),
         notices=Notices(ledger),
         log=EventLog(folder / "log", ledger, bus),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dropmill.access.throttle import network_of
+from dropmill.model.caller import Authentication, Caller
 from dropmill.model.client import ClientIdentity
 from dropmill.model.errors import OutOfSpace, Unavailable
 from dropmill.model.events import RefusalReason
@@ -70,7 +71,7 @@ class Refusals:
             reason: why.
             client: who tried.
             account_id: whose name or credentials were given; None: nobody's.
-            route: what was asked for, as `dropmill.web.routes` names it; None for a sign-in.
+            route: what was asked for: as `dropmill.web.routes` names it, or a topic or message; None for a sign-in.
         """
         key = (network_of(client.ip), account_id, reason)
         found = self._refused.get(key)
@@ -84,6 +85,16 @@ class Refusals:
         while len(self._refused) > KNOWN_MAX:
             _, dropped = self._refused.popitem(last=False)
             self._forgotten += dropped.count
+
+    def note_forbidden(self, caller: Caller, route: str) -> None:
+        """Count that a caller asked for what it may not do. One that did not sign in is nobody to name.
+
+        Args:
+            caller: who.
+            route: what was asked for: a message of a socket, or a topic.
+        """
+        if caller.authentication is not Authentication.NONE:
+            self.note(RefusalReason.FORBIDDEN, caller.client, account_id=caller.account_id, route=route)
 
     async def run(self) -> None:
         """Record what is noted, until cancelled."""

@@ -21,8 +21,8 @@ from dropmill.model.accounts import Account, Identity, Session, Token
 from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Credential, Scope
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import OutOfSpace, Unavailable
-from dropmill.model.events import TOPIC_ACCOUNTS, SignInMethod
+from dropmill.model.errors import NameTaken, OutOfSpace, Unavailable
+from dropmill.model.events import TOPIC_ACCOUNTS, RefusalReason, SignInMethod
 from dropmill.model.ids import AccountId, SessionId, Sha256, TokenId
 from dropmill.ports.bus import Bus
 from dropmill.ports.ledger.accounts import AccountReader
@@ -55,6 +55,21 @@ class SignIn:
     scopes: frozenset[Scope]
     authentication: Authentication
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VouchedInVain:
+    """Why somebody for whom a proxy or a JWT vouches is nobody here.
+
+    Attributes:
+        reason: `disabled`, or `name_taken`.
+        name: that the account has or would have.
+        account_id: of the account that is disabled, or has the name.
+    """
+
+    reason: RefusalReason
+    name: str
+    account_id: AccountId | None
 
 
 @dataclass(slots=True)
@@ -167,18 +182,14 @@ class SignIns:
             return None
         return self._remember(key, generation, *self._of_token(row[0], row[2]))
 
-    async def by_proxy(self, claim: Claim, client: ClientIdentity) -> SignIn | None:
+    async def by_proxy(self, claim: Claim, client: ClientIdentity) -> SignIn | VouchedInVain:
         """The sign-in of somebody for whom a trusted proxy vouches; on the first visit with a new account.
 
         Args:
             claim: what the proxy says.
             client: who asks, for the record.
 
-        Returns:
-            None if the account is disabled.
-
         Raises:
-            NameTaken: the account would be new, and another one has the name.
             OutOfSpace, Unavailable: the ledger cannot be read, or not be written.
         """
         key = digest(f"proxy {claim.role} {claim.name}")  # the form of no secret
@@ -186,7 +197,7 @@ class SignIns:
         known = self._from_memory(key)
         return known or await self._admitted(key, identity, claim, client, authentication=Authentication.HEADER)
 
-    async def by_jwt(self, token: str, client: ClientIdentity) -> SignIn | None:
+    async def by_jwt(self, token: str, client: ClientIdentity) -> SignIn | VouchedInVain | None:
         """The sign-in of a token that another system signs; on the first visit with a new account.
 
         Args:
@@ -194,10 +205,9 @@ class SignIns:
             client: who asks, for the record.
 
         Returns:
-            None if the token is not valid, or the account is disabled.
+            None if the token is not valid.
 
         Raises:
-            NameTaken: the account would be new, and another one has the name.
             OutOfSpace, Unavailable: the ledger cannot be read, or not be written; or the keys cannot be read.
         """
         if self._jwts is None:
@@ -206,7 +216,7 @@ class SignIns:
         if (known := self._from_memory(key)) is not None:
             return known
         signed = await self._jwts.check(token)
-        if signed is None:
+        if signed is None or signed.expires_at <= utc_now():  # which `check` lets pass for a moment, as clocks differ
             return None
         return await self._admitted(
             key,
@@ -228,15 +238,23 @@ class SignIns:
         authentication: Authentication,
         scopes: frozenset[Scope] = EVERY_SCOPE,
         expires_at: datetime | None = None,
-    ) -> SignIn | None:
+    ) -> SignIn | VouchedInVain:
         generation, unseen_since = self._generation, utc_now() - self._idle
         account = await self._ledger.account_by(identity)
         is_new = account is None or account.last_seen_at is None or account.last_seen_at <= unseen_since
         if account is None or is_new or claim.role not in (None, account.role):
             method = SignInMethod.JWT if authentication is Authentication.JWT else SignInMethod.PROXY
-            account = await self._ledger.admit(
-                identity, claim.name, claim.role, client, method=method, unseen_since=unseen_since
-            )
+            try:
+                account = await self._ledger.admit(
+                    identity, claim.name, claim.role, client, method=method, unseen_since=unseen_since
+                )
+            except NameTaken:
+                named = await self._ledger.account_named(claim.name)
+                return VouchedInVain(
+                    reason=RefusalReason.NAME_TAKEN, name=claim.name, account_id=None if named is None else named.id
+                )
+        if not account.is_usable:
+            return VouchedInVain(reason=RefusalReason.DISABLED, name=account.name, account_id=account.id)
         sign_in = SignIn(
             account=account,
             credential=account.id,
@@ -244,7 +262,8 @@ class SignIns:
             authentication=authentication,
             expires_at=expires_at,
         )
-        return self._remember(key, generation, sign_in, utc_now())
+        self._remember(key, generation, sign_in, utc_now())
+        return sign_in
 
     def _of_session(self, session: Session, account: Account) -> tuple[SignIn, datetime]:
         sign_in = SignIn(

@@ -1,8 +1,8 @@
 """What callers see of topics and submissions who may not see all: above all those who have followed a link.
 
-Nobody of these sees who sent it and from where, on which host the script ran, and with which config. A sender who is not
-shown results sees files arrive and nothing of what becomes of them: what is stored counts as `succeeded` there, and a
-submission as settled once it is sealed and nothing of it is on its way.
+Nobody of these sees who sent it and from where, on which host the script ran, and with which config. A sender who is
+not shown results sees files arrive and nothing of what becomes of them: what is stored counts as `succeeded` there, and
+a submission as settled once it is sealed and nothing of it is on its way.
 """
 
 from collections.abc import Mapping

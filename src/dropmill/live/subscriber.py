@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dropmill.access.policy import Action, Policy
+from dropmill.access.refusals import Refusals
 from dropmill.live.feed import PROGRESS, Feed
 from dropmill.live.guests import View, view_of
 from dropmill.live.joins import JoinRates
@@ -20,7 +21,7 @@ from dropmill.live.presence import Presence, Viewer
 from dropmill.live.topics import OUTPUT, SUBMISSION, AttemptOutput, Topic, Topics
 from dropmill.model.caller import Caller
 from dropmill.model.clock import utc_now
-from dropmill.model.errors import DropmillError, NotFound
+from dropmill.model.errors import DropmillError, Forbidden, NotFound
 from dropmill.model.events import TOPIC_ALL, TOPIC_CONFIG
 from dropmill.model.ids import Cursor, FileId, JobId
 from dropmill.ports.bus import NOTICES
@@ -67,6 +68,7 @@ class LiveServices:
         presence: who else is there.
         orders: cancels and retries.
         joins: limits the joins of one account, or of one address without one.
+        refusals: records who may not do what they ask for.
     """
 
     policy: Policy
@@ -75,6 +77,7 @@ class LiveServices:
     presence: Presence
     orders: JobCommands
     joins: JoinRates
+    refusals: Refusals
 
 
 @dataclass(slots=True)
@@ -135,6 +138,7 @@ class Subscriber:
         self._presence = services.presence
         self._orders = services.orders
         self._joins = services.joins
+        self._refusals = services.refusals
         self._send = send
         self._lingers = viewer is not None
         self._viewer = viewer or Viewer(secrets.token_hex(8))
@@ -193,6 +197,8 @@ class Subscriber:
             self._policy.require(self._caller, COMMANDS[type(message)])
             known = await self._wait_to_join(message) if isinstance(message, Join) else 0.0
         except DropmillError as error:
+            if isinstance(error, Forbidden):
+                self._refusals.note_forbidden(self._caller, f"MESSAGE {type(message).__name__.lower()}")
             await self._reply(message.id, error)
             return
         async with self._sending:

@@ -10,6 +10,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from dropmill.access.policy import Action, Policy, visible_to
+from dropmill.access.refusals import Refusals
 from dropmill.live.guests import View, event_as_seen, view_of
 from dropmill.live.views import Views
 from dropmill.model.caller import Caller
@@ -26,6 +27,7 @@ from dropmill.wire.submissions import SubmissionJson
 
 KNOWN_MAX = 10_000  # submissions that somebody is known to see; a client that polls asks four times a second
 
+SHARED_TOPICS = frozenset({TOPIC_ALL, TOPIC_AUDIT, TOPIC_CONFIG})
 SUBMISSION = "submission:"
 OUTPUT = "output:"
 
@@ -151,8 +153,11 @@ class AttemptOutput:
 class Topics:
     """Authorises callers to follow topics and output."""
 
-    def __init__(self, *, ledger: FeedLedger, views: Views, outputs: OutputReader, policy: Policy) -> None:
+    def __init__(
+        self, *, ledger: FeedLedger, views: Views, outputs: OutputReader, policy: Policy, refusals: Refusals
+    ) -> None:
         self._policy = policy
+        self._refusals = refusals
         self._ledger = ledger
         self._views = views
         self._outputs = outputs
@@ -192,6 +197,8 @@ class Topics:
             submission_id = SubmissionId(name.removeprefix(SUBMISSION))
             await self._require(caller, submission_id)
         elif not self._may_follow(caller, name):
+            if name in SHARED_TOPICS or OWN_TOPIC.fullmatch(name):  # a guess at a name is no more than that
+                self._refusals.note_forbidden(caller, f"TOPIC {name.partition(':')[0]}")
             raise NotFound("There is no such topic.")
         return Topic(caller, name, self.view_of(caller, name), submission_id, self._ledger, self._views)
 

@@ -78,10 +78,11 @@ class RefusalReason(StrEnum):
     WRONG_STATE = "wrong_state"  # of no sign-in that this browser has begun, or of one that expired or was answered
     PROVIDER_DENIED = "provider_denied"  # the identity provider let nobody in
     PROVIDER_FAILED = "provider_failed"  # its answer cannot be trusted, or there is none
-    NAME_TAKEN = "name_taken"  # the provider's name for somebody new is that of another account
+    NAME_TAKEN = "name_taken"  # a provider, a proxy or another system vouches for somebody whose name an account has
+    BAD_HEADER = "bad_proxy_header"  # what a trusted proxy says cannot be right: it is there twice, or no name
     BAD_CREDENTIALS = "bad_credentials"  # a cookie or a token that is nobody's, any more at least
     WRONG_PASSPHRASE = "wrong_passphrase"  # noqa: S105  # a word, no secret
-    FORBIDDEN = "forbidden"  # a role or scope that does not suffice, or a page of another site
+    FORBIDDEN = "forbidden"  # a role or scope that does not suffice, also for a topic; or a page of another site
 
 
 class ChangeOfAccount(StrEnum):

@@ -129,6 +129,17 @@ def test_what_the_proxy_sends_is_taken_as_a_whole_or_refused(site: Site) -> None
         [("Remote-User", "z" * 65)],
     ):
         assert site.from_peer(headers).status_code == 400
+    assert recorded(site, "bad_proxy_header") is None
+
+
+def recorded(site: Site, reason: str) -> object:
+    """The account that the audit names in its newest refusal for this reason, once there is one."""
+
+    def found() -> list[object]:
+        items = site.root.get("/api/v1/audit?kind=refusals").json()["items"]
+        return [one["subject"]["account"] for one in items if one["data"]["reason"] == reason]
+
+    return wait_until(found)[0]
 
 
 def test_a_change_says_which_page_it_comes_from_as_with_a_cookie(site: Site) -> None:
@@ -168,6 +179,7 @@ def test_a_socket_ends_when_its_account_is_disabled_and_the_provider_cannot_help
     refused = site.http.get("/api/v1/session", headers=cookie("dora"))
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert "disabled" in refused.json()["detail"]
+    assert recorded(site, "disabled") == "dora"
 
 
 def test_an_account_with_a_password_is_not_the_providers_to_give(site: Site) -> None:
@@ -175,6 +187,7 @@ def test_an_account_with_a_password_is_not_the_providers_to_give(site: Site) -> 
     refused = site.http.get("/api/v1/jobs", headers=cookie("Root", "ops"))
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert "password" in refused.json()["detail"]
+    assert recorded(site, "name_taken") == "root"
     given = {"name": "root", "password": PASSWORD}
     signed_in = site.http.post("/api/v1/session", json=given, headers=cookie("Root") | site.origin)
     assert signed_in.status_code == 204

@@ -14,6 +14,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from tests.support.server import Server, hear
+from tests.support.waiting import wait_until
 
 KEY = ECKey.generate_key("P-256", {"kid": "one"})
 ISSUER = "https://issuer.example"
@@ -107,6 +108,32 @@ def test_the_secret_of_a_session_is_no_token(server: Server) -> None:
 def test_a_token_does_not_open_a_local_account_of_its_name(server: Server) -> None:
     answer = server.http.get("/api/v1/jobs", headers=token("someone", preferred_username="LOCAL", groups=["ops"]))
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert refused(server, "name_taken") == "local"
+
+
+def test_the_audit_names_whose_account_is_disabled(server: Server) -> None:
+    admin = token("root", groups=["ops"], scope="dropmill:admin")
+    assert server.http.get("/api/v1/session", headers=token("eve")).status_code == 200
+    (eve,) = [one for one in server.http.get("/api/v1/accounts", headers=admin).json()["items"] if one["name"] == "eve"]
+    change = server.http.patch(f"/api/v1/accounts/{eve['id']}", json={"is_disabled": True}, headers=admin)
+    assert change.status_code == 200
+    answer = server.http.get("/api/v1/jobs", headers=token("eve"))
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert "disabled" in answer.json()["detail"]
+    assert refused(server, "disabled") == "eve"
+    assert server.http.get("/api/v1/jobs", headers=token("eve", exp=1)).status_code == 401
+    assert refused(server, "bad_credentials") is None
+
+
+def refused(server: Server, reason: str) -> Any:
+    """The account that the audit names in its newest refusal for this reason, once there is one."""
+
+    def found() -> Any:
+        admin = token("root", groups=["ops"], scope="dropmill:admin")
+        items = server.http.get("/api/v1/audit?kind=refusals", headers=admin).json()["items"]
+        return [one["subject"]["account"] for one in items if one["data"]["reason"] == reason]
+
+    return wait_until(found)[0]
 
 
 def test_a_token_in_the_address_is_not_looked_at(server: Server) -> None:

@@ -15,7 +15,14 @@ PENDING_PER_NETWORK: Final = 500  # a company behind one address, at nine o'cloc
 PENDING_MAX: Final = 20_000
 
 
-class AccountReader(Protocol):
+class AccountNames(Protocol):
+    """Finds accounts by their names."""
+
+    async def account_named(self, name: str) -> Account | None:
+        """The account that has this name and is not removed; None if there is none."""
+
+
+class AccountReader(AccountNames, Protocol):
     """Finds who sends requests, and lets in whom others vouch for."""
 
     async def session_by(self, secret: Sha256) -> tuple[Session, Account] | None:
@@ -72,13 +79,6 @@ class AccountReader(Protocol):
         """Record when these were last used, and the accounts last seen. No event; does nothing about what is gone."""
 
 
-class AccountNames(Protocol):
-    """Finds accounts by their names."""
-
-    async def account_named(self, name: str) -> Account | None:
-        """The account that has this name and is not removed; None if there is none."""
-
-
 class PendingSignIns(Protocol):
     """Keeps what browsers have begun and an identity provider has not answered. No events: nobody is named yet."""
 
@@ -97,7 +97,7 @@ class PendingSignIns(Protocol):
         """
 
 
-class AccountLedger(AccountReader, AccountNames, PendingSignIns, Protocol):
+class AccountLedger(AccountReader, PendingSignIns, Protocol):
     """Keeps accounts, sessions and tokens."""
 
     async def add_account(self, account: Account, password_hash: str, by: By, *, is_first: bool = False) -> None:

@@ -12,17 +12,20 @@ Below a link (`dropmill.web.server.link_paths`) the link's own cookie is looked 
 it looked at: whoever is signed in acts there as any other visitor, and no visitor acts as an account.
 """
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from quart import Request, Websocket, g
 
 from dropmill.access.proxy import Vouched, claim_of
-from dropmill.access.sign_ins import SignIn
+from dropmill.access.sign_ins import SignIn, VouchedInVain
 from dropmill.access.visits import Entry
 from dropmill.model.accounts import owner_of
 from dropmill.model.caller import Caller
 from dropmill.model.client import ClientIdentity
-from dropmill.model.errors import NameTaken
+from dropmill.model.errors import BadRequest
+from dropmill.model.events import RefusalReason
+from dropmill.model.ids import AccountId
 from dropmill.origin.network import identify
 from dropmill.web.server.forwarding import VOUCHED
 from dropmill.web.server.link_paths import LinkPath, link_path
@@ -40,7 +43,8 @@ async def find_caller(connection: Connection) -> Caller | None:
 
     Below a link: None if this browser has not entered it, or it has ended, however open the server is.
 
-    None too for whom a proxy or a JWT vouches in vain; `why_refused` says why. Sign-in by password stays open to them.
+    None too for whom a proxy or a JWT vouches in vain; `refusal_of_vouched` says why. Sign-in by password stays open to
+    them.
 
     Raises:
         BadRequest: a proxy's headers are malformed.
@@ -89,36 +93,62 @@ def current_entry() -> Entry | None:
 
 
 async def _by_jwt(token: str, client: ClientIdentity) -> SignIn | None:
-    try:
-        return await services().sign_ins.by_jwt(token, client)
-    except NameTaken:
-        g.refusal = (
+    found = await services().sign_ins.by_jwt(token, client)
+    if not isinstance(found, VouchedInVain):
+        return found
+    if found.reason is RefusalReason.DISABLED:
+        sentence = f"The account {found.name!r} is disabled; ask an admin."
+    else:
+        sentence = (
             "The token is of somebody who has no account here yet, and another account has the name. Ask an admin to "
-            "remove that."
+            "give it to you (dropmill account link), or to remove it."
         )
-        return None
+    _keep_refusal(sentence, found.reason, found.account_id)
+    return None
 
 
 async def _by_proxy(vouched: Vouched, client: ClientIdentity) -> SignIn | None:
-    claim = claim_of(vouched, services().settings.auth_group)
+    try:
+        claim = claim_of(vouched, services().settings.auth_group)
+    except BadRequest as error:
+        _keep_refusal(error.detail, RefusalReason.BAD_HEADER, None)
+        raise
     if claim is None:
         return None
-    try:
-        sign_in = await services().sign_ins.by_proxy(claim, client)
-    except NameTaken:
-        g.refusal = (
-            f"The proxy signs you in as {claim.name!r}, but this server has an account of that name with a password. "
-            "Sign in with it at /sign-in, or ask an admin to remove it."
+    found = await services().sign_ins.by_proxy(claim, client)
+    if not isinstance(found, VouchedInVain):
+        return found
+    if found.reason is RefusalReason.DISABLED:
+        sentence = f"The account {found.name!r} is disabled; ask an admin."
+    else:
+        sentence = (
+            f"The proxy signs you in as {found.name!r}, but this server has an account of that name with a password. "
+            "Sign in with it at /sign-in, or ask an admin to give it to you (dropmill account link) or to remove it."
         )
-        return None
-    if sign_in is None:
-        g.refusal = f"The account {claim.name!r} is disabled; ask an admin."
-    return sign_in
+    _keep_refusal(sentence, found.reason, found.account_id)
+    return None
 
 
-def why_refused() -> str | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """Why somebody for whom a proxy or a JWT vouches is nobody here: a sentence for them, and what the audit records.
+
+    Attributes:
+        account_id: whose account is disabled, or has the name; None: nobody's.
+    """
+
+    sentence: str
+    reason: RefusalReason
+    account_id: AccountId | None
+
+
+def _keep_refusal(sentence: str, reason: RefusalReason, account_id: AccountId | None) -> None:
+    g.refusal = Refusal(sentence=sentence, reason=reason, account_id=account_id)
+
+
+def refusal_of_vouched() -> Refusal | None:
     """Why somebody for whom a proxy or a JWT vouches is nobody here; None if none does."""
-    found: str | None = g.get("refusal")
+    found: Refusal | None = g.get("refusal")
     return found
 
 

@@ -56,8 +56,8 @@ from dropmill.web.server.caller import (
     client_of,
     find_caller,
     keep_caller,
+    refusal_of_vouched,
     shows_credentials,
-    why_refused,
 )
 from dropmill.web.server.capacity import capacity_of
 from dropmill.web.server.cors import OtherOrigins
@@ -402,8 +402,8 @@ def _check_access(access: Access, caller: Caller | None) -> None:
     if access is Open.TO_ALL:
         return
     if caller is None:
-        if (why := why_refused()) is not None:
-            raise Forbidden(why)
+        if (refusal := refusal_of_vouched()) is not None:
+            raise Forbidden(refusal.sentence)
         raise SignInRequired("Sign in, or send a token: Authorization: Bearer TOKEN.")
     if not isinstance(access, Open):
         services().policy.require(caller, access)
@@ -442,14 +442,17 @@ def _note_refusal(error: DropmillError) -> None:
     if services().is_open:
         return
     connection: Any = request if has_request_context() else websocket
-    caller = caller_if_known()
-    if isinstance(error, Forbidden) and not isinstance(error, InsecureSignIn):
+    caller, refusal = caller_if_known(), refusal_of_vouched()
+    account_id = None if caller is None else caller.account_id
+    is_bad_header = refusal is not None and refusal.reason is RefusalReason.BAD_HEADER
+    if refusal is not None and caller is None and isinstance(error, BadRequest if is_bad_header else Forbidden):
+        reason, account_id = refusal.reason, refusal.account_id
+    elif isinstance(error, Forbidden) and not isinstance(error, InsecureSignIn):
         reason = RefusalReason.FORBIDDEN
     elif isinstance(error, SignInRequired) and caller is None and shows_credentials(connection):
         reason = RefusalReason.BAD_CREDENTIALS
     else:
         return
-    account_id = None if caller is None else caller.account_id
     services().refusals.note(reason, client_of(connection), account_id=account_id, route=name_of(connection))
 
 
