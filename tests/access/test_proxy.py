@@ -31,6 +31,7 @@ def test_an_empty_or_missing_name_is_nobody() -> None:
         Vouched(names=[b"ada"], groups=[b"staff", b"ops"]),
         Vouched(names=[b"\xff"]),
         Vouched(names=[b"ada"], groups=[b"\xff"]),
+        Vouched(names=[], groups=[b"\xff"]),  # a client has sent it, and would do better with somebody's name
         Vouched(names=[b"a" * 65]),
         Vouched(names=[b"a\tb"]),
         Vouched(names=["a\u202eb".encode()]),

@@ -50,12 +50,13 @@ def claim_of(vouched: Vouched, roles: Iterable[tuple[Role, str]]) -> Claim | Non
         roles: roles with a group that gives it. Of several the highest counts; whoever is in none is a viewer.
 
     Raises:
-        BadRequest: a header is there twice, is not UTF-8, or names somebody who cannot be an account.
+        BadRequest: a header is there twice, is not UTF-8, or names somebody who cannot be an account; groups count
+            also if nobody is signed in, because then a client has sent them.
     """
     name = _text(vouched.names, "--auth-header").strip()
+    groups = [group.strip() for group in _BETWEEN_GROUPS.split(_text(vouched.groups, "--auth-groups-header"))]
     if not name:
         return None
-    groups = [group.strip() for group in _BETWEEN_GROUPS.split(_text(vouched.groups, "--auth-groups-header"))]
     return Claim(name=checked_name(name, "--auth-header"), role=role_of(groups, list(roles)))
 
 

@@ -168,7 +168,7 @@ def test_the_command_line_sends_under_the_sub_path(site: Site, tmp_path: Path) -
 
 def test_doctor_finds_nothing_amiss_with_the_sample(site: Site) -> None:
     found = site.doctor()
-    assert len(found) == 9
+    assert len(found) == 10
     assert {subject: line for subject, line in found.items() if not line.startswith("ok")} == {}
 
 

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import re
 import ssl
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -12,8 +13,9 @@ import pytest
 from tests.support import provider
 from tests.support.certificates import make_certificate
 from tests.support.nginx import PEER, Nginx
+from tests.support.preloaded import DROPMILL
 from tests.support.provider import cookie
-from tests.support.server import Server, hear
+from tests.support.server import Server, clean_environment, hear
 from tests.support.waiting import PATIENCE_S, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -22,16 +24,18 @@ from websockets.typing import Origin
 CLIENT = "127.0.0.7"
 PASSWORD = "correct horse battery"
 TRUST = ("--auth-header", "Remote-User", "--auth-groups-header", "Remote-Groups")
+APP = "https://app.example"
 ROLES = ("--auth-group", "admin=ops", "--auth-group", "operator=night shift")
 
 
 class Site:
     """A provider, nginx that asks it, and the server behind nginx, with one account of its own."""
 
-    def __init__(self, folder: Path, provider_address: str) -> None:
+    def __init__(self, folder: Path, provider_address: str, fault: Callable[[str], str] = lambda text: text) -> None:
         certificate = make_certificate(folder)
+        self.certificate = certificate[0]
         self.nginx = Nginx(folder / "nginx", certificate, "/drop")
-        flags = ("--public-url", self.nginx.url, "--trusted-proxy", PEER, *TRUST, *ROLES)
+        flags = ("--public-url", self.nginx.url, "--trusted-proxy", PEER, *TRUST, *ROLES, "--allowed-origin", APP)
         self.server = Server(folder / "server", *flags).start()
         self.context = ssl.create_default_context(cafile=certificate[0])
         transport = httpx.HTTPTransport(verify=self.context, local_address=CLIENT)
@@ -42,7 +46,7 @@ class Site:
         own = {"Origin": self.server.url}
         self.root = httpx.Client(base_url=f"{self.server.url}/drop", headers=own, trust_env=False)
         assert self.root.post("/api/v1/session", json=made).status_code == 204
-        self.nginx.start(self.server.host, lambda text: asking(text, provider_address))
+        self.nginx.start(self.server.host, lambda text: fault(asking(text, provider_address)))
 
     def who(self, headers: dict[str, str]) -> tuple[str | None, str]:
         """Account and role of whoever asks through nginx."""
@@ -64,9 +68,19 @@ class Site:
 def asking(text: str, provider_address: str) -> str:
     """The sample with the lines for a provider switched on."""
     switched_on, lines = re.subn(r"^( *)#(?=\S)", r"\1", text, flags=re.MULTILINE)
-    assert lines == 14
+    assert lines == 20
     assert "client_max_body_size    0;    # here" in switched_on
     return switched_on.replace("127.0.0.1:9091", provider_address)
+
+
+def doctor(site: Site, *flags: str) -> dict[str, str]:
+    """What `dropmill doctor` says of the way through nginx: subject to level and sentence."""
+    environment = clean_environment({"SSL_CERT_FILE": str(site.certificate), "NO_PROXY": "*"})
+    trust = ("--trusted-proxy", PEER, *flags) if flags else ()
+    command = [*DROPMILL, "doctor", "--min-free", "1", "--url", site.nginx.url, *trust]
+    done = subprocess.run(command, cwd=site.server.folder, env=environment, capture_output=True, text=True, timeout=120)
+    lines = [line for line in done.stdout.splitlines() if line[6:].startswith("network")]
+    return {line[6:22].strip(): f"{line[:5].strip()} {line[23:]}" for line in lines}
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +216,47 @@ def test_nobody_signs_in_with_a_password_to_an_account_that_has_none(site: Site)
         given = {"name": "zed", "password": password}
         answer = site.http.post("/api/v1/session", json=given, headers=cookie("zed") | site.origin)
         assert (answer.status_code, answer.json()["code"]) == (401, "wrong_credentials")
+
+
+def test_a_program_with_a_token_and_the_page_of_another_origin_get_past_the_provider(site: Site) -> None:
+    made = site.root.post("/api/v1/tokens", json={"scopes": ["read"], "expires_in": 600}).json()["token"]
+    bearer = {"Authorization": f"Bearer {made}", "Origin": APP}
+    forged = {"Remote-User": "rita", "Remote-Groups": "ops"}
+    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization", "Origin": APP}
+    preflight = site.http.options("/api/v1/session", headers=asked | forged)
+    assert (preflight.status_code, preflight.headers["Access-Control-Allow-Origin"]) == (204, APP)
+    answer = site.http.get("/api/v1/session", headers=bearer | forged)
+    assert (answer.json()["account"], answer.headers["Access-Control-Allow-Origin"]) == ("root", APP)
+    for none in ("dmill_none", "x", "Basic cm9vdDpyb290"):
+        refused = site.http.get("/api/v1/session", headers=forged | {"Authorization": f"Bearer {none}"})
+        assert (refused.status_code, refused.json()["code"]) == (401, "sign_in_required")
+    for headers in ({"Authorization": "Basic cm9vdDpyb290"}, {"Authorization": "Bearer"}, {"Origin": APP}):
+        assert site.http.get("/api/v1/session", headers=forged | headers).headers["Content-Type"] == "text/html"
+    assert site.http.options("/api/v1/session", headers={"Origin": APP}).status_code == 401
+
+
+def test_doctor_finds_that_nobody_can_say_who_they_are(site: Site) -> None:
+    accounts = site.root.get("/api/v1/accounts").json()["items"]
+    found = doctor(site, *TRUST, *ROLES)
+    assert {subject: line for subject, line in found.items() if not line.startswith("ok")} == {}
+    assert found["network: sign-in"] == "ok clients cannot say who they are"
+    assert site.root.get("/api/v1/accounts").json()["items"] == accounts
+    assert doctor(site)["network"].startswith("FAIL")  # nginx asks for a sign-in, and doctor does not know
+
+
+@pytest.mark.parametrize("header", ["Remote-User", "Remote-Groups"])
+def test_doctor_finds_a_proxy_that_passes_a_forged_header_on(tmp_path: Path, header: str) -> None:
+    def fault(text: str) -> str:
+        changed, lines = re.subn(rf"\n *proxy_set_header +{header} [^\n]*", "", text)
+        assert lines == 1
+        return changed
+
+    with provider.running() as address:
+        broken = Site(tmp_path, address, fault)
+        try:
+            found = doctor(broken, *TRUST, *ROLES)
+            accounts = [one["name"] for one in broken.root.get("/api/v1/accounts").json()["items"]]
+        finally:
+            broken.end()
+    assert found["network: sign-in"].startswith(f"FAIL clients can say who they are: {header} of a client arrives")
+    assert accounts == ["root"]

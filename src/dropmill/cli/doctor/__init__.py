@@ -32,13 +32,13 @@ def command(url: str | None, **flags: Any) -> None:
         sys.exit(1)
     failures = sum(_report(subject, check(settings)) for subject, check in HOST_CHECKS.items())
     if url is not None:
-        failures += _check_network(url)
+        failures += _check_network(url, settings)
     sys.exit(1 if failures else 0)
 
 
-def _check_network(url: str) -> int:
+def _check_network(url: str, settings: Settings) -> int:
     try:
-        server = ServerConnection(url)
+        server = ServerConnection(url, auth_header=settings.auth_header, auth_groups_header=settings.auth_groups_header)
     except ValueError as error:
         return _report("network", iter([fail(f"--url {url}: {error}")]))
     failures = 0

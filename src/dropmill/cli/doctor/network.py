@@ -18,13 +18,19 @@ from urllib.parse import urlsplit
 
 from dropmill import __version__
 from dropmill.cli.doctor.findings import Findings, fail, ok, warn
+from dropmill.model.accounts import NAME_MAX
 
 ANSWER_S = 5.0  # a server answers in milliseconds; a proxy that waits for the rest of a body never does
 PROBE_BYTES = 64 * 1024 * 1024  # announced, never sent; above the default limit of common proxies
 BEGINNING_BYTES = 16 * 1024
 HEAD_MAX = 64 * 1024
 WHOLE_MAX = 2 * 1024 * 1024  # bytes of an answer read to its end: a config, a page
+FORGED_NAME = "x" * (NAME_MAX + 1)  # of nobody: the server refuses it, and makes no account
+FORGED_GROUPS = "\udcff"  # a byte that is no UTF-8
+NO_TOKEN = "dmill_doctor"  # noqa: S105  # of nobody; a proxy that leaves tokens to the server passes it on
 FORGED_ADDRESS = "192.0.2.1"  # of no client (RFC 5737)
+
+ASKS_TO_SIGN_IN = (301, 302, 303, 307, 401, 403)  # of a proxy
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty settings
 H2_SETTINGS = 4  # type of the first frame of a server that speaks HTTP/2
@@ -74,9 +80,11 @@ class ServerConnection:
         is_open: whether the server was reached; the other checks make no sense until then.
         base: the URL's path, without a slash at its end.
         origin: what browsers send as `Origin` from its pages.
+        auth_header: in which the proxy says who is signed in (`--auth-header`); None: it does not.
+        auth_groups_header: in which it says what groups they are in.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, auth_header: str | None = None, auth_groups_header: str | None = None) -> None:
         """Connect to nothing yet.
 
         Raises:
@@ -84,6 +92,8 @@ class ServerConnection:
         """
         self.url = url if "://" in url else f"http://{url}"
         self.is_open = False
+        self.auth_header = auth_header
+        self.auth_groups_header = auth_groups_header
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an address such as https://drop.example.com")
@@ -146,7 +156,10 @@ class ServerConnection:
         method, _, path = request.partition(" ")
         first = f"{method} {self.base}{path} HTTP/1.1"
         agent = f"User-Agent: dropmill/{__version__}"
-        return "\r\n".join([first, f"Host: {self._authority}", agent, *lines, "", ""]).encode()
+        # Where a provider signs people in, nothing else gets past the proxy.
+        token = [] if self.auth_header is None else [f"Authorization: Bearer {NO_TOKEN}"]
+        head = [first, f"Host: {self._authority}", agent, *token, *lines, "", ""]
+        return "\r\n".join(head).encode(errors="surrogateescape")
 
 
 def check_http(server: ServerConnection) -> Findings:
@@ -162,6 +175,11 @@ def check_http(server: ServerConnection) -> Findings:
     elif answer.is_ours:
         server.is_open = True
         yield fail(f"{server.url}: {answer.detail}")
+    elif answer.status in ASKS_TO_SIGN_IN and server.auth_header is not None:
+        yield warn(
+            f"the proxy answers {answer.status} before the server does, so nothing behind it is checked; it can leave "
+            "requests with a token to the server, as deploy/nginx.conf does"
+        )
     else:
         yield fail(f"{server.url} is not Dropmill: " + (answer.detail if answer.status else "it does not answer"))
 
@@ -169,10 +187,10 @@ def check_http(server: ServerConnection) -> Findings:
 def check_pages(server: ServerConnection) -> Findings:
     """Links on pages lead to the URL, sub-path included."""
     page = server.fetch("/", Accept="text/html")
+    if page.status == 303:  # to the page that everybody sees
+        page = server.fetch("/sign-in", Accept="text/html")
     shown = re.search(rb'data-base="([^"]*)"', page.body)
-    if page.status == 401:
-        yield ok("not checked; the server requires sign-in")
-    elif page.status != 200 or shown is None:
+    if page.status != 200 or shown is None:
         yield fail(f"{server.url}/ is not a page of Dropmill: it answers {page.status}")
     elif (base := shown[1].decode(errors="replace")) != server.base:
         yield fail(
@@ -222,6 +240,30 @@ def check_client(server: ServerConnection) -> Findings:
         )
     else:
         yield ok("clients cannot forge their address")
+
+
+def check_sign_in(server: ServerConnection) -> Findings:
+    """No client can say who it is: the proxy replaces, or removes, the headers of `--auth-header`.
+
+    What is forged is malformed, so the server refuses it if it arrives. Otherwise this would sign somebody in.
+    """
+    forged = {"--auth-header": (server.auth_header, FORGED_NAME)}
+    forged["--auth-groups-header"] = (server.auth_groups_header, FORGED_GROUPS)
+    if server.auth_header is None:
+        yield ok("not checked; --auth-header is not set")
+        return
+    for setting, (header, value) in forged.items():
+        for path in ("/readyz", "/api/v1/session"):
+            if header is None:
+                continue
+            answer = server.ask(f"GET {path}", b"", **{header: value}, Connection="close")
+            if answer.status == 400 and answer.is_ours and setting in answer.detail:
+                yield fail(
+                    f"clients can say who they are: {header} of a client arrives at {path}; the proxy must replace or "
+                    f"remove it in every location (nginx: proxy_set_header {header} ...)"
+                )
+                return
+    yield ok("clients cannot say who they are")
 
 
 def check_bytes(server: ServerConnection) -> Findings:
@@ -322,6 +364,7 @@ NETWORK_CHECKS: Mapping[str, Callable[[ServerConnection], Findings]] = {
     "network: pages": check_pages,
     "network: origin": check_origin,
     "network: client": check_client,
+    "network: sign-in": check_sign_in,
     "network: bytes": check_bytes,
     "network: HTTP/2": check_http2,
     "network: sockets": check_websocket,
