@@ -23,7 +23,7 @@ from dropmill.access.sign_ins import SignIn, SignIns, VouchedInVain
 from dropmill.access.tokens import Tokens
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sqlite.ledger import SqliteLedger
-from dropmill.model.accounts import Account, owner_of
+from dropmill.model.accounts import Account, Identity, owner_of
 from dropmill.model.caller import EVERY_SCOPE, Authentication, Caller, Role, Scope
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import BadRequest, Forbidden, NotFound, TooManyAttempts, WrongCredentials
@@ -511,3 +511,18 @@ async def test_a_proxy_does_not_open_an_account_that_has_a_password(access: Acce
     found = await access.sign_ins.by_proxy(Claim(name="ADA", role=Role.ADMIN), CLIENT)
     assert found == VouchedInVain(reason=RefusalReason.NAME_TAKEN, name="ADA", account_id=ada.id)
     assert (await access.ledger.account(ada.id)).role is Role.VIEWER
+
+
+async def test_whoever_is_given_an_account_has_it_until_it_is_taken_from_them(access: Access) -> None:
+    ada = await access.added("ada")
+    await access.accounts.link(WHO, ada.id, Identity.of_proxy("alice"))
+    found = await access.sign_ins.by_proxy(Claim(name="Alice", role=None), CLIENT)
+    assert isinstance(found, SignIn)
+    assert (found.account.id, found.account.name) == (ada.id, "ada")
+    line = Line()
+    with access.sign_ins.held(caller_of(found), line.end):
+        await access.accounts.link(WHO, ada.id, None)
+        await asyncio.wait_for(line.is_ended.wait(), 20)
+    again = await access.sign_ins.by_proxy(Claim(name="Alice", role=None), CLIENT)
+    assert isinstance(again, SignIn)
+    assert again.account.id != ada.id

@@ -158,3 +158,39 @@ def test_a_limit_that_is_none_is_refused_with_what_it_may_be(run: Run, words: tu
     assert "none or default" in problem or "No such option" in problem
     assert own_limits(run, "ada") == {}
     assert run("account", "limits", "bob")[0] == 1
+
+
+def test_an_account_is_given_to_somebody_whom_others_vouch_for(run: Run) -> None:
+    added(run, "ada", "admin")
+    code, out, _ = run("account", "link", "ADA", "--proxy-user", "Alice")
+    assert (code, out) == (0, "ada belongs to alice of proxy now.\n")
+    assert run("account", "list")[1].rstrip().endswith("alice of proxy")
+    added(run, "bob")
+    code, _, said = run("account", "link", "bob", "--proxy-user", "ALICE")
+    assert code == 1
+    assert "They have the account 'ada' already" in said
+    assert run("account", "unlink", "ada")[0] == 0
+    assert run("account", "link", "bob", "--issuer", "https://id.example", "--subject", "0815")[0] == 0
+    assert run("account", "list")[1].splitlines()[0].endswith("0815 of https://id.example")
+    assert run("account", "unlink", "ada")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--issuer", "https://id.example"),
+        ("--subject", "x"),
+        ("--proxy-user", "x", "--issuer", "https://id.example", "--subject", "x"),
+        ("--issuer", "proxy", "--subject", "x"),
+        ("--issuer", "https://id.example", "--subject", ""),
+        ("--issuer", "https://id.example", "--subject", "x" * 256),
+        ("--proxy-user", "x" * 65),
+        ("--proxy-user", "a\x00b"),
+    ],
+)
+def test_who_cannot_be_named_is_refused_and_nothing_changes(run: Run, words: tuple[str, ...]) -> None:
+    added(run, "ada")
+    before = run("account", "list")[1]
+    assert run("account", "link", "ada", *words)[0] in (1, 2)
+    assert run("account", "list")[1] == before

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -338,6 +339,41 @@ async def test_an_identity_of_a_disabled_account_is_left_as_it_is_and_of_a_remov
         made.id: await empty.account(made.id),
         again.id: again,
     }
+
+
+async def test_a_local_account_is_given_to_an_identity_and_taken_from_it(empty: Ledger) -> None:
+    await added(empty, "root")
+    ada = await added(empty)
+    them = Identity(issuer="https://id.example", subject="0815")
+    linked = await empty.link_account(ada.id, them, BY)
+    assert linked == replace(ada, identity=them)
+    assert await empty.account_by(them) == linked
+    assert await empty.accounts_of([], [], [ada.id]) == {ada.id: linked}
+    visit = await empty.admit(them, "other", None, CLIENT, method=SignInMethod.JWT, unseen_since=LONG_AGO)
+    assert (visit.id, visit.name) == (ada.id, ada.name)
+    assert await empty.password_of(ada.name) is not None  # it stays
+    proxied = await empty.admit(
+        Identity.of_proxy("bob"), "bob", None, CLIENT, method=SignInMethod.PROXY, unseen_since=LONG_AGO
+    )
+    for account_id, identity, error in (
+        (ada.id, Identity.of_proxy("ada"), NameTaken),  # it belongs to somebody
+        ((await added(empty, "eve")).id, them, NameTaken),  # they have one
+        ((await added(empty, "eva")).id, None, NotFound),
+        (AccountId("none"), them, NotFound),
+    ):
+        before = await empty.newest_cursor()
+        with pytest.raises(error):
+            await empty.link_account(account_id, identity, BY)
+        assert await empty.newest_cursor() == before
+    await signed_in(empty, ada)
+    unlinked = await empty.link_account(ada.id, None, BY)
+    assert await empty.sessions(ada.id) == []  # they may have signed in
+    assert unlinked.identity is None
+    assert await empty.account_by(them) is None
+    assert await empty.accounts_of([], [], [ada.id, proxied.id]) == {proxied.id: proxied}
+    events = [event for event in await scenarios.all_events(empty) if "linked" in str(event.data.get("change"))]
+    assert [event.data["change"] for event in events] == ["linked", "unlinked"]
+    assert all("accounts" in event.topics for event in events)  # who was let in by it is asked again
 
 
 async def test_of_many_first_visits_at_once_one_makes_the_account(empty: Ledger) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dropmill.access.passwords import Passwords
-from dropmill.model.accounts import Account, AccountChange, checked_name
+from dropmill.model.accounts import Account, AccountChange, Identity, checked_name
 from dropmill.model.by import by
 from dropmill.model.caller import Role
 from dropmill.model.clock import utc_now
@@ -74,6 +74,18 @@ class Accounts:
             password_hash = await self._passwords.new(password, known.name)
         change = AccountChange(role=role, is_disabled=is_disabled, password_hash=password_hash, limits=limits)
         return await self._ledger.change_account(account_id, change, by(caller))
+
+    async def link(self, caller: AnyCaller, account_id: AccountId, identity: Identity | None) -> Account:
+        """Give an account to somebody whom a proxy or an issuer vouches for; None: to nobody any more.
+
+        A password that it has stays, and so do its tokens. Its sessions end, and what was open because somebody was
+        vouched for, when they are unlinked.
+
+        Raises:
+            NotFound: there is no such account, it was removed, or it belongs to nobody.
+            NameTaken: it belongs to somebody, or they have an account.
+        """
+        return await self._ledger.link_account(account_id, identity, by(caller))
 
     async def remove(self, caller: AnyCaller, account_id: AccountId) -> None:
         """Remove an account with its sessions and tokens. What it has sent stays.

@@ -14,6 +14,7 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import JWKRegistry, Key
 
 from dropmill.access.http import json_object
+from dropmill.model.accounts import SUBJECT_MAX
 
 ALGORITHMS: Final = (
     "RS256",
@@ -32,7 +33,6 @@ ALGORITHMS: Final = (
 
 KEYS_MAX: Final = 1024 * 1024  # bytes of a key set
 LEEWAY_S: Final = 30  # that clocks may differ
-SUBJECT_MAX: Final = 255  # characters (OpenID Connect Core, section 2)
 
 Keys: TypeAlias = Mapping[str | None, Key]
 """The public keys of a set for signatures, by their ids."""

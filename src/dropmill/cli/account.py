@@ -14,7 +14,7 @@ from dropmill.access.quotas import Quotas
 from dropmill.cli.format import printable
 from dropmill.cli.offline import asked_password, run_on_ledger
 from dropmill.cli.options import folder_options
-from dropmill.model.accounts import NAME_MAX, Account, checked_name
+from dropmill.model.accounts import ISSUER_MAX, NAME_MAX, SUBJECT_MAX, Account, Identity, checked_name
 from dropmill.model.caller import Role
 from dropmill.model.internal import Internal
 from dropmill.model.quotas import ACCOUNT_LIMITS, LimitChange, Quota
@@ -111,6 +111,61 @@ def _set_disabled(name: str, is_disabled: bool, said: str, flags: Any) -> None:
         print(f"{printable(account.name)} {said}.")
 
     run_on_ledger(flags, work)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--proxy-user", metavar="USER", help="Whom the proxy calls so (--auth-header).")
+@click.option("--issuer", metavar="URL", help="The issuer that knows them (--jwt-issuer, --oidc-issuer).")
+@click.option("--subject", metavar="SUBJECT", help="Who it is there: `sub` of their tokens.")
+@folder_options
+def link(name: str, proxy_user: str | None, issuer: str | None, subject: str | None, **flags: Any) -> None:
+    """Give an account to somebody whom a proxy or an issuer of tokens vouches for.
+
+    They get it with all that it has sent, without its password. Whoever knows that can still sign in. If groups give
+    roles (--auth-group), theirs count from the next visit on.
+    """
+
+    async def work(ledger: Ledger) -> None:
+        identity = _identity(proxy_user, issuer, subject)
+        account = await _accounts(ledger).named(WHO, name)
+        await _accounts(ledger).link(WHO, account.id, identity)
+        print(f"{printable(account.name)} belongs to {_printable_identity(identity)} now.")
+
+    run_on_ledger(flags, work)
+
+
+@command.command()
+@click.argument("name")
+@folder_options
+def unlink(name: str, **flags: Any) -> None:
+    """Take an account from somebody whom a proxy or an issuer vouches for; ends its sessions and what they have open.
+
+    Their next visit makes another account. Give this one a password to sign in to it.
+    """
+
+    async def work(ledger: Ledger) -> None:
+        account = await _accounts(ledger).named(WHO, name)
+        await _accounts(ledger).link(WHO, account.id, None)
+        print(f"{printable(account.name)} belongs to nobody any more; it needs a password.")
+
+    run_on_ledger(flags, work)
+
+
+def _identity(proxy_user: str | None, issuer: str | None, subject: str | None) -> Identity:
+    if proxy_user is not None and issuer is None and subject is None:
+        return Identity.of_proxy(checked_name(proxy_user, "--proxy-user"))
+    if proxy_user is not None or issuer is None or subject is None:
+        raise click.UsageError("Name somebody by --proxy-user, or by --issuer and --subject.")
+    if not 1 <= len(subject) <= SUBJECT_MAX or not subject.isprintable():
+        raise click.UsageError(f"--subject must have 1 to {SUBJECT_MAX} printable characters.")
+    if "://" not in issuer or not issuer.isprintable() or len(issuer) > ISSUER_MAX:
+        raise click.UsageError(f"--issuer must be an address of at most {ISSUER_MAX} characters, as --jwt-issuer is.")
+    return Identity(issuer=issuer, subject=subject)
+
+
+def _printable_identity(identity: Identity) -> str:
+    return printable(f"{identity.subject} of {identity.issuer}")
 
 
 @command.command("list")
@@ -214,4 +269,5 @@ def _accounts(ledger: Ledger) -> Accounts:
 def _line(account: Account) -> str:
     state = "removed" if account.removed_at else "disabled" if account.disabled_at else "-"
     seen = time_text(account.last_seen_at) or "never seen"
-    return f"{printable(account.name):<{NAME_MAX // 3}}  {account.role:<8}  {state:<8}  {seen}"
+    of = "" if account.identity is None else f"  {_printable_identity(account.identity)}"
+    return f"{printable(account.name):<{NAME_MAX // 3}}  {account.role:<8}  {state:<8}  {seen}{of}"

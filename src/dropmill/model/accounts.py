@@ -15,6 +15,8 @@ from dropmill.model.ids import AccountId, Owner, SessionId, Sha256, TokenId
 from dropmill.model.quotas import LimitChange
 
 NAME_MAX = 64  # characters
+SUBJECT_MAX = 255  # characters (OpenID Connect Core, section 2)
+ISSUER_MAX = 400  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,7 @@ class Account:
         removed_at: since when it is gone for good; None while it is there. Its name may belong to another account.
         last_seen_at: when a session or a token of it was last used, to about a minute; None: never.
         has_password: whether it can be signed in to with one; one that only an identity opens has none.
+        identity: for whom it is an account, besides who knows its password; None: for nobody.
     """
 
     id: AccountId
@@ -37,6 +40,7 @@ class Account:
     removed_at: datetime | None = None
     last_seen_at: datetime | None = None
     has_password: bool = True
+    identity: "Identity | None" = None
 
     @property
     def is_usable(self) -> bool:

@@ -95,6 +95,8 @@ class ChangeOfAccount(StrEnum):
     PASSWORD = "password"  # noqa: S105  # a word, no secret
     LIMITS = "limits"
     REMOVED = "removed"
+    LINKED = "linked"  # to somebody whom a proxy or another system vouches for
+    UNLINKED = "unlinked"
     TOKEN_MADE = "token_made"  # noqa: S105  # a word, no secret
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a word, no secret
 

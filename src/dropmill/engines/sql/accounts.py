@@ -158,6 +158,26 @@ def admit(
     return require_existing(tx, account.id)
 
 
+def link_account(tx: Transaction, account_id: AccountId, identity: Identity | None, by: By) -> Account:
+    """See `AccountLedger.link_account`."""
+    account = require_existing(tx, account_id)
+    if identity is None and account.identity is None:
+        raise NotFound(f"{account.name} belongs to nobody whom a proxy or another system vouches for.")
+    if identity is not None and account.identity is not None:
+        raise NameTaken(
+            f"{account.name} belongs to {account.identity.subject!r} of {account.identity.issuer}; unlink it first."
+        )
+    other = None if identity is None else tx.one(_IDENTIFIED, issuer=identity.issuer, subject=identity.subject)
+    if other is not None:
+        raise NameTaken(f"They have the account {other['name']!r} already; remove or unlink that first.")
+    issuer, subject = (None, None) if identity is None else (identity.issuer, identity.subject)
+    tx.run(_SET_ACCOUNT, key=account_id, issuer=issuer, subject=subject)
+    _changed(tx, account, ChangeOfAccount.UNLINKED if identity is None else ChangeOfAccount.LINKED, by)
+    if identity is None:  # some of them may be of those from whom the account is taken
+        _end_sessions(tx, account, None, SignOutReason.ENDED, by.client)
+    return require_existing(tx, account_id)
+
+
 def remove_account(tx: Transaction, account_id: AccountId, by: By) -> None:
     """See `AccountLedger.remove_account`."""
     account = require_existing(tx, account_id)
@@ -384,7 +404,7 @@ def accounts_of(
     """See `AccountReader.accounts_of`."""
     found: dict[Credential, Account] = {}
     for account_id in account_ids:
-        if (row := prepared.one(connection, _ACCOUNT, {"key": account_id})) is not None:
+        if (row := prepared.one(connection, _ACCOUNT, {"key": account_id})) is not None and row["issuer"] is not None:
             found[account_id] = account_of(row)
     for table, ids in ((sessions, session_ids), (tokens, token_ids)):
         query: Select[Any] = select(table.c.id, *_OF_ACCOUNT).join(accounts, accounts.c.id == table.c.account_id)
@@ -460,6 +480,7 @@ def account_of(row: Row) -> Account:
         removed_at=row["removed_at"],
         last_seen_at=row["last_seen_at"],
         has_password=row["password_hash"] is not None,
+        identity=None if row["issuer"] is None else Identity(issuer=row["issuer"], subject=row["subject"]),
     )
 
 

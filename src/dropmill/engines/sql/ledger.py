@@ -265,6 +265,9 @@ class SqlLedger(SqlDatabase):
     ) -> Account:
         return await self._change(accounts.change_account, account_id, change, by, keep)
 
+    async def link_account(self, account_id: AccountId, identity: Identity | None, by: By) -> Account:
+        return await self._change(accounts.link_account, account_id, identity, by)
+
     async def remove_account(self, account_id: AccountId, by: By) -> None:
         await self._change(accounts.remove_account, account_id, by)
 

@@ -68,7 +68,7 @@ class AccountReader(AccountNames, Protocol):
         tokens: Collection[TokenId],
         accounts_too: Collection[AccountId] = (),
     ) -> Mapping[Credential, Account]:
-        """The accounts of those sessions and tokens that are still there, and those of the ids themselves."""
+        """The accounts of those sessions and tokens that are there, and those of the ids that have an identity."""
 
     async def note_use(
         self,
@@ -129,6 +129,21 @@ class AccountLedger(AccountReader, PendingSignIns, Protocol):
         Raises:
             NotFound: there is none, or it was removed.
             LastAdmin: no usable admin would be left.
+        """
+
+    async def link_account(self, account_id: AccountId, identity: Identity | None, by: By) -> Account:
+        """Give an account to an identity, None: to none any more (`account.changed`); returns it as it is now.
+
+        Whoever it is taken from has perhaps signed in: then its sessions end (`account.signed_out`).
+
+        Args:
+            account_id: which.
+            identity: who.
+            by: who does it.
+
+        Raises:
+            NotFound: there is no such account, it was removed, or it belongs to no identity.
+            NameTaken: the account belongs to an identity, or the identity has an account.
         """
 
     async def remove_account(self, account_id: AccountId, by: By) -> None:
