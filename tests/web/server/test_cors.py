@@ -6,12 +6,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from quart import Quart
+from tests.support.all_routes import all_routes
 from tests.support.server import Server, hear
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 import dropmill
-from dropmill.web.server.cors import ANSWER_HEADERS, REQUEST_HEADERS
+from dropmill.engines.local.bus import LocalBus
+from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.web.server.cors import ANSWER_HEADERS, REQUEST_HEADERS, OtherOrigins, keep_origins
+from dropmill.web.server.refusal import headers_for, refusal
 
 ALLOWED = "https://a.example"
 OTHERS = ["https://b.example", "https://a.example.evil.example", "https://A.example", "http://a.example", "null", "*"]
@@ -112,12 +117,63 @@ def test_an_allowed_page_posts_and_opens_the_socket_and_no_other_does(server: Se
             pass
 
 
+LARGE = {"Origin": ALLOWED, "X-Large": "x" * 200_000}
+
+
+def test_an_allowed_page_reads_answers_to_requests_that_were_not_read(server: Server, tmp_path: Path) -> None:
+    """Without the headers a browser would say that the server is away."""
+    answer = server.http.get("/api/v1/jobs", headers=LARGE)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (431, "*")
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert "access-control-allow-credentials" not in answer.headers
+    crowded = Server(tmp_path, "--auth", "off", "--allowed-origin", ALLOWED, "--max-connections", "1").start()
+    try:
+        assert crowded.http.get("/healthz").status_code == 200  # and its connection stays
+        with httpx.Client(base_url=crowded.url, trust_env=False) as other:
+            refused = other.get("/api/v1/jobs", headers={"Origin": ALLOWED})
+        assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (503, "*")
+        assert refused.headers["Access-Control-Expose-Headers"] == "Retry-After"
+    finally:
+        crowded.end()
+
+
+async def test_an_allowed_page_reads_that_the_server_stops(tmp_path: Path, ledger: SqliteLedger, bus: LocalBus) -> None:
+    """A refused preflight would keep the answer from it."""
+    async with all_routes(tmp_path, ledger, bus, allowed_origin=[ALLOWED]) as (app, found):
+        found.is_draining = True
+        client = app.test_client()
+        asked = {"Origin": ALLOWED, "Access-Control-Request-Method": "PATCH"}
+        answer = await client.options("/api/v1/uploads/x", headers=asked)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (204, ALLOWED)
+        for path in ("/api/v1/jobs", "/api/v1/uploads"):
+            refused = await client.get(path, headers={"Origin": ALLOWED})
+            assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (503, ALLOWED)
+            assert refused.headers["Retry-After"] == "5"
+
+
+def test_what_the_app_has_not_answered_is_for_allowed_pages(tmp_path: Path) -> None:
+    """An answer of the server itself, about a request whose head was read."""
+    app = Quart(__name__)
+    keep_origins(app, OtherOrigins([ALLOWED]))
+    for origins, expected in (
+        ([ALLOWED], ALLOWED),
+        (["https://b.example"], None),
+        ([ALLOWED, ALLOWED], None),
+        ([], None),
+    ):
+        headers = headers_for(app, {"headers": [(b"origin", origin.encode()) for origin in origins]})
+        head = dict(refusal(503, origins=headers)[0])
+        assert head.get(b"access-control-allow-origin", b"").decode() == (expected or "")
+        assert head[b"cross-origin-resource-policy"] == (b"cross-origin" if expected else b"same-origin")
+
+
 def test_a_server_that_allows_no_other_origin_says_nothing_of_them(server: Server, tmp_path: Path) -> None:
     plain = Server(tmp_path).start()
     try:
         answer = plain.http.get("/api/v1/jobs", headers={"Origin": ALLOWED})
         assert (cors(answer), "Origin" in answer.headers.get("Vary", "")) == ({}, False)
         assert (preflight(plain, "/api/v1/jobs", ALLOWED).status_code, cors(answer)) == (204, {})
+        assert cors(plain.http.get("/api/v1/jobs", headers=LARGE)) == {}
     finally:
         plain.end()
 

@@ -31,7 +31,7 @@ from dropmill.model.events import AUDITED
 from dropmill.model.ids import OPEN
 from dropmill.model.quotas import LIMIT_NAMES
 
-SCHEMA_HEAD = "0020"
+SCHEMA_HEAD = "0021"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -283,7 +283,6 @@ events = Table(
 )
 _partial_index("ix_events_owner", events.c.owner, events.c.cursor, where=events.c.owner.is_not(None))
 Index("ix_events_submission", events.c.submission_id, events.c.cursor)
-_partial_index("ix_events_account", events.c.account, events.c.cursor, where=events.c.account.is_not(None))
 _ABOUT_CONFIG = ("config.saved", "config.rejected", "config.purged")
 _partial_index("ix_events_config", events.c.cursor, where=events.c.name.in_(_ABOUT_CONFIG))
 is_about_config = _is_one_of(events.c.name, *_ABOUT_CONFIG)

@@ -10,12 +10,14 @@ changes and sockets is the guard's task: a browser sends some changes without a 
 See https://fetch.spec.whatwg.org/#http-cors-protocol.
 """
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from quart import Request, Response
 
 from dropmill.web.routes import PREFLIGHT, is_api
+
+EXTENSION: Final = "dropmill.origins"
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -70,8 +72,43 @@ class OtherOrigins:
         if not self._allowed or not is_api(request.path):
             return
         response.vary.add("Origin")  # also of answers to others: a cache must not give them to an allowed page
-        origin = request.headers.get("Origin")
-        if origin is not None and origin in self:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = ", ".join(ANSWER_HEADERS)
-            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        response.headers.update(self.headers_for(request.headers.get("Origin")))
+
+    def headers_for(self, origin: str | None) -> Mapping[str, str]:
+        """The headers that let the page of an allowed origin read an answer; none for another one."""
+        if origin is None or origin not in self:
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": ", ".join(ANSWER_HEADERS),
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
+
+    @property
+    def headers_for_unread(self) -> Mapping[str, str]:
+        """The headers of an answer to a request whose origin was not read.
+
+        Its head is too large, or its connection one too many. Every page may read that, because it says nothing of
+        anybody; otherwise an allowed page would take a server that asks it to come back for one that is away.
+        """
+        if not self._allowed:
+            return {}
+        return {
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Expose-Headers": "Retry-After",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
+
+
+NOBODY: Final = OtherOrigins(())
+
+
+def keep_origins(app: Any, others: OtherOrigins) -> None:
+    """Make `origins_of` return them."""
+    app.extensions[EXTENSION] = others
+
+
+def origins_of(app: Any) -> OtherOrigins:
+    """The other origins of an app, which Hypercorn may have wrapped."""
+    found: OtherOrigins | None = getattr(app, "app", app).extensions.get(EXTENSION)
+    return found or NOBODY

@@ -60,7 +60,7 @@ from dropmill.web.server.caller import (
     shows_credentials,
 )
 from dropmill.web.server.capacity import capacity_of
-from dropmill.web.server.cors import OtherOrigins
+from dropmill.web.server.cors import OtherOrigins, keep_origins
 from dropmill.web.server.forwarding import OWN_HOST
 from dropmill.web.server.headers import refuse_other_meanings
 from dropmill.web.server.link_paths import link_path
@@ -122,6 +122,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
     """
     hosts = allowed_hosts(settings)
     others = OtherOrigins(settings.allowed_origin)
+    keep_origins(app, others)
     is_open_on_loopback = is_open and settings.auth == "auto"
     hsts = f"max-age={settings.hsts:.0f}" + ("; includeSubDomains" if settings.hsts_subdomains else "")
     rates = None if settings.rate_limit is None else RequestRates(settings.rate_limit)
@@ -152,6 +153,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
         else:
             _check_access(access_without_route(connection), caller)
             raise NoRoute
+
+    def require_running(connection: Any) -> None:
         if services().is_draining and connection.path != "/healthz":
             raise Unavailable("The server is stopping; try again in a moment.")
 
@@ -159,7 +162,8 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
     async def _before_request() -> Response | None:
         await check(request, is_unsafe=request.method not in SAFE_METHODS)
         if (answer := others.preflight(request)) is not None:
-            return answer
+            return answer  # also while the server stops, or the page would not get to read that it does
+        require_running(request)
         if request.path not in PROBES:
             capacity_of(app).require_descriptors()
         if request.method not in SAFE_METHODS:
@@ -176,6 +180,7 @@ def install(app: Quart, settings: Settings, routes: Mapping[str, Access] = ROUTE
     async def _before_websocket() -> None:
         # Any page in the browser can open a socket, so it is checked like a request that changes something.
         await check(websocket, is_unsafe=True)
+        require_running(websocket)
 
     @app.after_request
     async def _after_request(response: Response) -> Response:

@@ -31,7 +31,7 @@ from hypercorn.utils import suppress_body
 
 from dropmill.web.server.lending import LOAN, PieceTaken, SocketLoan
 from dropmill.web.server.mailbox import Mailbox
-from dropmill.web.server.refusal import answer_without_app, refusal
+from dropmill.web.server.refusal import answer_without_app, headers_for, refusal
 from dropmill.web.server.takeover import MessageBuffer, SocketOpened, SocketStream
 from dropmill.web.server.tcp import TcpConnection
 
@@ -290,10 +290,10 @@ class _Http1Protocol(H11Protocol):
         await super()._maybe_recycle()
 
     async def _send_error_response(self, status_code: int) -> None:
-        head, body = refusal(status_code)
+        scope = getattr(self.stream, "scope", None)
+        head, body = refusal(status_code, origins=headers_for(self.app, scope))
         await self._send_h11_event(h11.Response(status_code=status_code, headers=head))
-        scope = getattr(self.stream, "scope", {})
-        if not suppress_body(scope.get("method", "GET"), status_code):
+        if not suppress_body("GET" if scope is None else scope.get("method", "GET"), status_code):
             await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 

@@ -21,7 +21,7 @@ from dropmill.model.errors import DropmillError
 from dropmill.origin.network import client_address
 from dropmill.web.server.capacity import Admission, Capacity, capacity_of
 from dropmill.web.server.lending import Lender, PieceTaken
-from dropmill.web.server.refusal import refusal
+from dropmill.web.server.refusal import headers_for, refusal
 from dropmill.web.server.takeover import SocketOpened
 
 DRAIN_BODY_S = 2.0
@@ -119,7 +119,7 @@ class TcpConnection(TCPServer):
 
     async def _refuse(self, error: DropmillError, capacity: Capacity) -> None:
         """Answer a connection over the limit without reading its request."""
-        head, body = refusal(error.status, error.title, error.detail, error.code)
+        head, body = refusal(error.status, error.title, error.detail, error.code, origins=headers_for(self.app, None))
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
         lines += [name + b": " + value for name, value in head]
         try:
