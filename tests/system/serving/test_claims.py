@@ -108,6 +108,7 @@ def test_a_server_starts_with_ten_thousand_jobs_that_wait(make_server: Make) -> 
                 " WHERE submission_id = ?",
                 [many],
             )
+        ledger.execute("UPDATE turns SET waiting = waiting + 9999")
         ledger.execute("UPDATE submissions SET queued = 10000, last_tag = last_tag + 9999 WHERE id = ?", [many])
         ledger.commit()
     server.start()
