@@ -546,14 +546,15 @@ async def test_the_last_byte_counts_for_announced_files_and_for_those_without_a_
     assert created.status_code == 201
     headers = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     assert (await announce(4)).status_code == 201
-    refused = await browser.ask("PATCH", created.headers["Location"], headers=headers, data=b"x" * 7)
-    assert (refused.status_code, (await refused.get_json())["code"]) == (413, "link_used_up")
+    await browser.ask("PATCH", created.headers["Location"], headers=headers, data=b"x" * 7)
     head = await browser.ask("HEAD", created.headers["Location"], headers=TUS)
-    assert head.headers["Upload-Offset"] == "0"
-    taken = await browser.ask("PATCH", created.headers["Location"], headers=headers, data=b"x" * 6)
-    assert taken.headers["Upload-Offset"] == "6"
-    headers |= {"Upload-Offset": "6", "Upload-Length": "6"}
-    assert (await browser.ask("PATCH", created.headers["Location"], headers=headers, data=b"")).status_code == 204
+    headers |= {"Upload-Offset": head.headers["Upload-Offset"], "Upload-Length": "7"}
+    rest = b"x" * (7 - int(head.headers["Upload-Offset"]))
+    refused = await browser.ask("PATCH", created.headers["Location"], headers=headers, data=rest)
+    assert (refused.status_code, (await refused.get_json())["code"]) == (413, "link_used_up")
+    assert (await browser.ask("DELETE", created.headers["Location"], headers=TUS)).status_code == 204
+    assert (await announce(7)).status_code == 413
+    assert (await announce(6)).status_code == 201
     [listed] = (await site.browser.json("/api/v1/links"))["items"]
     assert (listed["size"], listed["files"]) == (10, 2)
 
