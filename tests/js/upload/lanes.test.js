@@ -200,5 +200,7 @@ test("a file that cannot be read any more is dropped, and the others of its form
   };
   await desk.ended();
   assert.deepEqual(desk.dropped, ["gone.txt"]);
-  assert.deepEqual(server.files.map(({ state }) => state), ["announced", "stored"]);
+  const [{ state }, other] = server.files;
+  assert.ok(["announced", "receiving"].includes(state), state); // its part may have begun when the form broke
+  assert.equal(other.state, "stored");
 });
