@@ -3,6 +3,7 @@
 import "../frame/frame-page.js";
 import { callJson, reasonOf } from "../core/api.js";
 import { visible } from "../core/format.js";
+import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
 import { announce, cloneTemplate, part, setChildren, setText } from "../core/page.js";
 import { deviceOf, expirySeconds, scopeWords, sessionTimes, tokenName, tokenTimes } from "./account-words.js";
@@ -115,3 +116,4 @@ function sessionRow(session) {
 
 void listTokens();
 if (hasSession) void listSessions();
+new LivePage(); // hears when the session ends

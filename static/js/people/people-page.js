@@ -7,6 +7,7 @@ import { mountCopy } from "../account/copy.js";
 import { act, mountForm, say } from "../account/form.js";
 import { callJson, reasonOf } from "../core/api.js";
 import { visible } from "../core/format.js";
+import { LivePage } from "../core/live-page.js";
 import { t } from "../core/messages.js";
 import { announce, cloneTemplate, part, setChildren, setText } from "../core/page.js";
 import { pageData } from "../core/page-data.js";
@@ -123,3 +124,5 @@ mountForm(/** @type {HTMLFormElement} */ (get("add-form")), get("add-problem"), 
   void list();
 });
 void list();
+const live = new LivePage(); // it also hears when the session ends
+live.follow("audit", null, { events: () => void list() });

@@ -417,6 +417,23 @@ def test_an_upload_whose_session_ends_goes_on_after_a_sign_in(page: Page, site: 
     expect(row(page, "large.bin")).to_contain_text("Succeeded")
 
 
+@pytest.mark.parametrize("path", ["/account", "/people"])
+def test_the_pages_of_accounts_notice_that_the_session_has_ended(page: Page, site: Server, path: str) -> None:
+    page.goto(path)
+    expect(page.locator("[data-part=connection]")).to_contain_text("live")
+    end_sessions(site)
+    expect(dialog(page)).to_be_visible()
+    sign_in_again(page)
+    expect(page.locator("[data-part=connection]")).to_contain_text("live")
+
+
+def test_people_are_listed_as_others_add_them(page: Page, site: Server) -> None:
+    page.goto("/people")
+    expect(page.locator("[data-part=connection]")).to_contain_text("live")
+    account(site, "add", "dora", "--password-stdin")
+    expect(card(page, "dora")).to_be_visible()
+
+
 def test_whoever_does_not_sign_in_again_sees_so_and_can_later(page: Page, site: Server) -> None:
     page.goto("/history")
     badge = page.locator("[data-part=connection]")

@@ -139,3 +139,21 @@ def test_an_upload_in_flight_ends_when_its_token_is_revoked(server: Server, comm
     token = command("token", "create", "--account", "bob")
     (one,) = server.http.get("/api/v1/submissions", headers=bearer(token), params={"q": "long.bin"}).json()["items"]
     assert (one["account"], one["counts"]["aborted"]) == ("bob", 1)
+
+
+def test_a_download_in_flight_is_cut_off_when_its_token_is_revoked(server: Server, command: Callable[..., str]) -> None:
+    token = command("token", "create", "--account", "bob")
+    size = 64 * 1024 * 1024  # more than sockets hold
+    sent = server.http.put("/send/large.bin", headers=bearer(token), content=bytes(size), timeout=60).json()
+    (file,) = server.http.get(f"/api/v1/submissions/{sent['id']}/files", headers=bearer(token)).json()["items"]
+    path = f"/api/v1/files/{file['id']}/content"
+    with server.http.stream("GET", path, headers=bearer(token), timeout=60) as answer:
+        assert answer.status_code == 200
+        pieces = answer.iter_raw(65_536)
+        assert next(pieces)
+        command("token", "revoke", token[:14])
+        wait_until(lambda: server.http.get("/api/v1/session", headers=bearer(token)).status_code == 401)
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
+    again = bearer(command("token", "create", "--account", "bob"))
+    assert len(server.http.get(path, headers=again, timeout=60).content) == size

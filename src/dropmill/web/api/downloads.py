@@ -6,6 +6,9 @@ attachment, sandboxed, with a type from a short list, so that a script's HTML ca
 No byte is sent under a wrong SHA-256: the store verifies that a file is the one it stored, and the identity of the file
 is compared after each read. If the file changes meanwhile, the answer is cut off.
 
+When its caller is signed out or its token is revoked, a download is cut off as well; it outlives an expiry, as uploads
+do.
+
 A client can ask for one range of a file (RFC 9110, section 14); several or malformed ranges get the whole file, as the
 RFC allows. A zip is made while it is sent and never stored. Its entries are not compressed, so its length is known in
 advance (most large results are compressed already).
@@ -13,7 +16,7 @@ advance (most large results are compressed already).
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -21,7 +24,9 @@ from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 from zipstream import ZipStream
 
-from dropmill.model.errors import BytesLost, NotFound, RangeNotSatisfiable, Removed, TooLarge
+from dropmill.access.sign_ins import SignIns
+from dropmill.model.caller import Caller
+from dropmill.model.errors import BytesLost, NotFound, RangeNotSatisfiable, Removed, SignInRequired, TooLarge
 from dropmill.model.ids import FileId, JobId, Sha256, SubmissionId
 from dropmill.model.results import Result
 from dropmill.model.uploads import File, FileIdentity, StoredBlob
@@ -62,10 +67,33 @@ async def archive(submission_id: str) -> Response:
     blobs = services().blobs
     zip_stream = ZipStream(sized=True)
     entries = await _entries(SubmissionId(submission_id), zip_stream)
-    body = () if request.method == "HEAD" else _zipped(zip_stream, entries, blobs)
+    sign_ins, caller = services().sign_ins, current_caller()
+    body = () if request.method == "HEAD" else _while_signed_in(sign_ins, caller, _zipped(zip_stream, entries, blobs))
     response = Response(body, headers=_headers(f"results-{submission_id[:8]}.zip"))
     response.content_length = len(zip_stream)
     return response
+
+
+async def _while_signed_in(
+    sign_ins: SignIns, caller: Caller, pieces: AsyncGenerator[bytes, None]
+) -> AsyncIterator[bytes]:
+    """The pieces of a body as long as the caller is not signed out.
+
+    Raises:
+        SignInRequired: it was; the answer is cut off.
+    """
+    is_over = False
+
+    async def end() -> None:
+        nonlocal is_over
+        is_over = True
+
+    with sign_ins.held(caller, end, outlives_session=True):
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if is_over:
+                    raise SignInRequired("You were signed out; the rest was not sent.")
+                yield piece
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -92,7 +120,7 @@ async def _download(blob: StoredBlob, name: str) -> Response:
         return response
     span = _span(size, sha256)
     start, end = span or (0, size)
-    body = BlobBody(services().blobs, blob, start, end)
+    body = BlobBody(services().blobs, blob, start, end, services().sign_ins, current_caller())
     await body.open()
     headers = _headers(name) | {"Accept-Ranges": "bytes"}
     if request.method == "HEAD":
@@ -131,7 +159,11 @@ def _span(size: int, sha256: Sha256) -> tuple[int, int] | None:
 class BlobBody(ResponseBody):
     """A blob's bytes as the body of an answer. Opened before the answer begins, so that a lost file is an error."""
 
-    def __init__(self, blobs: BlobStore, blob: StoredBlob, start: int, end: int) -> None:
+    def __init__(
+        self, blobs: BlobStore, blob: StoredBlob, start: int, end: int, sign_ins: SignIns, caller: Caller
+    ) -> None:
+        self._sign_ins = sign_ins
+        self._caller = caller
         self._blobs = blobs
         self._blob = blob
         self._at = start
@@ -172,9 +204,9 @@ class BlobBody(ResponseBody):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The bytes, some at a time."""
-        return self._pieces()
+        return _while_signed_in(self._sign_ins, self._caller, self._pieces())
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         while self._at < self._end and self._file is not None:
             size = min(PIECE_BYTES, self._end - self._at)
@@ -265,7 +297,7 @@ def _announce(
     return entries
 
 
-async def _zipped(zip_stream: ZipStream, entries: Sequence[_Entry], blobs: BlobStore) -> AsyncIterator[bytes]:
+async def _zipped(zip_stream: ZipStream, entries: Sequence[_Entry], blobs: BlobStore) -> AsyncGenerator[bytes, None]:
     """The zip, piece by piece, each made in a thread."""
     for entry in entries:
         entry.file = _StoredFile(*await blobs.open_stored(entry.blob))
