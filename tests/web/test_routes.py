@@ -48,6 +48,7 @@ def test_every_route_is_said_who_may_use_it_and_every_entry_has_a_route() -> Non
 def test_every_action_of_a_route_is_for_something() -> None:
     assert {access for access in ROUTES.values() if isinstance(access, Action)} | {
         Action.FOLLOW_ALL,  # of topics
+        Action.SEE_AUTHORS,  # of what the history of the config shows
         Action.SEE_SERVER,  # of what pages and probes show
     } == set(Action)
 
