@@ -71,7 +71,7 @@ export function whatText({ name, subject, data }) {
     case "notice.withdrawn":
       return t("audit.notices.withdrawn");
     case "link.made":
-      return t(`audit.links.made_${data.kind}`, { label: visible(data.label) });
+      return t(`audit.links.made.${data.kind}`, { label: visible(data.label) });
     case "link.used": {
       const label = visible(data.label);
       return data.name ? t("audit.links.used_by", { label, name: visible(data.name) }) : t("audit.links.used", { label });
