@@ -11,7 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import access, config, drips, healthz, history, live, memory, page, paired, queueing, reads, uploads
+from benchmarks import (
+    access,
+    config,
+    drips,
+    healthz,
+    history,
+    hosts,
+    live,
+    memory,
+    page,
+    paired,
+    queueing,
+    reads,
+    uploads,
+)
 from benchmarks.bench import BEFORE, FULL, QUICK, Bench
 from benchmarks.machine import describe_machine
 from benchmarks.peers import dispatch
@@ -41,6 +55,7 @@ SUBJECTS: dict[str, Subject] = {
     "config": config,
     "access": access,
     "live": live,
+    "hosts": hosts,
 }
 
 

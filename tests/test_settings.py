@@ -107,7 +107,7 @@ def is_secret(field: "dataclasses.Field[Any]") -> bool:
 
 def test_a_secret_is_no_flag_and_is_not_shown() -> None:
     secrets = {name for name, field in FIELDS.items() if is_secret(field)}
-    assert secrets == {"webhook_secret", "oidc_client_secret"}
+    assert secrets == {"webhook_secret", "oidc_client_secret", "database_url"}
     assert all(FIELDS[name].metadata["flag"] is None for name in secrets)
     settings = load(DROPMILL_WEBHOOK_SECRET="hidden", DROPMILL_ON_SETTLED="https://a.example/hook")
     assert settings.webhook_secret == "hidden"

@@ -10,11 +10,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from quart import Quart
 
@@ -34,10 +34,16 @@ from dropmill.configfile.revisions import ConfigFile
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.local.executor import SlotExecutor
+from dropmill.engines.local.home import LEDGER_FILE, MARKER, LedgerHome
 from dropmill.engines.local.lock import FolderLock
 from dropmill.engines.local.outputs import FileOutputs
-from dropmill.engines.sqlite.examine import Examined, examine
+from dropmill.engines.sql import transfer
+from dropmill.engines.sql.database import LedgerOptions
+from dropmill.engines.sql.examine import Examined
+from dropmill.engines.sql.ledger import SqlLedger
+from dropmill.engines.sqlite.examine import examine
 from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.engines.sqlite.transfer import make_file, read_file, set_aside
 from dropmill.health import Health
 from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.resumable import Uploads
@@ -50,7 +56,7 @@ from dropmill.live.subscriber import LiveServices
 from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.clock import Clock
-from dropmill.model.errors import DropmillError, Unavailable
+from dropmill.model.errors import DropmillError, SettingsError, Unavailable
 from dropmill.model.ids import new_node_id
 from dropmill.model.nodes import Node
 from dropmill.origin.proxies import TrustedProxies
@@ -101,7 +107,7 @@ SOCKET_RESTARTING = 1012  # WebSocket close code: the server restarts, connect a
 # What the data folder holds that is the server's own.
 IN_DATA = (
     *("lock", "incoming", "blobs", "journal", "outputs", "attempts", "configs", "log"),
-    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"),
+    *(LEDGER_FILE, f"{LEDGER_FILE}-wal", f"{LEDGER_FILE}-shm", MARKER),
 )
 MANY_FILES = ("blobs", "outputs", "attempts")  # each file in these was created private, or belongs to a script
 
@@ -342,20 +348,24 @@ class Server:
         self._stack.push_async_callback(blobs.close)
         return blobs
 
-    async def _open_ledger(self, data: Path, bus: LocalBus) -> SqliteLedger:
-        ledger = SqliteLedger(
-            data / "ledger.sqlite",
+    async def _open_ledger(self, data: Path, bus: LocalBus) -> SqlLedger:
+        home = LedgerHome(data)
+        await asyncio.to_thread(home.require, in_postgres=self._settings.database_url is not None)
+        ledger = _new_ledger(
+            self._settings,
             bus.publish,
             records_deliveries=self._settings.on_settled is not None,
             keep_revisions=self._settings.keep_revisions,
             health=self._health,
             limits=self._settings.owner_limits,
         )
-        await ledger.open()
         self._stack.push_async_callback(ledger.close)
+        await ledger.open()
+        if self._settings.database_url is not None:
+            await asyncio.to_thread(home.settle, ledger.id)
         return ledger
 
-    async def _open_config(self, ledger: SqliteLedger) -> ConfigFile:
+    async def _open_config(self, ledger: SqlLedger) -> ConfigFile:
         parser = ParserProcess(
             environment=self._processor.environment.variables, keeps_tags=self._settings.keeps_config_tags
         )
@@ -367,16 +377,14 @@ class Server:
             self.notices.append(notice)
         return config_file
 
-    async def _open_node(self, ledger: SqliteLedger) -> None:
+    async def _open_node(self, ledger: SqlLedger) -> None:
         # This process holds the lock of the ledger's folder: every other node that the ledger names is dead.
         await ledger.enter(Node(id=new_node_id(), host=this_host(), lock="data folder"))
         recovery = await ledger.recover(self._settings.max_attempts, "the server stopped before it had arrived whole")
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
 
-    async def _open_processing(
-        self, data: Path, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus
-    ) -> _Processing:
+    async def _open_processing(self, data: Path, ledger: SqlLedger, blobs: DiskBlobStore, bus: LocalBus) -> _Processing:
         outputs = FileOutputs(data / "outputs")
         recorder = OutputRecorder(outputs, bus)
         pool = SlotPool(self._processor, self._settings.concurrency, self._health)
@@ -418,7 +426,7 @@ class Server:
 
     async def _open_intake(
         self,
-        ledger: SqliteLedger,
+        ledger: SqlLedger,
         blobs: DiskBlobStore,
         bus: LocalBus,
         gate: Gate,
@@ -440,7 +448,7 @@ class Server:
         return intake
 
     async def _open_uploads(
-        self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus, gate: Gate, intake: Intake
+        self, ledger: SqlLedger, blobs: DiskBlobStore, bus: LocalBus, gate: Gate, intake: Intake
     ) -> Uploads:
         uploads = Uploads(
             ledger=ledger,
@@ -455,7 +463,7 @@ class Server:
         await uploads.recover()
         return uploads
 
-    async def _open_event_log(self, ledger: SqliteLedger, bus: LocalBus) -> EventLog:
+    async def _open_event_log(self, ledger: SqlLedger, bus: LocalBus) -> EventLog:
         """The log, and with it the place in the order of closing where background work ends and the log is flushed."""
         event_log = self._event_log = EventLog(self._settings.log_path.absolute(), ledger, bus, health=self._health)
         await event_log.open()
@@ -464,7 +472,7 @@ class Server:
         return event_log
 
     def _open_retention(
-        self, ledger: SqliteLedger, blobs: DiskBlobStore, outputs: FileOutputs, event_log: EventLog
+        self, ledger: SqlLedger, blobs: DiskBlobStore, outputs: FileOutputs, event_log: EventLog
     ) -> None:
         retention = Retention(
             ledger=ledger,
@@ -479,7 +487,7 @@ class Server:
         )
         self._run(retention.run(), "retention")
 
-    def _open_webhook(self, ledger: SqliteLedger, bus: LocalBus) -> None:
+    def _open_webhook(self, ledger: SqlLedger, bus: LocalBus) -> None:
         settings = self._settings
         if settings.on_settled is None:
             return
@@ -508,7 +516,7 @@ class Server:
         self._run(CleanUp(sweeps, self._health).run(), "clean-up")
 
     def _open_live(
-        self, ledger: SqliteLedger, bus: LocalBus, policy: Policy, topics: Topics, jobs: Jobs, refusals: Refusals
+        self, ledger: SqlLedger, bus: LocalBus, policy: Policy, topics: Topics, jobs: Jobs, refusals: Refusals
     ) -> LiveServices:
         feed = Feed(ledger, bus)
         self._run(feed.run(), "feed")
@@ -527,13 +535,13 @@ class Server:
         self._stack.callback(passwords.close)
         return passwords
 
-    def _open_refusals(self, ledger: SqliteLedger) -> Refusals:
+    def _open_refusals(self, ledger: SqlLedger) -> Refusals:
         refusals = Refusals(ledger)
         self._stack.push_async_callback(refusals.record, all_of_it=True)
         self._run(refusals.run(), "refusals")
         return refusals
 
-    def _open_sign_ins(self, ledger: SqliteLedger, bus: LocalBus) -> SignIns:
+    def _open_sign_ins(self, ledger: SqlLedger, bus: LocalBus) -> SignIns:
         settings, jwts = self._settings, None
         if settings.jwt_issuer and settings.jwt_audience and settings.jwt_keys:
             from dropmill.access.jwt import Jwts  # its libraries take a while to load
@@ -551,7 +559,7 @@ class Server:
         self._run(sign_ins.run(), "sign-ins")
         return sign_ins
 
-    def _open_oidc(self, ledger: SqliteLedger, sessions: Sessions, refusals: Refusals) -> "Oidc | None":
+    def _open_oidc(self, ledger: SqlLedger, sessions: Sessions, refusals: Refusals) -> "Oidc | None":
         if self._settings.oidc_issuer is None:
             return None
         from dropmill.access.oidc import Oidc, OidcSettings  # its libraries take a while to load
@@ -562,12 +570,12 @@ class Server:
         self._run(oidc.run(), "identity provider")
         return oidc
 
-    def _open_visits(self, ledger: SqliteLedger, bus: LocalBus) -> Visits:
+    def _open_visits(self, ledger: SqlLedger, bus: LocalBus) -> Visits:
         visits = Visits(ledger=ledger, bus=bus)
         self._run(visits.run(), "visits")
         return visits
 
-    def _open_views(self, ledger: SqliteLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
+    def _open_views(self, ledger: SqlLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
         return Views(
             ledger=ledger,
             bus=bus,
@@ -638,20 +646,148 @@ def _end_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-# --- beside a server -------------------------------------------------------------------------------------------------
+# --- the ledger ------------------------------------------------------------------------------------------------------
 
 
-def offline_ledger(settings: Settings) -> SqliteLedger:
-    """The ledger in the data folder, for a command that may run beside the server: open it with `without_lock=True`."""
+def _new_ledger(
+    settings: Settings, on_commit: Callable[[Mapping[str, int]], None], **options: Unpack[LedgerOptions]
+) -> SqlLedger:
+    """The ledger that the settings name, not open yet.
+
+    Raises:
+        SettingsError: `DROPMILL_DATABASE_URL` cannot be used.
+    """
+    if settings.database_url is None:
+        return SqliteLedger(settings.data.absolute() / LEDGER_FILE, on_commit, **options)
+    ledger: SqlLedger = _postgres().PostgresLedger(settings.database_url, on_commit, **options)
+    return ledger
+
+
+def _postgres() -> Any:
+    """The engine for Postgres, whose driver is an extra.
+
+    Raises:
+        SettingsError: the driver is not installed.
+    """
+    try:
+        from dropmill.engines.postgres import ledger
+    except ImportError as error:
+        if error.name != "psycopg":
+            raise
+        raise SettingsError(
+            "DROPMILL_DATABASE_URL names a Postgres database, but the driver is not installed: "
+            "pip install 'dropmill[postgres]'."
+        ) from None
+    return ledger
+
+
+def offline_ledger(settings: Settings) -> SqlLedger:
+    """The ledger of these settings, for a command that may run beside the server: open it with `without_lock=True`.
+
+    Raises:
+        SettingsError: it is not where the settings say.
+    """
+    LedgerHome(settings.data.absolute()).require(in_postgres=settings.database_url is not None)
     # Without `keep_revisions`: the server alone drops revisions.
-    return SqliteLedger(settings.data.absolute() / "ledger.sqlite", lambda _: None, limits=settings.owner_limits)
+    return _new_ledger(settings, lambda _: None, limits=settings.owner_limits)
 
 
 def examine_ledger(settings: Settings) -> Examined | None:
-    """What the ledger's file holds, without opening the ledger; None if there is no file.
+    """What the ledger holds, without opening it; None if there is none yet.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: it cannot be read.
+        SettingsError: the driver of its database is not installed.
     """
-    path = settings.data.absolute() / "ledger.sqlite"
+    if settings.database_url is not None:
+        _postgres()
+        from dropmill.engines.postgres.examine import examine as examine_database
+
+        return examine_database(settings.database_url, settings.config_location)
+    path = settings.data.absolute() / LEDGER_FILE
     return examine(path, settings.config_location) if path.exists() else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """A ledger that was moved.
+
+    Attributes:
+        counts: rows of each table.
+        events_sha256: of all events, on both sides.
+        original: where it was, and still is.
+    """
+
+    counts: Mapping[str, int]
+    events_sha256: str
+    original: str
+
+
+def move_ledger(settings: Settings, *, is_back: bool) -> Moved:
+    """Move the ledger of the data folder to `settings.database_url`, or back; blocks.
+
+    The target counts once all of it was copied and compared. A process that is killed before leaves the original as it
+    was, and a target that holds nothing; one that is killed after that goes on when it is started again.
+
+    Raises:
+        DataFolderInUse: a server runs.
+        SettingsError: source or target cannot be used, the target holds another ledger, or the copy differs.
+    """
+    _postgres()
+    if settings.database_url is None:
+        raise AssertionError("there is no database to move to")
+    data = settings.data.absolute()
+    if not data.is_dir():
+        raise SettingsError(f"--data {data}: there is no such folder.")
+    lock = FolderLock(data)
+    lock.acquire()
+    try:
+        return (_move_back if is_back else _move_to_postgres)(data, settings.database_url)
+    finally:
+        lock.release()
+
+
+def _move_to_postgres(data: Path, url: str) -> Moved:
+    from dropmill.engines.postgres.transfer import open_database
+
+    home = LedgerHome(data)
+    if home.marked is not None:
+        raise SettingsError(f"The ledger of {data} is in Postgres already.")
+    path = data / LEDGER_FILE
+    with read_file(path) as source, open_database(url) as target:
+        moved_id = transfer.ledger_id(source)
+        if moved_id is None:
+            raise SettingsError(f"{path} was never opened by a server of this version; start `dropmill serve` once.")
+        if target.is_empty:
+            target.make_tables()
+            contents = transfer.copy(source, target)
+        else:
+            target.require_current()
+            if transfer.ledger_id(target) != moved_id:
+                raise SettingsError("The Postgres database holds a ledger already; name one that is empty.")
+            # An earlier run was killed when all was copied.
+            contents = transfer.contents(source)
+            transfer.require_equal(contents, transfer.contents(target))
+    home.settle(moved_id)
+    original = set_aside(path, "moved")
+    return Moved(counts=contents.counts, events_sha256=contents.events_sha256, original=str(original))
+
+
+def _move_back(data: Path, url: str) -> Moved:
+    from dropmill.engines.postgres.transfer import open_database
+
+    home, path = LedgerHome(data), data / LEDGER_FILE
+    marked = home.marked
+    if marked is None and path.exists():
+        raise SettingsError(f"{data} has a ledger of its own, {LEDGER_FILE}; move it away first.")
+    with open_database(url) as source:
+        source.require_current()
+        found = transfer.ledger_id(source)
+        if found is None or marked not in (None, found):
+            raise SettingsError(f"{data} belongs to another ledger than the Postgres database holds.")
+        with make_file(path) as target:
+            contents = transfer.copy(source, target)
+    home.leave()
+    return Moved(
+        counts=contents.counts, events_sha256=contents.events_sha256, original="the tables in the Postgres database"
+    )

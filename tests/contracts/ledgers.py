@@ -82,6 +82,8 @@ class _KeptPostgresLedger(PostgresLedger):
     Opening four connections and compiling some sixty statements costs more than most of these tests do.
     """
 
+    patience_s: float | None = scenarios.LIVENESS_S  # on a busy machine
+
     def __init__(
         self, kept: list[Engine], place: str, told: Callable[[Mapping[str, int]], None], **options: Any
     ) -> None:

@@ -19,7 +19,7 @@ from tests.support import scenarios
 from tests.support.clocks import DAY_S, WallClock
 from tests.support.scenarios import CLIENT, SUCCEEDED, in_line
 
-from dropmill.engines.sql.claim import _BETWEEN, _NEXT, _NEXT_OWNER, _OWNERS
+from dropmill.engines.sql.claim import _BETWEEN, _OWNERS, NEXT, NEXT_OWNER
 from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.engines.sql.tables import files, jobs, quotas, submissions, turns
 from dropmill.model.accounts import Account, AccountChange
@@ -597,7 +597,7 @@ async def test_a_claim_finds_the_owner_and_the_job_by_indexes(engine: LedgerEngi
         given |= {"first_cursor": 0, "last_tag": 10**9, "last_cursor": 10**9}
         explain, column = ("EXPLAIN QUERY PLAN", 3) if engine.name == "sqlite" else ("EXPLAIN", 0)
         found: list[str] = []
-        for statement in (_NEXT_OWNER, _NEXT, _OWNERS, _BETWEEN):
+        for statement in (NEXT_OWNER, NEXT, _OWNERS, _BETWEEN):
             compiled: Any = statement.compile(connection.engine)
             values = compiled.params | {name: given[name] for name in compiled.params if name in given}
             bound = values if compiled.positiontup is None else tuple(values[name] for name in compiled.positiontup)

@@ -103,6 +103,30 @@ class Postgres:
         """How to reach one of its databases."""
         return self._conninfo(database, self._port)
 
+    def url(self, database: str) -> str:
+        """The same as a URL."""
+        return f"postgresql://dropmill:{self._password}@127.0.0.1:{self._port}/{database}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
+    def pause(self) -> None:
+        """Stop all its processes, as a host does that swaps: connections stay, and nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self._process is not None, "not started"
+        self._process.send_signal(number)  # first: it must not start further ones meanwhile
+        for child in _children(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
     def make_database(self) -> str:
         """Make an empty database; returns its name."""
         name = f"test_{secrets.token_hex(6)}"
@@ -115,19 +139,23 @@ class Postgres:
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(OSError):
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            process.kill()
-            for child in children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(child), signal.SIGKILL)
+        children = _children(process.pid)
         process.kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         process.wait()
 
     def end(self) -> None:
         """End it and remove what it wrote."""
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ WORDS: Final = {
     "config": "Check the script's config, show it and its history, restore it.",
     "account": "Add, change and remove those who may sign in.",
     "token": "Make and revoke tokens, with which programs sign in.",
+    "migrate": "Move the ledger to Postgres, or back.",
     "doctor": "Check what a server with these settings needs.",
 }
 """What `dropmill --help` says about each word. The module of a word has its `command`."""

@@ -1,4 +1,4 @@
-"""What commands on the data folder share: the ledger, opened beside a server that may run."""
+"""What commands on the ledger share: it is opened beside a server that may run."""
 
 import asyncio
 import getpass
@@ -16,7 +16,7 @@ from dropmill.settings import Settings
 
 @asynccontextmanager
 async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
-    """The ledger in the data folder, open until the block ends. It is neither made nor migrated.
+    """The ledger of the settings, open until the block ends. It is neither made nor migrated.
 
     Raises:
         SettingsError: there is none, or this version cannot use it.
@@ -24,7 +24,7 @@ async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
     from dropmill.app import offline_ledger  # 0.5 s, and more memory than `config check FILE` needs
 
     data = settings.data.absolute()
-    if not await asyncio.to_thread(data.is_dir):
+    if settings.database_url is None and not await asyncio.to_thread(data.is_dir):
         raise SettingsError(f"--data {data}: there is no such folder.")
     ledger = offline_ledger(settings)
     try:
@@ -35,7 +35,7 @@ async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
 
 
 def run_on_ledger(flags: Mapping[str, Any], work: Callable[[Ledger], Coroutine[Any, Any, None]]) -> None:
-    """Do something with the ledger of the data folder; an error ends the process with one line."""
+    """Do something with the ledger of the settings; an error ends the process with one line."""
 
     async def run() -> None:
         async with ledger_of(Settings.load(flags, os.environ)) as ledger:

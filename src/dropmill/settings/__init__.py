@@ -73,6 +73,8 @@ class Settings(
         found = {getattr(self, name) for name in SECRET_FILES}
         if self.on_settled is not None and (password := urlsplit(self.on_settled).password):
             found |= {self.on_settled, password, unquote(password)}
+        if self.database_url is not None and (password := urlsplit(self.database_url).password):
+            found |= {password, unquote(password)}
         return frozenset(found - {None})
 
     @property
@@ -104,10 +106,13 @@ class Settings(
             if given is not None and given != ():
                 values[f.name] = _parse(given, f.metadata, f.metadata["flag"])
             elif environment.get(SECRET_FILES.get(f.name, ""), "") != "":
-                values[f.name] = _secret_in_file(f.name, environment)
+                values[f.name] = _parse_secret(_secret_in_file(f.name, environment), f, SECRET_FILES[f.name])
             elif environment.get(environment_name(f.name), "") != "":
                 variable = environment_name(f.name)
                 raw: Any = environment[variable]
+                if f.metadata["is_secret"]:
+                    values[f.name] = _parse_secret(raw, f, variable)
+                    continue
                 raw = [part.strip() for part in raw.split(",") if part.strip()] if f.metadata["many"] else raw
                 values[f.name] = _parse(raw, f.metadata, variable)
         settings = cls(**values)
@@ -219,7 +224,12 @@ SECRET_BYTES = 64 * 1024  # of such a file; a larger file cannot be a secret
 
 def secrets_in(environment: Mapping[str, str]) -> list[str]:
     """The variables of an environment that hold a secret themselves instead of naming a file."""
-    return [environment_name(name) for name in SECRET_FILES if environment.get(environment_name(name))]
+    given = {name: environment.get(environment_name(name)) for name in SECRET_FILES}
+    return [environment_name(name) for name, value in given.items() if value and _has_secret(name, value)]
+
+
+def _has_secret(name: str, value: str) -> bool:
+    return name != "database_url" or urlsplit(value).password is not None
 
 
 def _secret_in_file(name: str, environment: Mapping[str, str]) -> str:
@@ -239,6 +249,14 @@ def _secret_in_file(name: str, environment: Mapping[str, str]) -> str:
     if not secret or len(data) > SECRET_BYTES:
         raise SettingsError(f"{variable} {path!r}: the file must hold 1 to {SECRET_BYTES} bytes.")
     return secret
+
+
+def _parse_secret(given: str, secret: "Field[Any]", source: str) -> Any:
+    """The value of a secret; the sentence about an unusable one does not repeat it."""
+    try:
+        return secret.metadata["parse"](given)
+    except ValueError as error:
+        raise SettingsError(f"{source}: {error}.") from None
 
 
 def _parse(given: Any, metadata: Mapping[str, Any], source: str) -> Any:

@@ -27,6 +27,16 @@ class ServingSettings:
         "Folder for files, output, database and log; created if missing. Each server needs its own.",
         metavar="DIR",
     )
+    database_url: str | None = setting(
+        None,
+        values.database_url,
+        None,
+        "URL of a Postgres database for the ledger, such as postgresql://dropmill:password@db.lab/dropmill "
+        "(docs/postgres.md); better in a file that DROPMILL_DATABASE_URL_FILE names. Default: an SQLite file in the "
+        "data folder.",
+        metavar="URL",
+        is_secret=True,
+    )
     title: str | None = setting(
         "--title",
         values.line,

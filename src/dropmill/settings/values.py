@@ -42,6 +42,17 @@ def text(value: str) -> str:
     return value
 
 
+def database_url(value: str) -> str:
+    """A URL that names a Postgres database, as libpq reads it."""
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("postgresql", "postgres") or "://" not in value or not value.isprintable():
+        raise ValueError("must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE")
+    return value
+
+
 def line(value: str) -> str:
     """One line of text for people."""
     if not value.strip() or len(value) > LINE_MAX or not value.isprintable():

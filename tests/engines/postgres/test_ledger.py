@@ -1,8 +1,11 @@
 """What is particular to the ledger in Postgres."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Literal
 
 import psycopg
 import pytest
@@ -10,14 +13,22 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 from tests.support import scenarios
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, running
+from tests.support.postgres_line import PostgresLine
+from tests.support.waiting import eventually
 
 from dropmill.engines.postgres.ledger import PostgresLedger
+from dropmill.engines.postgres.transaction import PostgresTransaction
+from dropmill.engines.sql.database import READERS
 from dropmill.engines.sql.migrations import schema_version, upgrade
 from dropmill.engines.sql.tables import SCHEMA_HEAD, metadata
+from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.errors import OutOfSpace, Removed, SettingsError, StorageUnavailable
 from dropmill.model.history import HistoryFilter
-from dropmill.model.submissions import Outcome
+from dropmill.model.ids import Cursor, new_job_id
+from dropmill.model.jobs import Claim, RetryPolicy
+from dropmill.model.results import Result
+from dropmill.model.submissions import Counts, Outcome
 from dropmill.model.uploads import AbortCause
 
 
@@ -69,10 +80,13 @@ async def test_a_database_of_before_the_causes_of_aborted_uploads_is_migrated(co
         await ledger.seal_submission(opened)
     await ledger.close()
     with psycopg.connect(conninfo) as connection:
-        connection.execute("DROP TABLE ledgers, notices, tokens, sessions, accounts")
+        connection.execute("DROP TABLE visits, links, ledgers, notices, tokens, sessions, accounts, pending_sign_ins")
+        connection.execute("DROP TABLE quotas, turns")
         connection.execute("DROP INDEX ix_events_audited")
+        connection.execute("CREATE INDEX ix_events_account ON events (account)")
         connection.execute("ALTER TABLE files DROP COLUMN cause")
-        connection.execute("ALTER TABLE submissions DROP COLUMN given_up, DROP COLUMN replaced")
+        for name in ("given_up", "replaced", "sender", "link_id", "link_label", "said_name"):
+            connection.execute(f"ALTER TABLE submissions DROP COLUMN {name}".encode())
         connection.execute("UPDATE alembic_version SET version_num = '0010'")
     ledger = PostgresLedger(conninfo, lambda _: None)
     await ledger.open()
@@ -133,50 +147,263 @@ async def test_a_purge_frees_the_rows_that_held_the_text(conninfo: str) -> None:
 
 # --- faults ----------------------------------------------------------------------------------------------------------
 
-Commit = Callable[[psycopg.Connection[Any]], None]
+
+@pytest.fixture
+async def line(postgres: Postgres) -> AsyncIterator[PostgresLine]:
+    """A line to the server that can break."""
+    async with PostgresLine(postgres.port) as made:
+        yield made
 
 
-def _answered_by_an_error(monkeypatch: pytest.MonkeyPatch, really: Commit) -> list[int]:
-    """The next commit does `really` this, and then its connection breaks; returns how often that came."""
-    commit = psycopg.Connection.commit
-    broken: list[int] = []
-
-    def once(connection: psycopg.Connection[Any]) -> None:
-        if broken or connection.read_only:
-            commit(connection)
-            return
-        broken.append(1)
-        really(connection)
-        connection.close()
-        raise psycopg.OperationalError("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(psycopg.Connection, "commit", once)
-    return broken
-
-
-async def test_a_change_whose_commit_was_answered_by_an_error_is_made_once(
-    conninfo: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = PostgresLedger(conninfo, lambda _: None)
+@pytest.fixture
+async def beyond(line: PostgresLine, conninfo: str) -> AsyncIterator[PostgresLedger]:
+    """A ledger at the other end of it, with a config revision."""
+    ledger = PostgresLedger(f"{conninfo} port={line.port}", lambda _: None)
     await ledger.open()
+    await ledger.enter(scenarios.node())
     await scenarios.save(ledger)
-    broken = _answered_by_an_error(monkeypatch, psycopg.Connection.commit)
-    submission_id = await scenarios.opened(ledger)
-    assert broken
-    assert await scenarios.names(ledger) == ["config.saved", "submission.opened"]
-    assert (await ledger.view_submission(submission_id, limit=1)).cursor == 2
+    yield ledger
     await ledger.close()
 
 
-async def test_a_change_that_was_not_committed_fails(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = PostgresLedger(conninfo, lambda _: None)
+async def test_a_change_whose_commit_was_answered_to_nobody_is_made_once(
+    beyond: PostgresLedger, line: PostgresLine
+) -> None:
+    """The server has committed when the connection breaks: asked afterwards, it says so."""
+    submission_id = await scenarios.opened(beyond)
+    line.cut = "after"
+    file_id = await scenarios.receiving(beyond, submission_id)
+    assert line.cuts == 1
+    line.cut = "after"
+    await beyond.store_upload(file_id, scenarios.blob(), new_job_id())
+    line.cut = "after"
+    order = await scenarios.claimed(beyond)
+    line.cut = "after"
+    assert await beyond.end_attempt(order.job_id, order.number, scenarios.SUCCEEDED)
+    assert line.cuts == 4
+    names = await scenarios.names(beyond)
+    assert names[1:] == [
+        *("submission.opened", "upload.started", "upload.stored", "job.queued"),
+        *("attempt.started", "attempt.succeeded", "job.settled"),
+    ]
+    assert await scenarios.recount(beyond, submission_id) == Counts(succeeded=1)
+
+
+async def test_a_change_whose_commit_did_not_arrive_fails(beyond: PostgresLedger, line: PostgresLine) -> None:
+    before = await scenarios.names(beyond)
+    line.cut = "before"
+    with pytest.raises(StorageUnavailable):
+        await scenarios.opened(beyond)
+    assert line.cuts == 1
+    assert await scenarios.names(beyond) == before
+    await scenarios.opened(beyond)
+    assert await scenarios.names(beyond) == [*before, "submission.opened"]
+
+
+@pytest.mark.parametrize(("cut", "events"), [("before", 0), ("after", 1)])
+async def test_what_became_of_a_commit_is_asked_until_the_database_is_back(
+    beyond: PostgresLedger, line: PostgresLine, cut: Literal["before", "after"], events: int
+) -> None:
+    beyond.patience_s = scenarios.LIVENESS_S
+    before = len(await scenarios.names(beyond))
+    line.cut, line.refuses_after_cut = cut, True
+    opening = asyncio.create_task(scenarios.opened(beyond))
+    await eventually(lambda: line.refused > 1)
+    assert not opening.done()
+    line.is_refusing = False
+    [result] = await asyncio.gather(opening, return_exceptions=True)
+    assert isinstance(result, StorageUnavailable) == (cut == "before")
+    assert len(await scenarios.names(beyond)) == before + events
+
+
+async def test_callers_are_told_while_nobody_knows_what_became_of_a_commit(
+    beyond: PostgresLedger, line: PostgresLine
+) -> None:
+    """Nobody waits for the database longer than for any answer; it still decides what has happened."""
+    before = len(await scenarios.names(beyond))
+    beyond.patience_s = 0.05
+    line.cut, line.refuses_after_cut = "after", True
+    for _ in range(3):  # the first is the one in question
+        with pytest.raises(StorageUnavailable, match="does not answer"):
+            await scenarios.opened(beyond)
+    line.is_refusing = False
+    beyond.patience_s = scenarios.LIVENESS_S
+
+    async def is_back() -> bool:
+        with contextlib.suppress(StorageUnavailable):
+            await scenarios.opened(beyond)
+            return True
+        return False
+
+    await eventually(is_back)
+    assert len(await scenarios.names(beyond)) == before + 2
+
+
+async def test_a_ledger_closes_though_nobody_knows_what_became_of_a_commit(conninfo: str, line: PostgresLine) -> None:
+    ledger = PostgresLedger(f"{conninfo} port={line.port}", lambda _: None)
     await ledger.open()
-    broken = _answered_by_an_error(monkeypatch, psycopg.Connection.rollback)
+    ledger.patience_s = 0.05
+    line.cut, line.refuses_after_cut = "after", True
     with pytest.raises(StorageUnavailable):
         await scenarios.save(ledger)
-    assert broken
-    assert await scenarios.names(ledger) == []
+    async with asyncio.timeout(scenarios.LIVENESS_S):
+        await ledger.close()
+
+
+async def test_a_paused_database_is_answered_for_and_goes_on_where_it_was() -> None:
+    with running() as server:
+        ledger = PostgresLedger(server.conninfo(server.make_database()), lambda _: None)
+        await ledger.open()
+        await ledger.enter(scenarios.node())
+        await scenarios.save(ledger)
+        submission_id = await scenarios.opened(ledger)
+        server.pause()
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable, match="does not answer"):
+                await scenarios.receiving(ledger, submission_id)
+        for _ in range(2 * READERS):  # more than there are threads
+            with pytest.raises(StorageUnavailable, match="does not answer"):
+                await ledger.newest_cursor()
+        server.resume()
+        ledger.patience_s = scenarios.LIVENESS_S
+        await eventually(lambda: _works(lambda: scenarios.settled(ledger, submission_id)))
+        told = await scenarios.all_events(ledger)  # the first of those that were refused was made all the same
+        assert sum(event.name == "upload.started" for event in told) >= 1
+        await ledger.close()
+
+
+async def test_a_ledger_closes_though_the_database_is_paused() -> None:
+    with running() as server:
+        ledger = PostgresLedger(server.conninfo(server.make_database()), lambda _: None)
+        await ledger.open()
+        server.pause()
+        with pytest.raises(StorageUnavailable):
+            await scenarios.save(ledger)
+        with pytest.raises(StorageUnavailable):
+            await ledger.newest_cursor()
+        async with asyncio.timeout(scenarios.LIVENESS_S):
+            await ledger.close()
+
+
+async def _works(call: Callable[[], Awaitable[object]]) -> bool:
+    with contextlib.suppress(StorageUnavailable):
+        await call()
+        return True
+    return False
+
+
+async def test_after_a_restart_of_the_database_the_first_read_and_the_first_change_succeed() -> None:
+    with running(is_durable=True) as server:
+        ledger = PostgresLedger(server.conninfo(server.make_database()), lambda _: None)
+        await ledger.open()
+        await asyncio.gather(*(ledger.newest_cursor() for _ in range(20)))  # every connection is used
+        await asyncio.to_thread(server.kill)
+        with pytest.raises(StorageUnavailable):
+            await ledger.newest_cursor()
+        with pytest.raises(StorageUnavailable):
+            await scenarios.save(ledger)
+        await asyncio.to_thread(server.start)
+        assert await ledger.newest_cursor() == 0
+        await scenarios.save(ledger)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await asyncio.gather(*(ledger.newest_cursor() for _ in range(20)), scenarios.save(ledger, b"b: 2\n"))
+        await ledger.close()
+
+
+async def test_a_process_that_stands_still_with_the_lock_loses_it(conninfo: str) -> None:
+    """It would stop all others for as long as it stands."""
+    ledger = PostgresLedger(conninfo, lambda _: None)
+    ledger.patience_s = 3 * scenarios.LIVENESS_S
+    await ledger.open()
+    other = PostgresLedger(conninfo, lambda _: None)
+    other.patience_s = 3 * scenarios.LIVENESS_S
+    await other.open()
+    is_in, may_go_on = threading.Event(), threading.Event()
+
+    def stand_still(tx: Transaction) -> None:
+        is_in.set()
+        may_go_on.wait(3 * scenarios.LIVENESS_S)
+
+    standing = asyncio.create_task(other._change(stand_still))
+    await asyncio.to_thread(is_in.wait)
     await scenarios.save(ledger)
+    may_go_on.set()
+    with pytest.raises(StorageUnavailable):
+        await standing
+    await scenarios.save(other, b"b: 2\n")
+    assert await scenarios.names(ledger) == ["config.saved"] * 2
+    await ledger.close()
+    await other.close()
+
+
+async def test_several_processes_make_one_database_at_once(conninfo: str) -> None:
+    ledgers = [PostgresLedger(conninfo, lambda _: None) for _ in range(4)]
+    await asyncio.gather(*(ledger.open() for ledger in ledgers))
+    assert len({ledger.id for ledger in ledgers}) == 1
+    for number, ledger in enumerate(ledgers):
+        await scenarios.save(ledger, f"a: {number}\n".encode())
+    assert await scenarios.names(ledgers[0]) == ["config.saved"] * 4
+    for ledger in ledgers:
+        await ledger.close()
+
+
+async def test_cursors_and_sizes_may_be_larger_than_31_bits(conninfo: str) -> None:
+    ledger = PostgresLedger(conninfo, lambda _: None)
+    await ledger.open()
+    await ledger.enter(scenarios.node())
+    await scenarios.save(ledger)
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("UPDATE events SET cursor = cursor + 3000000000")
+        connection.execute("INSERT INTO queues VALUES ('', 3000000000)")
+        for name in ("submissions", "files", "jobs"):
+            connection.execute(f"ALTER SEQUENCE {name}_seq_seq RESTART 3000000000".encode())
+    submission_id = await scenarios.opened(ledger)
+    job_id = await scenarios.settled(ledger, submission_id)
+    view = await ledger.view_submission(submission_id, limit=9)
+    assert view.cursor > 3_000_000_000
+    assert [file.job.id for file in view.files if file.job] == [job_id]
+    assert await ledger.places([job_id]) == {}
+    assert (await ledger.history(HistoryFilter(text="a.txt"), limit=9)).entries
+    page = await ledger.events("all", after=Cursor(3_000_000_000), limit=99)
+    assert [event.cursor for event in page.events] == list(range(3_000_000_001, view.cursor + 1))
+    await ledger.close()
+
+
+# --- round trips -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_changes_of_a_files_life_take_two_round_trips(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the lock held, each would be one that all other processes wait for."""
+    trips: list[int] = []
+
+    class Counted(PostgresTransaction):
+        def commit(self) -> None:
+            super().commit()
+            trips.append(self.trips)
+
+    monkeypatch.setattr("dropmill.engines.postgres.ledger.PostgresTransaction", Counted)
+    ledger = PostgresLedger(conninfo, lambda _: None)
+    await ledger.open()
+    await ledger.enter(scenarios.node())
+    await scenarios.save(ledger)
+    trips.clear()
+    submission_id = await scenarios.opened(ledger)
+    file_id = await scenarios.receiving(ledger, submission_id)
+    await ledger.store_upload(file_id, scenarios.blob(), new_job_id())
+    await ledger.store_files([scenarios.whole(submission_id, f"{number}.txt") for number in range(3)])
+    order = await scenarios.claimed(ledger)
+    ended = await ledger.end_attempt(order.job_id, order.number, scenarios.FAILED, then_claim=Claim())
+    assert ended is not None
+    [order] = ended.orders
+    results = [Result(path="r.txt", size=1, sha256=scenarios.blob().sha256, blob="r")]
+    await ledger.end_attempt(order.job_id, order.number, replace(scenarios.SUCCEEDED, results=tuple(results)))
+    order = await scenarios.claimed(ledger)
+    retry = RetryPolicy(exit_codes=frozenset({1}), times=1, delay_s=0.0)
+    await ledger.end_attempt(order.job_id, order.number, scenarios.FAILED, retry)
+    await ledger.request_cancel(order.job_id)
+    assert trips == [2] * 10
+    await scenarios.recount(ledger, submission_id)
     await ledger.close()
 
 
@@ -187,6 +414,7 @@ async def test_a_change_that_was_not_committed_fails(conninfo: str, monkeypatch:
         ("08006", StorageUnavailable),
         ("57P01", StorageUnavailable),
         ("57P03", StorageUnavailable),
+        ("25P03", StorageUnavailable),
         ("53300", StorageUnavailable),
         ("40001", StorageUnavailable),
         ("40P01", StorageUnavailable),

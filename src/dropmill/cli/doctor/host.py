@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dropmill.cli.doctor.findings import Findings, fail, ok, warn
 from dropmill.cli.format import size_text
-from dropmill.model.errors import DropmillError
+from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, size_in_words, split_address
 
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs")
@@ -100,10 +100,16 @@ def check_database(settings: Settings) -> Findings:
     try:
         found = examine_ledger(settings)
     except OSError as error:
-        yield fail(f"{settings.data.absolute() / 'ledger.sqlite'} cannot be read ({error})")
+        where = settings.data.absolute() / "ledger.sqlite" if settings.database_url is None else "the Postgres database"
+        yield fail(f"{where} cannot be read ({error})")
         return
+    except SettingsError as error:
+        yield fail(error.detail)
+        return
+    if found is not None and found.server is not None:
+        yield ok(found.server)
     if found is None:
-        yield ok("the database will be created")
+        yield ok("the tables will be created" if settings.database_url else "the database will be created")
     elif found.schema is not None and found.schema > found.readable_schema:
         yield fail(f"schema {found.schema} is newer than this Dropmill's {found.readable_schema}; start the newer one")
     elif found.schema != found.readable_schema:
@@ -171,7 +177,7 @@ def _compare_with_ledger(settings: Settings, path: Path, on_disk: str | None) ->
 
     try:
         found = examine_ledger(settings)
-    except OSError:
+    except (OSError, SettingsError):
         return  # `check_database` reports it
     if found is None:
         return

@@ -31,13 +31,13 @@ from dropmill.model.transitions import require_transition
 LOST = "lost"
 """Error type of a job whose attempts were lost too often; also the reason of its `job.queued`."""
 
-_ATTEMPT = select(attempts.c.number, attempts.c.state, attempts.c.node).where(
+ATTEMPT = select(attempts.c.number, attempts.c.state, attempts.c.node).where(
     attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
 )
-_SET_ATTEMPT = update(attempts).where(
+SET_ATTEMPT = update(attempts).where(
     attempts.c.job_id == bindparam("key"), attempts.c.number == bindparam("attempt_number")
 )
-_ADD_RESULTS = insert(results)
+ADD_RESULTS = insert(results)
 _TO_CANCEL = (
     select(jobs.c.id, jobs.c.attempt)
     .where(is_to_be_cancelled)
@@ -67,7 +67,7 @@ def end_attempt(
 ) -> Ended | None:
     """See `Ledger.end_attempt`."""
     row = job_row(tx, job_id)
-    attempt = tx.one(_ATTEMPT, key=job_id, attempt_number=number)
+    attempt = tx.one(ATTEMPT, key=job_id, attempt_number=number)
     if attempt is None or tx.node is None or attempt["node"] != tx.node.id or attempt["state"] == AttemptState.LOST:
         return None
     if attempt["state"] == AttemptState.RUNNING:
@@ -92,7 +92,7 @@ def _end(tx: Transaction, row: Row, number: int, outcome: AttemptOutcome, retry:
     event = _ATTEMPT_EVENTS[outcome.state]  # a lost attempt has its own change
     outcome = replace(outcome, error=_storable(outcome.error))
     tx.run(
-        _SET_ATTEMPT,
+        SET_ATTEMPT,
         key=job_id,
         attempt_number=number,
         state=outcome.state.value,
@@ -101,7 +101,7 @@ def _end(tx: Transaction, row: Row, number: int, outcome: AttemptOutcome, retry:
         output_size=outcome.output_size,
     )
     if outcome.results:
-        tx.connection.execute(_ADD_RESULTS, _rows_of_results(job_id, number, outcome.results))
+        tx.run_all(ADD_RESULTS, _rows_of_results(job_id, number, outcome.results))
     data: dict[str, Any] = {
         "exit_code": outcome.exit_code,
         "duration": seconds_between(row["started_at"], now),
@@ -132,7 +132,7 @@ def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int)
         return None
     now = utc_now()
     lost = row["lost"] + 1
-    tx.run(_SET_ATTEMPT, key=job_id, attempt_number=number, state=AttemptState.LOST.value, settled_at=now)
+    tx.run(SET_ATTEMPT, key=job_id, attempt_number=number, state=AttemptState.LOST.value, settled_at=now)
     tx.emit(EventName.ATTEMPT_LOST, subject_of(tx, row, number))
     if row["cancel_asked_at"] is not None:
         settle_job(tx, row, JobState.CANCELLED, AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None), now)

@@ -34,39 +34,39 @@ from dropmill.ports.ledger.jobs import PLACES_MAX
 DUE_MAX = 100  # jobs whose time has come, in one claim: few enough to keep a change under 50 ms
 
 # All columns of the index: Postgres does not see that for jobs without a queue the first one is constant.
-_QUEUE_ORDER = (jobs.c.queue, jobs.c.owner, jobs.c.tag, jobs.c.queued_cursor)
+QUEUE_ORDER = (jobs.c.queue, jobs.c.owner, jobs.c.tag, jobs.c.queued_cursor)
 _is_of_owner = jobs.c.owner == bindparam("of_owner")
-_NEXT = JOBS.where(is_claimable, jobs.c.queue.is_(None), _is_of_owner).order_by(*_QUEUE_ORDER).limit(1)
-_NEXT_OF = JOBS.where(is_claimable, jobs.c.queue == bindparam("queue"), _is_of_owner).order_by(*_QUEUE_ORDER).limit(1)
-_TURN_ORDER = (turns.c.queue, turns.c.tag, turns.c.since)
+NEXT = JOBS.where(is_claimable, jobs.c.queue.is_(None), _is_of_owner).order_by(*QUEUE_ORDER).limit(1)
+NEXT_OF = JOBS.where(is_claimable, jobs.c.queue == bindparam("queue"), _is_of_owner).order_by(*QUEUE_ORDER).limit(1)
+TURN_ORDER = (turns.c.queue, turns.c.tag, turns.c.since)
 # Passes over no more owners than have jobs running: each of them has at least one.
-_NEXT_OWNER = (
+NEXT_OWNER = (
     select(turns.c.owner)
     .outerjoin(quotas, quotas.c.holder == turns.c.owner)
     .where(has_turn, turns.c.queue == bindparam("queue"), may_run)
-    .order_by(*_TURN_ORDER)
+    .order_by(*TURN_ORDER)
     .limit(1)
 )
 _OWNERS = (
     select(turns.c.owner, turns.c.tag, turns.c.since, turns.c.waiting)
     .where(has_turn, turns.c.queue == bindparam("queue"))
-    .order_by(*_TURN_ORDER)
+    .order_by(*TURN_ORDER)
     .limit(bindparam("limit"))
 )
 _DUE = select(jobs).where(is_late, jobs.c.not_before <= bindparam("now")).order_by(jobs.c.not_before).limit(1)
-_NEXT_DUE = select(func.min(jobs.c.not_before)).where(is_late)
+NEXT_DUE = select(func.min(jobs.c.not_before)).where(is_late)
 _CLAIMED = select(attempts.c.job_id).where(
     attempts.c.state == literal_column("'running'"),
     attempts.c.claim == bindparam("claim"),
 )
-_BEFORE = select(  # in one statement, because there is nearly always neither
+BEFORE = select(  # in one statement, because there is nearly always neither
     exists()
     .where(attempts.c.state == literal_column("'running'"), attempts.c.claim == bindparam("claim"))
     .label("again"),
-    _NEXT_DUE.scalar_subquery().label("due"),
+    NEXT_DUE.scalar_subquery().label("due"),
 )
-_ADD_ATTEMPT = insert(attempts)
-_WAITING = select(jobs.c.id, *_QUEUE_ORDER).where(is_claimable, jobs.c.id.in_(bindparam("ids", expanding=True)))
+ADD_ATTEMPT = insert(attempts)
+_WAITING = select(jobs.c.id, *QUEUE_ORDER).where(is_claimable, jobs.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def _count_between(of_queue: ColumnElement[bool]) -> Select[Any]:
@@ -92,7 +92,7 @@ def claim_jobs(tx: Transaction, claim: Claim) -> list[AttemptSpec]:
     """See `Ledger.claim`."""
     if tx.node is None:
         raise AssertionError("only a node claims jobs")
-    before = tx.one(_BEFORE, claim=claim.id)
+    before = tx.one(BEFORE, claim=claim.id)
     if before is not None and before["again"]:
         return [
             _spec(tx, job_row(tx, job_id)) for job_id in tx.connection.execute(_CLAIMED, {"claim": claim.id}).scalars()
@@ -114,11 +114,11 @@ def _next(tx: Transaction, queue: str | None) -> Row | None:
     """The next job of the owner whose turn it is, passing over owners that have as many running as they may."""
     tx.turns.flush()
     tx.quotas.flush_running()
-    found = tx.one(_NEXT_OWNER, queue=queue or "", default_running=tx.quotas.default_running)
+    found = tx.one(NEXT_OWNER, queue=queue or "", default_running=tx.quotas.default_running)
     if found is None:
         return None
     owner = found["owner"]
-    row = tx.one(_NEXT, of_owner=owner) if queue is None else tx.one(_NEXT_OF, queue=queue, of_owner=owner)
+    row = tx.one(NEXT, of_owner=owner) if queue is None else tx.one(NEXT_OF, queue=queue, of_owner=owner)
     if row is None:
         raise AssertionError(f"none of the jobs that wait in the queue {queue!r} for {owner} can be found")
     return row
@@ -138,7 +138,7 @@ def _start(tx: Transaction, row: Row, node: Node, claim_id: ClaimId) -> AttemptS
     now = utc_now()
     revision = config.revision(tx, row["config_number"])
     tx.run(
-        _ADD_ATTEMPT,
+        ADD_ATTEMPT,
         job_id=row["id"],
         number=number,
         state=AttemptState.RUNNING.value,
@@ -175,7 +175,7 @@ def _spec(tx: Transaction, row: Row) -> AttemptSpec:
 
 def next_due(connection: Connection) -> datetime | None:
     """See `Ledger.next_due`."""
-    due: datetime | None = connection.execute(_NEXT_DUE).scalar_one()
+    due: datetime | None = connection.execute(NEXT_DUE).scalar_one()
     return due
 
 

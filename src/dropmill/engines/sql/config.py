@@ -37,14 +37,14 @@ def revision_of(row: Row) -> ConfigRevision:
     )
 
 
-def _select_revisions() -> Select[Any]:
+def select_revisions() -> Select[Any]:
     """A query for config revisions without their text, which may be a megabyte each."""
     return select(*(column for column in config_revisions.c if column.name != "text"))
 
 
 # Built once: making a statement anew costs more than running it.
-_REVISION = _select_revisions().where(config_revisions.c.number == bindparam("key"))
-_NEWEST = _select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
+REVISION = select_revisions().where(config_revisions.c.number == bindparam("key"))
+NEWEST = select_revisions().order_by(config_revisions.c.number.desc()).limit(1)
 _IN_PROGRESS = jobs.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])
 _IS_KEPT = config_revisions.c.purged_at.is_(None)
 _DROP_TEXTS = update(config_revisions).where(
@@ -94,7 +94,7 @@ def save_revision(
     Args:
         keep: how many of the newest revisions keep their text, this one included; None: all do.
     """
-    last = tx.one(_NEWEST)
+    last = tx.one(NEWEST)
     if (None if last is None else last["sha256"]) != base:
         raise ConfigConflict("The config was saved by someone else in the meantime; read it again.")
     if found_at is not None and tx.one(_CONFIG_FILE, **_key_of(found_at)) is None:
@@ -182,7 +182,7 @@ def newest(tx: Transaction) -> ConfigRevision:
         Unavailable: there is none yet, so no job can be queued.
     """
     if tx.newest_revision is None:
-        row = tx.one(_NEWEST)
+        row = tx.one(NEWEST)
         if row is None:
             raise Unavailable("There is no config yet, so no job can be queued.")
         tx.newest_revision = revision_of(row)
@@ -193,7 +193,7 @@ def revision(tx: Transaction, number: int) -> ConfigRevision:
     """A config revision by its number."""
     found = tx.revisions.get(number)
     if found is None:
-        row = tx.one(_REVISION, key=number)
+        row = tx.one(REVISION, key=number)
         if row is None:
             raise NotFound("There is no such config revision.")
         found = tx.revisions[number] = revision_of(row)
@@ -217,13 +217,13 @@ def config_position(connection: Connection, location: ConfigLocation) -> ConfigP
 
 def newest_revision(connection: Connection) -> ConfigRevision | None:
     """See `Ledger.newest_revision`."""
-    row = prepared.one(connection, _NEWEST, {})
+    row = prepared.one(connection, NEWEST, {})
     return None if row is None else revision_of(row)
 
 
 def list_revisions(connection: Connection, before: str | None, limit: int) -> Page[ConfigRevision]:
     """See `Ledger.revisions`."""
-    query = _select_revisions()
+    query = select_revisions()
     start = page_key(before)
     if start is not None:
         query = query.where(config_revisions.c.number < start)

@@ -8,11 +8,14 @@ Reads run on a few threads, each in a transaction of its own, beside the writer.
 published like our own, at most `POLL_INTERVAL_S` later.
 
 Every error of disk and database leaves as `OutOfSpace` or `StorageUnavailable`. An engine implements five methods for
-what differs between databases: `connect`, `begin`, `translate`, `was_committed` and `forget_bytes`.
+what differs between databases: `connect`, `begin`, `translate`, `was_committed` and `forget_bytes`. One whose database
+is another program also says how long to wait for it (`patience_s`), and may commit in a way of its own (`transact`).
 """
 
 import asyncio
 import contextlib
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,12 +46,35 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Handed(NamedTuple):
+    """A change with its arguments."""
+
+    change: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def make(self, tx: Transaction) -> Any:
+        """Make the change; returns its result."""
+        return self.change(tx, *self.args, **self.kwargs)
+
+
+class Transacted(NamedTuple):
+    """A transaction that is committed."""
+
+    results: list[Any]  # of each change
+    newest: Cursor  # of the event before its own
+    tx: Transaction
+
+
 class _Committed(NamedTuple):
     """What became of the changes that were handed over together."""
 
     results: list[Any]  # of each change; an exception if it was refused
     moved: dict[str, int]
     fault: OutOfSpace | StorageUnavailable | None = None  # of the disk or the database
+
+
+_Entry = tuple[Handed, "asyncio.Future[Any]"]
 
 
 class LedgerOptions(TypedDict, total=False):
@@ -60,12 +86,15 @@ class LedgerOptions(TypedDict, total=False):
         keep_revisions: how many of the newest config revisions keep their text; None or absent: all do.
         limits: of owners that have none of their own; no limits if absent.
         health: the health board that shows whether the database works; None or absent: a board that nobody reads.
+        is_told_of_others: whether the bus itself tells what other processes commit, so that the ledger need not look;
+            False if absent.
     """
 
     records_deliveries: bool
     keep_revisions: int | None
     health: Health | None
     limits: Limits
+    is_told_of_others: bool
 
 
 class SqlDatabase(ABC):
@@ -73,6 +102,9 @@ class SqlDatabase(ABC):
 
     driver_error: ClassVar[type[Exception]]
     """Root of the exceptions of the database's driver."""
+
+    patience_s: float | None = None
+    """How long callers wait for a database that does not answer; None: until it does, as for one in this process."""
 
     def __init__(
         self,
@@ -91,12 +123,13 @@ class SqlDatabase(ABC):
         self._records_deliveries = options.get("records_deliveries", False)
         self._keep_revisions = options.get("keep_revisions")
         self._limits = options.get("limits", NO_LIMITS)
+        self._is_told_of_others = options.get("is_told_of_others", False)
         self._engine = engine
         self._connection: Connection | None = None  # the writer's, used in its thread only
         self._on_commit = on_commit
         # The semaphore bounds the queue, because it is fair: a full `asyncio.Queue` lets a newcomer overtake callers
         # that wait for room, and a change that waits while the ledger closes would land behind the last one taken.
-        self._queue: asyncio.Queue[tuple[Callable[[Transaction], Any], asyncio.Future[Any]] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Entry | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUE_MAX)
         self._writer_thread = ThreadPoolExecutor(1, "ledger-writer")
         self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
@@ -105,6 +138,8 @@ class SqlDatabase(ABC):
         self._node: Node | None = None
         self._id: LedgerId | None = None
         self._published_cursor = Cursor(0)  # every event up to here was published; the writer's
+        self._answered_at = 0.0  # when the database last answered, by the loop's clock
+        self._worked_at = 0.0  # when the writer last ended a transaction, by the monotonic clock
         self._is_open = False
 
     # --- what differs between databases ------------------------------------------------------------------------------
@@ -151,6 +186,46 @@ class SqlDatabase(ABC):
         Raises:
             Unavailable: not now.
         """
+
+    def is_broken(self, error: BaseException) -> bool:
+        """Whether an error means that its connection cannot be used again; a read is repeated on another one."""
+        return False
+
+    def interrupt(self) -> None:  # noqa: B027 - a database in this process makes nobody wait
+        """Have everything that waits for the database fail soon, because the ledger closes. From any thread."""
+
+    def company_s(self) -> float:
+        """How long a change is to wait for others to be committed with it, in seconds."""
+        return 0.0
+
+    def transact(self, handed: Sequence[Handed]) -> Transacted:
+        """Make the changes in one transaction and commit it. Runs on the writer's thread.
+
+        Raises:
+            Exception: a change was refused, or the database failed; nothing is committed.
+        """
+        token: str | None = None
+        is_committing = False
+        try:
+            connection = self.writing_connection()
+            with connection.begin():
+                token = self.begin(connection, is_writer=True)
+                newest = events.newest_cursor(connection)
+                tx = Transaction(
+                    connection,
+                    newest,
+                    node=self._node,
+                    records_deliveries=self._records_deliveries,
+                    limits=self._limits,
+                )
+                results = [one.make(tx) for one in handed]
+                tx.flush()
+                is_committing = True
+        except (self.driver_error, SQLAlchemyError):
+            self._close_connection()  # its state is unknown; the next commit opens a fresh one
+            if not is_committing or token is None or not self.was_committed(token):
+                raise
+        return Transacted(results, newest, tx)
 
     def writing_connection(self) -> Connection:
         """The writer's connection. For its thread only."""
@@ -199,6 +274,8 @@ class SqlDatabase(ABC):
             self._queue.put_nowait(None)
             await self._writer
             self._writer = None
+        if self.patience_s is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._end_readers)
         if self._connection is not None:
             await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._close_connection)
         self._reader_threads.shutdown()
@@ -225,6 +302,14 @@ class SqlDatabase(ABC):
                     self.begin(connection, is_writer=False)
                     events.newest_cursor(connection)
 
+    def _end_readers(self) -> None:
+        """Wait for reads that are under way, but not for a database that does not answer."""
+        if self.patience_s is not None:
+            late = threading.Timer(self.patience_s, self.interrupt)
+            late.start()
+            self._reader_threads.shutdown()
+            late.cancel()
+
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -248,8 +333,11 @@ class SqlDatabase(ABC):
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
         is_open = True
+        count = 0  # of the batch before
         while is_open:
             waiting = [await self._queue.get()]
+            if (company_s := self.company_s()) > 0:
+                await self._wait_for_company(waiting, count, company_s)
             while len(waiting) < BATCH_MAX and not self._queue.empty():
                 waiting.append(self._queue.get_nowait())
             handed = [entry for entry in waiting if entry is not None]
@@ -258,14 +346,19 @@ class SqlDatabase(ABC):
                 self._room.release()
             if not handed:
                 continue
-            results, moved, fault = await loop.run_in_executor(
-                self._writer_thread, self._commit, [change for change, _ in handed]
-            )
+            count = len(handed)
+            committing = loop.run_in_executor(self._writer_thread, self._commit, [one for one, _ in handed])
+            if self.patience_s is not None:
+                await self._answer_in_time(handed, committing, self.patience_s)
+            results, moved, fault = await committing
             if fault is None:
                 self._health.works(_PART)
+                self._answered_at = loop.time()
             else:
                 self._health.failed(_PART, fault)
             for (_, future), result in zip(handed, results, strict=True):
+                if future.done():
+                    continue  # it was answered while the database did not
                 if isinstance(result, BaseException):
                     future.set_exception(result)
                     future.exception()  # retrieved, though a cancelled caller never will
@@ -274,7 +367,46 @@ class SqlDatabase(ABC):
             if moved:
                 self._on_commit(moved)
 
-    def _commit(self, handed: Sequence[Callable[[Transaction], Any]]) -> _Committed:
+    async def _wait_for_company(self, waiting: list[_Entry | None], count: int, seconds: float) -> None:
+        """Take further changes until there are as many as the last time, because other processes write, too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while len(waiting) < min(count, BATCH_MAX) and waiting[-1] is not None:
+                    waiting.append(await self._queue.get())
+
+    async def _answer_in_time(
+        self, handed: Sequence[_Entry], committing: "asyncio.Future[_Committed]", patience_s: float
+    ) -> None:
+        """Wait for commits. If one takes too long, tell their callers and those who come meanwhile that it does.
+
+        The commit goes on, and may succeed: a caller that was told otherwise asks the ledger.
+        """
+        began_at = time.monotonic()
+        while not committing.done():
+            left_s = max(began_at, self._worked_at) + patience_s - time.monotonic()
+            if left_s <= 0:
+                break
+            await asyncio.wait([committing], timeout=left_s)
+        else:
+            return
+        sentence = "The ledger's database does not answer. Try again in a moment."
+        self._health.failed(_PART, StorageUnavailable(sentence))
+        _refuse(handed, sentence)
+        old = self._queue.qsize()
+        while not committing.done():
+            if not self._is_open:
+                self.interrupt()
+            await asyncio.wait([committing], timeout=patience_s / 3)
+            some = [self._queue.get_nowait() for _ in range(min(old, self._queue.qsize()))]
+            if None in some:  # the last one: the ledger closes
+                self._queue.put_nowait(None)
+            waited = [entry for entry in some if entry is not None]
+            _refuse(waited, sentence)
+            for _ in waited:
+                self._room.release()
+            old = self._queue.qsize()
+
+    def _commit(self, handed: Sequence[Handed]) -> _Committed:
         """Commit all changes as one transaction; if one of them fails, commit each on its own, so that only it fails.
 
         On a full disk a small change may still fit. With any other fault of the storage all changes fail at once,
@@ -295,28 +427,11 @@ class SqlDatabase(ABC):
             next((one.fault for one in all_of_them if one.fault is not None), None),
         )
 
-    def _commit_together(self, handed: Sequence[Callable[[Transaction], Any]]) -> _Committed:
-        token: str | None = None
-        is_committing = False
+    def _commit_together(self, handed: Sequence[Handed]) -> _Committed:
         try:
-            connection = self.writing_connection()
-            with connection.begin():
-                token = self.begin(connection, is_writer=True)
-                newest = events.newest_cursor(connection)
-                tx = Transaction(
-                    connection,
-                    newest,
-                    node=self._node,
-                    records_deliveries=self._records_deliveries,
-                    limits=self._limits,
-                )
-                results = [change(tx) for change in handed]
-                tx.flush()
-                is_committing = True
-        except (self.driver_error, SQLAlchemyError):
-            self._close_connection()  # its state is unknown; the next commit opens a fresh one
-            if not is_committing or token is None or not self.was_committed(token):
-                raise
+            results, newest, tx = self.transact(handed)
+        finally:
+            self._worked_at = time.monotonic()
         return _Committed(results, {**self._moved_by_others(newest, Cursor(tx.cursor)), **tx.moved})
 
     def _moved_by_others(self, newest: Cursor, committed: Cursor) -> dict[str, int]:
@@ -329,6 +444,8 @@ class SqlDatabase(ABC):
             committed: cursor of the last event of this process's commit.
         """
         moved: dict[str, int] = {}
+        if self._is_told_of_others:
+            self._published_cursor = committed
         try:
             while self._published_cursor < newest:
                 connection = self.writing_connection()
@@ -353,7 +470,7 @@ class SqlDatabase(ABC):
             try:
                 if _PART in self._health.degraded:
                     await self._change(_write_something)
-                elif await self._read(events.newest_cursor) > self._published_cursor:
+                elif await self._read(events.newest_cursor) > self._published_cursor and not self._is_told_of_others:
                     await self._change(lambda _: None)
             except (OutOfSpace, StorageUnavailable) as error:
                 self._health.failed(_PART, error)
@@ -364,20 +481,69 @@ class SqlDatabase(ABC):
             self._room.release()
             raise Unavailable("The ledger is closed.")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((lambda tx: change(tx, *args, **kwargs), future))
+        self._queue.put_nowait((Handed(change, args, kwargs), future))
         return await asyncio.shield(future)
 
     async def _read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
-            with self._translated(), self._engine.connect() as connection, connection.begin():
-                self.begin(connection, is_writer=False)
-                return query(connection, *args, **kwargs)
+            for left in reversed(range(READERS + 2)):
+                try:
+                    return self._read_once(query, *args, **kwargs)
+                except StorageUnavailable as error:
+                    # Whatever connections there were, a restart of the database broke them all.
+                    if not (left and self._is_open and error.__cause__ and self.is_broken(error.__cause__)):
+                        raise
+            raise AssertionError
 
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._reader_threads, run)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader_threads, run)
+            if self.patience_s is not None:
+                await self._is_answered(reading, self.patience_s)
+            result = await reading
         except (OutOfSpace, StorageUnavailable) as error:
             self._health.failed(_PART, error)
             raise
+        self._answered_at = loop.time()
+        return result
+
+    def _read_once(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._translated(), self._engine.connect() as connection:
+            try:
+                with connection.begin():
+                    self.begin(connection, is_writer=False)
+                    return query(connection, *args, **kwargs)
+            except (self.driver_error, SQLAlchemyError) as error:
+                if self.is_broken(error):
+                    connection.invalidate()
+                raise
+
+    async def _is_answered(self, reading: "asyncio.Future[Any]", patience_s: float) -> None:
+        """Wait for a read as long as the database answers anybody.
+
+        Raises:
+            StorageUnavailable: it does not; the read goes on, and nobody waits for it.
+        """
+        loop = asyncio.get_running_loop()
+        reading.add_done_callback(_retrieve)
+        while not reading.done():
+            since = loop.time()
+            await asyncio.wait([reading], timeout=patience_s)
+            if not reading.done() and self._answered_at < since:
+                raise StorageUnavailable("The ledger's database does not answer. Try again in a moment.")
+
+
+def _refuse(entries: Sequence[_Entry], sentence: str) -> None:
+    for _, future in entries:
+        if not future.done():
+            future.set_exception(StorageUnavailable(sentence))  # an object for each, because callers add to it
+            future.exception()  # retrieved, though a cancelled caller never will
+
+
+def _retrieve(reading: "asyncio.Future[Any]") -> None:
+    """Nobody may wait any more: without this, the loop would report an error that nobody has looked at."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _write_something(tx: Transaction) -> None:

@@ -34,7 +34,7 @@ from dropmill.ports.ledger.page import Page
 # Built once: making a statement anew costs more than running it (1.5 ms of CPU a file's life against 0.7).
 _OF_FILE = ("name", "path", "number", "blob", "size", "sha256", "removed_at")
 JOBS = select(jobs, *(files.c[name] for name in _OF_FILE)).join(files, files.c.id == jobs.c.file_id)
-_JOB = JOBS.where(jobs.c.id == bindparam("key"))
+JOB = JOBS.where(jobs.c.id == bindparam("key"))
 _JOBS_OF_SUBMISSION = (
     JOBS.where(
         jobs.c.submission_id == bindparam("key"),
@@ -45,7 +45,7 @@ _JOBS_OF_SUBMISSION = (
     .limit(bindparam("limit"))
 )
 SET_JOB = update(jobs).where(jobs.c.seq == bindparam("key"))
-_ADD_JOB = insert(jobs)
+ADD_JOB = insert(jobs)
 _RESULTS = (
     select(results)
     .join(jobs, (results.c.job_id == jobs.c.id) & (results.c.attempt == jobs.c.attempt))
@@ -123,7 +123,7 @@ def job_row(tx: Transaction, job_id: str, visible_to: Owner | None = None) -> Ro
     Raises:
         NotFound: there is no such job, or none of that owner; None: of any.
     """
-    row = tx.one(_JOB, key=job_id)
+    row = tx.one(JOB, key=job_id)
     if row is None or (visible_to is not None and not sees(visible_to, tx.submission(row["submission_id"]))):
         raise NotFound("There is no such job.")
     return row
@@ -192,7 +192,7 @@ def new_job(tx: Transaction, job_id: JobId, submission_id: str, subject: Subject
 
 def add_jobs(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the rows that `new_job` made."""
-    tx.run_all(_ADD_JOB, rows)
+    tx.run_all(ADD_JOB, rows)
 
 
 def requeue(tx: Transaction, row: Row, reason: str, **values: Any) -> None:

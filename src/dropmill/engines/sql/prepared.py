@@ -6,17 +6,18 @@ ledger executes here what it does several times for every job; SQLAlchemy execut
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Executable, Select
 
+from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.types import Id
 
 Convert = Callable[[Any], Any]
 
 
-class _Form:
+class Form:
     """A statement's text for one set of parameters, and the conversions of its values and columns."""
 
     def __init__(self, statement: Executable, names: Sequence[str], dialect: Dialect) -> None:
@@ -64,21 +65,22 @@ class _Form:
         return row
 
 
-_forms: WeakKeyDictionary[Executable, dict[tuple[str, ...], _Form]] = WeakKeyDictionary()
+_forms: WeakKeyDictionary[Executable, dict[tuple[str, ...], Form]] = WeakKeyDictionary()
 
 
-def _form(connection: Connection, statement: Executable, parameters: Mapping[str, Any]) -> _Form:
+def form_of(connection: Connection, statement: Executable, parameters: Mapping[str, Any]) -> Form:
+    """A statement as the driver executes it with such parameters."""
     forms = _forms.setdefault(statement, {})
     names = (connection.dialect.name, *parameters)
     form = forms.get(names)
     if form is None:
-        form = forms[names] = _Form(statement, names[1:], connection.dialect)
+        form = forms[names] = Form(statement, names[1:], connection.dialect)
     return form
 
 
 def one(connection: Connection, query: Select[Any], parameters: Mapping[str, Any]) -> dict[str, Any] | None:
     """The row that a query finds by a key; None if none. Does not support lists of values (`IN`)."""
-    form = _form(connection, query, parameters)
+    form = form_of(connection, query, parameters)
     cursor = connection.connection.cursor()
     try:
         cursor.execute(form.text, form.bind(parameters))
@@ -90,7 +92,7 @@ def one(connection: Connection, query: Select[Any], parameters: Mapping[str, Any
 
 def run(connection: Connection, statement: Executable, several: Sequence[Mapping[str, Any]]) -> int:
     """Run an insert or an update once for each mapping, all with the same keys; returns how many rows it changed."""
-    form = _form(connection, statement, several[0])
+    form = form_of(connection, statement, several[0])
     cursor = connection.connection.cursor()
     try:
         if len(several) == 1:  # cheaper than `executemany`
@@ -100,3 +102,13 @@ def run(connection: Connection, statement: Executable, several: Sequence[Mapping
         return int(cursor.rowcount)
     finally:
         cursor.close()
+
+
+class Statements(Protocol):
+    """Executes statements such as these in one transaction."""
+
+    def one(self, query: Select[Any], **parameters: Any) -> Row | None:
+        """The row that a query finds by a key; None if none."""
+
+    def run(self, statement: Executable, **parameters: Any) -> None:
+        """Run an insert or an update."""

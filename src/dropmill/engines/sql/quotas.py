@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, insert, select, update
 
-from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row
+from dropmill.engines.sql.prepared import Statements
 from dropmill.engines.sql.tables import quotas
 from dropmill.model.clock import utc_now
 from dropmill.model.errors import LinkUsedUp, QuotaExceeded, TooManySubmissions
@@ -23,10 +23,10 @@ _MOST: Final = {name: f"most_{name}" for name in LIMIT_NAMES}  # column of the h
 _COUNTED: Final = ("storage", "total_size", "files", "submissions", "submissions_a_day", "open_submissions", "running")
 _WHEN_OPEN_S: Final = 5  # a submission that is open may be sealed at any moment
 
-_QUOTA = select(quotas).where(quotas.c.holder == bindparam("key"))
+QUOTA = select(quotas).where(quotas.c.holder == bindparam("key"))
 _QUOTAS = select(quotas).where(quotas.c.holder.in_(bindparam("keys", expanding=True)))
-_ADD = insert(quotas)
-_SET = update(quotas).where(quotas.c.holder == bindparam("key"))
+ADD_QUOTA = insert(quotas)
+SET_QUOTA = update(quotas).where(quotas.c.holder == bindparam("key"))
 _SOME = 500  # holders in one query
 
 may_run: ColumnElement[bool] = quotas.c.running.is_(None) | (
@@ -38,14 +38,14 @@ may_run: ColumnElement[bool] = quotas.c.running.is_(None) | (
 class QuotaBook:
     """The quotas that one transaction reads once and writes once."""
 
-    def __init__(self, connection: Connection, defaults: Limits) -> None:
+    def __init__(self, statements: Statements, defaults: Limits) -> None:
         """Read nothing yet.
 
         Args:
-            connection: in the transaction.
+            statements: of the transaction.
             defaults: of holders without limits of their own.
         """
-        self._connection = connection
+        self._statements = statements
         self._defaults = defaults
         self._rows: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, set[str]] = {}
@@ -151,16 +151,20 @@ class QuotaBook:
             row = self._rows[holder]
             if holder in self._new:
                 self._new.discard(holder)
-                prepared.run(self._connection, _ADD, [row])
+                self._statements.run(ADD_QUOTA, **row)
             else:
                 values = {column: row[column] for column in sorted(columns)}
-                prepared.run(self._connection, _SET, [{"key": holder, **values}])
+                self._statements.run(SET_QUOTA, key=holder, **values)
         self._changed.clear()
 
     def flush_running(self) -> None:
         """Write what `may_run` reads, of holders that have a limit of running jobs."""
         if any(self._most(self._rows[holder], "running") is not None for holder in self._changed):
             self.flush()
+
+    def limits_running(self, holder: str) -> bool:
+        """Whether a holder's jobs are limited in how many of them run."""
+        return self._most(self._row(holder), "running") is not None
 
     def _most(self, row: Row, name: str) -> int | None:
         own: int | None = row[_MOST[name]]
@@ -176,8 +180,10 @@ class QuotaBook:
     def _row(self, holder: str) -> dict[str, Any]:
         row = self._rows.get(holder)
         if row is None:
-            row = prepared.one(self._connection, _QUOTA, {"key": holder})
-            if row is None:
+            found = self._statements.one(QUOTA, key=holder)
+            if found is not None:
+                row = dict(found)
+            else:
                 self._new.add(holder)
                 row = {"holder": holder, "day": None, **dict.fromkeys(_COUNTED, 0), **dict.fromkeys(_MOST.values())}
             self._rows[holder] = row

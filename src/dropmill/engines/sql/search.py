@@ -53,7 +53,7 @@ ID_MAX = (1 << 63) - 1
 
 _PREFIX = re.compile(rf"[0-9a-f]{{{ID_PREFIX_MIN},64}}")
 
-_SET = update(search_texts).where(search_texts.c.id == bindparam("key"))
+SET_TEXT = update(search_texts).where(search_texts.c.id == bindparam("key"))
 
 _index = table("search_index", column("rowid", BigInteger), column("text"))
 
@@ -89,7 +89,7 @@ def add_client(tx: Transaction, submission_id: str) -> None:
 def set_client(tx: Transaction, submission_id: str) -> None:
     """Update the text of a submission whose client was identified."""
     row = tx.submission(submission_id)
-    tx.find_by_now(_SET, row["seq"] << BITS | CLIENT, client_text(row["ip"], row["host"]))
+    tx.find_by_now(SET_TEXT, row["seq"] << BITS | CLIENT, client_text(row["ip"], row["host"]))
 
 
 def add_file(tx: Transaction, submission_id: str, file_id: str, number: int, name: str, path: str) -> None:
@@ -106,7 +106,7 @@ def set_error(tx: Transaction, row: Row, error: str | None) -> None:
         error: why the job failed; None if it did not, or is retried.
     """
     seq = tx.submission(row["submission_id"])["seq"]
-    tx.find_by_now(_SET, id_of(seq, row["number"]), file_text(row["name"], row["path"], error))
+    tx.find_by_now(SET_TEXT, id_of(seq, row["number"]), file_text(row["name"], row["path"], error))
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

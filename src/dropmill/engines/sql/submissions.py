@@ -33,7 +33,7 @@ from dropmill.ports.ledger.uploads import ResumableUpload, WholeFile
 _SUBMISSION_BY_KEY = select(submissions).where(
     submissions.c.owner == bindparam("of_owner"), submissions.c.idempotency_key == bindparam("key")
 )
-_ADD_SUBMISSION = insert(submissions)
+ADD_SUBMISSION = insert(submissions)
 _BY_LINK = ("sender", "link_id", "link_label", "said_name")
 _STALE = (
     select(submissions.c.id)
@@ -105,7 +105,7 @@ def open_submission(
         for holder in holders_of(counted):
             tx.quotas.open_submission(holder, stays_open=stays_open)
     tx.run(
-        _ADD_SUBMISSION,
+        ADD_SUBMISSION,
         id=submission_id,
         is_open=True,
         opened_at=utc_now(),

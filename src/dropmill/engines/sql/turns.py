@@ -7,17 +7,17 @@ owner's job with the least tag: two look-ups by index, however many jobs wait.
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
-from dropmill.engines.sql import prepared
+from dropmill.engines.sql.prepared import Statements
 from dropmill.engines.sql.tables import queues, turns
 
-_QUEUE = select(queues).where(queues.c.name == bindparam("key"))
-_ADD_QUEUE = insert(queues)
-_SET_QUEUE = update(queues).where(queues.c.name == bindparam("key"))
-_TURN = select(turns).where(turns.c.queue == bindparam("key"), turns.c.owner == bindparam("of"))
-_ADD_TURN = insert(turns)
-_SET_TURN = update(turns).where(turns.c.queue == bindparam("key"), turns.c.owner == bindparam("of"))
+QUEUE = select(queues).where(queues.c.name == bindparam("key"))
+ADD_QUEUE = insert(queues)
+SET_QUEUE = update(queues).where(queues.c.name == bindparam("key"))
+TURN = select(turns).where(turns.c.queue == bindparam("key"), turns.c.owner == bindparam("of"))
+ADD_TURN = insert(turns)
+SET_TURN = update(turns).where(turns.c.queue == bindparam("key"), turns.c.owner == bindparam("of"))
 
 _Key = tuple[str, str]
 
@@ -25,9 +25,9 @@ _Key = tuple[str, str]
 class Turns:
     """The turns that one transaction reads once, and writes before it looks who is next."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, statements: Statements) -> None:
         """Read nothing yet."""
-        self._connection = connection
+        self._statements = statements
         self._queues: dict[str, int] = {}  # tag of the newest claim's owner, of each queue that was read
         self._in_table: dict[str, int] = {}
         self._rows: dict[_Key, dict[str, Any]] = {}
@@ -76,30 +76,34 @@ class Turns:
             # After everybody's turn now: an owner that was passed over, because enough of it ran, makes up for nothing.
             row["tag"], row["since"] = newest + 1, cursor
 
+    def read(self, queue: str | None) -> dict[str, bool]:
+        """Of the owners whose turns were read so far: whether jobs of theirs wait in a queue."""
+        return {owner: row["tag"] is not None for (name, owner), row in self._rows.items() if name == (queue or "")}
+
     def flush(self) -> None:
         """Write what has changed."""
         for key in self._changed:
             row = self._rows[key]
             if key in self._new:
                 self._new.discard(key)
-                prepared.run(self._connection, _ADD_TURN, [row])
+                self._statements.run(ADD_TURN, **row)
             else:
                 values = {name: row[name] for name in ("turn", "tag", "since", "waiting")}
-                prepared.run(self._connection, _SET_TURN, [{"key": key[0], "of": key[1], **values}])
+                self._statements.run(SET_TURN, key=key[0], of=key[1], **values)
         self._changed.clear()
 
     def flush_queues(self) -> None:
         """Write how far the queues have come; nobody looks for that in the same transaction."""
         for name, turn in self._queues.items():
             if name not in self._in_table:
-                prepared.run(self._connection, _ADD_QUEUE, [{"name": name, "turn": turn}])
+                self._statements.run(ADD_QUEUE, name=name, turn=turn)
             elif turn != self._in_table[name]:
-                prepared.run(self._connection, _SET_QUEUE, [{"key": name, "turn": turn}])
+                self._statements.run(SET_QUEUE, key=name, turn=turn)
             self._in_table[name] = turn
 
     def _queue(self, name: str) -> int:
         if name not in self._queues:
-            row = prepared.one(self._connection, _QUEUE, {"key": name})
+            row = self._statements.one(QUEUE, key=name)
             if row is not None:
                 self._in_table[name] = row["turn"]
             self._queues[name] = self._in_table.get(name, 0)
@@ -109,8 +113,10 @@ class Turns:
         key = (name, owner)
         row = self._rows.get(key)
         if row is None:
-            row = prepared.one(self._connection, _TURN, {"key": name, "of": owner})
-            if row is None:
+            found = self._statements.one(TURN, key=name, of=owner)
+            if found is not None:
+                row = dict(found)
+            else:
                 self._new.add(key)
                 row = {"queue": name, "owner": owner, "turn": 0, "tag": None, "since": 0, "waiting": 0}
             self._rows[key] = row

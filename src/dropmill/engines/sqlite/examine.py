@@ -3,33 +3,13 @@
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from dropmill.engines.sql.tables import SCHEMA_HEAD
+from dropmill.engines.sql.examine import Examined
 from dropmill.model.config import ConfigLocation
 
 _TIMEOUT_S = 5.0  # for a lock of a running server
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Examined:
-    """A ledger's file as it was found.
-
-    Attributes:
-        schema: the schema's version; None for an empty database.
-        readable_schema: the version that this Dropmill reads and writes.
-        newest_sha256: of the newest config revision; None if there is none, or the schema is too old to tell.
-        config_path: the config file that a server on this host edits from this data folder; None if none is recorded.
-        is_in_file: whether that file was recorded to hold the newest revision.
-    """
-
-    schema: str | None
-    readable_schema: str = SCHEMA_HEAD
-    newest_sha256: str | None = None
-    config_path: str | None = None
-    is_in_file: bool = False
 
 
 def examine(path: Path, here: ConfigLocation) -> Examined:

@@ -73,7 +73,7 @@ class SqliteLedger(SqlLedger):
             on_commit: see `SqlDatabase`.
             options: see `LedgerOptions`.
         """
-        super().__init__(_engine(path), on_commit, **options)
+        super().__init__(new_engine(path), on_commit, **options)
         self._path = path
         self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
         # Without this, SQLite would make a new file where the old one was moved away.
@@ -134,7 +134,7 @@ class SqliteLedger(SqlLedger):
         Returns:
             The schema before, None for a new database; and the newest event's cursor.
         """
-        engine = _engine(self._path, checks_references=False)
+        engine = new_engine(self._path, checks_references=False)
         try:
             with engine.connect() as connection, connection.begin():
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -189,7 +189,8 @@ class SqliteLedger(SqlLedger):
         return driver.execute(statement).fetchone()
 
 
-def _engine(path: Path, *, checks_references: bool = True) -> Engine:
+def new_engine(path: Path, *, checks_references: bool = True) -> Engine:
+    """Connections to a ledger's file; each transaction on them has to be begun."""
     engine = create_engine(
         f"sqlite:///{path}",
         pool_size=READERS + 1,
