@@ -173,7 +173,7 @@ async def test_what_another_process_commits_is_published(tmp_path: Path, monkeyp
     await other.open(without_lock=True)
     await scenarios.save(other)
     await eventually(lambda: published)
-    assert published == [{"all": 1, "config": 1}]
+    assert published == [{"all": 1, "config": 1, "audit": 1}]
     await asyncio.sleep(0.2)
     assert len(published) == 1  # once
     await ledger.close()
@@ -200,7 +200,7 @@ async def test_hints_of_two_writers_reach_every_event_and_never_go_back(
         opened += await asyncio.gather(scenarios.opened(ledger), scenarios.opened(other))
     newest = await ledger.newest_cursor()
     await eventually(lambda: published["all"][-1] == newest)
-    assert set(published) == {"all", "config", *(f"submission:{one}" for one in opened)}
+    assert set(published) == {"all", "audit", "config", *(f"submission:{one}" for one in opened)}
     for positions in published.values():
         assert positions == sorted(set(positions))  # no event is published twice either
     await ledger.close()
