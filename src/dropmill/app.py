@@ -228,6 +228,7 @@ class Server:
         self._processor = processor
         self._health = Health()
         self._clock = Clock()
+        self._node = Node(id=new_node_id(), host=this_host(), lock="data folder")
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
         self._services: Services | None = None
@@ -343,7 +344,7 @@ class Server:
         return data
 
     async def _open_blobs(self, data: Path) -> DiskBlobStore:
-        blobs = DiskBlobStore(data)
+        blobs = DiskBlobStore(data, node=self._node.id)
         await blobs.open()
         self._stack.push_async_callback(blobs.close)
         return blobs
@@ -379,7 +380,7 @@ class Server:
 
     async def _open_node(self, ledger: SqlLedger) -> None:
         # This process holds the lock of the ledger's folder: every other node that the ledger names is dead.
-        await ledger.enter(Node(id=new_node_id(), host=this_host(), lock="data folder"))
+        await ledger.enter(self._node)
         recovery = await ledger.recover(self._settings.max_attempts, "the server stopped before it had arrived whole")
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))

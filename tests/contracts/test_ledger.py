@@ -979,7 +979,7 @@ async def test_more_files_than_a_query_has_parameters_are_read_with_their_jobs(l
     assert len(view.files) == 600
     assert all(file.job is not None and len(file.job.attempts) == 1 for file in view.files)
     keys = [file.blob for file in view.files if file.blob is not None]
-    assert set(await ledger.known_blobs([*keys, "stranger"])) == set(keys)
+    assert set(await ledger.needed_blobs([*keys, "stranger"])) == set(keys)
     assert len(keys) == 600
 
 

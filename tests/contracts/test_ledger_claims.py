@@ -305,7 +305,7 @@ async def test_an_end_asked_again_answers_what_was_recorded_and_changes_nothing(
     assert (first.state, [order.job_id for order in first.orders]) == (JobState(outcome.state), [next_id])
     assert await ledger.newest_cursor() == cursor
     assert (await ledger.job(job_id)).results == results
-    assert results[0].blob in await ledger.known_blobs([results[0].blob])
+    assert results[0].blob in await ledger.needed_blobs([results[0].blob])
     if outcome.state is not AttemptState.FAILED:
         await ledger.retry_job(job_id)  # what became of it since is another matter
         assert await ledger.end_attempt(job_id, 1, outcome) == Ended(state=first.state)

@@ -62,7 +62,7 @@ async def test_results_of_a_stale_attempt_are_not_recorded(ledger: Ledger) -> No
     assert await ledger.lose_attempt(job_id, 1, 5) is JobState.QUEUED
     assert (await scenarios.claimed(ledger)).job_id == job_id
     assert await ledger.end_attempt(job_id, 1, replace(SUCCEEDED, results=results)) is None
-    assert await ledger.known_blobs(blobs_of(results)) == set()
+    assert await ledger.needed_blobs(blobs_of(results)) == set()
     assert (await ledger.job(job_id)).results == ()
 
 
@@ -79,7 +79,7 @@ async def test_the_newest_attempt_s_results_are_shown_and_older_ones_can_be_aske
     assert await ledger.end_attempt(job_id, 2, replace(SUCCEEDED, results=second)) == Ended(state=JobState.SUCCEEDED)
     assert (await ledger.job(job_id)).results == second
     assert await ledger.result(job_id, first[0].path, 1) == first[0]
-    assert await ledger.known_blobs(blobs_of(first + second)) == blobs_of(first + second)
+    assert await ledger.needed_blobs(blobs_of(first + second)) == blobs_of(first + second)
 
 
 async def test_a_job_cancelled_while_it_waits_for_its_retry_shows_no_results(ledger: Ledger) -> None:
@@ -122,5 +122,5 @@ async def test_ten_thousand_results_are_one_change_beside_others(ledger: Ledger)
         == [Ended(state=JobState.SUCCEEDED)] * 2
     )
     assert (await ledger.job(job_id)).results == results
-    assert await ledger.known_blobs(blobs_of(results)) == blobs_of(results)
+    assert await ledger.needed_blobs(blobs_of(results)) == blobs_of(results)
     assert (await ledger.job(other)).state is JobState.SUCCEEDED

@@ -99,7 +99,7 @@ async def test_files_of_several_submissions_are_stored_together(ledger: Ledger) 
         assert [file.id for file in view.files] == [
             file.file_id for file in files if file.submission_id == submission_id
         ]
-    assert await ledger.known_blobs([file.blob.key for file in files]) == {file.blob.key for file in files}
+    assert await ledger.needed_blobs([file.blob.key for file in files]) == {file.blob.key for file in files}
     order = await scenarios.claimed(ledger)
     assert order.file_id == files[0].file_id
 
@@ -119,7 +119,7 @@ async def _refused(ledger: Ledger, kind: type[Exception], files: Sequence[WholeF
     with pytest.raises(kind):
         await ledger.store_files(files)
     assert await ledger.newest_cursor() == before
-    assert not await ledger.known_blobs([file.blob.key for file in files])
+    assert not await ledger.needed_blobs([file.blob.key for file in files])
 
 
 async def test_files_of_which_one_is_refused_leave_no_trace(ledger: Ledger) -> None:
@@ -178,7 +178,7 @@ async def test_only_stored_files_that_were_not_removed_are_live(ledger: Ledger) 
     assert settled_at is not None
     assert await ledger.begin_removal(gone, settled_at)
     assert await ledger.live_blobs(keys) == {keys[0]}
-    assert await ledger.known_blobs(keys) == set(keys[:3])
+    assert await ledger.needed_blobs(keys) == set(keys[:3])
     many = [f"{number:032d}" for number in range(1200)]
     assert await ledger.live_blobs([*many, keys[0]]) == {keys[0]}
 

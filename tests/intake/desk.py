@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.writer import WRITE_BYTES, DiskBlobWriter
 from dropmill.engines.local.bus import LocalBus
-from dropmill.engines.sqlite.ledger import SqliteLedger
+from dropmill.engines.sql.ledger import SqlLedger
 from dropmill.health import Health
 from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.receiving import Receipt
@@ -103,7 +103,7 @@ class Names(Resolver):
 class Desk:
     """An intake, its ports, and what a test asks of them."""
 
-    def __init__(self, ledger: SqliteLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
+    def __init__(self, ledger: SqlLedger, blobs: DiskBlobStore, bus: LocalBus) -> None:
         self.ledger, self.blobs, self.bus = ledger, blobs, bus
         self.executor, self.names = FakeExecutor(), Names()
         self.clock, self.health = Clock(), Health()
@@ -180,7 +180,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *methods: str) -> Iterator[None]:
             if method == "unlink":
                 patch.setattr(Path, "unlink", refuse)
             else:
-                patch.setattr(SqliteLedger, method, away)
+                patch.setattr(SqlLedger, method, away)
         yield
 
 
@@ -203,6 +203,6 @@ def full(monkeypatch: pytest.MonkeyPatch, *methods: str) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         for method in methods:
-            owner = DiskBlobWriter if hasattr(DiskBlobWriter, method) else SqliteLedger
+            owner = DiskBlobWriter if hasattr(DiskBlobWriter, method) else SqlLedger
             patch.setattr(owner, method, fail)
         yield

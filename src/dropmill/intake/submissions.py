@@ -101,17 +101,16 @@ class Intake:
     async def recover(self) -> None:
         """Complete what an earlier process stored, and remove what it left on disk without an entry in the ledger.
 
-        Before anything is received.
+        Before anything is received. What belongs to other processes that may be alive is not touched.
 
         Raises:
             OutOfSpace, StorageUnavailable: a stored file could not be completed.
         """
         if written := await self._blobs.replay(self._ledger.live_blobs):
             log.info("Wrote %d small files anew that had not reached the disk.", written)
-        unfinished = await self._ledger.unfinished_uploads()
-        removed = await self._blobs.sweep({upload.partial for upload in unfinished if upload.partial is not None})
+        removed = await self._blobs.sweep(self._ledger.needed_blobs)
         async for keys in self._blobs.keys():
-            for key in set(keys) - set(await self._ledger.known_blobs(keys)):
+            for key in set(keys) - set(await self._ledger.needed_blobs(keys)):
                 await self._blobs.delete(key)
                 removed += 1
         if removed:

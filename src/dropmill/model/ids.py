@@ -118,6 +118,20 @@ def new_visit_id() -> VisitId:
     return VisitId(_random_id())
 
 
+WRITER_DIGITS = 12
+"""Digits of a node's id in the keys of the blobs that it writes: enough that no two nodes share them."""
+
+
+def new_blob_key(node: NodeId, extension: str = "") -> str:
+    """A new key for a blob that a node writes: 32 hexadecimal digits, the last ones the node's, and an extension."""
+    return _random_id()[: 2 * ID_BYTES - WRITER_DIGITS] + node[:WRITER_DIGITS] + extension
+
+
+def writer_of(key: str) -> str:
+    """The first `WRITER_DIGITS` digits of the id of the node that made a blob's key; any others for an older key."""
+    return key[2 * ID_BYTES - WRITER_DIGITS : 2 * ID_BYTES]
+
+
 def new_ledger_id() -> LedgerId:
     """A new ledger id; a cursor means nothing in a ledger with another one."""
     return LedgerId(_random_id())

@@ -25,6 +25,15 @@ class SmallPart:
     data: bytes
 
 
+Needed = Callable[[Sequence[str]], Awaitable[Collection[str]]]
+"""Of some keys, those whose bytes must stay."""
+
+
+async def nobody_needs(_: Sequence[str]) -> Collection[str]:
+    """The answer of a ledger that knows no key."""
+    return ()
+
+
 class Inflow(Protocol):
     """Bytes on their way in, lent to a thread, so that they need not pass through the event loop.
 
@@ -202,8 +211,12 @@ class BlobStore(Protocol):
             OutOfSpace, StorageUnavailable: the store is incomplete; the next call continues.
         """
 
-    async def sweep(self, resumable: Collection[str] = ()) -> int:
-        """At start-up: remove unfinished blobs of an earlier process, except `resumable` keys; returns how many."""
+    async def sweep(self, needed: Needed = nobody_needs) -> int:
+        """Remove unfinished blobs that nobody needs; returns how many.
+
+        Args:
+            needed: asked after the unfinished blobs were listed, so that none can begin in between.
+        """
 
     def keys(self) -> AsyncIterator[Sequence[str]]:
         """Every committed key, in several groups."""

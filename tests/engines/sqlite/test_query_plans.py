@@ -74,7 +74,7 @@ CALLS: Mapping[str, Call] = {
     "what the config file holds": lambda ledger, s, j: ledger.config_position(
         ConfigLocation(host="here", path="/config.yaml", data_folder="/data")
     ),
-    "known blobs": lambda ledger, s, j: ledger.known_blobs(["a", "b"]),
+    "needed blobs": lambda ledger, s, j: ledger.needed_blobs(["a", "b"]),
     "what may go": lambda ledger, s, j: ledger.removable(before=NOW, keep_bytes=1, limit=10),
     "what is going": lambda ledger, s, j: ledger.removals(10),
     "what requests bring": lambda ledger, s, j: ledger.form_uploads(),

@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import secrets
 import stat
 from contextlib import suppress
 
 from dropmill.engines.disk.files import READ_PLAIN, REREAD_BYTES, fsync_folder
 from dropmill.engines.disk.folders import Folders
 from dropmill.model.errors import BytesLost
-from dropmill.model.ids import Sha256
+from dropmill.model.ids import Sha256, new_blob_key
 from dropmill.model.uploads import FileIdentity, StoredBlob
 
 PIECE_BYTES = 256 * 1024  # read and hashed at once
@@ -24,7 +23,7 @@ class Adoption:
         self._folder = folder
         self._name = name
         self._size_max = size_max
-        self._final = folders.path(secrets.token_hex(16))
+        self._final = folders.path(new_blob_key(folders.node))
         self._descriptor = -1
         self._before: FileIdentity | None = None
         self._hash = hashlib.sha256()

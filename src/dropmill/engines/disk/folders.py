@@ -1,6 +1,6 @@
 """The two folders of a disk store, the threads that touch them, and the removal of keys.
 
-    incoming/<key>          being written; a start removes every file that no upload may continue
+    incoming/<key>          being written; a sweep removes every file that nobody needs
     incoming/<key>.chunk    while a chunk with a checksum is written: the offset at which it began
     blobs/<2>/<key>         committed: fsynced, renamed, directory fsynced, mode 0400; a small one may be durable in
                             the journal first
@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from dropmill.engines.disk.files import changed
 from dropmill.engines.disk.pump import Pump
 from dropmill.model.faults import fault_of, translated
+from dropmill.model.ids import NodeId
 from dropmill.model.uploads import FileIdentity
 from dropmill.private import FOLDER_MODE
 
@@ -52,16 +53,19 @@ class Folders:
     Attributes:
         incoming: holds what is being written.
         blobs: holds what is committed, in `FOLDERS` folders.
+        node: makes the keys of new blobs.
         proven: which committed files are known to hold the right bytes.
         threads: where blocking calls run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, node: NodeId) -> None:
         """Touch nothing yet.
 
         Args:
             folder: in which both lie.
+            node: makes the keys of new blobs.
         """
+        self.node = node
         self.incoming = folder / "incoming"
         self.blobs = folder / "blobs"
         self.proven = Proven()
@@ -192,14 +196,13 @@ class Folders:
             await self.in_thread(lambda: [self.discard(key) for key in tuple(self._discarded)])
         return len(self._discarded)
 
-    def sweep(self, resumable: Collection[str]) -> int:
-        """Remove everything in `incoming` except `resumable` keys; returns how many files were removed. Blocks."""
-        removed = 0
-        for path in list(self.incoming.iterdir()):
-            key = path.name.removesuffix(CHUNK_SUFFIX)
-            if key not in resumable:
-                removed += self.discard(key)
-        return removed
+    def unfinished(self) -> list[str]:
+        """The keys of everything in `incoming`. Blocks."""
+        return sorted({name.removesuffix(CHUNK_SUFFIX) for name in os.listdir(self.incoming)})
+
+    def discard_all(self, keys: Iterable[str]) -> int:
+        """Remove all files of some keys; returns of how many keys that was possible. Blocks."""
+        return sum(self.discard(key) for key in keys)
 
 
 class Proven:

@@ -10,7 +10,6 @@ was committed. Every error of the disk leaves as `OutOfSpace`, `StorageUnavailab
 import asyncio
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -23,8 +22,9 @@ from dropmill.engines.disk.folders import FOLDERS, Folders, ended
 from dropmill.engines.disk.small import SmallFiles
 from dropmill.engines.disk.syncing import Syncing, syncing_for
 from dropmill.engines.disk.writer import DiskBlobWriter
+from dropmill.model.ids import NodeId, new_blob_key, new_node_id
 from dropmill.model.uploads import FileIdentity, StoredBlob
-from dropmill.ports.blobs import SMALL_BYTES, SmallPart
+from dropmill.ports.blobs import SMALL_BYTES, Needed, SmallPart, nobody_needs
 
 SMALL_AT_ONCE = 8  # parts of one `store_small` whose fsyncs overlap, as many as there are threads for them
 LISTED_AT_ONCE = 8  # folders of blobs for one call of a thread, which takes longer than listing an empty one
@@ -34,14 +34,22 @@ PROOFS_MAX = 2  # files read again at once, so that uploads get threads, too
 class DiskBlobStore:
     """`dropmill.ports.blobs.BlobStore` in a directory."""
 
-    def __init__(self, folder: Path, syncing: Callable[[Path], Syncing | None] = syncing_for) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        syncing: Callable[[Path], Syncing | None] = syncing_for,
+        *,
+        node: NodeId | None = None,
+    ) -> None:
         """Touch nothing before `open`.
 
         Args:
             folder: the data folder; `incoming`, `blobs` and `journal` are made in it.
             syncing: says how the small files in a folder are synced; None: each when it is stored, without a journal.
+            node: makes the keys of new blobs; None: one that no ledger knows.
         """
-        self._folders = Folders(folder)
+        self._node = node or new_node_id()
+        self._folders = Folders(folder, self._node)
         self._syncing = syncing
         self._small: SmallFiles | None = None
         self.incoming = self._folders.incoming
@@ -69,7 +77,7 @@ class DiskBlobStore:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def create(self, extension: str) -> DiskBlobWriter:
-        return DiskBlobWriter(self._folders, secrets.token_hex(16) + extension)
+        return DiskBlobWriter(self._folders, new_blob_key(self._node, extension))
 
     async def resume(self, key: str) -> DiskBlobWriter:
         writer = DiskBlobWriter(self._folders, key)
@@ -83,7 +91,7 @@ class DiskBlobStore:
         if any(len(part.data) > SMALL_BYTES for part in parts):
             raise ValueError(f"a small part has at most {SMALL_BYTES} bytes")
         if self._small is not None and parts:
-            named = [(secrets.token_hex(16) + part.extension, part.data) for part in parts]
+            named = [(new_blob_key(self._node, part.extension), part.data) for part in parts]
             try:
                 together = await self._small.store(named)
             except OSError as error:
@@ -218,8 +226,10 @@ class DiskBlobStore:
             if small is not self._small:
                 await small.close()
 
-    async def sweep(self, resumable: Collection[str] = ()) -> int:
-        return await self._folders.hop(self._folders.sweep, resumable)
+    async def sweep(self, needed: Needed = nobody_needs) -> int:
+        found = await self._folders.hop(self._folders.unfinished)
+        wanted = set(await needed(found)) if found else set()
+        return await self._folders.hop(self._folders.discard_all, [key for key in found if key not in wanted])
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
         for first in range(0, FOLDERS, LISTED_AT_ONCE):

@@ -427,8 +427,8 @@ class SqlLedger(SqlDatabase):
     async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
         return await self._read(submissions.stale_submissions, before, limit)
 
-    async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
-        return await self._read(uploads.known_blobs, list(keys))
+    async def needed_blobs(self, keys: Collection[str]) -> Collection[str]:
+        return await self._read(uploads.needed_blobs, list(keys))
 
     async def live_blobs(self, keys: Collection[str]) -> Collection[str]:
         return await self._read(uploads.live_blobs, list(keys))

@@ -12,12 +12,22 @@ from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.jobs import add_job, add_jobs, jobs_of, new_job
 from dropmill.engines.sql.paging import seen_by
 from dropmill.engines.sql.quotas import as_told_to, holders_of
-from dropmill.engines.sql.tables import files, is_unfinished, jobs, results, submissions
+from dropmill.engines.sql.tables import files, is_unfinished, jobs, nodes, results, submissions
 from dropmill.engines.sql.transaction import Transaction, counts_of
 from dropmill.engines.sql.types import is_storable
 from dropmill.model.errors import IllegalTransition, NotFound, SubmissionSealed, UploadTaken
 from dropmill.model.events import EventName
-from dropmill.model.ids import FileId, Fingerprint, JobId, NodeId, Owner, Sha256, SubmissionId
+from dropmill.model.ids import (
+    WRITER_DIGITS,
+    FileId,
+    Fingerprint,
+    JobId,
+    NodeId,
+    Owner,
+    Sha256,
+    SubmissionId,
+    writer_of,
+)
 from dropmill.model.jobs import Job, JobState
 from dropmill.model.transitions import require_transition
 from dropmill.model.uploads import UPLOAD_TRANSITIONS, AbortCause, File, StoredBlob, UploadState
@@ -565,14 +575,20 @@ def expired_uploads(connection: Connection, now: datetime, limit: int) -> Sequen
     return [_upload_of(row) for row in connection.execute(_EXPIRED, parameters).mappings()]
 
 
-def known_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """See `Ledger.known_blobs`."""
+def _known_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
     known: set[str] = set()
     for start in range(0, len(keys), 500):
         # `partial`, too: a process killed between the two may have stored a growing blob without recording it.
         for column in (files.c.blob, files.c.partial, results.c.blob):
             known.update(connection.execute(select(column).where(column.in_(keys[start : start + 500]))).scalars())
     return known
+
+
+def needed_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """See `Ledger.needed_blobs`."""
+    writers = {node[:WRITER_DIGITS] for node in connection.execute(select(nodes.c.id)).scalars()}
+    made = {key for key in keys if writer_of(key) in writers}
+    return made | _known_blobs(connection, [key for key in keys if key not in made])
 
 
 def live_blobs(connection: Connection, keys: Sequence[str]) -> set[str]:

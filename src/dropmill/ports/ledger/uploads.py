@@ -256,8 +256,12 @@ class UploadLedger(Protocol):
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
         """Some of the uploads with an `expires_at` before `now`."""
 
-    async def known_blobs(self, keys: Collection[str]) -> Collection[str]:
-        """Those of the keys that belong to a stored file, a growing upload or a result, also once it was removed."""
+    async def needed_blobs(self, keys: Collection[str]) -> Collection[str]:
+        """Those of the keys whose bytes nobody may remove.
+
+        These belong to a stored file, a growing upload or a result, also once it was removed; or a recorded node has
+        made them, which may have written them and not recorded them yet. A node that is not recorded records nothing.
+        """
 
     async def live_blobs(self, keys: Collection[str]) -> Collection[str]:
         """Those of the keys whose bytes must be there: of stored files that were not removed."""
