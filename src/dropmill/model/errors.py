@@ -54,6 +54,7 @@
     └── Unavailable                503
         ├── ProviderUnavailable    503, of sign-in
         ├── UploadTaken            503
+        ├── NodeGone               503, this process was declared gone
         ├── StorageUnavailable     503, an error of disk or database
         └── BytesLost              503
 
@@ -505,6 +506,10 @@ class UploadTaken(Unavailable):
 
     code = "upload_taken"
     title = "Another process continues the upload"
+
+
+class NodeGone(Unavailable):
+    """This process was declared gone, and its work was settled; it must begin anew under another node."""
 
 
 class StorageUnavailable(Unavailable):

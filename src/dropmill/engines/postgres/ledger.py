@@ -25,7 +25,7 @@ from typing import Any, Unpack
 from weakref import WeakSet
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from dropmill.engines.postgres.connecting import cause_of, connect, fault_of, is_broken
@@ -216,6 +216,12 @@ class PostgresLedger(SqlLedger):
         except psycopg.Error:
             connection.invalidate()
         connection.close()
+
+    def new_connection(self) -> Connection:
+        made = create_engine(
+            "postgresql+psycopg://", creator=self._new_connection, poolclass=NullPool, use_native_hstore=False
+        )
+        return made.connect()
 
     def forget_bytes(self) -> None:
         """Free the rows that held the text. The write-ahead log and base backups still have it."""

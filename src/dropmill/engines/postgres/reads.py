@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, Text, any_, bindparam, cast, func, literal_column, select, union
+from sqlalchemy import BigInteger, Select, Text, any_, bindparam, cast, exists, func, literal_column, select, union
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from dropmill.engines.postgres.bulk import texts
@@ -29,6 +29,7 @@ from dropmill.engines.sql.tables import (
     is_claimable,
     is_late,
     jobs,
+    nodes,
     queues,
     quotas,
     submissions,
@@ -139,6 +140,7 @@ _next = (
 )
 HEADS: Select[Any] = select(
     select(func.max(events.c.cursor)).scalar_subquery().label("cursor"),
+    exists().where(nodes.c.id == bindparam("node", type_=Text)).label("is_recorded"),
     select(queues.c.turn).where(queues.c.name == "").scalar_subquery().label("turn"),
     select(func.min(jobs.c.not_before)).where(is_late).scalar_subquery().label("due"),
     func.array(

@@ -62,6 +62,7 @@ from dropmill.engines.sql.transaction import (
     ADD_DELIVERY,
     ADD_EVENTS,
     ADD_TEXTS,
+    NODE,
     SET_SUBMISSION,
     SUBMISSION,
     SUMS,
@@ -138,6 +139,7 @@ class _Known:
     turns: dict[tuple[str, str], _Found] = field(default_factory=dict)
     quotas: dict[str, _Found] = field(default_factory=dict)
     owner: str | None = None  # the only one in line; "" if there is none; None: several, or not known
+    node: Any = _MISSING  # of this process, as it is recorded
     claims: dict[str, bool] = field(default_factory=dict)  # whether an attempt of it runs
     due: Any = _MISSING
     line: list[str] | None = None  # jobs without a queue that are next, in their order; None: not known
@@ -193,6 +195,7 @@ class PostgresTransaction(Transaction):
             QUEUE: lambda given: self._known.queues.get(given["key"], _MISSING),
             TURN: lambda given: self._known.turns.get((given["key"], given["of"]), _MISSING),
             QUOTA: lambda given: self._known.quotas.get(given["key"], _MISSING),
+            NODE: lambda given: self._known.node,
             BEFORE: self._before,
             NEXT_OWNER: self._next_owner,
             NEXT: self._next,
@@ -208,7 +211,7 @@ class PostgresTransaction(Transaction):
     def _begin(self, lock: str, reads: Reads) -> None:
         self._wire.send_once(BEGIN.encode())
         locked = self._wire.send(_LOCK, [lock.encode()])
-        parameters = reads.parameters
+        parameters = {**reads.parameters, "node": "" if self.node is None else self.node.id}
         asked = {HEADS: self._ask(HEADS, parameters)}
         for query, is_needed in (
             (FILES, reads.files),
@@ -240,6 +243,7 @@ class PostgresTransaction(Transaction):
         self._numbers = list(heads["numbers"])
         known.queues[""] = None if heads["turn"] is None else {"name": "", "turn": heads["turn"]}
         known.due = heads["due"]
+        known.node = {"id": self.node.id} if self.node is not None and heads["is_recorded"] else None
         known.claims = {claim: claim in heads["claimed"] for claim in reads.claims}
         known.submissions = dict.fromkeys(reads.submissions)
         known.submissions.update((row["id"], row) for row in found.get(SUBMISSIONS, ()))

@@ -125,19 +125,19 @@ def _storable(error: JobError | None) -> JobError | None:
     return None if error is None else JobError(type=storable(error.type), message=storable(error.message))
 
 
-def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int) -> JobState | None:
-    """See `Ledger.lose_attempt`."""
+def lose_attempt(tx: Transaction, job_id: JobId, number: int, max_attempts: int | None) -> JobState | None:
+    """See `Ledger.lose_attempt`; None as `max_attempts`: it does not count, because its job was handed back."""
     row = job_row(tx, job_id)
     if row["state"] != JobState.RUNNING or row["attempt"] != number:
         return None
     now = utc_now()
-    lost = row["lost"] + 1
+    lost = row["lost"] + (max_attempts is not None)
     tx.run(SET_ATTEMPT, key=job_id, attempt_number=number, state=AttemptState.LOST.value, settled_at=now)
     tx.emit(EventName.ATTEMPT_LOST, subject_of(tx, row, number))
     if row["cancel_asked_at"] is not None:
         settle_job(tx, row, JobState.CANCELLED, AttemptOutcome(state=AttemptState.CANCELLED, exit_code=None), now)
         return JobState.CANCELLED
-    if lost < max_attempts:
+    if max_attempts is None or lost < max_attempts:
         requeue(tx, row, LOST, lost=lost)
         return JobState.QUEUED
     tx.run(SET_JOB, key=row["seq"], lost=lost)

@@ -7,9 +7,10 @@ group commits 14,500 at 1 ms. A caller that is cancelled stops waiting; its chan
 Reads run on a few threads, each in a transaction of its own, beside the writer. Commits of other processes are
 published like our own, at most `POLL_INTERVAL_S` later.
 
-Every error of disk and database leaves as `OutOfSpace` or `StorageUnavailable`. An engine implements five methods for
-what differs between databases: `connect`, `begin`, `translate`, `was_committed` and `forget_bytes`. One whose database
-is another program also says how long to wait for it (`patience_s`), and may commit in a way of its own (`transact`).
+Every error of disk and database leaves as `OutOfSpace` or `StorageUnavailable`. An engine implements six methods for
+what differs between databases: `connect`, `begin`, `translate`, `was_committed`, `new_connection` and `forget_bytes`.
+One whose database is another program also says how long to wait for it (`patience_s`), and may commit in a way of its
+own (`transact`).
 """
 
 import asyncio
@@ -133,6 +134,8 @@ class SqlDatabase(ABC):
         self._room = asyncio.Semaphore(QUEUE_MAX)
         self._writer_thread = ThreadPoolExecutor(1, "ledger-writer")
         self._reader_threads = ThreadPoolExecutor(READERS, "ledger-reader")
+        self._beside_thread = ThreadPoolExecutor(1, "ledger-lease")
+        self._beside_connection: Connection | None = None  # of the lease, used in its thread only
         self._writer: asyncio.Task[None] | None = None
         self._poller: asyncio.Task[None] | None = None
         self._node: Node | None = None
@@ -178,6 +181,10 @@ class SqlDatabase(ABC):
     @abstractmethod
     def was_committed(self, token: str) -> bool | None:
         """Whether a transaction whose commit was answered by an error is in the database; None: unknown."""
+
+    @abstractmethod
+    def new_connection(self) -> Connection:
+        """A connection outside the pool, in autocommit or not, that its owner closes."""
 
     @abstractmethod
     def forget_bytes(self) -> None:
@@ -234,6 +241,26 @@ class SqlDatabase(ABC):
             self._connection = self._engine.connect()
         return self._connection
 
+    @contextlib.contextmanager
+    def connection_beside(self) -> Iterator[Connection]:
+        """A connection of its own that nothing else uses, in a transaction. For the lease's thread only."""
+        if self._beside_connection is None:
+            self._beside_connection = self.new_connection()
+        connection = self._beside_connection
+        try:
+            with connection.begin():
+                yield connection
+        except (self.driver_error, SQLAlchemyError, OSError):
+            self._close_beside()
+            raise
+
+    def _close_beside(self) -> None:
+        connection, self._beside_connection = self._beside_connection, None
+        if connection is not None:
+            with contextlib.suppress(self.driver_error, SQLAlchemyError):
+                connection.invalidate()
+                connection.close()
+
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def open(self, *, without_lock: bool = False) -> None:
@@ -278,6 +305,9 @@ class SqlDatabase(ABC):
             await asyncio.get_running_loop().run_in_executor(None, self._end_readers)
         if self._connection is not None:
             await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._close_connection)
+        if self._beside_connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._beside_thread, self._close_beside)
+        self._beside_thread.shutdown()
         self._reader_threads.shutdown()
         self._writer_thread.shutdown()
         self._engine.dispose()
@@ -483,6 +513,15 @@ class SqlDatabase(ABC):
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((Handed(change, args, kwargs), future))
         return await asyncio.shield(future)
+
+    async def _beside(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run something small in a thread and on a connection of its own, beside changes and reads."""
+
+        def run() -> T:
+            with self._translated(), self.connection_beside() as connection:
+                return query(connection, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._beside_thread, run)
 
     async def _read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:

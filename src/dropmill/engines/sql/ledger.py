@@ -220,6 +220,20 @@ class SqlLedger(SqlDatabase):
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
         return await self._change(nodes.recover, max_attempts, reason)
 
+    async def renew(self) -> bool:
+        if self._node is None:
+            raise AssertionError("only a node has a lease")
+        return await self._beside(nodes.renew, self._node)
+
+    async def lose_expired(self, max_attempts: int, reason: str) -> Recovery:
+        return await self._change(nodes.lose_expired, max_attempts, reason)
+
+    async def leave(self, reason: str) -> Recovery:
+        return await self._change(nodes.leave, reason)
+
+    async def take_duty(self, name: str) -> bool:
+        return await self._change(nodes.take_duty, name)
+
     async def save_revision(
         self,
         text: bytes,
@@ -435,6 +449,9 @@ class SqlLedger(SqlDatabase):
 
     async def cancels_asked(self) -> Sequence[tuple[JobId, int]]:
         return await self._read(attempts.cancels_asked, self._node_id)
+
+    async def has_expired(self) -> bool:
+        return await self._read(nodes.has_expired, self._node_id)
 
     async def next_due(self) -> datetime | None:
         return await self._read(next_due)

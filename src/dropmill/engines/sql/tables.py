@@ -31,7 +31,7 @@ from dropmill.model.events import AUDITED
 from dropmill.model.ids import OPEN
 from dropmill.model.quotas import LIMIT_NAMES
 
-SCHEMA_HEAD = "0021"
+SCHEMA_HEAD = "0023"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
@@ -228,6 +228,15 @@ nodes = Table(  # processes that may have work under way
     Column("host", SafeText(255), nullable=False),
     Column("lock", SafeText(255), nullable=False),
     Column("entered_at", UtcTime, nullable=False),
+    Column("is_worker", Boolean, nullable=False, server_default=false()),
+    Column("alive_until", BigInteger),  # by the database's clock, milliseconds since 1970; NULL: it has no lease
+)
+
+duties = Table(  # what one node at a time does for all
+    "duties",
+    metadata,
+    Column("name", Id(32), primary_key=True),
+    Column("node", Id(32), nullable=False),
 )
 
 queues = Table(  # how far each queue has come

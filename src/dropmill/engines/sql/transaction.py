@@ -10,11 +10,11 @@ from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row, client_of
 from dropmill.engines.sql.paging import sees
 from dropmill.engines.sql.quotas import QuotaBook, as_told_to, holders_of
-from dropmill.engines.sql.tables import deliveries, events, owners, search_texts, submissions
+from dropmill.engines.sql.tables import deliveries, events, nodes, owners, search_texts, submissions
 from dropmill.engines.sql.turns import Turns
 from dropmill.model.clock import utc_now
 from dropmill.model.config import ConfigRevision
-from dropmill.model.errors import NotFound
+from dropmill.model.errors import NodeGone, NotFound
 from dropmill.model.events import DATA_KEYS, EventName, Subject, topics_of
 from dropmill.model.ids import Owner, SubmissionId
 from dropmill.model.nodes import Node
@@ -27,6 +27,7 @@ from dropmill.wire.clients import client_json
 SUBMISSION = select(submissions).where(submissions.c.id == bindparam("key"))
 SET_SUBMISSION = update(submissions).where(submissions.c.seq == bindparam("key"))
 ADD_EVENTS = insert(events)
+NODE = select(nodes.c.id).where(nodes.c.id == bindparam("key"))
 ADD_DELIVERY = insert(deliveries)
 
 NO_LIMITS = Limits()
@@ -267,7 +268,14 @@ class Transaction:
         self._changed.clear()
 
     def flush(self) -> None:
-        """Write everything that was gathered."""
+        """Write everything that was gathered.
+
+        Raises:
+            NodeGone: this node was struck off. Here, and not where a change begins: the writers' lock is held until
+                the commit, so nobody can strike it off any more.
+        """
+        if self.node is not None and self.node.lease_s is not None and self.one(NODE, key=self.node.id) is None:
+            raise NodeGone("This process was declared gone, because it did not renew its lease; it begins anew.")
         self.flush_submissions()
         self._flush_texts()
         self._flush_sums({owner: changed for owner, more in self._owned.items() if (changed := _not_zero(more))})

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, String, Text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from dropmill.text import time_text
@@ -14,6 +16,23 @@ KEY_COLLATION = "C"  # on Postgres: the fastest collation, and no upgrade of the
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")
 """A key that rises with history. SQLite's integers have 64 bits, and only its INTEGER assigns keys automatically."""
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - a function of SQL
+    """The time by the database's clock, in milliseconds since 1970: leases compare no clock with another."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _on_sqlite(_element: now_ms, _compiler: Any, **_: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
+@compiles(now_ms, "postgresql")
+def _on_postgres(_element: now_ms, _compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"  # not the transaction's time: it may wait
 
 
 class UtcTime(TypeDecorator[datetime]):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dropmill.engines.sql.database import READERS, LedgerOptions
@@ -115,6 +115,12 @@ class SqliteLedger(SqlLedger):
 
     def was_committed(self, token: str) -> bool | None:
         return None  # SQLite commits in this process: an error means that nothing was committed
+
+    def new_connection(self) -> Connection:
+        made = create_engine(
+            self._engine.url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+        )
+        return made.connect()
 
     def forget_bytes(self) -> None:
         # The file's bytes are overwritten only when the write-ahead log is copied into it, and the log keeps them until
