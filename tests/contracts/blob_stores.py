@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dropmill.engines.disk.files import HashedFile
+from dropmill.engines.disk.shared import SharedBlobWriter
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.disk.syncing import Syncing
+from dropmill.engines.disk.writer import DiskBlobWriter
 from dropmill.ports.blobs import BlobStore
 
 
@@ -29,6 +32,31 @@ class Engine:
 @asynccontextmanager
 async def _disk(folder: Path, how: Syncing | None) -> AsyncIterator[BlobStore]:
     store = DiskBlobStore(folder, lambda _: how)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class _SharedStore(DiskBlobStore):
+    """A store in a shared folder; whoever creates or resumes a blob takes the turn at it."""
+
+    async def resume(self, key: str, *, fence: int | None = None, received: int = 0) -> DiskBlobWriter:
+        return await super().resume(key, fence=next(_fences) if fence is None else fence, received=received)
+
+    def create(self, extension: str) -> DiskBlobWriter:
+        writer = SharedBlobWriter(self._folders, super().create(extension).key, next(_fences))
+        writer.find()
+        return writer
+
+
+_fences = count(1)
+
+
+@asynccontextmanager
+async def _shared(folder: Path) -> AsyncIterator[BlobStore]:
+    store = _SharedStore(folder, lambda _: None, is_shared=True)
     await store.open()
     try:
         yield store
@@ -55,7 +83,7 @@ ENGINES = {
         ("disk", Syncing.WHOLE_DISK),
         ("disk without a journal", None),
     )
-}
+} | {"shared disk": Engine(open=_shared, fill=_fill_disk)}
 
 
 async def keys(store: BlobStore) -> list[str]:

@@ -33,6 +33,10 @@ class Lives:
         return await self._stack.enter_async_context(self._opened())
 
 
+in_one_file = pytest.mark.parametrize("lives", [name for name in ENGINES if name != "shared disk"], indirect=True)
+"""Tests that look at the file of a growing blob. `tests/engines/disk/test_shared.py` has those of a shared folder."""
+
+
 @pytest.fixture(params=ENGINES)
 async def lives(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lives]:
     async with AsyncExitStack() as stack:
@@ -193,6 +197,7 @@ async def test_the_running_hash_forgets_a_dropped_chunk(store: BlobStore) -> Non
     await require_stored(store, writer, bytes(2 * WRITE_BYTES) + b"y")
 
 
+@in_one_file
 @pytest.mark.parametrize("note", [b"", b"1", b"12"])
 async def test_a_note_of_a_chunk_that_was_cut_off_itself_takes_no_byte(
     tmp_path: Path, store: BlobStore, note: bytes
@@ -208,6 +213,7 @@ async def test_a_note_of_a_chunk_that_was_cut_off_itself_takes_no_byte(
 # --- ends ------------------------------------------------------------------------------------------------------------
 
 
+@in_one_file
 async def test_a_blob_that_was_final_but_not_recorded_is_taken_up_again(lives: Lives, store: BlobStore) -> None:
     """Killed between the rename and the ledger's commit."""
     writer = store.create(".bin")
@@ -221,6 +227,7 @@ async def test_a_blob_that_was_final_but_not_recorded_is_taken_up_again(lives: L
     await require_stored(after, found, CONTENT[:WRITE_BYTES])
 
 
+@in_one_file
 async def test_a_file_that_was_read_only_already_is_written_on(tmp_path: Path, store: BlobStore) -> None:
     """Killed in its commit, before the rename."""
     writer = store.create("")
@@ -288,6 +295,7 @@ async def test_a_cancelled_commit_can_be_taken_up(lives: Lives, store: BlobStore
     await require_stored(last, again, CONTENT)
 
 
+@in_one_file
 @pytest.mark.parametrize("is_chunk", [False, True])
 async def test_a_full_disk_is_told_and_afterwards_the_size_is_what_is_there(
     lives: Lives, store: BlobStore, tmp_path: Path, is_chunk: bool, monkeypatch: pytest.MonkeyPatch

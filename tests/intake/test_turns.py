@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from typing import Any
 
 import pytest
 from tests.intake.counter import CONTENT, HALF, Counter, digest
@@ -54,9 +55,9 @@ async def test_a_request_that_waits_for_the_turn_is_given_up_too(
     upload, gate = await counter.create(), asyncio.Event()
     resume = DiskBlobStore.resume
 
-    async def slow(store: DiskBlobStore, key: str) -> DiskBlobWriter:
+    async def slow(store: DiskBlobStore, key: str, **options: Any) -> DiskBlobWriter:
         await gate.wait()
-        return await resume(store, key)
+        return await resume(store, key, **options)
 
     monkeypatch.setattr(DiskBlobStore, "resume", slow)
     dead = [counter.begin(upload, 0, Body()) for _ in range(3)]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import random
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,19 +12,26 @@ import pytest
 from tests.contracts.conftest import connections, database, empty, engine, ledger
 from tests.contracts.ledgers import LedgerEngine
 from tests.contracts.uploader import CONTENT
-from tests.intake.desk import Desk
+from tests.intake.counter import Counter, make_late
+from tests.intake.desk import Body, Desk
 from tests.support import scenarios
+from tests.support.scenarios import CALLER
+from tests.support.waiting import eventually
 
 from dropmill.engines.disk.store import DiskBlobStore
 from dropmill.engines.local.bus import LocalBus
 from dropmill.engines.sql.ledger import SqlLedger
+from dropmill.model.clock import utc_now
+from dropmill.model.errors import BadRequest, OffsetMismatch, TooLarge, UploadTaken
 from dropmill.model.ids import FileId, SubmissionId
 from dropmill.model.nodes import Node
 from dropmill.model.uploads import UploadState
+from dropmill.ports.ledger.uploads import ResumableUpload
 
 __all__ = ["connections", "database", "empty", "engine", "ledger"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
+CHUNKED = random.Random(2).randbytes(1_000_000)
 
 
 @contextlib.asynccontextmanager
@@ -46,6 +54,96 @@ async def uploader(
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+class Replica(Counter):
+    """Uploads of one of several servers on a ledger and a folder."""
+
+    @classmethod
+    async def of(cls, engine: LedgerEngine, folder: Path, lock: str) -> "Replica":
+        ledger = await engine.open()
+        node = Node(id=scenarios.node().id, host="here", lock=lock)
+        await ledger.enter(node)
+        store = DiskBlobStore(folder, lambda _: None, node=node.id, is_shared=True)
+        await store.open()
+        return cls(Desk(ledger, store, LocalBus()))
+
+    async def settled_offset(self, upload: ResumableUpload) -> int:
+        return (await self.uploads.find(CALLER, upload.file_id)).offset
+
+
+@pytest.fixture
+async def replicas(engine: LedgerEngine, ledger: SqlLedger, tmp_path: Path) -> AsyncIterator[list[Replica]]:
+    made = [await Replica.of(engine, tmp_path, lock) for lock in ("a", "b")]
+    yield made
+    for replica in made:
+        await replica.uploads.drain()
+        await replica.desk.intake.drain()
+        await replica.desk.blobs.close()
+
+
+async def require_stored(replica: Replica, upload: ResumableUpload) -> None:
+    async def is_stored() -> bool:
+        return (await replica.file(upload)).state is UploadState.STORED
+
+    await eventually(is_stored)
+    file = await replica.file(upload)
+    assert file.blob is not None
+    content = await asyncio.to_thread(replica.desk.blobs.path(file.blob).read_bytes)
+    assert content == CHUNKED
+    assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert await asyncio.to_thread(lambda: list(replica.desk.blobs.incoming.rglob("*"))) == []
+
+
+async def test_any_server_takes_any_chunk(replicas: list[Replica]) -> None:
+    upload = await replicas[0].create(len(CHUNKED))
+    for number, at in enumerate(range(0, len(CHUNKED), 150_000)):
+        here, there = replicas[number % 2], replicas[(number + 1) % 2]
+        assert await here.settled_offset(upload) == at
+        chunk = CHUNKED[at : at + 150_000]
+        assert (await here.append(upload, at, chunk)).offset == at + len(chunk)
+        if at + len(chunk) < len(CHUNKED):
+            assert await there.settled_offset(upload) == at + len(chunk)
+    await require_stored(replicas[0], upload)
+
+
+async def test_of_two_servers_with_the_same_bytes_the_later_one_gets_the_turn(replicas: list[Replica]) -> None:
+    """The client's connection to the first died, and that one does not know it yet."""
+    first, second = replicas
+    upload = await first.create(len(CHUNKED))
+    body = Body()
+    sending = first.begin(upload, 0, body)
+    body.send(CHUNKED[:300_000])
+    await body.all_taken()
+    offset = await second.settled_offset(upload)
+    taken = asyncio.create_task(second.append(upload, offset, CHUNKED[offset:]))
+    with contextlib.suppress(OffsetMismatch):  # the first has written more meanwhile; the client asks again
+        await taken
+    body.send(b"late" * 100_000)
+    body.end()
+    with pytest.raises((UploadTaken, TooLarge, BadRequest)):
+        await sending
+    if (offset := await second.settled_offset(upload)) < len(CHUNKED):
+        await second.append(upload, offset, CHUNKED[offset:])
+    await require_stored(second, upload)
+
+
+async def test_a_start_leaves_the_uploads_of_others_to_them(replicas: list[Replica]) -> None:
+    first, second = replicas
+    upload = await first.create(len(CHUNKED))
+    body = Body()
+    sending = first.begin(upload, 0, body)
+    body.send(CHUNKED[:300_000])
+    await body.all_taken()
+    await make_late(first, upload)
+    await second.uploads.recover()
+    await second.desk.intake.recover()
+    assert await second.desk.ledger.expired_uploads(utc_now(), limit=9) == []
+    assert len(await first.desk.ledger.expired_uploads(utc_now(), limit=9)) == 1
+    body.send(CHUNKED[300_000:])
+    body.end()
+    assert (await sending).offset == len(CHUNKED)
+    await require_stored(second, upload)
 
 
 async def starting(ledger: SqlLedger, folder: Path, lock: str = "mine") -> Desk:

@@ -120,8 +120,8 @@ class Uploads:
     async def recover(self) -> None:
         """Finish uploads whose last byte had come before an earlier process ended."""
         for upload in await self._ledger.unfinished_uploads():
-            if upload.size and upload.state is UploadState.ANNOUNCED:
-                continue  # no byte of it has come
+            if upload.is_elsewhere or (upload.size and upload.state is UploadState.ANNOUNCED):
+                continue  # another process works on it, or no byte of it has come
             with contextlib.suppress(UploadGone):
                 async with self._turns.turn(upload.file_id) as live:
                     await self._finish_if_all_came(live, upload, await self._writer(live, upload))
@@ -335,7 +335,8 @@ class Uploads:
                     self._to_finish.discard(file_id)
                 return UploadPosition(upload=upload, offset=upload.size or 0)
             writer = await self._writer(live, upload)
-            await self._finish_if_all_came(live, upload, writer)
+            if not upload.is_elsewhere:  # otherwise that process finishes it
+                await self._finish_if_all_came(live, upload, writer)
             offset = writer.size
         await self._wait_finished(live)
         return UploadPosition(upload=upload, offset=offset)
@@ -538,7 +539,7 @@ class Uploads:
         if live.finishing is None and not live.has_turn(upload):
             live.writer = None  # another process may have added bytes: find the offset anew
         is_late = upload.expires_at is not None and upload.expires_at < self._expired_by_now()
-        if is_late and upload.partial is not None and live.finishing is None:
+        if is_late and upload.partial is not None and live.finishing is None and not upload.is_elsewhere:
             writer = await self._writer(live, upload)
             if writer.size != upload.size:
                 await self._end(live, upload, AbortCause.EXPIRED, "no byte came for too long")
@@ -546,7 +547,7 @@ class Uploads:
         return upload
 
     async def _end(self, live: Live, upload: ResumableUpload, cause: AbortCause, reason: str) -> None:
-        await self._ledger.abort_upload(upload.file_id, cause, reason)
+        await self._ledger.abort_upload(upload.file_id, cause, reason, fence=upload.fence)
         writer, live.writer = live.writer, None
         if writer is not None:
             await writer.abort()
@@ -572,8 +573,9 @@ class Uploads:
                 upload.file_id, upload.submission_id, writer, upload.expected_sha256, fence=upload.fence
             )
         except (BytesLost, *_REFUSED) as error:
+            # First: if another process has taken the turn, the bytes are not ours to remove.
+            await self._ledger.abort_upload(upload.file_id, _cause_of(error), error.detail, fence=upload.fence)
             await writer.abort()
-            await self._ledger.abort_upload(upload.file_id, _cause_of(error), error.detail)
             if isinstance(error, BytesLost):
                 raise UploadGone(_BYTES_GONE) from error
             raise
@@ -606,7 +608,8 @@ class Uploads:
                 # Usually not for long: a form was cut off, and the server does not know yet that its connection ended.
                 raise Unavailable("Another request is sending this file now; try again in a moment.")
             try:
-                writer = await self._blobs.resume(upload.partial)
+                fence = live.fence if live.has_turn(upload) else None
+                writer = await self._blobs.resume(upload.partial, fence=fence, received=upload.received)
             except BytesLost as error:
                 raise await self._gone(live, upload) from error
             live.writer = writer

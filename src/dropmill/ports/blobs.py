@@ -149,8 +149,15 @@ class BlobStore(Protocol):
             OutOfSpace, BytesLost: as for `BlobWriter.commit`.
         """
 
-    async def resume(self, key: str) -> BlobWriter:
+    async def resume(self, key: str, *, fence: int | None = None, received: int = 0) -> BlobWriter:
         """A writer that continues a paused blob, also one of an earlier process; an unknown key begins a new one.
+
+        Args:
+            key: of the blob.
+            fence: of the turn at it; whoever had an earlier one may still be writing, and that does not count. None:
+                the caller has no turn. It may read `size` and `commit` what is there, but not write.
+            received: bytes that were answered for. If a folder that is shared does not show all of them yet, this
+                raises `StorageUnavailable`.
 
         The store hashes the bytes that are there in the background; `commit` waits for that.
         """

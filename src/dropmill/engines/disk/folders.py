@@ -29,6 +29,7 @@ from dropmill.model.uploads import FileIdentity
 from dropmill.private import FOLDER_MODE
 
 CHUNK_SUFFIX = ".chunk"
+PARTS_SUFFIX = ".parts"
 FOLDERS = 256  # of blobs, by the first two digits of the key
 
 THREADS = 8  # hashing and writing release the interpreter lock; a few threads let uploads overlap their fsyncs
@@ -58,14 +59,16 @@ class Folders:
         threads: where blocking calls run.
     """
 
-    def __init__(self, folder: Path, node: NodeId) -> None:
+    def __init__(self, folder: Path, node: NodeId, *, is_shared: bool) -> None:
         """Touch nothing yet.
 
         Args:
             folder: in which both lie.
             node: makes the keys of new blobs.
+            is_shared: whether other processes may continue what this one has begun; see `shared`.
         """
         self.node = node
+        self._is_shared = is_shared
         self.incoming = folder / "incoming"
         self.blobs = folder / "blobs"
         self.proven = Proven()
@@ -177,6 +180,28 @@ class Folders:
         self.on_remove(key)
         for path in (self.incoming / key, self.incoming / (key + CHUNK_SUFFIX), self.path(key)):
             path.unlink(missing_ok=True)
+        if self._is_shared:
+            self.remove_parts(key)
+
+    def parts(self, key: str) -> Path:
+        """The folder of the parts of a growing blob that several processes may continue."""
+        return self.incoming / (key + PARTS_SUFFIX)
+
+    def remove_parts(self, key: str) -> None:
+        """Remove the parts of a growing blob; none is no error. Blocks.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        folder = self.parts(key)
+        with suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                (folder / name).unlink(missing_ok=True)
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:  # one who has lost the turn writes to it still: the next sweep
+                    raise
 
     def discard(self, key: str) -> bool:
         """Remove all files of a key, or note it for `retry_discards`; returns whether they are gone. Blocks."""
@@ -198,7 +223,8 @@ class Folders:
 
     def unfinished(self) -> list[str]:
         """The keys of everything in `incoming`. Blocks."""
-        return sorted({name.removesuffix(CHUNK_SUFFIX) for name in os.listdir(self.incoming)})
+        names = os.listdir(self.incoming)
+        return sorted({name.removesuffix(CHUNK_SUFFIX).removesuffix(PARTS_SUFFIX) for name in names})
 
     def discard_all(self, keys: Iterable[str]) -> int:
         """Remove all files of some keys; returns of how many keys that was possible. Blocks."""

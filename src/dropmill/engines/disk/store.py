@@ -19,9 +19,11 @@ from pathlib import Path
 from dropmill.engines.disk import adoption, files
 from dropmill.engines.disk.files import READ_PLAIN, REREAD_BYTES, changed
 from dropmill.engines.disk.folders import FOLDERS, Folders, ended
+from dropmill.engines.disk.shared import SharedBlobWriter
 from dropmill.engines.disk.small import SmallFiles
 from dropmill.engines.disk.syncing import Syncing, syncing_for
 from dropmill.engines.disk.writer import DiskBlobWriter
+from dropmill.model.errors import StorageUnavailable
 from dropmill.model.ids import NodeId, new_blob_key, new_node_id
 from dropmill.model.uploads import FileIdentity, StoredBlob
 from dropmill.ports.blobs import SMALL_BYTES, Needed, SmallPart, nobody_needs
@@ -40,6 +42,7 @@ class DiskBlobStore:
         syncing: Callable[[Path], Syncing | None] = syncing_for,
         *,
         node: NodeId | None = None,
+        is_shared: bool = False,
     ) -> None:
         """Touch nothing before `open`.
 
@@ -47,9 +50,11 @@ class DiskBlobStore:
             folder: the data folder; `incoming`, `blobs` and `journal` are made in it.
             syncing: says how the small files in a folder are synced; None: each when it is stored, without a journal.
             node: makes the keys of new blobs; None: one that no ledger knows.
+            is_shared: whether other processes, perhaps of other hosts, use the folder at the same time.
         """
         self._node = node or new_node_id()
-        self._folders = Folders(folder, self._node)
+        self._is_shared = is_shared
+        self._folders = Folders(folder, self._node, is_shared=is_shared)
         self._syncing = syncing
         self._small: SmallFiles | None = None
         self.incoming = self._folders.incoming
@@ -79,12 +84,15 @@ class DiskBlobStore:
     def create(self, extension: str) -> DiskBlobWriter:
         return DiskBlobWriter(self._folders, new_blob_key(self._node, extension))
 
-    async def resume(self, key: str) -> DiskBlobWriter:
-        writer = DiskBlobWriter(self._folders, key)
+    async def resume(self, key: str, *, fence: int | None = None, received: int = 0) -> DiskBlobWriter:
+        is_shared = self._is_shared
+        writer = SharedBlobWriter(self._folders, key, fence) if is_shared else DiskBlobWriter(self._folders, key)
         try:
             await self._folders.in_thread(writer.find)
         except OSError as error:
             raise await self._folders.translated(error) from error
+        if is_shared and writer.size < received:  # a network file system shows what others wrote a little later
+            raise StorageUnavailable("The bytes that came before cannot be seen here yet; try again in a moment.")
         return writer
 
     async def store_small(self, parts: Sequence[SmallPart]) -> Sequence[StoredBlob]:

@@ -56,8 +56,10 @@ class DiskBlobWriter:
         self._file: AsyncFileIO | None = None
         self._raw: HashedFile | None = None  # what `_file` writes to
         self._exists = False
+        self._base = 0  # bytes of the blob before the first one of the file
+        self._is_hashed = True  # whether the file has all bytes, so that they can be hashed as they come
         self._before_chunk: tuple[int, Any] | None = None
-        self._reader: _HashReader | None = None
+        self._reader: HashReader | None = None
         # A thread continues when its caller is cancelled. `abort` waits for it: a late write could otherwise reach the
         # next file that gets the descriptor's number.
         self._under_way: asyncio.Future[Any] | None = None
@@ -83,7 +85,7 @@ class DiskBlobWriter:
         elif not self._folders.incoming.is_dir():  # the whole folder is missing
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if self._written:
-            self._reader = _HashReader(self._folders, self._temporary, self._written)
+            self._reader = HashReader(self._folders, self._temporary, self._written)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class DiskBlobWriter:
             await self._run(self._in_thread(self._verify))
 
     def _verify(self) -> None:
-        if self._temporary.stat().st_size != self._on_disk:
+        if self._temporary.stat().st_size != self._on_disk - self._base:
             raise changed()
 
     async def commit(self) -> StoredBlob:
@@ -185,13 +187,13 @@ class DiskBlobWriter:
         return pieces
 
     def _open(self) -> "HashedFile":
-        digest = self._hash if self._reader is None else None
+        digest = self._hash if self._reader is None and self._is_hashed else None
         if not self._exists:
             file = HashedFile(self._temporary, "xb", digest)
             self._exists = True
             return file
         file = HashedFile(self._temporary, "ab", digest)
-        if os.fstat(file.fileno()).st_size != self._on_disk:
+        if os.fstat(file.fileno()).st_size != self._on_disk - self._base:
             file.close()
             raise changed()
         return file
@@ -226,7 +228,7 @@ class DiskBlobWriter:
         await self._run(self._in_thread(self._cut_back))
 
     def _cut_back(self) -> None:
-        cut(self._temporary, self._written)
+        cut(self._temporary, self._written - self._base)
         self._chunk_note.unlink(missing_ok=True)
 
     # --- below -------------------------------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ class DiskBlobWriter:
         fsync_folder(final.parent)
 
 
-class _HashReader:
+class HashReader:
     """Hashes a growing file in the background: from its beginning, one piece a thread hop, up to a limit.
 
     Opens the file for each piece, because thousands of paused uploads must not hold a descriptor each.

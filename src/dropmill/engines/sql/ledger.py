@@ -124,8 +124,8 @@ class SqlLedger(SqlDatabase):
     async def store_files(self, files: Sequence[WholeFile]) -> None:
         await self._change(uploads.store_files, files)
 
-    async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
-        await self._change(uploads.abort_upload, file_id, cause, reason)
+    async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str, *, fence: int | None = None) -> None:
+        await self._change(uploads.abort_upload, file_id, cause, reason, fence)
 
     async def receive_one(
         self, client: ClientIdentity, account: str | None, file: WholeFile, *, owner: Owner = OPEN
@@ -412,7 +412,7 @@ class SqlLedger(SqlDatabase):
         return await self._read(jobs.list_jobs, before, limit, state, text, submission_id, visible_to)
 
     async def upload(self, file_id: FileId, *, visible_to: Owner | None = None) -> ResumableUpload:
-        return await self._read(uploads.get_upload, file_id, visible_to)
+        return await self._read(uploads.get_upload, file_id, visible_to, self._node_id)
 
     async def announced_upload(
         self, submission_id: SubmissionId, path: str, *, visible_to: Owner | None = None
@@ -430,13 +430,13 @@ class SqlLedger(SqlDatabase):
         return await self._read(uploads.submission_usage, submission_id, visible_to)
 
     async def unfinished_uploads(self) -> Sequence[ResumableUpload]:
-        return await self._read(uploads.unfinished_uploads)
+        return await self._read(uploads.unfinished_uploads, self._node_id)
 
     async def form_uploads(self) -> FormUploads:
         return await self._read(uploads.form_uploads, self._node_id)
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
-        return await self._read(uploads.expired_uploads, now, limit)
+        return await self._read(uploads.expired_uploads, now, limit, self._node_id)
 
     async def stale_submissions(self, before: datetime, *, limit: int) -> Sequence[SubmissionId]:
         return await self._read(submissions.stale_submissions, before, limit)

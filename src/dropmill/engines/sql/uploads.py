@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, cast, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, cast, func, insert, or_, select, update
 
 from dropmill.engines.sql import config, links, search
 from dropmill.engines.sql.clients import Row
@@ -37,7 +37,8 @@ from dropmill.ports.ledger.uploads import AwaitedFile, FormUploads, ResumableUpl
 FILE = select(files).where(files.c.id == bindparam("key"))
 SET_FILE = update(files).where(files.c.seq == bindparam("key"))
 ADD_FILE = insert(files)
-_UPLOAD = select(files, submissions.c.ip, submissions.c.account).join(
+_is_elsewhere = (files.c.node != bindparam("me")) & files.c.node.in_(select(nodes.c.id))
+_UPLOAD = select(files, submissions.c.ip, submissions.c.account, _is_elsewhere.label("is_elsewhere")).join(
     submissions, submissions.c.id == files.c.submission_id
 )
 _BY_ID = _UPLOAD.where(files.c.id == bindparam("key"))
@@ -54,7 +55,9 @@ _OPEN_FOR_A_FORM = select(submissions.c.id).where(
     ~submissions.c.is_announced,
     submissions.c.node.is_not_distinct_from(bindparam("node")),
 )
-_EXPIRED = _UNFINISHED.where(files.c.expires_at < bindparam("now")).limit(bindparam("limit"))
+_EXPIRED = _UNFINISHED.where(files.c.expires_at < bindparam("now"), or_(files.c.node.is_(None), ~_is_elsewhere)).limit(
+    bindparam("limit")
+)
 _AWAITED = select(files.c.id, files.c.path, files.c.size, files.c.expected_sha256)
 _ANNOUNCED = (
     _AWAITED.join(submissions, submissions.c.id == files.c.submission_id)
@@ -141,6 +144,7 @@ def _upload_of(row: Row) -> ResumableUpload:
         account=row["account"],
         fence=row["fence"],
         fingerprint=_fingerprint_of(row),
+        is_elsewhere=bool(row["is_elsewhere"]),
     )
 
 
@@ -429,9 +433,11 @@ def _announced(tx: Transaction, file: WholeFile) -> Row:
     return row
 
 
-def abort_upload(tx: Transaction, file_id: FileId, cause: AbortCause, reason: str) -> None:
+def abort_upload(tx: Transaction, file_id: FileId, cause: AbortCause, reason: str, fence: int | None = None) -> None:
     """See `Ledger.abort_upload`."""
     row = _file(tx, file_id)
+    if fence is not None:
+        _require_turn(row, fence)
     if cause in _GIVING_UP and _has_broken_off(row) and tx.submission(row["submission_id"])["is_open"]:
         _set_cause(tx, row, cause, reason)
         return
@@ -514,10 +520,12 @@ def get_file(connection: Connection, file_id: FileId, visible_to: Owner | None) 
     return with_jobs(connection, [row])[0]
 
 
-def get_upload(connection: Connection, file_id: FileId, visible_to: Owner | None) -> ResumableUpload:
+def get_upload(
+    connection: Connection, file_id: FileId, visible_to: Owner | None, node: NodeId | None
+) -> ResumableUpload:
     """See `Ledger.upload`."""
     wanted = seen_by(_BY_ID, submissions.c.owner, visible_to)
-    row = connection.execute(wanted, {"key": file_id}).mappings().one_or_none()
+    row = connection.execute(wanted, {"key": file_id, "me": node or ""}).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such upload.")
     return _upload_of(row)
@@ -556,9 +564,9 @@ def submission_usage(connection: Connection, submission_id: SubmissionId, visibl
     return SubmissionUsage(files=count, announced=announced, size=size)
 
 
-def unfinished_uploads(connection: Connection) -> Sequence[ResumableUpload]:
+def unfinished_uploads(connection: Connection, node: NodeId | None) -> Sequence[ResumableUpload]:
     """See `Ledger.unfinished_uploads`."""
-    return [_upload_of(row) for row in connection.execute(_UNFINISHED).mappings()]
+    return [_upload_of(row) for row in connection.execute(_UNFINISHED, {"me": node or ""}).mappings()]
 
 
 def form_uploads(connection: Connection, node: NodeId | None) -> FormUploads:
@@ -569,9 +577,11 @@ def form_uploads(connection: Connection, node: NodeId | None) -> FormUploads:
     )
 
 
-def expired_uploads(connection: Connection, now: datetime, limit: int) -> Sequence[ResumableUpload]:
+def expired_uploads(
+    connection: Connection, now: datetime, limit: int, node: NodeId | None
+) -> Sequence[ResumableUpload]:
     """See `Ledger.expired_uploads`."""
-    parameters: dict[str, Any] = {"now": now, "limit": limit}
+    parameters: dict[str, Any] = {"now": now, "limit": limit, "me": node or ""}
     return [_upload_of(row) for row in connection.execute(_EXPIRED, parameters).mappings()]
 
 

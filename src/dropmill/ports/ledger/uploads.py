@@ -1,7 +1,7 @@
 """Uploads: files whose bytes are still to come, or are coming. `visible_to` is an owner, as in `history`."""
 
 from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class ResumableUpload:
         ip: of the client that opened the submission.
         fence: of the newest turn that a node took at it; 0 before the first.
         fingerprint: by which its client knows it again; None if the client gave none.
+        is_elsewhere: whether another node that is recorded, and so may be alive, has the turn.
     """
 
     file_id: FileId
@@ -41,6 +42,7 @@ class ResumableUpload:
     account: str | None
     fence: int = 0
     fingerprint: Fingerprint | None = None
+    is_elsewhere: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,7 +207,7 @@ class UploadLedger(Protocol):
             QuotaExceeded: see above.
         """
 
-    async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str) -> None:
+    async def abort_upload(self, file_id: FileId, cause: AbortCause, reason: str, *, fence: int | None = None) -> None:
         """Record that a file will not come (`upload.aborted`).
 
         One that was aborted before because it broke off gets the new cause if its client gives it up now, while its
@@ -215,8 +217,10 @@ class UploadLedger(Protocol):
         Args:
             cause: why, for programs.
             reason: why, for people.
+            fence: of the turn in which it was given up; None if that needs no turn.
 
         Raises:
+            UploadTaken: another node has taken the turn since.
             IllegalTransition: it is stored, or was aborted before for another reason or in a sealed submission.
         """
 
@@ -254,7 +258,7 @@ class UploadLedger(Protocol):
         """The files and submissions of this node's requests that are under way, or that failed to clean up."""
 
     async def expired_uploads(self, now: datetime, *, limit: int) -> Sequence[ResumableUpload]:
-        """Some of the uploads with an `expires_at` before `now`."""
+        """Some of the uploads with an `expires_at` before `now`, but of those that no other recorded node has."""
 
     async def needed_blobs(self, keys: Collection[str]) -> Collection[str]:
         """Those of the keys whose bytes nobody may remove.
