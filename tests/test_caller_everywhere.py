@@ -42,6 +42,7 @@ NO_OPERATIONS = {
     "refusals": "count who was refused",
     "is_open": "a flag",
     "is_draining": "a flag",
+    "membership": "says whether this process still has its lease",
     "closers": "end sockets and polls when the server stops",
 }
 """Members of `Services` that are no capability, and what they are instead."""
@@ -55,6 +56,7 @@ WITHOUT_CALLER = {
     "Intake.run": WORK_OF_ITS_OWN,
     "Intake.sweep": WORK_OF_ITS_OWN,
     "Intake.seal_stale": WORK_OF_ITS_OWN,
+    "Intake.expect_leftovers": WORK_OF_ITS_OWN,
     "Intake.drain": WORK_OF_ITS_OWN,
     "Intake.received": MEMORY_ONLY,
     "Intake.require_running": FOR_UPLOADS,

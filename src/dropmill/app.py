@@ -10,9 +10,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -57,10 +57,14 @@ from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
+from dropmill.model.faults import TEMPORARY
 from dropmill.model.ids import new_node_id
 from dropmill.model.nodes import Node
 from dropmill.origin.proxies import TrustedProxies
 from dropmill.origin.resolver import Resolver
+from dropmill.ports.bus import Bus
+from dropmill.ports.executor import Executor
+from dropmill.ports.ledger.nodes import Recovery
 from dropmill.private import close_to_others
 from dropmill.processing.attempt import AttemptRunner, AttemptSettings
 from dropmill.processing.environment import ScriptEnvironment
@@ -72,6 +76,7 @@ from dropmill.processing.processor import Processor
 from dropmill.settings import Settings, secrets_in, this_host
 from dropmill.slot.processes import keep_memory_private
 from dropmill.upkeep.event_log import EventLog
+from dropmill.upkeep.membership import Membership
 from dropmill.upkeep.retention import CleanUp, Retention
 from dropmill.web import routes, static_files
 from dropmill.web.api.accounts import accounts as accounts_blueprint
@@ -100,10 +105,12 @@ from dropmill.web.services import EXTENSION, Services
 
 if TYPE_CHECKING:
     from dropmill.access.oidc import Oidc  # its libraries take a while to load, and most servers have no provider
+    from dropmill.engines.postgres.bus import PostgresBus
 
 log = logging.getLogger(__name__)
 
 SOCKET_RESTARTING = 1012  # WebSocket close code: the server restarts, connect again
+LEAVE_S = 5.0  # for the ledger to record that this process has ended; then others wait for its lease
 # What the data folder holds that is the server's own.
 IN_DATA = (
     *("lock", "incoming", "blobs", "journal", "outputs", "attempts", "configs", "log"),
@@ -196,61 +203,40 @@ class _Processing:
     Attributes:
         runner: runs one attempt.
         executor: not started yet.
-        outputs: the store of outputs.
-        recorder: on top of it, for the attempts of this process.
     """
 
     runner: AttemptRunner
     executor: SlotExecutor
-    outputs: FileOutputs
-    recorder: OutputRecorder
 
 
-class Server:
-    """Everything that is open while the app is served.
+class _Process:
+    """What a server and a worker have in common: a ledger, a store, a bus, a node, slots, and background work.
 
     Attributes:
-        failure: what stopped the server, or kept it from opening; None: nothing.
-        on_failure: called once, on the loop, when an error of our own must stop the server.
+        failure: what stopped the process, or kept it from opening; None: nothing.
+        on_failure: called once, on the loop, when an error of our own, or the end of its node, must stop the process.
+        is_gone: whether its node was struck off: it must end and begin anew.
         notices: lines for the person who starts it.
-        first_path: path of the one-time link with which the first account is made; None if there is an account, or
-            none is needed. Whoever has it gets in: it belongs on the terminal alone.
     """
 
-    def __init__(
-        self, app: Quart, settings: Settings, processor: Processor, *, is_open: bool, owns_sockets: bool
-    ) -> None:
+    def __init__(self, settings: Settings, processor: Processor, *, is_worker: bool) -> None:
         """Open nothing yet."""
-        self._is_open = is_open
-        self._owns_sockets = owns_sockets
-        self._app = app
         self._settings = settings
         self._processor = processor
+        self._is_worker = is_worker
         self._health = Health()
         self._clock = Clock()
-        self._node = Node(id=new_node_id(), host=this_host(), lock="data folder")
+        self._node = Node(id=new_node_id(), host=this_host(), lock="data folder", is_worker=is_worker)
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
-        self._services: Services | None = None
-        self._executor: SlotExecutor | None = None
-        self._event_log: EventLog | None = None
+        self._membership: Membership | None = None
+        self._notified: PostgresBus | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._has_to_look = False
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = _end_this_process
+        self.is_gone = False
         self.notices: list[str] = []
-        self.first_path: str | None = None
-
-    async def open_or_exit(self) -> None:
-        """Open, or exit with one line; if this raised, Quart and the server program would print two tracebacks."""
-        try:
-            await self.open()
-            if self.first_path is not None and not self._owns_sockets:
-                where = f"{self._settings.public_url or 'its address'}{self.first_path}"
-                print(f"dropmill: there is no account yet; make the first one at {where}", flush=True)  # noqa: T201
-        except DropmillError as error:
-            print(f"dropmill: {error.detail}", file=sys.stderr)  # noqa: T201  # as a command line does
-            # The loop would also report the task that raises SystemExit.
-            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-            sys.exit(2)
 
     # --- open --------------------------------------------------------------------------------------------------------
 
@@ -268,34 +254,286 @@ class Server:
             raise
 
     async def _open(self) -> None:
+        raise NotImplementedError
+
+    async def _open_data_folder(self) -> Path:
+        data = self._settings.data.absolute()
+        lock = FolderLock(data)
+        await asyncio.to_thread(lock.acquire)
+        self._stack.callback(lock.release)
+        if notice := await asyncio.to_thread(close_to_others, data, IN_DATA, shallow=MANY_FILES):
+            self.notices.append(notice)
+        if self._settings.database_url is not None:
+            self._node = replace(self._node, lock=await asyncio.to_thread(lock.name), lease_s=self._settings.lease)
+        return data
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._settings.blobs is not None
+
+    @property
+    def _bytes_folder(self) -> Path:
+        """Where files, results and output are."""
+        return (self._settings.blobs or self._settings.data).absolute()
+
+    async def _open_blobs(self) -> DiskBlobStore:
+        blobs = DiskBlobStore(self._bytes_folder, node=self._node.id, is_shared=self._is_shared)
+        await blobs.open()
+        self._stack.push_async_callback(blobs.close)
+        return blobs
+
+    async def _open_ledger(self) -> tuple[SqlLedger, Bus]:
+        options: LedgerOptions = {
+            "records_deliveries": self._settings.on_settled is not None,
+            "keep_revisions": self._settings.keep_revisions,
+            "health": self._health,
+            "limits": self._settings.owner_limits,
+        }
+        local = LocalBus()
+        home = LedgerHome(self._bytes_folder)
+        await asyncio.to_thread(home.require, in_postgres=self._settings.database_url is not None)
+        ledger = _new_ledger(self._settings, local.publish, **options)
+        self._stack.push_async_callback(ledger.close)
+        await ledger.open()
+        if self._settings.database_url is None:
+            return ledger, local
+        await asyncio.to_thread(home.settle, ledger.id)
+        from dropmill.engines.postgres.bus import PostgresBus
+        from dropmill.engines.postgres.connecting import connect
+
+        url = self._settings.database_url
+        bus = PostgresBus(local, lambda: connect(url), self._health)
+        bus.on_events = lambda: self._look(ledger)
+        self._notified = bus
+        return ledger, bus
+
+    def _look(self, ledger: SqlLedger) -> None:
+        """Have the ledger publish what others have committed; a look at a time."""
+        self._has_to_look = True
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_on(ledger))
+
+    async def _look_on(self, ledger: SqlLedger) -> None:
+        while self._has_to_look:
+            self._has_to_look = False
+            await ledger.see_others()
+
+    async def _open_node(self, ledger: SqlLedger) -> None:
+        # Every other node with this one's lock is dead: this process holds it.
+        await ledger.enter(self._node)
+        if self._node.lease_s is not None:
+            self._stack.push_async_callback(self._leave, ledger)
+        recovery = await ledger.recover(self._settings.max_attempts, "the server stopped before it had arrived whole")
+        if recovery.lost:
+            log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
+
+    async def _leave(self, ledger: SqlLedger) -> None:
+        """Hand back what is under way; what cannot be handed back now is taken by others once the lease is over."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        if not self.is_gone:
+            try:
+                async with asyncio.timeout(LEAVE_S):
+                    handed_back = await ledger.leave("the server that received it was stopped")
+            except (TimeoutError, *TEMPORARY) as error:
+                log.warning("This process could not sign off: %s", error)
+            else:
+                if handed_back.lost:
+                    log.info("%d jobs were handed back.", len(handed_back.lost))
+
+    def _open_membership(self, ledger: SqlLedger, on_taken: Callable[[Recovery], None]) -> None:
+        if self._node.lease_s is not None:
+            self._membership = Membership(
+                ledger,
+                lease_s=self._node.lease_s,
+                max_attempts=self._settings.max_attempts,
+                on_gone=self._has_gone,
+                on_taken=on_taken,
+                health=self._health,
+            )
+            self._run(self._membership.run(), "lease")
+
+    def _has_gone(self) -> None:
+        self.is_gone = True
+        self.on_failure()
+
+    async def _open_processing(
+        self,
+        data: Path,
+        ledger: SqlLedger,
+        blobs: DiskBlobStore,
+        bus: Bus,
+        recorder: OutputRecorder,
+        queues: tuple[str | None, ...] = (None,),
+    ) -> _Processing:
+        silence_s = None if self._node.lease_s is None else 2 * self._node.lease_s
+        pool = SlotPool(self._processor, self._settings.concurrency, self._health, silence_s=silence_s)
+        limiter = Limiter(Limits.from_settings(self._settings), data)
+        if lacking := await asyncio.to_thread(limiter.open):
+            self.notices.append(lacking)
+        self._stack.callback(limiter.close)
+        runner = AttemptRunner(
+            ledger=ledger,
+            blobs=blobs,
+            bus=bus,
+            outputs=recorder,
+            limiter=limiter,
+            processor=self._processor,
+            settings=AttemptSettings.from_settings(self._settings),
+            health=self._health,
+        )
+        executor = SlotExecutor(runner=runner, pool=pool, outputs=recorder, on_failure=self._fail, queues=queues)
+        if self._notified is not None:
+            self._notified.on_work = executor.wake_all
+            self._notified.on_cancel = executor.see_cancels
+        return _Processing(runner=runner, executor=executor)
+
+    # --- run ---------------------------------------------------------------------------------------------------------
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        running = asyncio.create_task(work, name=name)
+        self._background.append(running)
+        running.add_done_callback(self._has_ended)
+
+    def _has_ended(self, running: asyncio.Task[None]) -> None:
+        if not running.cancelled() and (error := running.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Log a bug in background work, and stop."""
+        log.critical("Dropmill stops because of an error in its own work.", exc_info=error)
+        if self.failure is None:
+            self.failure = error
+            self.on_failure()
+
+    async def _stop_background(self) -> None:
+        for running in self._background:
+            running.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+
+
+class Worker(_Process):
+    """Everything that is open in `dropmill worker`: it runs jobs of a ledger that servers share."""
+
+    def __init__(self, settings: Settings, processor: Processor, queues: tuple[str, ...]) -> None:
+        """Open nothing yet.
+
+        Args:
+            settings: as those of the servers.
+            processor: runs in the slots.
+            queues: whose jobs it runs; none: those without a named one.
+        """
+        super().__init__(settings, processor, is_worker=True)
+        self._queues: tuple[str | None, ...] = queues or (None,)
+        self._executor: SlotExecutor | None = None
+
+    async def _open(self) -> None:
+        keep_memory_private()
+        self.notices += _notices(self._processor.environment)
+        data = await self._open_data_folder()
+        blobs = await self._open_blobs()
+        ledger, bus = await self._open_ledger()
+        await self._open_node(ledger)
+        recorder = OutputRecorder(FileOutputs(self._bytes_folder / "outputs"), bus)
+        processing = await self._open_processing(data, ledger, blobs, bus, recorder, self._queues)
+        self._stack.push_async_callback(self._stop_background)
+        if self._notified is not None:
+            self._run(self._notified.run(), "bus")
+        self._open_membership(ledger, lambda _: None)
+        self._executor = processing.executor
+        await processing.executor.start()
+        self._stack.push_async_callback(processing.executor.close)
+        self._run(CleanUp({"attempt_clean_up": processing.runner.sweep}, self._health).run(), "clean-up")
+
+    async def close(self) -> None:
+        """Wait for running attempts until their grace is over, hand the others back, and close everything."""
+        if self._executor is not None:
+            await self._executor.drain(0 if self.is_gone else self._settings.grace)
+        await self._stack.aclose()
+
+
+class Server(_Process):
+    """Everything that is open while the app is served.
+
+    Attributes:
+        first_path: path of the one-time link with which the first account is made; None if there is an account, or
+            none is needed. Whoever has it gets in: it belongs on the terminal alone.
+    """
+
+    def __init__(
+        self, app: Quart, settings: Settings, processor: Processor, *, is_open: bool, owns_sockets: bool
+    ) -> None:
+        """Open nothing yet."""
+        super().__init__(settings, processor, is_worker=False)
+        self._is_open = is_open
+        self._owns_sockets = owns_sockets
+        self._app = app
+        self._services: Services | None = None
+        self._executor: Executor | None = None
+        self._event_log: EventLog | None = None
+        self.first_path: str | None = None
+
+    async def open_or_exit(self) -> None:
+        """Open, or exit with one line; if this raised, Quart and the server program would print two tracebacks."""
+        try:
+            await self.open()
+            if self.first_path is not None and not self._owns_sockets:
+                where = f"{self._settings.public_url or 'its address'}{self.first_path}"
+                print(f"dropmill: there is no account yet; make the first one at {where}", flush=True)  # noqa: T201
+        except DropmillError as error:
+            print(f"dropmill: {error.detail}", file=sys.stderr)  # noqa: T201  # as a command line does
+            # The loop would also report the task that raises SystemExit.
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+            sys.exit(2)
+
+    # --- open --------------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
         """Each part needs only the ones above it. They are closed in the opposite order."""
         keep_memory_private()
         self.notices += _notices(self._processor.environment)
         data = await self._open_data_folder()
-        bus = LocalBus()
-        blobs = await self._open_blobs(data)
-        ledger = await self._open_ledger(data, bus)
+        blobs = await self._open_blobs()
+        ledger, bus = await self._open_ledger()
         config_file = await self._open_config(ledger)
         await self._open_node(ledger)
-        processing = await self._open_processing(data, ledger, blobs, bus)
-        config_file.on_purge = processing.runner.forget_config
+        outputs = FileOutputs(self._bytes_folder / "outputs")
+        recorder = OutputRecorder(outputs, bus)
+        processing: _Processing | None = None
+        executor: Executor
+        if self._settings.executor == "local":
+            processing = await self._open_processing(data, ledger, blobs, bus, recorder)
+            config_file.on_purge = processing.runner.forget_config
+            executor = processing.executor
+        else:
+            from dropmill.engines.postgres.executor import WorkersExecutor
+
+            executor = WorkersExecutor()
         resolver = self._open_resolver()
         gate = self._open_gate(blobs)
-        intake = await self._open_intake(ledger, blobs, bus, gate, resolver, processing.executor)
+        intake = await self._open_intake(ledger, blobs, bus, gate, resolver, executor)
         uploads = await self._open_uploads(ledger, blobs, bus, gate, intake)
         event_log = await self._open_event_log(ledger, bus)
         self._run(config_file.watch(), "config watch")
         self._run(intake.run(), "intake")
-        self._open_retention(ledger, blobs, processing.outputs, event_log)
+        self._open_retention(ledger, blobs, outputs, event_log)
         self._open_webhook(ledger, bus)
         self._run(uploads.run(), "uploads")
-        await self._open_executor(processing.executor)
-        self._open_clean_up(intake, processing.runner)
+        if self._notified is not None:
+            self._run(self._notified.run(), "bus")
+        self._open_membership(ledger, lambda _: intake.expect_leftovers())
+        self._executor = executor
+        if processing is not None:
+            await processing.executor.start()
+            self._stack.push_async_callback(processing.executor.close)
+        self._open_clean_up(intake, None if processing is None else processing.runner)
         views = self._open_views(ledger, bus, intake, uploads)
         policy = Policy(is_config_readable=self._settings.config_readable)
         refusals = self._open_refusals(ledger)
-        topics = Topics(ledger=ledger, views=views, outputs=processing.recorder, policy=policy, refusals=refusals)
-        jobs = Jobs(ledger=ledger, executor=processing.executor)
+        topics = Topics(ledger=ledger, views=views, outputs=recorder, policy=policy, refusals=refusals)
+        jobs = Jobs(ledger=ledger, executor=executor)
         passwords = self._open_passwords()
         sessions = Sessions(
             ledger,
@@ -331,40 +569,9 @@ class Server:
             quotas=Quotas(ledger),
             links=Links(ledger, passwords, refusals),
             visits=self._open_visits(ledger, bus),
+            membership=self._membership,
             is_open=self._is_open,
         )
-
-    async def _open_data_folder(self) -> Path:
-        data = self._settings.data.absolute()
-        lock = FolderLock(data)
-        await asyncio.to_thread(lock.acquire)
-        self._stack.callback(lock.release)
-        if notice := await asyncio.to_thread(close_to_others, data, IN_DATA, shallow=MANY_FILES):
-            self.notices.append(notice)
-        return data
-
-    async def _open_blobs(self, data: Path) -> DiskBlobStore:
-        blobs = DiskBlobStore(data, node=self._node.id)
-        await blobs.open()
-        self._stack.push_async_callback(blobs.close)
-        return blobs
-
-    async def _open_ledger(self, data: Path, bus: LocalBus) -> SqlLedger:
-        home = LedgerHome(data)
-        await asyncio.to_thread(home.require, in_postgres=self._settings.database_url is not None)
-        ledger = _new_ledger(
-            self._settings,
-            bus.publish,
-            records_deliveries=self._settings.on_settled is not None,
-            keep_revisions=self._settings.keep_revisions,
-            health=self._health,
-            limits=self._settings.owner_limits,
-        )
-        self._stack.push_async_callback(ledger.close)
-        await ledger.open()
-        if self._settings.database_url is not None:
-            await asyncio.to_thread(home.settle, ledger.id)
-        return ledger
 
     async def _open_config(self, ledger: SqlLedger) -> ConfigFile:
         parser = ParserProcess(
@@ -377,34 +584,6 @@ class Server:
         if notice := await config_file.open():
             self.notices.append(notice)
         return config_file
-
-    async def _open_node(self, ledger: SqlLedger) -> None:
-        # This process holds the lock of the ledger's folder: every other node that the ledger names is dead.
-        await ledger.enter(self._node)
-        recovery = await ledger.recover(self._settings.max_attempts, "the server stopped before it had arrived whole")
-        if recovery.lost:
-            log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
-
-    async def _open_processing(self, data: Path, ledger: SqlLedger, blobs: DiskBlobStore, bus: LocalBus) -> _Processing:
-        outputs = FileOutputs(data / "outputs")
-        recorder = OutputRecorder(outputs, bus)
-        pool = SlotPool(self._processor, self._settings.concurrency, self._health)
-        limiter = Limiter(Limits.from_settings(self._settings), data)
-        if lacking := await asyncio.to_thread(limiter.open):
-            self.notices.append(lacking)
-        self._stack.callback(limiter.close)
-        runner = AttemptRunner(
-            ledger=ledger,
-            blobs=blobs,
-            bus=bus,
-            outputs=recorder,
-            limiter=limiter,
-            processor=self._processor,
-            settings=AttemptSettings.from_settings(self._settings),
-            health=self._health,
-        )
-        executor = SlotExecutor(runner=runner, pool=pool, outputs=recorder, on_failure=self._fail)
-        return _Processing(runner=runner, executor=executor, outputs=outputs, recorder=recorder)
 
     def _open_resolver(self) -> Resolver:
         resolver = Resolver(self._settings.dns_servers)
@@ -429,10 +608,10 @@ class Server:
         self,
         ledger: SqlLedger,
         blobs: DiskBlobStore,
-        bus: LocalBus,
+        bus: Bus,
         gate: Gate,
         resolver: Resolver,
-        executor: SlotExecutor,
+        executor: Executor,
     ) -> Intake:
         intake = Intake(
             ledger=ledger,
@@ -449,7 +628,7 @@ class Server:
         return intake
 
     async def _open_uploads(
-        self, ledger: SqlLedger, blobs: DiskBlobStore, bus: LocalBus, gate: Gate, intake: Intake
+        self, ledger: SqlLedger, blobs: DiskBlobStore, bus: Bus, gate: Gate, intake: Intake
     ) -> Uploads:
         uploads = Uploads(
             ledger=ledger,
@@ -464,7 +643,7 @@ class Server:
         await uploads.recover()
         return uploads
 
-    async def _open_event_log(self, ledger: SqlLedger, bus: LocalBus) -> EventLog:
+    async def _open_event_log(self, ledger: SqlLedger, bus: Bus) -> EventLog:
         """The log, and with it the place in the order of closing where background work ends and the log is flushed."""
         event_log = self._event_log = EventLog(self._settings.log_path.absolute(), ledger, bus, health=self._health)
         await event_log.open()
@@ -486,9 +665,16 @@ class Server:
             clock=self._clock,
             health=self._health,
         )
-        self._run(retention.run(), "retention")
+        self._run(self._on_duty(ledger, "retention", retention.run), "retention")
 
-    def _open_webhook(self, ledger: SqlLedger, bus: LocalBus) -> None:
+    async def _on_duty(self, ledger: SqlLedger, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something as soon as, and as long as, this node is the one of all nodes that does it."""
+        if self._node.lease_s is not None:
+            while not await self._health.insist(name, lambda: ledger.take_duty(name)):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(self._node.lease_s)
+        await work()
+
+    def _open_webhook(self, ledger: SqlLedger, bus: Bus) -> None:
         settings = self._settings
         if settings.on_settled is None:
             return
@@ -505,19 +691,16 @@ class Server:
             clock=self._clock,
             health=self._health,
         )
-        self._run(webhook.run(), "webhook")
+        self._run(self._on_duty(ledger, "webhook", webhook.run), "webhook")
 
-    async def _open_executor(self, executor: SlotExecutor) -> None:
-        self._executor = executor
-        await executor.start()
-        self._stack.push_async_callback(executor.close)
-
-    def _open_clean_up(self, intake: Intake, runner: AttemptRunner) -> None:
-        sweeps = {"upload_clean_up": intake.sweep, "attempt_clean_up": runner.sweep}
+    def _open_clean_up(self, intake: Intake, runner: AttemptRunner | None) -> None:
+        sweeps: dict[str, Callable[[], Awaitable[int]]] = {"upload_clean_up": intake.sweep}
+        if runner is not None:
+            sweeps["attempt_clean_up"] = runner.sweep
         self._run(CleanUp(sweeps, self._health).run(), "clean-up")
 
     def _open_live(
-        self, ledger: SqlLedger, bus: LocalBus, policy: Policy, topics: Topics, jobs: Jobs, refusals: Refusals
+        self, ledger: SqlLedger, bus: Bus, policy: Policy, topics: Topics, jobs: Jobs, refusals: Refusals
     ) -> LiveServices:
         feed = Feed(ledger, bus)
         self._run(feed.run(), "feed")
@@ -542,7 +725,7 @@ class Server:
         self._run(refusals.run(), "refusals")
         return refusals
 
-    def _open_sign_ins(self, ledger: SqlLedger, bus: LocalBus) -> SignIns:
+    def _open_sign_ins(self, ledger: SqlLedger, bus: Bus) -> SignIns:
         settings, jwts = self._settings, None
         if settings.jwt_issuer and settings.jwt_audience and settings.jwt_keys:
             from dropmill.access.jwt import Jwts  # its libraries take a while to load
@@ -571,12 +754,12 @@ class Server:
         self._run(oidc.run(), "identity provider")
         return oidc
 
-    def _open_visits(self, ledger: SqlLedger, bus: LocalBus) -> Visits:
+    def _open_visits(self, ledger: SqlLedger, bus: Bus) -> Visits:
         visits = Visits(ledger=ledger, bus=bus)
         self._run(visits.run(), "visits")
         return visits
 
-    def _open_views(self, ledger: SqlLedger, bus: LocalBus, intake: Intake, uploads: Uploads) -> Views:
+    def _open_views(self, ledger: SqlLedger, bus: Bus, intake: Intake, uploads: Uploads) -> Views:
         return Views(
             ledger=ledger,
             bus=bus,
@@ -584,24 +767,6 @@ class Server:
             senders=intake.senders.of,
             base_path=self._settings.base_path,
         )
-
-    # --- run ---------------------------------------------------------------------------------------------------------
-
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        running = asyncio.create_task(work, name=name)
-        self._background.append(running)
-        running.add_done_callback(self._has_ended)
-
-    def _has_ended(self, running: asyncio.Task[None]) -> None:
-        if not running.cancelled() and (error := running.exception()) is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        """Log a bug in background work, and stop."""
-        log.critical("Dropmill stops because of an error in its own work.", exc_info=error)
-        if self.failure is None:
-            self.failure = error
-            self.on_failure()
 
     # --- close -------------------------------------------------------------------------------------------------------
 
@@ -616,7 +781,10 @@ class Server:
         found.is_draining = True
         closing = [close(SOCKET_RESTARTING, "The server is restarting.") for close in list(found.closers)]
         await asyncio.gather(
-            found.intake.drain(), found.uploads.drain(), self._executor.drain(self._settings.grace), *closing
+            found.intake.drain(),
+            found.uploads.drain(),
+            self._executor.drain(0 if self.is_gone else self._settings.grace),
+            *closing,
         )
 
     async def close(self) -> None:
@@ -625,10 +793,7 @@ class Server:
         await self._stack.aclose()
 
     async def _stop_background(self) -> None:
-        for running in self._background:
-            running.cancel()
-        if self._background:
-            await asyncio.wait(self._background)
+        await super()._stop_background()
         if self._event_log is not None:
             await self._event_log.flush()
 

@@ -18,6 +18,7 @@ from quart import Quart
 from dropmill import descriptors
 from dropmill.access.sessions import FIRST_S
 from dropmill.app import create_app, server_of
+from dropmill.cli.again import begin_anew
 from dropmill.cli.options import SettingsCommand, settings_options
 from dropmill.model.errors import DropmillError, SettingsError
 from dropmill.settings import Settings, split_address
@@ -48,6 +49,8 @@ def command(**flags: Any) -> None:
         sys.exit(2)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(app, sockets, settings))
+    if server_of(app).is_gone:
+        begin_anew()
     if server_of(app).failure is not None:
         sys.exit(1)
 

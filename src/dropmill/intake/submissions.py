@@ -95,6 +95,7 @@ class Intake:
         self._to_seal: dict[SubmissionId, AbortCause] = {}
         self._by_key: dict[tuple[Owner, str], asyncio.Task[Receipt]] = {}
         self._is_draining = False
+        self._has_leftovers = False
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,9 @@ class Intake:
         """
         if written := await self._blobs.replay(self._ledger.live_blobs):
             log.info("Wrote %d small files anew that had not reached the disk.", written)
+        await self._remove_leftovers()
+
+    async def _remove_leftovers(self) -> None:
         removed = await self._blobs.sweep(self._ledger.needed_blobs)
         async for keys in self._blobs.keys():
             for key in set(keys) - set(await self._ledger.needed_blobs(keys)):
@@ -115,6 +119,10 @@ class Intake:
                 removed += 1
         if removed:
             log.info("Removed %d interrupted uploads of an earlier run.", removed)
+
+    def expect_leftovers(self) -> None:
+        """Have what another process left behind removed soon: it was declared gone."""
+        self._has_leftovers = True
 
     async def run(self) -> None:
         """Seal announced submissions that nobody fills any more, until cancelled."""
@@ -146,6 +154,9 @@ class Intake:
             OutOfSpace, Unavailable: the ledger is still away; the next sweep tries again.
         """
         await self._arrivals.settle_doubts()
+        if self._has_leftovers:
+            await self._remove_leftovers()
+            self._has_leftovers = False
         unattended = await self._ledger.form_uploads()
         for file_id in unattended.files - self._arrivals.file_ids:
             with contextlib.suppress(IllegalTransition):  # its request has settled it since

@@ -13,7 +13,7 @@ class Notification:
     """What moved since a subscriber last called `next`; the newest only, so its size is bounded by what was joined.
 
     Attributes:
-        positions: topic or stream to the newest cursor or byte offset known for it.
+        positions: topic or stream to the newest cursor or byte offset known for it; 0: it may have moved.
         progress: newest report for each file and stage.
     """
 

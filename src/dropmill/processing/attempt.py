@@ -250,9 +250,8 @@ class AttemptRunner:
         for active in self._active.values():
             active.stop(StopReason.SHUT_DOWN, 0)
 
-    async def claim(self) -> AttemptSpec | None:
+    async def claim(self, claim: Claim) -> AttemptSpec | None:
         """Start the attempt of the next queued job in the ledger; None if no job can run now. The caller runs it."""
-        claim = Claim()
         orders = await self._insist(lambda: self._ledger.claim(claim))
         return orders[0] if orders else None
 

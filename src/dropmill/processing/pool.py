@@ -26,6 +26,7 @@ from dropmill.slot.protocol import MESSAGE_BYTES
 READY_S = 120.0  # heavy imports from a slow disk take a minute; beyond, an import hangs
 RESTART_S = 5.0  # between tries to start a slot that no longer becomes ready
 STOP_CHECK_S = 1.0  # between checks for stopped slots; one that is found stopped twice in a row is killed
+ALIVE = json.dumps({"alive": True}).encode()
 STARTS_AT_ONCE = 2  # starting an interpreter is all CPU; many at once would delay the attempts that run already
 
 logger = logging.getLogger(__name__)
@@ -158,14 +159,18 @@ class Slot:
 class SlotPool:
     """A fixed number of slots, kept alive."""
 
-    def __init__(self, processor: Processor, size: int, health: Health | None = None) -> None:
+    def __init__(
+        self, processor: Processor, size: int, health: Health | None = None, *, silence_s: float | None = None
+    ) -> None:
         """Prepare; `start` starts the first slot and `keep` the rest.
 
         Args:
             processor: what runs in the slots.
             size: how many slots.
             health: shows whether slots can be started; None: its own, which nobody reads.
+            silence_s: seconds after which a slot ends if this process is suspended; None: it waits.
         """
+        self._silence_s = silence_s
         self._health = health or Health()
         self._processor = processor
         self._size = size
@@ -213,6 +218,8 @@ class SlotPool:
             for index in range(self._size):
                 keepers.create_task(self._keep_one(first if index == 0 else None))
             keepers.create_task(self._watch())
+            if self._silence_s is not None:
+                keepers.create_task(self._say_alive(self._silence_s / 6))
 
     async def close(self) -> None:
         """Kill all slots and everything that runs in them; returns when they are gone."""
@@ -266,6 +273,13 @@ class SlotPool:
             for slot in tuple(self._slots):
                 slot.kill_if_stopped()
 
+    async def _say_alive(self, every_s: float) -> None:
+        while True:
+            for slot in tuple(self._slots):
+                if slot.is_alive and slot.first_message.done():  # before, it imports and reads nothing
+                    slot.send(ALIVE)
+            await asyncio.sleep(every_s)
+
     async def _start_slot(self, target: str) -> Slot:
         async with self._starting:
             channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -307,6 +321,8 @@ class SlotPool:
             arguments = [arguments[0], "-B", *arguments[1:], "reload"]
         if self._processor.reuse is not None:
             arguments.append(f"reuse={self._processor.reuse}")
+        if self._silence_s is not None:
+            arguments.append(f"silence={int(self._silence_s * 1000)}")
         with theirs:
             return start_child(
                 arguments,

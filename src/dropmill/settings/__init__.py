@@ -17,6 +17,7 @@ from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import SettingsError
 from dropmill.settings.access import AccessSettings
 from dropmill.settings.configfile import ConfigSettings
+from dropmill.settings.hosts import HostsSettings
 from dropmill.settings.intake import IntakeSettings
 from dropmill.settings.live import LiveSettings
 from dropmill.settings.origin import OriginSettings
@@ -56,6 +57,7 @@ class Settings(
     OriginSettings,
     LiveSettings,
     UpkeepSettings,
+    HostsSettings,
 ):
     """What the person who starts the server decided. Never editable from the browser.
 
@@ -120,6 +122,7 @@ class Settings(
             raise SettingsError("--processor and --command are both set; a server runs one of them.")
         if settings.reuse is not None:
             _check_reuse(settings)
+        _check_hosts(settings)
         _check_auth_header(settings)
         _check_jwt(settings)
         _check_oidc(settings)
@@ -138,6 +141,7 @@ GROUPS: Final[Mapping[str, tuple["Field[Any]", ...]]] = {
     "Proxies and host names": fields(OriginSettings),
     "Live updates": fields(LiveSettings),
     "Retention, event log and webhook": fields(UpkeepSettings),
+    "Several hosts": fields(HostsSettings),
 }
 """The fields of each group by its heading."""
 
@@ -156,6 +160,18 @@ def _check_reuse(settings: Settings) -> None:
     ):
         if value is not None:
             raise SettingsError(f"--reuse and {flag} are both set; {flag} limits an attempt that has its own process.")
+
+
+def _check_hosts(settings: Settings) -> None:
+    """Raise `SettingsError` for settings of several hosts without what they need."""
+    if settings.database_url is None:
+        for flag, is_set in (("--blobs", settings.blobs is not None), ("--executor", settings.executor != "local")):
+            if is_set:
+                raise SettingsError(
+                    f"{flag} needs DROPMILL_DATABASE_URL: several processes have one ledger, in Postgres."
+                )
+    if settings.executor == "ledger" and settings.blobs is None:
+        raise SettingsError("--executor ledger needs --blobs: a folder that servers and workers share.")
 
 
 def _check_auth_header(settings: Settings) -> None:

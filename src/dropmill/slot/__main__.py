@@ -1,9 +1,10 @@
-"""The program: `python -P -m dropmill.slot FD TARGET [reload] [reuse=N]`.
+"""The program: `python -P -m dropmill.slot FD TARGET [reload] [reuse=N] [silence=MS]`.
 
 FD is the slot's end of a SOCK_SEQPACKET pair, TARGET the callable as `module:function`, or "" if attempts run
 executables or fresh interpreters. With `reload` the first message lists the files that the callable was imported from.
 With `reuse=N` a process that stays runs up to N attempts: `python -P -m dropmill.slot resident FD TARGET PID [reload]`.
-FD is its end of a socket to the slot, which is the process PID.
+FD is its end of a socket to the slot, which is the process PID. With `silence=MS` a slot ends when the server sends
+nothing for so many milliseconds.
 
 `python -P -m dropmill.slot attempt ORDER REPORT`, two descriptors, is the fresh interpreter of one attempt.
 """
@@ -31,8 +32,8 @@ if TYPE_CHECKING:  # each import makes the slot larger, and every fork of it slo
     from typing import NoReturn
 
 
-def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None) -> None:
-    """Be a slot until the server is gone, or for `reuse` attempts in one process (None: each is forked)."""
+def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None, silence_ms: int | None) -> None:
+    """Be a slot until the server is gone or silent, or for `reuse` attempts in one process (None: each is forked)."""
     channel = _socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     # While the import runs, which may hang, we do not watch the socket; the kernel kills us when the server dies.
@@ -43,7 +44,7 @@ def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None) -
         return  # the server died before the kernel was asked
     become_subreaper()
     if reuse is not None:
-        run_reused(channel, target, reuse, with_files=with_files)
+        run_reused(channel, target, reuse, with_files=with_files, silence_ms=silence_ms)
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Whether a module starts threads while it is imported is the user's decision; Python would warn on each start.
@@ -60,18 +61,20 @@ def main(descriptor: int, target: str, *, with_files: bool, reuse: int | None) -
     signal_when_parent_dies(signal.SIGCONT)
     channel.send(json.dumps({"ready": files_of_modules(began_ns) if with_files else {}}).encode())
     try:
-        slot.serve()
+        slot.serve(silence_ms)
     finally:
         end_descendants()
 
 
-def run_reused(channel: _socket.socket, target: str, attempts: int, *, with_files: bool) -> None:
+def run_reused(
+    channel: _socket.socket, target: str, attempts: int, *, with_files: bool, silence_ms: int | None
+) -> None:
     """Be a slot whose attempts run in one process."""
     from dropmill.slot.resident import ResidentSlot
 
     signal_when_parent_dies(signal.SIGCONT)  # as below; this process imports nothing and always watches its socket
     try:
-        ResidentSlot(channel, target, attempts, with_files=with_files).serve()
+        ResidentSlot(channel, target, attempts, with_files=with_files).serve(silence_ms)
     finally:
         end_descendants()
 
@@ -98,6 +101,12 @@ if __name__ == "__main__":
         from dropmill.slot.resident import run_resident
 
         run_resident(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), with_files="reload" in sys.argv[5:])
-    counts = [int(word.removeprefix("reuse=")) for word in sys.argv[3:] if word.startswith("reuse=")]
-    main(int(sys.argv[1]), sys.argv[2], with_files="reload" in sys.argv[3:], reuse=counts[0] if counts else None)
+    numbers = {name: int(number) for name, _, number in (word.partition("=") for word in sys.argv[3:]) if number}
+    main(
+        int(sys.argv[1]),
+        sys.argv[2],
+        with_files="reload" in sys.argv[3:],
+        reuse=numbers.get("reuse"),
+        silence_ms=numbers.get("silence"),
+    )
     os._exit(0)  # the user's threads and exit functions must neither delay nor follow a slot's end

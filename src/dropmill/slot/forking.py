@@ -71,14 +71,16 @@ class Slot:
         end_descendants()
         self._imported = Imported(streams, exit_functions)
 
-    def serve(self) -> None:
-        """Run attempts until the server's end of the socket is closed."""
+    def serve(self, silence_ms: int | None = None) -> None:
+        """Run attempts until the server's end of the socket is closed, or it says nothing for so long (None: ever)."""
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         pid = pidfd = report = -1
         order: Mapping[str, Any] = {}
         while True:
-            ready = {fd for fd, _ in poller.poll()}
+            ready = {fd for fd, _ in poller.poll(silence_ms)}
+            if not ready:
+                return  # the server is suspended; others may have taken its work over
             if pidfd in ready:
                 poller.unregister(pidfd)
                 os.close(pidfd)
@@ -103,6 +105,8 @@ class Slot:
                 else:
                     pidfd = os.pidfd_open(pid)
                     poller.register(pidfd, select.POLLIN)
+            elif "alive" in message:
+                pass
             elif pid == -1:
                 pass  # the attempt ended while the signal was on its way
             elif message["signal"] == "terminate":

@@ -3,6 +3,7 @@
     server to slot    {"run": {...}} with two descriptors, the output pipe and the report pipe
                       {"signal": "terminate"}   SIGTERM to the attempt's process group
                       {"signal": "kill"}        SIGKILL to the group and to every descendant of the slot
+                      {"alive": true}           the server is not suspended; only if the slot waits for that
                       end of the socket: kill everything and exit
     slot to server    {"ready": {...}} or {"error": "..."}   once, when the callable is imported and fits; with `reload`
                                                 the files that `files_of_modules` found

@@ -70,14 +70,16 @@ class ResidentSlot:
                 os._exit(127)
         theirs.close()
 
-    def serve(self) -> None:
-        """Run attempts until the slot ends, or the server's end of the socket is closed."""
+    def serve(self, silence_ms: int | None = None) -> None:
+        """Run attempts until the slot ends, the server is gone, or it says nothing for so long (None: however long)."""
         poller = select.poll()
         pidfd = os.pidfd_open(self._pid)
         for descriptor in (self._channel.fileno(), self._resident.fileno(), pidfd):
             poller.register(descriptor, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll()}
+            ready = {fd for fd, _ in poller.poll(silence_ms)}
+            if not ready:
+                return  # as in `forking.Slot.serve`
             if pidfd in ready:
                 self._resident_ended()
                 return
@@ -103,6 +105,8 @@ class ResidentSlot:
             output, self._report = descriptors
             self._begin(message["run"], output)
             os.close(output)
+        elif "alive" in message:
+            pass
         elif self._order is None:
             pass  # the attempt ended while the signal was on its way
         elif message["signal"] == "terminate":

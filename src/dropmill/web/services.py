@@ -34,6 +34,7 @@ from dropmill.processing.jobs import Jobs
 from dropmill.processing.processor import Processor
 from dropmill.settings import Settings
 from dropmill.upkeep.event_log import EventLog
+from dropmill.upkeep.membership import Membership
 
 if TYPE_CHECKING:
     from dropmill.access.oidc import Oidc  # its libraries take a while to load, and most servers have no provider
@@ -52,6 +53,7 @@ class Services:
 
     Attributes:
         oidc: signs people in with an identity provider; None without one.
+        membership: keeps the lease of this process; None: it has none, because no other process shares its ledger.
         is_open: whether whoever reaches the server may use it without signing in.
         is_draining: whether the server is stopping and refuses new work.
         closers: functions that end one socket, long poll or event stream, given a close code and a reason.
@@ -81,6 +83,7 @@ class Services:
     links: Links
     visits: Visits
     oidc: "Oidc | None" = None
+    membership: Membership | None = None
     is_open: bool = True
     is_draining: bool = False
     closers: set[Closer] = field(default_factory=set)

@@ -47,6 +47,11 @@ class Mailbox:
         self._notification.positions[topic] = position
         self._arrived.set()
 
+    def notify_of_anything(self, topic: str) -> None:
+        """Note that a topic may have moved, nobody knows how far."""
+        self._notification.positions.setdefault(topic, 0)
+        self._arrived.set()
+
     def notify_progress(self, progress: Progress) -> None:
         """Note a report."""
         reports = self._notification.progress
@@ -67,6 +72,12 @@ class LocalBus:
         for topic, position in positions.items():
             for mailbox in self.listeners.get(topic, ()):
                 mailbox.notify(topic, position)
+
+    def miss(self) -> None:
+        """Have every subscriber look at all that it has joined, because notifications may have been missed."""
+        for topic, mailboxes in self.listeners.items():
+            for mailbox in mailboxes:
+                mailbox.notify_of_anything(topic)
 
     def report(self, progress: Progress) -> None:
         self._newest[progress.file_id, progress.stage] = progress

@@ -41,7 +41,7 @@ class _Loan:
 
     def next_claim(self) -> Claim | None:
         self._hints = self._executor.begin_claim_for(self._slot)
-        return None if self._hints is None else Claim()
+        return None if self._hints is None else self._executor.new_claim()
 
     @property
     def has_claimed(self) -> bool:
@@ -65,6 +65,7 @@ class SlotExecutor:
         pool: SlotPool,
         outputs: OutputRecorder,
         on_failure: Callable[[BaseException], None],
+        queues: tuple[str | None, ...] = (None,),
     ) -> None:
         """Touch nothing yet.
 
@@ -73,7 +74,9 @@ class SlotExecutor:
             pool: started and closed here.
             outputs: its `write_behind` runs here.
             on_failure: called on the loop with a bug that has stopped this executor. The server must stop.
+            queues: whose jobs it runs, in this order; None is the queue of jobs without a named one.
         """
+        self._queues = queues
         self._runner = runner
         self._pool = pool
         self._outputs = outputs
@@ -135,14 +138,22 @@ class SlotExecutor:
         await self._pool.close()
 
     def wake(self, queue: str | None = None) -> None:
-        """Take the hint that a queue may have jobs; this executor serves only the queue of jobs without a named one."""
-        if queue is None:
+        """Take the hint that a queue may have jobs; of a queue that this executor does not serve it means nothing."""
+        if queue in self._queues:
             self._hints += 1
             self._wakes += 1
             self._is_woken.set()
 
+    def wake_all(self) -> None:
+        """Take the hint that some queue may have jobs."""
+        self.wake(self._queues[0])
+
     def cancel(self, job_id: JobId) -> None:
         """Take the hint that a running job is to be cancelled. The attempt's event is the answer."""
+        self._has_cancel.set()
+
+    def see_cancels(self) -> None:
+        """Take the hint that some running job is to be cancelled."""
         self._has_cancel.set()
 
     async def _work(self) -> None:
@@ -190,7 +201,7 @@ class SlotExecutor:
         """Claim the next job and run it in a slot; if there is none, release the slot."""
         hints = self._begin_claim()
         try:
-            order = await self._runner.claim()
+            order = await self._runner.claim(self.new_claim())
         except BaseException:
             self._pool.release(slot)
             raise
@@ -207,11 +218,15 @@ class SlotExecutor:
         loan = _Loan(self, tasks, slot)
         if await self._runner.run(order, slot, loan):
             self._may_be_late = True
-            self.wake()
+            self.wake(self._queues[0])
         elif loan.has_found_none:
             await self._note_due()
         elif not loan.has_claimed:
             self.wake()  # its owner may have one more running now
+
+    def new_claim(self) -> Claim:
+        """A claim of one job of its queues."""
+        return Claim(queues=self._queues)
 
     def begin_claim_for(self, slot: Slot) -> int | None:
         """Begin a claim for a slot whose attempt has ended; see `_begin_claim`. None: none may be made.
@@ -238,7 +253,7 @@ class SlotExecutor:
         if not is_found:
             self._wakes = min(self._wakes, self._hints - hints)  # this claim has answered the older ones
         elif not self._wakes:
-            self.wake()
+            self.wake(self._queues[0])
 
     def reuse(self, tasks: asyncio.TaskGroup, slot: Slot, order: AttemptSpec | None) -> None:
         """Take a slot back from an attempt, and run the one that was claimed for it."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 
 from dropmill.model.errors import DataFolderInUse, SettingsError
@@ -40,6 +41,19 @@ class FolderLock:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor
+
+    def name(self) -> str:
+        """Names this lock among all machines, for as long as this one runs. Reads the disk.
+
+        The number of the system's start is part of it: a folder that was copied with its machine is another lock, and
+        the lock of a machine that has crashed is nobody's.
+        """
+        found = self._folder.stat()
+        try:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            boot = secrets.token_hex(16)
+        return f"{boot} {found.st_dev}:{found.st_ino}"
 
     def release(self) -> None:
         """Release the lock; does nothing if it is not held."""

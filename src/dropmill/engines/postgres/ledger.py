@@ -28,6 +28,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from dropmill.engines.postgres.bus import TRIGGER
 from dropmill.engines.postgres.connecting import cause_of, connect, fault_of, is_broken
 from dropmill.engines.postgres.reads import Reads
 from dropmill.engines.postgres.transaction import BEGIN, LOCK, PostgresTransaction
@@ -93,6 +94,8 @@ class PostgresLedger(SqlLedger):
             else:
                 upgrade(connection)
                 make_search_index(connection)
+                for statement in TRIGGER:
+                    connection.exec_driver_sql(statement)
             newest = newest_cursor(connection)
         self.open_readers()
         return newest

@@ -490,6 +490,23 @@ class SqlDatabase(ABC):
             self._close_connection()
         return moved
 
+    async def see_others(self) -> None:
+        """Publish what other processes have committed. Does nothing while the database does not work."""
+        moved = await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._see_others)
+        if moved:
+            self._on_commit(moved)
+
+    def _see_others(self) -> dict[str, int]:
+        try:
+            connection = self.writing_connection()
+            with connection.begin():
+                self.begin(connection, is_writer=False)
+                newest = events.newest_cursor(connection)
+        except (self.driver_error, SQLAlchemyError, OSError, OutOfSpace, StorageUnavailable):
+            self._close_connection()
+            return {}
+        return self._moved_by_others(newest, newest)
+
     async def _poll(self) -> None:
         """Have the writer publish commits of other processes when it has nothing to commit.
 

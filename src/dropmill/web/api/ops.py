@@ -27,6 +27,10 @@ async def readyz() -> Any:
     so it is only for who may see how the server is set up.
     """
     found, caller = services(), caller_if_known()
+    if found.is_draining:
+        raise Unavailable("The server is stopping.")
+    if found.membership is not None and not found.membership.has_lease:
+        raise Unavailable("This server could not renew its lease, so others may take its work over.")
     try:
         await found.topics.require_answer()
     except (OutOfSpace, Unavailable) as error:
