@@ -38,6 +38,7 @@ from dropmill.ports.ledger.uploads import SubmissionUsage, WholeFile
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 60.0
+LOOK_AGAIN_S = 1.0  # at a request to another server: notifications may be lost
 SWEEP_MAX = 100  # submissions, or uploads, of one sweep, so that it does not hold up the ledger
 
 
@@ -73,6 +74,7 @@ class Intake:
         self._health = health
         self._ledger = ledger
         self._blobs = blobs
+        self._bus = bus
         self._resolver = resolver
         self._gate = gate
         self._seal_after_s = seal_after_s
@@ -282,12 +284,27 @@ class Intake:
                 submission_id, caller.client, caller.account, is_announced=is_announced, key=key, owner=caller.owner
             )
             if opened != submission_id:
+                if not is_announced:
+                    await self._ended(opened)
                 raise Repeated(opened)
         except BaseException:
             self._filling.discard(submission_id)
             raise
         self.identify(submission_id, caller.client.ip)
         return submission_id
+
+    async def _ended(self, submission_id: SubmissionId) -> None:
+        """Return once the request that fills a submission has ended, also one to another server."""
+        subscription = self._bus.subscribe()
+        try:
+            subscription.join(f"submission:{submission_id}")
+            while (await self._ledger.view_submission(submission_id, limit=1)).submission.is_open:
+                self.require_running()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await subscription.next()
+        finally:
+            subscription.close()
 
     async def _seal_after_body(self, submission_id: SubmissionId, cause: AbortCause) -> DropmillError | None:
         """Seal a submission whose body has ended, or have `sweep` do it and return the error."""

@@ -1,11 +1,12 @@
-"""A file of this machine that becomes a blob by a rename."""
+"""A file of this machine that becomes a blob by a rename, or on another file system by a copy."""
 
+import errno
 import hashlib
 import os
 import stat
 from contextlib import suppress
 
-from dropmill.engines.disk.files import READ_PLAIN, REREAD_BYTES, fsync_folder
+from dropmill.engines.disk.files import READ_PLAIN, REREAD_BYTES, HashedFile, fsync_folder
 from dropmill.engines.disk.folders import Folders
 from dropmill.model.errors import BytesLost
 from dropmill.model.ids import Sha256, new_blob_key
@@ -28,6 +29,9 @@ class Adoption:
         self._before: FileIdentity | None = None
         self._hash = hashlib.sha256()
         self._size = 0
+        self._copy: HashedFile | None = None  # on the store's file system; None: the file itself is renamed
+        self._copied = hashlib.sha256()
+        self._at = 0
 
     @property
     def stored(self) -> StoredBlob:
@@ -35,19 +39,20 @@ class Adoption:
         return StoredBlob(key=self._final.name, size=self._size, sha256=Sha256(self._hash.hexdigest()))
 
     def go_on(self) -> bool:
-        """Open, hash `REREAD_BYTES`, or rename; returns whether that was the last step.
+        """Open, hash or copy `REREAD_BYTES`, or rename; returns whether that was the last step.
 
         Raises:
             ValueError: see `BlobStore.adopt`.
         """
+        if self._copy is not None:
+            return self._copy_on()
         if self._descriptor < 0:
             self._open()
         end = self._size + REREAD_BYTES
         while self._size < end:
             piece = os.pread(self._descriptor, PIECE_BYTES, self._size)
             if not piece:
-                self._move()
-                return True
+                return self._move()
             self._hash.update(piece)
             self._size += len(piece)
             if self._before is not None and self._size > self._before.size:
@@ -72,7 +77,8 @@ class Adoption:
         if self._size_max is not None and self._before.size > self._size_max:
             raise ValueError("was still being written")
 
-    def _move(self) -> None:
+    def _move(self) -> bool:
+        """Rename the file, or begin to copy it; returns whether the blob is in its place."""
         found = os.fstat(self._descriptor)
         _require_plain(found)
         if found.st_size != self._size or FileIdentity.of(found) != self._before:
@@ -88,6 +94,46 @@ class Adoption:
             if self._final.parent.is_dir():
                 raise ValueError("is gone") from None
             raise
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._begin_copy()
+            return False
+        self._finish()
+        return True
+
+    def _begin_copy(self) -> None:
+        self._copy = HashedFile(self._folders.incoming / self._final.name, "xb", None)
+        self._copied = hashlib.sha256()
+
+    def _copy_on(self) -> bool:
+        """Copy `REREAD_BYTES` more; returns whether the blob is in its place."""
+        if self._copy is None:
+            raise AssertionError("no copy was begun")
+        end = min(self._at + REREAD_BYTES, self._size)
+        while self._at < end:
+            piece = os.pread(self._descriptor, min(PIECE_BYTES, end - self._at), self._at)
+            if not piece:
+                raise ValueError("was still being written")
+            self._copied.update(piece)
+            self._copy.append(piece)
+            self._at += len(piece)
+        if self._at < self._size:
+            return False
+        if self._copied.digest() != self._hash.digest():
+            raise ValueError("was still being written")
+        os.fchmod(self._copy.fileno(), 0o400)
+        os.fsync(self._copy.fileno())
+        os.rename(self._folders.incoming / self._final.name, self._final)
+        os.close(self._descriptor)
+        self._descriptor = os.dup(self._copy.fileno())
+        self._copy.close()
+        self._finish()
+        with suppress(OSError):  # the folder of the attempt is removed in any case
+            os.unlink(self._name, dir_fd=self._folder)
+        return True
+
+    def _finish(self) -> None:
         try:
             self._folders.require_renamed(self._final, os.fstat(self._descriptor), self._size)
         except BytesLost:
@@ -99,6 +145,8 @@ class Adoption:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+        if self._copy is not None:
+            self._copy.close()
 
 
 _KINDS = {
