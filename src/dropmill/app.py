@@ -231,6 +231,8 @@ class _Process:
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
         self._notified: PostgresBus | None = None
+        self._on_taken: Callable[[Recovery], None] = lambda _: None
+        self._keeping: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._has_to_look = False
         self.failure: BaseException | None = None
@@ -323,15 +325,17 @@ class _Process:
         await ledger.enter(self._node)
         if self._node.lease_s is not None:
             self._stack.push_async_callback(self._leave, ledger)
+            self._open_membership(ledger, self._node.lease_s)
         recovery = await ledger.recover(self._settings.max_attempts, "the server stopped before it had arrived whole")
         if recovery.lost:
             log.info("%d attempts were lost with an earlier run.", len(recovery.lost))
 
     async def _leave(self, ledger: SqlLedger) -> None:
         """Hand back what is under way; what cannot be handed back now is taken by others once the lease is over."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        for task in (self._looking, self._keeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         if not self.is_gone:
             try:
                 async with asyncio.timeout(LEAVE_S):
@@ -342,17 +346,18 @@ class _Process:
                 if handed_back.lost:
                     log.info("%d jobs were handed back.", len(handed_back.lost))
 
-    def _open_membership(self, ledger: SqlLedger, on_taken: Callable[[Recovery], None]) -> None:
-        if self._node.lease_s is not None:
-            self._membership = Membership(
-                ledger,
-                lease_s=self._node.lease_s,
-                max_attempts=self._settings.max_attempts,
-                on_gone=self._has_gone,
-                on_taken=on_taken,
-                health=self._health,
-            )
-            self._run(self._membership.run(), "lease")
+    def _open_membership(self, ledger: SqlLedger, lease_s: float) -> None:
+        """Keep the lease, from now until this process leaves: opening and closing everything may take long."""
+        self._membership = Membership(
+            ledger,
+            lease_s=lease_s,
+            max_attempts=self._settings.max_attempts,
+            on_gone=self._has_gone,
+            on_taken=lambda recovery: self._on_taken(recovery),
+            health=self._health,
+        )
+        self._keeping = asyncio.create_task(self._membership.run(), name="lease")
+        self._keeping.add_done_callback(self._has_ended)
 
     def _has_gone(self) -> None:
         self.is_gone = True
@@ -441,7 +446,6 @@ class Worker(_Process):
         self._stack.push_async_callback(self._stop_background)
         if self._notified is not None:
             self._run(self._notified.run(), "bus")
-        self._open_membership(ledger, lambda _: None)
         self._executor = processing.executor
         await processing.executor.start()
         self._stack.push_async_callback(processing.executor.close)
@@ -523,7 +527,7 @@ class Server(_Process):
         self._run(uploads.run(), "uploads")
         if self._notified is not None:
             self._run(self._notified.run(), "bus")
-        self._open_membership(ledger, lambda _: intake.expect_leftovers())
+        self._on_taken = lambda _: intake.expect_leftovers()
         self._executor = executor
         if processing is not None:
             await processing.executor.start()

@@ -203,7 +203,8 @@ def test_a_database_that_is_away_for_all_costs_nobody_anything(cluster: Cluster)
         wait_until(lambda: server.http.get("/readyz").status_code == 200)
         time.sleep(2 * LEASE_S)  # whoever judged too soon would have by now
         assert names_of(server, "attempt.lost") == []
-    assert server.settled(submission_id)["counts"]["succeeded"] == 4
+    settled = server.settled(submission_id)
+    assert settled["counts"]["succeeded"] == 4, names_of(server, "attempt.failed")
     require_once([server], submission_id, 4)
     for each in (worker, other):
         assert each.said().count("Dropmill is working.") == 1

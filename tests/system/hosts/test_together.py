@@ -76,3 +76,21 @@ def test_a_server_that_stops_is_not_ready_and_the_other_goes_on(cluster: Cluster
     assert first.events() == second.events()
     for server in (first, second):
         wait_until(lambda: [line["cursor"] for line in server.log()] == [each["cursor"] for each in second.events()])  # noqa: B023
+
+
+def test_a_config_that_one_server_saves_is_used_everywhere_and_in_every_file(cluster: Cluster) -> None:
+    first, second = cluster.server(), cluster.server()
+    cluster.worker("--concurrency", "1")
+    found = first.http.get("/api/v1/config")
+    saved = first.http.put("/api/v1/config", content=b"name: new\n", headers={"If-Match": found.headers["ETag"]})
+    assert saved.status_code == 200, saved.text
+    assert second.http.get("/api/v1/config").content == b"name: new\n"
+    wait_until(lambda: second.config.read_bytes() == first.config.read_bytes() == b"name: new\n")
+    refused = second.http.put("/api/v1/config", content=b"name: other\n", headers={"If-Match": found.headers["ETag"]})
+    assert refused.status_code == 412
+    second.config.write_bytes(b"name: by hand\n")
+    wait_until(lambda: first.http.get("/api/v1/config").content == b"name: by hand\n")
+    wait_until(lambda: first.config.read_bytes() == b"name: by hand\n")
+    second.stop()
+    second.start()
+    assert [event["name"] for event in first.events() if event["name"].startswith("config")] == ["config.saved"] * 3

@@ -153,7 +153,7 @@ class PostgresBus:
             listening.close()
             raise
         descriptor = listening.fileno()
-        loop.add_reader(descriptor, self._hear, listening)
+        loop.add_reader(descriptor, self._hear, listening, descriptor)
         try:
             self._health.works(_PART)
             self._heard_at = time.monotonic()
@@ -179,7 +179,7 @@ class PostgresBus:
         self.on_work()
         self.on_cancel()
 
-    def _hear(self, connection: "psycopg.Connection[Any]") -> None:
+    def _hear(self, connection: "psycopg.Connection[Any]", descriptor: int) -> None:
         """Take what has come, without waiting."""
         try:
             connection.pgconn.consume_input()
@@ -190,7 +190,7 @@ class PostgresBus:
             logger.debug("the connection that listens broke: %s", error)
             self._broken.set()
             self._has_pending.set()
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+            asyncio.get_running_loop().remove_reader(descriptor)  # a broken connection no longer says its number
 
     def _take(self, payload: str) -> None:
         if payload == EVENTS:

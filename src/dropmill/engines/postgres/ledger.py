@@ -209,6 +209,9 @@ class PostgresLedger(SqlLedger):
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        if connection.invalidated:  # asked for its driver, it would connect anew
+            connection.close()
+            return
         driver: Any = connection.connection.driver_connection
         try:
             if driver is None:
