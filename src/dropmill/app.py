@@ -501,8 +501,8 @@ class Server(_Process):
         data = await self._open_data_folder()
         blobs = await self._open_blobs()
         ledger, bus = await self._open_ledger()
-        config_file = await self._open_config(ledger)
         await self._open_node(ledger)
+        config_file = await self._open_config(ledger)
         outputs = FileOutputs(self._bytes_folder / "outputs")
         recorder = OutputRecorder(outputs, bus)
         processing: _Processing | None = None

@@ -9,6 +9,7 @@ from tests.support.scenarios import SUCCEEDED, names, recount
 from tests.support.waiting import eventually
 
 from dropmill.engines.sql.ledger import SqlLedger
+from dropmill.model.config import ConfigLocation
 from dropmill.model.errors import NodeGone
 from dropmill.model.ids import new_file_id, new_node_id
 from dropmill.model.jobs import Claim, JobState
@@ -128,3 +129,24 @@ async def test_nodes_without_a_lease_are_never_struck_off(engine: LedgerEngine, 
     assert not await judge.has_expired()
     assert (await judge.lose_expired(5, "gone")).lost == ()
     assert await recount(ledger, submission_id) == Counts(running=1)
+
+
+async def test_the_config_file_of_a_living_server_stays_when_another_joins(
+    engine: LedgerEngine, ledger: SqlLedger
+) -> None:
+    first, second = await joined(engine, SHORT_S, "a"), await joined(engine, LONG_S, "b")
+    here, there = (ConfigLocation(host, "/etc/config.yaml", "/data") for host in ("here", "there"))
+    await first.use_config_file(here)
+    await first.record_in_file(here, 1)
+    await scenarios.save(ledger, b"a: 2\n")
+    await second.use_config_file(there)
+    assert {file.host for file in await ledger.config_files()} == {"here", "there"}
+    assert (await second.config_position(there)).in_file == 1  # the oldest: its own text may be any of them
+    await second.record_in_file(there, 2)
+    await second.use_config_file(there)  # it has started again
+    assert (await second.config_position(there)).in_file == 2
+    assert (await first.config_position(here)).in_file == 1
+    await expired(second)
+    await second.lose_expired(5, "gone")
+    await second.use_config_file(there)
+    assert [file.host for file in await ledger.config_files()] == ["there"]

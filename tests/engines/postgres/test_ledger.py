@@ -83,6 +83,7 @@ async def test_a_database_of_before_the_causes_of_aborted_uploads_is_migrated(co
         connection.execute("DROP TABLE visits, links, ledgers, notices, tokens, sessions, accounts, pending_sign_ins")
         connection.execute("DROP TABLE quotas, turns, duties")
         connection.execute("ALTER TABLE nodes DROP COLUMN is_worker, DROP COLUMN alive_until")
+        connection.execute("ALTER TABLE config_files DROP COLUMN node")
         connection.execute("DROP INDEX ix_events_audited")
         connection.execute("CREATE INDEX ix_events_account ON events (account)")
         connection.execute("ALTER TABLE files DROP COLUMN cause")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from dropmill.engines.sql import prepared
 from dropmill.engines.sql.clients import Row
 from dropmill.engines.sql.paging import page_key, page_of
-from dropmill.engines.sql.tables import config_files, config_revisions, jobs
+from dropmill.engines.sql.tables import config_files, config_revisions, jobs, nodes
 from dropmill.engines.sql.transaction import Transaction
 from dropmill.model.client import ClientIdentity
 from dropmill.model.clock import utc_now
@@ -129,14 +129,23 @@ def save_revision(
 
 
 def use_config_file(tx: Transaction, location: ConfigLocation) -> None:
-    """See `Ledger.use_config_file`. One server at a time uses this database, so all other rows are of earlier ones."""
+    """See `Ledger.use_config_file`."""
     found = tx.connection.execute(select(config_files)).mappings().all()
-    if [ConfigLocation(row["host"], row["path"], row["data_folder"]) for row in found] == [location]:
-        return
-    numbers = [row["revision"] for row in found if row["revision"] is not None]
-    tx.connection.execute(delete(config_files))
-    values = {**location._asdict(), "revision": max(numbers, default=None)}
-    tx.connection.execute(insert(config_files).values(values))
+    recorded = set(tx.connection.execute(select(nodes.c.id)).scalars())
+    node = None if tx.node is None else tx.node.id
+    earlier = [
+        row
+        for row in found
+        if row["node"] not in recorded - {node} or (row["host"], row["path"]) == (location.host, location.path)
+    ]
+    number = max((row["revision"] for row in earlier if row["revision"] is not None), default=None)
+    if number is None and len(found) > len(
+        earlier
+    ):  # it joins others: if it holds one of their revisions, it is behind
+        number = tx.connection.execute(select(func.min(config_revisions.c.number))).scalar_one()
+    for row in earlier:
+        tx.connection.execute(delete(config_files).where(_IS_FILE), {"of_host": row["host"], "of_path": row["path"]})
+    tx.connection.execute(insert(config_files).values({**location._asdict(), "revision": number, "node": node}))
 
 
 def record_in_file(tx: Transaction, location: ConfigLocation, number: int) -> None:

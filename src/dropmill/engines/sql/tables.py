@@ -498,4 +498,5 @@ config_files = Table(  # those that servers edit, each with the newest revision 
     Column("path", PathBytes, primary_key=True),
     Column("data_folder", PathBytes, nullable=False),
     Column("revision", BigKey, ForeignKey("config_revisions.number")),
+    Column("node", Id(32)),  # its server; NULL if it used the file before nodes were recorded here
 )

@@ -70,8 +70,9 @@ class ConfigLedger(ConfigReader, Protocol):
     async def use_config_file(self, location: ConfigLocation) -> None:
         """Record that the server edits this file from now on. For the server alone, at its start.
 
-        Entries of earlier servers are deleted. The newest revision that one of them recorded is taken over for this
-        file, which may be the same under another name.
+        Entries of servers whose nodes are no longer recorded are deleted. The newest revision that one of them recorded
+        is taken over for this file, which may be the same under another name. A file that joins those of other servers
+        counts as one that held the oldest revision.
         """
 
     async def record_in_file(self, location: ConfigLocation, number: int) -> None:
