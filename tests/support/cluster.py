@@ -86,7 +86,7 @@ class Cluster:
         gates: while a file's name is in this folder, its attempt waits.
     """
 
-    def __init__(self, folder: Path, postgres: Postgres) -> None:
+    def __init__(self, folder: Path, postgres: Postgres, lease_s: float = LEASE_S) -> None:
         """Make a database and the folders."""
         self.folder = folder
         self.shared = folder / "shared"
@@ -95,7 +95,7 @@ class Cluster:
         self._environment = {
             "DROPMILL_DATABASE_URL": postgres.url(postgres.make_database()),
             "DROPMILL_BLOBS": str(self.shared),
-            "DROPMILL_LEASE": str(LEASE_S),
+            "DROPMILL_LEASE": str(lease_s),
             "DROPMILL_EXECUTOR": "ledger",
             "PYTHONPATH": str(folder),
         }

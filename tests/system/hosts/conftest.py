@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.cluster import Cluster
+from tests.support.cluster import LEASE_S, Cluster
 from tests.support.postgres import Postgres
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, postgres: Postgres) -> Iterator[Cluster]:
-    """No server and no worker yet."""
-    made = Cluster(tmp_path, postgres)
+def cluster(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> Iterator[Cluster]:
+    """No server and no worker yet. Its parameter is the lease in seconds."""
+    made = Cluster(tmp_path, postgres, getattr(request, "param", LEASE_S))
     yield made
     made.end()

@@ -31,10 +31,9 @@ def site(cluster: Cluster, tmp_path: Path) -> Iterator[httpx.Client]:
     flags = ("--public-url", nginx.url, "--trusted-proxy", PEER, "--auth", "off")
     first, second = cluster.server(*flags), cluster.server(*flags)
     cluster.worker("--concurrency", "2")
-    nginx.start(
-        first.host,
-        lambda text: text.replace(f"server {first.host};", f"server {first.host};\n    server {second.host};"),
-    )
+    sample = f"server {first.host};"
+    both = "\n    ".join(f"server {server.host} max_fails=0;" for server in (first, second))
+    nginx.start(first.host, lambda text: text.replace(sample, both))
     context = ssl.create_default_context(cafile=certificate[0])
     with httpx.Client(base_url=nginx.url, verify=context, timeout=PATIENCE_S, trust_env=False) as client:
         yield client
@@ -109,6 +108,7 @@ class Load:
         self.uploaded.append((f"{number}.bin", hashlib.sha256(content).hexdigest()))
 
 
+@pytest.mark.parametrize("cluster", [15.0], indirect=True)  # nobody is to be declared gone here
 def test_servers_that_restart_one_after_the_other_lose_nothing(cluster: Cluster, site: httpx.Client) -> None:
     load = Load(site)
     load.start()

@@ -208,3 +208,36 @@ def test_a_database_that_is_away_for_all_costs_nobody_anything(cluster: Cluster)
     require_once([server], submission_id, 4)
     for each in (worker, other):
         assert each.said().count("Dropmill is working.") == 1
+
+
+def test_a_server_that_was_suspended_for_longer_than_its_lease_begins_anew(cluster: Cluster) -> None:
+    suspended, other = cluster.server(), cluster.server()
+    cluster.worker("--concurrency", "1")
+    suspended.flags = ("--bind", suspended.host, *suspended.flags[2:])
+    suspended.stop()
+    suspended.start()  # on a port that it will find again
+    with suspended.connect() as connection:
+        head = f"POST /api/v1/submissions HTTP/1.1\r\nHost: {suspended.host}\r\nContent-Length: 99999999\r\n"
+        connection.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=B\r\n\r\n")
+        connection.sendall(b'--B\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\n' + bytes(10**6))
+        wait_until(lambda: names_of(other, "upload.started"))
+        os.kill(suspended.process.pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: names_of(other, "upload.aborted"))
+        finally:
+            os.kill(suspended.process.pid, signal.SIGCONT)
+        wait_until(lambda: suspended.said().count("Dropmill is serving") == 3)
+    assert suspended.settled(suspended.send(("b.txt", b"b"))["id"])["counts"]["succeeded"] == 1
+    wait_until(lambda: list((cluster.shared / "incoming").iterdir()) == [])
+    assert suspended.events() == other.events()
+
+
+def test_fifty_jobs_settle_once_each_although_a_worker_is_killed_among_them(cluster: Cluster) -> None:
+    servers = [cluster.server(), cluster.server()]
+    killed, _ = cluster.worker("--concurrency", "2"), cluster.worker("--concurrency", "2")
+    sent = servers[0].send(*((f"{number}.txt", b"x" * number) for number in range(50)))
+    wait_until(lambda: len(names_of(servers[1], "job.settled")) > 5)
+    killed.process.kill()
+    killed.process.wait()
+    assert servers[1].settled(sent["id"])["counts"]["succeeded"] == 50
+    require_once(servers, sent["id"], 50)
