@@ -133,7 +133,9 @@ class Cluster:
         """End all of them."""
         for path in self.gates.iterdir():
             path.unlink()
-        for each in (*self.workers, *self.servers):
-            with contextlib.suppress(OSError):
-                os.kill(each.process.pid, signal.SIGCONT) if each._process is not None else None
+        ended: list[Worker | Server] = [*self.workers, *self.servers]
+        for each in ended:
+            if each._process is not None:
+                with contextlib.suppress(OSError):
+                    os.kill(each.process.pid, signal.SIGCONT)
             each.end()
