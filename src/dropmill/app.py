@@ -57,6 +57,7 @@ from dropmill.live.topics import Topics
 from dropmill.live.views import Views
 from dropmill.model.clock import Clock
 from dropmill.model.errors import DropmillError, SettingsError, Unavailable
+from dropmill.model.events import TOPIC_CONFIG
 from dropmill.model.faults import TEMPORARY
 from dropmill.model.ids import new_node_id
 from dropmill.model.nodes import Node
@@ -450,6 +451,18 @@ class Worker(_Process):
         await processing.executor.start()
         self._stack.push_async_callback(processing.executor.close)
         self._run(CleanUp({"attempt_clean_up": processing.runner.sweep}, self._health).run(), "clean-up")
+        self._run(self._forget_purged(bus, processing.runner), "purged configs")
+
+    async def _forget_purged(self, bus: Bus, runner: AttemptRunner) -> None:
+        """Remove this worker's copies of configs that a server has purged, until cancelled."""
+        subscription = bus.subscribe()
+        subscription.join(TOPIC_CONFIG)
+        try:
+            while True:
+                await subscription.next()
+                await self._health.insist("purged_configs", runner.forget_purged_configs)
+        finally:
+            subscription.close()
 
     async def close(self) -> None:
         """Wait for running attempts until their grace is over, hand the others back, and close everything."""

@@ -131,6 +131,18 @@ async def test_nodes_without_a_lease_are_never_struck_off(engine: LedgerEngine, 
     assert await recount(ledger, submission_id) == Counts(running=1)
 
 
+@pytest.mark.parametrize("has_lease", [False, True])
+async def test_nodes_that_a_migration_left_are_gone(engine: LedgerEngine, ledger: SqlLedger, has_lease: bool) -> None:
+    """The ledger was in the other database, where nodes had leases, or had none."""
+    submission_id = await scenarios.opened(ledger)
+    await scenarios.queued(ledger, submission_id)
+    before = await joined(engine, LONG_S, "a") if not has_lease else await engine.open(lock="data folder")
+    await before.claim(Claim())
+    after = await engine.open(lock="other") if not has_lease else await joined(engine, LONG_S, "b")
+    assert len((await after.recover(5, "gone")).lost) == 1
+    assert await recount(ledger, submission_id) == Counts(queued=1)
+
+
 async def test_the_config_file_of_a_living_server_stays_when_another_joins(
     engine: LedgerEngine, ledger: SqlLedger
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dropmill.model.errors import Removed
 from dropmill.model.ids import Sha256
 from dropmill.processing.configs import ConfigFiles
 
@@ -24,6 +25,8 @@ class Revisions:
 
     async def text(self, sha256: Sha256) -> bytes:
         await asyncio.sleep(0)
+        if sha256 not in self.texts:
+            raise Removed("This revision was purged.")
         return self.texts[sha256]
 
 
@@ -133,3 +136,17 @@ async def test_however_attempts_and_purges_interleave_each_reads_its_own_revisio
     await asyncio.gather(*(attempt() for _ in range(6)))
     await configs.sweep()
     assert len(kept(tmp_path)) <= 1
+
+
+async def test_a_config_that_another_process_has_purged_is_removed_when_nobody_reads_it(
+    tmp_path: Path, revisions: Revisions, configs: ConfigFiles
+) -> None:
+    old, newest = revisions.add(b"a: 1\n"), revisions.add(b"a: 2\n")
+    async with configs.lent(old) as path:
+        async with configs.lent(newest):
+            pass
+        del revisions.texts[old], revisions.texts[newest]
+        await configs.forget_purged()
+        assert kept(tmp_path) == {old}
+        assert path.read_bytes() == b"a: 1\n"
+    assert kept(tmp_path) == set()

@@ -227,6 +227,10 @@ class AttemptRunner:
         """Remove the file of a purged revision that attempts read; no error if there is none."""
         await self._configs.forget(sha256)
 
+    async def forget_purged_configs(self) -> None:
+        """As `forget_config` for all revisions that were purged, by whichever process."""
+        await self._configs.forget_purged()
+
     async def sweep(self) -> int:
         """Remove folders and config files that could not be removed when their attempts ended.
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from dropmill.model.errors import Removed
 from dropmill.model.ids import Sha256
 from dropmill.private import opener
 from dropmill.processing.folders import remove_tree
@@ -66,6 +67,18 @@ class ConfigFiles:
         if not self._readers[sha256]:  # else its last reader removes it, and it may not be written yet
             self._made.add(sha256)
         await self.sweep()
+
+    async def forget_purged(self) -> None:
+        """Do as `forget` for each file whose revision was purged, perhaps by another process.
+
+        Raises:
+            OutOfSpace, Unavailable: the ledger cannot be read now.
+        """
+        for sha256 in {*self._made, *([] if self._newest is None else [self._newest])}:
+            try:
+                await self._text(sha256)
+            except Removed:
+                await self.forget(sha256)
 
     async def sweep(self) -> int:
         """Remove files without readers; returns how many could not be removed, which the next sweep tries again."""

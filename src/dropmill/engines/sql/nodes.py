@@ -28,7 +28,11 @@ def enter(tx: Transaction, node: Node) -> None:
 
 def recover(tx: Transaction, max_attempts: int, reason: str) -> Recovery:
     """See `Ledger.recover`."""
-    tx.connection.execute(delete(nodes).where(nodes.c.lock == _self(tx).lock, nodes.c.id != _self(tx).id))
+    me = _self(tx)
+    # Of the other kind, with a lease or without one, none lives: the ledger was in another database then.
+    is_of_other_kind = nodes.c.alive_until.is_not(None) if me.lease_s is None else nodes.c.alive_until.is_(None)
+    is_gone = (nodes.c.lock == me.lock) | is_of_other_kind
+    tx.connection.execute(delete(nodes).where(is_gone, nodes.c.id != me.id))
     return _settle_unowned(tx, reason, max_attempts)
 
 

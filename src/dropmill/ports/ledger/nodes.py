@@ -37,7 +37,9 @@ class NodeLedger(Protocol):
         """Record the node that this process is. Whatever this ledger object begins from now on is its work."""
 
     async def recover(self, max_attempts: int, reason: str) -> Recovery:
-        """Settle the unfinished work of earlier nodes with this node's lock.
+        """Settle the unfinished work of earlier nodes with this node's lock, and of those that a migration left.
+
+        A ledger's nodes all have a lease, or none has: after `dropmill migrate` those of the other kind are gone.
 
         Their uploads are aborted (`AbortCause.SERVER_FAILED`) for `reason`, their submissions sealed, their attempts
         lost. Work of nodes with another lock is not touched: they may be alive.
