@@ -231,6 +231,7 @@ class _Process:
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
+        self._ledger: SqlLedger | None = None
         self._notified: PostgresBus | None = None
         self._on_taken: Callable[[Recovery], None] = lambda _: None
         self._keeping: asyncio.Task[None] | None = None
@@ -255,6 +256,9 @@ class _Process:
             self.failure = error
             await self._stack.aclose()
             raise
+        finally:
+            if self._ledger is not None:
+                self._ledger.is_starting = False
 
     async def _open(self) -> None:
         raise NotImplementedError
@@ -296,6 +300,8 @@ class _Process:
         home = LedgerHome(self._bytes_folder)
         await asyncio.to_thread(home.require, in_postgres=self._settings.database_url is not None)
         ledger = _new_ledger(self._settings, local.publish, **options)
+        ledger.is_starting = True
+        self._ledger = ledger
         self._stack.push_async_callback(ledger.close)
         await ledger.open()
         if self._settings.database_url is None:

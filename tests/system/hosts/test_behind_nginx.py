@@ -135,4 +135,7 @@ def test_servers_that_restart_one_after_the_other_lose_nothing(cluster: Cluster,
     cursors = [event["cursor"] for event in second.events()]
     assert cursors == list(range(1, len(cursors) + 1))
     assert load.without_wait == []
+    # nginx does not repeat a POST or PATCH that it has sent on a kept connection just when the server closes it.
+    cut = sum(load.answers.pop((method, 502), 0) for method in ("POST", "PATCH"))
+    assert cut <= len(cluster.servers), cut
     assert {status for _, status in load.answers} <= {200, 201, 204, 409, 503}, load.answers

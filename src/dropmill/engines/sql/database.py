@@ -144,6 +144,8 @@ class SqlDatabase(ABC):
         self._answered_at = 0.0  # when the database last answered, by the loop's clock
         self._worked_at = 0.0  # when the writer last ended a transaction, by the monotonic clock
         self._is_open = False
+        self.is_starting = False
+        """Whether the process starts: it waits for a slow database however long, because it cannot start without."""
 
     # --- what differs between databases ------------------------------------------------------------------------------
 
@@ -378,7 +380,7 @@ class SqlDatabase(ABC):
                 continue
             count = len(handed)
             committing = loop.run_in_executor(self._writer_thread, self._commit, [one for one, _ in handed])
-            if self.patience_s is not None:
+            if self.patience_s is not None and not self.is_starting:
                 await self._answer_in_time(handed, committing, self.patience_s)
             results, moved, fault = await committing
             if fault is None:
@@ -554,7 +556,7 @@ class SqlDatabase(ABC):
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._reader_threads, run)
         try:
-            if self.patience_s is not None:
+            if self.patience_s is not None and not self.is_starting:
                 await self._is_answered(reading, self.patience_s)
             result = await reading
         except (OutOfSpace, StorageUnavailable) as error:
