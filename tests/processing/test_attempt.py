@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.support.bench import Bench, gone, python
-from tests.support.fakes.attempt_ledger import LIVENESS_S
+from tests.support.fakes.attempt_ledger import LIVENESS_S, FakeAttemptLedger
 from tests.support.waiting import eventually
 
 from dropmill.engines.local.outputs import FileOutputs
-from dropmill.model.errors import OutOfSpace, Unavailable
+from dropmill.model.errors import OutOfSpace, StorageUnavailable, Unavailable
+from dropmill.model.ids import Sha256
 from dropmill.model.jobs import AttemptState, JobError
 from dropmill.model.output import OutputBounds, OutputChunk
 from dropmill.model.uploads import FileIdentity, StoredBlob
@@ -118,6 +119,26 @@ async def test_each_attempt_reads_the_revision_it_was_ordered_with(tmp_path: Pat
         assert (await bench.run())[1] == "second: 2\n"
         newest = bench.ledger.revision().sha256
         assert [path.stem for path in (tmp_path / "data" / "configs").iterdir()] == [newest]
+
+
+async def test_a_ledger_that_is_away_when_the_config_is_read_delays_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded as started, and not yet begun: it must not fail for that."""
+    monkeypatch.setattr(attempt, "RETRY_S", 0.01)
+    away = [StorageUnavailable("away"), StorageUnavailable("still away")]
+    read = FakeAttemptLedger.revision_text
+
+    async def read_if_there(ledger: FakeAttemptLedger, sha256: Sha256) -> bytes:
+        if away:
+            raise away.pop()
+        return await read(ledger, sha256)
+
+    monkeypatch.setattr(FakeAttemptLedger, "revision_text", read_if_there)
+    async with Bench(tmp_path, command=("true",)) as bench:
+        outcome, _ = await bench.run()
+    assert outcome.state is AttemptState.SUCCEEDED
+    assert away == []
 
 
 async def test_the_copy_of_a_purged_revision_is_removed_and_made_again_if_it_comes_back(tmp_path: Path) -> None:

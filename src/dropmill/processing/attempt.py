@@ -207,7 +207,7 @@ class AttemptRunner:
         self._settings = settings
         self._health = health or Health()
         self._attempts = settings.folder / "attempts"
-        self._configs = ConfigFiles(settings.folder / "configs", ledger.revision_text)
+        self._configs = ConfigFiles(settings.folder / "configs", self._revision_text)
         self._real_folder = str(settings.folder)
         self._folders: set[str] = set()  # names below `attempts` that running attempts use
         self._active: dict[tuple[JobId, int], _Active] = {}
@@ -461,6 +461,10 @@ class AttemptRunner:
         except TEMPORARY as error:
             logger.warning("unrecorded results could not be removed; the next start removes them: %s", error)
         return None
+
+    async def _revision_text(self, sha256: Sha256) -> bytes:
+        """The bytes of a revision. A ledger that is away delays an attempt; it does not fail it."""
+        return await self._insist(lambda: self._ledger.revision_text(sha256))
 
     async def _insist(self, change: Callable[[], Awaitable[T]]) -> T:
         """Make a change in the ledger; repeated while the ledger fails, so that no start or end is dropped."""

@@ -204,7 +204,8 @@ def test_a_database_that_is_away_for_all_costs_nobody_anything(cluster: Cluster)
         time.sleep(2 * LEASE_S)  # whoever judged too soon would have by now
         assert names_of(server, "attempt.lost") == []
     settled = server.settled(submission_id)
-    assert settled["counts"]["succeeded"] == 4, names_of(server, "attempt.failed")
+    failed = [event["data"]["error"] for event in names_of(server, "attempt.failed")]
+    assert settled["counts"]["succeeded"] == 4, failed
     require_once([server], submission_id, 4)
     for each in (worker, other):
         assert each.said().count("Dropmill is working.") == 1
