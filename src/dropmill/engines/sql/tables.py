@@ -31,7 +31,7 @@ from dropmill.model.events import AUDITED
 from dropmill.model.ids import OPEN
 from dropmill.model.quotas import LIMIT_NAMES
 
-SCHEMA_HEAD = "0023"
+SCHEMA_HEAD = "0022"
 """The newest migration. Repeated here, so that a start on a current database need not import the migration tool."""
 
 OWNER_MAX = 160  # characters: a link's id, a hash of 64, and separators
