@@ -33,7 +33,7 @@ def test_every_event_and_every_state_has_a_label_and_no_label_is_for_nothing() -
     assert causes == {*AbortCause} - {AbortCause.CANCELLED}  # which is a state to people
     states = {key.removeprefix("state.") for key in keys if key.startswith("state.")}
     assert events == {name.value for name in EventName}
-    of_the_page = {"paused", "retrying", "refused", "broken", "given_up"}
+    of_the_page = {"paused", "retrying", "refused", "broken", "given_up", "arrived"}
     assert states == {*UploadState, *JobState, *AttemptState, "open", "processing", "settled"} | of_the_page
 
 

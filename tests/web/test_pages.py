@@ -55,7 +55,7 @@ def test_fields_for_passwords_hide_what_is_typed_and_let_managers_fill_them_in()
             assert 'type="password"' in field, (path, field)
             assert re.search(r'autocomplete="(current|new)-password"', field), (path, field)
             assert not re.search(r"onpaste|readonly|maxlength", field), (path, field)
-    assert {name for name, _ in found} == {"account.html", "base.html", "sign-in.html"}
+    assert {name for name, _ in found} == {"account.html", "base.html", "link-enter.html", "sign-in.html"}
     for script in sorted((TEMPLATES.parent / "static" / "js").rglob("*.js")):
         text = script.read_text()
         assert not ("password" in text and re.search(r'addEventListener\("(paste|copy|cut)"', text)), script

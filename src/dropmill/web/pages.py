@@ -227,6 +227,12 @@ def _require_account() -> None:
         raise NotFound("There is nothing at this address.")
 
 
+@pages.get("/links")
+async def links() -> str:
+    """The links that the caller has made, and a form for new ones."""
+    return await render_template("links.html")
+
+
 @pages.get("/styleguide")
 async def styleguide() -> str:
     """Every component in each of its states, for who changes them.
@@ -427,6 +433,12 @@ def moment_text(time: str) -> str:
 def visible_text(foreign: str) -> str:
     """A client's text in which control characters, and those that reorder or hide text, are visible."""
     return "".join(_visible_character(character) for character in foreign)
+
+
+@pages.app_template_filter("visible_lines")
+def visible_lines(foreign: str) -> str:
+    """Somebody's text of several lines: as `visible`, and its line ends stay."""
+    return "\n".join(map(visible_text, foreign.splitlines()))
 
 
 def _visible_character(character: str) -> str:

@@ -35,6 +35,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET pages.account": Action.MANAGE_SIGN_INS,
     "GET pages.people": Action.ADMINISTER,
     "GET pages.audit": Action.READ_AUDIT,
+    "GET pages.links": Action.MAKE_LINKS,
     "GET pages.history": Action.READ,
     "GET pages.submissions": Action.READ,
     "GET pages.submission": Action.READ,

@@ -11,15 +11,15 @@ const COPIED_MS = 2000;
  */
 export function mountCopy(button, text) {
   button.addEventListener("click", async () => {
-    let word = "account.copied";
+    let word = "core.copied";
     try {
       await navigator.clipboard.writeText(text.textContent ?? "");
     } catch {
-      word = "account.copy_failed"; // over plain http, browsers have no clipboard: the text can be selected
+      word = "core.copy_failed"; // over plain http, browsers have no clipboard: the text can be selected
       getSelection()?.selectAllChildren(text);
     }
     setText(button, t(word));
     announce(t(word));
-    setTimeout(() => setText(button, t("account.copy")), COPIED_MS);
+    setTimeout(() => setText(button, t("core.copy")), COPIED_MS);
   });
 }

@@ -1,6 +1,7 @@
 // What every page that follows something live has: the connection with its badge and the site's notices, the server's clock,
 // a tick each second, and polling while the connection is away.
 
+import { isOfLink } from "./base.js";
 import { followConfigProblem } from "./config-problem.js";
 import { mountConnectionBadge } from "./connection.js";
 import { Live } from "./live.js";
@@ -26,12 +27,13 @@ export class LivePage {
   /** Checks at once whether the config file and all parts of the server are in order, for the notices of every page. */
   checkNotices;
   #skew = 0;
+  #isOver = false;
 
   /** Connects, and shows the badge. */
   constructor() {
     const { live } = this;
     mountConnectionBadge(live);
-    this.checkNotices = followConfigProblem(live);
+    this.checkNotices = isOfLink ? () => {} : followConfigProblem(live); // how the server does is none of a guest's business
     live.addEventListener("hello", (event) => {
       this.#skew = Date.parse(/** @type {CustomEvent} */ (event).detail.server_time) - Date.now();
     });
@@ -52,9 +54,14 @@ export class LivePage {
     return this.live.isConnected;
   }
 
+  /** Ask for nothing more: what this page shows has ended for whoever looks at it. */
+  end() {
+    this.#isOver = true;
+  }
+
   /** @returns {boolean} whether there is no connection, none is being opened for the first time, and no sign-in is missing */
   get isAway() {
-    return !this.isConnected && this.live.connection !== "connecting" && this.live.connection !== "signed_out";
+    return !this.#isOver && !this.isConnected && this.live.connection !== "connecting" && this.live.connection !== "signed_out";
   }
 
   /**

@@ -11,6 +11,7 @@ export const LOOKS = {
   announced: { tone: "quiet", icon: "up" },
   receiving: { tone: "sending", icon: "up" },
   stored: { tone: "quiet", icon: "clock" },
+  arrived: { tone: "good", icon: "check" },
   aborted: { tone: "bad", icon: "stop" },
   given_up: { tone: "quiet", icon: "stop" },
   paused: { tone: "quiet", icon: "pause" },
@@ -41,8 +42,9 @@ const EVENT_TONES = {
 const HELD = new Set(["paused", "retrying", "refused"]);
 
 /** @param {Entry} entry @returns {string} the one state that a file is in, upload and job together */
-export function stateOf({ job, sending, upload, cause, received, isBroken, isStalled }) {
+export function stateOf({ job, sending, upload, cause, received, isBroken, isStalled, endsStored }) {
   if (job) return job.state;
+  if (upload === "stored" && endsStored) return "arrived";
   if (sending === null && upload === "aborted" && cause === "cancelled") return "given_up";
   if (sending === null) return isBroken ? "broken" : upload;
   if (upload === "stored") return upload;

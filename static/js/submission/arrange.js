@@ -13,7 +13,7 @@ export const FILTER_STATES = {
   working: ["receiving", "retrying", "running"],
   waiting: ["announced", "paused", "broken", "stored", "queued"],
   failed: ["failed", "refused", "aborted"],
-  succeeded: ["succeeded"],
+  succeeded: ["succeeded", "arrived"],
   cancelled: ["cancelled", "given_up"],
 };
 

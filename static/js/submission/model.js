@@ -44,9 +44,10 @@ import { stateOf } from "../core/words.js";
  *   sending on this page: `together` in a form with others, `retrying` and `refused` after a failure; null: not sent here
  * @property {boolean} isStalled whether this page sends it, but this device is offline
  * @property {string} remark a note about its sending
+ * @property {boolean} endsStored whether the page hears nothing more of it once it is stored
  */
 
-/** @typedef {Record<"announced" | "receiving" | "broken" | "paused" | "retrying" | "refused" | "stored" | "aborted" | "given_up" | "queued" | "running" | "succeeded" | "failed" | "cancelled", number>} Counts by `stateOf` */
+/** @typedef {Record<"announced" | "receiving" | "broken" | "paused" | "retrying" | "refused" | "stored" | "arrived" | "aborted" | "given_up" | "queued" | "running" | "succeeded" | "failed" | "cancelled", number>} Counts by `stateOf` */
 /** @typedef {{state: keyof Counts, received: number, size: number, speed: number, isSending: boolean, hasResults: boolean}} Tally what an entry adds to the sums */
 
 /** @type {Record<string, number>} uploads never go back */
@@ -113,7 +114,7 @@ export const FOLDED_EVENTS = new Set([...Object.keys(FOLD_SUBMISSION), ...Object
 
 /** @returns {Counts} */
 export const noCounts = () => ({
-  announced: 0, receiving: 0, broken: 0, paused: 0, retrying: 0, refused: 0, stored: 0, aborted: 0, given_up: 0, queued: 0,
+  announced: 0, receiving: 0, broken: 0, paused: 0, retrying: 0, refused: 0, stored: 0, arrived: 0, aborted: 0, given_up: 0, queued: 0,
   running: 0, succeeded: 0, failed: 0, cancelled: 0,
 });
 
@@ -161,11 +162,17 @@ export class SubmissionModel extends EventTarget {
   #now = 0;
   /** @type {{ids: Set<string> | null, isDue: boolean} | null} the changes that `together` gathers; null: listeners hear of each change at once */
   #gathered = null;
+  #seesJobs;
 
-  /** @param {string} id */
-  constructor(id) {
+  /**
+   * @param {string} id
+   * @param {{seesJobs?: boolean}} [options] `seesJobs`: whether the server tells this page what the script makes of the files; a link
+   *   may leave that out
+   */
+  constructor(id, { seesJobs = true } = {}) {
     super();
     this.id = id;
+    this.#seesJobs = seesJobs;
   }
 
   /**
@@ -181,6 +188,7 @@ export class SubmissionModel extends EventTarget {
     this.client ??= submission.client;
     if (submission.counts && (this.entries.length === 0 || !this.isComplete)) {
       this.#serverCounts = { ...noCounts(), ...submission.counts };
+      if (!this.#seesJobs) Object.assign(this.#serverCounts, { arrived: submission.counts.succeeded, succeeded: 0 });
       this.#awaited = sumOf(this.#serverCounts);
     }
     this.takeFiles(submission.files, mayBeBehind);
@@ -365,6 +373,7 @@ export class SubmissionModel extends EventTarget {
     const entry = {
       id, path, size: null, received: 0, upload: "announced", error: null, cause: null, isSending: true, isBroken: false, canContinue: false,
       speed: 0, job: null, fingerprint: null, uploadUrl: null, sending: null, isStalled: false, remark: "",
+      endsStored: !this.#seesJobs,
     };
     this.entries.push(entry);
     this.#byId.set(id, entry);

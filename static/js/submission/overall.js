@@ -12,7 +12,7 @@ import { t } from "../core/messages.js";
  * @param {Counts} counts
  * @returns {number} files that are over, whatever their outcome
  */
-export const overOf = ({ succeeded, failed, cancelled, given_up: givenUp, aborted }) => succeeded + failed + cancelled + givenUp + aborted;
+export const overOf = ({ succeeded, arrived, failed, cancelled, given_up: givenUp, aborted }) => succeeded + arrived + failed + cancelled + givenUp + aborted;
 
 /**
  * @param {Submission} submission
@@ -35,7 +35,7 @@ export function verdict(submission, sending) {
 
 /** @param {Counts} counts of a settled submission @param {number} total @returns {ReturnType<typeof verdict>} */
 function outcome(counts, total) {
-  const { succeeded, failed, aborted } = counts;
+  const { succeeded, arrived, failed, aborted } = counts;
   const cancelled = counts.cancelled + counts.given_up;
   /** @type {Pick<ReturnType<typeof verdict>, "tone" | "icon">} */
   const look = failed + aborted
@@ -45,11 +45,13 @@ function outcome(counts, total) {
   if (failed === total) return { ...look, text: t("submission.all_failed", { n: total }) };
   if (cancelled === total) return { ...look, text: t("submission.all_cancelled", { n: total }) };
   if (aborted === total) return { ...look, text: t("submission.all_not_sent", { n: total }) };
+  if (arrived === total) return { ...look, text: t("submission.all_arrived", { n: total }) };
   const list = [
+    arrived && t("submission.n_arrived", { n: arrived }),
     succeeded && t("submission.n_succeeded", { n: succeeded }), failed && t("submission.n_failed", { n: failed }),
     aborted && t("submission.n_not_sent", { n: aborted }), cancelled && t("submission.n_cancelled", { n: cancelled }),
   ].filter(Boolean).join(", ");
-  return { ...look, text: t(succeeded ? "submission.done" : "submission.over", { list }) };
+  return { ...look, text: t(succeeded + arrived ? "submission.done" : "submission.over", { list }) };
 }
 
 /**

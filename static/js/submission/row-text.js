@@ -1,5 +1,6 @@
 // What the row of a file says. No DOM.
 
+import { canSend } from "../core/base.js";
 import { bytes, duration, elapsed, percent, queuePosition, visible } from "../core/format.js";
 import { language, t } from "../core/messages.js";
 import { resultText } from "../job/results.js";
@@ -39,10 +40,10 @@ export function processWords({ job }) {
 export function noteOf(entry) {
   const { job, upload, sending, remark, isBroken, isStalled, canContinue, received, size } = entry;
   if (!job) {
-    if (isBroken && upload === "aborted") return t(canContinue ? "submission.broken_anew" : "submission.broken_pick_anew");
+    if (isBroken && upload === "aborted") return t(canContinue || !canSend ? "submission.broken_anew" : "submission.broken_pick_anew");
     if (isBroken) {
       const at = size ? percent(Math.min(received / size, 0.99)) : bytes(received);
-      return t(canContinue ? "submission.broken_at" : "submission.broken_pick", { at });
+      return t(canContinue || !canSend ? "submission.broken_at" : "submission.broken_pick", { at });
     }
     if (isStalled) return t("submission.offline");
     return sending === "refused" ? "" : remark;

@@ -1,7 +1,7 @@
 // The list of files: one row each, of which only those near the window are in the document. Sends no requests; buttons
 // dispatch `row-action` (CustomEvent<RowAction>).
 
-import { api, base } from "../core/base.js";
+import { api, base, canControl, canSend, isOfLink, seesConfig } from "../core/base.js";
 import { bytes, visible } from "../core/format.js";
 import { t } from "../core/messages.js";
 import { OutputPanel } from "../job/output.js";
@@ -150,17 +150,17 @@ class Row {
     setText(parts.note, noteOf(entry));
     parts.note.title = parts.note.textContent ?? "";
     setText(parts.time, timeOf(entry, this.#page.now));
-    if (job) {
+    if (job && !isOfLink) {
       parts.nameLink.setAttribute("href", `${base}/jobs/${encodeURIComponent(job.id)}`);
       parts.nameLink.setAttribute("aria-label", parts.nameLink.title);
     }
     parts.output.hidden = !job || job.attempts === 0;
-    parts.cancel.hidden = !(state === "queued" || state === "running" || CAN_GIVE_UP.has(sending));
+    parts.cancel.hidden = !(canControl && (state === "queued" || state === "running")) && !CAN_GIVE_UP.has(sending);
     parts.pause.hidden = sending !== "sending" && sending !== "retrying";
     parts.resume.hidden = sending !== "paused" && sending !== "refused";
-    parts.retry.hidden = !CAN_RETRY.has(state);
-    parts.continue.hidden = !isBroken || !canContinue;
-    parts.pick.hidden = !isBroken || canContinue;
+    parts.retry.hidden = !canControl || !CAN_RETRY.has(state);
+    parts.continue.hidden = !canSend || !isBroken || !canContinue;
+    parts.pick.hidden = !canSend || !isBroken || canContinue;
     this.#renderResults();
     this.#renderError();
     this.#renderOutput(state);
@@ -224,8 +224,9 @@ class Row {
     if (!job || parts.errorJob.hidden) return;
     const id = encodeURIComponent(job.id);
     setText(parts.errorId, job.id);
-    parts.errorConfig.setAttribute("href", `${base}/config?job=${id}`);
-    parts.errorDetails.setAttribute("href", `${base}/jobs/${id}`);
+    if (seesConfig) parts.errorConfig.setAttribute("href", `${base}/config?job=${id}`);
+    parts.errorDetails.hidden = isOfLink;
+    if (!isOfLink) parts.errorDetails.setAttribute("href", `${base}/jobs/${id}`);
     parts.errorOutput.setAttribute("href", `${api}/jobs/${id}/output`);
     parts.errorOutput.hidden = job.attempts === 0;
   }

@@ -2,7 +2,7 @@
 // reloaded page and other tabs use the same view.
 
 import { Problem, callJson, furtherFiles } from "../core/api.js";
-import { api } from "../core/base.js";
+import { api, canControl } from "../core/base.js";
 import { ago, count, exactTime, visible } from "../core/format.js";
 import { t } from "../core/messages.js";
 import { announce, paced, part, setText } from "../core/page.js";
@@ -11,7 +11,8 @@ import { countOf } from "./arrange.js";
 import { Estimate } from "./estimate.js";
 import { LogView } from "./log.js";
 import { SubmissionModel } from "./model.js";
-import { overOf, pageTitle, safety, spoken, summary, verdict } from "./overall.js";
+import { mountShare } from "../links/share.js";
+import * as overall from "./overall.js";
 import { errorOf } from "./row-text.js";
 import { Rows } from "./rows.js";
 
@@ -19,6 +20,7 @@ import { Rows } from "./rows.js";
 /** @typedef {import("./model.js").Entry} Entry */
 /** @typedef {import("./arrange.js").Filter} Filter */
 /** @typedef {import("./arrange.js").Sort} Sort */
+/** @typedef {Pick<typeof overall, "verdict" | "summary" | "safety" | "pageTitle" | "spoken">} Words what is said of the whole */
 
 const POSITIONS_EVERY_MS = 2000; // queue positions are estimates and not pushed
 const POLL_EVERY_MS = 3000; // while the socket is away
@@ -34,6 +36,7 @@ export class SubmissionView {
   #log;
   #model;
   #topic;
+  #words;
   #estimate = new Estimate();
   /** @type {Set<string> | null} ids of entries changed since the last drawing; null: all */
   #changed = new Set();
@@ -50,16 +53,19 @@ export class SubmissionView {
    * @param {HTMLElement} root
    * @param {LivePage} page
    * @param {SubmissionModel} model
+   * @param {Words} [words]
    */
-  constructor(root, page, model) {
+  constructor(root, page, model, words = overall) {
     this.#root = root;
     this.#page = page;
     this.#model = model;
+    this.#words = words;
     this.#topic = `submission:${model.id}`;
     this.#rows = new Rows(this.#part("rows"), model, page);
-    this.#log = new LogView(part(document, "log"), this.#topic);
+    const log = optional("log");
+    this.#log = log && new LogView(log, this.#topic);
     root.hidden = false;
-    part(document, "log").hidden = false;
+    if (log) log.hidden = false;
     if (document.activeElement?.closest("[hidden]")) this.#focusHead(); // Submit was pressed
     model.addEventListener("change", (event) => this.#schedule(/** @type {CustomEvent<Set<string> | null>} */ (event).detail));
     root.addEventListener("row-action", (event) => this.#act(/** @type {CustomEvent} */ (event).detail));
@@ -76,6 +82,8 @@ export class SubmissionView {
       this.#rows.arrangement.sort = /** @type {Sort} */ (/** @type {HTMLSelectElement} */ (event.target).value);
       this.#arrange();
     });
+    const share = optional("share");
+    if (share) mountShare(share, model.id, () => this.#name());
     model.tick(page.now);
     this.#schedule(null);
   }
@@ -88,17 +96,18 @@ export class SubmissionView {
     this.#since = since;
     const page = this.#page;
     const model = this.#model;
-    this.#log.begin(since);
-    this.#log.fold(since > 0 && model.isSettled);
+    this.#log?.begin(since);
+    this.#log?.fold(since > 0 && model.isSettled);
     page.follow(this.#topic, since, {
       events: ({ events }) => {
-        this.#log.add(events);
+        this.#log?.add(events);
         model.fold(events.filter(({ cursor }) => cursor > this.#since));
       },
       snapshot: (state, cursor) => this.#restart(state, cursor),
       sending: (fileIds) => model.takeSending(fileIds),
       presence: ({ watching }) => {
-        const note = part(document, "watching");
+        const note = optional("watching");
+        if (!note) return;
         note.hidden = watching === 0;
         setText(note, t("submission.watching", { n: watching }));
       },
@@ -151,7 +160,7 @@ export class SubmissionView {
   #connectionChanged() {
     const page = this.#page;
     if (page.live.connection === "offline") this.#model.stall();
-    this.#log.isConnected = page.isConnected;
+    if (this.#log) this.#log.isConnected = page.isConnected;
     whenReleased(() => this.#rows.redraw()); // an open panel says whether its emptiness is known
     this.#schedule(new Set());
   }
@@ -177,24 +186,25 @@ export class SubmissionView {
   #drawOverall() {
     const model = this.#model;
     const { counts, total, isSettled } = model;
-    const { text, tone, icon } = verdict(model, this.#sending);
+    const { text, tone, icon } = this.#words.verdict(model, this.#sending);
     const root = this.#root;
     root.dataset.settled = String(isSettled);
+    root.toggleAttribute("data-many", total > FEW_FILES);
     setText(this.#part("headline"), text);
     const mark = this.#part("verdict");
     mark.dataset.tone = tone;
     mark.dataset.icon = icon ?? "";
     if (icon && icon !== "wait") mark.querySelector("use")?.setAttribute("href", `#icon-${icon}`);
-    setText(this.#part("summary"), summary(model, this.#sending, this.#left()));
-    setText(this.#part("safe"), safety(model, this.#sending));
+    setText(this.#part("summary"), this.#words.summary(model, this.#sending, this.#left()));
+    setText(this.#part("safe"), this.#words.safety(model, this.#sending));
     this.#drawBar();
     this.#drawActions();
     this.#drawFilters();
     this.#drawClient();
     this.#drawTimes();
-    const title = pageTitle(model);
+    const title = this.#words.pageTitle(model);
     if (document.title !== title) document.title = title;
-    const sentence = total > 0 ? spoken(model, this.#sending) : "";
+    const sentence = total > 0 ? this.#words.spoken(model, this.#sending) : "";
     if (sentence !== this.#said) announce(sentence);
     this.#said = sentence;
     const failed = countOf(counts, "failed", total);
@@ -216,7 +226,7 @@ export class SubmissionView {
   #left() {
     const { counts, bytes, total, running, isOpen } = this.#model;
     if (counts.broken || this.#sending === "held" || !this.#page.isConnected || (isOpen && !this.#sending)) return null;
-    let files = overOf(counts);
+    let files = overall.overOf(counts);
     for (const { job } of running) {
       const { value = 0, total: whole = null } = job?.progress ?? {};
       if (whole) files += Math.min(1, value / whole);
@@ -226,12 +236,12 @@ export class SubmissionView {
 
   #drawBar() {
     const { counts, total, bytes } = this.#model;
-    const over = overOf(counts);
+    const over = overall.overOf(counts);
     const bar = this.#part("bar");
     bar.setAttribute("aria-valuemax", String(total));
     bar.setAttribute("aria-valuenow", String(over));
     bar.setAttribute("aria-valuetext", t("submission.bar", { over, total }));
-    const segments = { succeeded: counts.succeeded, failed: counts.failed + counts.aborted, cancelled: counts.cancelled + counts.given_up, running: counts.running };
+    const segments = { succeeded: counts.succeeded + counts.arrived, failed: counts.failed + counts.aborted, cancelled: counts.cancelled + counts.given_up, running: counts.running };
     for (const [name, files] of Object.entries(segments)) setShare(this.#part(`bar-${name}`), total ? files / total : 0);
     setShare(this.#part("bar-sent"), bytes.total ? bytes.received / bytes.total : 0);
   }
@@ -239,14 +249,15 @@ export class SubmissionView {
   #drawActions() {
     const { counts, isSettled, hasResults, id } = this.#model;
     const retry = this.#part("retry-failed");
-    this.#toggle(retry, counts.failed + counts.cancelled > 0);
+    this.#toggle(retry, canControl && counts.failed + counts.cancelled > 0);
     setText(retry, t(counts.failed ? "submission.retry_failed" : "submission.retry_cancelled"));
     retry.classList.toggle("danger", counts.failed > 0);
     const download = this.#part("download-results");
     download.hidden = !hasResults;
     download.classList.toggle("primary", isSettled);
     download.setAttribute("href", `${api}/submissions/${encodeURIComponent(id)}/results.zip`);
-    this.#part("drop-more").hidden = this.#sending !== null; // leaving now would interrupt the sending
+    const more = optional("drop-more");
+    if (more) more.hidden = this.#sending !== null; // leaving now would interrupt the sending
   }
 
   #drawFilters() {
@@ -280,9 +291,9 @@ export class SubmissionView {
 
   #drawClient() {
     const { client } = this.#model;
-    if (!client) return;
-    this.#log.client = client;
-    const box = part(document, "client-note");
+    const box = optional("client-note");
+    if (!client || !box) return;
+    if (this.#log) this.#log.client = client;
     box.hidden = false;
     setText(part(box, "ip"), visible(client.ip));
     part(box, "host-known").hidden = !client.host;
@@ -290,6 +301,13 @@ export class SubmissionView {
     setText(part(box, "verified"), t(client.verified ? "submission.confirmed" : "submission.not_confirmed"));
     part(box, "domain-known").hidden = !client.domain;
     setText(part(box, "domain"), client.domain ?? "");
+  }
+
+  /** @returns {string} what the submission is called: its first file, and how many more */
+  #name() {
+    const { entries: [first], total } = this.#model;
+    if (!first) return t("submission.title");
+    return total > 1 ? t("upload.recent.more", { name: visible(first.path), n: total - 1 }) : visible(first.path);
   }
 
   /** @param {HTMLElement} chosen */
@@ -368,6 +386,9 @@ export class SubmissionView {
     return found;
   }
 }
+
+/** @param {string} name @returns {HTMLElement | null} a part that only some pages have */
+const optional = (name) => document.querySelector(`[data-part="${name}"]`);
 
 /** @param {HTMLElement} segment of a bar @param {number} share 0 to 1 */
 function setShare(segment, share) {

@@ -1,7 +1,7 @@
 // Files that a person drops or pastes, on every page: the browser never opens them. The page takes them, or else a new
 // submission is offered, whose list opens beside this page: only that way can files get from one page to another.
 
-import { base } from "../core/base.js";
+import { home } from "../core/base.js";
 import { t } from "../core/messages.js";
 import { announce, part, setText } from "../core/page.js";
 import { readDropped } from "./reading.js";
@@ -96,6 +96,17 @@ export function mountDrop() {
   part(offer, "offer-open").addEventListener("click", openList);
 }
 
+/** Have no drop on this page do anything: whoever opened it may not send. */
+export function refuseDrops() {
+  for (const name of /** @type {const} */ (["dragenter", "dragover"])) {
+    addEventListener(name, (event) => {
+      if (!hasFiles(event) || !event.dataTransfer) return;
+      claim(event);
+      event.dataTransfer.dropEffect = "none"; // the browser would open the file
+    }, true);
+  }
+}
+
 // --- dragging --------------------------------------------------------------------------------------------------------
 
 /** @param {DragEvent} event */
@@ -183,7 +194,7 @@ export function offerNew({ items, unreadable }) {
 /** Open the list in a new tab, and give it the files when it is ready for them. */
 function openList() {
   const offer = offerBox();
-  const tab = open(`${base}/`, "_blank");
+  const tab = open(home, "_blank");
   part(offer, "offer-blocked").hidden = tab !== null;
   if (tab === null) return;
   const { items, unreadable } = offered;

@@ -2,6 +2,7 @@
 // and the handles of what was dropped where the browser gives handles. Where the browser keeps nothing (a private window, a
 // full disk, storage denied) all of it does nothing, and the person picks the files again. No DOM.
 
+import { base, isOfLink } from "../core/base.js";
 import { inParallel } from "./parallel.js";
 
 /** @typedef {import("./transfers.js").Item} Item */
@@ -14,7 +15,7 @@ import { inParallel } from "./parallel.js";
  * @property {FileSystemHandle | null} from the file, or the folder that begins its path
  */
 
-/** @typedef {{submission: string, at: number, from: FileSystemHandle | null, files: {id: string, path: string, modified: number}[], gone: string[]}} Kept */
+/** @typedef {{submission: string, base?: string, at: number, from: FileSystemHandle | null, files: {id: string, path: string, modified: number}[], gone: string[]}} Kept */
 
 const STORE = "kept";
 const KEPT_MS = 30 * 86_400_000; // longer than a server keeps unfinished uploads unless its operator decides otherwise
@@ -167,7 +168,7 @@ export class KeptFiles {
     const oldest = Date.now() - KEPT_MS;
     /** @type {Kept[]} */
     const all = (await run("readonly", (store) => store.getAll())) ?? [];
-    const others = new Set(all.filter(({ submission }) => submission !== this.#submission).map(({ submission }) => submission));
+    const others = new Set(all.filter((kept) => kept.submission !== this.#submission && isFromHere(kept)).map(({ submission }) => submission));
     const closed = new Set();
     for (const id of others) if (!(await isOpen(id))) closed.add(id);
     await sweep(({ submission, at }) => at >= oldest && !closed.has(submission));
@@ -177,7 +178,7 @@ export class KeptFiles {
   async #put(records) {
     const key = await run("readwrite", (store) => {
       let asked;
-      for (const record of records) asked = store.add({ submission: this.#submission, at: Date.now(), gone: [], ...record });
+      for (const record of records) asked = store.add({ submission: this.#submission, base, at: Date.now(), gone: [], ...record });
       return asked;
     });
     return key !== undefined;
@@ -189,6 +190,9 @@ export class KeptFiles {
     return this.#last;
   }
 }
+
+/** What a page of a link asks about, the pages of accounts would not find, and the other way round. @param {Kept} kept */
+const isFromHere = (kept) => (kept.base === undefined ? !isOfLink : kept.base === base);
 
 /**
  * The file that a browser kept, as it is on the disk now. Its permission must have been given.

@@ -79,10 +79,17 @@ async function found() {
   return submissions;
 }
 
-/** Show them, and keep what is shown true. @returns {() => void} ends that */
-export function mountRecent() {
+/** What this browser remembers. */
+const REMEMBERED = { find: found, isEmpty: () => ids().length === 0, stateText };
+
+/**
+ * Show the last submissions, and keep what is shown true.
+ * @param {typeof REMEMBERED} [source] of the submissions
+ * @returns {() => void} ends that
+ */
+export function mountRecent({ find, isEmpty, stateText: textOf } = REMEMBERED) {
   const section = part(document, "recent");
-  const explanation = part(document, "explanation");
+  const explanation = document.querySelector("[data-part=explanation]");
   /** @type {Map<string, HTMLElement>} */
   let rows = new Map();
   let timer = 0;
@@ -90,16 +97,16 @@ export function mountRecent() {
 
   const show = async () => {
     clearTimeout(timer);
-    explanation.classList.toggle("shown", ids().length === 0);
-    if (document.hidden || isOver || ids().length === 0) return;
+    explanation?.classList.toggle("shown", isEmpty());
+    if (document.hidden || isOver || isEmpty()) return;
     try {
-      const submissions = await found();
+      const submissions = await find();
       await released();
       rows = new Map(submissions.map((submission) => [submission.id, rows.get(submission.id) ?? cloneTemplate("recent-template")]));
-      for (const submission of submissions) fill(/** @type {HTMLElement} */ (rows.get(submission.id)), submission);
+      for (const submission of submissions) fill(/** @type {HTMLElement} */ (rows.get(submission.id)), submission, textOf);
       setChildren(part(section, "recent-list"), [...rows.values()]);
       section.hidden = rows.size === 0;
-      explanation.classList.toggle("shown", ids().length === 0);
+      explanation?.classList.toggle("shown", isEmpty());
       if (submissions.every(({ state }) => state === "settled")) return;
     } catch {
       // the badge says that the server is away
@@ -116,11 +123,11 @@ export function mountRecent() {
   };
 }
 
-/** @param {HTMLElement} row @param {Record<string, any>} submission */
-function fill(row, submission) {
+/** @param {HTMLElement} row @param {Record<string, any>} submission @param {typeof stateText} textOf */
+function fill(row, submission, textOf) {
   part(row, "link").setAttribute("href", `${base}/submissions/${encodeURIComponent(submission.id)}`);
   setText(part(row, "name"), nameText(submission));
-  setText(part(row, "state"), stateText(submission));
+  setText(part(row, "state"), textOf(submission));
   const time = /** @type {HTMLTimeElement} */ (part(row, "time"));
   time.dateTime = submission.opened_at;
   time.title = exactTime(submission.opened_at);
