@@ -1,5 +1,6 @@
 import pytest
 
+from dropmill.web import pages
 from dropmill.web.pages import moment_text, size_text, visible_text
 
 
@@ -9,16 +10,22 @@ from dropmill.web.pages import moment_text, size_text, visible_text
         (None, ""),
         (0, "0 bytes"),
         (1, "1 byte"),
-        (1023, "1023 bytes"),
+        (1023, "1,023 bytes"),
         (1024, "1 KiB"),
         (1536, "1.5 KiB"),
-        (1023 * 1024, "1023 KiB"),
+        (1023 * 1024, "1,023 KiB"),
         (200 * 1024**2, "200 MiB"),
-        (5 * 1024**6, "5120 PiB"),
+        (5 * 1024**6, "5,120 PiB"),
     ],
 )
-def test_sizes_are_told_in_binary_units(size: int | None, text: str) -> None:
+def test_sizes_are_told_in_binary_units(size: int | None, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "language", lambda: "en")
     assert size_text(size) == text
+
+
+def test_sizes_are_written_as_the_language_of_the_page_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "language", lambda: "de")
+    assert size_text(1536) == "1,5 KiB"
 
 
 def test_characters_that_hide_or_turn_text_are_made_visible() -> None:

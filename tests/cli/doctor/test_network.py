@@ -161,7 +161,7 @@ def test_a_server_that_speaks_http2_is_warned_of() -> None:
 def test_where_nobody_is_the_rest_is_not_looked_at(run: Run) -> None:
     code, out, _ = run("doctor", "--min-free", "1", "--url", "127.0.0.1:9")
     assert code == 1
-    assert [line[6:22].strip() for line in out.splitlines()][-2:] == ["certificate", "network"]
+    assert [line[6:22].strip() for line in out.splitlines()][-2:] == ["provider", "network"]
     assert "http://127.0.0.1:9 cannot be reached" in out
 
 
