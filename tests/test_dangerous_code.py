@@ -23,6 +23,7 @@ FOREIGN_OBJECTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpi
 XML = {"xml", "lxml", "defusedxml", "bs4", "html5lib"}
 WEAK_RANDOM = {
     "model/jobs.py",  # how long a retry waits
+    "upkeep/membership.py",  # when to look for others that are gone
     "upkeep/webhook.py",  # how long a repetition waits
     "client/following.py",  # how long a client waits
 }
@@ -32,6 +33,7 @@ OLD_HASHES = {
 RAW_SQL = {
     "engines/sqlite/ledger.py",  # pragmas, from constants
     "engines/sqlite/search.py",  # the full-text index, from constants
+    "engines/sqlite/transfer.py",  # locks and pragmas, from constants
     "engines/postgres/ledger.py",  # locks and notifications, from constants
     "engines/sql/database.py",
     "engines/sql/prepared.py",  # what SQLAlchemy has compiled, with its parameters beside it
@@ -88,7 +90,14 @@ VARIABLE_PATTERNS = {
     "configfile/yaml/locate.py",  # a number
     "intake/multipart.py",  # a boundary, through `re.escape`
 }
-FORMATS = {("wire/log_line.py", "CATALOGUE[event.name].message.format_map")}  # a text of the code, by an event's name
+SETVAL = "SELECT setval(pg_get_serial_sequence({table}, {column}), max({name})) FROM {of} HAVING count(*) > 0"
+FORMATS = {
+    ("wire/log_line.py", "CATALOGUE[event.name].message.format_map"),  # a text of the code, by an event's name
+    # The driver quotes what it puts in: names of our tables and columns, and a channel's.
+    ("engines/postgres/bus.py", "sql.SQL('LISTEN {}').format"),
+    ("engines/postgres/transfer.py", "sql.SQL('ANALYZE {}').format"),
+    ("engines/postgres/transfer.py", f"sql.SQL('{SETVAL}').format"),
+}
 PATTERN = {"compile", "match", "fullmatch", "search", "sub", "findall", "finditer", "split"}
 
 
@@ -159,6 +168,7 @@ def test_no_script_sets_a_property_by_a_foreign_name() -> None:
         ("parallel.js", "results[at]"),
         ("row-layout.js", "this.#kinds[index]"),
         ("history.js", "this.#pair[side]"),  # `from` or `to`
+        ("link-enter-page.js", "given[name]"),  # `passphrase` or `name`
     }
 
 

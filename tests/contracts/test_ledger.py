@@ -124,7 +124,7 @@ async def test_a_file_from_its_first_byte_to_its_result(ledger: Ledger, engine: 
     newest: dict[str, int] = {}
     for hint in engine.moved:
         newest.update(hint)
-    assert newest == dict.fromkeys(("all", f"submission:{submission_id}", ADA), view.cursor) | {"config": 1}
+    assert newest == dict.fromkeys(("all", f"submission:{submission_id}", ADA), view.cursor) | {"config": 1, "audit": 1}
 
 
 async def test_a_failure_is_told_with_its_error(ledger: Ledger) -> None:

@@ -222,7 +222,7 @@ async def test_what_happens_to_links_is_told_to_their_owner_and_is_in_the_audit(
     assert not [name for name in of_submission if name.startswith("link.")]
     made_event, used_event, revoked = told
     assert made_event.data["submission"] == submission_id
-    assert (used_event.data["name"], used_event.subject.client) == ("Grace", VISITOR)
+    assert (used_event.data["said_name"], used_event.subject.client) == ("Grace", VISITOR)
     assert revoked.data["by"] == "Ada"
     assert "links" in revoked.topics
 

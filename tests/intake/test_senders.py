@@ -212,10 +212,11 @@ async def test_a_file_of_a_form_is_sent_while_its_part_is_read(desk: Desk) -> No
     body.send(FIRST, head("second.txt"), b"some of it")
     await body.all_taken()
 
-    async def is_stored() -> bool:
-        return (await desk.submission()).counts.queued == 1
+    async def has_come_so_far() -> bool:
+        counts = (await desk.submission()).counts
+        return (counts.queued, counts.receiving) == (1, 1)
 
-    await eventually(is_stored)
+    await eventually(has_come_so_far)
     second = (await desk.files())["second.txt"]
     assert desk.intake.senders.of(submission_id) == {second.id}
     receiving.cancel()

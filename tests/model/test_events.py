@@ -26,6 +26,7 @@ def test_topics_follow_from_name_and_subject(name: EventName) -> None:
     own = [topic for topic, kind in (("config", "config."), ("accounts", "account.")) if name.startswith(kind)]
     if name is EventName.ACCOUNT_REFUSED:
         own = []  # it changes no sign-in that a process remembers
+    own += ["links"] if name is EventName.LINK_REVOKED else []
     own += ["audit"] if name in AUDITED else []
     assert topics_of(name, Subject()) == ("all", *own)
     subject = Subject(submission_id=SubmissionId("s1"), account="ada")

@@ -15,7 +15,7 @@ from dropmill import __version__
 
 WORDS: Final = {
     "serve": "Serve the drop zone until SIGTERM or Ctrl-C.",
-    "worker": "Run jobs for servers that share a ledger in Postgres.",
+    "worker": "Run the jobs of servers that share a ledger in Postgres.",
     "send": "Send files and folders as one submission.",
     "watch": "Follow events until Ctrl-C.",
     "notice": "Show TEXT on every page until it expires.",

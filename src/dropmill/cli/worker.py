@@ -37,7 +37,7 @@ def _own_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Run the jobs of this queue; may be given several times. Default: those without a queue.",
 )
 def command(queues: tuple[str, ...], **flags: Any) -> None:
-    """Run the jobs of other processes' servers until SIGTERM or Ctrl-C."""
+    """Run the jobs of servers that share a ledger in Postgres."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:

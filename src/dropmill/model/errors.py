@@ -511,6 +511,9 @@ class UploadTaken(Unavailable):
 class NodeGone(Unavailable):
     """This process was declared gone, and its work was settled; it must begin anew under another node."""
 
+    code = "node_gone"
+    title = "This process was declared gone"
+
 
 class StorageUnavailable(Unavailable):
     """The disk or the database does not work now. The server retries; `/readyz` and the pages list what is affected."""

@@ -156,7 +156,9 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     EventName.LINK_MADE: EventKind(
         message="Link made ({kind}): {label}", keys=("link", "kind", "label", "submission", "expires_at", "by")
     ),
-    EventName.LINK_USED: EventKind(message="Link entered ({kind}): {label}", keys=("link", "kind", "label", "name")),
+    EventName.LINK_USED: EventKind(
+        message="Link entered ({kind}): {label}", keys=("link", "kind", "label", "said_name")
+    ),
     EventName.LINK_REVOKED: EventKind(message="Link revoked ({kind}): {label}", keys=("link", "kind", "label", "by")),
     EventName.ACCOUNT_SIGNED_IN: EventKind(message="Signed in ({method})", keys=("method",)),
     EventName.ACCOUNT_SIGNED_OUT: EventKind(message="Signed out ({reason})", keys=("reason",)),

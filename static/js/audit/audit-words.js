@@ -74,7 +74,7 @@ export function whatText({ name, subject, data }) {
       return t(`audit.links.made.${data.kind}`, { label: visible(data.label) });
     case "link.used": {
       const label = visible(data.label);
-      return data.name ? t("audit.links.used_by", { label, name: visible(data.name) }) : t("audit.links.used", { label });
+      return data.said_name ? t("audit.links.used_by", { label, name: visible(data.said_name) }) : t("audit.links.used", { label });
     }
     case "link.revoked":
       return t("audit.links.revoked", { label: visible(data.label) });

@@ -81,11 +81,12 @@ def test_every_cookie_is_for_https_and_this_host_alone(open_page: Open, signed_i
     expect(page.locator("html")).to_have_attribute("lang", "en")
     sign_in(page)
     found = cookies(page)
-    assert set(found) == {"__Host-dropmill_session", "__Host-dropmill_language"}
-    assert {(one["secure"], one["sameSite"], one["path"], one["domain"]) for one in found.values()} == {
-        (True, "Lax", "/", "127.0.0.1")
-    }
+    assert set(found) == {f"__Host-dropmill_{name}" for name in ("session", "known", "language")}
+    assert {(one["secure"], one["path"], one["domain"]) for one in found.values()} == {(True, "/", "127.0.0.1")}
+    same_site = {name.removeprefix("__Host-dropmill_"): one["sameSite"] for name, one in found.items()}
+    assert same_site == {"session": "Lax", "known": "Strict", "language": "Lax"}
     assert found["__Host-dropmill_session"]["httpOnly"]
+    assert found["__Host-dropmill_known"]["httpOnly"]
     assert page.evaluate("document.cookie") == "__Host-dropmill_language=en"
 
 

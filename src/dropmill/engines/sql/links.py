@@ -178,7 +178,7 @@ def begin_visit(tx: Transaction, visit: Visit) -> None:
     too_old = tx.connection.execute(_TOO_OLD, {"key": visit.link_id}).scalar_one_or_none()
     if too_old is not None:
         tx.connection.execute(delete(visits).where(visits.c.link_id == visit.link_id, visits.c.seq <= too_old))
-    _emit(tx, EventName.LINK_USED, _link_of(row, None), visit.client, name=visit.name)
+    _emit(tx, EventName.LINK_USED, _link_of(row, None), visit.client, said_name=visit.name)
 
 
 def _emit(tx: Transaction, event: EventName, link: Link, client: ClientIdentity | None, **data: Any) -> None:
