@@ -45,6 +45,7 @@ from dropmill.engines.sqlite.examine import examine
 from dropmill.engines.sqlite.ledger import SqliteLedger
 from dropmill.engines.sqlite.transfer import make_file, read_file, set_aside
 from dropmill.health import Health
+from dropmill.intake.leftovers import Leftovers
 from dropmill.intake.limits import Gate, UploadLimits
 from dropmill.intake.resumable import Uploads
 from dropmill.intake.submissions import Intake
@@ -456,7 +457,10 @@ class Worker(_Process):
         self._executor = processing.executor
         await processing.executor.start()
         self._stack.push_async_callback(processing.executor.close)
-        self._run(CleanUp({"attempt_clean_up": processing.runner.sweep}, self._health).run(), "clean-up")
+        leftovers = Leftovers(blobs, ledger)  # of a server that this worker declares gone
+        self._on_taken = lambda _: leftovers.expect()
+        sweeps = {"attempt_clean_up": processing.runner.sweep, "upload_clean_up": leftovers.sweep}
+        self._run(CleanUp(sweeps, self._health).run(), "clean-up")
         self._run(self._forget_purged(bus, processing.runner), "purged configs")
 
     async def _forget_purged(self, bus: Bus, runner: AttemptRunner) -> None:

@@ -14,6 +14,7 @@ from dropmill.health import Health
 from dropmill.intake.announcement import AnnouncedFile
 from dropmill.intake.arriving import NOTED_MAX, SERVER_FAILED, Arrivals
 from dropmill.intake.gathering import Gathering
+from dropmill.intake.leftovers import Leftovers
 from dropmill.intake.limits import Gate
 from dropmill.intake.loans import Pieces
 from dropmill.intake.multipart import PartEvent, boundary_of, client_path, file_parts
@@ -97,7 +98,7 @@ class Intake:
         self._to_seal: dict[SubmissionId, AbortCause] = {}
         self._by_key: dict[tuple[Owner, str], asyncio.Task[Receipt]] = {}
         self._is_draining = False
-        self._has_leftovers = False
+        self._leftovers = Leftovers(blobs, ledger)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -111,20 +112,11 @@ class Intake:
         """
         if written := await self._blobs.replay(self._ledger.live_blobs):
             log.info("Wrote %d small files anew that had not reached the disk.", written)
-        await self._remove_leftovers()
-
-    async def _remove_leftovers(self) -> None:
-        removed = await self._blobs.sweep(self._ledger.needed_blobs)
-        async for keys in self._blobs.keys():
-            for key in set(keys) - set(await self._ledger.needed_blobs(keys)):
-                await self._blobs.delete(key)
-                removed += 1
-        if removed:
-            log.info("Removed %d interrupted uploads of an earlier run.", removed)
+        await self._leftovers.remove()
 
     def expect_leftovers(self) -> None:
         """Have what another process left behind removed soon: it was declared gone."""
-        self._has_leftovers = True
+        self._leftovers.expect()
 
     async def run(self) -> None:
         """Seal announced submissions that nobody fills any more, until cancelled."""
@@ -156,9 +148,7 @@ class Intake:
             OutOfSpace, Unavailable: the ledger is still away; the next sweep tries again.
         """
         await self._arrivals.settle_doubts()
-        if self._has_leftovers:
-            await self._remove_leftovers()
-            self._has_leftovers = False
+        await self._leftovers.sweep()
         unattended = await self._ledger.form_uploads()
         for file_id in unattended.files - self._arrivals.file_ids:
             with contextlib.suppress(IllegalTransition):  # its request has settled it since
